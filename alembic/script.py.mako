@@ -1,0 +1,22 @@
+"""${message}
+
+Runs before the old processes stop: it must work with the version that is running.
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+from app.database import UtcDateTime
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

@@ -1,0 +1,1 @@
+"""PixTools: self-hosted, asynchronous image processing."""

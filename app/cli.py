@@ -1,0 +1,171 @@
+"""The command line: `pixtools serve | api | worker | migrate | submit | jobs`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Self-hosted, asynchronous image processing.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Server = Annotated[str, typer.Option(envvar="PIXTOOLS_URL", help="Address of the API.")]
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+
+def main() -> None:
+    """Entry point of the `pixtools` command."""
+    app()
+
+
+@app.command()
+def serve() -> None:
+    """Run everything in this one process; nothing else is needed. PIXTOOLS_PORT and PIXTOOLS_DATA_DIR choose where."""
+    from app.embedded import serve as serve_embedded
+
+    settings = _settings()
+    typer.echo(f"PixTools on http://{settings.host}:{settings.port} (docs at /docs), data in {settings.data_dir}")
+    serve_embedded(settings)
+
+
+@app.command()
+def api() -> None:
+    """Run the API of a cluster: database, broker and storage come from the PIXTOOLS_ settings."""
+    from app.embedded import run_api
+
+    run_api(_settings())
+
+
+@app.command()
+def worker(
+    queue: Annotated[str, typer.Option(help="Queue to take work from.")] = "default_queue",
+    concurrency: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Run a worker of a cluster, in processes that can be killed."""
+    from app.operations import Queue
+    from app.tasks.celery_app import celery_app
+
+    if queue not in set(Queue):
+        raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
+    if _settings().embedded:
+        raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
+    celery_app.worker_main(["worker", "-Q", queue, "-P", "prefork", "-c", str(concurrency), "-n", f"{queue}@%h"])
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the current schema."""
+    from app.migrations import upgrade
+
+    upgrade(_settings().database)
+    typer.echo("The database is up to date.")
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image.")],
+    operations: Annotated[str, typer.Argument(help="The operation tree as JSON, or names separated by commas.")],
+    server: Server = DEFAULT_SERVER,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Makes a repeated call harmless.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the end and show the progress.")] = True,
+) -> None:
+    """Upload an image, watch the job, and download its results."""
+    from app.client import Client
+    from app.progress import show
+
+    tree = operations if operations.lstrip().startswith("[") else json.dumps([n.strip() for n in operations.split(",")])
+    with Client(server) as client:
+        job = client.submit(file, tree, webhook_url=webhook_url, idempotency_key=idempotency_key)
+        if not wait:
+            typer.echo(job["id"])
+            return
+        job = show(client.follow(job))
+        for result in job["results"]:
+            typer.echo(str(client.download(result, output)) if output else result["url"])
+        if job["status"] != "completed":
+            raise typer.Exit(1)
+
+
+jobs_app = typer.Typer(help="Look at jobs and steer them.", no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs")
+
+JobId = Annotated[str, typer.Argument(help="Id of the job.")]
+
+
+@jobs_app.command("list")
+def list_jobs(
+    server: Server = DEFAULT_SERVER,
+    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+) -> None:
+    """The newest jobs, one a line."""
+    from app.client import Client
+
+    with Client(server) as client:
+        for job in client.list(status=status, limit=limit):
+            done = sum(step["status"] == "succeeded" for step in job["steps"])
+            typer.echo(
+                f"{job['id']}  {job['created_at'][:19]}  {job['status']:<21}  "
+                f"{done}/{len(job['steps'])} steps  {job['input']['filename']}"
+            )
+
+
+@jobs_app.command("show")
+def show_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """One job as JSON."""
+    _echo_job(server, "GET", f"/jobs/{job_id}")
+
+
+@jobs_app.command("cancel")
+def cancel_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """End a job now."""
+    _echo_job(server, "POST", f"/jobs/{job_id}/cancel")
+
+
+@jobs_app.command("retry")
+def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """Repeat what failed."""
+    _echo_job(server, "POST", f"/jobs/{job_id}/retry")
+
+
+@jobs_app.command("delete")
+def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """Erase a job and all its objects."""
+    from app.client import Client
+
+    with Client(server) as client:
+        client.call("DELETE", f"/jobs/{job_id}")
+
+
+def _echo_job(server: str, method: str, path: str) -> None:
+    from app.client import Client
+
+    with Client(server) as client:
+        _echo_json(client.call(method, path))
+
+
+def _echo_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _settings() -> Any:
+    from pydantic import ValidationError
+
+    from app.config import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        for mistake in error.errors():
+            name = "_".join(str(part) for part in mistake["loc"]).upper()
+            typer.echo(f"PIXTOOLS_{name}: {mistake['msg']}", err=True)
+        raise SystemExit(2) from None

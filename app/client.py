@@ -1,0 +1,87 @@
+"""A small client of the HTTP API, for the command line."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+OPEN = ("pending", "processing")
+POLL = 0.2  # seconds between looks at a job
+TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
+
+
+class Client:
+    """Talks to one PixTools server; every failure ends the command with the server's own words."""
+
+    def __init__(self, server: str) -> None:
+        self._http = httpx.Client(base_url=server, timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """One request; the decoded answer, or None if there is no body."""
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise SystemExit(f"{self._http.base_url} does not answer: {error}") from None
+        if response.is_error:
+            raise SystemExit(_explain(response))
+        return response.json() if response.content else None
+
+    def submit(
+        self, file: Path, operations: str, *, webhook_url: str | None = None, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Upload an image; the accepted job."""
+        fields = {"operations": operations} | ({"webhook_url": webhook_url} if webhook_url else {})
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        with file.open("rb") as content:
+            files = {"file": (file.name, content)}
+            job: dict[str, Any] = self.call("POST", "/process", data=fields, files=files, headers=headers)
+        return job
+
+    def follow(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The job again and again, until it has ended."""
+        while True:
+            yield job
+            if job["status"] not in OPEN:
+                return
+            time.sleep(POLL)
+            job = self.call("GET", f"/jobs/{job['id']}")
+
+    def list(self, *, status: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest jobs."""
+        parameters = {"limit": limit} | ({"status": status} if status else {})
+        page: dict[str, list[dict[str, Any]]] = self.call("GET", "/jobs", params=parameters)
+        return page["data"]
+
+    def download(self, result: dict[str, Any], folder: Path) -> Path:
+        """Write one result to a folder; the file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / Path(result["filename"]).name
+        with self._http.stream("GET", result["url"]) as response, path.open("wb") as file:
+            if response.is_error:
+                raise SystemExit(f"{result['name']}: the download answered {response.status_code}")
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+        return path
+
+
+def _explain(response: httpx.Response) -> str:
+    try:
+        problem = response.json()
+        lines = [f"{problem['code']}: {problem['detail']}"]
+        lines += [
+            f"  {error['pointer']}: {error['detail']}" for error in problem.get("errors", []) if "pointer" in error
+        ]
+    except (ValueError, KeyError):
+        return f"The server answered {response.status_code}."
+    return "\n".join(lines)

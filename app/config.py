@@ -1,0 +1,97 @@
+"""Settings: every choice of a deployment, read from the environment (`PIXTOOLS_` prefix) or a `.env` file."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
+
+
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+class Settings(BaseSettings):
+    """The defaults are the embedded mode: one process, nothing else to install."""
+
+    model_config = SettingsConfigDict(env_prefix="PIXTOOLS_", env_file=".env", env_ignore_empty=True, extra="ignore")
+
+    # Where it listens and keeps its files
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    public_url: Annotated[str, AfterValidator(_without_slash)] | None = Field(
+        None, description="How clients reach the API; default: as the request addressed it."
+    )
+    data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
+    spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
+
+    # What it runs on
+    database_url: str | None = Field(None, description="sqlite:///… or postgresql://…")
+    broker_url: str = Field("memory://", description="memory:// (the worker runs inside the API) or amqp://…")
+    result_backend: str = "cache+memory://"
+    redis_url: str | None = Field(None, description="Front of the idempotency keys; the database stays the truth.")
+    storage_url: str | None = Field(None, description="file:///… or s3://bucket")
+    s3_endpoint: str | None = Field(None, description="For S3 servers that are not AWS.")
+    s3_public_endpoint: str | None = Field(None, description="Where clients reach that server; for download URLs.")
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = Field(None, description="Default: the usual AWS credential chain.")
+    s3_secret_key: SecretStr | None = None
+    secret_key: SecretStr | None = Field(None, description="Signs download links; embedded: made at first start.")
+
+    # Limits on what a client may send
+    max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
+    max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
+    max_frames: int = Field(100, ge=1)
+    max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
+    max_depth: int = Field(8, ge=1, le=32)
+    max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
+
+    # Times, in seconds
+    download_url_seconds: int = Field(3600, ge=1, le=7 * 86400)
+    results_kept_seconds: int = Field(86400, ge=1)
+    idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
+    idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
+    prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")
+    step_timeout_seconds: int = Field(300, ge=1, description="One run of operations on one image.")
+    step_lease_seconds: int = Field(60, ge=3, description="After this silence a worker counts as dead.")
+    redispatch_seconds: int = Field(600, ge=1, description="A job without any activity for so long is sent again.")
+    relay_poll_seconds: float = Field(1.0, gt=0, description="Only a fallback; the relay is woken at once.")
+    reconcile_seconds: float = Field(15.0, gt=0)
+    webhook_timeout_seconds: float = Field(15.0, gt=0)
+
+    # Work
+    worker_concurrency: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Of the embedded worker."
+    )
+    step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
+    pixel_process_memory_bytes: int | None = Field(
+        2_000_000_000, ge=200_000_000, description="Address space of one pixel process of the embedded mode."
+    )
+    log_level: str = "INFO"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the worker runs inside the API's process."""
+        return self.broker_url.startswith("memory:")
+
+    @cached_property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'pixtools.db'}"
+
+    @cached_property
+    def storage(self) -> str:
+        return self.storage_url or (self.data_dir.absolute() / "objects").as_uri()
+
+    @cached_property
+    def spool(self) -> Path:
+        return self.spool_dir or self.data_dir / "spool"
+
+    @property
+    def base_url(self) -> str:
+        """Base of absolute URLs where no request tells it."""
+        return self.public_url or f"http://{self.host}:{self.port}"

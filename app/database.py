@@ -1,0 +1,186 @@
+"""Engines, sessions and the clock of the database.
+
+The API uses async sessions, tasks use sync ones; both run the same service functions, which take a plain `Session`
+(`await session.run_sync(service, ...)`). One request or task is one transaction, committed where the session was
+opened and nowhere else.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, Uuid, create_engine, event, make_url
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
+LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is repeated instead
+READ_ONLY = {"pixtools_read_only": True}
+ON_COMMIT = "pixtools_on_commit"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite keeps it naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[Any] = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime, UUID: Uuid}
+
+
+class from_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock plus some seconds: leases must not depend on the clocks of workers."""
+
+    inherit_cache = False
+    type = UtcDateTime()
+    name = "from_now"
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = float(seconds)
+        super().__init__()
+
+
+@compiles(from_now, "postgresql")
+def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # clock_timestamp, not now(): a transaction may have waited for a lock since it began
+    return f"(clock_timestamp() + {element.seconds} * interval '1 second')"
+
+
+@compiles(from_now, "sqlite")
+def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # six decimals, as SQLAlchemy writes them: the values are compared as text
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+.3f} seconds') || '000')"
+
+
+def after_commit(session: Session, callback: Callable[[], None]) -> None:
+    """Call back once when this transaction has committed; never when it is rolled back."""
+    session.info.setdefault(ON_COMMIT, {})[callback] = None
+
+
+class Database:
+    """The engines of one process, made on first use: after a fork, and only those that the process needs."""
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        #: set after each commit that left something for this process's relay
+        self.wake = threading.Event()
+
+    def url(self, *, asynchronous: bool = False) -> URL:
+        if self.is_sqlite:
+            return self._url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite")
+        return self._url.set(drivername="postgresql+psycopg")
+
+    @cached_property
+    def engine(self) -> Engine:
+        engine = create_engine(self.url(), **self._options())
+        self._prepare(engine)
+        return engine
+
+    @cached_property
+    def async_engine(self) -> AsyncEngine:
+        engine = create_async_engine(self.url(asynchronous=True), **self._options())
+        self._prepare(engine.sync_engine)
+        return engine
+
+    def _options(self) -> dict[str, Any]:
+        if self.is_sqlite:
+            return {"connect_args": {"timeout": BUSY_TIMEOUT, "isolation_level": None}}
+        arguments = {"connect_timeout": 5, "options": f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"}
+        return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
+
+    def _prepare(self, engine: Engine) -> None:
+        if self.is_sqlite:
+            event.listen(engine, "connect", _configure_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+        """One transaction for a task: commits at the end, rolls back on any error."""
+        bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
+        session = sessionmaker(bind, expire_on_commit=False, info={"wake": self.wake.set})()
+        with session, session.begin():
+            yield session
+        _run_callbacks(session)
+
+    @asynccontextmanager
+    async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+        """One transaction for a request: commits at the end, rolls back on any error."""
+        bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
+        session = async_sessionmaker(bind, expire_on_commit=False, info={"wake": self.wake.set})()
+        async with session, session.begin():
+            yield session
+        _run_callbacks(session.sync_session)
+
+    async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one service function in a transaction of its own."""
+        async with self.async_session() as session:
+            return await session.run_sync(service, *args, **kwargs)
+
+    async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one service function that only reads; readers never wait for a SQLite writer."""
+        async with self.async_session(read_only=True) as session:
+            return await session.run_sync(service, *args, **kwargs)
+
+    def close(self) -> None:
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+    async def aclose(self) -> None:
+        if "async_engine" in self.__dict__:
+            await self.async_engine.dispose()
+        self.close()
+
+
+def _run_callbacks(session: Session) -> None:
+    for callback in session.info.pop(ON_COMMIT, {}):
+        callback()
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a 202 must survive a power cut, not only kill -9
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: a transaction that reads first and writes later would fail with SQLITE_BUSY
+    read_only = connection.get_execution_options().get("pixtools_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

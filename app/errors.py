@@ -1,0 +1,285 @@
+"""Every error that PixTools raises on purpose, as one tree.
+
+PixToolsError
+├── InvalidRequest                400  the request itself is malformed
+│   ├── TruncatedRequest          400  the body ended early
+│   ├── InvalidIdempotencyKey     400
+│   └── InvalidCursor             400
+├── InvalidOperations             422  the operation tree; `pointer` names the place
+├── InvalidUpload                 422  the file
+│   ├── EmptyFile                 422
+│   ├── UnsupportedImage          415
+│   ├── TruncatedImage            422
+│   └── InvalidFilename           422
+├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
+│   └── UploadTooLarge            413
+├── IdempotencyKeyReused          422
+├── IdempotencyKeyInFlight        409  retryable
+├── InvalidWebhookUrl             422
+├── NotFound                      404
+│   ├── JobNotFound               404
+│   └── ResultNotFound            404
+├── Conflict                      409
+│   ├── JobAlreadyFinished        409
+│   ├── NothingToRetry            409
+│   └── JobNotFinished            409
+├── InvalidDownloadLink           403
+├── StepFailed                    -    raised by workers, stored in the step
+│   ├── CorruptImage              -
+│   └── ImageTooLarge             -
+└── Unavailable                   503  retryable
+    ├── StoreUnavailable          503
+    │   └── ObjectNotFound        -
+    └── DatabaseUnavailable       503
+
+The docstring is the default message. `message` is always safe to show to a client: it never holds the text of a
+foreign exception, a secret or a path of the server.
+"""
+
+from typing import Any, ClassVar
+
+
+class PixToolsError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        pointer: str | None = None,
+        limit: int | float | None = None,
+        value: Any = None,
+        retry_after: int | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Describe one failure.
+
+        Args:
+            message: what happened, for the client; the class docstring when left out.
+            pointer: JSON pointer as URI fragment to the offending input, e.g. `#/operations/0/width`.
+            limit: the limit that was exceeded.
+            value: the value that was refused.
+            retry_after: seconds after which the same request may succeed.
+            extra: further members of the problem document.
+        """
+        self.message = message or (type(self).__doc__ or "").strip()
+        self.pointer = pointer
+        self.limit = limit
+        self.value = value
+        self.retry_after = retry_after
+        self.extra = extra or {}
+        super().__init__(self.message)
+
+    def as_record(self) -> dict[str, Any]:
+        """The error of a job or step, as stored and shown."""
+        return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+
+class InvalidRequest(PixToolsError):
+    """The request is malformed."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class TruncatedRequest(InvalidRequest):
+    """The request body ended before the multipart form was complete."""
+
+    code = "truncated_request"
+
+
+class InvalidIdempotencyKey(InvalidRequest):
+    """The Idempotency-Key header must be 1 to 255 printable ASCII characters, quoted or bare."""
+
+    code = "invalid_idempotency_key"
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that this service issued for this listing."""
+
+    code = "invalid_cursor"
+
+
+class InvalidOperations(PixToolsError):
+    """The operation tree is invalid."""
+
+    code = "invalid_operations"
+    status = 422
+
+    def __init__(self, errors: list[dict[str, Any]], *, code: str | None = None) -> None:
+        """Collect what is wrong with the tree.
+
+        Args:
+            errors: one entry per mistake, each with `detail`, `pointer` and whatever else helps (`limit`, `value`).
+            code: a more precise stable code, e.g. `unknown_operation`.
+        """
+        super().__init__(errors[0]["detail"], extra={"errors": errors})
+        self.error_code = code or type(self).code
+
+
+class InvalidUpload(PixToolsError):
+    """The uploaded file cannot be accepted."""
+
+    code = "invalid_upload"
+    status = 422
+
+
+class EmptyFile(InvalidUpload):
+    """The uploaded file is empty."""
+
+    code = "empty_file"
+
+
+class UnsupportedImage(InvalidUpload):
+    """The file is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, AVIF)."""
+
+    code = "unsupported_image"
+    status = 415
+
+
+class TruncatedImage(InvalidUpload):
+    """The image file ends before its image data is complete."""
+
+    code = "truncated_image"
+
+
+class InvalidFilename(InvalidUpload):
+    """The file name cannot be used."""
+
+    code = "invalid_filename"
+
+
+class LimitExceeded(PixToolsError):
+    """A limit of this service is exceeded."""
+
+    code = "limit_exceeded"
+    status = 422
+
+
+class UploadTooLarge(LimitExceeded):
+    """The upload is larger than this service accepts."""
+
+    code = "upload_too_large"
+    status = 413
+
+
+class IdempotencyKeyReused(PixToolsError):
+    """This Idempotency-Key was already used with another payload; send a new key."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class IdempotencyKeyInFlight(PixToolsError):
+    """The first request with this Idempotency-Key is still being accepted; repeat the request later."""
+
+    code = "idempotency_key_in_flight"
+    status = 409
+    retryable = True
+
+
+class InvalidWebhookUrl(PixToolsError):
+    """The webhook URL must be an absolute http or https URL without credentials."""
+
+    code = "invalid_webhook_url"
+    status = 422
+
+
+class NotFound(PixToolsError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+    status = 404
+
+
+class JobNotFound(NotFound):
+    """There is no job with this id."""
+
+    code = "job_not_found"
+
+
+class ResultNotFound(NotFound):
+    """The job has no result with this name."""
+
+    code = "result_not_found"
+
+
+class Conflict(PixToolsError):
+    """The job's state does not allow this."""
+
+    code = "conflict"
+    status = 409
+
+
+class JobAlreadyFinished(Conflict):
+    """The job has already ended."""
+
+    code = "job_already_finished"
+
+
+class NothingToRetry(Conflict):
+    """The job has no failed, skipped or cancelled step to repeat."""
+
+    code = "nothing_to_retry"
+
+
+class JobNotFinished(Conflict):
+    """The job has not ended yet."""
+
+    code = "job_not_finished"
+
+
+class InvalidDownloadLink(PixToolsError):
+    """The download link is invalid or has expired; fetch the job again for a fresh one."""
+
+    code = "invalid_download_link"
+    status = 403
+
+
+class StepFailed(PixToolsError):
+    """The operation failed."""
+
+    code = "step_failed"
+
+
+class CorruptImage(StepFailed):
+    """The image data is corrupt and cannot be decoded."""
+
+    code = "corrupt_image"
+
+
+class ImageTooLarge(StepFailed):
+    """The image is larger than this service processes."""
+
+    code = "image_too_large"
+
+
+class Unavailable(PixToolsError):
+    """A part of the service is unavailable at the moment."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class StoreUnavailable(Unavailable):
+    """The object storage is unavailable at the moment."""
+
+    code = "storage_unavailable"
+
+
+class ObjectNotFound(StoreUnavailable):
+    """A stored object is missing."""
+
+    code = "object_not_found"
+    retryable = False
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is unavailable at the moment."""
+
+    code = "database_unavailable"

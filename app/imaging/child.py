@@ -1,0 +1,66 @@
+"""One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES` renders what it is asked over a socket.
+
+It ends when the other side is gone, in the middle of a render too. A mistake in this code or in libvips ends it as
+well, with the traceback on standard error; the other side sees the socket close.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from app.errors import PixToolsError
+from app.imaging import libvips
+from app.imaging.pipeline import render
+
+Jobs = SimpleQueue[tuple[Any, ...]]
+
+
+def main(socket: int, threads: int, memory_bytes: int) -> None:
+    """Serve until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the socket
+    _limit(memory_bytes)
+    libvips.configure(threads)
+    connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
+    jobs: Jobs = SimpleQueue()
+    Thread(target=_receive, args=(connection, jobs), daemon=True).start()
+    while True:
+        connection.send_bytes(_answer(render, jobs.get()))
+
+
+def _limit(memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a user's picture
+    if memory_bytes and sys.platform == "linux":  # macOS accepts the limit and ignores it
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def _receive(connection: "Connection[bytes, tuple[Any, ...]]", jobs: Jobs) -> None:
+    """Wait in a thread of its own, so that the other side's end is seen while libvips works."""
+    try:
+        while True:
+            jobs.put(connection.recv())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _answer(function: Callable[..., list[Any]], job: tuple[Any, ...]) -> bytes:
+    # JSON, because the other side must not unpickle what a process that decodes hostile bytes has written.
+    try:
+        answer: dict[str, Any] = {"rendered": [asdict(rendered) for rendered in function(*job)]}
+    except PixToolsError as error:
+        answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
+    return json.dumps(answer).encode()
+
+
+ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

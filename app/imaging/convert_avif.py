@@ -1,0 +1,19 @@
+"""Encode as AVIF."""
+
+from pathlib import Path
+
+import pyvips
+
+from app.operations import AvifParams
+
+
+def save(image: pyvips.Image, params: AvifParams, path: Path) -> None:
+    """Write an AVIF file."""
+    image.heifsave(
+        str(path),
+        compression="av1",
+        Q=params.quality,
+        effort=params.effort,
+        lossless=params.lossless,
+        keep="none",
+    )

@@ -1,0 +1,100 @@
+"""Reading the structure of a file that may be hostile."""
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from app.errors import TruncatedImage, UnsupportedImage
+
+MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, every other ordinary file far less
+WINDOW = 8 * 1024  # bytes that are read at a time: more would slow a walk that jumps, less one that does not
+SEARCH_BLOCK = 1024 * 1024  # bytes that are searched at a time
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the walk through a file finds out."""
+
+    width: int
+    height: int
+    frames: int = 1
+
+
+def damaged(name: str) -> UnsupportedImage:
+    """The error for a structure that makes no sense."""
+    return UnsupportedImage(f"The structure of the {name} file is damaged.")
+
+
+class Reader:
+    """Reads a file within its size and within a budget of steps, so that every walk ends."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._window = memoryview(b"")
+        self._window_start = 0
+        self._steps = 0
+        self.size = file.seek(0, os.SEEK_END)
+        self.position = 0
+        self.prefix = bytes(self._read(0, 16))
+
+    def spend(self, steps: int) -> None:
+        """Count work that the file asks for."""
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise UnsupportedImage("The image file consists of more parts than an ordinary image.")
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes that the file must have."""
+        if self.position + count > self.size:
+            raise TruncatedImage
+        self.position += count
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes from here."""
+        self.spend(1)
+        start = self.position
+        self.skip(count)
+        return bytes(self._read(start, count))
+
+    def unpack(self, layout: str) -> tuple[Any, ...]:
+        """What the next bytes hold, after `struct`."""
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))
+
+    def find(self, needle: bytes) -> bool:
+        """Whether `needle` occurs from here on."""
+        self._file.seek(self.position)
+        tail = b""
+        while block := self._file.read(SEARCH_BLOCK):
+            if needle in block or needle in tail + block[: len(needle)]:
+                return True
+            tail = block[-len(needle) :]
+        return False
+
+    def skip_blocks(self) -> None:
+        """Pass over blocks that each begin with their length in one byte, up to the empty one."""
+        length = -1
+        while length:
+            ahead = self._ahead()
+            at = steps = 0
+            while length and at < len(ahead):
+                length = ahead[at]
+                at += length + 1
+                steps += 1
+            self.spend(steps)
+            self.skip(at)
+
+    def _ahead(self) -> memoryview:
+        """The bytes from here that are at hand; at least one."""
+        if not self._read(self.position, 1):
+            raise TruncatedImage
+        return self._window[self.position - self._window_start :]
+
+    def _read(self, start: int, count: int) -> memoryview:
+        """Up to `count` bytes of the file; fewer at its end."""
+        at = start - self._window_start
+        if not 0 <= at <= len(self._window) - count:
+            self._window_start = self._file.seek(start)
+            self._window = memoryview(self._file.read(max(count, WINDOW)))
+            at = 0
+        return self._window[at : at + count]

@@ -1,0 +1,35 @@
+"""Structured logs: one JSON object a line, or readable lines on a terminal."""
+
+import logging
+import sys
+
+import structlog
+
+SHARED = (
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+QUIET = ("httpx", "httpcore", "alembic", "kombu", "amqp")  # a line per request or connection says nothing here
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Set the root logger up; everything that logs by the standard library takes part."""
+    console = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True

@@ -1,0 +1,119 @@
+"""The API: `create_app()` and its lifespan. `uvicorn app.main:app` serves it."""
+
+import fcntl
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from app import problems
+from app.config import Settings
+from app.logging_config import configure_logging
+from app.migrations import upgrade
+from app.routers import health, jobs, operations
+from app.services.dispatch import sender
+from app.services.outbox import Relay
+from app.services.reconciler import Reconciler, resume_all
+from app.tasks import runtime
+from app.tasks.celery_app import celery_app
+from app.tasks.local_worker import LocalWorker
+from app.wiring import Resources
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Self-hosted, asynchronous image processing: upload an image with a tree of operations to `POST /process`, get a job
+back at once, and its results by polling, by `Prefer: wait` or by webhook.
+
+An operation tree is a JSON array of parallel branches. An entry is a name or an object with parameters; `then`
+continues from its output with an array of its own:
+
+```json
+["convert_avif",
+ {"op": "resize", "width": 1280, "then": ["convert_webp", {"op": "convert_jpeg", "quality": 85, "as": "hero"}]}]
+```
+
+Every leaf is a result; `"keep": true` makes an inner operation one as well, `"as"` names it.
+`GET /operations` lists all operations with their parameters. Errors are `application/problem+json` (RFC 9457);
+decide by their `code`.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API; nothing is opened or read before its lifespan begins.
+
+    Args:
+        settings: default: from the environment.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.resources = await _start(settings or Settings(), stack)
+            yield
+
+    app = FastAPI(
+        title="PixTools", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, redoc_url=None, servers=None
+    )
+    problems.install(app)
+    app.include_router(jobs.router)
+    app.include_router(operations.router)
+    app.include_router(health.router)
+    return app
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
+    """Start everything that runs beside the requests; the stack stops it in reverse order."""
+    configure_logging(settings.log_level)
+    if settings.embedded:
+        stack.enter_context(_only_process(settings.data_dir))
+        await anyio.to_thread.run_sync(upgrade, settings.database)
+    resources = Resources(settings)
+    stack.push_async_callback(resources.aclose)
+    relay = Relay(resources.database, sender(celery_app), poll_seconds=settings.relay_poll_seconds)
+    reconciler = Reconciler(
+        resources.database,
+        every_seconds=settings.reconcile_seconds,
+        redispatch_seconds=settings.redispatch_seconds,
+    )
+    if settings.embedded:
+        await _start_worker(resources, stack)
+    for service in (relay, reconciler):
+        service.start()
+        stack.push_async_callback(_stop, service.stop)
+    return resources
+
+
+async def _start_worker(resources: Resources, stack: AsyncExitStack) -> None:
+    runtime.use(resources)
+    worker = LocalWorker(resources.settings.worker_concurrency)
+    await anyio.to_thread.run_sync(worker.start)
+    stack.push_async_callback(_stop, worker.stop)
+    resumed = await resources.database.call(resume_all)
+    if resumed:
+        log.info("jobs_resumed", extra={"jobs": resumed})
+
+
+async def _stop(stop: Callable[[], None]) -> None:
+    await anyio.to_thread.run_sync(stop)  # joining a thread would block the event loop
+
+
+@contextmanager
+def _only_process(data_dir: Path) -> Iterator[None]:
+    """Keep the data folder to one process: the jobs of another one would look abandoned."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"The data folder {data_dir} is in use by another PixTools process; "
+                "stop it, or choose another folder by PIXTOOLS_DATA_DIR."
+            ) from None
+        yield
+
+
+app = create_app()

@@ -1,0 +1,80 @@
+"""Every error as RFC 9457 `application/problem+json` with a stable `code`."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app.errors import DatabaseUnavailable, InvalidOperations, PixToolsError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+UNAVAILABLE_RETRY_AFTER = 5  # seconds
+
+
+def install(app: FastAPI) -> None:
+    """Let nothing leave the API but problems."""
+    app.add_exception_handler(PixToolsError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(PoolTimeout, _on_database_error)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+def _problem(
+    status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
+    return JSONResponse({**body, **members}, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _on_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, PixToolsError):
+        raise error
+    members = dict(error.extra)
+    if error.pointer and "errors" not in members:
+        members["errors"] = [{"detail": error.message, "pointer": error.pointer}]
+    members |= {name: value for name in ("limit", "value") if (value := getattr(error, name)) is not None}
+    retry_after = error.retry_after or (
+        UNAVAILABLE_RETRY_AFTER if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    )
+    headers = {"Retry-After": str(retry_after)} if retry_after else None
+    code = error.error_code if isinstance(error, InvalidOperations) else error.code
+    return _problem(error.status, code, error.message, headers=headers, instance=request.url.path, **members)
+
+
+def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [
+        {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": f"#/{'/'.join(map(str, mistake['loc']))}"}
+        for mistake in error.errors()
+    ]
+    detail = errors[0]["detail"]
+    return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
+
+
+def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    code = HTTPStatus(error.status_code).name.lower()
+    headers = dict(error.headers) if error.headers else None
+    return _problem(error.status_code, code, f"{error.detail}.", headers=headers, instance=request.url.path)
+
+
+def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("database_error", extra={"error": type(error).__name__}, exc_info=error)
+    return _on_error(request, DatabaseUnavailable())
+
+
+def _on_crash(request: Request, error: Exception) -> JSONResponse:
+    # Starlette logs the traceback; the client learns nothing of it
+    return _problem(500, "internal_error", "Something went wrong; the operator's log knows what.")

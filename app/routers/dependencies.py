@@ -1,0 +1,43 @@
+"""What routes ask for."""
+
+import hashlib
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path, Request
+
+from app.errors import JobNotFound
+from app.wiring import Resources
+
+
+def _resources(request: Request) -> Resources:
+    return request.app.state.resources  # type: ignore[no-any-return]
+
+
+CurrentResources = Annotated[Resources, Depends(_resources)]
+
+
+def _job_id(job_id: Annotated[str, Path(description="Id of the job.", json_schema_extra={"format": "uuid"})]) -> UUID:
+    try:
+        return UUID(job_id)
+    except ValueError:
+        raise JobNotFound(f"There is no job {job_id[:64]!r}.") from None
+
+
+JobId = Annotated[UUID, Depends(_job_id)]
+
+
+def _base_url(request: Request, resources: CurrentResources) -> str:
+    return resources.settings.public_url or str(request.base_url).rstrip("/")
+
+
+BaseUrl = Annotated[str, Depends(_base_url)]
+
+
+def _caller(request: Request) -> str:
+    """Whose idempotency keys these are: one namespace per credential, without keeping any."""
+    credential = request.headers.get("authorization")
+    return hashlib.sha256(credential.encode()).hexdigest() if credential else "anonymous"
+
+
+Caller = Annotated[str, Depends(_caller)]

@@ -1,0 +1,195 @@
+"""Jobs over HTTP."""
+
+import asyncio
+import re
+import time
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+
+from app.errors import InvalidDownloadLink, JobNotFinished, ResultNotFound
+from app.models import JOB_OPEN, JobStatus
+from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId
+from app.routers.openapi import ARCHIVE_RESPONSES, DOWNLOAD_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
+from app.schemas import JobPage, JobView
+from app.services import jobs
+from app.services.archive import stream_archive
+from app.services.idempotency import parse_key
+from app.services.job_views import job_view
+from app.services.links import ApiLinks
+from app.services.s3 import content_disposition, job_prefix
+from app.services.submission import Request as SubmissionRequest
+from app.services.uploads import boundary_of, check_content_length
+from app.wiring import Resources
+
+router = APIRouter(tags=["jobs"])
+
+RETRY_AFTER = "1"  # seconds until a client should ask again
+FIRST_POLL, LONGEST_POLL = 0.03, 0.5  # seconds between looks at a job that a client waits for
+WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
+
+
+@router.post(
+    "/process",
+    summary="Upload an image and run a tree of operations on it",
+    status_code=202,
+    response_model=JobView,
+    openapi_extra={"requestBody": PROCESS_BODY},
+    responses=PROCESS_RESPONSES,
+)
+async def process(
+    request: Request,
+    resources: CurrentResources,
+    base_url: BaseUrl,
+    caller: Caller,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare."),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` holds the answer until the job has ended, at most N seconds.")
+    ] = None,
+) -> Response:
+    """The answer is 202 with the job, in state `pending`; `Location` is where to look for its progress.
+
+    With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
+    """
+    key = parse_key(idempotency_key)
+    boundary = boundary_of(request.headers.get("content-type"))
+    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
+    accepted = await resources.submissions.submit(
+        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
+    )
+    headers = {"Location": f"/jobs/{accepted.job_id}", "Vary": "Prefer"}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    seconds = _preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    if seconds is None:
+        return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
+    headers["Preference-Applied"] = f"wait={seconds}"
+    return await _answer_when_ended(resources, accepted.job_id, seconds, headers)
+
+
+def _preferred_wait(prefer: str | None, longest: int) -> int | None:
+    wait = WAIT.search(prefer or "")
+    return min(int(wait[1]), longest) if wait else None
+
+
+async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
+    deadline, pause = time.monotonic() + seconds, FIRST_POLL
+    while time.monotonic() < deadline:
+        if await resources.database.read(jobs.status_of, job_id) not in JOB_OPEN:
+            break
+        await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 1.5, LONGEST_POLL)
+    view = await _view(resources, job_id)
+    if view.status in JOB_OPEN:
+        return JSONResponse(view.model_dump(mode="json"), 202, {**headers, "Retry-After": RETRY_AFTER})
+    return JSONResponse(view.model_dump(mode="json"), 200, headers)
+
+
+async def _view(resources: Resources, job_id: UUID) -> JobView:
+    return job_view(await resources.database.read(jobs.get, job_id), resources.links)
+
+
+@router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=problems(404))
+async def get_job(job_id: JobId, resources: CurrentResources, response: Response) -> JobView:
+    """Download URLs are fresh in every answer."""
+    view = await _view(resources, job_id)
+    if view.status in JOB_OPEN:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return view
+
+
+@router.get("/jobs", summary="Jobs, newest first", responses=problems(400, 422))
+async def list_jobs(
+    request: Request,
+    resources: CurrentResources,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, description=f"More than {jobs.MAX_PAGE} is cut to that.")] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
+) -> JobPage:
+    found, next_cursor = await resources.database.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
+    if next_cursor:
+        following = request.url.include_query_params(cursor=next_cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    views = [job_view(job, resources.links) for job in found]
+    return JobPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
+
+
+@router.post("/jobs/{job_id}/cancel", summary="End a job now", responses=problems(404, 409))
+async def cancel_job(job_id: JobId, resources: CurrentResources) -> JobView:
+    """What waits never starts, what runs counts no more; results so far stay. Cancelling twice is harmless."""
+    return job_view(await resources.database.call(jobs.cancel, job_id), resources.links)
+
+
+@router.post("/jobs/{job_id}/retry", status_code=202, summary="Repeat what failed", responses=problems(404, 409))
+async def retry_job(job_id: JobId, resources: CurrentResources, response: Response) -> JobView:
+    """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
+    kept = resources.settings.results_kept_seconds
+    job = await resources.database.call(jobs.retry, job_id, kept_seconds=kept)
+    response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": RETRY_AFTER})
+    return job_view(job, resources.links)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job and all its objects", responses=problems(404))
+async def delete_job(job_id: JobId, resources: CurrentResources) -> None:
+    """Upload, intermediates and results are gone when the answer comes; a running job is cancelled first."""
+    await resources.database.call(jobs.stop, job_id)
+    await resources.storage.delete_prefix(job_prefix(job_id))
+    await resources.database.call(jobs.remove, job_id)
+    # a worker may have stored something between the two; one that does so from now on removes it itself
+    await resources.storage.delete_prefix(job_prefix(job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/archive",
+    summary="All results as one ZIP",
+    response_class=StreamingResponse,
+    responses=ARCHIVE_RESPONSES,
+)
+async def get_archive(job_id: JobId, resources: CurrentResources) -> StreamingResponse:
+    job = await resources.database.read(jobs.get, job_id)
+    if job.status in JOB_OPEN:
+        raise JobNotFinished(
+            f"The job has not ended yet: {job.status}.", value=job.status, retry_after=int(RETRY_AFTER)
+        )
+    if not job.results:
+        raise ResultNotFound("The job has no results.")
+    headers = {"Content-Disposition": content_disposition(f"pixtools-{job_id}.zip")}
+    return StreamingResponse(stream_archive(job, resources.storage), media_type="application/zip", headers=headers)
+
+
+@router.api_route(
+    "/jobs/{job_id}/results/{name}",
+    methods=["GET", "HEAD"],
+    summary="Download a result by its signed link",
+    response_class=FileResponse,
+    responses=DOWNLOAD_RESPONSES,
+    operation_id="download_result",
+)
+async def download_result(
+    job_id: JobId,
+    name: str,
+    resources: CurrentResources,
+    expires: Annotated[int, Query(description="From the link.")],
+    signature: Annotated[str, Query(description="From the link.", max_length=128)],
+) -> FileResponse:
+    """Links are in the job's `results[].url`; only for storage in a local folder, S3 serves its objects itself."""
+    links: Any = resources.links
+    if not isinstance(links, ApiLinks):
+        raise InvalidDownloadLink
+    links.check(str(job_id), name, expires, signature)
+    result = await resources.database.read(jobs.result, job_id, name)
+    path = resources.storage.local_path(result.key)
+    if not path.is_file():
+        raise ResultNotFound("The result's file is missing.")
+    headers = {
+        "Content-Disposition": content_disposition(result.filename),
+        "ETag": f'"{result.sha256}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return FileResponse(path, media_type=result.content_type, headers=headers)

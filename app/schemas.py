@@ -1,0 +1,166 @@
+"""What goes over the wire, and the operation tree."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.operations import Operation, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One checked node of the operation tree."""
+
+    #: path in the tree: `0.1` is the second `then` entry of the first branch
+    id: str
+    operation: Operation
+    params: Params
+    #: also a result although something continues from it; every leaf is a result anyway
+    keep: bool = False
+    #: name of the result chosen by the client
+    name: str | None = None
+    #: JSON pointer to the node, for errors found later
+    pointer: str
+    then: tuple["Node", ...] = field(default=())
+
+    def walk(self) -> Iterator["Node"]:
+        """This node and all below, in preorder."""
+        yield self
+        for child in self.then:
+            yield from child.walk()
+
+
+class Model(BaseModel):
+    """Base of all response bodies."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
+
+
+class ErrorRecord(Model):
+    """Why a job or a step did not succeed."""
+
+    code: str = Field(examples=["corrupt_image"])
+    message: str = Field(examples=["The image data is corrupt and cannot be decoded."])
+    retryable: bool = Field(description="Whether the same work may succeed when it is repeated.")
+
+
+class InputView(Model):
+    """The uploaded file."""
+
+    filename: str = Field(examples=["photo.jpg"])
+    format: str = Field(examples=["jpeg"])
+    width: int = Field(description="Pixels, as stored: before the EXIF orientation is applied.", examples=[4000])
+    height: int = Field(examples=[3000])
+    bytes: int = Field(examples=[2193417])
+    sha256: str
+
+
+class StepView(Model):
+    """One operation of the tree."""
+
+    id: str = Field(description="Path in the tree: `0.1` is the second `then` entry of the first branch.")
+    op: str = Field(examples=["resize"])
+    status: str = Field(
+        description="pending, running, succeeded, failed, skipped (what it continues from failed) or cancelled.",
+        examples=["succeeded"],
+    )
+    attempts: int
+    queue: str = Field(examples=["default_queue"])
+    started_at: datetime | None
+    seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
+    progress: float = Field(ge=0, le=1)
+    error: ErrorRecord | None
+
+
+class ResultView(Model):
+    """One stored output."""
+
+    name: str = Field(examples=["resize.convert_webp"])
+    step: str = Field(description="Id of the step that made it.")
+    format: str = Field(examples=["webp"])
+    content_type: str = Field(examples=["image/webp"])
+    width: int = Field(examples=[1280])
+    height: int = Field(examples=[960])
+    bytes: int = Field(examples=[115812])
+    sha256: str
+    filename: str = Field(examples=["photo-resize.convert_webp.webp"])
+    url: str = Field(description="Absolute, signed, valid until `expires_at`. Get the job again for a fresh one.")
+    expires_at: datetime
+
+
+class JobLinks(Model):
+    """Relative addresses of what belongs to the job."""
+
+    self: str
+    archive: str
+
+
+class JobView(Model):
+    """A job: what was sent, how far it is, what came out."""
+
+    id: UUID
+    status: str = Field(
+        description="pending, processing, completed, completed_with_errors, failed or cancelled.",
+        examples=["completed"],
+    )
+    created_at: datetime
+    finished_at: datetime | None
+    input: InputView
+    operations: list[Any] = Field(description="The tree as it was sent.")
+    steps: list[StepView]
+    results: list[ResultView]
+    error: ErrorRecord | None
+    links: JobLinks
+
+
+class JobPage(Model):
+    """One page of a listing, newest first."""
+
+    data: list[JobView]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
+    has_more: bool
+
+
+class OperationView(Model):
+    """One operation that a tree may use."""
+
+    name: str
+    description: str
+    queue: str
+    output_format: str | None = Field(description="Null: the format stays as it is.")
+    params: dict[str, Any] = Field(description="JSON schema of the parameters.")
+    example: dict[str, Any] | str
+
+
+class OperationList(Model):
+    """Every operation, with the limits that hold for trees and uploads."""
+
+    operations: list[OperationView]
+    limits: dict[str, int]
+
+
+class ProblemError(Model):
+    """One mistake in the input."""
+
+    model_config = ConfigDict(extra="allow")
+
+    detail: str
+    pointer: str | None = Field(None, description="JSON pointer to the mistake, as a URI fragment.")
+
+
+class Problem(Model):
+    """RFC 9457 problem details; decide by `code`, which never changes its meaning."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | None = None
+    errors: list[ProblemError] | None = None

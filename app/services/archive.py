@@ -1,0 +1,35 @@
+"""All results of a job as one ZIP, made while it is sent."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from datetime import UTC, datetime
+from stat import S_IFREG
+from typing import Any
+
+from stream_zip import ZIP_AUTO, async_stream_zip
+
+from app.models import Job, Result
+from app.services.s3 import ObjectStorage
+
+STORED = 0  # zlib level: image formats are compressed already
+MODE = S_IFREG | 0o644
+
+
+def stream_archive(job: Job, storage: ObjectStorage) -> AsyncIterable[bytes]:
+    """The bytes of the ZIP.
+
+    Args:
+        job: with its results.
+        storage: where they are.
+    """
+    return async_stream_zip(_members(job, storage))
+
+
+async def _members(job: Job, storage: ObjectStorage) -> AsyncIterator[tuple[str, datetime, int, Any, Any]]:
+    modified = job.finished_at or datetime.now(UTC)
+    for result in job.results:
+        yield result.filename, modified, MODE, ZIP_AUTO(result.bytes, level=STORED), _content(result, storage)
+
+
+async def _content(result: Result, storage: ObjectStorage) -> AsyncIterator[bytes]:
+    async for chunk in storage.stream(result.key):
+        yield chunk

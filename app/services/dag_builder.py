@@ -1,0 +1,212 @@
+"""The plan of a job: from the checked tree to tasks as plain data, and from there to a Celery Canvas.
+
+Operations work on pixels. The settings of the last encoder on the way (`convert_*`) travel along, and an image is
+encoded only where a result is written; between tasks it travels without loss. So it never matters for a result
+whether the steps before it ran in one task or in several.
+
+A linear run of steps on one queue whose intermediates nobody keeps is one task: one decode, one encode.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from celery import chain, chord, group
+from celery.canvas import Signature
+
+from app.operations import ENCODERS, OPERATIONS
+from app.schemas import Node
+
+FALLBACK_FORMAT = "png"  # lossless; for inputs whose own format no operation writes (GIF, TIFF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStep:
+    """One operation with all its parameters filled in."""
+
+    id: str
+    op: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedResult:
+    """A result that a task writes, by the operation that encodes it."""
+
+    name: str
+    encoder: str
+    params: dict[str, Any]
+
+    @property
+    def format(self) -> str:
+        """Short name of the format, e.g. `webp`."""
+        return str(OPERATIONS[self.encoder].format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTask:
+    """Steps that run together on one worker; their last step gives the task its id."""
+
+    id: str
+    #: the task whose intermediate it continues from; None: the upload
+    parent: str | None
+    queue: str
+    #: Celery's name of the task
+    name: str
+    steps: tuple[PlannedStep, ...]
+    result: PlannedResult | None
+    #: whether other tasks continue from its pixels
+    intermediate: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All tasks of a job, parents before children."""
+
+    tasks: tuple[PlannedTask, ...]
+
+    def task(self, task_id: str) -> PlannedTask:
+        return next(task for task in self.tasks if task.id == task_id)
+
+    def children(self, task_id: str | None) -> list[PlannedTask]:
+        return [task for task in self.tasks if task.parent == task_id]
+
+    def descendants(self, task_id: str) -> Iterator[PlannedTask]:
+        for child in self.children(task_id):
+            yield child
+            yield from self.descendants(child.id)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Plan":
+        return cls(tasks=tuple(_task_from_json(task) for task in data["tasks"]))
+
+
+def _task_from_json(data: dict[str, Any]) -> PlannedTask:
+    result = PlannedResult(**data["result"]) if data["result"] else None
+    steps = tuple(PlannedStep(**step) for step in data["steps"])
+    return PlannedTask(**{**data, "steps": steps, "result": result})
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """The encoder in effect at a node."""
+
+    op: str
+    params: dict[str, Any]
+
+    @classmethod
+    def default(cls, format_: str) -> "_Encoder":
+        operation = ENCODERS.get(format_) or ENCODERS[FALLBACK_FORMAT]
+        return cls(operation.name, operation.params().model_dump())
+
+    def after(self, node: Node) -> "_Encoder":
+        return _Encoder(node.operation.name, node.params.model_dump()) if node.operation.format else self
+
+
+def plan(branches: tuple[Node, ...], input_format: str) -> Plan:
+    """Plan the tasks of a checked tree.
+
+    Args:
+        branches: the tree.
+        input_format: format of the upload, which results keep that no operation converts.
+    """
+    names = _result_names(branches)
+    tasks: list[PlannedTask] = []
+    encoder = _Encoder.default(input_format)
+    for branch in branches:
+        _plan_run(branch, None, encoder, names, tasks)
+    return Plan(tasks=tuple(tasks))
+
+
+def _plan_run(
+    node: Node, parent: str | None, encoder: _Encoder, names: dict[str, str], tasks: list[PlannedTask]
+) -> None:
+    run = _linear_run(node)
+    last = run[-1]
+    for member in run:
+        encoder = encoder.after(member)
+    result = PlannedResult(name=names[last.id], encoder=encoder.op, params=encoder.params) if last.id in names else None
+    tasks.append(
+        PlannedTask(
+            id=last.id,
+            parent=parent,
+            queue=last.operation.queue.value,
+            name=last.operation.task,
+            steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.model_dump()) for n in run),
+            result=result,
+            intermediate=bool(last.then),
+        )
+    )
+    for child in last.then:
+        _plan_run(child, last.id, encoder, names, tasks)
+
+
+def _linear_run(node: Node) -> list[Node]:
+    run = [node]
+    while not node.keep and len(node.then) == 1 and node.then[0].operation.queue is node.operation.queue:
+        node = node.then[0]
+        run.append(node)
+    return run
+
+
+def _result_names(branches: tuple[Node, ...]) -> dict[str, str]:
+    """Name of every result by the id of its step; names chosen by the client come first, paths are made unique."""
+    paths = {node.id: path for node, path in _walk(branches, "") if node.keep or not node.then}
+    chosen = {node.id: node.name for node, _ in _walk(branches, "") if node.name}
+    taken = {name.lower() for name in chosen.values()}
+    names: dict[str, str] = {}
+    for step, path in paths.items():
+        names[step] = chosen.get(step) or _unique(path, taken)
+    return names
+
+
+def _walk(nodes: tuple[Node, ...], prefix: str) -> Iterator[tuple[Node, str]]:
+    for node in nodes:
+        path = f"{prefix}{node.operation.name}"
+        yield node, path
+        yield from _walk(node.then, f"{path}.")
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(candidate)
+    return candidate
+
+
+SignatureFactory = Callable[[PlannedTask], Signature]
+
+
+def to_canvas(
+    plan: Plan, signature: SignatureFactory, *, body: Signature, done: Collection[str] = (), root: str | None = None
+) -> Signature | None:
+    """Translate what is left of a plan to a Canvas.
+
+    Args:
+        plan: the plan of the job.
+        signature: makes the immutable signature of one task; ids only, no task reads another one's Celery result.
+        body: runs when all are through; only the fast path, since the database knows as well when that is.
+        done: ids of tasks that have ended; what continues from them starts at once.
+        root: only this task and what continues from it.
+
+    Returns:
+        A chord of parallel branches; None when nothing is left.
+    """
+    roots = [plan.task(root)] if root else plan.children(None)
+    branches = [branch for task in roots for branch in _branches(plan, task, signature, done)]
+    return chord(group(branches), body) if branches else None
+
+
+def _branches(plan: Plan, task: PlannedTask, signature: SignatureFactory, done: Collection[str]) -> list[Signature]:
+    following = [branch for child in plan.children(task.id) for branch in _branches(plan, child, signature, done)]
+    if task.id in done:
+        return following
+    if not following:
+        return [signature(task)]
+    rest = following[0] if len(following) == 1 else group(following)
+    return [chain(signature(task), rest)]

@@ -1,0 +1,193 @@
+"""Running one planned task: claim, fetch, render, store, record. The same code in every mode.
+
+The bytes of a result are stored before the database learns of it, under a key that every attempt shares; so whatever
+dies between two lines here, the next attempt repairs it.
+"""
+
+import hashlib
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database
+from app.errors import PixToolsError, StepFailed
+from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target
+from app.models import Job
+from app.operations import CONTENT_TYPES, EXTENSIONS
+from app.services import steps
+from app.services.dag_builder import PlannedResult
+from app.services.s3 import ObjectStorage, input_key, intermediate_key, result_key
+from app.services.steps import Claim, Outcome
+from app.services.uploads import safe_stem
+
+log = logging.getLogger(__name__)
+
+
+class UnexpectedFailure(StepFailed):
+    """Something unexpected went wrong; the operator's log has the details."""
+
+    code = "internal_error"
+    retryable = True
+
+
+class Renderer(Protocol):
+    """Does the pixel work: here, or in a process of its own."""
+
+    def __call__(
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits
+    ) -> list[Rendered]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Runs planned tasks."""
+
+    database: Database
+    storage: ObjectStorage
+    renderer: Renderer
+    limits: Limits
+    spool: Path
+    lease_seconds: float
+    max_attempts: int
+
+    def run(self, job_id: UUID, task_id: str, owner: str) -> None:
+        """Run one task as far as it is still to be done; failures are recorded, not raised.
+
+        Args:
+            job_id: of the job.
+            task_id: of the planned task.
+            owner: the same for every delivery of one message, so that a redelivered one goes on at once.
+        """
+        with self.database.session() as session:
+            held = steps.claim(
+                session,
+                job_id,
+                task_id,
+                owner=owner,
+                lease_seconds=self.lease_seconds,
+                max_attempts=self.max_attempts,
+            )
+        if held is not None:
+            self._attempt(held)
+
+    def _attempt(self, held: Claim) -> None:
+        log.info("task_started", extra=_fields(held))
+        try:
+            with self._kept_lease(held), tempfile.TemporaryDirectory(dir=self.spool, prefix="task-") as folder:
+                outcome = self._produce(held, Path(folder))
+        except PixToolsError as error:
+            self._fail(held, error)
+        except Exception:
+            log.exception("task_crashed", extra=_fields(held))
+            self._fail(held, UnexpectedFailure())
+        else:
+            self._succeed(held, outcome)
+
+    @contextmanager
+    def _kept_lease(self, held: Claim) -> Iterator[None]:
+        done = threading.Event()
+        keeper = threading.Thread(target=self._keep_lease, args=(held, done), name="lease", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()
+
+    def _keep_lease(self, held: Claim, done: threading.Event) -> None:
+        while not done.wait(self.lease_seconds / 3):
+            try:
+                with self.database.session() as session:
+                    if not steps.renew(session, held, self.lease_seconds):
+                        return
+            except SQLAlchemyError as error:
+                log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
+
+    def _produce(self, held: Claim, folder: Path) -> Outcome | None:
+        source = self._fetch(held, folder)
+        stages = [Stage(op=step.op, params=step.params) for step in held.task.steps]
+        targets = list(_targets(held, folder))
+        rendered = self.renderer(source, stages, targets, self.limits)
+        outcome = None
+        for target, image in zip(targets, rendered, strict=True):
+            if target.op == INTERMEDIATE:
+                key = intermediate_key(held.job.id, held.task.id)
+                self.storage.upload_processed(key, target.path, content_type="application/octet-stream")
+            else:
+                outcome = self._store_result(held, target.path, image)
+        return outcome
+
+    def _fetch(self, held: Claim, folder: Path) -> Path:
+        path = folder / "source"
+        if held.task.parent is None:
+            self.storage.download_raw(input_key(held.job.id), path, sha256=held.job.input_sha256)
+        else:
+            self.storage.download_raw(intermediate_key(held.job.id, held.task.parent), path)
+        return path
+
+    def _store_result(self, held: Claim, path: Path, image: Rendered) -> Outcome:
+        planned = _result_of(held)
+        extension = EXTENSIONS.get(image.format, image.format)
+        outcome = Outcome(
+            key=result_key(held.job.id, held.task.id, extension),
+            filename=f"{safe_stem(held.job.input_filename)}-{planned.name}.{extension}",
+            format=image.format,
+            content_type=CONTENT_TYPES[image.format],
+            width=image.width,
+            height=image.height,
+            bytes=path.stat().st_size,
+            sha256=_sha256(path),
+        )
+        self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
+        return outcome
+
+    def _succeed(self, held: Claim, outcome: Outcome | None) -> None:
+        with self.database.session() as session:
+            counted = steps.succeed(session, held, outcome)
+        log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
+        if not counted:
+            self._discard(held, outcome)
+
+    def _discard(self, held: Claim, outcome: Outcome | None) -> None:
+        """Remove what was stored for a job that is gone; a later attempt's object has the same key and must stay."""
+        with self.database.session(read_only=True) as session:
+            if session.get(Job, held.job.id) is not None:
+                return
+        self.storage.delete(intermediate_key(held.job.id, held.task.id))
+        if outcome:
+            self.storage.delete(outcome.key)
+
+    def _fail(self, held: Claim, error: PixToolsError) -> None:
+        with self.database.session() as session:
+            counted = steps.fail(session, held, error, max_attempts=self.max_attempts)
+        log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
+
+
+def _targets(held: Claim, folder: Path) -> Iterator[Target]:
+    if held.task.result:
+        yield Target(path=folder / "result", op=held.task.result.encoder, params=held.task.result.params)
+    if held.task.intermediate:
+        yield Target(path=folder / "intermediate", op=INTERMEDIATE, params={})
+
+
+def _result_of(held: Claim) -> PlannedResult:
+    if held.task.result is None:
+        raise ValueError(f"task {held.task.id} plans no result")
+    return held.task.result
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fields(held: Claim) -> dict[str, object]:
+    return {"job_id": str(held.job.id), "task": held.task.id, "op": held.task.name, "attempt": held.attempt}

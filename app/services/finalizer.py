@@ -1,0 +1,50 @@
+"""The end of a job: read from its steps, written once."""
+
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.database import from_now
+from app.models import STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
+from app.services import webhook
+from app.services.steps import lock_job
+
+
+def finalize(session: Session, job_id: UUID) -> bool:
+    """End a job whose steps have all ended, and announce it.
+
+    Returns:
+        False when the job has ended before or has open steps; nothing was written.
+    """
+    job = lock_job(session, job_id)
+    if job is None or _count(session, job_id, STEP_OPEN):
+        return False
+    end(session, job, _outcome(session, job))
+    return True
+
+
+def end(session: Session, job: Job, status: JobStatus) -> None:
+    """Write the final state of a locked job, and its event in the same transaction."""
+    job.status = status
+    job.finished_at = from_now()
+    session.flush()
+    webhook.announce(session, job)
+
+
+def _outcome(session: Session, job: Job) -> JobStatus:
+    if not _count(session, job.id, STEP_UNSUCCESSFUL):
+        return JobStatus.COMPLETED
+    job.error = session.scalar(
+        select(Step.error)
+        .where(Step.job_id == job.id, Step.status == StepStatus.FAILED)
+        .order_by(Step.position)
+        .limit(1)
+    )
+    results = session.scalar(select(func.count()).select_from(Result).where(Result.job_id == job.id))
+    return JobStatus.COMPLETED_WITH_ERRORS if results else JobStatus.FAILED
+
+
+def _count(session: Session, job_id: UUID, statuses: tuple[StepStatus, ...]) -> int:
+    query = select(func.count()).select_from(Step).where(Step.job_id == job_id, Step.status.in_(statuses))
+    return session.scalars(query).one()

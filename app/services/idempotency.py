@@ -1,0 +1,247 @@
+"""`Idempotency-Key`, by draft-ietf-httpapi-idempotency-key-header.
+
+The database is the truth: the key's row is written in the job's own transaction, and its primary key lets only one
+job win. Redis (or, in a single process, memory) stands in front: it marks keys whose first request is under way, so
+that repeats wait for it instead of uploading once more. Without Redis everything holds, only slower.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.database import Database, from_now
+from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, InvalidIdempotencyKey
+from app.models import IdempotencyKey
+
+log = logging.getLogger(__name__)
+
+MAX_KEY = 255  # characters
+IN_FLIGHT_SECONDS = 60  # after which the mark of a process that died stops nobody
+REDIS_TIMEOUT = 0.5  # seconds
+REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
+FIRST_POLL, LONGEST_POLL = 0.02, 0.5  # seconds between looks while a repeat waits
+
+QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
+
+
+def parse_key(header: str | None) -> str | None:
+    """The key of the header: a structured-field string, or bare as many clients send it.
+
+    Raises:
+        InvalidIdempotencyKey: it is neither, empty or too long.
+    """
+    if header is None:
+        return None
+    header = header.strip()
+    quoted = QUOTED.fullmatch(header)
+    if quoted:
+        key = re.sub(r"\\(.)", r"\1", quoted[1])
+    elif BARE.fullmatch(header):
+        key = header
+    else:
+        raise InvalidIdempotencyKey
+    if not 1 <= len(key) <= MAX_KEY:
+        raise InvalidIdempotencyKey(limit=MAX_KEY, value=len(key))
+    return key
+
+
+def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None) -> str:
+    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random."""
+    canonical = json.dumps([sha256, operations, webhook_url], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """One key of one caller, used for one payload."""
+
+    caller: str
+    key: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """Of fixed length and without the key itself, which may be personal data."""
+        return hashlib.sha256(f"{self.caller}\n{self.key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A request under way."""
+
+    fingerprint: str
+    job_id: str
+
+
+class Front(Protocol):
+    """Marks keys whose first request is under way."""
+
+    async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
+        """Mark the key; the other's mark if there is one already."""
+
+    async def unmark(self, scope: Scope, job_id: UUID) -> None:
+        """Take one's own mark away."""
+
+
+@dataclass
+class MemoryFront:
+    """For a single process."""
+
+    _marks: dict[str, Mark] = field(default_factory=dict)
+
+    async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
+        mark = Mark(fingerprint=scope.fingerprint, job_id=str(job_id))
+        there = self._marks.setdefault(scope.name, mark)
+        return None if there is mark else there
+
+    async def unmark(self, scope: Scope, job_id: UUID) -> None:
+        there = self._marks.get(scope.name)
+        if there and there.job_id == str(job_id):
+            del self._marks[scope.name]
+
+
+class RedisFront:
+    """For several processes. A Redis that fails is left out for a while; the database decides alone then."""
+
+    COMPARE_AND_DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url, decode_responses=True, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+        )
+        self._paused_until = 0.0
+
+    async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
+        if time.monotonic() < self._paused_until:
+            return None
+        value = self._value(scope, job_id)
+        try:
+            if await self._redis.set(self._name(scope), value, nx=True, ex=IN_FLIGHT_SECONDS):
+                return None
+            there = await self._redis.get(self._name(scope))
+        except RedisError as error:
+            self._pause(error)
+            return None
+        if not there:
+            return await self.mark(scope, job_id)  # it ended between the two questions
+        other, other_job = str(there).split(" ")
+        return Mark(fingerprint=other, job_id=other_job)
+
+    async def unmark(self, scope: Scope, job_id: UUID) -> None:
+        if time.monotonic() < self._paused_until:
+            return
+        try:
+            await self._redis.eval(self.COMPARE_AND_DELETE, 1, self._name(scope), self._value(scope, job_id))
+        except RedisError as error:
+            self._pause(error)
+
+    def _pause(self, error: RedisError) -> None:
+        self._paused_until = time.monotonic() + REDIS_PAUSE
+        log.warning("idempotency_redis_unavailable", extra={"error": type(error).__name__})
+
+    @staticmethod
+    def _name(scope: Scope) -> str:
+        return f"pixtools:idempotency:{scope.name}"
+
+    @staticmethod
+    def _value(scope: Scope, job_id: UUID) -> str:
+        return f"{scope.fingerprint} {job_id}"
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
+    """The answer that this key was given before.
+
+    Raises:
+        IdempotencyKeyReused: that was for another payload.
+    """
+    query = select(IdempotencyKey).where(
+        IdempotencyKey.caller == scope.caller, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at > from_now()
+    )
+    row = session.scalar(query)
+    if row is None:
+        return None
+    if row.fingerprint != scope.fingerprint:
+        raise IdempotencyKeyReused
+    return row.response
+
+
+def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[str, Any], *, seconds: int) -> bool:
+    """Write the key in the job's transaction; False when another job has it: roll back and use that one's answer."""
+    expired = delete(IdempotencyKey).where(
+        IdempotencyKey.caller == scope.caller, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
+    )
+    session.execute(expired)
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    row = insert(IdempotencyKey).values(
+        caller=scope.caller,
+        key=scope.key,
+        fingerprint=scope.fingerprint,
+        job_id=job_id,
+        response=response,
+        expires_at=from_now(seconds),
+    )
+    written = session.execute(row.on_conflict_do_nothing().returning(IdempotencyKey.job_id))
+    return written.first() is not None
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """The way of one request through front and database."""
+
+    front: Front
+    database: Database
+    wait_seconds: float
+
+    async def begin(self, scope: Scope, job_id: UUID) -> dict[str, Any] | None:
+        """Enter as the first request with this key.
+
+        Returns:
+            None: go on, and call `end` in any case. Otherwise the stored answer.
+
+        Raises:
+            IdempotencyKeyReused: the key was used with another payload.
+            IdempotencyKeyInFlight: the first request is not through within the waiting time.
+        """
+        deadline, pause = time.monotonic() + self.wait_seconds, FIRST_POLL
+        while True:
+            mark = await self.front.mark(scope, job_id)
+            answer = await self._stored(scope, job_id, mine=mark is None)
+            if answer or mark is None:
+                return answer
+            if mark.fingerprint != scope.fingerprint:
+                raise IdempotencyKeyReused
+            if time.monotonic() >= deadline:
+                raise IdempotencyKeyInFlight(retry_after=1, extra={"job_id": mark.job_id})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_POLL)
+
+    async def _stored(self, scope: Scope, job_id: UUID, *, mine: bool) -> dict[str, Any] | None:
+        """Look after marking, never before: the first request may end in between."""
+        answer, needed = None, False
+        try:
+            answer = await self.database.read(stored_answer, scope)
+            needed = answer is None
+        finally:
+            if mine and not needed:
+                await self.end(scope, job_id)
+        return answer
+
+    async def end(self, scope: Scope, job_id: UUID) -> None:
+        """Leave, whether a job came of it or not."""
+        await self.front.unmark(scope, job_id)

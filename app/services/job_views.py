@@ -1,0 +1,82 @@
+"""A job as its clients see it."""
+
+from datetime import datetime
+
+from sqlalchemy.orm import selectinload
+
+from app.models import Job, Result, Step, StepStatus
+from app.schemas import ErrorRecord, InputView, JobLinks, JobView, ResultView, StepView
+from app.services.links import DownloadLinks
+
+LOAD_VIEW = (selectinload(Job.steps), selectinload(Job.results))
+
+
+def job_view(job: Job, links: DownloadLinks) -> JobView:
+    """The representation of a job, with fresh download URLs.
+
+    Args:
+        job: loaded with `LOAD_VIEW`.
+        links: makes the URLs.
+    """
+    return JobView(
+        id=job.id,
+        status=job.status,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        input=_input_view(job),
+        operations=job.operations,
+        steps=[_step_view(step) for step in job.steps],
+        results=[_result_view(job, result, links) for result in job.results],
+        error=_error(job.error),
+        links=JobLinks(self=f"/jobs/{job.id}", archive=f"/jobs/{job.id}/archive"),
+    )
+
+
+def _input_view(job: Job) -> InputView:
+    return InputView(
+        filename=job.input_filename,
+        format=job.input_format,
+        width=job.input_width,
+        height=job.input_height,
+        bytes=job.input_bytes,
+        sha256=job.input_sha256,
+    )
+
+
+def _step_view(step: Step) -> StepView:
+    return StepView(
+        id=step.id,
+        op=step.op,
+        status=step.status,
+        attempts=step.attempts,
+        queue=step.queue,
+        started_at=step.started_at,
+        seconds=_seconds(step.started_at, step.finished_at),
+        progress=1.0 if step.status == StepStatus.SUCCEEDED else 0.0,
+        error=_error(step.error),
+    )
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return round((end - start).total_seconds(), 3) if start and end else None
+
+
+def _result_view(job: Job, result: Result, links: DownloadLinks) -> ResultView:
+    url, expires_at = links.url(job, result)
+    return ResultView(
+        name=result.name,
+        step=result.step_id,
+        format=result.format,
+        content_type=result.content_type,
+        width=result.width,
+        height=result.height,
+        bytes=result.bytes,
+        sha256=result.sha256,
+        filename=result.filename,
+        url=url,
+        expires_at=expires_at,
+    )
+
+
+def _error(record: dict[str, object] | None) -> ErrorRecord | None:
+    return ErrorRecord.model_validate(record) if record else None

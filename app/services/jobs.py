@@ -1,0 +1,223 @@
+"""What clients do with jobs: accept, read, list, cancel, retry, delete. Each runs in the caller's transaction."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.database import from_now
+from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
+from app.imaging.probe import ImageHeader
+from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
+from app.schemas import Node
+from app.services import finalizer, outbox
+from app.services.dag_builder import Plan
+from app.services.job_views import LOAD_VIEW
+from app.services.s3 import input_key
+
+MAX_PAGE = 100  # jobs; a larger `limit` is cut to this
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """An upload that has passed every check."""
+
+    id: UUID
+    operations: list[object]
+    branches: tuple[Node, ...]
+    plan: Plan
+    webhook_url: str | None
+    base_url: str
+    filename: str
+    header: ImageHeader
+    bytes: int
+    sha256: str
+    kept_seconds: int
+
+
+def accept(session: Session, new: NewJob) -> Job:
+    """Write a job, its steps and the message that starts it."""
+    now = datetime.now(UTC)
+    job = Job(
+        id=new.id,
+        status=JobStatus.PENDING,
+        created_at=now,
+        expires_at=now + timedelta(seconds=new.kept_seconds),
+        dispatched_at=now,
+        run=1,
+        operations=new.operations,
+        plan=new.plan.to_json(),
+        webhook_url=new.webhook_url,
+        base_url=new.base_url,
+        input_key=input_key(new.id),
+        input_filename=new.filename,
+        input_format=new.header.format,
+        input_width=new.header.width,
+        input_height=new.header.height,
+        input_frames=new.header.frames,
+        input_bytes=new.bytes,
+        input_sha256=new.sha256,
+        steps=list(_new_steps(new)),
+        results=[],
+    )
+    session.add(job)
+    session.flush()
+    outbox.enqueue(session, outbox.START_JOB, [str(job.id)])
+    return job
+
+
+def _new_steps(new: NewJob) -> Iterator[Step]:
+    task_of = {step.id: task for task in new.plan.tasks for step in task.steps}
+    nodes = [node for branch in new.branches for node in branch.walk()]
+    for position, node in enumerate(nodes):
+        task = task_of[node.id]
+        yield Step(
+            id=node.id,
+            position=position,
+            op=node.operation.name,
+            task=task.id,
+            queue=task.queue,
+            status=StepStatus.PENDING,
+            attempts=0,
+        )
+
+
+def get(session: Session, job_id: UUID) -> Job:
+    """The job with its steps and results.
+
+    Raises:
+        JobNotFound: there is none.
+    """
+    job = session.scalar(
+        select(Job).where(Job.id == job_id).options(*LOAD_VIEW).execution_options(populate_existing=True)
+    )
+    if job is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    return job
+
+
+def status_of(session: Session, job_id: UUID) -> str | None:
+    """Only the state: what waiting clients ask for again and again."""
+    return session.scalar(select(Job.status).where(Job.id == job_id))
+
+
+def list_page(
+    session: Session, *, limit: int, cursor: str | None = None, status: JobStatus | None = None
+) -> tuple[list[Job], str | None]:
+    """A page of jobs, newest first, and the cursor of the next page.
+
+    Raises:
+        InvalidCursor: the cursor belongs to another listing or to none.
+    """
+    limit = min(limit, MAX_PAGE)
+    query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
+    if status:
+        query = query.where(Job.status == status)
+    if cursor:
+        query = query.where(Job.id < _read_cursor(cursor, status))
+    jobs = list(session.scalars(query))
+    more = len(jobs) > limit
+    return jobs[:limit], _cursor(jobs[limit - 1].id, status) if more else None
+
+
+def _cursor(job_id: UUID, status: JobStatus | None) -> str:
+    return base64.urlsafe_b64encode(job_id.bytes + (status or "").encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, status: JobStatus | None) -> UUID:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        job_id = UUID(bytes=raw[:16])
+    except (ValueError, binascii.Error):
+        raise InvalidCursor from None
+    if raw[16:].decode(errors="replace") != (status or ""):
+        raise InvalidCursor("The cursor was issued for another `status`.")
+    return job_id
+
+
+def cancel(session: Session, job_id: UUID) -> Job:
+    """End a job now: what waits never starts, what runs counts no more, results so far stay.
+
+    Raises:
+        JobNotFound: there is none.
+        JobAlreadyFinished: it has ended otherwise; a job that is cancelled already is simply returned.
+    """
+    job = _locked(session, job_id)
+    if job.status == JobStatus.CANCELLED:
+        return get(session, job_id)
+    if job.status not in JOB_OPEN:
+        raise JobAlreadyFinished(f"The job has already ended: {job.status}.", value=job.status)
+    session.execute(
+        update(Step)
+        .where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
+        .values(status=StepStatus.CANCELLED, finished_at=from_now(), lease_owner=None, lease_until=None)
+    )
+    finalizer.end(session, job, JobStatus.CANCELLED)
+    return get(session, job_id)
+
+
+def _locked(session: Session, job_id: UUID) -> Job:
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    if job is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    return job
+
+
+def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
+    """Repeat what failed, was skipped or cancelled; results that are there stay as they are.
+
+    Raises:
+        JobNotFound: there is none.
+        JobNotFinished: it is still running.
+        NothingToRetry: every step succeeded.
+    """
+    job = _locked(session, job_id)
+    if job.status in JOB_OPEN:
+        raise JobNotFinished(f"The job has not ended yet: {job.status}.", value=job.status)
+    repeated = session.execute(
+        update(Step)
+        .where(Step.job_id == job_id, Step.status.in_(STEP_UNSUCCESSFUL))
+        .values(status=StepStatus.PENDING, attempts=0, error=None, started_at=None, finished_at=None)
+    )
+    if repeated.rowcount == 0:  # type: ignore[attr-defined]
+        raise NothingToRetry
+    job.status, job.error, job.finished_at = JobStatus.PENDING, None, None
+    job.run += 1
+    job.dispatched_at = from_now()
+    job.expires_at = from_now(kept_seconds)
+    outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
+    return get(session, job_id)
+
+
+def stop(session: Session, job_id: UUID) -> None:
+    """Make sure that no worker writes anything more for this job, before its objects are deleted.
+
+    Raises:
+        JobNotFound: there is none.
+    """
+    job = _locked(session, job_id)
+    if job.status in JOB_OPEN:
+        job.webhook_url = None  # who deletes a job is not told of its end
+        cancel(session, job_id)
+
+
+def remove(session: Session, job_id: UUID) -> None:
+    """Delete the rows of a job; steps, results, keys and deliveries go with it."""
+    session.execute(delete(Job).where(Job.id == job_id))
+
+
+def result(session: Session, job_id: UUID, name: str) -> Result:
+    """One result by its name.
+
+    Raises:
+        ResultNotFound: the job has none of this name.
+    """
+    found = session.scalar(select(Result).where(Result.job_id == job_id, Result.name == name))
+    if found is None:
+        raise ResultNotFound(f"The job has no result {name[:64]!r}.")
+    return found

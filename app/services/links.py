@@ -1,0 +1,60 @@
+"""Download URLs: presigned by S3, or signed here when the API serves a local folder itself."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from urllib.parse import quote
+
+from app.errors import InvalidDownloadLink
+from app.models import Job, Result
+from app.services.s3 import ObjectStorage
+
+
+class DownloadLinks(Protocol):
+    """Makes the download URL of a result."""
+
+    def url(self, job: Job, result: Result) -> tuple[str, datetime]:
+        """An absolute URL, and when it expires."""
+
+
+@dataclass(frozen=True)
+class PresignedLinks:
+    """Links to S3: downloads never pass through the API."""
+
+    storage: ObjectStorage
+    seconds: int
+
+    def url(self, job: Job, result: Result) -> tuple[str, datetime]:
+        expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self.seconds)
+        return self.storage.presign(result.key, self.seconds), expires_at
+
+
+@dataclass(frozen=True)
+class ApiLinks:
+    """Links to the API's own download route."""
+
+    secret: bytes
+    seconds: int
+
+    def url(self, job: Job, result: Result) -> tuple[str, datetime]:
+        expires = int(time.time()) + self.seconds
+        path = f"/jobs/{job.id}/results/{quote(result.name, safe='')}"
+        query = f"expires={expires}&signature={self._sign(str(job.id), result.name, expires)}"
+        return f"{job.base_url}{path}?{query}", datetime.fromtimestamp(expires, UTC)
+
+    def check(self, job_id: str, name: str, expires: int, signature: str) -> None:
+        """Accept a link that this service made and that has not expired.
+
+        Raises:
+            InvalidDownloadLink: it is another one.
+        """
+        genuine = hmac.compare_digest(self._sign(job_id, name, expires).encode(), signature.encode())
+        if not genuine or expires < time.time():
+            raise InvalidDownloadLink
+
+    def _sign(self, job_id: str, name: str, expires: int) -> str:
+        message = f"{job_id}\n{name}\n{expires}".encode()
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()

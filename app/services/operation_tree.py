@@ -1,0 +1,233 @@
+"""From the text of the `operations` field to a checked tree, with a pointer to every mistake."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from app.errors import InvalidOperations
+from app.operations import OPERATIONS, Operation, Params
+from app.schemas import Node
+
+RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+MAX_RESULT_NAME = 64  # characters
+MAX_REPORTED = 20  # mistakes in one answer
+NODE_KEYS = frozenset({"op", "then", "keep", "as"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeLimits:
+    """What a tree may not exceed."""
+
+    nodes: int
+    depth: int
+    bytes: int
+
+
+@dataclass
+class _Mistakes:
+    """Every mistake found so far; the first one decides the code of the answer."""
+
+    limits: TreeLimits
+    nodes: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    code: str | None = None
+
+    def add(self, code: str, detail: str, pointer: str, **more: Any) -> None:
+        self.code = self.code or code
+        if len(self.errors) < MAX_REPORTED:
+            self.errors.append({"detail": detail, "pointer": pointer, "code": code, **more})
+
+    def stop(self, code: str, detail: str, pointer: str, **more: Any) -> NoReturn:
+        """A limit ends the check at once: nothing below it is worth reading."""
+        raise InvalidOperations([{"detail": detail, "pointer": pointer, "code": code, **more}], code=code)
+
+
+def parse_tree(text: str | bytes, limits: TreeLimits) -> tuple[list[Any], tuple[Node, ...]]:
+    """Read and check an operation tree.
+
+    Args:
+        text: the JSON array as it was sent.
+        limits: bounds on its size.
+
+    Returns:
+        The array as sent, and the checked branches.
+
+    Raises:
+        InvalidOperations: with one entry per mistake, each with a JSON pointer.
+    """
+    mistakes = _Mistakes(limits)
+    raw = _read_json(text, mistakes)
+    branches = _nodes(raw, mistakes, prefix="", pointer="#/operations", depth=1)
+    if not mistakes.errors:
+        _check_names(branches, mistakes)
+    if mistakes.errors:
+        raise InvalidOperations(mistakes.errors, code=mistakes.code)
+    return raw, branches
+
+
+def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
+    size = len(text) if isinstance(text, bytes) else len(text.encode())
+    limit = mistakes.limits.bytes
+    if size > limit:
+        detail = f"The operations field is {size} bytes long, the limit is {limit}."
+        mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
+    try:
+        raw = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        _too_deep(mistakes, "#/operations", None)
+    except ValueError as error:
+        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        mistakes.stop("invalid_json", f"The operations field is not valid JSON{where}.", "#/operations")
+    if not isinstance(raw, list):
+        mistakes.stop("invalid_operations", "The operations must be a JSON array of branches.", "#/operations")
+    if not raw:
+        mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
+    return raw
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _too_deep(mistakes: _Mistakes, pointer: str, depth: int | None) -> NoReturn:
+    limit = mistakes.limits.depth
+    detail = f"The operation tree is nested deeper than {limit} operations."
+    mistakes.stop("tree_too_deep", detail, pointer, limit=limit, value=depth)
+
+
+def _nodes(raw: list[Any], mistakes: _Mistakes, *, prefix: str, pointer: str, depth: int) -> tuple[Node, ...]:
+    """Check one array of nodes: the branches of the tree or a `then`."""
+    limits = mistakes.limits
+    if depth > limits.depth:
+        _too_deep(mistakes, pointer, depth)
+    mistakes.nodes += len(raw)
+    if mistakes.nodes > limits.nodes:
+        detail = f"The operation tree has more than {limits.nodes} operations."
+        mistakes.stop("too_many_operations", detail, pointer, limit=limits.nodes, value=mistakes.nodes)
+    found = (
+        _node(entry, mistakes, id_=f"{prefix}{index}", pointer=f"{pointer}/{index}", depth=depth)
+        for index, entry in enumerate(raw)
+    )
+    return tuple(node for node in found if node is not None)
+
+
+def _node(entry: Any, mistakes: _Mistakes, *, id_: str, pointer: str, depth: int) -> Node | None:
+    entry = {"op": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict):
+        mistakes.add("invalid_operations", "An operation is a name or an object with `op`.", pointer)
+        return None
+    operation = _operation(entry, mistakes, pointer)
+    params = _params(operation, entry, mistakes, pointer) if operation else None
+    keep = _keep(entry, mistakes, pointer)
+    name = _name(entry, mistakes, pointer)
+    then = _then(entry, mistakes, id_=id_, pointer=pointer, depth=depth)
+    if operation is None or params is None:
+        return None
+    return Node(id=id_, operation=operation, params=params, keep=keep, name=name, pointer=pointer, then=then)
+
+
+def _operation(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> Operation | None:
+    name = entry.get("op")
+    if isinstance(name, str) and name in OPERATIONS:
+        return OPERATIONS[name]
+    where = f"{pointer}/op" if "op" in entry else pointer
+    if isinstance(name, str):
+        known = sorted(OPERATIONS)
+        detail = f"There is no operation {name[:64]!r}; there are {', '.join(known)}."
+        mistakes.add("unknown_operation", detail, where, value=name[:64])
+    else:
+        mistakes.add("invalid_operations", "`op` must be the name of an operation.", where)
+    return None
+
+
+def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> Params | None:
+    given = {key: value for key, value in entry.items() if key not in NODE_KEYS}
+    try:
+        return operation.params.model_validate(given, strict=True)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False, include_context=False):
+            where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
+            more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
+            detail = f"{operation.name}: {_sentence(mistake['msg'])}"
+            mistakes.add("invalid_parameter", detail, where, **_limit_of(operation, mistake), **more)
+        return None
+
+
+def _limit_of(operation: Operation, mistake: Mapping[str, Any]) -> dict[str, Any]:
+    """The bound that a number crossed, as the parameter's own schema states it."""
+    kinds = {"less_than_equal": "maximum", "greater_than_equal": "minimum"}
+    keyword = kinds.get(mistake["type"])
+    if keyword is None:
+        return {}
+    schema = operation.params.model_json_schema()["properties"][str(mistake["loc"][0])]
+    variants = [schema, *schema.get("anyOf", [])]
+    return {"limit": next(variant[keyword] for variant in variants if keyword in variant)}
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".") + "."
+
+
+def _short(value: Any) -> Any:
+    """The refused value, unless it is something large."""
+    if isinstance(value, bool | int | float | None):
+        return value
+    return str(value)[:64]
+
+
+def _escape(part: str) -> str:
+    return part[:64].replace("~", "~0").replace("/", "~1")
+
+
+def _keep(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> bool:
+    keep = entry.get("keep", False)
+    if isinstance(keep, bool):
+        return keep
+    mistakes.add("invalid_operations", "`keep` must be true or false.", f"{pointer}/keep", value=_short(keep))
+    return False
+
+
+def _name(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> str | None:
+    if "as" not in entry:
+        return None
+    name = entry["as"]
+    if isinstance(name, str) and len(name) <= MAX_RESULT_NAME and RESULT_NAME.fullmatch(name):
+        return name
+    detail = f"`as` must be 1 to {MAX_RESULT_NAME} letters, digits, '_', '-' and single dots."
+    mistakes.add("invalid_result_name", detail, f"{pointer}/as", limit=MAX_RESULT_NAME, value=_short(name))
+    return None
+
+
+def _then(entry: Mapping[str, Any], mistakes: _Mistakes, *, id_: str, pointer: str, depth: int) -> tuple[Node, ...]:
+    then = entry.get("then", [])
+    if not isinstance(then, list):
+        mistakes.add("invalid_operations", "`then` must be an array of operations.", f"{pointer}/then")
+        return ()
+    if not then:
+        return ()
+    return _nodes(then, mistakes, prefix=f"{id_}.", pointer=f"{pointer}/then", depth=depth + 1)
+
+
+def _check_names(branches: tuple[Node, ...], mistakes: _Mistakes) -> None:
+    """Names chosen by the client must differ, and stand at something that is a result."""
+    seen: dict[str, str] = {}
+    for node in _walk(branches):
+        if node.name is None:
+            continue
+        where = f"{node.pointer}/as"
+        if node.then and not node.keep:
+            detail = '`as` names a result, but this operation is continued by `then`; add "keep": true.'
+            mistakes.add("invalid_result_name", detail, where, value=node.name)
+        first = seen.setdefault(node.name.lower(), node.pointer)
+        if first != node.pointer:
+            detail = f"Two results are named {node.name!r}; the first one is at {first}."
+            mistakes.add("duplicate_result_name", detail, where, value=node.name)
+
+
+def _walk(branches: tuple[Node, ...]) -> Iterator[Node]:
+    for branch in branches:
+        yield from branch.walk()

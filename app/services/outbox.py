@@ -1,0 +1,177 @@
+"""The outbox: messages are rows in the transaction that they announce; the relay sends them to the broker.
+
+Nothing is ever published inside a request: a broker in alarm would hang it. The relay is woken on commit, so the usual
+delay is milliseconds. A message may be sent twice, after a crash between sending and deleting; every task allows that.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+import psycopg
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.database import Database, after_commit, from_now
+from app.models import OutboxMessage
+from app.operations import Queue
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
+BATCH = 50  # messages
+SENDING_SECONDS = 60  # after which another relay may send what this one has claimed
+RETRY_SECONDS = 2.0  # after a failed send; the relay goes on until the broker is back
+MAX_RETRY_SECONDS = 60.0
+TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
+
+START_JOB = "pixtools.start_job"
+FINALIZE = "pixtools.finalize"
+DELIVER_WEBHOOK = "pixtools.deliver_webhook"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What goes to the broker."""
+
+    id: int
+    task: str
+    args: list[Any]
+    queue: str
+
+    @property
+    def task_id(self) -> str:
+        """The same for every copy of this message."""
+        return str(uuid5(TASK_IDS, str(self.id)))
+
+
+Send = Callable[[Message], None]
+
+
+def enqueue(session: Session, task: str, args: Sequence[Any], *, delay: float = 0) -> None:
+    """Write a message; the relay learns of it when this transaction commits.
+
+    Args:
+        session: the transaction that the message belongs to.
+        task: Celery's name of the task.
+        args: ids only.
+        delay: seconds before it is sent.
+    """
+    available_at = from_now(delay)
+    row = OutboxMessage(
+        task=task, args=list(args), queue=Queue.DEFAULT.value, created_at=from_now(), available_at=available_at
+    )
+    session.add(row)
+    session.flush()
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"NOTIFY {CHANNEL}"))
+    after_commit(session, session.info["wake"])
+
+
+class Relay:
+    """Sends what is in the outbox, in a thread of its own."""
+
+    def __init__(self, database: Database, send: Send, *, poll_seconds: float) -> None:
+        self._database = database
+        self._send = send
+        self._poll_seconds = poll_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        self._stopping.set()
+        self._database.wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        wait = self._wait_local if self._database.is_sqlite else _PostgresWait(self._database)
+        while not self._stopping.is_set():
+            self._database.wake.clear()
+            try:
+                while self.run_once() == BATCH and not self._stopping.is_set():
+                    pass
+            except SQLAlchemyError as error:
+                log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
+            wait(self._poll_seconds)
+
+    def _wait_local(self, seconds: float) -> None:
+        self._database.wake.wait(seconds)
+
+    def run_once(self) -> int:
+        """Send one batch; how many messages it had."""
+        messages = self._claim()
+        sent = [message.id for message in messages if self._try(message)]
+        if sent:
+            with self._database.session() as session:
+                session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(sent)))
+        return len(messages)
+
+    def _claim(self) -> list[Message]:
+        if not self._has_due():
+            return []
+        due = (
+            select(OutboxMessage)
+            .where(OutboxMessage.available_at <= from_now())
+            .order_by(OutboxMessage.available_at, OutboxMessage.id)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.session() as session:
+            rows = session.scalars(due).all()
+            for row in rows:
+                row.attempts += 1
+                row.available_at = from_now(SENDING_SECONDS)
+            return [Message(id=row.id, task=row.task, args=row.args, queue=row.queue) for row in rows]
+
+    def _has_due(self) -> bool:
+        # a read first: polling an empty outbox must not take SQLite's write lock
+        with self._database.session(read_only=True) as session:
+            due = select(OutboxMessage.id).where(OutboxMessage.available_at <= from_now()).limit(1)
+            return session.scalar(due) is not None
+
+    def _try(self, message: Message) -> bool:
+        try:
+            self._send(message)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row stays and is sent later
+            log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+            self._postpone(message.id)
+            return False
+        return True
+
+    def _postpone(self, message_id: int) -> None:
+        with self._database.session() as session:
+            attempts = session.scalar(select(OutboxMessage.attempts).where(OutboxMessage.id == message_id)) or 1
+            seconds = min(RETRY_SECONDS * 2 ** min(attempts - 1, 10), MAX_RETRY_SECONDS)
+            postponed = update(OutboxMessage).where(OutboxMessage.id == message_id)
+            session.execute(postponed.values(available_at=from_now(seconds)))
+
+
+class _PostgresWait:
+    """Waits for NOTIFY; without a connection it is a plain pause."""
+
+    def __init__(self, database: Database) -> None:
+        self._url = database.url().set(drivername="postgresql").render_as_string(hide_password=False)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def __call__(self, seconds: float) -> None:
+        try:
+            connection = self._connection or self._listen()
+            for _ in connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except psycopg.Error:
+            self._connection = None
+            time.sleep(seconds)
+
+    def _listen(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+        connection.execute(f"LISTEN {CHANNEL}")
+        self._connection = connection
+        return connection

@@ -1,0 +1,184 @@
+"""Pixel work in processes of its own, for a server that would otherwise decode hostile bytes in the API's process.
+
+The children are started by hand and not by `multiprocessing`, whose spawned processes import the parent's main module:
+a child has no database, no credentials in its environment and no codec's memory but its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from queue import LifoQueue
+from threading import Lock
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import app
+from app.errors import PixToolsError, StepFailed
+from app.imaging.recipe import Limits, Rendered, Stage, Target
+
+RENDERS_PER_CHILD = 100  # whatever native code leaks or fragments is given back after so many
+INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
+MAX_ANSWER = 1024 * 1024  # bytes
+
+
+class PixelProcessDied(StepFailed):
+    """The process that worked on the image died."""
+
+    code = "pixel_process_died"
+    retryable = True
+
+
+class StepTimedOut(StepFailed):
+    """The operation took too long."""
+
+    code = "step_timed_out"
+
+
+class Sandbox:
+    """A fixed number of child processes, started when they are first needed."""
+
+    def __init__(self, processes: int, memory_bytes: int | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            processes: renders that run at the same time; further ones wait.
+            memory_bytes: address space of each child, on Linux. Code and threads take about 400 MB of it.
+        """
+        self._arguments = (max(1, (os.cpu_count() or 1) // processes), memory_bytes or 0)
+        self._lock = Lock()
+        self._children: set[_Child] = set()
+        self._closed = False
+        # One entry for each render that may run: an idle child, or None where one has yet to be started. Last in,
+        # first out keeps the number of started ones low.
+        self._places: LifoQueue[_Child | None] = LifoQueue()
+        for _ in range(processes):
+            self._places.put(None)
+
+    def render(
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, timeout: float
+    ) -> list[Rendered]:
+        """Run `pipeline.render` in a child.
+
+        Args:
+            timeout: seconds for the render itself; waiting for a free child does not count.
+
+        Raises:
+            StepTimedOut: the child was killed because it took too long.
+            PixelProcessDied: the child crashed, was killed or ran out of memory.
+            PixToolsError: whatever `pipeline.render` raised.
+        """
+        with self._child() as child:
+            answer = child.ask((source, list(stages), list(targets), limits), timeout)
+        if "error" in answer:
+            _raise(answer)
+        return [Rendered(**rendered) for rendered in answer["rendered"]]
+
+    def close(self) -> None:
+        """End all children, also the busy ones; their renders fail as `PixelProcessDied`."""
+        with self._lock:
+            self._closed = True
+            children = list(self._children)
+        for child in children:
+            child.kill()  # and no more: a render that waits for it still holds the socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _child(self) -> Iterator["_Child"]:
+        """Lend a living child; one that a failure left in an unknown state does not come back."""
+        child = self._places.get()
+        kept = None
+        try:
+            child = self._living(child)
+            yield child
+            kept = child if child.renders < RENDERS_PER_CHILD else None
+        finally:
+            if child and not kept:
+                self._end(child)
+            self._places.put(kept)
+
+    def _living(self, child: "_Child | None") -> "_Child":
+        if child and not child.is_alive():
+            self._end(child)
+            child = None
+        with self._lock:
+            if self._closed:
+                raise PixelProcessDied("The server is shutting down.")
+            child = child or _Child(*self._arguments)
+            self._children.add(child)
+        return child
+
+    def _end(self, child: "_Child") -> None:
+        child.kill()
+        child.disconnect()
+        with self._lock:
+            self._children.discard(child)
+
+
+class _Child:
+    """One process and the socket to it."""
+
+    def __init__(self, threads: int, memory_bytes: int) -> None:
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-P", "-m", "app.imaging.child", theirs.fileno(), threads, memory_bytes]
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - nothing of this comes from outside
+                list(map(str, command)),
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C does not reach it
+            )
+        self.renders = 0
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, job: tuple[Any, ...], timeout: float) -> dict[str, Any]:
+        self.renders += 1
+        try:
+            self._connection.send(job)
+            if not self._connection.poll(timeout):
+                raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
+            answer: dict[str, Any] = json.loads(self._connection.recv_bytes(MAX_ANSWER))
+        except (EOFError, OSError, ValueError) as error:
+            raise PixelProcessDied from error
+        return answer
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def disconnect(self) -> None:
+        self._connection.close()
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    root = Path(app.__file__).parent.parent
+    # glibc reserves address space for each heap of a thread, which the memory limit would count
+    return {**inherited, "PYTHONPATH": str(root), "MALLOC_ARENA_MAX": "2"}
+
+
+def _raise(answer: dict[str, Any]) -> NoReturn:
+    kind = _error_classes(PixToolsError).get(answer.pop("error"), StepFailed)
+    error = kind.__new__(kind)
+    PixToolsError.__init__(error, **answer)  # subclasses may have an initializer of their own
+    raise error
+
+
+def _error_classes(kind: type[PixToolsError]) -> dict[str, type[PixToolsError]]:
+    classes = {kind.__name__: kind}
+    for subclass in kind.__subclasses__():
+        classes |= _error_classes(subclass)
+    return classes

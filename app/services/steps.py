@@ -1,0 +1,232 @@
+"""The guards around a task's steps: who may work on them, and whose outcome counts.
+
+Every function takes the job's row lock first, so that two of them never see a half-changed job, and changes a state
+only forward. A task that runs twice, even at the same time, has the effect of one run: the attempt number and the
+lease's owner fence off every late writer.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.database import from_now
+from app.errors import PixToolsError, StepFailed
+from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepStatus
+from app.services import outbox
+from app.services.dag_builder import Plan, PlannedTask
+
+BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
+MAX_BACKOFF_SECONDS = 60.0
+
+
+class PoisonInput(StepFailed):
+    """Every worker that tried this operation on this image died."""
+
+    code = "poison_input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to run one task once."""
+
+    job: Job
+    plan: Plan
+    task: PlannedTask
+    owner: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a task has stored as its result."""
+
+    key: str
+    filename: str
+    format: str
+    content_type: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+def lock_job(session: Session, job_id: UUID) -> Job | None:
+    """The job, locked until the end of the transaction; None when it is deleted or has ended."""
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    return job if job is not None and job.status in JOB_OPEN else None
+
+
+def claim(
+    session: Session, job_id: UUID, task_id: str, *, owner: str, lease_seconds: float, max_attempts: int
+) -> Claim | None:
+    """Start an attempt at a task.
+
+    Returns:
+        None when there is nothing to do: the job or the task has ended, what it continues from is not there, or another
+        worker is at it. Should that worker die, its lease ends and the reconciler sends the task again.
+    """
+    job = lock_job(session, job_id)
+    if job is None:
+        return None
+    plan = Plan.from_json(job.plan)
+    task = plan.task(task_id)
+    if not _parent_succeeded(session, job_id, task):
+        return None
+    attempts = _claimable(session, job_id, task_id, owner)
+    if attempts is None:
+        return None
+    if attempts >= max_attempts:
+        _give_up(session, job, plan, task, PoisonInput(f"Given up after {attempts} attempts that ended a worker."))
+        return None
+    session.execute(
+        _steps(job_id, task_id).values(
+            status=StepStatus.RUNNING,
+            attempts=attempts + 1,
+            lease_owner=owner,
+            lease_until=from_now(lease_seconds),
+            started_at=func.coalesce(Step.started_at, from_now()),
+            error=None,
+        )
+    )
+    job.status = JobStatus.PROCESSING
+    return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempts + 1)
+
+
+def _steps(job_id: UUID, task_id: str) -> Any:
+    return update(Step).where(Step.job_id == job_id, Step.task == task_id)
+
+
+def _parent_succeeded(session: Session, job_id: UUID, task: PlannedTask) -> bool:
+    if task.parent is None:
+        return True
+    return session.scalar(select(Step.status).where(Step.job_id == job_id, Step.id == task.parent)) == (
+        StepStatus.SUCCEEDED
+    )
+
+
+def _claimable(session: Session, job_id: UUID, task_id: str, owner: str) -> int | None:
+    """Attempts so far, if the task is free: never started, or its lease is over or the caller's own."""
+    free = or_(
+        Step.status == StepStatus.PENDING,
+        (Step.status == StepStatus.RUNNING) & or_(Step.lease_until < from_now(), Step.lease_owner == owner),
+    )
+    return session.scalar(select(Step.attempts).where(Step.job_id == job_id, Step.id == task_id, free))
+
+
+def renew(session: Session, held: Claim, lease_seconds: float) -> bool:
+    """Prolong the lease; False when it is lost: the job was cancelled, or another attempt has begun."""
+    renewed: CursorResult[Any] = session.execute(_held(held).values(lease_until=from_now(lease_seconds)))  # type: ignore[assignment]
+    return renewed.rowcount > 0
+
+
+def _held(held: Claim) -> Any:
+    return _steps(held.job.id, held.task.id).where(
+        Step.status == StepStatus.RUNNING, Step.lease_owner == held.owner, Step.attempts == held.attempt
+    )
+
+
+def succeed(session: Session, held: Claim, outcome: Outcome | None) -> bool:
+    """Record a task's success and, with its last step, ask for the job to be finalized.
+
+    Returns:
+        False when this attempt no longer counts; nothing was written.
+    """
+    job = lock_job(session, held.job.id)
+    if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
+        return False
+    if outcome and held.task.result:
+        session.add(
+            Result(
+                job_id=job.id,
+                step_id=held.task.id,
+                position=_position(session, job.id, held.task.id),
+                name=held.task.result.name,
+                **outcome.__dict__,
+            )
+        )
+    finalize_if_through(session, job.id)
+    return True
+
+
+def _end(session: Session, held: Claim, **values: Any) -> bool:
+    ended: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values)
+    )
+    return ended.rowcount > 0
+
+
+def _position(session: Session, job_id: UUID, step_id: str) -> int:
+    return session.scalars(select(Step.position).where(Step.job_id == job_id, Step.id == step_id)).one()
+
+
+def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: int) -> bool:
+    """Record a task's failure: another attempt later if the error allows one, else the end of this branch.
+
+    Returns:
+        False when this attempt no longer counts; nothing was written.
+    """
+    job = lock_job(session, held.job.id)
+    if job is None:
+        return False
+    if error.retryable and held.attempt < max_attempts:
+        return _try_again(session, held, error)
+    if not _end(session, held, status=StepStatus.FAILED, error=error.as_record()):
+        return False
+    _skip_descendants(session, held.job.id, held.plan, held.task)
+    finalize_if_through(session, job.id)
+    return True
+
+
+def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
+    pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _held(held).values(status=StepStatus.PENDING, lease_owner=None, lease_until=None, error=error.as_record())
+    )
+    if pending.rowcount == 0:
+        return False
+    delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS)
+    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
+    return True
+
+
+def _skip_descendants(session: Session, job_id: UUID, plan: Plan, task: PlannedTask) -> None:
+    below = [step.id for other in plan.descendants(task.id) for step in other.steps]
+    if below:
+        skipped = update(Step).where(Step.job_id == job_id, Step.id.in_(below), Step.status.in_(STEP_OPEN))
+        session.execute(skipped.values(status=StepStatus.SKIPPED, finished_at=from_now()))
+
+
+def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: PixToolsError) -> None:
+    ended = _steps(job.id, task.id).values(
+        status=StepStatus.FAILED, error=error.as_record(), lease_owner=None, lease_until=None, finished_at=from_now()
+    )
+    session.execute(ended)
+    _skip_descendants(session, job.id, plan, task)
+    finalize_if_through(session, job.id)
+
+
+def finalize_if_through(session: Session, job_id: UUID) -> None:
+    """Ask for the job to be finalized when no step is open: the chord's body is only the faster way there."""
+    session.flush()
+    left = select(func.count()).select_from(Step).where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
+    if session.scalar(left) == 0:
+        outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
+
+
+def ended_tasks(session: Session, job_id: UUID) -> set[str]:
+    """Ids of the tasks that need no worker any more."""
+    ended = select(Step.task).where(Step.job_id == job_id, Step.status.not_in(STEP_OPEN)).distinct()
+    return set(session.scalars(ended))
+
+
+def expired_leases(session: Session, limit: int) -> list[tuple[UUID, str]]:
+    """Tasks whose worker has gone silent."""
+    silent = (
+        select(Step.job_id, Step.task)
+        .where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
+        .group_by(Step.job_id, Step.task)
+        .limit(limit)
+    )
+    return [(job_id, task) for job_id, task in session.execute(silent)]

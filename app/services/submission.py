@@ -1,0 +1,204 @@
+"""Accepting an upload: every check first, then storage, then one transaction."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app.database import Database
+from app.errors import InvalidOperations, LimitExceeded, PixToolsError, StoreUnavailable
+from app.imaging.probe import ImageHeader, probe
+from app.models import Job
+from app.services import idempotency, jobs, webhook
+from app.services.dag_builder import plan
+from app.services.idempotency import Idempotency, Scope
+from app.services.job_views import job_view
+from app.services.jobs import NewJob
+from app.services.links import DownloadLinks
+from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.s3 import ObjectStorage, input_key, job_prefix
+from app.services.uploads import FormLimits, ReceivedForm, receive
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """What an upload's header may announce; pixels hold for one frame and for all together."""
+
+    pixels: int
+    side: int
+    frames: int
+
+    def check(self, header: ImageHeader) -> None:
+        """Refuse an image by its header alone.
+
+        Raises:
+            LimitExceeded: names the limit and the value.
+        """
+        side = max(header.width, header.height)
+        if side > self.side:
+            _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
+        if header.frames > self.frames:
+            _refuse(f"The image has {header.frames} frames, the limit", self.frames, header.frames)
+        pixels = header.width * header.height * header.frames
+        if pixels > self.pixels:
+            over = f" over {header.frames} frames" if header.frames > 1 else ""
+            _refuse(f"The image has {pixels} pixels{over}, the limit", self.pixels, pixels)
+
+
+def _refuse(what: str, limit: int, value: int) -> None:
+    raise LimitExceeded(f"{what} is {limit}.", pointer="#/file", limit=limit, value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What came with the form."""
+
+    idempotency_key: str | None
+    caller: str
+    base_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """The answer: the job as it was when it was accepted, and whether this is a replay."""
+
+    job_id: UUID
+    body: dict[str, Any]
+    replayed: bool = False
+
+
+class _AnsweredElsewhere(Exception):
+    """Another process has stored a job under the same key first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submissions:
+    """Everything that accepting needs."""
+
+    database: Database
+    storage: ObjectStorage
+    links: DownloadLinks
+    idempotency: Idempotency
+    spool: Path
+    form_limits: FormLimits
+    tree_limits: TreeLimits
+    image_limits: ImageLimits
+    kept_seconds: int
+    idempotency_seconds: int
+    _ready: set[Path] = field(default_factory=set)
+
+    async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
+        """Take one multipart form.
+
+        Raises:
+            PixToolsError: it is refused; no object, row or message is left behind.
+        """
+        form = await receive(body, boundary, self.form_limits, self._folder())
+        try:
+            return await self._accept(form, request)
+        finally:
+            form.close()
+
+    def _folder(self) -> Path:
+        if self.spool not in self._ready:
+            self.spool.mkdir(parents=True, exist_ok=True)
+            self._ready.add(self.spool)
+        return self.spool
+
+    async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
+        new = await self._check(form, request)
+        if request.idempotency_key is None:
+            return await self._store(form.file, new, None)
+        scope = Scope(
+            caller=request.caller,
+            key=request.idempotency_key,
+            fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url),
+        )
+        answer = await self.idempotency.begin(scope, new.id)
+        if answer is not None:
+            return _replay(answer)
+        try:
+            return await self._store(form.file, new, scope)
+        finally:
+            await self.idempotency.end(scope, new.id)
+
+    async def _check(self, form: ReceivedForm, request: Request) -> NewJob:
+        text = form.fields.get("operations")
+        if text is None:
+            missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
+            raise InvalidOperations([missing], code="missing_field")
+        operations, branches = parse_tree(text, self.tree_limits)
+        webhook_url = form.fields.get("webhook_url") or None
+        if webhook_url:
+            webhook.check_url(webhook_url)
+        header = await asyncio.to_thread(_probe, form.file)
+        self.image_limits.check(header)
+        return NewJob(
+            id=uuid7(),
+            operations=operations,
+            branches=branches,
+            plan=plan(branches, header.format),
+            webhook_url=webhook_url,
+            base_url=request.base_url,
+            filename=form.filename,
+            header=header,
+            bytes=form.size,
+            sha256=form.sha256,
+            kept_seconds=self.kept_seconds,
+        )
+
+    async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
+        try:
+            await self.storage.upload_raw(input_key(new.id), file)
+            body = await self.database.call(self._write, new, scope)
+            return Accepted(job_id=new.id, body=body)
+        except _AnsweredElsewhere:
+            await self._clean_up(new.id)
+            return await self._answer_of_another(scope)
+        except BaseException:
+            # A commit whose answer was lost may have happened all the same: the object stays if the job is there.
+            await asyncio.shield(self._clean_up_unless_accepted(new.id))
+            raise
+
+    def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
+        job: Job = jobs.accept(session, new)
+        body = job_view(job, self.links).model_dump(mode="json")
+        if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):
+            raise _AnsweredElsewhere
+        return body
+
+    async def _answer_of_another(self, scope: Scope | None) -> Accepted:
+        answer = await self.database.read(idempotency.stored_answer, scope) if scope else None
+        if answer is None:
+            raise StoreUnavailable("The request met another one with the same key; repeat it.")
+        return _replay(answer)
+
+    async def _clean_up_unless_accepted(self, job_id: UUID) -> None:
+        try:
+            if await self.database.read(jobs.status_of, job_id) is None:
+                await self._clean_up(job_id)
+        except Exception as error:  # noqa: BLE001 - the first failure is the one to report
+            log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": type(error).__name__})
+
+    async def _clean_up(self, job_id: UUID) -> None:
+        try:
+            await self.storage.delete_prefix(job_prefix(job_id))
+        except PixToolsError as error:
+            log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
+
+
+def _probe(file: BinaryIO) -> ImageHeader:
+    file.seek(0)
+    return probe(file)
+
+
+def _replay(answer: dict[str, Any]) -> Accepted:
+    return Accepted(job_id=UUID(answer["id"]), body=answer, replayed=True)

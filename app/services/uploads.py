@@ -1,0 +1,250 @@
+"""Receiving a multipart form while it streams: limits hold on the way, and no file sits whole in memory."""
+
+import asyncio
+import hashlib
+import re
+import tempfile
+import unicodedata
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from app.errors import (
+    InvalidFilename,
+    InvalidRequest,
+    PixToolsError,
+    TruncatedRequest,
+    UploadTooLarge,
+)
+
+WRITE_SIZE = 256 * 1024  # bytes; collected before a thread writes and hashes them
+MAX_FILENAME = 255  # characters; what file systems take
+MAX_STEM = 100  # characters of a result's file name that come from the upload's
+FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
+MAX_PARTS = 8
+FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
+UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
+
+
+class MissingPart(PixToolsError):
+    """A part of the form is missing."""
+
+    code = "missing_field"
+    status = 422
+
+
+class UnknownPart(PixToolsError):
+    """The form has a part that is not known, or one twice."""
+
+    code = "unknown_field"
+    status = 422
+
+
+class FieldTooLong(PixToolsError):
+    """A field of the form is too long."""
+
+    code = "field_too_long"
+    status = 413
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormLimits:
+    """Bounds of a form; `fields` names every text field with its longest length in bytes."""
+
+    file_bytes: int
+    fields: dict[str, int]
+
+    @property
+    def body_bytes(self) -> int:
+        return self.file_bytes + sum(self.fields.values()) + FORM_OVERHEAD
+
+
+@dataclass(kw_only=True)
+class ReceivedForm:
+    """A complete form; close it to free the disk space of its file."""
+
+    file: BinaryIO
+    filename: str
+    size: int
+    sha256: str
+    fields: dict[str, str]
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@dataclass
+class _Spool:
+    """An unnamed temporary file: it is gone with the process, however that ends."""
+
+    file: BinaryIO
+    size: int = 0
+    _buffer: bytearray = field(default_factory=bytearray)
+    _sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    async def write(self, data: bytes) -> None:
+        self._buffer += data
+        self.size += len(data)
+        if len(self._buffer) >= WRITE_SIZE:
+            await self.flush()
+
+    async def flush(self) -> None:
+        data, self._buffer = self._buffer, bytearray()
+        await asyncio.to_thread(self._store, data)  # writing and hashing would block the event loop
+
+    def _store(self, data: bytearray) -> None:
+        self.file.write(data)
+        self._sha256.update(data)
+
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def boundary_of(content_type: str | None) -> str:
+    """The boundary of a multipart form.
+
+    Raises:
+        InvalidRequest: the body is something else.
+    """
+    kind, options = parse_options_header(content_type or "")
+    boundary = options.get("boundary", "")
+    if kind != "multipart/form-data" or not boundary:
+        raise InvalidRequest("Send the upload as multipart/form-data with the parts `file` and `operations`.")
+    return str(boundary)
+
+
+def check_content_length(content_length: str | None, limits: FormLimits) -> None:
+    """Refuse by its announced length what is too large anyway, before reading any of it."""
+    if content_length and content_length.isdigit() and int(content_length) > limits.body_bytes:
+        raise _too_large(limits.file_bytes, int(content_length))
+
+
+def _too_large(limit: int, value: int) -> UploadTooLarge:
+    detail = f"The upload is larger than {limit} bytes."
+    return UploadTooLarge(detail, pointer="#/file", limit=limit, value=value)
+
+
+async def receive(body: AsyncIterator[bytes], boundary: str, limits: FormLimits, folder: Path) -> ReceivedForm:
+    """Read a form with one `file` and text fields.
+
+    Args:
+        body: chunks of the request body.
+        boundary: of the multipart form.
+        limits: what it may hold.
+        folder: where the file is spooled.
+
+    Raises:
+        PixToolsError: the form is refused; nothing is left on disk.
+    """
+    file = await asyncio.to_thread(_temporary_file, folder)
+    try:
+        return await _Reception(_Spool(file), limits).read(body, boundary)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _temporary_file(folder: Path) -> BinaryIO:
+    return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))
+
+
+@dataclass
+class _Reception:
+    """One form on its way in."""
+
+    spool: _Spool
+    limits: FormLimits
+    filename: str | None = None
+    fields: dict[str, bytearray] = field(default_factory=dict)
+    #: name of the part that is being read
+    current: str = ""
+
+    async def read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
+        try:
+            with PushMultipartParser(boundary, max_segment_count=MAX_PARTS, strict=True) as parser:
+                async for chunk in body:
+                    if not chunk or parser.closed:
+                        continue
+                    for event in parser.parse(chunk):
+                        await self._event(event)
+        except MultipartError as error:
+            if str(error) == "Unexpected end of multipart stream":
+                raise TruncatedRequest from None
+            raise InvalidRequest(f"The multipart form is malformed: {error}.") from None
+        await self.spool.flush()
+        return self._complete()
+
+    async def _event(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        if isinstance(event, MultipartSegment):
+            self._begin(event)
+        elif event:
+            await self._data(event)
+
+    def _begin(self, segment: MultipartSegment) -> None:
+        name = segment.name or ""
+        if name not in {"file", *self.limits.fields}:
+            known = ", ".join(["file", *self.limits.fields])
+            raise UnknownPart(f"There is no field {name[:64]!r}; there are {known}.", pointer=f"#/{name[:64]}")
+        if name in self.fields or (name == "file" and self.filename is not None):
+            raise UnknownPart(f"The field {name!r} is there twice.", pointer=f"#/{name}")
+        self.current = name
+        if name == "file":
+            self.filename = check_filename(segment.filename)
+        else:
+            self.fields[name] = bytearray()
+
+    async def _data(self, data: bytes | bytearray) -> None:
+        if self.current != "file":
+            self._text(data)
+            return
+        if self.spool.size + len(data) > self.limits.file_bytes:
+            raise _too_large(self.limits.file_bytes, self.spool.size + len(data))
+        await self.spool.write(bytes(data))
+
+    def _text(self, data: bytes | bytearray) -> None:
+        limit = self.limits.fields[self.current]
+        value = self.fields[self.current]
+        value += data
+        if len(value) > limit:
+            detail = f"The field {self.current!r} is longer than {limit} bytes."
+            raise FieldTooLong(detail, pointer=f"#/{self.current}", limit=limit, value=len(value))
+
+    def _complete(self) -> ReceivedForm:
+        if self.filename is None:
+            raise MissingPart("The part `file` is missing.", pointer="#/file")
+        return ReceivedForm(
+            file=self.spool.file,
+            filename=self.filename,
+            size=self.spool.size,
+            sha256=self.spool.sha256(),
+            fields={name: _decode(name, value) for name, value in self.fields.items()},
+        )
+
+
+def _decode(name: str, value: bytearray) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"The field {name!r} is not UTF-8.", pointer=f"#/{name}") from None
+
+
+def check_filename(filename: str | None) -> str:
+    """Refuse file names that no file has; nothing is ever stored under a client's file name."""
+    if not filename:
+        raise InvalidFilename("The part `file` needs a file name.", pointer="#/file")
+    if len(filename) > MAX_FILENAME:
+        detail = f"The file name has {len(filename)} characters, the limit is {MAX_FILENAME}."
+        raise InvalidFilename(detail, pointer="#/file", limit=MAX_FILENAME, value=len(filename))
+    if FORBIDDEN_IN_FILENAME.search(filename) or filename in {".", ".."}:
+        detail = "The file name must not be a path or hold control characters."
+        raise InvalidFilename(detail, pointer="#/file", value=filename[:64])
+    return filename
+
+
+def safe_stem(filename: str) -> str:
+    """The file name without its extension, fit for any file system and header; letters of every script stay."""
+    stem = Path(unicodedata.normalize("NFC", filename)).stem
+    return UNSAFE_IN_STEM.sub("-", stem)[:MAX_STEM].strip("-.") or "image"

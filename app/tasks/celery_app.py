@@ -1,0 +1,81 @@
+"""The Celery app: queues, routing, delivery guarantees. Configured from the settings on first use, not by import."""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Exchange
+from kombu import Queue as KombuQueue
+
+from app.config import Settings
+from app.logging_config import configure_logging
+from app.operations import Queue
+
+EXCHANGE = "pixtools"
+MEMORY_POLLING = 0.01  # seconds; kombu's default of 1 s would be the latency of every embedded job
+MODULES = (
+    "app.tasks.image_ops",
+    "app.tasks.finalize",
+    "app.tasks.start",
+)
+
+GUARANTEES: dict[str, Any] = {
+    # A message is acknowledged when its work is done; a worker that dies gives it back.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "worker_prefetch_multiplier": 1,
+    # Hangs a chord when a worker dies between storing and counting a result; the database's guards do its work.
+    "worker_deduplicate_successful_tasks": False,
+    # A Redis that blinks must not turn a finished task into a failed one.
+    "result_backend_always_retry": True,
+    "result_expires": 3600,  # seconds; results only count chord members, nobody reads them
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_heartbeat": 30,  # seconds; how soon a vanished node is noticed
+}
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    if settings.embedded:
+        return {"broker_transport_options": {"polling_interval": MEMORY_POLLING}, "task_queues": _queues(durable=False)}
+    return {
+        # An unconfirmed publish may be lost; a broker in alarm would block an unbounded one for ever.
+        "broker_transport_options": {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10},
+        "task_queues": _queues(durable=True),
+    }
+
+
+def _queues(*, durable: bool) -> list[KombuQueue]:
+    # A topic exchange, because native delayed delivery ignores direct ones. Limits and dead-lettering come by policy:
+    # arguments could never be changed again without deleting the queue.
+    exchange = Exchange(EXCHANGE, type="topic", durable=durable)
+    arguments = {"x-queue-type": "quorum"} if durable else None
+    return [KombuQueue(queue.value, exchange, routing_key=queue.value, queue_arguments=arguments) for queue in Queue]
+
+
+def configuration() -> dict[str, Any]:
+    settings = Settings()
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.result_backend,
+        "task_default_queue": Queue.DEFAULT.value,
+        "task_default_exchange": EXCHANGE,
+        "task_default_exchange_type": "topic",
+        "task_default_routing_key": Queue.DEFAULT.value,
+        "task_create_missing_queues": False,  # a typo must fail, not make a queue that nobody reads
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_enable_remote_control": not settings.embedded,
+        **GUARANTEES,
+        **_broker(settings),
+    }
+
+
+celery_app = Celery("pixtools", include=MODULES)
+celery_app.add_defaults(configuration)
+
+
+@setup_logging.connect
+def _configure_logging(**_: object) -> None:
+    configure_logging(Settings().log_level)

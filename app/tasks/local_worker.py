@@ -1,0 +1,40 @@
+"""A Celery worker in a thread of this process, for the embedded mode. It runs the same tasks as any other worker."""
+
+import threading
+
+from celery.worker import state
+
+from app.tasks.celery_app import celery_app
+
+START_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 5.0  # seconds; what is not through by then is repeated at the next start
+
+
+class LocalWorker:
+    """One worker with a pool of threads; a process can have only one."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._ready = threading.Event()
+        celery_app.finalize()
+        celery_app.set_default()  # without it the pool's threads receive tasks and never run them
+        # not `Worker`: its signal handlers need the main thread
+        self._worker = celery_app.WorkController(
+            hostname="embedded@pixtools",
+            pool="threads",
+            concurrency=concurrency,
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+            ready_callback=lambda _consumer: self._ready.set(),
+        )
+        self._thread = threading.Thread(target=self._worker.start, name="celery", daemon=True)
+
+    def start(self) -> None:
+        state.should_stop = None  # left over when this process had a worker before
+        self._thread.start()
+        if not self._ready.wait(START_TIMEOUT):
+            raise RuntimeError("the embedded worker did not start")
+
+    def stop(self) -> None:
+        state.should_stop = 0
+        self._thread.join(STOP_TIMEOUT)

@@ -1,0 +1,144 @@
+"""From settings to resources: the only place that picks implementations."""
+
+import importlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from app.config import Settings
+from app.database import Database
+from app.imaging.recipe import Limits
+from app.services.executor import Executor, Renderer
+from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
+from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
+from app.services.operation_tree import TreeLimits
+from app.services.s3 import ObjectStorage, StorageConfig
+from app.services.sandbox import Sandbox
+from app.services.submission import ImageLimits, Submissions
+from app.services.uploads import FormLimits
+from app.services.webhook import MAX_URL, WebhookSender
+
+PIPELINE = "app.imaging.pipeline:render"  # by name: only workers load libvips
+LIBVIPS = "app.imaging.libvips:configure"
+PIXEL_THREADS = 1  # of libvips in a pool process; the pool has as many processes as there are cores
+KEY_FILE = "secret.key"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Everything that one process works with; each part is made on first use."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.settings.database)
+
+    @cached_property
+    def storage(self) -> ObjectStorage:
+        settings = self.settings
+        return ObjectStorage(
+            StorageConfig(
+                url=settings.storage,
+                endpoint=settings.s3_endpoint,
+                public_endpoint=settings.s3_public_endpoint,
+                region=settings.s3_region,
+                access_key=settings.s3_access_key.get_secret_value() if settings.s3_access_key else None,
+                secret_key=settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None,
+            )
+        )
+
+    @cached_property
+    def links(self) -> DownloadLinks:
+        seconds = self.settings.download_url_seconds
+        if self.storage.is_local:
+            return ApiLinks(_secret(self.settings), seconds)
+        return PresignedLinks(self.storage, seconds)
+
+    @cached_property
+    def front(self) -> Front:
+        return RedisFront(self.settings.redis_url) if self.settings.redis_url else MemoryFront()
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        settings = self.settings
+        fields = {"operations": settings.max_operations_bytes, "webhook_url": 4 * MAX_URL}
+        return Submissions(
+            database=self.database,
+            storage=self.storage,
+            links=self.links,
+            idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
+            spool=settings.spool,
+            form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
+            tree_limits=TreeLimits(
+                nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
+            ),
+            image_limits=ImageLimits(pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames),
+            kept_seconds=settings.results_kept_seconds,
+            idempotency_seconds=settings.idempotency_seconds,
+        )
+
+    @cached_property
+    def executor(self) -> Executor:
+        settings = self.settings
+        settings.spool.mkdir(parents=True, exist_ok=True)
+        return Executor(
+            database=self.database,
+            storage=self.storage,
+            renderer=self._renderer(),
+            limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
+            spool=settings.spool,
+            lease_seconds=settings.step_lease_seconds,
+            max_attempts=settings.step_max_attempts,
+        )
+
+    def _renderer(self) -> Renderer:
+        if self.settings.embedded:
+            return partial(self.sandbox.render, timeout=self.settings.step_timeout_seconds)
+        _load(LIBVIPS)(PIXEL_THREADS)
+        return _load(PIPELINE)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        settings = self.settings
+        return Sandbox(settings.worker_concurrency, settings.pixel_process_memory_bytes)
+
+    @cached_property
+    def webhooks(self) -> WebhookSender:
+        return WebhookSender(self.database, self.links, self.settings.webhook_timeout_seconds)
+
+    async def aclose(self) -> None:
+        made: dict[str, Any] = self.__dict__
+        if "sandbox" in made:
+            self.sandbox.close()
+        if isinstance(made.get("front"), RedisFront):
+            await made["front"].close()
+        if "database" in made:
+            await self.database.aclose()
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def _secret(settings: Settings) -> bytes:
+    """The key of download links: from the settings, or made once and kept beside the data."""
+    if settings.secret_key:
+        return settings.secret_key.get_secret_value().encode()
+    path = settings.data_dir / KEY_FILE
+    if not path.exists():
+        _create_secret(path)
+    return path.read_bytes()
+
+
+def _create_secret(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(32))
+    draft.replace(path)  # never half a key, whoever else starts now

@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Proves the images and docker-compose.yaml together: one photograph through the whole service.
+#
+#   tests/docker/smoke.sh build    the images
+#   tests/docker/smoke.sh run      start everything, process a photograph, check the results, remove everything
+#
+# Environment:
+#   DOCKER               docker
+#   DOCKER_COMPOSE       docker compose
+#   DOCKER_BUILD_FLAGS   more options of `docker build`
+#   STANDIN              1: the servers come from an image made here instead of the official ones, which are not pulled
+#   PIXTOOLS_PORT, LOCALSTACK_PORT   8000 and 4566
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+read -ra docker <<<"${DOCKER:-docker}"
+read -ra compose <<<"${DOCKER_COMPOSE:-docker compose}"
+read -ra docker_build <<<"${DOCKER:-docker} build ${DOCKER_BUILD_FLAGS:-}"
+api=http://127.0.0.1:${PIXTOOLS_PORT:-8000}
+standin=${STANDIN:-0}
+operations='["convert_avif", {"op": "resize", "width": 640, "then": ["convert_webp"]}]'
+
+compose+=(--project-name pixtools-smoke --file docker-compose.yaml)
+if [ "$standin" = 1 ]; then compose+=(--file tests/docker/docker-compose.standin.yaml); fi
+
+step() { printf '== %s\n' "$*"; }
+
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    exit 1
+}
+
+build() {
+    local target
+    for target in api worker worker-ml; do
+        step "build pixtools-$target"
+        "${docker_build[@]}" --target "$target" --tag "pixtools-$target" .
+    done
+    if [ "$standin" = 1 ]; then
+        step "build pixtools-standin"
+        "${docker_build[@]}" --file tests/docker/standin.Dockerfile --tag pixtools-standin tests/docker
+    fi
+    "${docker[@]}" images --filter 'reference=pixtools-*'
+}
+
+# Python of our own image, so that this machine needs none: input on standard input, code as argument.
+python() { "${compose[@]}" exec -T worker python -c "$@"; }
+
+start() {
+    local pull=missing
+    if [ "$standin" = 1 ]; then pull=never; fi
+    # Not the defaults: what is not passed on by the environment must show.
+    POSTGRES_PASSWORD=$(random) RABBITMQ_PASSWORD=$(random) PIXTOOLS_SECRET_KEY=$(random)
+    export POSTGRES_PASSWORD RABBITMQ_PASSWORD PIXTOOLS_SECRET_KEY
+    step "start, and wait until all are healthy"
+    "${compose[@]}" up --detach --no-build --pull "$pull" --wait --wait-timeout 240
+    "${compose[@]}" ps
+}
+
+random() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
+
+photograph() {
+    if [ -f tests/golden/photo.jpg ]; then
+        cat tests/golden/photo.jpg
+        return
+    fi
+    python '
+import sys, pyvips
+bands = [pyvips.Image.perlin(1600, 1200, cell_size=size).linear(100, 128) for size in (400, 250, 120)]
+photo = bands[0].bandjoin(bands[1:]) + pyvips.Image.gaussnoise(1600, 1200, sigma=4)
+sys.stdout.buffer.write(photo.cast("uchar").copy(interpretation="srgb").jpegsave_buffer(Q=90))'
+}
+
+submit() {
+    photograph >"$folder/photo.jpg"
+    step "POST /process: $(wc -c <"$folder/photo.jpg") bytes, $operations"
+    curl --silent --show-error --fail-with-body --max-time 30 --output "$folder/job.json" \
+        --form "file=@$folder/photo.jpg;type=image/jpeg" --form-string "operations=$operations" "$api/process" ||
+        fail "$(cat "$folder/job.json")"
+    job=$(python 'import json, sys; print(json.load(sys.stdin)["id"])' <"$folder/job.json")
+    step "job $job"
+}
+
+wait_for_job() {
+    local status
+    for _ in $(seq 60); do
+        curl --silent --show-error --fail --max-time 10 --output "$folder/job.json" "$api/jobs/$job"
+        status=$(python 'import json, sys; print(json.load(sys.stdin)["status"])' <"$folder/job.json")
+        step "GET /jobs/$job: $status"
+        case $status in
+        completed) return ;;
+        pending | processing) sleep 1 ;;
+        *) break ;;
+        esac
+    done
+    fail "the job did not complete: $(cat "$folder/job.json")"
+}
+
+check_results() {
+    local name format type width bytes sha256 url count=0
+    python '
+import json, sys
+for result in json.load(sys.stdin)["results"]:
+    print(*(result[key] for key in ("name", "format", "content_type", "width", "bytes", "sha256", "url")))' \
+        <"$folder/job.json" >"$folder/results"
+    while read -r name format type width bytes sha256 url <&3; do
+        step "GET $name: $type, $width pixels wide, $bytes bytes"
+        check_result
+        count=$((count + 1))
+    done 3<"$folder/results"
+    [ "$count" = 2 ] || fail "$count results instead of 2"
+    [ "$(cut -d' ' -f2 "$folder/results" | sort | xargs)" = "avif webp" ] || fail "formats: $(cat "$folder/results")"
+    grep -q '^[^ ]* webp image/webp 640 ' "$folder/results" || fail "the resized result is not 640 pixels wide"
+}
+
+# Reads the variables of its caller.
+check_result() {
+    local served decoded
+    served=$(curl --silent --show-error --fail --max-time 30 --output "$folder/result" --write-out '%{content_type}' "$url")
+    [ "$served" = "$type" ] || fail "served as $served"
+    decoded=$(python '
+import hashlib, pyvips, sys
+data = sys.stdin.buffer.read()
+image = pyvips.Image.new_from_buffer(data, "")
+assert image.avg() > 1, "black"
+formats = {"heifload_buffer": "avif", "webpload_buffer": "webp"}
+print(formats[image.get("vips-loader")], image.width, len(data), hashlib.sha256(data).hexdigest())' <"$folder/result")
+    [ "$decoded" = "$format $width $bytes $sha256" ] || fail "what arrived is $decoded"
+    served=$(curl --silent --output /dev/null --max-time 30 --write-out '%{http_code}' "${url%?}")
+    [ "$served" = 403 ] || fail "a download URL with a damaged signature gets $served"
+}
+
+clean_up() {
+    local status=$?
+    trap - EXIT
+    if [ "$status" != 0 ]; then
+        "${compose[@]}" ps --all || true
+        "${compose[@]}" logs --tail 60 || true
+    fi
+    step "remove everything"
+    "${compose[@]}" down --volumes --remove-orphans --timeout 20 || status=1
+    rm -rf "$folder"
+    exit "$status"
+}
+
+run() {
+    folder=$(mktemp -d)
+    trap clean_up EXIT
+    start
+    submit
+    wait_for_job
+    check_results
+    step "passed"
+}
+
+case ${1:-} in
+build | run) "$1" ;;
+*)
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,104 @@
+"""Fixtures with real servers, one of each for the whole run, started when a test first asks.
+
+A test that harms a server brings it back (`start`, `resume`, `restart`) before it ends, and works in a virtual host,
+database or bucket of its own where others must not see what it leaves.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, cast
+
+import pytest
+
+from .servers import MissingProgram, ObjectStoreServer, PostgreSQL, RabbitMQ, Redis, Server
+
+S = TypeVar("S", bound=Server)
+
+
+@dataclass(frozen=True)
+class ClusterServers:
+    """All that a deployment of PixTools needs."""
+
+    rabbitmq: RabbitMQ
+    redis: Redis
+    postgresql: PostgreSQL
+    object_store: ObjectStoreServer
+
+
+class ServerPool:
+    """Starts each kind of server once, and again where a test left it stopped."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._servers: dict[type[Server], Server] = {}
+        self._lock = threading.Lock()
+
+    def get(self, kind: type[S]) -> S:
+        """The running server of this kind; different kinds may be asked for from different threads."""
+        with self._lock:
+            server = cast("S", self._servers.setdefault(kind, kind(self._directory / kind.name)))
+        if not server.alive():
+            server.start()
+        return server
+
+    def stop(self) -> None:
+        """Stop all servers, in parallel."""
+        _in_parallel([server.stop for server in self._servers.values()])
+
+
+@pytest.fixture(scope="session")
+def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPool]:
+    pool = ServerPool(tmp_path_factory.mktemp("servers"))
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(server_pool: ServerPool) -> RabbitMQ:
+    return _get(server_pool, RabbitMQ)
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_pool: ServerPool) -> Redis:
+    return _get(server_pool, Redis)
+
+
+@pytest.fixture(scope="session")
+def postgresql(server_pool: ServerPool) -> PostgreSQL:
+    return _get(server_pool, PostgreSQL)
+
+
+@pytest.fixture(scope="session")
+def object_store_server(server_pool: ServerPool) -> ObjectStoreServer:
+    return _get(server_pool, ObjectStoreServer)
+
+
+@pytest.fixture(scope="session")
+def cluster_servers(server_pool: ServerPool) -> ClusterServers:
+    kinds: tuple[type[Server], ...] = (RabbitMQ, Redis, PostgreSQL, ObjectStoreServer)
+    _in_parallel([partial(_get, server_pool, kind) for kind in kinds])
+    return ClusterServers(
+        rabbitmq=server_pool.get(RabbitMQ),
+        redis=server_pool.get(Redis),
+        postgresql=server_pool.get(PostgreSQL),
+        object_store=server_pool.get(ObjectStoreServer),
+    )
+
+
+def _get(pool: ServerPool, kind: type[S]) -> S:
+    try:
+        return pool.get(kind)
+    except MissingProgram as missing:
+        pytest.fail(str(missing), pytrace=False)
+
+
+def _in_parallel(calls: list[Callable[[], object]]) -> None:
+    """All are called to their end; the first error is raised then."""
+    with ThreadPoolExecutor(max(len(calls), 1)) as threads:
+        results = [threads.submit(call) for call in calls]
+    for result in results:
+        result.result()
