@@ -74,6 +74,7 @@ def configuration() -> dict[str, Any]:
 
 celery_app = Celery("pixtools", include=MODULES)
 celery_app.add_defaults(configuration)
+celery_app.loader.override_backends = {"cache": "app.tasks.memory_backend:MemoryBackend"}
 
 
 @setup_logging.connect

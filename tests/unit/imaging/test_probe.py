@@ -322,7 +322,7 @@ def test_random_bytes(prefix: bytes, content: bytes) -> None:
     _probe_calmly(prefix + content)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(data=st.data())
 def test_damaged_files(samples: dict[str, Path], data: st.DataObject) -> None:
     """Sound files with some bytes overwritten, left out or cut off; mostly near the start, where the structure is."""

@@ -47,6 +47,7 @@ def test_sizes_for_a_picture_of_400_by_300(params: dict[str, object], expected: 
     assert _size(400, 300, **params) == expected
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_inside_touches_the_box_and_stays_in_it(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="inside", **box)
@@ -56,6 +57,7 @@ def test_inside_touches_the_box_and_stays_in_it(width: int, height: int, box: di
     assert touches or (result == (width, height) and not box["enlarge"])
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_outside_touches_the_box_and_covers_it(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="outside", **box)
@@ -66,6 +68,7 @@ def test_outside_touches_the_box_and_covers_it(width: int, height: int, box: dic
     assert result[0] == box["width"] or result[1] == box["height"]
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_cover_fills_the_box_as_far_as_there_are_pixels(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="cover", **box)
@@ -75,6 +78,7 @@ def test_cover_fills_the_box_as_far_as_there_are_pixels(width: int, height: int,
     assert result[1] <= box["height"]
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_fill_takes_the_box(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="fill", **box)
@@ -82,6 +86,7 @@ def test_fill_takes_the_box(width: int, height: int, box: dict[str, int]) -> Non
     assert result == (wanted if box["enlarge"] else (min(width, wanted[0]), min(height, wanted[1])))
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, side=sides, fit=st.sampled_from(["inside", "outside", "cover"]))
 def test_the_aspect_ratio_is_kept(width: int, height: int, side: int, fit: str) -> None:
     result = _size(width, height, width=side, fit=fit, enlarge=True)
