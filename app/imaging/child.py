@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -22,6 +21,8 @@ from app.imaging.pipeline import render
 
 Jobs = SimpleQueue[tuple[Any, ...]]
 
+ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
+
 
 def main(socket: int, threads: int, memory_bytes: int) -> None:
     """Serve until the other side is gone."""
@@ -32,7 +33,7 @@ def main(socket: int, threads: int, memory_bytes: int) -> None:
     jobs: Jobs = SimpleQueue()
     Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     while True:
-        connection.send_bytes(_answer(render, jobs.get()))
+        connection.send_bytes(_answer(jobs.get()))
 
 
 def _limit(memory_bytes: int) -> None:
@@ -50,16 +51,13 @@ def _receive(connection: "Connection[bytes, tuple[Any, ...]]", jobs: Jobs) -> No
         os._exit(0)
 
 
-def _answer(function: Callable[..., list[Any]], job: tuple[Any, ...]) -> bytes:
+def _answer(job: tuple[Any, ...]) -> bytes:
     # JSON, because the other side must not unpickle what a process that decodes hostile bytes has written.
     try:
-        answer: dict[str, Any] = {"rendered": [asdict(rendered) for rendered in function(*job)]}
+        answer: dict[str, Any] = {"rendered": [asdict(rendered) for rendered in render(*job)]}
     except PixToolsError as error:
         answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
     return json.dumps(answer).encode()
-
-
-ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "WorkspaceFa
 
 # Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
 # in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.
+# Damage that shows in the last eight lines only still passes, because libvips looks for warnings before it reads on.
 FAIL_ON = "warning"
 
 # By name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe` does.
@@ -31,7 +32,7 @@ LOADERS = {
     "tiff": "tiffload_source",
     "avif": "heifload_source",
 }
-# Not `thumbnail`, which does this too: with a stream it ignores `fail_on`, and it starts at twice the shrink only.
+# Not by `thumbnail`: it ignores `fail_on` with a stream, and shrinks in the decoder only half as far as it could.
 SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
     "jpeg": lambda shrink: {"shrink": shrink},
     "webp": lambda shrink: {"scale": 1 / shrink},

@@ -171,7 +171,7 @@ class _Reception:
                     for event in parser.parse(chunk):
                         await self._event(event)
         except MultipartError as error:
-            if str(error) == "Unexpected end of multipart stream":
+            if str(error).startswith("Unexpected end of multipart stream"):
                 raise TruncatedRequest from None
             raise InvalidRequest(f"The multipart form is malformed: {error}.") from None
         await self.spool.flush()

@@ -10,7 +10,7 @@ from celery import maybe_signature
 from celery.backends.cache import CacheBackend
 
 
-class MemoryBackend(CacheBackend):
+class MemoryBackend(CacheBackend):  # type: ignore[misc]  # untyped base
     """Keeps the counters of running chords; header results are never read, so nothing is joined."""
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:

@@ -1,7 +1,5 @@
 """The private servers and the faulty network that other tests rely on do what they promise."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -13,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import amqp
 import httpx
@@ -28,14 +26,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support import servers as servers_module
+from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
 from tests.support.servers import HOST, ObjectStoreServer, PostgreSQL, RabbitMQ, Redis, Server, ServerFailed
 
-if TYPE_CHECKING:  # else it would be imported before pytest can rewrite its assertions
-    from tests.support.fixtures import ClusterServers
-
-pytest_plugins = ["tests.support.fixtures"]
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = "kept"

@@ -271,7 +271,7 @@ class Server(ABC):
                 extra_groups=[] if self.user else None,
             )
         try:
-            self._leaders[self._process.pid] = watchdog.report(_SCRATCH, self._process.pid)
+            self._leaders[self._process.pid] = watchdog.report(_SCRATCH, self._process.pid, self._left_behind())
             self._wait_until_ready(self._process, log_start)
         except BaseException:
             self.kill()
@@ -631,9 +631,9 @@ class ObjectStoreServer(Server):
         obstore.get(probe, "probe").bytes()
 
     def _left_behind(self) -> Iterable[Path]:
-        for port in self._ports:
-            yield from Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
-            yield from Path("/tmp").glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock")
+        for part, port in zip(("s3", "master", "volume", "filer"), self._ports, strict=False):
+            yield Path(f"/tmp/seaweedfs-{part}-{port}.sock")
+            yield Path(f"/tmp/seaweedfs-{part}-grpc-{port + GRPC_OFFSET}.sock")
 
 
 def _watch_this_process() -> None:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,11 +57,13 @@ def start(owner: str, scratch: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def report(scratch: Path, leader: int) -> float:
-    """Tell the watcher about a new session's leader; returns when that was born."""
+def report(scratch: Path, leader: int, left_behind: Iterable[Path]) -> float:
+    """Tell the watcher about a new session's leader and its files elsewhere; returns when the leader was born."""
     born = float(psutil.Process(leader).create_time())
     with (scratch / "leaders").open("a") as file:
         file.write(f"{leader} {born}\n")
+    with (scratch / "left-behind").open("a") as file:
+        file.writelines(f"{path}\n" for path in left_behind)
     return born
 
 
@@ -72,13 +74,18 @@ def watch(parent: int, owner: str, scratch: Path) -> None:
     for _ in range(2):  # a server that was just being started had neither mark nor report the first time
         kill(owner, _reported(scratch))
         time.sleep(1)
+    for path in _lines(scratch / "left-behind"):
+        Path(path).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _reported(scratch: Path) -> Leaders:
-    file = scratch / "leaders"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return {int(leader): float(born) for leader, born in (line.split() for line in lines)}
+    pairs = (line.split() for line in _lines(scratch / "leaders"))
+    return {int(leader): float(born) for leader, born in pairs}
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def _of_session(process: psutil.Process, leaders: Leaders) -> bool:

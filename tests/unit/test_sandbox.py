@@ -185,13 +185,13 @@ def test_close_ends_busy_children(source: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the limit")
 def test_memory_is_limited(source: Path) -> None:
-    """The picture of 6 MB fits; decoded ten times larger it does not."""
-    with Sandbox(processes=1, memory_bytes=200 * 1024 * 1024) as sandbox:
+    """The picture fits; enlarged to 324 MB it does not."""
+    with Sandbox(processes=1, memory_bytes=400 * 1024 * 1024) as sandbox:
         assert _quick(sandbox, source) == [Rendered("jpeg", 40, 30)]
-        grown = Stage("resize", {"width": 10_000, "enlarge": True})
+        grown = Stage("resize", {"width": 12_000, "enlarge": True})
         target = Target(source.parent / "grown", "convert_png", {})
         with pytest.raises((WorkspaceFailed, PixelProcessDied)) as caught:
-            sandbox.render(source, [grown], [target], Limits(pixels=100_000_000, side=20_000), LONG)
+            sandbox.render(source, [grown], [target], Limits(pixels=200_000_000, side=20_000), LONG)
         assert caught.value.retryable
         assert _quick(sandbox, source) == [Rendered("jpeg", 40, 30)]
 

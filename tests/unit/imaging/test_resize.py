@@ -174,6 +174,7 @@ def test_decoders_may_shrink_as_long_as_enough_pixels_are_left(params: dict[str,
 
 def test_decoders_leave_a_line_of_a_thin_picture() -> None:
     assert resize.measure(4000, 3, ResizeParams(width=10)).shrink == 2
+    assert resize.measure(3, 4000, ResizeParams(height=10)).shrink == 2
 
 
 @pytest.mark.parametrize("height", [None, 20])

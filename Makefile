@@ -1,0 +1,68 @@
+# `make help` lists what there is. Everything that a target needs is installed by it, into .venv.
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIXTOOLS_PORT ?= 8000
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/run: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PixTools needs Python 3.11 or newer; name one by PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what PixTools needs into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run requirements-dev.txt
+	@echo "Installing what tests and checks need into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: run
+run: $(VENV)/run ## Install and serve on 127.0.0.1:8000 (PIXTOOLS_PORT, PIXTOOLS_DATA_DIR)
+	@exec $(BIN)/pixtools serve
+
+.PHONY: test
+test: $(VENV)/dev ## Install what is missing, start private servers and run every test
+	@scripts/install-test-servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/dev ## Format, lint, types, import contract, compose file and workflows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+	$(BIN)/docker-compose config --quiet
+	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh
+
+.PHONY: format
+format: $(VENV)/dev ## Format the code
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/dev ## Measure: uploads against a running API
+	$(BIN)/python benchmarks/uploads.py
+
+.PHONY: up
+up: ## The whole stack by docker compose
+	docker compose up --build --detach --wait
+
+.PHONY: down
+down: ## Stop the stack; data stays in its volumes
+	docker compose down
+
+.PHONY: lock
+lock: $(VENV)/dev ## Pin the newest allowed versions in requirements*.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+		--upgrade pyproject.toml --output-file requirements.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+		--upgrade --extra dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt

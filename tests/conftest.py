@@ -1,0 +1,76 @@
+"""Fixtures of all tests: real servers, and PixTools itself in both modes."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.deployment import ApiClient, Deployment, cluster, embedded
+from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
+    cluster_servers,
+    object_store_server,
+    postgresql,
+    rabbitmq,
+    redis_server,
+    server_pool,
+)
+
+MODES = ("embedded", "cluster")
+ORIENTATION = 0x0112  # EXIF tag
+SETTINGS = {
+    "PIXTOOLS_MAX_UPLOAD_BYTES": "3000000",
+    "PIXTOOLS_MAX_PIXELS": "4000000",
+    "PIXTOOLS_MAX_SIDE": "4000",
+    "PIXTOOLS_MAX_FRAMES": "5",
+    "PIXTOOLS_MAX_NODES": "8",
+    "PIXTOOLS_MAX_DEPTH": "4",
+    "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "20",
+}
+
+
+@pytest.fixture(scope="session", params=MODES)
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """PixTools in each mode; the same tests run against both."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "embedded":
+        running = embedded(folder, **SETTINGS)
+    else:
+        running = cluster(folder, request.getfixturevalue("cluster_servers"), **SETTINGS)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def api(deployment: Deployment) -> Iterator[ApiClient]:
+    with deployment.client() as client:
+        yield client
+
+
+def make_photo(
+    width: int = 640, height: int = 480, *, format_: str = "JPEG", orientation: int = 1, seed: int = 3
+) -> bytes:
+    """A picture with one corner that tells its orientation: red at the top left, as it is shown."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 80 // width + 40, y * 120 // height + 60, (x + y) % 97 + 60], -1) + rng.normal(
+        0, 3, (height, width, 3)
+    )
+    pixels[: height // 4, : width // 4] = (230, 20, 20)
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if orientation == 6:
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    exif = image.getexif()
+    exif[ORIENTATION] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **({"quality": 90, "exif": exif} if format_ == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    return make_photo()

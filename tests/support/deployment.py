@@ -1,0 +1,192 @@
+"""PixTools as a user runs it: real processes of either mode on free ports, and a client to talk to them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from .fixtures import ClusterServers
+
+START_TIMEOUT = 60.0  # seconds
+JOB_TIMEOUT = 60.0  # seconds
+OPEN = ("pending", "processing")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Deployment:
+    """Running processes that share one set of settings."""
+
+    mode: str
+    folder: Path
+    environment: dict[str, str]
+    commands: list[list[str]]
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def start(self) -> None:
+        """Start every process and wait until work is accepted."""
+        self.processes = [self._spawn(command) for command in self.commands]
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._ready():
+            died = [process.args for process in self.processes if process.poll() is not None]
+            if died or time.monotonic() > deadline:
+                raise RuntimeError(f"not ready; died: {died}\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env=self.variables(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a group of its own, so that kill() reaches the children too
+            )
+
+    def variables(self) -> dict[str, str]:
+        """The environment of every process."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
+        return {**own, "PIXTOOLS_PORT": str(self.port), **self.environment}
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL for everything at once, as a power cut."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for what is left after a while."""
+        self._signal(signal.SIGTERM, timeout=15)
+        self.kill()
+
+    def _signal(self, number: signal.Signals, timeout: float = 10) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+        for process in self.processes:
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                continue
+
+    @contextmanager
+    def client(self) -> Iterator["ApiClient"]:
+        with httpx.Client(base_url=self.url, timeout=60) as http:
+            yield ApiClient(http)
+
+
+@dataclass(frozen=True)
+class ApiClient:
+    """The calls that most tests make."""
+
+    http: httpx.Client
+
+    def process(
+        self,
+        image: bytes,
+        operations: Any,
+        *,
+        filename: str = "photo.jpg",
+        headers: dict[str, str] | None = None,
+        **data: str,
+    ) -> httpx.Response:
+        """POST /process; `operations` is sent as JSON unless it is text already."""
+        tree = operations if isinstance(operations, str) else json.dumps(operations)
+        files = {"file": (filename, image)}
+        return self.http.post("/process", data={"operations": tree, **data}, files=files, headers=headers)
+
+    def accepted(self, image: bytes, operations: Any, **options: Any) -> dict[str, Any]:
+        """The job of an upload that must be accepted."""
+        response = self.process(image, operations, **options)
+        assert response.status_code == 202, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+    def ended(self, job_id: str, timeout: float = JOB_TIMEOUT) -> dict[str, Any]:
+        """The job when it has ended."""
+        deadline = time.monotonic() + timeout
+        while (job := self.job(job_id))["status"] in OPEN:
+            assert time.monotonic() < deadline, f"the job has not ended: {job}"
+            time.sleep(0.05)
+        return job
+
+    def run(self, image: bytes, operations: Any, **options: Any) -> dict[str, Any]:
+        """Accept and await a job."""
+        return self.ended(self.accepted(image, operations, **options)["id"])
+
+    def download(self, result: dict[str, Any]) -> httpx.Response:
+        return httpx.get(result["url"], timeout=30)
+
+    def total_jobs(self) -> int:
+        """How many jobs there are, by walking all pages."""
+        count, cursor = 0, None
+        while True:
+            page = self.http.get("/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}).json()
+            count += len(page["data"])
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return count
+
+
+def embedded(folder: Path, **settings: str) -> Deployment:
+    """One process with a data folder of its own."""
+    environment = {"PIXTOOLS_DATA_DIR": str(folder / "data"), **settings}
+    return Deployment("embedded", folder, environment, [["app", "serve"]])
+
+
+def cluster(folder: Path, servers: ClusterServers, **settings: str) -> Deployment:
+    """API and worker processes over real servers, with a database, virtual host and bucket of their own."""
+    name = f"pixtools-{uuid4().hex[:12]}"
+    servers.object_store.create_bucket(name)
+    environment = {
+        "PIXTOOLS_DATA_DIR": str(folder / "data"),
+        "PIXTOOLS_DATABASE_URL": servers.postgresql.create_database(name),
+        "PIXTOOLS_BROKER_URL": servers.rabbitmq.create_vhost(name),
+        "PIXTOOLS_RESULT_BACKEND": servers.redis.url,
+        "PIXTOOLS_REDIS_URL": servers.redis.url,
+        "PIXTOOLS_STORAGE_URL": f"s3://{name}",
+        "PIXTOOLS_S3_ENDPOINT": servers.object_store.endpoint,
+        "PIXTOOLS_S3_ACCESS_KEY": servers.object_store.access_key,
+        "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
+        **settings,
+    }
+    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", "default_queue", "-c", "2", "-n", f"{name}@%h"]
+    deployment = Deployment("cluster", folder, environment, [["app", "api"], worker])
+    subprocess.run([sys.executable, "-m", "app", "migrate"], env=deployment.variables(), check=True, timeout=60)
+    return deployment

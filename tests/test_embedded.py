@@ -1,0 +1,80 @@
+"""The single process: a product that survives being killed."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import make_photo
+from tests.support.deployment import ApiClient, Deployment, embedded
+
+pytestmark = pytest.mark.integration
+
+TREE = ["convert_webp", {"op": "resize", "width": 300, "then": ["convert_avif", "convert_png"]}]
+RESULTS = {"convert_webp", "resize.convert_avif", "resize.convert_png"}
+JOBS = 20
+
+
+def check_results(api: ApiClient, job: dict[str, Any]) -> None:
+    """Every result is there once and whole."""
+    assert sorted(result["name"] for result in job["results"]) == sorted(RESULTS)
+    for result in job["results"]:
+        assert hashlib.sha256(api.download(result).content).hexdigest() == result["sha256"]
+
+
+def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    try:
+        with deployment.client() as api:
+            ids = [api.accepted(make_photo(1200, 900, seed=seed), TREE)["id"] for seed in range(JOBS)]
+            while sum(api.job(job_id)["status"] == "completed" for job_id in ids) < 2:
+                time.sleep(0.02)
+            deployment.kill()
+        deployment.start()
+        with deployment.client() as api:
+            jobs = [api.ended(job_id, timeout=120) for job_id in ids]
+            assert [job["status"] for job in jobs] == ["completed"] * JOBS
+            for job in jobs:
+                check_results(api, job)
+            assert api.total_jobs() == JOBS
+            # the kill came early enough to hit work under way: some step was started twice
+            assert any(step["attempts"] > 1 for job in jobs for step in job["steps"])
+        objects = [path for path in (tmp_path / "data" / "objects").rglob("*") if path.is_file()]
+        expected = JOBS * (1 + 1 + len(RESULTS))  # input, intermediate, results
+        assert len(objects) == expected, "an attempt that was killed left an object of its own behind"
+    finally:
+        deployment.stop()
+
+
+def test_a_data_folder_serves_one_process_only(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    try:
+        second: Deployment = embedded(tmp_path)
+        ended = subprocess.run(
+            [sys.executable, "-m", "app", "serve"], env=second.variables(), capture_output=True, timeout=60, check=False
+        )
+        assert ended.returncode != 0
+        assert b"is in use by another PixTools process" in ended.stderr
+    finally:
+        deployment.stop()
+
+
+def test_the_key_of_download_links_stays_over_restarts_and_is_private(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    try:
+        with deployment.client() as api:
+            result = api.run(make_photo(), ["convert_png"])["results"][0]
+        deployment.stop()
+        deployment.start()
+        with deployment.client() as api:
+            assert api.download(result).status_code == 200
+        assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o077 == 0
+    finally:
+        deployment.stop()

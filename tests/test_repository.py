@@ -1,0 +1,88 @@
+"""What keeps code, settings, files and documents from drifting apart."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from app import models
+from app.config import Settings
+from app.database import Base, Database
+from app.migrations import upgrade
+from app.operations import OPERATIONS
+from tests.support.servers import PostgreSQL
+
+ROOT = Path(__file__).parent.parent
+
+
+def migrated(url: str) -> Database:
+    upgrade(url)
+    upgrade(url)  # again: nothing to do
+    return Database(url)
+
+
+def assert_schema(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert "jobs" in inspect(connection).get_table_names()
+    database.close()
+
+
+def test_migrations_make_the_models_tables_on_sqlite(tmp_path: Path) -> None:
+    assert_schema(migrated(f"sqlite:///{tmp_path}/folder/pixtools.db"))
+
+
+@pytest.mark.integration
+def test_migrations_make_the_models_tables_on_postgresql(postgresql: PostgreSQL) -> None:
+    assert_schema(migrated(postgresql.create_database("migrated")))
+
+
+def test_every_setting_is_in_the_example_and_nothing_else() -> None:
+    named = re.findall(r"^#?\s?PIXTOOLS_([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_every_operation_has_a_handler_and_a_golden_image() -> None:
+    for operation in OPERATIONS.values():
+        module, function = operation.handler.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert list((ROOT / "tests" / "golden").glob(f"{operation.name}.*")), operation.name
+
+
+def test_every_operation_is_documented() -> None:
+    documented = (ROOT / "docs" / "operations.md").read_text()
+    for operation in OPERATIONS.values():
+        assert f"`{operation.name}`" in documented
+        for parameter in operation.params.model_fields:
+            assert f"`{parameter}`" in documented, f"{operation.name}: {parameter}"
+
+
+def test_services_never_commit() -> None:
+    """One request or task is one transaction, committed where the session was opened."""
+    for path in (ROOT / "app").rglob("*.py"):
+        if path.name == "database.py":
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = [call.func.attr for call in calls if isinstance(call.func, ast.Attribute)]
+        assert "commit" not in names, path
+
+
+def test_statuses_are_the_documented_ones() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for status in models.JobStatus:
+        assert f"`{status}`" in readme
+
+
+def test_the_api_loads_no_codec() -> None:
+    code = "import sys, app.main; print(sorted({'pyvips', 'PIL', 'torch', 'onnxruntime'} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    assert loaded.stdout.strip() == "[]"
