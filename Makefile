@@ -26,7 +26,7 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 
 .PHONY: run
 run: $(VENV)/run ## Install and serve on 127.0.0.1:8000 (PIXTOOLS_PORT, PIXTOOLS_DATA_DIR)
-	@exec $(BIN)/pixtools serve
+	@MALLOC_ARENA_MAX=2 exec $(BIN)/pixtools serve
 
 .PHONY: test
 test: $(VENV)/dev ## Install what is missing, start private servers and run every test

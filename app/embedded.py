@@ -3,6 +3,7 @@
 import uvicorn
 
 from app.config import Settings
+from app.http_protocol import SmallReadsProtocol
 from app.main import create_app
 
 
@@ -15,4 +16,11 @@ def serve(settings: Settings) -> None:
 
 def run_api(settings: Settings) -> None:
     """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        http=SmallReadsProtocol,  # type: ignore[arg-type]  # asks for Protocol, takes any kind
+        log_config=None,
+        access_log=False,
+    )

@@ -1,6 +1,7 @@
 """The API: `create_app()` and its lifespan. `uvicorn app.main:app` serves it."""
 
 import fcntl
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -53,6 +54,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.resources = await _start(settings or Settings(), stack)
+            # What is loaded now stays: a full collection over it would stop the event loop for more than 100 ms
+            gc.collect()
+            gc.freeze()
             yield
 
     app = FastAPI(

@@ -180,7 +180,7 @@ def trees(draw: st.DrawFn) -> list[Any]:
     branches = [_named(draw, node) for node in draw(st.lists(NODES, min_size=1, max_size=4))]
     seen: set[str] = set()
     for node in _entries(branches):
-        if node.get("as", "").lower() in seen:
+        if "as" in node and node["as"].lower() in seen:
             del node["as"]
         seen.add(node.get("as", "").lower())
     return branches
@@ -232,7 +232,7 @@ def signature(task: PlannedTask) -> Signature:
 
 
 def shape(canvas: Any) -> Any:
-    """A Canvas as nested lists: a task is its id, a chain a list, a group a set-like tuple."""
+    """A Canvas as nested lists: a task is its id, a chain a list, a group a tuple."""
     canvas = maybe_signature(canvas, app=CELERY)
     match canvas.subtask_type:
         case "chord":

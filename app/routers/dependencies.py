@@ -1,4 +1,4 @@
-"""What routes ask for."""
+"""What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
 import hashlib
 from typing import Annotated
@@ -10,14 +10,16 @@ from app.errors import JobNotFound
 from app.wiring import Resources
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
     return request.app.state.resources  # type: ignore[no-any-return]
 
 
 CurrentResources = Annotated[Resources, Depends(_resources)]
 
 
-def _job_id(job_id: Annotated[str, Path(description="Id of the job.", json_schema_extra={"format": "uuid"})]) -> UUID:
+async def _job_id(
+    job_id: Annotated[str, Path(description="Id of the job.", json_schema_extra={"format": "uuid"})],
+) -> UUID:
     try:
         return UUID(job_id)
     except ValueError:
@@ -27,14 +29,14 @@ def _job_id(job_id: Annotated[str, Path(description="Id of the job.", json_schem
 JobId = Annotated[UUID, Depends(_job_id)]
 
 
-def _base_url(request: Request, resources: CurrentResources) -> str:
+async def _base_url(request: Request, resources: CurrentResources) -> str:
     return resources.settings.public_url or str(request.base_url).rstrip("/")
 
 
 BaseUrl = Annotated[str, Depends(_base_url)]
 
 
-def _caller(request: Request) -> str:
+async def _caller(request: Request) -> str:
     """Whose idempotency keys these are: one namespace per credential, without keeping any."""
     credential = request.headers.get("authorization")
     return hashlib.sha256(credential.encode()).hexdigest() if credential else "anonymous"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
@@ -116,9 +116,18 @@ class ObjectStorage:
             StoreUnavailable: the storage does not answer.
         """
         async with self._slots:
-            file.seek(0)
-            with _translated(key):
-                await obstore.put_async(self._store, key, file, chunk_size=PART_SIZE, max_concurrency=PARALLEL_PARTS)
+            await asyncio.to_thread(self._upload, key, file)  # obstore reads a file in the thread that calls it
+
+    def _upload(self, key: str, file: BinaryIO) -> None:
+        file.seek(0)
+        with _translated(key):
+            obstore.put(self._store, key, file, use_multipart=self.is_local or None, **self._parts)
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        if self.is_local:
+            return {"chunk_size": READ_SIZE, "max_concurrency": 1}
+        return {"chunk_size": PART_SIZE, "max_concurrency": PARALLEL_PARTS}
 
     def download_raw(self, key: str, path: Path, *, sha256: str | None = None) -> None:
         """Write an object to a file.
@@ -153,8 +162,7 @@ class ObjectStorage:
                 key,
                 path,
                 attributes=None if self.is_local else attributes,
-                chunk_size=PART_SIZE,
-                max_concurrency=PARALLEL_PARTS,
+                **self._parts,
             )
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:

@@ -23,7 +23,7 @@ from app.services.jobs import NewJob
 from app.services.links import DownloadLinks
 from app.services.operation_tree import TreeLimits, parse_tree
 from app.services.s3 import ObjectStorage, input_key, job_prefix
-from app.services.uploads import FormLimits, ReceivedForm, receive
+from app.services.uploads import FormLimits, Gate, ReceivedForm, receive
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class Submissions:
     kept_seconds: int
     idempotency_seconds: int
     _ready: set[Path] = field(default_factory=set)
+    _gate: Gate = field(default_factory=Gate)
 
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
         """Take one multipart form.
@@ -101,7 +102,7 @@ class Submissions:
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
-        form = await receive(body, boundary, self.form_limits, self._folder())
+        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate)
         try:
             return await self._accept(form, request)
         finally:

@@ -20,7 +20,7 @@ from app.errors import (
     UploadTooLarge,
 )
 
-WRITE_SIZE = 256 * 1024  # bytes; collected before a thread writes and hashes them
+PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
 MAX_FILENAME = 255  # characters; what file systems take
 MAX_STEM = 100  # characters of a result's file name that come from the upload's
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
@@ -82,20 +82,13 @@ class _Spool:
 
     file: BinaryIO
     size: int = 0
-    _buffer: bytearray = field(default_factory=bytearray)
     _sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
-    async def write(self, data: bytes) -> None:
-        self._buffer += data
+    async def write(self, data: bytes | bytearray) -> None:
         self.size += len(data)
-        if len(self._buffer) >= WRITE_SIZE:
-            await self.flush()
-
-    async def flush(self) -> None:
-        data, self._buffer = self._buffer, bytearray()
         await asyncio.to_thread(self._store, data)  # writing and hashing would block the event loop
 
-    def _store(self, data: bytearray) -> None:
+    def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)
         self._sha256.update(data)
 
@@ -127,7 +120,16 @@ def _too_large(limit: int, value: int) -> UploadTooLarge:
     return UploadTooLarge(detail, pointer="#/file", limit=limit, value=value)
 
 
-async def receive(body: AsyncIterator[bytes], boundary: str, limits: FormLimits, folder: Path) -> ReceivedForm:
+class Gate(asyncio.Semaphore):
+    """Bounds the memory of uploads: a chunk exists in several copies only while it is parsed and written."""
+
+    def __init__(self) -> None:
+        super().__init__(PARALLEL_WRITES)
+
+
+async def receive(
+    body: AsyncIterator[bytes], boundary: str, limits: FormLimits, folder: Path, gate: Gate
+) -> ReceivedForm:
     """Read a form with one `file` and text fields.
 
     Args:
@@ -135,13 +137,14 @@ async def receive(body: AsyncIterator[bytes], boundary: str, limits: FormLimits,
         boundary: of the multipart form.
         limits: what it may hold.
         folder: where the file is spooled.
+        gate: shared by all uploads of the process.
 
     Raises:
         PixToolsError: the form is refused; nothing is left on disk.
     """
     file = await asyncio.to_thread(_temporary_file, folder)
     try:
-        return await _Reception(_Spool(file), limits).read(body, boundary)
+        return await _Reception(_Spool(file), limits, gate).read(body, boundary)
     except BaseException:
         file.close()
         raise
@@ -157,6 +160,7 @@ class _Reception:
 
     spool: _Spool
     limits: FormLimits
+    gate: Gate
     filename: str | None = None
     fields: dict[str, bytearray] = field(default_factory=dict)
     #: name of the part that is being read
@@ -168,13 +172,13 @@ class _Reception:
                 async for chunk in body:
                     if not chunk or parser.closed:
                         continue
-                    for event in parser.parse(chunk):
-                        await self._event(event)
+                    async with self.gate:
+                        for event in parser.parse(chunk):
+                            await self._event(event)
         except MultipartError as error:
             if str(error).startswith("Unexpected end of multipart stream"):
                 raise TruncatedRequest from None
             raise InvalidRequest(f"The multipart form is malformed: {error}.") from None
-        await self.spool.flush()
         return self._complete()
 
     async def _event(self, event: MultipartSegment | bytes | bytearray | None) -> None:
@@ -202,7 +206,7 @@ class _Reception:
             return
         if self.spool.size + len(data) > self.limits.file_bytes:
             raise _too_large(self.limits.file_bytes, self.spool.size + len(data))
-        await self.spool.write(bytes(data))
+        await self.spool.write(data)
 
     def _text(self, data: bytes | bytearray) -> None:
         limit = self.limits.fields[self.current]

@@ -1,0 +1,46 @@
+"""uvicorn's HTTP protocol with small reads, so that many uploads at once cost little memory.
+
+An event loop hands up to 256 kB of each connection to its protocol at a time, and uvicorn pauses a connection only
+after that: hundreds of uploads would hold hundreds of such pieces, twice. Here every connection reads through a small
+buffer that all of them share, since what is in it is copied out at once.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+READ_SIZE = 32 * 1024  # bytes
+
+_buffer = bytearray(READ_SIZE)
+
+
+class SmallReadsProtocol(asyncio.BufferedProtocol):
+    """Reads no more than `READ_SIZE` at a time; everything else is uvicorn's.
+
+    A wrapper and not a subclass: uvloop ignores the buffer of whatever is an `asyncio.Protocol` as well.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._http = HttpToolsProtocol(*args, **options)
+
+    def connection_made(self, transport: Any) -> None:
+        self._http.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._http.connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._http.data_received(bytes(_buffer[:nbytes]))
+
+    def eof_received(self) -> None:
+        self._http.eof_received()
+
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._http.resume_writing()

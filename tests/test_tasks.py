@@ -1,0 +1,1009 @@
+"""What tasks do to the database, on both kinds of it: guards, the end of jobs, the outbox and repairs."""
+
+import asyncio
+import hashlib
+import importlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app import migrations
+from app.database import Database, from_now
+from app.errors import CorruptImage, StoreUnavailable
+from app.imaging import libvips, pipeline
+from app.imaging.probe import ImageHeader
+from app.imaging.recipe import Limits, Rendered, Stage, Target
+from app.models import IdempotencyKey, Job, JobStatus, OutboxMessage, Result, Step, StepStatus, WebhookDelivery
+from app.operations import OPERATIONS, Operation
+from app.services import jobs, outbox, reconciler, steps
+from app.services.dag_builder import plan
+from app.services.dispatch import canvas_for
+from app.services.executor import Executor, Renderer
+from app.services.finalizer import finalize
+from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, START_JOB, Message, Relay
+from app.services.reconciler import Repairs
+from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
+from app.services.steps import Claim, Outcome
+from app.tasks.celery_app import celery_app
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 3
+LEASE = 60.0  # seconds
+OVER = -1.0  # seconds of a lease that has ended when it begins
+LONG_AGO = 3600.0  # seconds
+PATIENCE = 20.0  # seconds until something that happens at once counts as missing
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
+TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
+
+
+@pytest.fixture(scope="module", params=["sqlite", POSTGRESQL])
+def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An empty database of each kind with the current schema."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('tasks') / 'pixtools.db'}"
+    else:
+        url = str(request.getfixturevalue("postgresql").create_database(f"tasks-{uuid4().hex[:8]}"))
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    with database.session() as session:
+        for table in (IdempotencyKey, WebhookDelivery, Result, Step, OutboxMessage, Job):
+            session.execute(delete(table))
+    database.close()
+
+
+def accept(database: Database, tree: list[Any] = TREE, *, content: bytes = b"", webhook_url: str | None = None) -> UUID:
+    """A new job, whose message has been sent."""
+    raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=20, depth=5, bytes=10_000))
+    new = jobs.NewJob(
+        id=uuid7(),
+        operations=raw,
+        branches=branches,
+        plan=plan(branches, "jpeg"),
+        webhook_url=webhook_url,
+        base_url="http://pixtools.test",
+        filename="photo.jpg",
+        header=ImageHeader("jpeg", 640, 480),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        kept_seconds=3600,
+    )
+    with database.session() as session:
+        jobs.accept(session, new)
+    messages(database)
+    return new.id
+
+
+def messages(database: Database) -> list[tuple[str, list[Any], int]]:
+    """Takes everything out of the outbox: task, arguments and delay in seconds."""
+    with database.session() as session:
+        rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
+        session.execute(delete(OutboxMessage))
+        return [(row.task, row.args, round((row.available_at - row.created_at).total_seconds())) for row in rows]
+
+
+def claim(
+    database: Database,
+    job_id: UUID,
+    task: str,
+    owner: str = "worker",
+    *,
+    lease: float = LEASE,
+    most: int = MAX_ATTEMPTS,
+) -> Claim | None:
+    with database.session() as session:
+        return steps.claim(session, job_id, task, owner=owner, lease_seconds=lease, max_attempts=most)
+
+
+def claimed(database: Database, job_id: UUID, task: str, owner: str = "worker", *, lease: float = LEASE) -> Claim:
+    held = claim(database, job_id, task, owner, lease=lease)
+    assert held is not None
+    return held
+
+
+def succeed(database: Database, held: Claim) -> bool:
+    outcome = Outcome(
+        key=f"key-{held.attempt}",
+        filename="photo.png",
+        format="png",
+        content_type="image/png",
+        width=1,
+        height=1,
+        bytes=1,
+        sha256="0" * 64,
+    )
+    with database.session() as session:
+        return steps.succeed(session, held, outcome if held.task.result else None)
+
+
+def fail(database: Database, held: Claim, error: Any = None) -> bool:
+    with database.session() as session:
+        return steps.fail(session, held, error or CorruptImage(), max_attempts=MAX_ATTEMPTS)
+
+
+def run_task(database: Database, job_id: UUID, task: str) -> None:
+    assert succeed(database, claimed(database, job_id, task))
+
+
+def job_of(database: Database, job_id: UUID) -> Job:
+    with database.session(read_only=True) as session:
+        return jobs.get(session, job_id)
+
+
+def step_of(database: Database, job_id: UUID, step_id: str) -> Step:
+    return next(step for step in job_of(database, job_id).steps if step.id == step_id)
+
+
+def states(database: Database, job_id: UUID) -> dict[str, str]:
+    return {step.id: step.status for step in job_of(database, job_id).steps}
+
+
+def change(database: Database, statement: Any) -> None:
+    with database.session() as session:
+        session.execute(statement)
+
+
+def crash_after(database: Database, service: Callable[[Session], object]) -> None:
+    """Run a service in a transaction that does not reach its commit."""
+
+    def crash() -> None:
+        with database.session() as session:
+            service(session)
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        crash()
+
+
+def in_parallel(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of calls that all start at the same moment."""
+    barrier = threading.Barrier(len(calls))
+
+    def start(call: Callable[[], T]) -> T:
+        barrier.wait(PATIENCE)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(start, calls))
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_starts_an_attempt(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    held = claimed(database, job_id, "0", "ann")
+
+    assert (held.attempt, held.owner, held.task.id) == (1, "ann", "0")
+    step = step_of(database, job_id, "0")
+    assert (step.status, step.attempts, step.lease_owner) == (StepStatus.RUNNING, 1, "ann")
+    assert step.started_at is not None
+    assert step.lease_until is not None
+    assert 59 < (step.lease_until - step.started_at).total_seconds() < 61
+    assert job_of(database, job_id).status == JobStatus.PROCESSING
+
+
+def test_all_steps_of_a_task_start_and_succeed_together(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 5, "then": ["convert_webp"]}])
+    held = claimed(database, job_id, "0.0")
+    assert states(database, job_id) == {"0": "running", "0.0": "running"}
+    assert succeed(database, held)
+    assert states(database, job_id) == {"0": "succeeded", "0.0": "succeeded"}
+
+
+def test_a_task_that_another_worker_holds_is_left_alone(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    claimed(database, job_id, "0", "ann")
+    assert claim(database, job_id, "0", "bob") is None
+    assert step_of(database, job_id, "0").lease_owner == "ann"
+
+
+def test_of_many_workers_at_once_one_gets_the_task(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    database.engine.connect().close()
+    calls = [lambda owner=f"worker-{n}": claim(database, job_id, "0", owner) for n in range(8)]
+    assert sum(held is not None for held in in_parallel(calls)) == 1
+    assert step_of(database, job_id, "0").attempts == 1
+
+
+def test_a_redelivered_message_goes_on_at_once_and_fences_the_first_attempt_off(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    first = claimed(database, job_id, "0", "ann")
+    second = claimed(database, job_id, "0", "ann")
+    assert second.attempt == 2
+
+    assert not succeed(database, first)
+    assert not fail(database, first)
+    assert not fail(database, first, StoreUnavailable())
+    assert states(database, job_id) == {"0": "running"}
+    assert messages(database) == []
+
+    assert succeed(database, second)
+    assert [result.key for result in job_of(database, job_id).results] == ["key-2"]
+
+
+def test_a_lease_that_is_over_can_be_taken(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    first = claimed(database, job_id, "0", "ann", lease=OVER)
+    second = claimed(database, job_id, "0", "bob")
+    assert second.attempt == 2
+    assert not succeed(database, first)
+    assert succeed(database, second)
+
+
+def test_a_worker_whose_lease_is_over_but_untaken_may_still_succeed(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    assert succeed(database, claimed(database, job_id, "0", lease=OVER))
+
+
+def test_a_renewed_lease_holds_and_a_lost_one_cannot_be_renewed(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    first = claimed(database, job_id, "0", "ann", lease=OVER)
+    with database.session() as session:
+        assert steps.renew(session, first, LEASE)
+    assert claim(database, job_id, "0", "bob") is None
+    claimed(database, job_id, "0", "ann")
+    with database.session() as session:
+        assert not steps.renew(session, first, LEASE)
+
+
+def test_a_task_waits_for_what_it_continues_from(database: Database) -> None:
+    job_id = accept(database)
+    assert claim(database, job_id, "0.0") is None
+    held = claimed(database, job_id, "0")
+    assert claim(database, job_id, "0.0") is None
+    succeed(database, held)
+    assert claim(database, job_id, "0.0") is not None
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_a_task_that_has_ended_is_not_repeated(database: Database, end: str) -> None:
+    job_id = accept(database, ["convert_webp", "convert_png"])
+    held = claimed(database, job_id, "0")
+    assert (succeed if end == "succeeded" else fail)(database, held)
+    assert claim(database, job_id, "0") is None
+    assert states(database, job_id) == {"0": end, "1": "pending"}
+
+
+def test_a_job_that_is_gone_needs_nothing(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    held = claimed(database, job_id, "0")
+    with database.session() as session:
+        jobs.remove(session, job_id)
+    assert claim(database, job_id, "0") is None
+    assert not succeed(database, held)
+    assert not fail(database, held)
+    with database.session() as session:
+        assert not finalize(session, job_id)
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_that_may_pass_is_repeated_later(database: Database) -> None:
+    job_id = accept(database)
+    assert fail(database, claimed(database, job_id, "0"), StoreUnavailable())
+
+    step = step_of(database, job_id, "0")
+    assert (step.status, step.attempts, step.lease_owner) == (StepStatus.PENDING, 1, None)
+    assert step.error is not None
+    assert step.error["code"] == "storage_unavailable"
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 2)]
+
+    assert fail(database, claimed(database, job_id, "0"), StoreUnavailable())
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 4)]
+
+    held = claimed(database, job_id, "0")
+    assert held.attempt == 3
+    assert step_of(database, job_id, "0").error is None
+
+
+def test_the_last_attempt_ends_the_branch_though_the_failure_may_pass(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    for _ in range(MAX_ATTEMPTS):
+        assert fail(database, claimed(database, job_id, "0"), StoreUnavailable())
+    step = step_of(database, job_id, "0")
+    assert (step.status, step.attempts) == (StepStatus.FAILED, MAX_ATTEMPTS)
+    assert messages(database)[-1] == (FINALIZE, [str(job_id)], 0)
+
+
+def test_the_pause_between_attempts_has_a_limit(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    change(database, update(Step).values(attempts=20))
+    held = claim(database, job_id, "0", most=30)
+    assert held is not None
+    with database.session() as session:
+        assert steps.fail(session, held, StoreUnavailable(), max_attempts=30)
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 60)]
+
+
+def test_a_lasting_failure_ends_its_branch_only(database: Database) -> None:
+    job_id = accept(database)
+    assert fail(database, claimed(database, job_id, "0"))
+
+    assert states(database, job_id) == {"0": "failed", "0.0": "skipped", "0.1": "skipped", "1": "pending"}
+    assert step_of(database, job_id, "0").error == CorruptImage().as_record()
+    assert messages(database) == []
+
+    run_task(database, job_id, "1")
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_a_lasting_failure_of_the_last_open_branch_asks_for_the_end(database: Database) -> None:
+    job_id = accept(database)
+    run_task(database, job_id, "1")
+    assert messages(database) == []
+    assert fail(database, claimed(database, job_id, "0"))
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_what_kills_every_worker_is_given_up(database: Database) -> None:
+    job_id = accept(database)
+    run_task(database, job_id, "1")
+    for _ in range(MAX_ATTEMPTS):
+        claimed(database, job_id, "0", "ann", lease=OVER)
+    assert claim(database, job_id, "0", "ann") is None
+
+    step = step_of(database, job_id, "0")
+    assert (step.status, step.attempts, step.lease_owner) == (StepStatus.FAILED, MAX_ATTEMPTS, None)
+    assert step.error is not None
+    assert step.error["code"] == "poison_input"
+    assert states(database, job_id) == {"0": "failed", "0.0": "skipped", "0.1": "skipped", "1": "succeeded"}
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_a_cancelled_job_takes_no_more_results(database: Database) -> None:
+    job_id = accept(database, ["convert_webp", "convert_png"])
+    held = claimed(database, job_id, "0")
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+
+    with database.session() as session:
+        assert not steps.renew(session, held, LEASE)
+    assert not succeed(database, held)
+    assert not fail(database, held)
+    assert claim(database, job_id, "1") is None
+    with database.session() as session:
+        assert not finalize(session, job_id)
+    job = job_of(database, job_id)
+    assert (job.status, job.results) == (JobStatus.CANCELLED, [])
+    assert states(database, job_id) == {"0": "cancelled", "1": "cancelled"}
+
+
+def test_an_attempt_from_before_a_cancel_and_retry_counts_no_more(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    late = claimed(database, job_id, "0", "ann")
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    with database.session() as session:
+        jobs.retry(session, job_id, kept_seconds=60)
+    assert not succeed(database, late)
+    claimed(database, job_id, "0", "bob")
+    assert not succeed(database, late)
+    assert states(database, job_id) == {"0": "running"}
+
+
+# -- the end of a job --------------------------------------------------------------------------------------------------
+
+
+def ended(database: Database, job_id: UUID) -> bool:
+    with database.session() as session:
+        return finalize(session, job_id)
+
+
+def test_the_end_is_asked_for_exactly_when_the_last_step_ends(database: Database) -> None:
+    job_id = accept(database)
+    for task in ("0", "0.1", "1"):
+        run_task(database, job_id, task)
+        assert messages(database) == []
+        assert not ended(database, job_id)
+    run_task(database, job_id, "0.0")
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_of_last_steps_that_end_together_one_asks_for_the_end(database: Database) -> None:
+    job_id = accept(database, ["convert_webp", "convert_png", "convert_jpeg", "convert_avif"])
+    held = [claimed(database, job_id, str(n)) for n in range(4)]
+    calls = [lambda one=one: (fail if one.task.id == "2" else succeed)(database, one) for one in held]
+    assert in_parallel(calls) == [True] * 4
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_a_job_ends_once(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"], webhook_url="http://receiver.test/")
+    run_task(database, job_id, "0")
+    messages(database)
+
+    assert sorted(in_parallel([lambda: ended(database, job_id)] * 4)) == [False, False, False, True]
+
+    job = job_of(database, job_id)
+    assert job.status == JobStatus.COMPLETED
+    assert job.finished_at is not None
+    assert job.error is None
+    with database.session(read_only=True) as session:
+        (delivery,) = session.scalars(select(WebhookDelivery)).all()
+    assert (delivery.event, delivery.job_id) == ("job.completed", job_id)
+    assert messages(database) == [(DELIVER_WEBHOOK, [delivery.id], 0)]
+
+
+def test_some_failures_are_completed_with_errors(database: Database) -> None:
+    job_id = accept(database)
+    assert fail(database, claimed(database, job_id, "0"))
+    run_task(database, job_id, "1")
+    assert ended(database, job_id)
+    job = job_of(database, job_id)
+    assert job.status == JobStatus.COMPLETED_WITH_ERRORS
+    assert job.error == CorruptImage().as_record()
+
+
+def test_nothing_but_failures_is_failed_and_the_first_one_in_the_tree_is_the_jobs_error(database: Database) -> None:
+    job_id = accept(database)
+    assert fail(database, claimed(database, job_id, "1"), steps.PoisonInput())
+    assert fail(database, claimed(database, job_id, "0"))
+    assert ended(database, job_id)
+    job = job_of(database, job_id)
+    assert job.status == JobStatus.FAILED
+    assert job.error == CorruptImage().as_record()
+
+
+def test_success_without_any_result_below_it_is_failed(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 5, "then": ["convert_webp", "convert_png"]}])
+    run_task(database, job_id, "0")
+    for task in ("0.0", "0.1"):
+        assert fail(database, claimed(database, job_id, task))
+    assert ended(database, job_id)
+    assert job_of(database, job_id).status == JobStatus.FAILED
+
+
+def test_an_end_is_undone_with_its_transaction(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"], webhook_url="http://receiver.test/")
+    run_task(database, job_id, "0")
+    messages(database)
+    crash_after(database, lambda session: finalize(session, job_id))
+    assert job_of(database, job_id).status == JobStatus.PROCESSING
+    assert messages(database) == []
+
+
+# -- dispatch ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_canvas_is_what_is_left_of_a_job(database: Database) -> None:
+    job_id = accept(database)
+    run_task(database, job_id, "0")
+    run_task(database, job_id, "0.1")
+    with database.session() as session:
+        canvas = canvas_for(session, celery_app, job_id, None)
+    assert canvas is not None
+    assert [tuple(task.args) for task in canvas.tasks] == [(str(job_id), "0.0"), (str(job_id), "1")]
+    assert canvas.body.task == FINALIZE
+
+
+def test_a_dispatch_is_noted(database: Database) -> None:
+    job_id = accept(database)
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    with database.session() as session:
+        assert canvas_for(session, celery_app, job_id, "1") is not None
+    job = job_of(database, job_id)
+    assert (job.dispatched_at - job.created_at).total_seconds() > -5
+
+
+def test_an_ended_job_has_no_canvas(database: Database) -> None:
+    job_id = accept(database)
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    with database.session() as session:
+        assert canvas_for(session, celery_app, job_id, None) is None
+        assert canvas_for(session, celery_app, uuid4(), None) is None
+
+
+# -- the reconciler ----------------------------------------------------------------------------------------------------
+
+
+def sweep(database: Database, redispatch_seconds: float = 900) -> Repairs:
+    with database.session() as session:
+        return reconciler.sweep(session, redispatch_seconds=redispatch_seconds)
+
+
+def test_a_sweep_leaves_jobs_alone_that_are_well(database: Database) -> None:
+    accept(database)
+    running = accept(database)
+    claimed(database, running, "0")
+    finished = accept(database, ["convert_webp"])
+    run_task(database, finished, "0")
+    assert ended(database, finished)
+    messages(database)
+    assert sweep(database) == Repairs()
+    assert messages(database) == []
+
+
+def test_a_sweep_sends_a_task_whose_worker_is_silent_again(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 5, "then": ["convert_webp"]}])
+    silent = claimed(database, job_id, "0.0", "ann", lease=OVER)
+
+    assert sweep(database) == Repairs(expired=1)
+    assert messages(database) == [(START_JOB, [str(job_id), "0.0"], 0)]
+    assert states(database, job_id) == {"0": "pending", "0.0": "pending"}
+    assert sweep(database) == Repairs()
+
+    assert not succeed(database, silent)
+    assert claimed(database, job_id, "0.0", "bob").attempt == 2
+
+
+def test_a_sweep_ends_a_job_whose_last_message_was_lost(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    run_task(database, job_id, "0")
+    messages(database)
+    assert sweep(database) == Repairs()
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs(stranded=1)
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_a_sweep_sends_a_silent_job_again_once_in_a_while(database: Database) -> None:
+    silent, recent, busy = (accept(database) for _ in range(3))
+    claimed(database, busy, "0")
+    change(database, update(Job).where(Job.id != recent).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(silent)], 0)]
+    assert sweep(database) == Repairs()
+
+
+def test_a_sweep_leaves_ended_jobs_alone(database: Database) -> None:
+    job_id = accept(database)
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs()
+
+
+@ON_POSTGRESQL
+def test_two_processes_do_not_sweep_at_once(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    claimed(database, job_id, "0", lease=OVER)
+    with database.session() as session:
+        assert reconciler.sweep(session, redispatch_seconds=900) == Repairs(expired=1)
+        assert sweep(database) == Repairs()
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 0)]
+
+
+def test_a_process_that_is_the_only_one_takes_up_every_open_job(database: Database) -> None:
+    waiting, running, cancelled = (accept(database, ["convert_webp"]) for _ in range(3))
+    abandoned = claimed(database, running, "0")
+    with database.session() as session:
+        jobs.cancel(session, cancelled)
+    with database.session() as session:
+        assert reconciler.resume_all(session) == 2
+    assert sorted(args[0] for task, args, _ in messages(database) if task == START_JOB) == sorted(
+        map(str, (waiting, running))
+    )
+    assert not succeed(database, abandoned)
+    assert claimed(database, running, "0", "bob").attempt == 2
+
+
+# -- the outbox --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Broker:
+    """Keeps what it is sent, unless it is down."""
+
+    down: bool = False
+    sent: list[Message] = field(default_factory=list)
+
+    def __call__(self, message: Message) -> None:
+        if self.down:
+            raise ConnectionError("refused")
+        self.sent.append(message)
+
+
+def enqueue(database: Database, *numbers: int, delay: float = 0) -> None:
+    with database.session() as session:
+        for number in numbers:
+            outbox.enqueue(session, START_JOB, [number], delay=delay)
+
+
+def outbox_rows(database: Database) -> list[OutboxMessage]:
+    with database.session(read_only=True) as session:
+        return list(session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)))
+
+
+def test_the_relay_sends_in_order_and_forgets_what_is_sent(database: Database) -> None:
+    broker = Broker()
+    relay = Relay(database, broker, poll_seconds=1)
+    assert relay.run_once() == 0
+    enqueue(database, 1, 2, 3)
+    assert relay.run_once() == 3
+    assert [(message.task, message.args, message.queue) for message in broker.sent] == [
+        (START_JOB, [number], "default_queue") for number in (1, 2, 3)
+    ]
+    assert len({message.task_id for message in broker.sent}) == 3
+    assert outbox_rows(database) == []
+    assert relay.run_once() == 0
+
+
+def test_the_relay_sends_a_batch_at_a_time(database: Database) -> None:
+    broker = Broker()
+    enqueue(database, *range(outbox.BATCH + 7))
+    relay = Relay(database, broker, poll_seconds=1)
+    assert [relay.run_once() for _ in range(3)] == [outbox.BATCH, 7, 0]
+    assert [message.args for message in broker.sent] == [[number] for number in range(outbox.BATCH + 7)]
+
+
+def test_a_message_waits_for_its_time(database: Database) -> None:
+    enqueue(database, 1, delay=60)
+    assert Relay(database, Broker(), poll_seconds=1).run_once() == 0
+    assert len(outbox_rows(database)) == 1
+
+
+def test_a_message_that_cannot_be_sent_is_kept_and_sent_later(database: Database) -> None:
+    broker = Broker(down=True)
+    relay = Relay(database, broker, poll_seconds=1)
+    enqueue(database, 1)
+    (created,) = outbox_rows(database)
+
+    pauses = []
+    for attempts in (1, 2, 3):
+        assert relay.run_once() == 1
+        assert relay.run_once() == 0
+        (row,) = outbox_rows(database)
+        assert row.attempts == attempts
+        pauses.append((row.available_at - created.created_at).total_seconds())
+        change(database, update(OutboxMessage).values(available_at=from_now()))
+    assert [round(pause) for pause in pauses] == [2, 4, 8]
+
+    broker.down = False
+    assert relay.run_once() == 1
+    assert [message.id for message in broker.sent] == [created.id]
+    assert outbox_rows(database) == []
+
+
+def test_every_copy_of_a_message_has_the_same_task_id(database: Database) -> None:
+    enqueue(database, 1)
+    (row,) = outbox_rows(database)
+    copies = [Message(id=row.id, task=row.task, args=row.args, queue=row.queue).task_id for _ in range(2)]
+    assert copies[0] == copies[1]
+    assert UUID(copies[0])
+
+
+def test_a_message_of_a_relay_that_died_is_sent_by_another(database: Database) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(_message: Message) -> None:
+        raise Killed
+
+    enqueue(database, 1)
+    with pytest.raises(Killed):
+        Relay(database, die, poll_seconds=1).run_once()
+    broker = Broker()
+    other = Relay(database, broker, poll_seconds=1)
+    assert other.run_once() == 0
+    change(database, update(OutboxMessage).values(available_at=from_now()))
+    assert other.run_once() == 1
+    assert [message.args for message in broker.sent] == [[1]]
+
+
+def test_two_relays_do_not_send_the_same_message_at_the_same_time(database: Database) -> None:
+    enqueue(database, *range(120))
+    brokers = [Broker(), Broker()]
+
+    def drain(broker: Broker) -> None:
+        relay = Relay(database, broker, poll_seconds=1)
+        while relay.run_once():
+            pass
+
+    in_parallel([lambda broker=broker: drain(broker) for broker in brokers])
+    drain(brokers[0])
+    sent = [message.args[0] for broker in brokers for message in broker.sent]
+    assert sorted(sent) == list(range(120))
+    assert outbox_rows(database) == []
+
+
+def test_a_relay_leaves_alone_what_another_one_is_sending(database: Database) -> None:
+    enqueue(database, 1)
+    seen: list[int] = []
+
+    def send(_message: Message) -> None:
+        seen.append(Relay(database, Broker(), poll_seconds=1).run_once())
+
+    assert Relay(database, send, poll_seconds=1).run_once() == 1
+    assert seen == [0]
+
+
+def test_a_commit_wakes_the_relay_and_a_rollback_does_not(database: Database) -> None:
+    crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [1]))
+    assert not database.wake.is_set()
+    assert outbox_rows(database) == []
+    enqueue(database, 2)
+    assert database.wake.is_set()
+
+
+def test_a_running_relay_sends_at_once_what_is_committed(database: Database) -> None:
+    sent = threading.Event()
+    relay = Relay(database, lambda _: sent.set(), poll_seconds=3)
+    relay.start()
+    try:
+        await_relay(database)
+        enqueue(database, 1)
+        assert sent.wait(1.5)
+    finally:
+        relay.stop()
+
+
+def test_a_running_relay_finds_by_itself_what_became_due(database: Database) -> None:
+    sent = threading.Event()
+    relay = Relay(database, lambda _: sent.set(), poll_seconds=0.2)
+    enqueue(database, 1, delay=0.5)
+    relay.start()
+    try:
+        assert sent.wait(PATIENCE)
+    finally:
+        relay.stop()
+
+
+def await_relay(database: Database) -> None:
+    """Wait until a running relay has looked once, and listens."""
+    listening = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+    )
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        if database.is_sqlite:
+            return
+        with database.session(read_only=True) as session:
+            if session.scalar(listening):
+                return
+    pytest.fail("the relay does not listen")
+
+
+# -- the executor ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _libvips() -> None:
+    libvips.configure(1)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> ObjectStorage:
+    return ObjectStorage(StorageConfig(url=f"file://{tmp_path / 'objects'}"))
+
+
+@pytest.fixture
+def executor(database: Database, storage: ObjectStorage, tmp_path: Path) -> Executor:
+    return executor_with(pipeline.render, database, storage, tmp_path)
+
+
+def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage, folder: Path) -> Executor:
+    spool = folder / "spool"
+    spool.mkdir(exist_ok=True)
+    return Executor(
+        database=database,
+        storage=storage,
+        renderer=renderer,
+        limits=Limits(pixels=4_000_000, side=4000),
+        spool=spool,
+        lease_seconds=LEASE,
+        max_attempts=MAX_ATTEMPTS,
+    )
+
+
+def upload(storage: ObjectStorage, job_id: UUID, content: bytes, folder: Path) -> None:
+    path = folder / "upload"
+    path.write_bytes(content)
+
+    async def store() -> None:
+        with path.open("rb") as file:
+            await storage.upload_raw(input_key(job_id), file)
+
+    asyncio.run(store())
+
+
+def test_a_tree_is_run_task_by_task(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    database, storage = executor.database, executor.storage
+    job_id = accept(database, content=photo)
+    upload(storage, job_id, photo, tmp_path)
+
+    for task in ("1", "0", "0.0", "0.1"):
+        executor.run(job_id, task, "ann")
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+    assert ended(database, job_id)
+    job = job_of(database, job_id)
+    assert job.status == JobStatus.COMPLETED
+    assert [(result.name, result.format, result.width, result.height) for result in job.results] == [
+        ("resize.convert_webp", "webp", 100, 75),
+        ("resize.convert_png", "png", 100, 75),
+        ("convert_jpeg", "jpeg", 640, 480),
+    ]
+    for result in job.results:
+        content = storage.local_path(result.key).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (result.bytes, result.sha256)
+    assert storage.local_path(result_key(job_id, "0.0", "webp")).exists()
+    assert storage.local_path(result_key(job_id, "1", "jpg")).exists()
+    assert storage.local_path(intermediate_key(job_id, "0")).exists()
+    assert [result.filename for result in job.results][2] == "photo-convert_jpeg.jpg"
+    assert list(executor.spool.iterdir()) == []
+
+
+def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    job_id = accept(executor.database, ["convert_webp"], content=photo)
+    upload(executor.storage, job_id, photo, tmp_path)
+    executor.run(job_id, "0", "ann")
+    before = executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns
+    executor.run(job_id, "0", "ann")
+    assert executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
+    assert step_of(executor.database, job_id, "0").attempts == 1
+    assert messages(executor.database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(
+    executor: Executor, tmp_path: Path, photo: bytes
+) -> None:
+    database, storage = executor.database, executor.storage
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    late = claimed(database, job_id, "0", "ann", lease=OVER)
+    executor.run(job_id, "0", "bob")
+    path = storage.local_path(result_key(job_id, "0", "webp"))
+    first = path.read_bytes()
+
+    executor._attempt(late)
+
+    assert path.read_bytes() == first
+    (result,) = job_of(database, job_id).results
+    assert result.sha256 == hashlib.sha256(first).hexdigest()
+    assert step_of(database, job_id, "0").attempts == 2
+    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_a_corrupt_upload_fails_at_the_first_attempt(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    middle = len(photo) // 2
+    broken = photo[:middle] + bytes(4000) + photo[middle + 4000 :]
+    job_id = accept(executor.database, ["convert_webp"], content=broken)
+    upload(executor.storage, job_id, broken, tmp_path)
+    executor.run(job_id, "0", "ann")
+    step = step_of(executor.database, job_id, "0")
+    assert (step.status, step.attempts, step.error) == (StepStatus.FAILED, 1, CorruptImage().as_record())
+    assert messages(executor.database) == [(FINALIZE, [str(job_id)], 0)]
+    assert list(executor.spool.iterdir()) == []
+
+
+def test_a_missing_upload_fails_at_the_first_attempt(executor: Executor) -> None:
+    job_id = accept(executor.database, ["convert_webp"])
+    executor.run(job_id, "0", "ann")
+    step = step_of(executor.database, job_id, "0")
+    assert (step.status, step.attempts) == (StepStatus.FAILED, 1)
+    assert step.error is not None
+    assert step.error["code"] == "object_not_found"
+
+
+def test_an_upload_that_arrives_changed_is_fetched_again(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    job_id = accept(executor.database, ["convert_webp"], content=photo)
+    upload(executor.storage, job_id, photo[:-100], tmp_path)
+    executor.run(job_id, "0", "ann")
+    assert states(executor.database, job_id) == {"0": "pending"}
+    assert messages(executor.database) == [(START_JOB, [str(job_id), "0"], 2)]
+
+    upload(executor.storage, job_id, photo, tmp_path)
+    executor.run(job_id, "0", "ann")
+    assert states(executor.database, job_id) == {"0": "succeeded"}
+
+
+@dataclass
+class Meanwhile:
+    """Renders, and lets something happen while it does."""
+
+    happening: Callable[[], object]
+
+    def __call__(
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits
+    ) -> list[Rendered]:
+        self.happening()
+        return pipeline.render(source, stages, targets, limits)
+
+
+def test_an_unexpected_error_is_repeated_and_tells_nothing(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    executor = executor_with(Meanwhile(lambda: {}["/secret/path"]), database, storage, tmp_path)
+    executor.run(job_id, "0", "ann")
+    step = step_of(database, job_id, "0")
+    assert step.status == StepStatus.PENDING
+    assert step.error is not None
+    assert step.error["code"] == "internal_error"
+    assert "secret" not in str(step.error)
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 2)]
+
+
+def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+
+    def cancel() -> None:
+        with database.session() as session:
+            jobs.cancel(session, job_id)
+
+    executor_with(Meanwhile(cancel), database, storage, tmp_path).run(job_id, "0", "ann")
+    job = job_of(database, job_id)
+    assert (job.status, job.results) == (JobStatus.CANCELLED, [])
+    assert states(database, job_id) == {"0": "cancelled"}
+
+
+def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    tree = [{"op": "resize", "width": 50, "keep": True, "then": ["convert_webp"]}]
+    job_id = accept(database, tree, content=photo)
+    upload(storage, job_id, photo, tmp_path)
+
+    def remove() -> None:
+        with database.session() as session:
+            jobs.remove(session, job_id)
+
+    executor_with(Meanwhile(remove), database, storage, tmp_path).run(job_id, "0", "ann")
+    assert not storage.local_path(result_key(job_id, "0", "jpg")).exists()
+    assert not storage.local_path(intermediate_key(job_id, "0")).exists()
+
+
+def test_the_lease_is_kept_as_long_as_the_work_takes(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    others: list[Claim | None] = []
+
+    def work() -> None:
+        time.sleep(1.6)
+        others.append(claim(database, job_id, "0", "bob"))
+
+    executor = replace(executor_with(Meanwhile(work), database, storage, tmp_path), lease_seconds=0.9)
+    executor.run(job_id, "0", "ann")
+    assert others == [None]
+    assert states(database, job_id) == {"0": "succeeded"}
+
+
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_every_operation_has_its_task(operation: Operation) -> None:
+    importlib.import_module("app.tasks.image_ops")
+    assert celery_app.tasks[operation.task].name == operation.task
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_every_handler_can_be_imported(operation: Operation) -> None:
+    module, _, function = operation.handler.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK])
+def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
+    for module in ("app.tasks.start", "app.tasks.finalize"):
+        importlib.import_module(module)
+    assert name in celery_app.tasks
