@@ -98,7 +98,7 @@ def serve() -> None:
 
 async def _pauses() -> None:
     folder = Path(os.environ["PIXTOOLS_DATA_DIR"])
-    while not (folder / "begun").exists():
+    while not (folder / "begun").exists():  # noqa: ASYNC110 - the other side is another process
         await asyncio.sleep(0.1)
     longest = 0.0
     while True:

@@ -19,6 +19,8 @@ from app.errors import PixToolsError
 from app.imaging import libvips
 from app.imaging.pipeline import render
 
+NICE = 10  # pixel work waits for the server that it shares the cores with, not the other way round
+
 Jobs = SimpleQueue[tuple[Any, ...]]
 
 ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
@@ -27,6 +29,7 @@ ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
 def main(socket: int, threads: int, memory_bytes: int) -> None:
     """Serve until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the socket
+    os.nice(NICE)
     _limit(memory_bytes)
     libvips.configure(threads)
     connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
