@@ -77,6 +77,8 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
         mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
     try:
         raw = json.loads(text, parse_constant=_refuse_constant)
+        # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
+        json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError:
         _too_deep(mistakes, "#/operations", None)
     except ValueError as error:

@@ -7,7 +7,8 @@ delay is milliseconds. A message may be sent twice, after a crash between sendin
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
@@ -92,15 +93,23 @@ class Relay:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        wait = self._wait_local if self._database.is_sqlite else _PostgresWait(self._database)
-        while not self._stopping.is_set():
-            self._database.wake.clear()
-            try:
-                while self.run_once() == BATCH and not self._stopping.is_set():
-                    pass
-            except SQLAlchemyError as error:
-                log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
-            wait(self._poll_seconds)
+        with self._waiting() as wait:
+            while not self._stopping.is_set():
+                self._database.wake.clear()
+                try:
+                    while self.run_once() == BATCH and not self._stopping.is_set():
+                        pass
+                except SQLAlchemyError as error:
+                    log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
+                wait(self._poll_seconds)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[Callable[[float], None]]:
+        if self._database.is_sqlite:
+            yield self._wait_local
+        else:
+            with closing(_PostgresWait(self._database)) as wait:
+                yield wait
 
     def _wait_local(self, seconds: float) -> None:
         self._database.wake.wait(seconds)
@@ -167,8 +176,13 @@ class _PostgresWait:
             for _ in connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error:
-            self._connection = None
+            self.close()
             time.sleep(seconds)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _listen(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)

@@ -170,12 +170,14 @@ class _Reception:
         try:
             with PushMultipartParser(boundary, max_segment_count=MAX_PARTS, strict=True) as parser:
                 async for chunk in body:
-                    if not chunk or parser.closed:
+                    if not chunk:  # would close the parser
                         continue
                     async with self.gate:
                         for event in parser.parse(chunk):
                             await self._event(event)
         except MultipartError as error:
+            if str(error).startswith("Unexpected data after end of multipart stream"):
+                return self._complete()  # usually the last line break, in a chunk of its own
             if str(error).startswith("Unexpected end of multipart stream"):
                 raise TruncatedRequest from None
             raise InvalidRequest(f"The multipart form is malformed: {error}.") from None
