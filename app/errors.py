@@ -6,13 +6,17 @@ PixToolsError
 │   ├── InvalidIdempotencyKey     400
 │   └── InvalidCursor             400
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
+├── InvalidForm                   422  the parts of the form
+│   ├── MissingPart               422
+│   └── UnknownPart               422
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
 │   ├── TruncatedImage            422
 │   └── InvalidFilename           422
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
-│   └── UploadTooLarge            413
+│   ├── UploadTooLarge            413
+│   └── FieldTooLong              413
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
@@ -26,7 +30,12 @@ PixToolsError
 ├── InvalidDownloadLink           403
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
-│   └── ImageTooLarge             -
+│   ├── ImageTooLarge             -
+│   ├── StepTimedOut              -
+│   ├── PoisonInput               -
+│   ├── PixelProcessDied          -    retryable
+│   ├── WorkspaceFailed           -    retryable
+│   └── UnexpectedFailure         -    retryable
 └── Unavailable                   503  retryable
     ├── StoreUnavailable          503
     │   └── ObjectNotFound        -
@@ -121,6 +130,25 @@ class InvalidOperations(PixToolsError):
         self.error_code = code or type(self).code
 
 
+class InvalidForm(PixToolsError):
+    """The form is not as it should be."""
+
+    code = "invalid_form"
+    status = 422
+
+
+class MissingPart(InvalidForm):
+    """A part of the form is missing."""
+
+    code = "missing_field"
+
+
+class UnknownPart(InvalidForm):
+    """The form has a part that is not known, or one twice."""
+
+    code = "unknown_field"
+
+
 class InvalidUpload(PixToolsError):
     """The uploaded file cannot be accepted."""
 
@@ -164,6 +192,13 @@ class UploadTooLarge(LimitExceeded):
     """The upload is larger than this service accepts."""
 
     code = "upload_too_large"
+    status = 413
+
+
+class FieldTooLong(LimitExceeded):
+    """A field of the form is too long."""
+
+    code = "field_too_long"
     status = 413
 
 
@@ -256,6 +291,39 @@ class ImageTooLarge(StepFailed):
     """The image is larger than this service processes."""
 
     code = "image_too_large"
+
+
+class StepTimedOut(StepFailed):
+    """The operation took too long."""
+
+    code = "step_timed_out"
+
+
+class PoisonInput(StepFailed):
+    """Every worker that tried this operation on this image died."""
+
+    code = "poison_input"
+
+
+class PixelProcessDied(StepFailed):
+    """The process that worked on the image died."""
+
+    code = "pixel_process_died"
+    retryable = True
+
+
+class WorkspaceFailed(StepFailed):
+    """The worker ran out of disk space or memory, or lost a temporary file."""
+
+    code = "workspace_failed"
+    retryable = True
+
+
+class UnexpectedFailure(StepFailed):
+    """Something unexpected went wrong; the operator's log has the details."""
+
+    code = "internal_error"
+    retryable = True
 
 
 class Unavailable(PixToolsError):

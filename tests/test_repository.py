@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
-from app import models
+from app import errors, models
 from app.config import Settings
 from app.database import Base, Database
 from app.migrations import upgrade
@@ -86,3 +86,22 @@ def test_the_api_loads_no_codec() -> None:
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
     assert loaded.stdout.strip() == "[]"
+
+
+def classes_below(parent: type[errors.PixToolsError]) -> list[type[errors.PixToolsError]]:
+    return [parent, *(below for child in parent.__subclasses__() for below in classes_below(child))]
+
+
+def test_every_error_is_in_the_one_tree_and_its_picture_is_true() -> None:
+    for module in sorted(ROOT.glob("app/*/*.py")):
+        importlib.import_module(".".join(module.relative_to(ROOT).with_suffix("").parts))
+    found = classes_below(errors.PixToolsError)
+    assert {kind.__module__ for kind in found} == {"app.errors"}
+
+    drawn = re.findall(r"^[│├└─ ]+(\w+) +(\d+|-)(?: +(retryable))?", errors.__doc__ or "", re.MULTILINE)
+    for name, status, retryable in drawn:
+        kind = getattr(errors, name)
+        assert status in {"-", str(kind.status)}, name
+        assert bool(retryable) == kind.retryable or not issubclass(kind, errors.StepFailed), name
+    assert sorted(name for name, _, _ in drawn) == sorted(kind.__name__ for kind in found[1:])
+    assert len({kind.code for kind in found}) >= len(found) - 1, "only the unexpected share a code"

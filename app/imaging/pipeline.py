@@ -9,14 +9,14 @@ from typing import Any
 
 import pyvips
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, WorkspaceFailed
 from app.imaging import resize
 from app.imaging.colour import to_srgb
 from app.imaging.probe import probe
-from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target, WorkspaceFailed
+from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target
 from app.operations import OPERATIONS, RESIZE
 
-__all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "WorkspaceFailed", "render"]
+__all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
 
 # Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
 # in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.errors import StepFailed
-
 INTERMEDIATE = "intermediate"  # `Target.op` of a lossless file that another task continues from
 
 
@@ -44,10 +42,3 @@ class Rendered:
     format: str
     width: int
     height: int
-
-
-class WorkspaceFailed(StepFailed):
-    """The worker ran out of disk space or memory, or lost a temporary file."""
-
-    code = "workspace_failed"
-    retryable = True

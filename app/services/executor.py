@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
-from app.errors import PixToolsError, StepFailed
+from app.errors import PixToolsError, UnexpectedFailure
 from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target
 from app.models import Job
 from app.operations import CONTENT_TYPES, EXTENSIONS
@@ -29,13 +29,6 @@ from app.services.steps import Claim, Outcome
 from app.services.uploads import safe_stem
 
 log = logging.getLogger(__name__)
-
-
-class UnexpectedFailure(StepFailed):
-    """Something unexpected went wrong; the operator's log has the details."""
-
-    code = "internal_error"
-    retryable = True
 
 
 class Renderer(Protocol):

@@ -18,26 +18,13 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import app
-from app.errors import PixToolsError, StepFailed
+from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Rendered, Stage, Target
 
 MAX_THREADS = 4  # that work on one image; each takes address space
 RENDERS_PER_CHILD = 100  # whatever native code leaks or fragments is given back after so many
 INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
 MAX_ANSWER = 1024 * 1024  # bytes
-
-
-class PixelProcessDied(StepFailed):
-    """The process that worked on the image died."""
-
-    code = "pixel_process_died"
-    retryable = True
-
-
-class StepTimedOut(StepFailed):
-    """The operation took too long."""
-
-    code = "step_timed_out"
 
 
 class Sandbox:

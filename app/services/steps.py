@@ -13,19 +13,13 @@ from sqlalchemy import CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now
-from app.errors import PixToolsError, StepFailed
+from app.errors import PixToolsError, PoisonInput
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepStatus
 from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
 MAX_BACKOFF_SECONDS = 60.0
-
-
-class PoisonInput(StepFailed):
-    """Every worker that tried this operation on this image died."""
-
-    code = "poison_input"
 
 
 @dataclass(frozen=True, kw_only=True)

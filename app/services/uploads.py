@@ -13,10 +13,12 @@ from typing import BinaryIO, cast
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from app.errors import (
+    FieldTooLong,
     InvalidFilename,
     InvalidRequest,
-    PixToolsError,
+    MissingPart,
     TruncatedRequest,
+    UnknownPart,
     UploadTooLarge,
 )
 
@@ -27,27 +29,6 @@ FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the fil
 MAX_PARTS = 8
 FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
-
-
-class MissingPart(PixToolsError):
-    """A part of the form is missing."""
-
-    code = "missing_field"
-    status = 422
-
-
-class UnknownPart(PixToolsError):
-    """The form has a part that is not known, or one twice."""
-
-    code = "unknown_field"
-    status = 422
-
-
-class FieldTooLong(PixToolsError):
-    """A field of the form is too long."""
-
-    code = "field_too_long"
-    status = 413
 
 
 @dataclass(frozen=True, kw_only=True)

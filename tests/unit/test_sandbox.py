@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, PixToolsError
-from app.imaging.recipe import Limits, Rendered, Stage, Target, WorkspaceFailed
+from app.errors import CorruptImage, ImageTooLarge, PixelProcessDied, PixToolsError, StepTimedOut, WorkspaceFailed
+from app.imaging.recipe import Limits, Rendered, Stage, Target
 from app.services import sandbox as module
-from app.services.sandbox import PixelProcessDied, Sandbox, StepTimedOut
+from app.services.sandbox import Sandbox
 
 LIMITS = Limits(pixels=5_000_000, side=4000)
 LONG = 60.0  # seconds; no render here takes as long

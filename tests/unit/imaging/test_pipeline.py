@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge
+from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
 from app.imaging import pipeline
-from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, WorkspaceFailed, render
+from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.resize import measure
 from app.operations import ENCODERS, OPERATIONS, ResizeParams
 from tests.unit.imaging.conftest import (
