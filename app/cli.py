@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -30,7 +31,6 @@ def serve() -> None:
     from app.embedded import serve as serve_embedded
 
     settings = _settings()
-    typer.echo(f"PixTools on http://{settings.host}:{settings.port} (docs at /docs), data in {settings.data_dir}")
     serve_embedded(settings)
 
 
@@ -81,6 +81,8 @@ def submit(
     from app.client import Client
     from app.progress import show
 
+    if output:
+        _make_folder(output)
     tree = operations if operations.lstrip().startswith("[") else json.dumps([n.strip() for n in operations.split(",")])
     with Client(server) as client:
         job = client.submit(file, tree, webhook_url=webhook_url, idempotency_key=idempotency_key)
@@ -121,19 +123,19 @@ def list_jobs(
 @jobs_app.command("show")
 def show_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """One job as JSON."""
-    _echo_job(server, "GET", f"/jobs/{job_id}")
+    _echo_job(server, "GET", _job(job_id))
 
 
 @jobs_app.command("cancel")
 def cancel_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """End a job now."""
-    _echo_job(server, "POST", f"/jobs/{job_id}/cancel")
+    _echo_job(server, "POST", _job(job_id) + "/cancel")
 
 
 @jobs_app.command("retry")
 def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """Repeat what failed."""
-    _echo_job(server, "POST", f"/jobs/{job_id}/retry")
+    _echo_job(server, "POST", _job(job_id) + "/retry")
 
 
 @jobs_app.command("delete")
@@ -142,7 +144,18 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     from app.client import Client
 
     with Client(server) as client:
-        client.call("DELETE", f"/jobs/{job_id}")
+        client.call("DELETE", _job(job_id))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}") from None
+
+
+def _job(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"
 
 
 def _echo_job(server: str, method: str, path: str) -> None:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -33,6 +34,8 @@ class Client:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise SystemExit(f"{self._http.base_url} does not answer: {error}") from None
+        except (UnicodeError, httpx.InvalidURL) as error:
+            raise SystemExit(f"The request cannot be sent: {error}") from None
         if response.is_error:
             raise SystemExit(_explain(response))
         return response.json() if response.content else None
@@ -65,14 +68,26 @@ class Client:
 
     def download(self, result: dict[str, Any], folder: Path) -> Path:
         """Write one result to a folder; the file."""
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / Path(result["filename"]).name
-        with self._http.stream("GET", result["url"]) as response, path.open("wb") as file:
-            if response.is_error:
-                raise SystemExit(f"{result['name']}: the download answered {response.status_code}")
-            for chunk in response.iter_bytes():
-                file.write(chunk)
+        try:
+            with TemporaryDirectory(dir=folder, prefix=".") as unfinished:
+                part = Path(unfinished) / "part"
+                with part.open("wb") as file:
+                    self._stream(result, file)
+                part.rename(path)
+        except OSError as error:
+            raise SystemExit(f"{path}: {error.strerror}") from None
         return path
+
+    def _stream(self, result: dict[str, Any], file: IO[bytes]) -> None:
+        try:
+            with self._http.stream("GET", result["url"]) as response:
+                if response.is_error:
+                    raise SystemExit(f"{result['name']}: the download answered {response.status_code}")
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        except httpx.HTTPError as error:
+            raise SystemExit(f"{result['name']}: the download broke off: {error}") from None
 
 
 def _explain(response: httpx.Response) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+WEIGHTS = Path(__file__).parent.parent / "models" / "dncnn_color_blind.pth"
 MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
 
 
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
     prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")
     step_timeout_seconds: int = Field(300, ge=1, description="One run of operations on one image.")
+    denoise_timeout_seconds: int = Field(1800, ge=1, description="One run of the network on one image.")
     step_lease_seconds: int = Field(60, ge=3, description="After this silence a worker counts as dead.")
     redispatch_seconds: int = Field(600, ge=1, description="A job without any activity for so long is sent again.")
     relay_poll_seconds: float = Field(1.0, gt=0, description="Only a fallback; the relay is woken at once.")
@@ -72,6 +74,11 @@ class Settings(BaseSettings):
     pixel_process_memory_bytes: int | None = Field(
         2_000_000_000, ge=200_000_000, description="Address space of one pixel process of the embedded mode."
     )
+    denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
+    denoise_memory_bytes: int = Field(
+        256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, beside the image itself."
+    )
+    denoise_threads: int = Field(0, ge=0, description="0: one for each core.")
     log_level: str = "INFO"
 
     @property

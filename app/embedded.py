@@ -3,15 +3,31 @@
 import uvicorn
 
 from app.config import Settings
+from app.errors import CannotStart
 from app.http_protocol import SmallReadsProtocol
-from app.main import create_app
+from app.main import create_app, only_process
+from app.wiring import Resources
+
+GRACE_SECONDS = 10  # for requests in flight when the process is to end; clients may hold theirs open much longer
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     if not settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names a broker: run `pixtools api` and `pixtools worker` instead.")
+    _check(settings)
+    address = f"http://{settings.host}:{settings.port}"
+    print(f"PixTools on {address} (docs at /docs), data in {settings.data_dir}", flush=True)  # noqa: T201
     run_api(settings)
+
+
+def _check(settings: Settings) -> None:
+    """Say in one line what would make the start fail; the start checks again, within a server that logs tracebacks."""
+    try:
+        with only_process(settings.data_dir):
+            Resources(settings).check_network()
+    except CannotStart as error:
+        raise SystemExit(error.message) from None
 
 
 def run_api(settings: Settings) -> None:
@@ -21,6 +37,8 @@ def run_api(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         http=SmallReadsProtocol,  # type: ignore[arg-type]  # asks for Protocol, takes any kind
+        ws="none",
+        timeout_graceful_shutdown=GRACE_SECONDS,
         log_config=None,
         access_log=False,
     )

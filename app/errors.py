@@ -3,6 +3,7 @@
 PixToolsError
 ├── InvalidRequest                400  the request itself is malformed
 │   ├── TruncatedRequest          400  the body ended early
+│   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
 │   └── InvalidCursor             400
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
@@ -28,6 +29,8 @@ PixToolsError
 │   ├── NothingToRetry            409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
+├── CannotStart                   500  raised at the start of a process, for its operator
+│   └── InvalidWeights            500  the file of a network
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
@@ -99,6 +102,13 @@ class TruncatedRequest(InvalidRequest):
     """The request body ended before the multipart form was complete."""
 
     code = "truncated_request"
+
+
+class RequestTimedOut(InvalidRequest):
+    """The client sent nothing for too long."""
+
+    code = "request_timeout"
+    status = 408
 
 
 class InvalidIdempotencyKey(InvalidRequest):
@@ -273,6 +283,18 @@ class InvalidDownloadLink(PixToolsError):
 
     code = "invalid_download_link"
     status = 403
+
+
+class CannotStart(PixToolsError):
+    """This process cannot do its work."""
+
+    code = "cannot_start"
+
+
+class InvalidWeights(CannotStart):
+    """The file of weights does not fit the network."""
+
+    code = "invalid_weights"
 
 
 class StepFailed(PixToolsError):

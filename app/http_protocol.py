@@ -12,6 +12,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 READ_SIZE = 32 * 1024  # bytes
 
+MAX_HEAD = 64 * 1024  # bytes of request line and headers; uvicorn would collect them without end
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 _buffer = bytearray(READ_SIZE)
 
 
@@ -23,8 +26,11 @@ class SmallReadsProtocol(asyncio.BufferedProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._http = HttpToolsProtocol(*args, **options)
+        self._transport: Any = None
+        self._head = 0  # bytes since the last one that was no part of a request's head
 
     def connection_made(self, transport: Any) -> None:
+        self._transport = transport
         self._http.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -34,7 +40,17 @@ class SmallReadsProtocol(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        cycle = self._http.cycle
         self._http.data_received(bytes(_buffer[:nbytes]))
+        reading_body = self._http.cycle is not None and self._http.cycle.more_body
+        self._head = 0 if reading_body or self._http.cycle is not cycle else self._head + nbytes
+        if self._head > MAX_HEAD:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(TOO_LARGE)
+            self._transport.close()
 
     def eof_received(self) -> None:
         self._http.eof_received()

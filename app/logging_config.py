@@ -4,6 +4,13 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
+
+
+def _without_colours(_logger: object, _method: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)  # uvicorn's line again, for terminals
+    return event
+
 
 SHARED = (
     structlog.stdlib.add_log_level,
@@ -11,8 +18,10 @@ SHARED = (
     structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _without_colours,
 )
-QUIET = ("httpx", "httpcore", "alembic", "kombu", "amqp")  # a line per request or connection says nothing here
+# A line for each request, connection or message says nothing that this service's own lines do not say better
+QUIET = ("httpx", "httpcore", "alembic", "kombu", "amqp", "celery.worker.strategy", "celery.app.trace")
 
 
 def configure_logging(level: str = "INFO") -> None:
@@ -31,6 +40,7 @@ def configure_logging(level: str = "INFO") -> None:
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)  # warns of each memory:// URL, which has no host
+    logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True

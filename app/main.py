@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,10 +13,14 @@ from fastapi import FastAPI
 
 from app import problems
 from app.config import Settings
+from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.migrations import upgrade
+from app.operations import Queue
 from app.routers import health, jobs, operations
+from app.services import webhook
 from app.services.dispatch import sender
+from app.services.executor import TASK_FOLDER
 from app.services.outbox import Relay
 from app.services.reconciler import Reconciler, resume_all
 from app.tasks import runtime
@@ -73,7 +78,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     """Start everything that runs beside the requests; the stack stops it in reverse order."""
     configure_logging(settings.log_level)
     if settings.embedded:
-        stack.enter_context(_only_process(settings.data_dir))
+        stack.enter_context(only_process(settings.data_dir))
         await anyio.to_thread.run_sync(upgrade, settings.database)
     resources = Resources(settings)
     stack.push_async_callback(resources.aclose)
@@ -84,21 +89,32 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
         redispatch_seconds=settings.redispatch_seconds,
     )
     if settings.embedded:
-        await _start_worker(resources, stack)
+        await _start_workers(resources, stack)
     for service in (relay, reconciler):
         service.start()
         stack.push_async_callback(_stop, service.stop)
     return resources
 
 
-async def _start_worker(resources: Resources, stack: AsyncExitStack) -> None:
+async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
+    settings = resources.settings
+    resources.check_network()
+    await anyio.to_thread.run_sync(_clear, settings.spool)
     runtime.use(resources)
-    worker = LocalWorker(resources.settings.worker_concurrency)
-    await anyio.to_thread.run_sync(worker.start)
-    stack.push_async_callback(_stop, worker.stop)
+    for queue, concurrency in ((Queue.DEFAULT, settings.worker_concurrency), (Queue.ML, 1)):
+        worker = LocalWorker(queue, concurrency)
+        await anyio.to_thread.run_sync(worker.start)
+        stack.push_async_callback(_stop, worker.stop)
     resumed = await resources.database.call(resume_all)
-    if resumed:
-        log.info("jobs_resumed", extra={"jobs": resumed})
+    deliveries = await resources.database.call(webhook.resume)
+    if resumed or deliveries:
+        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": deliveries})
+
+
+def _clear(spool: Path) -> None:
+    """Remove what a process that was killed has left: copies of uploads."""
+    for folder in spool.glob(f"{TASK_FOLDER}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _stop(stop: Callable[[], None]) -> None:
@@ -106,14 +122,24 @@ async def _stop(stop: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _only_process(data_dir: Path) -> Iterator[None]:
-    """Keep the data folder to one process: the jobs of another one would look abandoned."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as file:
+def only_process(data_dir: Path) -> Iterator[None]:
+    """Keep the data folder to one process: the jobs of another one would look abandoned.
+
+    Raises:
+        CannotStart: the folder is in use, or cannot be used.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise CannotStart(
+            f"The data folder {data_dir} cannot be used: {error.strerror}; choose another one by PIXTOOLS_DATA_DIR."
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SystemExit(
+            raise CannotStart(
                 f"The data folder {data_dir} is in use by another PixTools process; "
                 "stop it, or choose another folder by PIXTOOLS_DATA_DIR."
             ) from None

@@ -130,6 +130,10 @@ class Step(Base):
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    #: share of the current attempt that is done, where the operation tells
+    progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    #: what the operation found out about the image
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 

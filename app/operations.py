@@ -80,6 +80,19 @@ class PngParams(Params):
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
 
 
+class DenoiseParams(Params):
+    """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
+    if_noisy: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Leave the image alone when its noise is weaker: a standard deviation on the scale of 8 bit.",
+        examples=[5],
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One entry of the registry."""
@@ -94,6 +107,10 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
+    #: whether 16 bits per channel stay 16
+    deep: bool = False
+    #: whether its result is a PNG when no operation says otherwise: the format of the input would add losses
+    lossless: bool = False
     #: parameters for `/docs` and for the tests that run every operation
     example: dict[str, object]
 
@@ -135,7 +152,18 @@ CONVERT_PNG = Operation(
     handler="app.imaging.convert_png:save",
     task="pixtools.convert_png",
     format="png",
+    deep=True,
     example={},
+)
+DENOISE = Operation(
+    name="denoise",
+    params=DenoiseParams,
+    handler="app.ml.denoise:run",
+    task="pixtools.denoise",
+    queue=Queue.ML,
+    deep=True,
+    lossless=True,
+    example={"strength": 1.0},
 )
 
 
@@ -146,7 +174,7 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
     return registry
 
 
-OPERATIONS = _registry(RESIZE, CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG)
+OPERATIONS = _registry(RESIZE, CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, DENOISE)
 
 #: the operation whose encoder writes a format when no operation asked for one
 ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format}

@@ -73,6 +73,9 @@ class StepView(Model):
     started_at: datetime | None
     seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
     progress: float = Field(ge=0, le=1)
+    report: dict[str, Any] | None = Field(
+        description="What the operation found out about the image.", examples=[{"noise_sigma": 24.3, "skipped": False}]
+    )
     error: ErrorRecord | None
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from app.config import Settings
 from app.database import Database
+from app.errors import InvalidWeights
 from app.imaging.recipe import Limits
+from app.ml import dncnn
+from app.operations import Queue
 from app.services.executor import Executor, Renderer
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
@@ -24,6 +27,8 @@ from app.services.webhook import MAX_URL, WebhookSender
 
 PIPELINE = "app.imaging.pipeline:render"  # by name: only workers load libvips
 LIBVIPS = "app.imaging.libvips:configure"
+NETWORK = "app.ml.denoise:configure"
+NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 PIXEL_THREADS = 1  # of libvips in a pool process; the pool has as many processes as there are cores
 KEY_FILE = "secret.key"
 
@@ -89,18 +94,57 @@ class Resources:
         return Executor(
             database=self.database,
             storage=self.storage,
-            renderer=self._renderer(),
+            renderer_of=self.renderer,
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
         )
 
-    def _renderer(self) -> Renderer:
-        if self.settings.embedded:
-            return partial(self.sandbox.render, timeout=self.settings.step_timeout_seconds)
+    @cached_property
+    def _renderers(self) -> dict[Queue, Renderer]:
+        return {}
+
+    def renderer(self, queue: Queue) -> Renderer:
+        """What does the pixel work of a queue; asked for once before the first task, that task waits for nothing.
+
+        Raises:
+            InvalidWeights: the network cannot be loaded.
+        """
+        if queue not in self._renderers:
+            self._renderers[queue] = self._sandboxed(queue) if self.settings.embedded else self._in_process(queue)
+        return self._renderers[queue]
+
+    def _sandboxed(self, queue: Queue) -> Renderer:
+        if queue is Queue.ML:
+            return partial(self.network_sandbox.render, timeout=self.settings.denoise_timeout_seconds)
+        return partial(self.sandbox.render, timeout=self.settings.step_timeout_seconds)
+
+    def _in_process(self, queue: Queue) -> Renderer:
         _load(LIBVIPS)(PIXEL_THREADS)
+        if queue is Queue.ML:
+            _load(NETWORK)(**self._denoiser())
         return _load(PIPELINE)
+
+    def _denoiser(self) -> dict[str, Any]:
+        """The values of `DenoiserConfig`."""
+        settings = self.settings
+        return {
+            "weights": str(settings.denoise_weights),
+            "memory_bytes": settings.denoise_memory_bytes,
+            "threads": settings.denoise_threads,
+        }
+
+    def check_network(self) -> None:
+        """Read the weights, without loading anything that could run them.
+
+        Raises:
+            InvalidWeights: there is no DnCNN where the settings say.
+        """
+        try:
+            dncnn.load(self.settings.denoise_weights)
+        except InvalidWeights as error:
+            raise InvalidWeights(f"{error.message} Set PIXTOOLS_DENOISE_WEIGHTS to a DnCNN checkpoint.") from None
 
     @cached_property
     def sandbox(self) -> Sandbox:
@@ -108,13 +152,20 @@ class Resources:
         return Sandbox(settings.worker_concurrency, settings.pixel_process_memory_bytes)
 
     @cached_property
+    def network_sandbox(self) -> Sandbox:
+        limit = self.settings.pixel_process_memory_bytes
+        memory_bytes = limit + NETWORK_ADDRESS_SPACE + self.settings.denoise_memory_bytes if limit else None
+        return Sandbox(1, memory_bytes, self._denoiser())
+
+    @cached_property
     def webhooks(self) -> WebhookSender:
         return WebhookSender(self.database, self.links, self.settings.webhook_timeout_seconds)
 
     async def aclose(self) -> None:
         made: dict[str, Any] = self.__dict__
-        if "sandbox" in made:
-            self.sandbox.close()
+        for name in ("sandbox", "network_sandbox"):
+            if name in made:
+                made[name].close()
         if isinstance(made.get("front"), RedisFront):
             await made["front"].close()
         if "database" in made:

@@ -1,9 +1,11 @@
 """The single process: a product that survives being killed."""
 
 import hashlib
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,47 @@ def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(t
         deployment.stop()
 
 
+def test_a_cancelled_job_frees_its_worker_and_a_killed_process_leaves_nothing_in_the_spool(tmp_path: Path) -> None:
+    slow = [{"op": "resize", "width": 6000, "enlarge": True, "then": [{"op": "convert_avif", "effort": 9}]}]
+    deployment = embedded(tmp_path, PIXTOOLS_WORKER_CONCURRENCY="1")
+    deployment.start()
+    spool = tmp_path / "data" / "spool"
+    try:
+        with deployment.client() as api:
+            for _ in range(2):
+                job_id = api.accepted(make_photo(), slow)["id"]
+                while api.job(job_id)["status"] == "pending":
+                    time.sleep(0.05)
+                api.http.post(f"/jobs/{job_id}/cancel")
+            began = time.monotonic()
+            assert api.run(make_photo(64, 64), ["convert_png"])["status"] == "completed"
+            assert time.monotonic() - began < 10, "the cancelled renders went on"
+            job_id = api.accepted(make_photo(), slow)["id"]
+            while not list(spool.glob("task-*")):
+                time.sleep(0.05)
+        deployment.kill()
+        left = set(spool.glob("task-*"))
+        assert left
+        deployment.start()
+        assert not left & set(spool.glob("task-*"))
+    finally:
+        deployment.stop()
+
+
+def test_a_request_head_without_end_is_refused(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    try:
+        with socket.create_connection(("127.0.0.1", deployment.port), timeout=10) as connection:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n")
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    connection.sendall(b"X-A: " + b"a" * 10_000 + b"\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+    finally:
+        deployment.stop()
+
+
 def test_a_data_folder_serves_one_process_only(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
     deployment.start()
@@ -60,7 +103,8 @@ def test_a_data_folder_serves_one_process_only(tmp_path: Path) -> None:
             [sys.executable, "-m", "app", "serve"], env=second.variables(), capture_output=True, timeout=60, check=False
         )
         assert ended.returncode != 0
-        assert b"is in use by another PixTools process" in ended.stderr
+        [line] = ended.stderr.decode().splitlines()
+        assert "is in use by another PixTools process" in line
     finally:
         deployment.stop()
 

@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import importlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,22 +22,24 @@ from uuid_utils.compat import uuid7
 
 from app import migrations
 from app.database import Database, from_now
-from app.errors import CorruptImage, StoreUnavailable
+from app.errors import CorruptImage, InvalidWebhookUrl, PixelProcessDied, StoreUnavailable
 from app.imaging import libvips, pipeline
 from app.imaging.probe import ImageHeader
-from app.imaging.recipe import Limits, Rendered, Stage, Target
+from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target
 from app.models import IdempotencyKey, Job, JobStatus, OutboxMessage, Result, Step, StepStatus, WebhookDelivery
 from app.operations import OPERATIONS, Operation
-from app.services import jobs, outbox, reconciler, steps
+from app.services import jobs, outbox, reconciler, steps, webhook
 from app.services.dag_builder import plan
 from app.services.dispatch import canvas_for
 from app.services.executor import Executor, Renderer
 from app.services.finalizer import finalize
+from app.services.links import ApiLinks
 from app.services.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
+from app.services.webhook import WebhookSender
 from app.tasks.celery_app import celery_app
 
 T = TypeVar("T")
@@ -369,6 +373,16 @@ def test_what_kills_every_worker_is_given_up(database: Database) -> None:
     assert step.error["code"] == "poison_input"
     assert states(database, job_id) == {"0": "failed", "0.0": "skipped", "0.1": "skipped", "1": "succeeded"}
     assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+
+
+def test_what_ends_its_process_every_time_is_poison(database: Database) -> None:
+    job_id = accept(database, ["convert_png"])
+    for _ in range(MAX_ATTEMPTS):
+        assert fail(database, claimed(database, job_id, "0"), PixelProcessDied())
+    step = step_of(database, job_id, "0")
+    assert step.status == StepStatus.FAILED
+    assert step.error
+    assert (step.error["code"], step.error["retryable"]) == ("poison_input", False)
 
 
 def test_a_cancelled_job_takes_no_more_results(database: Database) -> None:
@@ -800,7 +814,7 @@ def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage
     return Executor(
         database=database,
         storage=storage,
-        renderer=renderer,
+        renderer_of=lambda _queue: renderer,
         limits=Limits(pixels=4_000_000, side=4000),
         spool=spool,
         lease_seconds=LEASE,
@@ -917,10 +931,10 @@ class Meanwhile:
     happening: Callable[[], object]
 
     def __call__(
-        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
     ) -> list[Rendered]:
         self.happening()
-        return pipeline.render(source, stages, targets, limits)
+        return pipeline.render(source, stages, targets, limits, monitor)
 
 
 def test_an_unexpected_error_is_repeated_and_tells_nothing(
@@ -992,7 +1006,8 @@ def test_the_lease_is_kept_as_long_as_the_work_takes(
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_every_operation_has_its_task(operation: Operation) -> None:
-    importlib.import_module("app.tasks.image_ops")
+    for module in ("app.tasks.image_ops", "app.tasks.ml_ops"):
+        importlib.import_module(module)
     assert celery_app.tasks[operation.task].name == operation.task
 
 
@@ -1007,3 +1022,84 @@ def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
     for module in ("app.tasks.start", "app.tasks.finalize"):
         importlib.import_module(module)
     assert name in celery_app.tasks
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+class DrippingReceiver:
+    """Answers a byte now and then, and never ends."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, suppress(OSError):
+            while not self._stop.wait(0.1):
+                connection.sendall(b"H")
+
+    def __enter__(self) -> "DrippingReceiver":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._listener.close()
+
+
+def ended_with_webhook(database: Database, url: str) -> str:
+    job_id = accept(database, ["convert_png"], webhook_url=url)
+    run_task(database, job_id, "0")
+    with database.session() as session:
+        assert finalize(session, job_id)
+    with database.session() as session:
+        session.execute(delete(OutboxMessage))
+        return session.scalars(select(WebhookDelivery.id)).one()
+
+
+def sender(database: Database, tmp_path: Path) -> WebhookSender:
+    return WebhookSender(database, ApiLinks(b"key", 60), timeout_seconds=1)
+
+
+def test_a_receiver_that_drips_is_given_up_in_time(database: Database, tmp_path: Path) -> None:
+    with DrippingReceiver() as receiver:
+        delivery_id = ended_with_webhook(database, receiver.url)
+        began = time.monotonic()
+        sender(database, tmp_path).attempt(delivery_id)
+        assert time.monotonic() - began < 3
+    with database.session() as session:
+        delivery = session.get_one(WebhookDelivery, delivery_id)
+        assert (delivery.attempts, delivery.last_error) == (1, "TimeoutError")
+    assert [task for task, *_ in messages(database)] == [DELIVER_WEBHOOK]
+
+
+def test_deliveries_that_a_broker_in_memory_has_forgotten_are_sent_again_once(
+    database: Database, tmp_path: Path
+) -> None:
+    delivery_id = ended_with_webhook(database, "http://127.0.0.1:1/")
+    for _ in range(2):
+        with database.session() as session:
+            webhook.resume(session)
+        assert [(task, args) for task, args, _ in messages(database)] == [(DELIVER_WEBHOOK, [delivery_id])]
+
+
+@pytest.mark.parametrize("url", ["http://a..b/", "http://xn--/", f"http://{'a' * 70}.com/", "http://\u2028.com/"])
+def test_a_host_that_cannot_be_asked_for_is_refused_or_fails_as_any_other(
+    database: Database, tmp_path: Path, url: str
+) -> None:
+    try:
+        webhook.check_url(url)
+    except InvalidWebhookUrl:
+        return
+    delivery_id = ended_with_webhook(database, url)
+    sender(database, tmp_path).attempt(delivery_id)
+    with database.session() as session:
+        assert session.get_one(WebhookDelivery, delivery_id).attempts == 1

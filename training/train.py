@@ -49,7 +49,7 @@ class Stage:
 
 def schedule(scale: float) -> list[Stage]:
     """The stages; `scale` multiplies their lengths."""
-    lengths = {6: 4000, 11: 5000, DEPTH: 16000}
+    lengths = {6: 4000, 11: 4000, DEPTH: 8000}
     rates = {6: (1e-3, 3e-4), 11: (7e-4, 2e-4), DEPTH: (5e-4, 1e-6)}
     return [
         Stage(depth=depth, steps=round(steps * scale), rate=rates[depth][0], last_rate=rates[depth][1])
@@ -146,7 +146,7 @@ class Training:
 def _report(training: Training, loss: float, seconds: float, validation: list[Pixels]) -> None:
     line = f"step {training.total} stage {training.stage} loss {loss:.4f} {seconds:.0f} s"
     if validation and training.total % VALIDATE_EVERY == 0:
-        net = training.mean.cpu()
+        net = copy.deepcopy(training.mean).cpu()
         figures = (f"{mean_psnr(net, validation, sigma, clipped=True):.2f}" for sigma in (25, 50))
         line += " 8 bit 25/50: " + "/".join(figures)
     print(line, flush=True)

@@ -1,15 +1,17 @@
-"""One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES` renders what it is asked over a socket.
+"""One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES NETWORK` renders what it is asked for.
 
 It ends when the other side is gone, in the middle of a render too. A mistake in this code or in libvips ends it as
 well, with the traceback on standard error; the other side sees the socket close.
 """
 
+import importlib
 import json
 import os
 import resource
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
@@ -18,6 +20,7 @@ from typing import Any
 from app.errors import PixToolsError
 from app.imaging import libvips
 from app.imaging.pipeline import render
+from app.imaging.recipe import Monitor, OnProgress
 
 NICE = 10  # pixel work waits for the server that it shares the cores with, not the other way round
 
@@ -26,17 +29,23 @@ Jobs = SimpleQueue[tuple[Any, ...]]
 ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
 
 
-def main(socket: int, threads: int, memory_bytes: int) -> None:
+def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] | None) -> None:
     """Serve until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the socket
     os.nice(NICE)
     _limit(memory_bytes)
     libvips.configure(threads)
+    if denoiser:
+        _load_network(denoiser)
     connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
     jobs: Jobs = SimpleQueue()
     Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     while True:
-        connection.send_bytes(_answer(jobs.get()))
+        connection.send_bytes(_answer(jobs.get(), partial(_tell, connection)))
+
+
+def _load_network(denoiser: dict[str, Any]) -> None:
+    importlib.import_module("app.ml.denoise").configure(**denoiser)  # by name: most children never need it
 
 
 def _limit(memory_bytes: int) -> None:
@@ -54,14 +63,21 @@ def _receive(connection: "Connection[bytes, tuple[Any, ...]]", jobs: Jobs) -> No
         os._exit(0)
 
 
-def _answer(job: tuple[Any, ...]) -> bytes:
+def _tell(connection: "Connection[bytes, tuple[Any, ...]]", progress: float | None) -> None:
+    connection.send_bytes(json.dumps({"progress": progress}).encode())
+
+
+def _answer(job: tuple[Any, ...], on_progress: OnProgress) -> bytes:
     # JSON, because the other side must not unpickle what a process that decodes hostile bytes has written.
+    monitor = Monitor(on_progress)
     try:
-        answer: dict[str, Any] = {"rendered": [asdict(rendered) for rendered in render(*job)]}
+        source, stages, targets, limits = job
+        rendered = render(source, stages, targets, limits, monitor)
+        answer: dict[str, Any] = {"rendered": [asdict(file) for file in rendered], "reports": monitor.reports}
     except PixToolsError as error:
         answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
     return json.dumps(answer).encode()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(json.loads, sys.argv[1:]))

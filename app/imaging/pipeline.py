@@ -11,9 +11,9 @@ import pyvips
 
 from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, WorkspaceFailed
 from app.imaging import resize
-from app.imaging.colour import to_srgb
+from app.imaging.colour import to_eight_bits, to_srgb
 from app.imaging.probe import probe
-from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target
+from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Rendered, Stage, StageMonitor, Target
 from app.operations import OPERATIONS, RESIZE
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
@@ -41,7 +41,9 @@ SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
 
-def render(source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits) -> list[Rendered]:
+def render(
+    source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor | None = None
+) -> list[Rendered]:
     """Apply the stages to an image and write every target, with upright sRGB pixels and without metadata.
 
     Of an animation or a document, the first frame counts. Stages that encode do nothing: pixels flow through them
@@ -55,7 +57,7 @@ def render(source: Path, stages: Sequence[Stage], targets: Sequence[Target], lim
     with _decoding():
         # All pixels are decoded before the first is encoded: whatever fails until here is due to the source, whatever
         # fails later is not, and several targets share the work.
-        image = _pixels(source, [stage for stage in stages if _is_pixel(stage)], limits).copy_memory()
+        image = _pixels(source, stages, limits, monitor or Monitor()).copy_memory()
     return [_write(image, target) for target in targets]
 
 
@@ -63,16 +65,18 @@ def _is_pixel(stage: Stage) -> bool:
     return OPERATIONS[stage.op].format is None
 
 
-def _pixels(source: Path, stages: Sequence[Stage], limits: Limits) -> pyvips.Image:
+def _pixels(source: Path, stages: Sequence[Stage], limits: Limits, monitor: Monitor) -> pyvips.Image:
     kind = _format(source)
     image = _load(source, kind)
     _check(image, limits)
-    steps = [_step(stage) for stage in stages]
-    if stages and stages[0].op == RESIZE.name:
-        geometry = resize.measure(*_upright_size(image), _params(stages[0]))
+    numbered = [(number, stage) for number, stage in enumerate(stages) if _is_pixel(stage)]
+    steps = [_step(stage, StageMonitor(monitor, number)) for number, stage in numbered]
+    first = numbered[0][1] if numbered else None
+    if first and first.op == RESIZE.name:
+        geometry = resize.measure(*_upright_size(image), _params(first))
         image = _load(source, kind, geometry.shrink)
         steps[0] = partial(resize.apply, geometry=geometry)
-    image = to_srgb(_upright(image))
+    image = to_srgb(_upright(image), deep=all(OPERATIONS[stage.op].deep for _, stage in numbered))
     for step in steps:
         image = step(image)
         _check(image, limits)
@@ -124,8 +128,9 @@ def _handler(op: str) -> Callable[..., Any]:
     return handler
 
 
-def _step(stage: Stage) -> Callable[[pyvips.Image], pyvips.Image]:
-    return partial(_handler(stage.op), params=_params(stage))
+def _step(stage: Stage, monitor: StageMonitor) -> Callable[[pyvips.Image], pyvips.Image]:
+    handler, params = _handler(stage.op), _params(stage)
+    return lambda image: handler(image, params, monitor)
 
 
 def _params(step: Stage | Target) -> Any:
@@ -146,7 +151,7 @@ def _save(image: pyvips.Image, target: Target) -> str:
     operation = OPERATIONS[target.op]
     if operation.format is None:
         raise ValueError(f"{target.op} has no output format")
-    _handler(target.op)(image, _params(target), target.path)
+    _handler(target.op)(image if operation.deep else to_eight_bits(image), _params(target), target.path)
     return operation.format
 
 

@@ -1,7 +1,7 @@
 """What `pipeline.render` is asked for and what it answers: plain data without libvips, for anyone to import."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +42,35 @@ class Rendered:
     format: str
     width: int
     height: int
+
+
+#: called now and then with the share that is done, 0..1, or None where that is not known; what it raises ends the work
+OnProgress = Callable[[float | None], None]
+
+
+def _ignore(_share: float | None) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What a render tells beside its files."""
+
+    on_progress: OnProgress = _ignore
+    #: what the stages found out, by their number
+    reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageMonitor:
+    """The monitor in the hands of one stage."""
+
+    monitor: Monitor
+    stage: int
+
+    def progress(self, share: float) -> None:
+        self.monitor.on_progress(share)
+
+    def report(self, **values: Any) -> None:
+        """Tell the client something about this step; plain JSON values."""
+        self.monitor.reports.setdefault(self.stage, {}).update(values)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pyvips
 
+from app.imaging.recipe import StageMonitor
 from app.operations import ResizeParams
 
 SHRINKS = (8, 4, 2)  # what JPEG decoders can divide by, at a fraction of the work
@@ -43,7 +44,7 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
     return wanted[0], wanted[1]
 
 
-def run(image: pyvips.Image, params: ResizeParams) -> pyvips.Image:
+def run(image: pyvips.Image, params: ResizeParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
     """Resize an image."""
     return apply(image, measure(image.width, image.height, params))
 

@@ -17,11 +17,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 TIMEOUT = 3.0  # seconds for each dependency
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live", summary="The process answers; touches nothing else")
 async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Work can be accepted: database and storage answer", responses={503: {}})
 async def ready(resources: CurrentResources) -> JSONResponse:
     database, storage = await asyncio.gather(

@@ -163,13 +163,12 @@ async def get_archive(job_id: JobId, resources: CurrentResources) -> StreamingRe
     return StreamingResponse(stream_archive(job, resources.storage), media_type="application/zip", headers=headers)
 
 
-@router.api_route(
+@router.head("/jobs/{job_id}/results/{name}", include_in_schema=False, response_class=FileResponse)
+@router.get(
     "/jobs/{job_id}/results/{name}",
-    methods=["GET", "HEAD"],
     summary="Download a result by its signed link",
     response_class=FileResponse,
     responses=DOWNLOAD_RESPONSES,
-    operation_id="download_result",
 )
 async def download_result(
     job_id: JobId,

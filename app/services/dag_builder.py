@@ -96,14 +96,19 @@ class _Encoder:
 
     op: str
     params: dict[str, Any]
+    #: whether the client asked for it
+    chosen: bool
 
     @classmethod
     def default(cls, format_: str) -> "_Encoder":
         operation = ENCODERS.get(format_) or ENCODERS[FALLBACK_FORMAT]
-        return cls(operation.name, operation.params().model_dump())
+        return cls(operation.name, operation.params().model_dump(), chosen=False)
 
     def after(self, node: Node) -> "_Encoder":
-        return _Encoder(node.operation.name, node.params.model_dump()) if node.operation.format else self
+        return _Encoder(node.operation.name, node.params.model_dump(), chosen=True) if node.operation.format else self
+
+    def for_result_of(self, node: Node) -> "_Encoder":
+        return _Encoder.default(FALLBACK_FORMAT) if node.operation.lossless and not self.chosen else self
 
 
 def plan(branches: tuple[Node, ...], input_format: str) -> Plan:
@@ -128,7 +133,6 @@ def _plan_run(
     last = run[-1]
     for member in run:
         encoder = encoder.after(member)
-    result = PlannedResult(name=names[last.id], encoder=encoder.op, params=encoder.params) if last.id in names else None
     tasks.append(
         PlannedTask(
             id=last.id,
@@ -136,12 +140,19 @@ def _plan_run(
             queue=last.operation.queue.value,
             name=last.operation.task,
             steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.model_dump()) for n in run),
-            result=result,
+            result=_planned_result(last, encoder, names),
             intermediate=bool(last.then),
         )
     )
     for child in last.then:
         _plan_run(child, last.id, encoder, names, tasks)
+
+
+def _planned_result(node: Node, encoder: _Encoder, names: dict[str, str]) -> PlannedResult | None:
+    if node.id not in names:
+        return None
+    encoder = encoder.for_result_of(node)
+    return PlannedResult(name=names[node.id], encoder=encoder.op, params=encoder.params)
 
 
 def _linear_run(node: Node) -> list[Node]:

@@ -8,35 +8,43 @@ import hashlib
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.errors import PixToolsError, UnexpectedFailure
-from app.imaging.recipe import INTERMEDIATE, Limits, Rendered, Stage, Target
+from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Rendered, Stage, Target
 from app.models import Job
-from app.operations import CONTENT_TYPES, EXTENSIONS
+from app.operations import CONTENT_TYPES, EXTENSIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult
 from app.services.s3 import ObjectStorage, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
-from app.services.uploads import safe_stem
+from app.services.uploads import result_filename
 
 log = logging.getLogger(__name__)
+
+TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
+PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
 
 
 class Renderer(Protocol):
     """Does the pixel work: here, or in a process of its own."""
 
     def __call__(
-        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
     ) -> list[Rendered]: ...
+
+
+class LeaseLost(Exception):
+    """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,7 @@ class Executor:
 
     database: Database
     storage: ObjectStorage
-    renderer: Renderer
+    renderer_of: Callable[[Queue], Renderer]
     limits: Limits
     spool: Path
     lease_seconds: float
@@ -74,41 +82,54 @@ class Executor:
     def _attempt(self, held: Claim) -> None:
         log.info("task_started", extra=_fields(held))
         try:
-            with self._kept_lease(held), tempfile.TemporaryDirectory(dir=self.spool, prefix="task-") as folder:
-                outcome = self._produce(held, Path(folder))
+            with (
+                self._kept_lease(held) as lost,
+                tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
+            ):
+                monitor = Monitor(_Progress(self, held, lost))
+                outcome = self._produce(held, Path(folder), monitor)
+        except LeaseLost:
+            log.info("task_abandoned", extra=_fields(held))
         except PixToolsError as error:
             self._fail(held, error)
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
             self._fail(held, UnexpectedFailure())
         else:
-            self._succeed(held, outcome)
+            self._succeed(held, outcome, _reports(held, monitor))
 
     @contextmanager
-    def _kept_lease(self, held: Claim) -> Iterator[None]:
-        done = threading.Event()
-        keeper = threading.Thread(target=self._keep_lease, args=(held, done), name="lease", daemon=True)
+    def _kept_lease(self, held: Claim) -> Iterator[threading.Event]:
+        """Renew the lease again and again; the event tells that it is lost."""
+        done, lost = threading.Event(), threading.Event()
+        keeper = threading.Thread(target=self._keep_lease, args=(held, done, lost), name="lease", daemon=True)
         keeper.start()
         try:
-            yield
+            yield lost
         finally:
             done.set()
             keeper.join()
 
-    def _keep_lease(self, held: Claim, done: threading.Event) -> None:
+    def _keep_lease(self, held: Claim, done: threading.Event, lost: threading.Event) -> None:
         while not done.wait(self.lease_seconds / 3):
-            try:
-                with self.database.session() as session:
-                    if not steps.renew(session, held, self.lease_seconds):
-                        return
-            except SQLAlchemyError as error:
-                log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
+            if not self.renew(held):
+                lost.set()
+                return
 
-    def _produce(self, held: Claim, folder: Path) -> Outcome | None:
+    def renew(self, held: Claim, **values: Any) -> bool:
+        """Prolong the lease; False when it is lost. A database that is away for a moment loses nothing."""
+        try:
+            with self.database.session() as session:
+                return steps.renew(session, held, self.lease_seconds, **values)
+        except SQLAlchemyError as error:
+            log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
+            return True
+
+    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> Outcome | None:
         source = self._fetch(held, folder)
         stages = [Stage(op=step.op, params=step.params) for step in held.task.steps]
         targets = list(_targets(held, folder))
-        rendered = self.renderer(source, stages, targets, self.limits)
+        rendered = self.renderer_of(Queue(held.task.queue))(source, stages, targets, self.limits, monitor=monitor)
         outcome = None
         for target, image in zip(targets, rendered, strict=True):
             if target.op == INTERMEDIATE:
@@ -131,7 +152,7 @@ class Executor:
         extension = EXTENSIONS.get(image.format, image.format)
         outcome = Outcome(
             key=result_key(held.job.id, held.task.id, extension),
-            filename=f"{safe_stem(held.job.input_filename)}-{planned.name}.{extension}",
+            filename=result_filename(held.job.input_filename, planned.name, extension),
             format=image.format,
             content_type=CONTENT_TYPES[image.format],
             width=image.width,
@@ -142,9 +163,9 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcome: Outcome | None) -> None:
+    def _succeed(self, held: Claim, outcome: Outcome | None, reports: dict[str, dict[str, Any]]) -> None:
         with self.database.session() as session:
-            counted = steps.succeed(session, held, outcome)
+            counted = steps.succeed(session, held, outcome, reports)
         log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
             self._discard(held, outcome)
@@ -162,6 +183,31 @@ class Executor:
         with self.database.session() as session:
             counted = steps.fail(session, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
+
+
+@dataclass
+class _Progress:
+    """Writes how far a task is, now and then, and ends it when it is not wanted any more."""
+
+    executor: Executor
+    held: Claim
+    lost: threading.Event
+    share: float = 0.0
+    written_at: float = 0.0
+
+    def __call__(self, share: float | None) -> None:
+        self.share = self.share if share is None else share
+        now = time.monotonic()
+        if now - self.written_at >= PROGRESS_SECONDS:
+            self.written_at = now
+            if not self.executor.renew(self.held, progress=self.share):
+                self.lost.set()
+        if self.lost.is_set():
+            raise LeaseLost
+
+
+def _reports(held: Claim, monitor: Monitor) -> dict[str, dict[str, Any]]:
+    return {held.task.steps[number].id: report for number, report in monitor.reports.items()}
 
 
 def _targets(held: Claim, folder: Path) -> Iterator[Target]:

@@ -52,7 +52,8 @@ def _step_view(step: Step) -> StepView:
         queue=step.queue,
         started_at=step.started_at,
         seconds=_seconds(step.started_at, step.finished_at),
-        progress=1.0 if step.status == StepStatus.SUCCEEDED else 0.0,
+        progress=1.0 if step.status == StepStatus.SUCCEEDED else step.progress,
+        report=step.report,
         error=_error(step.error),
     )
 

@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -19,26 +20,30 @@ from typing import Any, NoReturn, Self
 
 import app
 from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
-from app.imaging.recipe import Limits, Rendered, Stage, Target
+from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
 MAX_THREADS = 4  # that work on one image; each takes address space
 RENDERS_PER_CHILD = 100  # whatever native code leaks or fragments is given back after so many
 INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
+LISTEN_SECONDS = 1.0  # between two looks at whether a render is still wanted
 MAX_ANSWER = 1024 * 1024  # bytes
 
 
 class Sandbox:
     """A fixed number of child processes, started when they are first needed."""
 
-    def __init__(self, processes: int, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, processes: int, memory_bytes: int | None = None, denoiser: Mapping[str, Any] | None = None
+    ) -> None:
         """Start nothing yet.
 
         Args:
             processes: renders that run at the same time; further ones wait.
             memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
+            denoiser: `DenoiserConfig` as plain values; the children load that network when they start.
         """
-        self._arguments = (_threads(processes), memory_bytes or 0)
+        self._arguments = (_threads(processes), memory_bytes or 0, json.dumps(denoiser))
         self._lock = Lock()
         self._children: set[_Child] = set()
         self._closed = False
@@ -49,22 +54,31 @@ class Sandbox:
             self._places.put(None)
 
     def render(
-        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, timeout: float
+        self,
+        source: Path,
+        stages: Sequence[Stage],
+        targets: Sequence[Target],
+        limits: Limits,
+        timeout: float,
+        monitor: Monitor | None = None,
     ) -> list[Rendered]:
         """Run `pipeline.render` in a child.
 
         Args:
             timeout: seconds for the render itself; waiting for a free child does not count.
+            monitor: hears of the render at least every second, so that it can end one that nobody wants any more.
 
         Raises:
             StepTimedOut: the child was killed because it took too long.
             PixelProcessDied: the child crashed, was killed or ran out of memory.
             PixToolsError: whatever `pipeline.render` raised.
         """
+        monitor = monitor or Monitor()
         with self._child() as child:
-            answer = child.ask((source, list(stages), list(targets), limits), timeout)
+            answer = child.ask((source, list(stages), list(targets), limits), timeout, monitor.on_progress)
         if "error" in answer:
             _raise(answer)
+        monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
         return [Rendered(**rendered) for rendered in answer["rendered"]]
 
     def close(self) -> None:
@@ -116,9 +130,9 @@ class Sandbox:
 class _Child:
     """One process and the socket to it."""
 
-    def __init__(self, threads: int, memory_bytes: int) -> None:
+    def __init__(self, threads: int, memory_bytes: int, denoiser: str) -> None:
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "app.imaging.child", theirs.fileno(), threads, memory_bytes]
+        command = [sys.executable, "-P", "-m", "app.imaging.child", theirs.fileno(), threads, memory_bytes, denoiser]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - nothing of this comes from outside
                 list(map(str, command)),
@@ -133,16 +147,25 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, job: tuple[Any, ...], timeout: float) -> dict[str, Any]:
+    def ask(self, job: tuple[Any, ...], timeout: float, on_progress: OnProgress) -> dict[str, Any]:
         self.renders += 1
-        try:
+        deadline = time.monotonic() + timeout
+        with _noticing_death():
             self._connection.send(job)
-            if not self._connection.poll(timeout):
-                raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
-            answer: dict[str, Any] = json.loads(self._connection.recv_bytes(MAX_ANSWER))
-        except (EOFError, OSError, ValueError) as error:
-            raise PixelProcessDied from error
-        return answer
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._receive(min(left, LISTEN_SECONDS))
+            if "progress" not in message:
+                return message
+            on_progress(message["progress"])
+        raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        """The next message; progress that is not known if none comes in time."""
+        with _noticing_death():
+            if not self._connection.poll(seconds):
+                return {"progress": None}
+            message: dict[str, Any] = json.loads(self._connection.recv_bytes(MAX_ANSWER))
+            return message
 
     def kill(self) -> None:
         self._process.kill()
@@ -150,6 +173,14 @@ class _Child:
 
     def disconnect(self) -> None:
         self._connection.close()
+
+
+@contextmanager
+def _noticing_death() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError, ValueError) as error:
+        raise PixelProcessDied from error
 
 
 def _threads(processes: int) -> int:

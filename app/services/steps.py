@@ -5,6 +5,7 @@ only forward. A task that runs twice, even at the same time, has the effect of o
 lease's owner fence off every late writer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy import CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now
-from app.errors import PixToolsError, PoisonInput
+from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepStatus
 from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
@@ -82,6 +83,7 @@ def claim(
             lease_owner=owner,
             lease_until=from_now(lease_seconds),
             started_at=func.coalesce(Step.started_at, from_now()),
+            progress=0.0,
             error=None,
         )
     )
@@ -110,9 +112,15 @@ def _claimable(session: Session, job_id: UUID, task_id: str, owner: str) -> int 
     return session.scalar(select(Step.attempts).where(Step.job_id == job_id, Step.id == task_id, free))
 
 
-def renew(session: Session, held: Claim, lease_seconds: float) -> bool:
-    """Prolong the lease; False when it is lost: the job was cancelled, or another attempt has begun."""
-    renewed: CursorResult[Any] = session.execute(_held(held).values(lease_until=from_now(lease_seconds)))  # type: ignore[assignment]
+def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) -> bool:
+    """Prolong the lease; False when it is lost: the job was cancelled, or another attempt has begun.
+
+    Args:
+        values: of further columns, e.g. the progress.
+    """
+    renewed: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _held(held).values(lease_until=from_now(lease_seconds), **values)
+    )
     return renewed.rowcount > 0
 
 
@@ -122,8 +130,16 @@ def _held(held: Claim) -> Any:
     )
 
 
-def succeed(session: Session, held: Claim, outcome: Outcome | None) -> bool:
+def succeed(
+    session: Session, held: Claim, outcome: Outcome | None, reports: Mapping[str, dict[str, Any]] | None = None
+) -> bool:
     """Record a task's success and, with its last step, ask for the job to be finalized.
+
+    Args:
+        session: one transaction.
+        held: the attempt.
+        outcome: the result that it stored, if any.
+        reports: what its steps found out, by their ids.
 
     Returns:
         False when this attempt no longer counts; nothing was written.
@@ -131,6 +147,8 @@ def succeed(session: Session, held: Claim, outcome: Outcome | None) -> bool:
     job = lock_job(session, held.job.id)
     if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
         return False
+    for step_id, report in (reports or {}).items():
+        session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
     if outcome and held.task.result:
         session.add(
             Result(
@@ -167,6 +185,8 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
         return False
     if error.retryable and held.attempt < max_attempts:
         return _try_again(session, held, error)
+    if isinstance(error, PixelProcessDied):
+        error = PoisonInput(f"Given up after {held.attempt} attempts, each of which ended its process.")
     if not _end(session, held, status=StepStatus.FAILED, error=error.as_record()):
         return False
     _skip_descendants(session, held.job.id, held.plan, held.task)

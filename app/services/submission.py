@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from app.database import Database
-from app.errors import InvalidOperations, LimitExceeded, PixToolsError, StoreUnavailable
+from app.errors import InvalidOperations, InvalidUpload, LimitExceeded, PixToolsError, StoreUnavailable
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
 from app.services import idempotency, jobs, webhook
@@ -198,7 +198,11 @@ class Submissions:
 
 def _probe(file: BinaryIO) -> ImageHeader:
     file.seek(0)
-    return probe(file)
+    try:
+        return probe(file)
+    except InvalidUpload as error:
+        error.pointer = error.pointer or "#/file"
+        raise
 
 
 def _replay(answer: dict[str, Any]) -> Accepted:

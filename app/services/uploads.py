@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import re
 import tempfile
 import unicodedata
@@ -9,24 +10,31 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
+from urllib.parse import quote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from app.errors import (
     FieldTooLong,
     InvalidFilename,
     InvalidRequest,
     MissingPart,
+    RequestTimedOut,
+    StoreUnavailable,
     TruncatedRequest,
     UnknownPart,
     UploadTooLarge,
 )
+
+log = logging.getLogger(__name__)
 
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
 MAX_FILENAME = 255  # characters; what file systems take
 MAX_STEM = 100  # characters of a result's file name that come from the upload's
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
 MAX_PARTS = 8
+SILENCE_SECONDS = 30  # after which a client that sends nothing is given up
 FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
 
@@ -123,12 +131,35 @@ async def receive(
     Raises:
         PixToolsError: the form is refused; nothing is left on disk.
     """
-    file = await asyncio.to_thread(_temporary_file, folder)
+    try:
+        file = await asyncio.to_thread(_temporary_file, folder)
+    except OSError as error:
+        raise _no_room(error) from None
     try:
         return await _Reception(_Spool(file), limits, gate).read(body, boundary)
     except BaseException:
         file.close()
         raise
+
+
+async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, unless the client falls silent or goes away."""
+    try:
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                chunk = await anext(body)
+            yield chunk
+    except StopAsyncIteration:
+        return
+    except TimeoutError:
+        raise RequestTimedOut(f"Nothing has arrived for {SILENCE_SECONDS} seconds.") from None
+    except ClientDisconnect:
+        raise TruncatedRequest from None
+
+
+def _no_room(error: OSError) -> StoreUnavailable:
+    log.warning("upload_not_spooled", extra={"error": type(error).__name__, "errno": error.errno})
+    return StoreUnavailable("The server has no room for uploads at the moment.")
 
 
 def _temporary_file(folder: Path) -> BinaryIO:
@@ -149,6 +180,12 @@ class _Reception:
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
         try:
+            return await self._read(_in_time(body), boundary)
+        except OSError as error:
+            raise _no_room(error) from None
+
+    async def _read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
+        try:
             with PushMultipartParser(boundary, max_segment_count=MAX_PARTS, strict=True) as parser:
                 async for chunk in body:
                     if not chunk:  # would close the parser
@@ -161,7 +198,8 @@ class _Reception:
                 return self._complete()  # usually the last line break, in a chunk of its own
             if str(error).startswith("Unexpected end of multipart stream"):
                 raise TruncatedRequest from None
-            raise InvalidRequest(f"The multipart form is malformed: {error}.") from None
+            log.info("form_malformed", extra={"error": str(error)})
+            raise InvalidRequest("The body is not a well-formed multipart form.") from None
         return self._complete()
 
     async def _event(self, event: MultipartSegment | bytes | bytearray | None) -> None:
@@ -174,7 +212,8 @@ class _Reception:
         name = segment.name or ""
         if name not in {"file", *self.limits.fields}:
             known = ", ".join(["file", *self.limits.fields])
-            raise UnknownPart(f"There is no field {name[:64]!r}; there are {known}.", pointer=f"#/{name[:64]}")
+            pointer = quote(name[:64].replace("~", "~0").replace("/", "~1"), safe="~")
+            raise UnknownPart(f"There is no field {name[:64]!r}; there are {known}.", pointer=f"#/{pointer}")
         if name in self.fields or (name == "file" and self.filename is not None):
             raise UnknownPart(f"The field {name!r} is there twice.", pointer=f"#/{name}")
         self.current = name
@@ -229,6 +268,12 @@ def check_filename(filename: str | None) -> str:
         detail = "The file name must not be a path or hold control characters."
         raise InvalidFilename(detail, pointer="#/file", value=filename[:64])
     return filename
+
+
+def result_filename(upload: str, result: str, extension: str) -> str:
+    """The name of a result's file: no longer than file systems take, which count bytes."""
+    name = f"{safe_stem(upload)}-{result}".encode()[: MAX_FILENAME - len(extension) - 1]
+    return f"{name.decode(errors='ignore').rstrip('-.')}.{extension}"
 
 
 def safe_stem(filename: str) -> str:

@@ -1,5 +1,6 @@
 """Telling the client how a job ended: one event per outcome, sent until it is taken or the attempts are used up."""
 
+import asyncio
 import json
 import logging
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from app.database import Database, from_now
 from app.errors import InvalidWebhookUrl
-from app.models import DeliveryStatus, Job, JobStatus, WebhookDelivery
+from app.models import DeliveryStatus, Job, JobStatus, OutboxMessage, WebhookDelivery
 from app.services import outbox
 from app.services.job_views import LOAD_VIEW, job_view
 from app.services.links import DownloadLinks
@@ -37,7 +38,8 @@ def check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        httpx.URL(url).raw_host.decode("ascii")  # a name that no resolver could be asked for
+    except (ValueError, httpx.InvalidURL):
         valid = False
     if not valid or parts.username is not None or not url.isprintable() or " " in url:
         raise InvalidWebhookUrl(pointer="#/webhook_url")
@@ -94,14 +96,30 @@ class WebhookSender:
             "webhook-timestamp": str(int(datetime.now(UTC).timestamp())),
         }
         try:
-            with (
-                httpx.Client(timeout=self.timeout_seconds, follow_redirects=False, trust_env=False) as client,
-                client.stream("POST", delivery.url, content=body, headers=headers) as response,
-            ):
-                code = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            code = asyncio.run(self._status(delivery.url, body, headers))
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
             return None, type(error).__name__[:MAX_ERROR]
         return code, None if 200 <= code < 300 else f"answered {code}"
+
+    async def _status(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+        # asynchronous, because only so a limit holds for the whole: httpx's own is for each read, and a receiver that
+        # sends a byte now and then would never reach it
+        async with (
+            asyncio.timeout(self.timeout_seconds),
+            httpx.AsyncClient(timeout=self.timeout_seconds, follow_redirects=False, trust_env=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            return response.status_code
+
+
+def resume(session: Session) -> int:
+    """Ask for every delivery that is still to be made, at the start of a process whose broker was memory."""
+    pending = session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.status == DeliveryStatus.PENDING))
+    waiting = session.scalars(select(OutboxMessage.args).where(OutboxMessage.task == outbox.DELIVER_WEBHOOK))
+    lost = set(pending) - {args[0] for args in waiting}
+    for delivery_id in sorted(lost):
+        outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id])
+    return len(lost)
 
 
 def _record(session: Session, delivery_id: str, code: int | None, error: str | None) -> None:

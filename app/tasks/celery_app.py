@@ -15,6 +15,7 @@ EXCHANGE = "pixtools"
 MEMORY_POLLING = 0.01  # seconds; kombu's default of 1 s would be the latency of every embedded job
 MODULES = (
     "app.tasks.image_ops",
+    "app.tasks.ml_ops",
     "app.tasks.finalize",
     "app.tasks.start",
 )
@@ -30,6 +31,7 @@ GUARANTEES: dict[str, Any] = {
     "result_backend_always_retry": True,
     "result_expires": 3600,  # seconds; results only count chord members, nobody reads them
     "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "worker_proc_alive_timeout": 60,  # seconds; loading a network takes some
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_heartbeat": 30,  # seconds; how soon a vanished node is noticed

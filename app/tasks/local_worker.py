@@ -4,6 +4,7 @@ import threading
 
 from celery.worker import state
 
+from app.operations import Queue
 from app.tasks.celery_app import celery_app
 
 START_TIMEOUT = 10.0  # seconds
@@ -11,15 +12,16 @@ STOP_TIMEOUT = 5.0  # seconds; what is not through by then is repeated at the ne
 
 
 class LocalWorker:
-    """One worker with a pool of threads; a process can have only one."""
+    """One worker with a pool of threads, for one queue: no queue ever waits for another one."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, queue: Queue, concurrency: int) -> None:
         self._ready = threading.Event()
         celery_app.finalize()
         celery_app.set_default()  # without it the pool's threads receive tasks and never run them
         # not `Worker`: its signal handlers need the main thread
         self._worker = celery_app.WorkController(
-            hostname="embedded@pixtools",
+            hostname=f"{queue.value}@embedded",
+            queues=[queue.value],
             pool="threads",
             concurrency=concurrency,
             without_heartbeat=True,
@@ -27,7 +29,7 @@ class LocalWorker:
             without_gossip=True,
             ready_callback=lambda _consumer: self._ready.set(),
         )
-        self._thread = threading.Thread(target=self._worker.start, name="celery", daemon=True)
+        self._thread = threading.Thread(target=self._worker.start, name=f"celery-{queue.value}", daemon=True)
 
     def start(self) -> None:
         state.should_stop = None  # left over when this process had a worker before

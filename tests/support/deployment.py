@@ -186,7 +186,12 @@ def cluster(folder: Path, servers: ClusterServers, **settings: str) -> Deploymen
         "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
         **settings,
     }
-    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", "default_queue", "-c", "2", "-n", f"{name}@%h"]
-    deployment = Deployment("cluster", folder, environment, [["app", "api"], worker])
+    commands = [["app", "api"], _worker("default_queue", 2, name), _worker("ml_inference_queue", 1, name)]
+    deployment = Deployment("cluster", folder, environment, commands)
     subprocess.run([sys.executable, "-m", "app", "migrate"], env=deployment.variables(), check=True, timeout=60)
     return deployment
+
+
+def _worker(queue: str, concurrency: int, name: str) -> list[str]:
+    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", queue, "-P", "prefork"]
+    return [*worker, "-c", str(concurrency), "-n", f"{name}-{queue}@%h"]

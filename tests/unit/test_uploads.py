@@ -1,6 +1,7 @@
 """Multipart forms while they stream: what survives, what is refused, and where limits bite."""
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,8 +11,18 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
 
-from app.errors import InvalidFilename, InvalidRequest, PixToolsError, TruncatedRequest, UploadTooLarge
+from app.errors import (
+    InvalidFilename,
+    InvalidRequest,
+    PixToolsError,
+    RequestTimedOut,
+    StoreUnavailable,
+    TruncatedRequest,
+    UploadTooLarge,
+)
+from app.services import uploads
 from app.services.uploads import (
     FieldTooLong,
     FormLimits,
@@ -226,15 +237,55 @@ def test_any_body_is_a_form_or_refused(tmp_path: Path, body: bytes, start: bytes
     assert error.value.status in {400, 413, 422}
 
 
+def test_a_client_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "SILENCE_SECONDS", 0.1)
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"--b\r\n"
+        await asyncio.sleep(60)
+
+    with pytest.raises(RequestTimedOut):
+        asyncio.run(receive(silent(), "b", LIMITS, tmp_path, Gate()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disconnected_client_is_no_crash(tmp_path: Path) -> None:
+    async def gone() -> AsyncIterator[bytes]:
+        yield b"--b\r\n"
+        raise ClientDisconnect
+
+    with pytest.raises(TruncatedRequest):
+        asyncio.run(receive(gone(), "b", LIMITS, tmp_path, Gate()))
+
+
+def test_a_full_disk_is_the_servers_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    body, boundary = form(b"image", operations=OPERATIONS)
+    with pytest.raises(StoreUnavailable):
+        received(body, boundary, tmp_path / "no" / "such" / "folder")
+    monkeypatch.setattr(uploads._Spool, "_store", full)
+    with pytest.raises(StoreUnavailable):
+        received(body, boundary, tmp_path)
+
+
+def test_a_foreign_message_does_not_reach_the_client(tmp_path: Path) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="\xff.png"\r\n\r\nx\r\n--b--\r\n'
+    with pytest.raises(InvalidRequest) as caught:
+        received(body, "b", tmp_path)
+    assert caught.value.message == "The body is not a well-formed multipart form."
+
+
 def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\nimage'
-        raise ConnectionResetError
+        raise asyncio.CancelledError
 
     async def main() -> None:
         await receive(broken(), "b", LIMITS, tmp_path, Gate())
 
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
     assert list(tmp_path.iterdir()) == []
 
@@ -330,3 +381,12 @@ def test_any_name_gives_a_stem_without_anything_unsafe(filename: str) -> None:
     assert not set(stem) & set("/\\\0\r\n\"';:*?<>| ")
     assert not stem.startswith((".", "-"))
     assert stem.isprintable()
+
+
+@pytest.mark.parametrize("upload", ["界" * 80 + ".jpg", "a" * 200 + ".png", "x.png"])
+@pytest.mark.parametrize("result", ["hero", "resize." * 30 + "convert_webp", "a" * 64])
+def test_names_of_results_fit_into_a_file_system(tmp_path: Path, upload: str, result: str) -> None:
+    name = uploads.result_filename(upload, result, "webp")
+    assert len(name.encode()) <= 255
+    assert name.endswith(".webp")
+    (tmp_path / name).touch()

@@ -1,0 +1,80 @@
+"""DnCNN, colour and blind: 20 convolutions that predict the noise of an RGB image.
+
+Zhang, Zuo, Chen, Meng, Zhang: "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE
+Transactions on Image Processing 26 (2017). Convolutions of 3x3 with bias, zero padding and ReLU between them, no batch
+norm. Its state dict has the keys of the authors' release, so that their `dncnn_color_blind.pth` can be used unchanged.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.errors import InvalidWeights
+from app.ml.weights import Tensor, load_state_dict
+
+DEPTH = 20  # convolutions
+CHANNELS = 64
+HALO = DEPTH  # pixels around a pixel that its result depends on: each 3x3 convolution sees one further
+INPUT = "noisy"  # float32, (1, 3, height, width), RGB in 0..1
+OUTPUT = "noise"  # the same shape
+OPSET = 17
+IR_VERSION = 9
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    """Every tensor of the state dict: `model.0.weight`, `model.0.bias`, `model.2.weight` ... `model.38.bias`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for layer in range(DEPTH):
+        inputs = 3 if layer == 0 else CHANNELS
+        outputs = 3 if layer == DEPTH - 1 else CHANNELS
+        found[f"model.{2 * layer}.weight"] = (outputs, inputs, 3, 3)
+        found[f"model.{2 * layer}.bias"] = (outputs,)
+    return found
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The weights of a DnCNN.
+
+    Raises:
+        InvalidWeights: the file is no checkpoint, or one of another network.
+    """
+    state = load_state_dict(path)
+    expected = shapes()
+    wrong = [name for name in expected if name not in state] + [name for name in state if name not in expected]
+    if wrong:
+        raise InvalidWeights(f"{path} is not a DnCNN of {DEPTH} layers for colour images: {wrong[0]!r} does not fit.")
+    for name, shape in expected.items():
+        if state[name].shape != shape:
+            raise InvalidWeights(
+                f"{path} is not a DnCNN of {DEPTH} layers for colour images: "
+                f"{name} has the shape {state[name].shape} instead of {shape}."
+            )
+    return state
+
+
+def to_onnx(state: Mapping[str, Tensor]) -> bytes:
+    """The network as a serialized ONNX model, for images of any size."""
+    from onnx import TensorProto, helper  # noqa: PLC0415 - whoever only checks weights does not load it
+
+    nodes = []
+    value = INPUT
+    for layer in range(DEPTH):
+        last = layer == DEPTH - 1
+        names = [f"model.{2 * layer}.{kind}" for kind in ("weight", "bias")]
+        convolved = OUTPUT if last else f"convolved_{layer}"
+        nodes.append(helper.make_node("Conv", [value, *names], [convolved], kernel_shape=[3, 3], pads=[1] * 4))
+        if not last:
+            value = f"activated_{layer}"
+            nodes.append(helper.make_node("Relu", [convolved], [value]))
+    size: list[str | int | None] = [1, 3, "height", "width"]
+    graph = helper.make_graph(
+        nodes,
+        "dncnn",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, size)],
+        [
+            helper.make_tensor(name, TensorProto.FLOAT, tensor.shape, tensor.data, raw=True)
+            for name, tensor in state.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,43 @@
+"""Cutting an image into windows that a convolutional network can work on one after the other, exactly.
+
+A result depends on the pixels within `halo` of it. Each window therefore reads so many more pixels than it answers for,
+unless the image ends there; where it ends, the network pads with zeros as it does at the border of the whole image. So
+the windows' results are those of the whole image, and nothing needs to be blended.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open range of rows or columns that is read, and the part of it that is answered for."""
+
+    begin: int
+    end: int
+    valid_begin: int
+    valid_end: int
+
+
+def windows(size: int, length: int, halo: int) -> list[Window]:
+    """Windows along one axis, as even as possible; all of them have the same length.
+
+    Args:
+        size: of the image along this axis, in pixels.
+        length: the longest window; must leave something beside two halos.
+        halo: pixels read beside the valid ones.
+    """
+    if size <= length:
+        return [Window(0, size, 0, size)]
+    if length <= 2 * halo:
+        raise ValueError(f"a window of {length} pixels is all halo")
+    inner = size - 2 * halo  # valid pixels, not counting what the windows at the borders answer for beyond
+    count = math.ceil(inner / (length - 2 * halo))
+    step = math.ceil(inner / count)
+    length = step + 2 * halo
+    begins = [min(index * step, size - length) for index in range(count)]
+    ends = [begin + length - halo for begin in begins[:-1]] + [size]
+    return [
+        Window(begin, begin + length, valid_begin, valid_end)
+        for begin, valid_begin, valid_end in zip(begins, [0, *ends[:-1]], ends, strict=True)
+    ]

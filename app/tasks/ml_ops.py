@@ -1,0 +1,40 @@
+"""The tasks of the ML queue. Each process of an ML worker loads the network once, before its first task."""
+
+import os
+from typing import Any
+from uuid import UUID
+
+from celery import Task
+from celery.signals import celeryd_after_setup, worker_process_init
+
+from app.errors import InvalidWeights
+from app.operations import DENOISE, Queue
+from app.tasks.celery_app import celery_app
+from app.tasks.runtime import resources
+
+NICE = 10  # a network takes every core that it can get; image workers beside it must not wait for it
+
+_serves_ml: list[bool] = []  # set before the worker forks
+
+
+@celery_app.task(bind=True, name=DENOISE.task)
+def denoise(self: Task, job_id: str, task_id: str) -> None:
+    resources().executor.run(UUID(job_id), task_id, owner=self.request.id)
+
+
+@celeryd_after_setup.connect
+def _check(instance: Any, **_: object) -> None:
+    """Refuse to start a worker that could not do its work."""
+    _serves_ml[:] = [Queue.ML.value in instance.app.amqp.queues.consume_from]
+    if _serves_ml[0] and not resources().settings.embedded:
+        try:
+            resources().check_network()
+        except InvalidWeights as error:
+            raise SystemExit(error.message) from None
+
+
+@worker_process_init.connect
+def _load(**_: object) -> None:
+    if _serves_ml and _serves_ml[0]:
+        os.nice(NICE)
+        resources().renderer(Queue.ML)

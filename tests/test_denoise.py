@@ -1,0 +1,163 @@
+"""Denoising from outside, the same in both modes."""
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import make_photo
+from tests.support.checkpoints import random_weights, write_checkpoint
+from tests.support.deployment import ApiClient, free_port
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parent.parent
+SIGMA = 25
+
+
+def clean_picture(width: int, height: int) -> np.ndarray:
+    with Image.open(ROOT / "docs" / "sample.jpg") as image:
+        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def noisy_upload(clean: np.ndarray) -> bytes:
+    noise = np.random.default_rng(0).standard_normal(clean.shape) * SIGMA
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def psnr(content: bytes, clean: np.ndarray) -> float:
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "RGB"
+        return float(10 * np.log10(255**2 / np.mean((np.asarray(image).astype(float) - clean) ** 2)))
+
+
+def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
+    clean = clean_picture(300, 200)
+    upload = noisy_upload(clean)
+    job = api.run(upload, ["denoise"], filename="night.png")
+    assert job["status"] == "completed"
+    [step] = job["steps"]
+    assert (step["queue"], step["progress"]) == ("ml_inference_queue", 1.0)
+    assert step["report"]["skipped"] is False
+    assert step["report"]["noise_sigma"] == pytest.approx(SIGMA, rel=0.2)
+    [result] = job["results"]
+    assert (result["format"], result["filename"]) == ("png", "night-denoise.png")
+    assert psnr(api.download(result).content, clean) > psnr(upload, clean) + 5
+
+
+def test_a_jpeg_is_denoised_to_a_lossless_png_unless_asked_otherwise(api: ApiClient) -> None:
+    tree = ["denoise", {"op": "denoise", "then": [{"op": "resize", "width": 50, "then": ["convert_webp"]}]}]
+    job = api.run(make_photo(120, 90), tree)
+    assert {result["name"]: (result["format"], result["width"]) for result in job["results"]} == {
+        "denoise": ("png", 120),
+        "denoise.resize.convert_webp": ("webp", 50),
+    }
+    assert [step["queue"] for step in job["steps"]] == ["ml_inference_queue"] * 2 + ["default_queue"] * 2
+
+
+def test_a_clean_image_is_left_alone_when_asked(api: ApiClient) -> None:
+    clean = clean_picture(300, 200)
+    buffer = io.BytesIO()
+    Image.fromarray(clean).save(buffer, "PNG")
+    job = api.run(buffer.getvalue(), [{"op": "denoise", "if_noisy": 8}])
+    assert job["steps"][0]["report"]["skipped"] is True
+    assert psnr(api.download(job["results"][0]).content, clean + 1e-9) > 100
+
+
+def test_wrong_parameters_are_named(api: ApiClient, photo: bytes) -> None:
+    tree = [{"op": "denoise", "strength": 1.5, "if_noisy": -1, "profile": "slow"}]
+    problem = api.process(photo, tree).json()
+    assert problem["code"] == "invalid_parameter"
+    assert {error["pointer"]: error.get("limit") for error in problem["errors"]} == {
+        "#/operations/0/strength": 1,
+        "#/operations/0/if_noisy": 0,
+        "#/operations/0/profile": None,
+    }
+
+
+def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClient) -> None:
+    large = api.accepted(make_photo(2000, 1900), ["denoise"])
+    progress = await_progress(api, large["id"])
+    assert 0 < progress < 1
+
+    # the image queue does not wait for the network
+    assert api.run(make_photo(), [{"op": "resize", "width": 100}])["status"] == "completed"
+    assert api.job(large["id"])["status"] == "processing"
+
+    assert api.http.post(f"/jobs/{large['id']}/cancel").status_code == 200
+    began = time.monotonic()
+    assert api.run(make_photo(64, 64), ["denoise"])["status"] == "completed"
+    assert time.monotonic() - began < 20, "the rest of the cancelled image was not worked on"
+    cancelled = api.job(large["id"])
+    assert (cancelled["status"], cancelled["steps"][0]["status"]) == ("cancelled", "cancelled")
+    assert cancelled["results"] == []
+
+
+def await_progress(api: ApiClient, job_id: str) -> float:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        progress: float = api.job(job_id)["steps"][0]["progress"]
+        if progress:
+            return progress
+        time.sleep(0.2)
+    pytest.fail("no progress")
+
+
+# -- starting with wrong weights ---------------------------------------------------------------------------------------
+
+WORKER = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", "ml_inference_queue", "-c", "1"]
+
+
+def start(command: list[str], folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PIXTOOLS_DATA_DIR": str(folder),
+        "PIXTOOLS_PORT": str(free_port()),
+        **settings,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def missing(folder: Path) -> Path:
+    return folder / "nothing.pth"
+
+
+def corrupt(folder: Path) -> Path:
+    path = folder / "corrupt.pth"
+    path.write_bytes(b"<html>not found</html>")
+    return path
+
+
+def too_short(folder: Path) -> Path:
+    weights: dict[str, Any] = random_weights()
+    return write_checkpoint(folder / "short.pth", {name: weights[name] for name in list(weights)[:34]})
+
+
+@pytest.mark.parametrize("make", [missing, corrupt, too_short])
+@pytest.mark.parametrize("mode", ["embedded", "worker"])
+def test_wrong_weights_are_refused_at_the_start_in_one_line(tmp_path: Path, mode: str, make: Any) -> None:
+    weights = make(tmp_path)
+    command = ["app", "serve"] if mode == "embedded" else WORKER
+    settings = {} if mode == "embedded" else {"PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
+    done = start(command, tmp_path, PIXTOOLS_DENOISE_WEIGHTS=str(weights), **settings)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if str(weights) in line]
+    assert len(said) == 1
+    assert "PIXTOOLS_DENOISE_WEIGHTS" in said[0]
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,88 @@
+"""The operation within the pipeline: depth, grey and alpha stay as they were."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+
+from app.config import WEIGHTS
+from app.imaging.pipeline import render
+from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Stage, Target
+from app.ml import denoise
+from tests.unit.imaging.conftest import photograph, pixels, similarity
+
+ROOT = Path(__file__).parents[3]
+LIMITS = Limits(pixels=1_000_000, side=2000)
+STAGES = [Stage("denoise", {"strength": 0.5})]
+
+
+@pytest.fixture(autouse=True)
+def _network(checkpoint: Path) -> None:
+    denoise.configure(weights=str(checkpoint), memory_bytes=10_000_000, threads=1)
+
+
+def test_golden(tmp_path: Path) -> None:
+    denoise.configure(weights=str(WEIGHTS), memory_bytes=10_000_000, threads=1)
+    picture = photograph().astype(float)
+    noisy = np.clip(np.rint(picture + np.random.default_rng(0).standard_normal(picture.shape) * 20), 0, 255)
+    pyvips.Image.new_from_array(noisy.astype(np.uint8)).copy(interpretation="srgb").pngsave(str(tmp_path / "in.png"))
+    result = tmp_path / "denoise.png"
+    render(tmp_path / "in.png", [Stage("denoise", {})], [Target(result, "convert_png", {})], LIMITS)
+    golden = ROOT / "tests" / "golden" / "denoise.png"
+    if os.environ.get("PIXTOOLS_WRITE_GOLDEN"):
+        golden.write_bytes(result.read_bytes())
+    assert similarity(pixels(result), pixels(golden)) > 0.99
+
+
+def image_file(path: Path, bands: int, *, deep: bool) -> Path:
+    random = np.random.default_rng(0)
+    dtype, most = (np.uint16, 65535) if deep else (np.uint8, 255)
+    pixels = random.integers(most // 4, most // 2, (150, 210, bands)).astype(dtype)
+    grey, colour = ("grey16", "rgb16") if deep else ("b-w", "srgb")
+    image = pyvips.Image.new_from_array(pixels).copy(interpretation=grey if bands <= 2 else colour)
+    image.pngsave(str(path))
+    return path
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_depth_grey_and_alpha_stay(tmp_path: Path, bands: int, deep: bool) -> None:
+    source = image_file(tmp_path / "in.png", bands, deep=deep)
+    result, between = tmp_path / "out.png", tmp_path / "between"
+    monitor = Monitor()
+    targets = [Target(result, "convert_png", {}), Target(between, INTERMEDIATE, {})]
+    render(source, STAGES, targets, LIMITS, monitor)
+
+    before = pyvips.Image.new_from_file(str(source)).numpy().reshape(150, 210, bands)
+    for path in (result, between):
+        after = pyvips.Image.new_from_file(str(path))
+        assert (after.bands, after.format) == (bands, "ushort" if deep else "uchar")
+        after = after.numpy().reshape(before.shape)
+        assert (after != before).any()
+        if bands in {2, 4}:
+            assert (after[:, :, -1] == before[:, :, -1]).all()
+    assert monitor.reports[0]["skipped"] is False
+
+
+def test_an_intermediate_of_16_bits_goes_on_as_such(tmp_path: Path) -> None:
+    source = image_file(tmp_path / "in.png", 3, deep=True)
+    render(source, STAGES, [Target(tmp_path / "between", INTERMEDIATE, {})], LIMITS)
+    targets = [Target(tmp_path / f"out.{op}", f"convert_{op}", {}) for op in ("png", "jpeg", "webp", "avif")]
+    render(tmp_path / "between", [], targets, LIMITS)
+    formats = {target.op: pyvips.Image.new_from_file(str(target.path)).format for target in targets}
+    assert formats == {
+        "convert_png": "ushort",
+        "convert_jpeg": "uchar",
+        "convert_webp": "uchar",
+        "convert_avif": "uchar",
+    }
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    shares: list[float] = []
+    source = image_file(tmp_path / "in.png", 3, deep=False)
+    render(source, STAGES, [Target(tmp_path / "out.png", "convert_png", {})], LIMITS, Monitor(shares.append))
+    assert len(shares) > 2
+    assert shares[-1] == 1
