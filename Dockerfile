@@ -21,6 +21,7 @@ RUN python -m venv --without-pip /opt/venv \
 COPY LICENSE alembic.ini ./
 COPY alembic alembic
 COPY app app
+COPY models models
 # Nothing can write bytecode later, and the copied files' times would not match it.
 RUN python -m compileall -q --invalidation-mode unchecked-hash app alembic
 

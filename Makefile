@@ -2,6 +2,7 @@
 SHELL := bash
 PYTHON ?= python3
 VENV := .venv
+TRAINING := .venv-training
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
 
@@ -24,12 +25,18 @@ $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+$(TRAINING)/done: training/requirements.txt
+	@test -x $(TRAINING)/bin/python || $(PYTHON) -m venv $(TRAINING)
+	@echo "Installing PyTorch for parity tests and training into $(TRAINING) ..."
+	@$(TRAINING)/bin/pip install --quiet --disable-pip-version-check -r training/requirements.txt
+	@touch $@
+
 .PHONY: run
 run: $(VENV)/run ## Install and serve on 127.0.0.1:8000 (PIXTOOLS_PORT, PIXTOOLS_DATA_DIR)
 	@MALLOC_ARENA_MAX=2 exec $(BIN)/pixtools serve
 
 .PHONY: test
-test: $(VENV)/dev ## Install what is missing, start private servers and run every test
+test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private servers and run every test
 	@scripts/install-test-servers
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -42,6 +42,8 @@ def fresh(depth: int, generator: torch.Generator) -> DnCNN:
     *others, last = (layer for layer in net.model if isinstance(layer, nn.Conv2d))
     first, *inner = others
     with torch.no_grad():
+        for layer in (first, last):
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         first.weight.copy_(_normal(first, 2.0, generator))
         last.weight.copy_(_normal(last, 0.01, generator))
         for layer in inner:

@@ -1,0 +1,94 @@
+"""The runtime agrees with PyTorch, and a training can be stopped and resumed. `make test` installs PyTorch beside."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.config import WEIGHTS
+from app.ml import dncnn
+from app.ml.denoiser import Denoiser, DenoiserConfig
+from tests.support.checkpoints import random_weights, write_checkpoint
+
+ROOT = Path(__file__).parent.parent
+PYTHON = ROOT / ".venv-training" / "bin" / "python"
+
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs PyTorch; it is not here")
+
+
+def run_training(*arguments: str) -> str:
+    done = subprocess.run([PYTHON, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_parity_with_pytorch(tmp_path: Path, trained: bool) -> None:
+    checkpoint = WEIGHTS if trained else write_checkpoint(tmp_path / "random.pth", random_weights())
+    noisy = np.random.default_rng(0).random((97, 131, 3), np.float32)
+    np.save(tmp_path / "noisy.npy", noisy)
+    run_training("-m", "training.reference", str(checkpoint), str(tmp_path / "noisy.npy"), str(tmp_path / "noise.npy"))
+    expected = np.load(tmp_path / "noise.npy")
+    found = Denoiser(DenoiserConfig(weights=checkpoint, memory_bytes=100_000_000))._noise(noisy)
+    largest = np.abs(expected).max()
+    assert largest > 0.01
+    assert np.abs(found - expected).max() < 1e-4 * max(1, largest)
+
+
+SAVE = """
+import sys, torch
+from training.model import DnCNN
+zipped, legacy = sys.argv[1:]
+torch.manual_seed(1)
+state = DnCNN().state_dict()
+torch.save(state, zipped)
+torch.save(state, legacy, _use_new_zipfile_serialization=False)
+"""
+
+
+def test_what_pytorch_saves_can_be_read_in_both_of_its_formats(tmp_path: Path) -> None:
+    zipped, legacy = tmp_path / "zipped.pth", tmp_path / "legacy.pth"
+    run_training("-c", SAVE, str(zipped), str(legacy))
+    assert dncnn.load(zipped) == dncnn.load(legacy)
+
+
+RESUME = """
+import sys
+from pathlib import Path
+from training.data import Patches, load_images
+from training.train import Stage, Training
+folder = Path(sys.argv[1])
+stages = [Stage(depth=4, steps=2, rate=1e-3, last_rate=1e-4), Stage(depth=6, steps=3, rate=1e-3, last_rate=1e-4)]
+def training(name):
+    (folder / name).mkdir(exist_ok=True)
+    return Training(stages, Patches(load_images(folder), side=32, batch=2, seed=1), folder / name, "cpu")
+through = training("through")
+losses = [through.advance() for _ in range(5)]
+assert through.finished
+first = training("stopped")
+stopped = [first.advance() for _ in range(3)]
+first.save()
+second = training("stopped")
+stopped += [second.advance() for _ in range(2)]
+assert stopped == losses, (stopped, losses)
+second.export(folder / "exported.pth")
+"""
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    run_training("-c", RESUME, str(tmp_path))
+    assert (tmp_path / "exported.pth").exists()
+
+
+def test_a_deepened_network_computes_the_same(tmp_path: Path) -> None:
+    run_training(
+        "-c",
+        "import torch; from training.model import *;"
+        "net = fresh(5, torch.Generator().manual_seed(0)); deep = deepened(net.state_dict(), 20);"
+        "x = torch.rand(1, 3, 30, 40); assert (net(x) - deep(x)).abs().max() < 1e-5;"
+        "assert len(deep.state_dict()) == 40",
+    )
