@@ -10,7 +10,7 @@ export PIXTOOLS_PORT ?= 8000
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/run: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PixTools needs Python 3.11 or newer; name one by PYTHON=..."; exit 1; }
@@ -58,6 +58,14 @@ format: $(VENV)/dev ## Format the code
 .PHONY: bench
 bench: $(VENV)/dev ## Measure: uploads against a running API
 	$(BIN)/python benchmarks/uploads.py
+
+.PHONY: bench-denoise
+bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
+	$(BIN)/python benchmarks/denoise.py
+
+.PHONY: train
+train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=folder [VALIDATE=folder]; resumes
+	nice -n 19 $(TRAINING)/bin/python -m training.train $(IMAGES) --checkpoints $(CHECKPOINTS) $(if $(VALIDATE),--validate $(VALIDATE))
 
 .PHONY: up
 up: ## The whole stack by docker compose

@@ -1,0 +1,90 @@
+"""Denoising: megapixels per second and peak memory of ours, of eager PyTorch on the whole image, and of OpenCV.
+
+    make bench-denoise
+
+Each contender runs in a process of its own on the same picture, one after the other, on every core.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+WEIGHTS = ROOT / "models" / "dncnn_color_blind.pth"
+HERE, BESIDE = ROOT / ".venv" / "bin" / "python", ROOT / ".venv-training" / "bin" / "python"
+SIZES = ((1000, 1000), (3000, 4000))  # rows and columns; whole-image PyTorch would need 6 GB for the second one
+
+COMMON = """
+import json, os, resource, sys, time
+import numpy as np
+rows, columns = int(sys.argv[1]), int(sys.argv[2])
+y, x = np.mgrid[:rows, :columns]
+clean = np.stack([x % 200, y % 180, (x + y) % 220], -1).astype(np.float32)
+noisy = np.clip(clean + np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32) * 25, 0, 255)
+noisy = np.rint(noisy).astype(np.uint8)
+def report(work, warm):
+    warm()
+    start = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"mp_per_s": round(rows * columns / 1e6 / seconds, 4), "peak_mib": round(peak)}))
+"""
+OURS = """
+from pathlib import Path
+from app.ml.denoiser import Denoiser, DenoiserConfig
+denoiser = Denoiser(DenoiserConfig(weights=Path(sys.argv[3]), memory_bytes=256_000_000))
+report(lambda: denoiser.denoise(noisy), lambda: denoiser.denoise(noisy[:480, :480].copy()))
+"""
+TORCH = """
+import torch
+from training.model import DnCNN
+net = DnCNN()
+net.load_state_dict(torch.load(sys.argv[3], weights_only=True))
+torch.set_num_threads(len(os.sched_getaffinity(0)))
+def run(pixels):
+    with torch.inference_mode():
+        net(torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255))
+report(lambda: run(noisy), lambda: run(noisy[:480, :480]))
+"""
+OPENCV = """
+import cv2
+cv2.setNumThreads(len(os.sched_getaffinity(0)))
+report(lambda: cv2.fastNlMeansDenoisingColored(noisy, None, 10, 10, 7, 21),
+       lambda: cv2.fastNlMeansDenoisingColored(noisy[:200, :200].copy(), None, 10, 10, 7, 21))
+"""
+CONTENDERS = (
+    ("PixTools, exact, in tiles", HERE, OURS),
+    ("PyTorch, eager, whole image", BESIDE, TORCH),
+    ("OpenCV fastNlMeansDenoisingColored", BESIDE, OPENCV),
+)
+
+
+def measure(python: Path, code: str, rows: int, columns: int) -> dict[str, float] | None:
+    command = [python, "-c", COMMON + code, str(rows), str(columns), str(WEIGHTS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr[-500:])
+        return None
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    largest = SIZES[0] if "--small" in sys.argv else SIZES[-1]
+    for rows, columns in SIZES:
+        if rows * columns > largest[0] * largest[1]:
+            continue
+        print(f"{columns}x{rows} pixels")
+        figures = {name: measure(python, code, rows, columns) for name, python, code in CONTENDERS}
+        reference = figures[CONTENDERS[1][0]]
+        for name, figure in figures.items():
+            if figure is None:
+                print(f"  {name:36} did not finish")
+                continue
+            ratio = f"{figure['mp_per_s'] / reference['mp_per_s']:.2f}x" if reference else ""
+            print(f"  {name:36} {figure['mp_per_s']:7.3f} MP/s {ratio:>6} {figure['peak_mib']:6.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

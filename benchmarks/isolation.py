@@ -1,0 +1,79 @@
+"""Do image operations wait for the network? Resize jobs alone, and with denoise jobs of 12 megapixels waiting.
+
+    .venv/bin/python benchmarks/isolation.py
+
+starts RabbitMQ, Redis, PostgreSQL, an S3 server, the API and a worker for each queue, as the tests do.
+"""
+
+import io
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.support.deployment import ApiClient, cluster
+from tests.support.fixtures import ClusterServers, ServerPool
+from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+
+RESIZES = 30
+DENOISES = 5
+
+
+def jpeg(width: int, height: int) -> bytes:
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([x % 200, y % 180, (x + y) % 220], -1).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def median_of_resizes(api: ApiClient, image: bytes) -> float:
+    seconds = []
+    for _ in range(RESIZES):
+        start = time.perf_counter()
+        job = api.accepted(image, [{"op": "resize", "width": 1280}])
+        while api.job(job["id"])["status"] in {"pending", "processing"}:
+            time.sleep(0.01)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    photo, large = jpeg(3000, 2000), jpeg(4000, 3000)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pool = ServerPool(folder / "servers")
+        servers = ClusterServers(
+            rabbitmq=pool.get(RabbitMQ),
+            redis=pool.get(Redis),
+            postgresql=pool.get(PostgreSQL),
+            object_store=pool.get(ObjectStoreServer),
+        )
+        deployment = cluster(folder, servers)
+        try:
+            deployment.start()
+            with deployment.client() as api:
+                median_of_resizes(api, photo)
+                alone = median_of_resizes(api, photo)
+                waiting = [api.accepted(large, ["denoise"])["id"] for _ in range(DENOISES)]
+                while not api.job(waiting[0])["steps"][0]["progress"]:
+                    time.sleep(0.1)
+                beside = median_of_resizes(api, photo)
+                running = [api.job(job_id)["status"] for job_id in waiting]
+            print(f"median of {RESIZES} resizes of 6 megapixels: alone {alone * 1000:.0f} ms, ", end="")
+            print(
+                f"with {DENOISES} denoise jobs {beside * 1000:.0f} ms: {beside / alone:.2f}x; then they were {running}"
+            )
+        finally:
+            deployment.kill()
+            pool.stop()
+
+
+if __name__ == "__main__":
+    main()
