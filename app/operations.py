@@ -84,6 +84,7 @@ class DenoiseParams(Params):
     """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
 
     strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
+    profile: Literal["exact"] = Field("exact", description="`exact` is the network in float32.")
     if_noisy: float | None = Field(
         None,
         ge=0,

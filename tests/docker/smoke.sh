@@ -18,7 +18,8 @@ read -ra compose <<<"${DOCKER_COMPOSE:-docker compose}"
 read -ra docker_build <<<"${DOCKER:-docker} build ${DOCKER_BUILD_FLAGS:-}"
 api=http://127.0.0.1:${PIXTOOLS_PORT:-8000}
 standin=${STANDIN:-0}
-operations='["convert_avif", {"op": "resize", "width": 640, "then": ["convert_webp"]}]'
+operations='["convert_avif", {"op": "resize", "width": 640, "then": ["convert_webp"]},
+    {"op": "resize", "width": 160, "then": ["denoise"]}]'
 
 compose+=(--project-name pixtools-smoke --file docker-compose.yaml)
 if [ "$standin" = 1 ]; then compose+=(--file tests/docker/docker-compose.standin.yaml); fi
@@ -108,8 +109,8 @@ for result in json.load(sys.stdin)["results"]:
         check_result
         count=$((count + 1))
     done 3<"$folder/results"
-    [ "$count" = 2 ] || fail "$count results instead of 2"
-    [ "$(cut -d' ' -f2 "$folder/results" | sort | xargs)" = "avif webp" ] || fail "formats: $(cat "$folder/results")"
+    [ "$count" = 3 ] || fail "$count results instead of 3"
+    [ "$(cut -d' ' -f2 "$folder/results" | sort | xargs)" = "avif png webp" ] || fail "formats: $(cat "$folder/results")"
     grep -q '^[^ ]* webp image/webp 640 ' "$folder/results" || fail "the resized result is not 640 pixels wide"
 }
 
@@ -123,7 +124,7 @@ import hashlib, pyvips, sys
 data = sys.stdin.buffer.read()
 image = pyvips.Image.new_from_buffer(data, "")
 assert image.avg() > 1, "black"
-formats = {"heifload_buffer": "avif", "webpload_buffer": "webp"}
+formats = {"heifload_buffer": "avif", "pngload_buffer": "png", "webpload_buffer": "webp"}
 print(formats[image.get("vips-loader")], image.width, len(data), hashlib.sha256(data).hexdigest())' <"$folder/result")
     [ "$decoded" = "$format $width $bytes $sha256" ] || fail "what arrived is $decoded"
     served=$(curl --silent --output /dev/null --max-time 30 --write-out '%{http_code}' "${url%?}")
