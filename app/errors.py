@@ -29,6 +29,7 @@ PixToolsError
 │   ├── NothingToRetry            409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
+├── RangeNotSatisfiable           416
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   └── InvalidWeights            500  the file of a network
 ├── StepFailed                    -    raised by workers, stored in the step
@@ -67,6 +68,7 @@ class PixToolsError(Exception):
         value: Any = None,
         retry_after: int | None = None,
         extra: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         """Describe one failure.
 
@@ -77,6 +79,7 @@ class PixToolsError(Exception):
             value: the value that was refused.
             retry_after: seconds after which the same request may succeed.
             extra: further members of the problem document.
+            headers: further headers of the answer.
         """
         self.message = message or (type(self).__doc__ or "").strip()
         self.pointer = pointer
@@ -84,6 +87,7 @@ class PixToolsError(Exception):
         self.value = value
         self.retry_after = retry_after
         self.extra = extra or {}
+        self.headers = headers or {}
         super().__init__(self.message)
 
     def as_record(self) -> dict[str, Any]:
@@ -283,6 +287,13 @@ class InvalidDownloadLink(PixToolsError):
 
     code = "invalid_download_link"
     status = 403
+
+
+class RangeNotSatisfiable(PixToolsError):
+    """The requested range begins behind the end of the file."""
+
+    code = "range_not_satisfiable"
+    status = 416
 
 
 class CannotStart(PixToolsError):

@@ -17,7 +17,7 @@ from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.migrations import upgrade
 from app.operations import Queue
-from app.routers import health, jobs, operations
+from app.routers import downloads, health, jobs, operations
 from app.services import webhook
 from app.services.dispatch import sender
 from app.services.executor import TASK_FOLDER
@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     app.include_router(jobs.router)
+    app.include_router(downloads.router)
     app.include_router(operations.router)
     app.include_router(health.router)
     return app
@@ -129,7 +130,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
         CannotStart: the folder is in use, or cannot be used.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = (data_dir / "lock").open("w")
     except OSError as error:
         raise CannotStart(

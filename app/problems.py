@@ -46,7 +46,7 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
     retry_after = error.retry_after or (
         UNAVAILABLE_RETRY_AFTER if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     )
-    headers = {"Retry-After": str(retry_after)} if retry_after else None
+    headers = error.headers | ({"Retry-After": str(retry_after)} if retry_after else {})
     code = error.error_code if isinstance(error, InvalidOperations) else error.code
     return _problem(error.status, code, error.message, headers=headers, instance=request.url.path, **members)
 

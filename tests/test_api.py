@@ -472,6 +472,45 @@ def test_downloads_can_be_resumed(api: ApiClient, photo: bytes) -> None:
     assert part.content == whole[100:]
 
 
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)  # S3 serves its own objects
+class TestLocalDownloads:
+    def get(self, api: ApiClient, photo: bytes, **headers: str) -> tuple[httpx.Response, bytes]:
+        result = api.run(photo, ["convert_png"])["results"][0]
+        return httpx.get(result["url"], headers=headers), api.download(result).content
+
+    @pytest.mark.parametrize("unheeded", ["bytes=9-3", "bytes=", "rows=1-2", "bytes=1-2,5-6", "nonsense"])
+    def test_a_range_that_cannot_be_heeded_is_ignored(self, api: ApiClient, photo: bytes, unheeded: str) -> None:
+        response, whole = self.get(api, photo, Range=unheeded)
+        assert (response.status_code, response.content) == (200, whole)
+
+    @pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0"])
+    def test_a_range_behind_the_end_is_a_problem(self, api: ApiClient, photo: bytes, asked: str) -> None:
+        response, whole = self.get(api, photo, Range=asked)
+        assert (response.status_code, response.json()["code"]) == (416, "range_not_satisfiable")
+        assert response.headers["Content-Range"] == f"bytes */{len(whole)}"
+
+    def test_what_the_client_has_is_not_sent_again(self, api: ApiClient, photo: bytes) -> None:
+        result = api.run(photo, ["convert_png"])["results"][0]
+        etag = api.download(result).headers["ETag"]
+        again = httpx.get(result["url"], headers={"If-None-Match": f'"other", W/{etag}'})
+        assert (again.status_code, again.content) == (304, b"")
+        assert httpx.get(result["url"], headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_head_answers_like_get_without_a_body(api: ApiClient, photo: bytes) -> None:
+    job = api.run(photo, ["convert_png"])
+    for path in (f"/jobs/{job['id']}", "/jobs", "/operations", "/health/live"):
+        response = api.http.head(path)
+        assert (response.status_code, response.content) == (200, b""), path
+
+
+def test_two_idempotency_keys_are_refused(api: ApiClient, photo: bytes) -> None:
+    files = {"file": ("a.jpg", photo), "operations": (None, '["convert_png"]')}
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    response = api.http.post("/process", files=files, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_idempotency_key")
+
+
 class Receiver(BaseHTTPRequestHandler):
     """Keeps every event; refuses the first one."""
 

@@ -3,22 +3,21 @@
 import asyncio
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.errors import InvalidDownloadLink, JobNotFinished, ResultNotFound
+from app.errors import JobNotFinished, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
 from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId
-from app.routers.openapi import ARCHIVE_RESPONSES, DOWNLOAD_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
+from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
 from app.services.archive import stream_archive
-from app.services.idempotency import parse_key
+from app.services.idempotency import key_of
 from app.services.job_views import job_view
-from app.services.links import ApiLinks
 from app.services.s3 import content_disposition, job_prefix
 from app.services.submission import Request as SubmissionRequest
 from app.services.uploads import boundary_of, check_content_length
@@ -44,7 +43,7 @@ async def process(
     resources: CurrentResources,
     base_url: BaseUrl,
     caller: Caller,
-    idempotency_key: Annotated[
+    idempotency_key: Annotated[  # read below, where several of them show
         str | None,
         Header(description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare."),
     ] = None,
@@ -56,7 +55,7 @@ async def process(
 
     With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
     """
-    key = parse_key(idempotency_key)
+    key = key_of(request.headers.getlist("idempotency-key"))
     boundary = boundary_of(request.headers.get("content-type"))
     check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
     accepted = await resources.submissions.submit(
@@ -94,6 +93,7 @@ async def _view(resources: Resources, job_id: UUID) -> JobView:
     return job_view(await resources.database.read(jobs.get, job_id), resources.links)
 
 
+@router.head("/jobs/{job_id}", include_in_schema=False)
 @router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=problems(404))
 async def get_job(job_id: JobId, resources: CurrentResources, response: Response) -> JobView:
     """Download URLs are fresh in every answer."""
@@ -103,6 +103,7 @@ async def get_job(job_id: JobId, resources: CurrentResources, response: Response
     return view
 
 
+@router.head("/jobs", include_in_schema=False)
 @router.get("/jobs", summary="Jobs, newest first", responses=problems(400, 422))
 async def list_jobs(
     request: Request,
@@ -161,34 +162,3 @@ async def get_archive(job_id: JobId, resources: CurrentResources) -> StreamingRe
         raise ResultNotFound("The job has no results.")
     headers = {"Content-Disposition": content_disposition(f"pixtools-{job_id}.zip")}
     return StreamingResponse(stream_archive(job, resources.storage), media_type="application/zip", headers=headers)
-
-
-@router.head("/jobs/{job_id}/results/{name}", include_in_schema=False, response_class=FileResponse)
-@router.get(
-    "/jobs/{job_id}/results/{name}",
-    summary="Download a result by its signed link",
-    response_class=FileResponse,
-    responses=DOWNLOAD_RESPONSES,
-)
-async def download_result(
-    job_id: JobId,
-    name: str,
-    resources: CurrentResources,
-    expires: Annotated[int, Query(description="From the link.")],
-    signature: Annotated[str, Query(description="From the link.", max_length=128)],
-) -> FileResponse:
-    """Links are in the job's `results[].url`; only for storage in a local folder, S3 serves its objects itself."""
-    links: Any = resources.links
-    if not isinstance(links, ApiLinks):
-        raise InvalidDownloadLink
-    links.check(str(job_id), name, expires, signature)
-    result = await resources.database.read(jobs.result, job_id, name)
-    path = resources.storage.local_path(result.key)
-    if not path.is_file():
-        raise ResultNotFound("The result's file is missing.")
-    headers = {
-        "Content-Disposition": content_disposition(result.filename),
-        "ETag": f'"{result.sha256}"',
-        "X-Content-Type-Options": "nosniff",
-    }
-    return FileResponse(path, media_type=result.content_type, headers=headers)

@@ -47,6 +47,7 @@ TITLES = {
     409: "The state does not allow this.",
     413: "The upload is larger than the limit.",
     415: "Not an image in a supported format.",
+    416: "The range begins behind the end.",
     422: "The input is invalid; `errors[].pointer` says where.",
     503: "A part of the service is unavailable; try again after `Retry-After`.",
 }
@@ -116,5 +117,6 @@ ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image.", "content": {"image/*": BINARY}},
     206: {"description": "The requested range."},
-    **problems(403, 404),
+    304: {"description": "`If-None-Match` names it."},
+    **problems(403, 404, 416),
 }

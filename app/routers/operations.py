@@ -11,6 +11,7 @@ from app.schemas import OperationList, OperationView
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/operations", include_in_schema=False)
 @router.get("/operations", summary="Every operation with the JSON schema of its parameters")
 async def list_operations(resources: CurrentResources) -> OperationList:
     settings = resources.settings

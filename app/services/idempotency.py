@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -37,14 +38,26 @@ QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
 
 
-def parse_key(header: str | None) -> str | None:
+def key_of(headers: Sequence[str]) -> str | None:
+    """The key of a request.
+
+    Args:
+        headers: the value of every `Idempotency-Key` header.
+
+    Raises:
+        InvalidIdempotencyKey: there is more than one, or it is invalid.
+    """
+    if len(headers) > 1:
+        raise InvalidIdempotencyKey("A request has one Idempotency-Key.", limit=1, value=len(headers))
+    return parse_key(headers[0]) if headers else None
+
+
+def parse_key(header: str) -> str:
     """The key of the header: a structured-field string, or bare as many clients send it.
 
     Raises:
         InvalidIdempotencyKey: it is neither, empty or too long.
     """
-    if header is None:
-        return None
     header = header.strip()
     quoted = QUOTED.fullmatch(header)
     if quoted:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -76,7 +77,7 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
         detail = f"The operations field is {size} bytes long, the limit is {limit}."
         mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes))
         # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError:
@@ -89,6 +90,16 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
     if not raw:
         mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
     return raw
+
+
+def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; which of two values under one key was meant, nobody can tell."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)[:64]
+        mistakes.stop("invalid_json", f"The key {twice!r} stands twice in one object.", "#/operations", value=twice)
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

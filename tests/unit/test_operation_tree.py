@@ -142,6 +142,7 @@ NOT_JSON: dict[str, str | bytes] = {
     "not a number": "[NaN]",
     "infinity": '[{"op": "resize", "width": Infinity}]',
     "not UTF-8": b"\xff",
+    "a key twice": '[{"op": "resize", "width": 1, "width": 2}]',
     "absurd number": "[" + "9" * 5000 + "]",
 }
 

@@ -1,0 +1,71 @@
+"""Downloads of results that lie in a local folder; S3 serves its objects itself."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from app.errors import InvalidDownloadLink, RangeNotSatisfiable, ResultNotFound
+from app.routers.dependencies import CurrentResources, JobId
+from app.routers.openapi import DOWNLOAD_RESPONSES
+from app.services import jobs
+from app.services.links import ApiLinks
+from app.services.s3 import content_disposition
+
+router = APIRouter(tags=["jobs"])
+
+RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE)
+
+
+@router.head("/jobs/{job_id}/results/{name}", include_in_schema=False, response_class=FileResponse)
+@router.get(
+    "/jobs/{job_id}/results/{name}",
+    summary="Download a result by its signed link",
+    response_class=FileResponse,
+    responses=DOWNLOAD_RESPONSES,
+)
+async def download_result(
+    request: Request,
+    job_id: JobId,
+    name: str,
+    resources: CurrentResources,
+    expires: Annotated[int, Query(description="From the link.")],
+    signature: Annotated[str, Query(description="From the link.", max_length=128)],
+) -> Response:
+    """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded."""
+    links: Any = resources.links
+    if not isinstance(links, ApiLinks):
+        raise InvalidDownloadLink
+    links.check(str(job_id), name, expires, signature)
+    result = await resources.database.read(jobs.result, job_id, name)
+    path = resources.storage.local_path(result.key)
+    if not path.is_file():
+        raise ResultNotFound("The result's file is missing.")
+    headers = {
+        "Content-Disposition": content_disposition(result.filename),
+        "ETag": f'"{result.sha256}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _has(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    _settle_range(request, result.bytes)
+    return FileResponse(path, media_type=result.content_type, headers=headers)
+
+
+def _has(if_none_match: str | None, etag: str) -> bool:
+    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in known or known == ["*"]
+
+
+def _settle_range(request: Request, size: int) -> None:
+    """Drop a `Range` that need not be heeded (RFC 9110, 14.2): malformed, of other units, or several at once.
+
+    Raises:
+        RangeNotSatisfiable: it begins behind the end.
+    """
+    asked = RANGE.fullmatch(request.headers.get("range", "").strip())
+    if asked is None or (asked[2] and int(asked[2]) < int(asked[1])):
+        request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
+    elif (asked[1] and int(asked[1]) >= size) or (asked[3] and int(asked[3]) == 0):
+        raise RangeNotSatisfiable(limit=size, value=asked[0], headers={"Content-Range": f"bytes */{size}"})
