@@ -1,6 +1,6 @@
 """The picture in docs: a photograph with noise of sigma 25, denoised, and what was taken away.
 
-.venv/bin/python benchmarks/denoise_picture.py docs/sample.jpg docs/denoise.webp
+.venv/bin/python benchmarks/denoise_picture.py astronaut.png docs/denoise.webp
 """
 
 import sys
@@ -13,7 +13,7 @@ from app.config import WEIGHTS
 from app.ml.denoiser import Denoiser, DenoiserConfig
 
 SIGMA = 25  # of 255
-SIDE = 360  # pixels of each panel
+SIDE = 256  # pixels of each panel
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:

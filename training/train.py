@@ -49,7 +49,7 @@ class Stage:
 
 def schedule(scale: float) -> list[Stage]:
     """The stages; `scale` multiplies their lengths."""
-    lengths = {6: 4000, 11: 4000, DEPTH: 6250}
+    lengths = {6: 4000, 11: 4000, DEPTH: 12_000}
     rates = {6: (1e-3, 3e-4), 11: (7e-4, 2e-4), DEPTH: (5e-4, 1e-6)}
     return [
         Stage(depth=depth, steps=round(steps * scale), rate=rates[depth][0], last_rate=rates[depth][1])
