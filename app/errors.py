@@ -35,6 +35,7 @@ PixToolsError
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
+│   ├── AreaOutsideImage          -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -324,6 +325,12 @@ class ImageTooLarge(StepFailed):
     """The image is larger than this service processes."""
 
     code = "image_too_large"
+
+
+class AreaOutsideImage(StepFailed):
+    """The area does not lie within the image."""
+
+    code = "area_outside_image"
 
 
 class StepTimedOut(StepFailed):

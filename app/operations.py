@@ -5,15 +5,22 @@ A new operation is one file in `imaging/`, one entry in `OPERATIONS`, one thin t
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-MAX_SIDE = 16384  # pixels; AVIF and WebP cannot go much further and libvips needs a bound
-
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-Quality = Annotated[int, Field(ge=1, le=100)]
-Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+from app.parameters import (
+    AvifParams,
+    BlurParams,
+    CropParams,
+    DenoiseParams,
+    FlipParams,
+    JpegParams,
+    Params,
+    PngParams,
+    ResizeParams,
+    RotateParams,
+    SharpenParams,
+    TrimParams,
+    WebpParams,
+)
 
 
 class Queue(StrEnum):
@@ -23,75 +30,6 @@ class Queue(StrEnum):
     DEFAULT = "default_queue"
     #: neural networks, one at a time per worker
     ML = "ml_inference_queue"
-
-
-class Params(BaseModel):
-    """Parameters of an operation: unknown names are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ResizeParams(Params):
-    """Scale to a width, a height or a box; the aspect ratio is kept unless `fit` is `fill`."""
-
-    width: Side | None = Field(None, description="Target width in pixels.", examples=[1280])
-    height: Side | None = Field(None, description="Target height in pixels.")
-    fit: Literal["inside", "outside", "cover", "fill"] = Field(
-        "inside",
-        description="With both sides given: `inside` fits into the box, `outside` covers it at least, "
-        "`cover` fills it and cuts off what is over at the centre, `fill` distorts.",
-    )
-    enlarge: bool = Field(False, description="Whether an image smaller than the target may grow.")
-
-    @model_validator(mode="after")
-    def _needs_a_side(self) -> Self:
-        if self.width is None and self.height is None:
-            raise ValueError("resize needs a width, a height or both")
-        return self
-
-
-class WebpParams(Params):
-    """Encode as WebP."""
-
-    quality: Quality = 80
-    effort: int = Field(4, ge=0, le=6, description="0 is fastest, 6 gives the smallest file.")
-    lossless: bool = False
-
-
-class AvifParams(Params):
-    """Encode as AVIF."""
-
-    quality: Quality = 50
-    effort: int = Field(2, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
-    lossless: bool = False
-
-
-class JpegParams(Params):
-    """Encode as JPEG."""
-
-    quality: Quality = 80
-    progressive: bool = True
-    background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
-
-
-class PngParams(Params):
-    """Encode as PNG."""
-
-    compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
-
-
-class DenoiseParams(Params):
-    """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
-
-    strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
-    profile: Literal["exact"] = Field("exact", description="`exact` is the network in float32.")
-    if_noisy: float | None = Field(
-        None,
-        ge=0,
-        le=100,
-        description="Leave the image alone when its noise is weaker: a standard deviation on the scale of 8 bit.",
-        examples=[5],
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +59,56 @@ RESIZE = Operation(
     params=ResizeParams,
     handler="app.imaging.resize:run",
     task="pixtools.resize",
+    deep=True,
     example={"width": 1280},
+)
+CROP = Operation(
+    name="crop",
+    params=CropParams,
+    handler="app.imaging.crop:run",
+    task="pixtools.crop",
+    deep=True,
+    example={"width": 800, "height": 600},
+)
+ROTATE = Operation(
+    name="rotate",
+    params=RotateParams,
+    handler="app.imaging.rotate:run",
+    task="pixtools.rotate",
+    deep=True,
+    example={"angle": 90},
+)
+FLIP = Operation(
+    name="flip",
+    params=FlipParams,
+    handler="app.imaging.flip:run",
+    task="pixtools.flip",
+    deep=True,
+    example={},
+)
+TRIM = Operation(
+    name="trim",
+    params=TrimParams,
+    handler="app.imaging.trim:run",
+    task="pixtools.trim",
+    deep=True,
+    example={},
+)
+BLUR = Operation(
+    name="blur",
+    params=BlurParams,
+    handler="app.imaging.blur:run",
+    task="pixtools.blur",
+    deep=True,
+    example={"sigma": 3},
+)
+SHARPEN = Operation(
+    name="sharpen",
+    params=SharpenParams,
+    handler="app.imaging.sharpen:run",
+    task="pixtools.sharpen",
+    deep=True,
+    example={},
 )
 CONVERT_WEBP = Operation(
     name="convert_webp",
@@ -175,7 +162,11 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
     return registry
 
 
-OPERATIONS = _registry(RESIZE, CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, DENOISE)
+OPERATIONS = _registry(
+    *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN),
+    *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG),
+    DENOISE,
+)
 
 #: the operation whose encoder writes a format when no operation asked for one
 ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format}

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.operations import Operation, Params
+from app.operations import Operation
+from app.parameters import Params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ import pyvips
 DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # that a profile gives a meaning to
 GREY_BANDS = 2  # grey and alpha
 COLOUR_BANDS = 4  # red, green, blue and alpha
+OPAQUE = 255
+CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # names that libvips has for subsampling
 
 
 def to_srgb(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
@@ -27,3 +29,24 @@ def to_eight_bits(image: pyvips.Image) -> pyvips.Image:
     if image.format == "uchar":
         return image
     return image.colourspace("b-w" if image.bands <= GREY_BANDS else "srgb")
+
+
+def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, list[float]]:
+    """The image and a colour that can stand beside its pixels.
+
+    Args:
+        image: sRGB or grey, of 8 or 16 bit.
+        colour: `#rrggbb` or `#rrggbbaa`.
+
+    Returns:
+        The image, with alpha where the colour needs it and in colour where the colour is not grey; and the value of the
+        colour in each of its channels.
+    """
+    red, green, blue, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
+    deep = image.format == "ushort"
+    if image.bands <= GREY_BANDS and not red == green == blue:
+        image = image.colourspace("rgb16" if deep else "srgb")
+    if alpha != OPAQUE and not image.hasalpha():
+        image = image.addalpha()
+    values = [red, alpha] if image.bands <= GREY_BANDS else [red, green, blue, alpha]
+    return image, [value * 257.0 if deep else float(value) for value in values[: image.bands]]

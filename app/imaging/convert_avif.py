@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyvips
 
-from app.operations import AvifParams
+from app.imaging.colour import CHROMA
+from app.parameters import AvifParams
 
 
 def save(image: pyvips.Image, params: AvifParams, path: Path) -> None:
@@ -15,5 +16,6 @@ def save(image: pyvips.Image, params: AvifParams, path: Path) -> None:
         Q=params.quality,
         effort=params.effort,
         lossless=params.lossless,
+        subsample_mode=CHROMA[params.chroma],
         keep="none",
     )

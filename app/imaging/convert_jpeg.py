@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyvips
 
-from app.operations import JpegParams
+from app.imaging.colour import CHROMA
+from app.parameters import JpegParams
 
 
 def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
@@ -16,6 +17,7 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
         Q=params.quality,
         interlace=params.progressive,
         optimize_coding=True,
+        subsample_mode=CHROMA[params.chroma],
         keep="none",
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyvips
 
-from app.operations import PngParams
+from app.parameters import PngParams
 
 
 def save(image: pyvips.Image, params: PngParams, path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyvips
 
 from app.errors import ImageTooLarge
-from app.operations import WebpParams
+from app.parameters import WebpParams
 
 MAX_SIDE = 16383  # pixels; the format has 14 bits for a side
 

@@ -73,9 +73,10 @@ def _pixels(source: Path, stages: Sequence[Stage], limits: Limits, monitor: Moni
     steps = [_step(stage, StageMonitor(monitor, number)) for number, stage in numbered]
     first = numbered[0][1] if numbered else None
     if first and first.op == RESIZE.name:
-        geometry = resize.measure(*_upright_size(image), _params(first))
+        params = _params(first)
+        geometry = resize.measure(*_upright_size(image), params)
         image = _load(source, kind, geometry.shrink)
-        steps[0] = partial(resize.apply, geometry=geometry)
+        steps[0] = partial(resize.apply, geometry=geometry, params=params)
     image = to_srgb(_upright(image), deep=all(OPERATIONS[stage.op].deep for _, stage in numbered))
     for step in steps:
         image = step(image)

@@ -4,20 +4,24 @@ from dataclasses import dataclass
 
 import pyvips
 
+from app.imaging import gravity
+from app.imaging.colour import with_background
 from app.imaging.recipe import StageMonitor
-from app.operations import ResizeParams
+from app.parameters import ResizeParams
 
 SHRINKS = (8, 4, 2)  # what JPEG decoders can divide by, at a fraction of the work
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a resize makes of an image: scaled as a whole, then cut at the centre."""
+    """What a resize makes of an image: scaled as a whole, then cut or padded."""
 
     #: the whole image
     scaled: tuple[int, int]
     #: what is kept of it
     size: tuple[int, int]
+    #: what it is padded to
+    canvas: tuple[int, int]
     #: the largest division while decoding that leaves at least as many pixels as are wanted
     shrink: int
 
@@ -26,11 +30,15 @@ def measure(width: int, height: int, params: ResizeParams) -> Geometry:
     """The geometry for an image of this size."""
     scale = _scale(width, height, params)
     scaled = max(1, round(width * scale[0])), max(1, round(height * scale[1]))
-    size = scaled
+    size = canvas = scaled
     if params.fit == "cover":
-        size = min(scaled[0], params.width or scaled[0]), min(scaled[1], params.height or scaled[1])
-    shrinks = (shrink for shrink in SHRINKS if width // shrink >= scaled[0] and height // shrink >= scaled[1])
-    return Geometry(scaled, size, next(shrinks, 1))
+        size = canvas = min(scaled[0], params.width or scaled[0]), min(scaled[1], params.height or scaled[1])
+    elif params.fit == "contain":
+        canvas = max(scaled[0], params.width or scaled[0]), max(scaled[1], params.height or scaled[1])
+    # decoders average without linear light
+    shrinks = () if params.linear else SHRINKS
+    fitting = (shrink for shrink in shrinks if width // shrink >= scaled[0] and height // shrink >= scaled[1])
+    return Geometry(scaled, size, canvas, next(fitting, 1))
 
 
 def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]:
@@ -38,7 +46,7 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
     vertical = params.height / height if params.height else None
     wanted = [scale for scale in (horizontal, vertical) if scale is not None]
     if params.fit != "fill" or len(wanted) == 1:
-        wanted = [min(wanted) if params.fit == "inside" else max(wanted)] * 2
+        wanted = [min(wanted) if params.fit in {"inside", "contain"} else max(wanted)] * 2
     if not params.enlarge:
         wanted = [min(scale, 1.0) for scale in wanted]
     return wanted[0], wanted[1]
@@ -46,15 +54,46 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
 
 def run(image: pyvips.Image, params: ResizeParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
     """Resize an image."""
-    return apply(image, measure(image.width, image.height, params))
+    return apply(image, measure(image.width, image.height, params), params)
 
 
-def apply(image: pyvips.Image, geometry: Geometry) -> pyvips.Image:
+def apply(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvips.Image:
     """Resize an image that may already be smaller than the one that was measured."""
+    if geometry.size != geometry.scaled:
+        image = _cut(image, geometry, params)
+    image = _scaled(image, geometry.size, linear=params.linear)
+    return image if geometry.canvas == geometry.size else _pad(image, geometry.canvas, params)
+
+
+def _cut(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvips.Image:
     # Cut before scaling: the whole of an enlarged panorama may be many times larger than the part that is kept.
     width, height = (
         max(1, round(side * size / scaled))
         for side, size, scaled in zip((image.width, image.height), geometry.size, geometry.scaled, strict=True)
     )
-    part = image.crop((image.width - width) // 2, (image.height - height) // 2, width, height)
-    return part.thumbnail_image(geometry.size[0], height=geometry.size[1], size="force")
+    if params.gravity == "attention" and params.focal_point is None:
+        image = image.copy_memory()  # looked at before it is cut
+    return image.crop(*gravity.corner(image, (width, height), params.gravity, params.focal_point), width, height)
+
+
+def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvips.Image:
+    if image.format == "uchar":
+        return image.thumbnail_image(size[0], height=size[1], size="force", linear=linear)
+    # the same by hand, because `thumbnail` ends with 8 bits
+    space, kind = image.interpretation, image.format
+    if linear:
+        image = image.colourspace("scrgb")
+    transparent = image.hasalpha()
+    if transparent:
+        image = image.premultiply()
+    image = image.resize(size[0] / image.width, vscale=size[1] / image.height)
+    if transparent:
+        image = image.unpremultiply()
+    return image.copy(interpretation="scrgb" if linear else space).colourspace(space).cast(kind)
+
+
+def _pad(image: pyvips.Image, canvas: tuple[int, int], params: ResizeParams) -> pyvips.Image:
+    image, background = with_background(image, params.background)
+    across, down = gravity.share(params.gravity)
+    left, top = round((canvas[0] - image.width) * across), round((canvas[1] - image.height) * down)
+    return image.embed(left, top, *canvas, extend="background", background=background)

@@ -7,7 +7,7 @@ import numpy as np
 import pyvips
 
 from app.ml.denoiser import Denoiser, DenoiserConfig, Pixels
-from app.operations import DenoiseParams
+from app.parameters import DenoiseParams
 
 
 class Monitor(Protocol):

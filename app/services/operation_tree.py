@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from app.errors import InvalidOperations
-from app.operations import OPERATIONS, Operation, Params
+from app.operations import OPERATIONS, Operation
+from app.parameters import Params
 from app.schemas import Node
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")

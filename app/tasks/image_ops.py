@@ -4,7 +4,19 @@ from uuid import UUID
 
 from celery import Task
 
-from app.operations import CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_WEBP, RESIZE
+from app.operations import (
+    BLUR,
+    CONVERT_AVIF,
+    CONVERT_JPEG,
+    CONVERT_PNG,
+    CONVERT_WEBP,
+    CROP,
+    FLIP,
+    RESIZE,
+    ROTATE,
+    SHARPEN,
+    TRIM,
+)
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import resources
 
@@ -15,6 +27,36 @@ def _run(task: Task, job_id: str, task_id: str) -> None:
 
 @celery_app.task(bind=True, name=RESIZE.task)
 def resize(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=CROP.task)
+def crop(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=ROTATE.task)
+def rotate(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=FLIP.task)
+def flip(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=TRIM.task)
+def trim(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=BLUR.task)
+def blur(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=SHARPEN.task)
+def sharpen(self: Task, job_id: str, task_id: str) -> None:
     _run(self, job_id, task_id)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from app.imaging.convert_avif import save
-from app.operations import AvifParams
+from app.parameters import AvifParams
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, similarity, with_alpha
 
 
@@ -48,3 +48,13 @@ def test_grey(tmp_path: Path, photo: Pixels) -> None:
 
 
 LOSSLESS_ERROR = 0
+
+
+def test_chroma_keeps_fine_colour(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255
+    errors = [
+        np.abs(pixels(_save(stripes, tmp_path / "a", quality=80, chroma=chroma)).astype(int) - stripes).mean()
+        for chroma in ("4:4:4", "4:2:0")
+    ]
+    assert errors[0] < 0.5 * errors[1]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app.imaging.convert_jpeg import save
-from app.operations import JpegParams
+from app.parameters import JpegParams
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, similarity, with_alpha
 
 
@@ -48,3 +48,12 @@ def test_the_background_shows_through_grey(tmp_path: Path, photo: Pixels, backgr
         assert image.mode == mode
         corner = np.asarray(image.convert("RGB")).astype(int)[:, -1]
     assert abs(corner - list(bytes.fromhex(background[1:]))).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("params", "sampling"),
+    [({}, 2), ({"quality": 90}, 1), ({"quality": 90, "chroma": "4:2:0"}, 2), ({"chroma": "4:4:4"}, 1)],
+)
+def test_chroma(tmp_path: Path, photo: Pixels, params: dict[str, object], sampling: int) -> None:
+    with Image.open(_save(photo, tmp_path / "a", **params)) as image:
+        assert image.layer[0][1] == sampling  # type: ignore[attr-defined]  # JPEG's own

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.imaging.convert_png import save
-from app.operations import PngParams
+from app.parameters import PngParams
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, with_alpha
 
 

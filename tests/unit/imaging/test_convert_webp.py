@@ -9,7 +9,7 @@ import pyvips
 
 from app.errors import ImageTooLarge
 from app.imaging.convert_webp import save
-from app.operations import WebpParams
+from app.parameters import WebpParams
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, similarity, with_alpha
 
 

@@ -15,7 +15,8 @@ from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
 from app.imaging import pipeline
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.resize import measure
-from app.operations import ENCODERS, OPERATIONS, ResizeParams
+from app.operations import ENCODERS, OPERATIONS
+from app.parameters import ResizeParams
 from tests.unit.imaging.conftest import (
     GPS,
     ORIENTATION,
@@ -116,7 +117,7 @@ def test_a_profile_gives_the_same_colours_with_and_without_shrinking(samples: di
 
 @pytest.mark.parametrize(
     ("name", "whole", "resized"),
-    [("png-grey-16", "I;16", "L"), ("png-grey-alpha", "LA", "LA"), ("jpeg-grey", "L", "L")],
+    [("png-grey-16", "I;16", "I;16"), ("png-grey-alpha", "LA", "LA"), ("jpeg-grey", "L", "L")],
 )
 def test_grey_stays_grey(samples: dict[str, Path], name: str, whole: str, resized: str) -> None:
     for stages, mode in (((), whole), ((_resize(width=40),), resized)):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.imaging import resize
-from app.operations import ResizeParams
+from app.parameters import ResizeParams
 from tests.unit.imaging.conftest import Pixels, as_image, similarity
 
 sides = st.integers(1, 3000)
@@ -41,6 +41,7 @@ def _size(width: int, height: int, /, **params: object) -> tuple[int, int]:
         ({"width": 800, "height": 200, "fit": "fill"}, (400, 200)),
         ({"width": 800, "height": 200, "fit": "outside"}, (400, 300)),
         ({"width": 1}, (1, 1)),
+        ({"width": 200, "height": 60, "fit": "contain"}, (80, 60)),
     ],
 )
 def test_sizes_for_a_picture_of_400_by_300(params: dict[str, object], expected: tuple[int, int]) -> None:
@@ -181,7 +182,7 @@ def test_decoders_leave_a_line_of_a_thin_picture() -> None:
 def test_a_picture_shrunk_beforehand_gives_the_same(photo: Pixels, height: int | None) -> None:
     params = ResizeParams(width=50, height=height, fit="cover")
     half = as_image(photo).shrink(2, 2)
-    result = resize.apply(half, resize.measure(160, 120, params)).numpy()
+    result = resize.apply(half, resize.measure(160, 120, params), params).numpy()
     assert similarity(result, resize.run(as_image(photo), params).numpy()) > 0.98
 
 
@@ -190,3 +191,56 @@ def test_golden(tmp_path: Path, photo: Pixels, matches_golden: Callable[[Path], 
     params = ResizeParams(width=80, height=80, fit="cover")
     resize.run(as_image(photo), params).pngsave(str(result), keep="none")
     assert matches_golden(result)
+
+
+@settings(deadline=None, max_examples=100)
+@given(width=st.integers(1, 90), height=st.integers(1, 90), box=small_boxes)
+def test_contain_has_the_size_of_the_box(width: int, height: int, box: dict[str, int]) -> None:
+    picture = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")
+    result = resize.run(picture, ResizeParams(fit="contain", background="#ff0000", **box))
+    assert (result.width, result.height) == (box["width"], box["height"])
+    reds = int((result.numpy() == (255, 0, 0)).all(axis=2).sum())
+    kept = resize.measure(width, height, ResizeParams(fit="inside", **box)).size
+    assert reds == box["width"] * box["height"] - kept[0] * kept[1]
+
+
+@pytest.mark.parametrize(("gravity", "at"), [("north", 0), ("center", 20), ("southwest", 40)])
+def test_contain_puts_the_picture_where_gravity_says(photo: Pixels, gravity: str, at: int) -> None:
+    result = _run(photo, width=160, height=160, fit="contain", gravity=gravity, background="#00ff0080")
+    assert (result[at : at + 120, :, :3] == photo).all()
+    assert (result[at : at + 120, :, 3] == 255).all()
+    padding = np.delete(result, slice(at, at + 120), axis=0)
+    assert (padding == (0, 255, 0, 128)).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "left"), [({"gravity": "west"}, 0), ({"gravity": "east"}, 40), ({"focal_point": [0.1, 0.5]}, 0)]
+)
+def test_cover_keeps_what_gravity_says(photo: Pixels, params: dict[str, object], left: int) -> None:
+    assert (_run(photo, width=120, height=120, fit="cover", **params) == photo[:, left : left + 120]).all()
+
+
+def test_cover_by_attention_keeps_what_catches_the_eye() -> None:
+    dull = np.full((200, 600, 3), 120, np.uint8)
+    dull[50:150, 480:580] = (240, 60, 30)
+    result = _run(dull, width=100, height=100, fit="cover", gravity="attention").astype(int)
+    assert (np.abs(result - (240, 60, 30)).max(axis=2) < 60).sum() > 0.8 * 50 * 50
+
+
+def test_linear_light_keeps_the_brightness_of_fine_detail() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert abs(_run(stripes, width=16, linear=True)[4:-4, 4:-4].mean() - 188) < 4  # half the light
+    assert abs(_run(stripes, width=16)[4:-4, 4:-4].mean() - 128) < 4  # half the number
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_16_bits_stay(photo: Pixels, bands: int, linear: bool) -> None:
+    image = as_image(photo) if bands > 2 else as_image(photo).colourspace("b-w")
+    deep = (image.cast("ushort") * 257).cast("ushort").copy(interpretation="rgb16" if bands > 2 else "grey16")
+    deep, image = (deep.addalpha(), image.addalpha()) if bands in {2, 4} else (deep, image)
+    result = resize.run(deep, ResizeParams(width=50, linear=linear))
+    other = resize.run(image, ResizeParams(width=50, linear=linear))
+    assert (result.format, result.bands, result.width) == ("ushort", bands, 50)
+    assert np.abs(result.numpy() / 257 - other.numpy()).max() < 3

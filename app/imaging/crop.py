@@ -1,0 +1,31 @@
+"""Crop."""
+
+import pyvips
+
+from app.errors import AreaOutsideImage
+from app.imaging import gravity
+from app.imaging.recipe import StageMonitor
+from app.parameters import CropParams
+
+
+def run(image: pyvips.Image, params: CropParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+    """Cut out a rectangle; by gravity it is at most as large as the image.
+
+    Raises:
+        AreaOutsideImage: the rectangle was placed, and does not lie within the image.
+    """
+    if params.left is not None and params.top is not None:
+        _check("wide", params.left + params.width, image.width)
+        _check("high", params.top + params.height, image.height)
+        return image.crop(params.left, params.top, params.width, params.height)
+    size = min(params.width, image.width), min(params.height, image.height)
+    if params.gravity == "attention" and params.focal_point is None:
+        image = image.copy_memory()  # looked at before it is cut
+    return image.crop(*gravity.corner(image, size, params.gravity, params.focal_point), *size)
+
+
+def _check(word: str, end: int, side: int) -> None:
+    if end > side:
+        raise AreaOutsideImage(
+            f"The area ends at pixel {end}, but the image is {side} pixels {word}.", limit=side, value=end
+        )

@@ -1,0 +1,12 @@
+"""Sharpen."""
+
+import pyvips
+
+from app.imaging.recipe import StageMonitor
+from app.parameters import SharpenParams
+
+
+def run(image: pyvips.Image, params: SharpenParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+    """Sharpen the lightness of an image; alpha stays as it is."""
+    sharp = image.sharpen(sigma=params.sigma, m1=params.flat, m2=params.edges)
+    return sharp.colourspace(image.interpretation).cast(image.format)

@@ -1,0 +1,163 @@
+"""Parameters of every operation: what a client may say, and within which limits."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_SIDE = 16384  # pixels; AVIF and WebP cannot go much further and libvips needs a bound
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+ColourWithAlpha = Annotated[str, Field(pattern=r"^#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Gravity = Literal[
+    "center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest", "attention"
+]
+FocalPoint = Annotated[
+    list[Share],
+    Field(
+        min_length=2,
+        max_length=2,
+        description="What to keep near the middle instead: shares of width and height from the top left.",
+        examples=[[0.3, 0.4]],
+    ),
+]
+
+
+class Params(BaseModel):
+    """Parameters of an operation: unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ResizeParams(Params):
+    """Scale to a width, a height or a box; the aspect ratio is kept unless `fit` is `fill`."""
+
+    width: Side | None = Field(None, description="Target width in pixels.", examples=[1280])
+    height: Side | None = Field(None, description="Target height in pixels.")
+    fit: Literal["inside", "outside", "cover", "contain", "fill"] = Field(
+        "inside",
+        description="With both sides given: `inside` fits into the box, `outside` covers it at least, `cover` fills "
+        "it and cuts off what is over, `contain` fits into it and pads what is missing, `fill` distorts.",
+    )
+    gravity: Gravity = Field(
+        "center",
+        description="What `cover` keeps and where `contain` puts the image; `attention` finds what catches the eye "
+        "and is for `cover` alone.",
+    )
+    focal_point: FocalPoint | None = None
+    background: ColourWithAlpha = Field("#ffffff", description="What `contain` pads with; two more digits are alpha.")
+    enlarge: bool = Field(False, description="Whether an image smaller than the target may grow.")
+    linear: bool = Field(False, description="Scale in linear light: fine bright detail stays bright; slower.")
+
+    @model_validator(mode="after")
+    def _needs_a_side(self) -> Self:
+        if self.width is None and self.height is None:
+            raise ValueError("resize needs a width, a height or both")
+        if self.gravity == "attention" and self.fit == "contain":
+            raise ValueError("the gravity `attention` is for `cover`; nothing is cut off by `contain`")
+        return self
+
+
+class CropParams(Params):
+    """Cut out a rectangle: at a place, or by gravity."""
+
+    width: Side = Field(description="Pixels.", examples=[800])
+    height: Side = Field(description="Pixels.", examples=[600])
+    left: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(None, description="Together with `top`: the corner.")
+    top: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = None
+    gravity: Gravity = Field("center", description="Without a corner: what is kept.")
+    focal_point: FocalPoint | None = None
+
+    @model_validator(mode="after")
+    def _corner_is_whole(self) -> Self:
+        if (self.left is None) != (self.top is None):
+            raise ValueError("crop needs `left` and `top` together, or neither")
+        return self
+
+
+class RotateParams(Params):
+    """Turn clockwise; quarter turns lose nothing, other angles grow the canvas."""
+
+    angle: float = Field(ge=-360, le=360, description="Degrees clockwise.", examples=[90])
+    background: ColourWithAlpha = Field("#ffffff", description="Of the corners; two more digits are alpha.")
+
+
+class FlipParams(Params):
+    """Mirror."""
+
+    direction: Literal["horizontal", "vertical", "both"] = Field(
+        "horizontal", description="`horizontal` exchanges left and right, `vertical` top and bottom."
+    )
+
+
+class TrimParams(Params):
+    """Cut off a border of one colour."""
+
+    threshold: float = Field(10, ge=0, le=255, description="How far from the border's colour still counts as border.")
+    background: Colour | None = Field(None, description="Colour of the border; default: that of the top left pixel.")
+
+
+class BlurParams(Params):
+    """Blur (Gaussian)."""
+
+    sigma: float = Field(ge=0.3, le=100, description="Standard deviation in pixels.", examples=[3])
+
+
+class SharpenParams(Params):
+    """Sharpen lightness, not colour; flat areas less than edges, so that noise stays low."""
+
+    sigma: float = Field(0.5, ge=0.3, le=10, description="Size of what is sharpened, in pixels.")
+    flat: float = Field(0.0, ge=0, le=100, description="Strength in flat areas.")
+    edges: float = Field(3.0, ge=0, le=100, description="Strength at edges.")
+
+
+class WebpParams(Params):
+    """Encode as WebP."""
+
+    quality: Quality = 80
+    effort: int = Field(4, ge=0, le=6, description="0 is fastest, 6 gives the smallest file.")
+    lossless: bool = False
+
+
+class AvifParams(Params):
+    """Encode as AVIF."""
+
+    quality: Quality = 50
+    effort: int = Field(2, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
+    lossless: bool = False
+    chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
+        "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
+    )
+
+
+class JpegParams(Params):
+    """Encode as JPEG."""
+
+    quality: Quality = 80
+    progressive: bool = True
+    chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
+        "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
+    )
+    background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
+
+
+class PngParams(Params):
+    """Encode as PNG."""
+
+    compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
+
+
+class DenoiseParams(Params):
+    """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
+    profile: Literal["exact"] = Field("exact", description="`exact` is the network in float32.")
+    if_noisy: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Leave the image alone when its noise is weaker: a standard deviation on the scale of 8 bit.",
+        examples=[5],
+    )
