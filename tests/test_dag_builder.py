@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.operations import OPERATIONS, RESIZE, Queue
+from app.parameters import ResizeParams
 from app.schemas import Node
 from app.services.dag_builder import Plan, PlannedTask, plan, to_canvas
 from app.services.operation_tree import TreeLimits, parse_tree
@@ -56,7 +57,8 @@ def test_a_linear_run_is_one_task() -> None:
 def test_every_parameter_is_filled_in() -> None:
     (task,) = planned([resize(800, {"op": "convert_webp", "quality": 70})]).tasks
 
-    assert task.steps[0].params == {"width": 800, "height": None, "fit": "inside", "enlarge": False}
+    assert task.steps[0].params == ResizeParams(width=800).model_dump()
+    assert task.steps[0].params["fit"] == "inside"
     assert task.steps[1].params == {"quality": 70, "effort": 4, "lossless": False}
     assert task.result is not None
     assert task.result.params == {"quality": 70, "effort": 4, "lossless": False}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.imaging.blur import run as blur
 from app.imaging.sharpen import run
 from app.parameters import BlurParams, SharpenParams
-from tests.unit.imaging.conftest import Pixels, as_image, similarity
+from tests.unit.imaging.conftest import Pixels, as_image
 
 
 @settings(deadline=None, max_examples=30)
@@ -23,11 +23,10 @@ def test_a_flat_image_stays(sigma: float, edges: float, height: int, width: int)
 
 
 def test_edges_get_steeper(photo: Pixels) -> None:
-    soft = blur(as_image(photo), BlurParams(sigma=1.5))
-    sharp = run(soft, SharpenParams(sigma=1.5, edges=5)).numpy()
-    steepness = [np.abs(np.diff(picture.astype(int), axis=1)).max() for picture in (soft.numpy(), sharp)]
-    assert steepness[1] > steepness[0]
-    assert similarity(sharp, photo) > similarity(soft.numpy(), photo)
+    soft = blur(as_image(photo), BlurParams(sigma=1))
+    sharp = run(soft, SharpenParams(sigma=1, edges=3)).numpy()
+    steepness = [np.abs(np.diff(picture.astype(int), axis=1)).mean() for picture in (soft.numpy(), sharp)]
+    assert steepness[1] > 1.1 * steepness[0]
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
