@@ -36,6 +36,7 @@ PixToolsError
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
 │   ├── AreaOutsideImage          -
+│   ├── ContractUnreachable       -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -331,6 +332,12 @@ class AreaOutsideImage(StepFailed):
     """The area does not lie within the image."""
 
     code = "area_outside_image"
+
+
+class ContractUnreachable(StepFailed):
+    """No quality keeps what was asked of the file."""
+
+    code = "contract_unreachable"
 
 
 class StepTimedOut(StepFailed):

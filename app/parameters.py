@@ -113,7 +113,27 @@ class SharpenParams(Params):
     edges: float = Field(3.0, ge=0, le=100, description="Strength at edges.")
 
 
-class WebpParams(Params):
+class Contract(Params):
+    """What a written file must keep; its quality is searched."""
+
+    max_bytes: int | None = Field(
+        None, ge=1, description="The file's limit; `quality` is then the most that is tried.", examples=[100_000]
+    )
+    min_ssim: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="How alike the image must stay: the smallest file of that SSIM, whatever `quality` says.",
+        examples=[0.98],
+    )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing was agreed on."""
+        return self.max_bytes is None and self.min_ssim is None
+
+
+class WebpParams(Contract):
     """Encode as WebP."""
 
     quality: Quality = 80
@@ -121,7 +141,7 @@ class WebpParams(Params):
     lossless: bool = False
 
 
-class AvifParams(Params):
+class AvifParams(Contract):
     """Encode as AVIF."""
 
     quality: Quality = 50
@@ -132,7 +152,7 @@ class AvifParams(Params):
     )
 
 
-class JpegParams(Params):
+class JpegParams(Contract):
     """Encode as JPEG."""
 
     quality: Quality = 80
@@ -143,7 +163,7 @@ class JpegParams(Params):
     background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
 
 
-class PngParams(Params):
+class PngParams(Contract):
     """Encode as PNG."""
 
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")

@@ -441,6 +441,42 @@ def test_a_running_job_can_be_deleted(api: ApiClient) -> None:
     assert api.http.get(f"/jobs/{job_id}").status_code == 404
 
 
+def test_an_output_contract_is_kept_and_reported_or_fails_its_branch(api: ApiClient, photo: bytes) -> None:
+    tree = [
+        {"op": "resize", "width": 320, "then": [{"op": "convert_jpeg", "max_bytes": 6000}]},
+        {"op": "convert_webp", "min_ssim": 0.9, "max_bytes": 10},
+    ]
+    job = api.run(photo, tree)
+    assert job["status"] == "completed_with_errors"
+    (result,) = job["results"]
+    reports = {step["id"]: step["report"] for step in job["steps"]}
+    assert reports["0.0"]["bytes"] == result["bytes"] == len(api.download(result).content) <= 6000
+    assert job["steps"][-1]["error"]["code"] == "contract_unreachable"
+
+
+def test_pixel_operations_in_a_row(api: ApiClient, photo: bytes) -> None:
+    tree = [
+        {
+            "op": "crop",
+            "width": 400,
+            "height": 300,
+            "gravity": "northwest",
+            "then": [
+                {
+                    "op": "rotate",
+                    "angle": 90,
+                    "then": [{"op": "flip", "then": [{"op": "blur", "sigma": 1, "then": ["sharpen"]}]}],
+                },
+                {"op": "trim", "as": "trimmed"},
+            ],
+        },
+        {"op": "resize", "width": 200, "height": 200, "fit": "contain", "as": "padded"},
+    ]
+    sizes = {result["name"]: (result["width"], result["height"]) for result in api.run(photo, tree)["results"]}
+    assert sizes["crop.rotate.flip.blur.sharpen"] == (300, 400)
+    assert sizes["padded"] == (200, 200)
+
+
 def test_archive_has_every_result(api: ApiClient, photo: bytes) -> None:
     job = api.run(photo, TREE)
     response = api.http.get(job["links"]["archive"])

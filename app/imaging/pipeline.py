@@ -12,6 +12,7 @@ import pyvips
 from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, WorkspaceFailed
 from app.imaging import resize
 from app.imaging.colour import to_eight_bits, to_srgb
+from app.imaging.contract import fulfil
 from app.imaging.probe import probe
 from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Rendered, Stage, StageMonitor, Target
 from app.operations import OPERATIONS, RESIZE
@@ -52,13 +53,16 @@ def render(
     Raises:
         CorruptImage: the source cannot be decoded.
         ImageTooLarge: the source or the result exceeds the limits.
+        ContractUnreachable: no quality of an encoder keeps what was asked of the file.
         WorkspaceFailed: disk or memory ran out; nothing is known about the image.
     """
+    monitor = monitor or Monitor()
     with _decoding():
         # All pixels are decoded before the first is encoded: whatever fails until here is due to the source, whatever
         # fails later is not, and several targets share the work.
-        image = _pixels(source, stages, limits, monitor or Monitor()).copy_memory()
-    return [_write(image, target) for target in targets]
+        image = _pixels(source, stages, limits, monitor).copy_memory()
+    last = StageMonitor(monitor, len(stages) - 1)
+    return [_write(image, target, last) for target in targets]
 
 
 def _is_pixel(stage: Stage) -> bool:
@@ -138,13 +142,13 @@ def _params(step: Stage | Target) -> Any:
     return OPERATIONS[step.op].params.model_validate(step.params)
 
 
-def _write(image: pyvips.Image, target: Target) -> Rendered:
+def _write(image: pyvips.Image, target: Target, monitor: StageMonitor) -> Rendered:
     with _encoding():
-        written = _save(image, target)
+        written = _save(image, target, monitor)
     return Rendered(written, image.width, image.height)
 
 
-def _save(image: pyvips.Image, target: Target) -> str:
+def _save(image: pyvips.Image, target: Target, monitor: StageMonitor) -> str:
     """Write one file and return its format."""
     if target.op == INTERMEDIATE:
         _save_intermediate(image, target.path)
@@ -152,7 +156,12 @@ def _save(image: pyvips.Image, target: Target) -> str:
     operation = OPERATIONS[target.op]
     if operation.format is None:
         raise ValueError(f"{target.op} has no output format")
-    _handler(target.op)(image if operation.deep else to_eight_bits(image), _params(target), target.path)
+    image = image if operation.deep else to_eight_bits(image)
+    save, params = _handler(target.op), _params(target)
+    if params.is_open:
+        save(image, params, target.path)
+    else:
+        monitor.report(**fulfil(image, params, target.path, save, partial(_load, kind=operation.format)))
     return operation.format
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
+from app.parameters import WebpParams
 from app.schemas import Node
 from app.services.operation_tree import MAX_REPORTED, TreeLimits, parse_tree
 
@@ -38,7 +39,7 @@ def mistakes(error: InvalidOperations) -> list[tuple[str, str]]:
 def test_a_name_alone_is_an_operation_with_default_parameters() -> None:
     (short,), (long,) = parsed(["convert_webp"]), parsed([{"op": "convert_webp"}])
     assert short == long
-    assert short.params.model_dump() == {"quality": 80, "effort": 4, "lossless": False}
+    assert short.params.model_dump() == WebpParams().model_dump()
 
 
 def test_nodes_know_their_path_and_their_pointer() -> None:

@@ -241,7 +241,10 @@ import json, sys, app.imaging.child
 print(json.dumps([name for name in sys.modules if name.startswith("app.")]))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert all(name.startswith(("app.imaging", "app.errors", "app.operations")) for name in json.loads(done.stdout))
+    assert all(
+        name.startswith(("app.imaging", "app.errors", "app.operations", "app.parameters"))
+        for name in json.loads(done.stdout)
+    )
 
 
 def test_the_parent_loads_no_codec() -> None:
