@@ -12,12 +12,14 @@ from app.parameters import (
     CropParams,
     DenoiseParams,
     FlipParams,
+    GifParams,
     JpegParams,
     Params,
     PngParams,
     ResizeParams,
     RotateParams,
     SharpenParams,
+    TiffParams,
     TrimParams,
     WebpParams,
 )
@@ -143,6 +145,23 @@ CONVERT_PNG = Operation(
     deep=True,
     example={},
 )
+CONVERT_GIF = Operation(
+    name="convert_gif",
+    params=GifParams,
+    handler="app.imaging.convert_gif:save",
+    task="pixtools.convert_gif",
+    format="gif",
+    example={},
+)
+CONVERT_TIFF = Operation(
+    name="convert_tiff",
+    params=TiffParams,
+    handler="app.imaging.convert_tiff:save",
+    task="pixtools.convert_tiff",
+    format="tiff",
+    deep=True,
+    example={},
+)
 DENOISE = Operation(
     name="denoise",
     params=DenoiseParams,
@@ -164,7 +183,7 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
 
 OPERATIONS = _registry(
     *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN),
-    *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG),
+    *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_GIF, CONVERT_TIFF),
     DENOISE,
 )
 

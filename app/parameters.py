@@ -169,6 +169,20 @@ class PngParams(Contract):
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
 
 
+class GifParams(Contract):
+    """Encode as GIF."""
+
+    colours: Literal[2, 4, 8, 16, 32, 64, 128, 256] = Field(256, description="Of the palette, at most.")
+    dither: Share = Field(1.0, description="How much of the lost colours is made up for by noise.")
+    effort: int = Field(7, ge=1, le=10, description="1 is fastest, 10 finds the best palette.")
+
+
+class TiffParams(Contract):
+    """Encode as TIFF, without loss."""
+
+    compression: Literal["none", "lzw", "deflate"] = "lzw"
+
+
 class DenoiseParams(Params):
     """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
 

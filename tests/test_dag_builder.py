@@ -123,7 +123,7 @@ def test_the_encoder_travels_within_a_run() -> None:
 
 @pytest.mark.parametrize(
     ("input_format", "written"),
-    [("jpeg", "jpeg"), ("png", "png"), ("webp", "webp"), ("avif", "avif"), ("gif", "png"), ("tiff", "png")],
+    [("jpeg", "jpeg"), ("png", "png"), ("webp", "webp"), ("avif", "avif"), ("gif", "gif"), ("tiff", "tiff")],
 )
 def test_without_a_conversion_the_format_stays_if_it_can_be_written(input_format: str, written: str) -> None:
     (task,) = planned([resize(400)], input_format).tasks

@@ -17,7 +17,7 @@ from celery.canvas import Signature
 from app.operations import ENCODERS, OPERATIONS
 from app.schemas import Node
 
-FALLBACK_FORMAT = "png"  # lossless; for inputs whose own format no operation writes (GIF, TIFF)
+LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +101,14 @@ class _Encoder:
 
     @classmethod
     def default(cls, format_: str) -> "_Encoder":
-        operation = ENCODERS.get(format_) or ENCODERS[FALLBACK_FORMAT]
+        operation = ENCODERS[format_]
         return cls(operation.name, operation.params().model_dump(), chosen=False)
 
     def after(self, node: Node) -> "_Encoder":
         return _Encoder(node.operation.name, node.params.model_dump(), chosen=True) if node.operation.format else self
 
     def for_result_of(self, node: Node) -> "_Encoder":
-        return _Encoder.default(FALLBACK_FORMAT) if node.operation.lossless and not self.chosen else self
+        return _Encoder.default(LOSSLESS_FORMAT) if node.operation.lossless and not self.chosen else self
 
 
 def plan(branches: tuple[Node, ...], input_format: str) -> Plan:

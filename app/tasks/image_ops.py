@@ -7,8 +7,10 @@ from celery import Task
 from app.operations import (
     BLUR,
     CONVERT_AVIF,
+    CONVERT_GIF,
     CONVERT_JPEG,
     CONVERT_PNG,
+    CONVERT_TIFF,
     CONVERT_WEBP,
     CROP,
     FLIP,
@@ -77,4 +79,14 @@ def convert_jpeg(self: Task, job_id: str, task_id: str) -> None:
 
 @celery_app.task(bind=True, name=CONVERT_PNG.task)
 def convert_png(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=CONVERT_GIF.task)
+def convert_gif(self: Task, job_id: str, task_id: str) -> None:
+    _run(self, job_id, task_id)
+
+
+@celery_app.task(bind=True, name=CONVERT_TIFF.task)
+def convert_tiff(self: Task, job_id: str, task_id: str) -> None:
     _run(self, job_id, task_id)

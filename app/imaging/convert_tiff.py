@@ -1,0 +1,13 @@
+"""Encode as TIFF."""
+
+from pathlib import Path
+
+import pyvips
+
+from app.parameters import TiffParams
+
+
+def save(image: pyvips.Image, params: TiffParams, path: Path) -> None:
+    """Write a TIFF file of 8 or 16 bit."""
+    predictor = "none" if params.compression == "none" else "horizontal"  # of photographs, half the size
+    image.tiffsave(str(path), compression=params.compression, predictor=predictor, keep="none")
