@@ -30,6 +30,7 @@ from app.services.idempotency import (
     RedisFront,
     Scope,
     fingerprint,
+    key_of,
     parse_key,
     store_answer,
     stored_answer,
@@ -63,6 +64,13 @@ ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=T
 )
 def test_a_key_may_be_quoted_or_bare(header: str, key: str) -> None:
     assert parse_key(header) == key
+
+
+def test_a_request_has_one_key_or_none() -> None:
+    assert key_of([]) is None
+    assert key_of(['"a"']) == "a"
+    with pytest.raises(InvalidIdempotencyKey):
+        key_of(["a", "a"])
 
 
 @pytest.mark.parametrize(

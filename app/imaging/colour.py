@@ -1,5 +1,7 @@
 """Colour conversion."""
 
+from collections.abc import Callable
+
 import pyvips
 
 DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # that a profile gives a meaning to
@@ -43,10 +45,21 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
         colour in each of its channels.
     """
     red, green, blue, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
-    deep = image.format == "ushort"
     if image.bands <= GREY_BANDS and not red == green == blue:
-        image = image.colourspace("rgb16" if deep else "srgb")
+        image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
     if alpha != OPAQUE and not image.hasalpha():
         image = image.addalpha()
     values = [red, alpha] if image.bands <= GREY_BANDS else [red, green, blue, alpha]
-    return image, [value * 257.0 if deep else float(value) for value in values[: image.bands]]
+    return image, [value * full_scale(image) / OPAQUE for value in values[: image.bands]]
+
+
+def full_scale(image: pyvips.Image) -> int:
+    """The number that stands for white, and for opaque."""
+    return 65535 if image.format == "ushort" else 255
+
+
+def with_weighed_colours(image: pyvips.Image, work: Callable[[pyvips.Image], pyvips.Image]) -> pyvips.Image:
+    """Do work that mixes pixels so that transparent ones do not colour their neighbours."""
+    if not image.hasalpha():
+        return work(image)
+    return work(image.premultiply()).unpremultiply()

@@ -1,5 +1,6 @@
 """Output contracts: the quality of a file is searched so that it keeps within its bytes, or near to its original."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,20 +96,14 @@ def _highest(trials: _Trials, most: int) -> Encoded:
     """The best quality that fits; the worst one if none does."""
     if trials.fits(trials.at(most)):
         return trials.at(most)
-    low, high = WORST, most  # `high` does not fit
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if trials.fits(trials.at(middle)) else (low, middle)
-    return trials.at(low)
+    fitting = bisect_left(range(WORST, most), True, key=lambda quality: not trials.fits(trials.at(quality)))
+    return trials.at(max(WORST, WORST + fitting - 1))
 
 
 def _lowest(trials: _Trials) -> Encoded:
     """The worst quality that is alike enough; the best one if none is."""
-    low, high = WORST - 1, BEST  # `low` is not enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if trials.resembles(trials.at(middle)) else (middle, high)
-    return trials.at(high)
+    unlike = bisect_left(range(WORST, BEST), True, key=lambda quality: trials.resembles(trials.at(quality)))
+    return trials.at(WORST + unlike)
 
 
 def _check(trials: _Trials, found: Encoded) -> None:

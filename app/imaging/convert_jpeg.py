@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pyvips
 
-from app.imaging.colour import CHROMA
+from app.imaging.colour import CHROMA, with_background
 from app.parameters import JpegParams
 
 
 def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
     """Write a JPEG file; the background shows where the image is transparent."""
     if image.hasalpha():
-        image = _over(image, bytes.fromhex(params.background.removeprefix("#")))
+        image, background = with_background(image, params.background)
+        image = image.flatten(background=background[:-1])
     image.jpegsave(
         str(path),
         Q=params.quality,
@@ -20,9 +21,3 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
         subsample_mode=CHROMA[params.chroma],
         keep="none",
     )
-
-
-def _over(image: pyvips.Image, background: bytes) -> pyvips.Image:
-    if image.bands == 2 and len(set(background)) > 1:
-        image = image.colourspace("srgb")  # a coloured background shows through a grey image
-    return image.flatten(background=list(background[: image.bands - 1]))

@@ -19,9 +19,7 @@ def run(image: pyvips.Image, params: CropParams, _monitor: StageMonitor | None =
         _check("high", params.top + params.height, image.height)
         return image.crop(params.left, params.top, params.width, params.height)
     size = min(params.width, image.width), min(params.height, image.height)
-    if params.gravity == "attention" and params.focal_point is None:
-        image = image.copy_memory()  # looked at before it is cut
-    return image.crop(*gravity.corner(image, size, params.gravity, params.focal_point), *size)
+    return gravity.cut(image, size, params.gravity, params.focal_point)
 
 
 def _check(word: str, end: int, side: int) -> None:

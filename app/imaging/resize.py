@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pyvips
 
 from app.imaging import gravity
-from app.imaging.colour import with_background
+from app.imaging.colour import with_background, with_weighed_colours
 from app.imaging.recipe import StageMonitor
 from app.parameters import ResizeParams
 
@@ -71,9 +71,7 @@ def _cut(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvip
         max(1, round(side * size / scaled))
         for side, size, scaled in zip((image.width, image.height), geometry.size, geometry.scaled, strict=True)
     )
-    if params.gravity == "attention" and params.focal_point is None:
-        image = image.copy_memory()  # looked at before it is cut
-    return image.crop(*gravity.corner(image, (width, height), params.gravity, params.focal_point), width, height)
+    return gravity.cut(image, (width, height), params.gravity, params.focal_point)
 
 
 def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvips.Image:
@@ -83,17 +81,12 @@ def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvi
     space, kind = image.interpretation, image.format
     if linear:
         image = image.colourspace("scrgb")
-    transparent = image.hasalpha()
-    if transparent:
-        image = image.premultiply()
-    image = image.resize(size[0] / image.width, vscale=size[1] / image.height)
-    if transparent:
-        image = image.unpremultiply()
+    across, down = size[0] / image.width, size[1] / image.height
+    image = with_weighed_colours(image, lambda weighed: weighed.resize(across, vscale=down))
     return image.copy(interpretation="scrgb" if linear else space).colourspace(space).cast(kind)
 
 
 def _pad(image: pyvips.Image, canvas: tuple[int, int], params: ResizeParams) -> pyvips.Image:
     image, background = with_background(image, params.background)
-    across, down = gravity.share(params.gravity)
-    left, top = round((canvas[0] - image.width) * across), round((canvas[1] - image.height) * down)
-    return image.embed(left, top, *canvas, extend="background", background=background)
+    corner = gravity.offset((canvas[0] - image.width, canvas[1] - image.height), params.gravity)
+    return image.embed(*corner, *canvas, extend="background", background=background)

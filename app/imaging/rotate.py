@@ -2,7 +2,7 @@
 
 import pyvips
 
-from app.imaging.colour import with_background
+from app.imaging.colour import full_scale, with_background, with_weighed_colours
 from app.imaging.recipe import StageMonitor
 from app.parameters import RotateParams
 
@@ -18,11 +18,7 @@ def run(image: pyvips.Image, params: RotateParams, _monitor: StageMonitor | None
     if angle % QUARTER == 0:
         return image.rot(f"d{int(angle)}")
     image, background = with_background(image, params.background)
-    # Transparent pixels must not colour their neighbours
-    transparent = image.hasalpha()
-    turned = image.premultiply() if transparent else image
-    if transparent:
-        share = background[-1] / (65535 if image.format == "ushort" else 255)
+    if image.hasalpha():
+        share = background[-1] / full_scale(image)
         background = [value * share for value in background[:-1]] + background[-1:]
-    turned = turned.rotate(angle, background=background)
-    return (turned.unpremultiply() if transparent else turned).cast(image.format)
+    return with_weighed_colours(image, lambda weighed: weighed.rotate(angle, background=background)).cast(image.format)

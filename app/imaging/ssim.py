@@ -2,6 +2,8 @@
 
 import pyvips
 
+from app.imaging.colour import full_scale
+
 WINDOW = 1.5  # standard deviation in pixels
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # keep the quotients finite
 DIGITS = 6  # after which sums of floats differ for equal images
@@ -30,7 +32,7 @@ def ssim(first: pyvips.Image, second: pyvips.Image) -> float:
 
 def _lightness(image: pyvips.Image, shrink: int) -> pyvips.Image:
     if image.hasalpha():
-        image = image.flatten(background=65535 if image.format == "ushort" else 255)
+        image = image.flatten(background=full_scale(image))
     return image.colourspace("b-w").shrink(shrink, shrink).cast("float")
 
 

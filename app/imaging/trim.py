@@ -2,7 +2,7 @@
 
 import pyvips
 
-from app.imaging.colour import with_background
+from app.imaging.colour import OPAQUE, full_scale, with_background
 from app.imaging.recipe import StageMonitor
 from app.parameters import TrimParams
 
@@ -27,5 +27,5 @@ def _found(image: pyvips.Image, params: TrimParams) -> tuple[int, ...]:
         # Alpha counts like one more colour, and what cannot be seen has none. As an image that knows of no alpha,
         # because libvips would lay it over the background.
         image = image.premultiply().cast(image.format).copy(interpretation="multiband")
-    threshold = params.threshold * (257 if image.format == "ushort" else 1)
+    threshold = params.threshold * full_scale(image) / OPAQUE
     return tuple(image.find_trim(threshold=threshold, background=background or image.getpoint(0, 0)))

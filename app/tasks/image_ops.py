@@ -1,9 +1,5 @@
 """One thin task per pixel operation. A linear run of operations is one task: the one of its last operation."""
 
-from uuid import UUID
-
-from celery import Task
-
 from app.operations import (
     BLUR,
     CONVERT_AVIF,
@@ -19,74 +15,18 @@ from app.operations import (
     SHARPEN,
     TRIM,
 )
-from app.tasks.celery_app import celery_app
-from app.tasks.runtime import resources
+from app.tasks.planned import task_of
 
-
-def _run(task: Task, job_id: str, task_id: str) -> None:
-    resources().executor.run(UUID(job_id), task_id, owner=task.request.id)
-
-
-@celery_app.task(bind=True, name=RESIZE.task)
-def resize(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CROP.task)
-def crop(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=ROTATE.task)
-def rotate(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=FLIP.task)
-def flip(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=TRIM.task)
-def trim(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=BLUR.task)
-def blur(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=SHARPEN.task)
-def sharpen(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_WEBP.task)
-def convert_webp(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_AVIF.task)
-def convert_avif(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_JPEG.task)
-def convert_jpeg(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_PNG.task)
-def convert_png(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_GIF.task)
-def convert_gif(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
-
-
-@celery_app.task(bind=True, name=CONVERT_TIFF.task)
-def convert_tiff(self: Task, job_id: str, task_id: str) -> None:
-    _run(self, job_id, task_id)
+resize = task_of(RESIZE)
+crop = task_of(CROP)
+rotate = task_of(ROTATE)
+flip = task_of(FLIP)
+trim = task_of(TRIM)
+blur = task_of(BLUR)
+sharpen = task_of(SHARPEN)
+convert_webp = task_of(CONVERT_WEBP)
+convert_avif = task_of(CONVERT_AVIF)
+convert_jpeg = task_of(CONVERT_JPEG)
+convert_png = task_of(CONVERT_PNG)
+convert_gif = task_of(CONVERT_GIF)
+convert_tiff = task_of(CONVERT_TIFF)

@@ -2,14 +2,12 @@
 
 import os
 from typing import Any
-from uuid import UUID
 
-from celery import Task
 from celery.signals import celeryd_after_setup, worker_process_init
 
 from app.errors import InvalidWeights
 from app.operations import DENOISE, Queue
-from app.tasks.celery_app import celery_app
+from app.tasks.planned import task_of
 from app.tasks.runtime import resources
 
 NICE = 10  # a network takes every core that it can get; image workers beside it must not wait for it
@@ -17,9 +15,7 @@ NICE = 10  # a network takes every core that it can get; image workers beside it
 _serves_ml: list[bool] = []  # set before the worker forks
 
 
-@celery_app.task(bind=True, name=DENOISE.task)
-def denoise(self: Task, job_id: str, task_id: str) -> None:
-    resources().executor.run(UUID(job_id), task_id, owner=self.request.id)
+denoise = task_of(DENOISE)
 
 
 @celeryd_after_setup.connect
