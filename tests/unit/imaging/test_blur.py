@@ -24,6 +24,12 @@ def test_brightness_stays_and_contrast_falls(sigma: float, height: int, width: i
     assert result.max() <= picture.max()
 
 
+@pytest.mark.parametrize("sigma", [0.5, 1, 2.1422167507378123, 5, 30])
+def test_white_stays_white(sigma: float) -> None:
+    white = np.full((20, 30, 3), 255, np.uint8)
+    assert (run(as_image(white), BlurParams(sigma=sigma)).numpy() == white).all()
+
+
 def test_it_is_gaussian() -> None:
     point = np.zeros((41, 41, 3), np.uint8)
     point[20, 20] = 255

@@ -163,6 +163,7 @@ def test_a_picture_that_already_fits_is_not_touched(photo: Pixels) -> None:
         ({"width": 101}, 2),
         ({"width": 100}, 4),
         ({"width": 10}, 8),
+        ({"width": 10, "linear": True}, 1),
         ({"width": 10, "height": 300, "fit": "cover"}, 1),
         ({"width": 10, "height": 150, "fit": "fill"}, 2),
         ({"width": 800, "enlarge": True}, 1),
