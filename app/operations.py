@@ -14,6 +14,7 @@ from app.parameters import (
     FlipParams,
     GifParams,
     JpegParams,
+    MetadataParams,
     Params,
     PngParams,
     ResizeParams,
@@ -50,6 +51,8 @@ class Operation:
     format: str | None = None
     #: whether 16 bits per channel stay 16
     deep: bool = False
+    #: whether it works on every frame of an animation, or writes them
+    animated: bool = False
     #: whether its result is a PNG when no operation says otherwise: the format of the input would add losses
     lossless: bool = False
     #: parameters for `/docs` and for the tests that run every operation
@@ -62,6 +65,7 @@ RESIZE = Operation(
     handler="app.imaging.resize:run",
     task="pixtools.resize",
     deep=True,
+    animated=True,
     example={"width": 1280},
 )
 CROP = Operation(
@@ -70,6 +74,7 @@ CROP = Operation(
     handler="app.imaging.crop:run",
     task="pixtools.crop",
     deep=True,
+    animated=True,
     example={"width": 800, "height": 600},
 )
 ROTATE = Operation(
@@ -78,6 +83,7 @@ ROTATE = Operation(
     handler="app.imaging.rotate:run",
     task="pixtools.rotate",
     deep=True,
+    animated=True,
     example={"angle": 90},
 )
 FLIP = Operation(
@@ -86,6 +92,7 @@ FLIP = Operation(
     handler="app.imaging.flip:run",
     task="pixtools.flip",
     deep=True,
+    animated=True,
     example={},
 )
 TRIM = Operation(
@@ -94,6 +101,7 @@ TRIM = Operation(
     handler="app.imaging.trim:run",
     task="pixtools.trim",
     deep=True,
+    animated=True,
     example={},
 )
 BLUR = Operation(
@@ -102,6 +110,7 @@ BLUR = Operation(
     handler="app.imaging.blur:run",
     task="pixtools.blur",
     deep=True,
+    animated=True,
     example={"sigma": 3},
 )
 SHARPEN = Operation(
@@ -110,6 +119,7 @@ SHARPEN = Operation(
     handler="app.imaging.sharpen:run",
     task="pixtools.sharpen",
     deep=True,
+    animated=True,
     example={},
 )
 CONVERT_WEBP = Operation(
@@ -118,6 +128,7 @@ CONVERT_WEBP = Operation(
     handler="app.imaging.convert_webp:save",
     task="pixtools.convert_webp",
     format="webp",
+    animated=True,
     example={"quality": 80},
 )
 CONVERT_AVIF = Operation(
@@ -151,6 +162,7 @@ CONVERT_GIF = Operation(
     handler="app.imaging.convert_gif:save",
     task="pixtools.convert_gif",
     format="gif",
+    animated=True,
     example={},
 )
 CONVERT_TIFF = Operation(
@@ -159,6 +171,15 @@ CONVERT_TIFF = Operation(
     handler="app.imaging.convert_tiff:save",
     task="pixtools.convert_tiff",
     format="tiff",
+    deep=True,
+    example={},
+)
+METADATA = Operation(
+    name="metadata",
+    params=MetadataParams,
+    handler="app.imaging.metadata:describe",
+    task="pixtools.metadata",
+    format="json",
     deep=True,
     example={},
 )
@@ -184,11 +205,13 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
 OPERATIONS = _registry(
     *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN),
     *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_GIF, CONVERT_TIFF),
-    DENOISE,
+    *(METADATA, DENOISE),
 )
 
 #: the operation whose encoder writes a format when no operation asked for one
 ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format}
+
+WRITTEN_AS = {"heic": "jpeg"}  # what a format becomes that can be read only
 
 CONTENT_TYPES = {
     "jpeg": "image/jpeg",
@@ -197,6 +220,8 @@ CONTENT_TYPES = {
     "avif": "image/avif",
     "gif": "image/gif",
     "tiff": "image/tiff",
+    "heic": "image/heic",
+    "json": "application/json",
 }
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}  # where it is not the format's own name

@@ -11,6 +11,8 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 ColourWithAlpha = Annotated[str, Field(pattern=r"^#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+PaletteSize = Literal[2, 4, 8, 16, 32, 64, 128, 256]
+KeepMetadata = Literal["none", "copyright", "icc", "all"]
 Gravity = Literal[
     "center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest", "attention"
 ]
@@ -133,7 +135,17 @@ class Contract(Params):
         return self.max_bytes is None and self.min_ssim is None
 
 
-class WebpParams(Contract):
+class Encoding(Contract):
+    """What every format takes that can hold metadata."""
+
+    keep_metadata: KeepMetadata = Field(
+        "none",
+        description="`copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, "
+        "`all` everything: place, serial numbers and the thumbnail too.",
+    )
+
+
+class WebpParams(Encoding):
     """Encode as WebP."""
 
     quality: Quality = 80
@@ -141,7 +153,7 @@ class WebpParams(Contract):
     lossless: bool = False
 
 
-class AvifParams(Contract):
+class AvifParams(Encoding):
     """Encode as AVIF."""
 
     quality: Quality = 50
@@ -152,7 +164,7 @@ class AvifParams(Contract):
     )
 
 
-class JpegParams(Contract):
+class JpegParams(Encoding):
     """Encode as JPEG."""
 
     quality: Quality = 80
@@ -161,26 +173,37 @@ class JpegParams(Contract):
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
     background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
+    trellis: bool = Field(False, description="Choose coefficients by what they cost: smaller, thrice the time.")
 
 
-class PngParams(Contract):
+class PngParams(Encoding):
     """Encode as PNG."""
 
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
+    progressive: bool = Field(False, description="Appears as a whole and gets sharper; larger.")
+    colours: PaletteSize | None = Field(None, description="Use a palette of at most so many: far smaller, with losses.")
+    dither: Share = Field(1.0, description="With a palette: how much of the lost colours is made up for by noise.")
 
 
 class GifParams(Contract):
     """Encode as GIF."""
 
-    colours: Literal[2, 4, 8, 16, 32, 64, 128, 256] = Field(256, description="Of the palette, at most.")
+    colours: PaletteSize = Field(256, description="Of the palette, at most.")
     dither: Share = Field(1.0, description="How much of the lost colours is made up for by noise.")
     effort: int = Field(7, ge=1, le=10, description="1 is fastest, 10 finds the best palette.")
 
 
-class TiffParams(Contract):
+class TiffParams(Encoding):
     """Encode as TIFF, without loss."""
 
     compression: Literal["none", "lzw", "deflate"] = "lzw"
+
+
+class MetadataParams(Params):
+    """Tell what an image's file says, as JSON; for the end of a branch."""
+
+    gps: bool = Field(False, description="Whether to tell where the photograph was taken.")
+    colours: int = Field(5, ge=0, le=16, description="How many dominant colours to tell, at most.")
 
 
 class DenoiseParams(Params):

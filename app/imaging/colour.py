@@ -4,6 +4,10 @@ from collections.abc import Callable
 
 import pyvips
 
+from app.imaging.icc import is_rgb
+
+PROFILE = "icc-profile-data"
+RGB = {"srgb", "rgb", "rgb16"}
 DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # that a profile gives a meaning to
 GREY_BANDS = 2  # grey and alpha
 COLOUR_BANDS = 4  # red, green, blue and alpha
@@ -11,19 +15,40 @@ OPAQUE = 255
 CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # names that libvips has for subsampling
 
 
-def to_srgb(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
-    """The image in sRGB, or in grey if it is grey; alpha stays, further channels do not.
+def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
+    """The image in grey or RGB, the latter in the colours of its own profile; alpha stays, further channels do not.
 
-    It has 8 bits per channel, or 16 if the image has them and `deep` asks to keep them.
+    It has 8 bits per channel, or 16 if the image has them and `deep` asks to keep them. Colours are converted to sRGB
+    when they are written, which is both cheaper, after most pixels are gone, and possible to leave out.
 
     Where the profile does not fit the pixels, libvips takes the usual one for their model, as browsers do.
     """
     grey = image.bands <= GREY_BANDS
     deep = deep and image.format == "ushort"
-    if image.get_typeof("icc-profile-data") and image.interpretation in DEVICE_COLOURS:
-        image = image.icc_transform("srgb", embedded=True, intent="perceptual", depth=16 if deep else 8)
+    if image.get_typeof(PROFILE):
+        if image.interpretation in RGB and is_rgb(image.get(PROFILE)):
+            image = image.copy()
+        else:
+            if image.interpretation in DEVICE_COLOURS:
+                image = _converted(image, deep=deep)
+            image = image.copy()
+            image.remove(PROFILE)
     image = image.colourspace(("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
     return image.extract_band(0, n=min(image.bands, COLOUR_BANDS))
+
+
+def to_srgb(image: pyvips.Image) -> pyvips.Image:
+    """A working image in sRGB or grey, without profile."""
+    if not image.get_typeof(PROFILE):
+        return image
+    space = image.interpretation
+    image = _converted(image, deep=image.format == "ushort").copy(interpretation=space)
+    image.remove(PROFILE)
+    return image
+
+
+def _converted(image: pyvips.Image, *, deep: bool) -> pyvips.Image:
+    return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=16 if deep else 8)
 
 
 def to_eight_bits(image: pyvips.Image) -> pyvips.Image:
@@ -37,20 +62,31 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
     """The image and a colour that can stand beside its pixels.
 
     Args:
-        image: sRGB or grey, of 8 or 16 bit.
-        colour: `#rrggbb` or `#rrggbbaa`.
+        image: RGB or grey, of 8 or 16 bit.
+        colour: `#rrggbb` or `#rrggbbaa`, of sRGB.
 
     Returns:
         The image, with alpha where the colour needs it and in colour where the colour is not grey; and the value of the
         colour in each of its channels.
     """
-    red, green, blue, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
+    *rgb, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
+    red, green, blue = _in_colours_of(image, rgb)
     if image.bands <= GREY_BANDS and not red == green == blue:
         image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
     if alpha != OPAQUE and not image.hasalpha():
         image = image.addalpha()
     values = [red, alpha] if image.bands <= GREY_BANDS else [red, green, blue, alpha]
     return image, [value * full_scale(image) / OPAQUE for value in values[: image.bands]]
+
+
+def _in_colours_of(image: pyvips.Image, rgb: list[int]) -> list[float]:
+    """A colour of sRGB by the numbers that the image's own profile has for it."""
+    if not image.get_typeof(PROFILE):
+        return list(map(float, rgb))
+    pixel = (pyvips.Image.black(1, 1, bands=3) + rgb).cast("uchar").copy(interpretation="srgb")
+    pixel = pixel.icc_import(input_profile="srgb", intent="perceptual").copy()
+    pixel.set_type(pyvips.GValue.blob_type, PROFILE, image.get(PROFILE))
+    return list(map(float, pixel.icc_export(intent="perceptual").getpoint(0, 0)))
 
 
 def full_scale(image: pyvips.Image) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyvips
 
 from app.imaging.colour import CHROMA
+from app.imaging.origin import KEPT
 from app.parameters import AvifParams
 
 
@@ -17,5 +18,5 @@ def save(image: pyvips.Image, params: AvifParams, path: Path) -> None:
         effort=params.effort,
         lossless=params.lossless,
         subsample_mode=CHROMA[params.chroma],
-        keep="none",
+        keep=KEPT[params.keep_metadata],
     )

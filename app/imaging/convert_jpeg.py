@@ -5,6 +5,7 @@ from pathlib import Path
 import pyvips
 
 from app.imaging.colour import CHROMA, with_background
+from app.imaging.origin import KEPT
 from app.parameters import JpegParams
 
 
@@ -19,5 +20,8 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
         interlace=params.progressive,
         optimize_coding=True,
         subsample_mode=CHROMA[params.chroma],
-        keep="none",
+        trellis_quant=params.trellis,
+        overshoot_deringing=params.trellis,
+        optimize_scans=params.trellis and params.progressive,
+        keep=KEPT[params.keep_metadata],
     )

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pyvips
 
+from app.imaging.origin import KEPT
 from app.parameters import TiffParams
 
 
 def save(image: pyvips.Image, params: TiffParams, path: Path) -> None:
     """Write a TIFF file of 8 or 16 bit."""
     predictor = "none" if params.compression == "none" else "horizontal"  # of photographs, half the size
-    image.tiffsave(str(path), compression=params.compression, predictor=predictor, keep="none")
+    image.tiffsave(str(path), compression=params.compression, predictor=predictor, keep=KEPT[params.keep_metadata])

@@ -1,14 +1,16 @@
 """Crop."""
 
+from collections.abc import Sequence
+
 import pyvips
 
 from app.errors import AreaOutsideImage
 from app.imaging import gravity
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import CropParams
 
 
-def run(image: pyvips.Image, params: CropParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: CropParams, _context: Context | None = None) -> pyvips.Image:
     """Cut out a rectangle; by gravity it is at most as large as the image.
 
     Raises:
@@ -18,8 +20,17 @@ def run(image: pyvips.Image, params: CropParams, _monitor: StageMonitor | None =
         _check("wide", params.left + params.width, image.width)
         _check("high", params.top + params.height, image.height)
         return image.crop(params.left, params.top, params.width, params.height)
-    size = min(params.width, image.width), min(params.height, image.height)
-    return gravity.cut(image, size, params.gravity, params.focal_point)
+    return gravity.cut(image, _size(image, params), params)
+
+
+def run_frames(frames: Sequence[pyvips.Image], params: CropParams, _context: Context) -> list[pyvips.Image]:
+    """Cut the same rectangle out of every frame; by gravity it is found on the first."""
+    settled = gravity.settled(frames[0], _size(frames[0], params), params)
+    return [run(frame, settled) for frame in frames]
+
+
+def _size(image: pyvips.Image, params: CropParams) -> tuple[int, int]:
+    return min(params.width, image.width), min(params.height, image.height)
 
 
 def _check(word: str, end: int, side: int) -> None:

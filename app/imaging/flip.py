@@ -2,11 +2,11 @@
 
 import pyvips
 
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import FlipParams
 
 
-def run(image: pyvips.Image, params: FlipParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: FlipParams, _context: Context | None = None) -> pyvips.Image:
     """Mirror an image."""
     if params.direction == "horizontal":
         return image.fliphor()

@@ -1,11 +1,16 @@
 """Which part of an image is kept, and where a smaller one is put."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pyvips
 
+from app.parameters import CropParams, ResizeParams
+
 _VERTICAL = {"north": 0.0, "south": 1.0}
 _HORIZONTAL = {"west": 0.0, "east": 1.0}
+
+Cutting = TypeVar("Cutting", CropParams, ResizeParams)
 
 
 def offset(free: tuple[int, int], gravity: str) -> tuple[int, int]:
@@ -15,21 +20,33 @@ def offset(free: tuple[int, int], gravity: str) -> tuple[int, int]:
     return round(free[0] * across), round(free[1] * down)
 
 
-def cut(image: pyvips.Image, size: tuple[int, int], gravity: str, focal_point: Sequence[float] | None) -> pyvips.Image:
-    """The part of an image that is kept.
+def settled(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> Cutting:
+    """The parameters with `attention` turned into the focal point that it finds for a part of this size."""
+    if params.focal_point is not None or params.gravity != "attention":
+        return params
+    _, found = image.smartcrop(*size, interesting="attention", attention_x=True, attention_y=True)
+    return params.model_copy(
+        update={"focal_point": [found["attention_x"] / image.width, found["attention_y"] / image.height]}
+    )
+
+
+def cut(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> pyvips.Image:
+    """The part of an image that is kept: about the focal point as nearly as the border allows, else by gravity.
 
     Args:
         image: the image.
         size: width and height of the part; no larger than the image.
-        gravity: a compass point, `center` or `attention`.
-        focal_point: goes before gravity; it comes as near to the middle of the part as the image's border allows.
+        params: whose `focal_point` goes before their `gravity`.
     """
-    free = image.width - size[0], image.height - size[1]
-    if focal_point is None and gravity == "attention":
+    if params.focal_point is None and params.gravity == "attention":
         image = image.copy_memory()  # looked at before it is cut
-        _, found = image.smartcrop(*size, interesting="attention", attention_x=True, attention_y=True)
-        focal_point = found["attention_x"] / image.width, found["attention_y"] / image.height
-    if focal_point is None:
-        return image.crop(*offset(free, gravity), *size)
-    left, top = focal_point[0] * image.width - size[0] / 2, focal_point[1] * image.height - size[1] / 2
-    return image.crop(min(max(0, round(left)), free[0]), min(max(0, round(top)), free[1]), *size)
+        params = settled(image, size, params)
+    free = image.width - size[0], image.height - size[1]
+    if params.focal_point is None:
+        return image.crop(*offset(free, params.gravity), *size)
+    left, top = _corner(image, size, params.focal_point)
+    return image.crop(min(max(0, left), free[0]), min(max(0, top), free[1]), *size)
+
+
+def _corner(image: pyvips.Image, size: tuple[int, int], point: Sequence[float]) -> tuple[int, int]:
+    return round(point[0] * image.width - size[0] / 2), round(point[1] * image.height - size[1] / 2)

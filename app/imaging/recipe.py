@@ -14,6 +14,8 @@ class Stage:
 
     op: str
     params: Mapping[str, Any]
+    #: further files that its parameters name, by the name of the parameter
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,14 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class StageMonitor:
-    """The monitor in the hands of one stage."""
+class Context:
+    """What an operation has beside pixels and parameters."""
 
     monitor: Monitor
+    #: number of the stage
     stage: int
+    #: further files that its parameters name, by the name of the parameter
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def progress(self, share: float) -> None:
         self.monitor.on_progress(share)

@@ -1,12 +1,13 @@
 """Resize."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyvips
 
 from app.imaging import gravity
 from app.imaging.colour import with_background, with_weighed_colours
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import ResizeParams
 
 SHRINKS = (8, 4, 2)  # what JPEG decoders can divide by, at a fraction of the work
@@ -52,9 +53,17 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
     return wanted[0], wanted[1]
 
 
-def run(image: pyvips.Image, params: ResizeParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: ResizeParams, _context: Context | None = None) -> pyvips.Image:
     """Resize an image."""
     return apply(image, measure(image.width, image.height, params), params)
+
+
+def run_frames(frames: Sequence[pyvips.Image], params: ResizeParams, _context: Context) -> list[pyvips.Image]:
+    """Resize an animation; what is kept is decided on its first frame, so that nothing jumps."""
+    geometry = measure(frames[0].width, frames[0].height, params)
+    if geometry.size != geometry.scaled:
+        params = gravity.settled(frames[0], _part(frames[0], geometry), params)
+    return [apply(frame, geometry, params) for frame in frames]
 
 
 def apply(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvips.Image:
@@ -67,11 +76,16 @@ def apply(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvi
 
 def _cut(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvips.Image:
     # Cut before scaling: the whole of an enlarged panorama may be many times larger than the part that is kept.
+    return gravity.cut(image, _part(image, geometry), params)
+
+
+def _part(image: pyvips.Image, geometry: Geometry) -> tuple[int, int]:
+    """Width and height of what is kept of an image, before it is scaled."""
     width, height = (
         max(1, round(side * size / scaled))
         for side, size, scaled in zip((image.width, image.height), geometry.size, geometry.scaled, strict=True)
     )
-    return gravity.cut(image, (width, height), params.gravity, params.focal_point)
+    return width, height
 
 
 def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvips.Image:

@@ -3,13 +3,13 @@
 import pyvips
 
 from app.imaging.colour import full_scale, with_background, with_weighed_colours
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import RotateParams
 
 QUARTER = 90  # degrees
 
 
-def run(image: pyvips.Image, params: RotateParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: RotateParams, _context: Context | None = None) -> pyvips.Image:
     """Turn an image clockwise."""
     angle = params.angle % 360
     if angle == 0:

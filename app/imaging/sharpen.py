@@ -2,11 +2,11 @@
 
 import pyvips
 
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import SharpenParams
 
 
-def run(image: pyvips.Image, params: SharpenParams, _monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: SharpenParams, _context: Context | None = None) -> pyvips.Image:
     """Sharpen the lightness of an image; alpha stays as it is."""
     sharp = image.sharpen(sigma=params.sigma, m1=params.flat, m2=params.edges)
     return sharp.colourspace(image.interpretation).cast(image.format)

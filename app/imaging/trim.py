@@ -1,21 +1,37 @@
 """Trim."""
 
+from collections.abc import Sequence
+
 import pyvips
 
 from app.imaging.colour import OPAQUE, full_scale, with_background
-from app.imaging.recipe import StageMonitor
+from app.imaging.recipe import Context
 from app.parameters import TrimParams
 
 
-def run(image: pyvips.Image, params: TrimParams, monitor: StageMonitor | None = None) -> pyvips.Image:
+def run(image: pyvips.Image, params: TrimParams, context: Context) -> pyvips.Image:
     """Cut off a border of one colour; an image that is nothing else stays as it is. Reports what is kept."""
-    image = image.copy_memory()  # looked at before it is cut
-    left, top, width, height = _found(image, params)
+    return run_frames([image], params, context)[0]
+
+
+def run_frames(frames: Sequence[pyvips.Image], params: TrimParams, context: Context) -> list[pyvips.Image]:
+    """Cut off what is border in every frame."""
+    frames = [frame.copy_memory() for frame in frames]  # looked at before they are cut
+    left, top, width, height = _union([_found(frame, params) for frame in frames])
     if width == 0 or height == 0:
-        left, top, width, height = 0, 0, image.width, image.height
-    if monitor:
-        monitor.report(left=left, top=top, width=width, height=height)
-    return image.crop(left, top, width, height)
+        left, top, width, height = 0, 0, frames[0].width, frames[0].height
+    context.report(left=left, top=top, width=width, height=height)
+    return [frame.crop(left, top, width, height) for frame in frames]
+
+
+def _union(areas: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The smallest area around those that are not empty."""
+    found = [area for area in areas if area[2] and area[3]]
+    if not found:
+        return 0, 0, 0, 0
+    left, top = min(area[0] for area in found), min(area[1] for area in found)
+    right, bottom = max(area[0] + area[2] for area in found), max(area[1] + area[3] for area in found)
+    return left, top, right - left, bottom - top
 
 
 def _found(image: pyvips.Image, params: TrimParams) -> tuple[int, ...]:

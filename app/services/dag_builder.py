@@ -14,7 +14,7 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import Signature
 
-from app.operations import ENCODERS, OPERATIONS
+from app.operations import ENCODERS, OPERATIONS, WRITTEN_AS
 from app.schemas import Node
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
@@ -101,7 +101,7 @@ class _Encoder:
 
     @classmethod
     def default(cls, format_: str) -> "_Encoder":
-        operation = ENCODERS[format_]
+        operation = ENCODERS[WRITTEN_AS.get(format_, format_)]
         return cls(operation.name, operation.params().model_dump(), chosen=False)
 
     def after(self, node: Node) -> "_Encoder":

@@ -10,6 +10,7 @@ from app.operations import (
     CONVERT_WEBP,
     CROP,
     FLIP,
+    METADATA,
     RESIZE,
     ROTATE,
     SHARPEN,
@@ -30,3 +31,4 @@ convert_jpeg = task_of(CONVERT_JPEG)
 convert_png = task_of(CONVERT_PNG)
 convert_gif = task_of(CONVERT_GIF)
 convert_tiff = task_of(CONVERT_TIFF)
+metadata = task_of(METADATA)

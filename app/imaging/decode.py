@@ -1,0 +1,109 @@
+"""Opens an uploaded file, or one between two tasks, by the one loader for its format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyvips
+
+from app.imaging.origin import MARK, Origin
+from app.imaging.probe import ImageHeader, probe
+
+# Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
+# in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.
+# Damage that shows in the last eight lines only still passes, because libvips looks for warnings before it reads on.
+FAIL_ON = "warning"
+
+# By name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe` does.
+LOADERS = {
+    "jpeg": "jpegload_source",
+    "png": "pngload_source",
+    "webp": "webpload_source",
+    "gif": "gifload_source",
+    "tiff": "tiffload_source",
+    "avif": "heifload_source",
+}
+# Not by `thumbnail`: it ignores `fail_on` with a stream, and shrinks in the decoder only half as far as it could.
+SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
+    "jpeg": lambda shrink: {"shrink": shrink},
+    "webp": lambda shrink: {"scale": 1 / shrink},
+}
+ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; those of others are pages
+
+SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file whose header is read; its pixels are not."""
+
+    path: Path
+    header: ImageHeader
+
+    @classmethod
+    def open(cls, path: Path) -> "ImageFile":
+        """Read the header.
+
+        Raises:
+            InvalidUpload: it is not a sound file of a supported format.
+        """
+        with path.open("rb") as file:
+            return cls(path, probe(file))
+
+    @cached_property
+    def _first(self) -> pyvips.Image:
+        return load(self.path, self.header.format)
+
+    @cached_property
+    def origin(self) -> Origin:
+        return Origin.of(self._first, self.header.format, self.header.frames)
+
+    @cached_property
+    def frames(self) -> int:
+        """How many frames an animation has; 1 for anything else."""
+        return self.header.frames if self._animated else 1
+
+    @property
+    def _animated(self) -> bool:
+        return self.header.format in ANIMATED or self._is_between_tasks
+
+    @property
+    def _is_between_tasks(self) -> bool:
+        description = self._first.get("image-description") if self._first.get_typeof("image-description") else ""
+        return str(description).startswith(MARK)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a frame, upright."""
+        width, height = self._first.width, self._first.height
+        return (height, width) if _orientation(self._first) in SIDEWAYS else (width, height)
+
+    def read(self, shrink: int = 1) -> pyvips.Image:
+        """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
+        return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
+
+    def read_all(self) -> list[pyvips.Image]:
+        """Every frame."""
+        strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
+        height = strip.height // self.frames
+        return [strip.crop(0, number * height, strip.width, height) for number in range(self.frames)]
+
+
+def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
+    """The image, yet to be decoded; several pages stand one below the other."""
+    options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
+    if pages > 1:
+        options["n"] = pages
+    stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
+    return pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)
+
+
+def _upright(image: pyvips.Image) -> pyvips.Image:
+    if _orientation(image) == 1:
+        return image
+    return image.copy_memory().autorot()  # a turned image is read in another order than it is decoded
+
+
+def _orientation(image: pyvips.Image) -> int:
+    return int(image.get("orientation")) if image.get_typeof("orientation") else 1

@@ -1,0 +1,78 @@
+"""What EXIF says, as plain JSON values."""
+
+import io
+import logging
+import math
+from typing import Any
+
+import exifread
+
+logging.getLogger("exifread").setLevel(logging.CRITICAL)  # it comments on every oddity of a file
+
+PREFIX = b"Exif\0\0"
+DIRECTORIES = {  # that EXIF 3.0 knows, by the library's names
+    "Image": "image",
+    "EXIF": "photo",
+    "GPS": "gps",
+    "Thumbnail": "thumbnail",
+    "Interoperability": "interoperability",
+}
+POINTERS = {"ExifOffset", "GPSInfo", "InteroperabilityOffset"}  # to another directory: of no use outside the file
+MAX_TEXT = 2000  # characters
+
+Tags = dict[str, Any]
+
+
+def read_exif(block: bytes) -> dict[str, Tags]:
+    """The tags of each directory that is there, by the names of the standard; makers' own notes are left out.
+
+    Rationals become numbers, dates ISO 8601 without the T, and enumerations words, e.g. `Rotated 90 CW`.
+    """
+    if not block:
+        return {}
+    try:
+        found = exifread.process_file(
+            io.BytesIO(block.removeprefix(PREFIX)), details=False, extract_thumbnail=False, builtin_types=True
+        )
+    except Exception:  # noqa: BLE001 - hostile bytes, and a library that does not list what it raises
+        return {}
+    directories: dict[str, Tags] = {}
+    for name, value in found.items():
+        directory, _, tag = name.partition(" ")
+        plain = _plain(value)
+        if directory in DIRECTORIES and plain is not None and tag not in POINTERS:
+            directories.setdefault(DIRECTORIES[directory], {})[tag] = plain
+    return directories
+
+
+def place(gps: Tags) -> Tags:
+    """Decimal degrees and metres from the directory `gps`; empty where it does not tell a place."""
+    try:
+        latitude, longitude = _degrees(gps, "GPSLatitude", "S"), _degrees(gps, "GPSLongitude", "W")
+        found = {"latitude": latitude, "longitude": longitude}
+        if "GPSAltitude" in gps:
+            below = str(gps.get("GPSAltitudeRef", 0)).startswith("1")
+            found["altitude"] = -float(gps["GPSAltitude"]) if below else float(gps["GPSAltitude"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found
+
+
+def _degrees(gps: Tags, name: str, negative: str) -> float:
+    degrees, minutes, seconds = gps[name]
+    value = round(float(degrees + minutes / 60 + seconds / 3600), 7)
+    return -value if gps.get(f"{name}Ref") == negative else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        items = [_plain(item) for item in value]
+        return None if None in items else items
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    text = str(value).replace("\0", "").strip()[:MAX_TEXT]
+    return text.encode("utf-8", "replace").decode() or None

@@ -1,0 +1,140 @@
+"""What the uploaded file says beside its pixels. It travels with them, through files between tasks too."""
+
+import re
+from html import escape
+from typing import Any
+
+import pyvips
+from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
+
+from app.imaging import icc
+from app.imaging.colour import PROFILE
+from app.imaging.exif import read_exif
+from app.imaging.iptc import read_iptc
+from app.imaging.xmp import read_xmp
+from app.parameters import KeepMetadata
+
+KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # in libvips' words
+MARK = "PixTools/1 "  # before the origin in an intermediate's description; who forges it describes his own image only
+BLOCKS = ("exif-data", "xmp-data", "iptc-data")
+GAIN_MAP = "gainmap-data"
+
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
+_RIGHTS = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">{properties}</rdf:Description>
+</rdf:RDF></x:xmpmeta>"""
+_CREATOR = "<dc:creator><rdf:Seq><rdf:li>{}</rdf:li></rdf:Seq></dc:creator>"
+_NOTICE = '<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt></dc:rights>'
+
+
+class Origin(BaseModel):
+    """Everything about the upload that its pixels do not tell."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str
+    #: of the file, whether they are read or not
+    frames: int = 1
+    #: milliseconds that each frame is shown
+    delays: tuple[int, ...] = ()
+    #: how often an animation is shown; 0 is for ever
+    loop: int = 0
+    #: name of its ICC profile
+    profile: str | None = None
+    #: EXIF, XMP and IPTC as they are, by libvips' names
+    blocks: dict[str, Base64Bytes] = {}
+    #: whether it holds an HDR gain map, which only fits to the pixels that it came with
+    gain_map: bool = False
+
+    @classmethod
+    def of(cls, image: pyvips.Image, format_: str, frames: int) -> "Origin":
+        """The origin of an image that was just opened: the file between tasks holds that of the upload."""
+        return _described(image) or cls.model_construct(
+            format=format_,
+            frames=frames,
+            delays=tuple(_field(image, "delay", [])),
+            loop=int(_field(image, "loop", 0)),
+            profile=icc.description(_field(image, PROFILE, b"")),
+            blocks={name: _field(image, name, b"") for name in BLOCKS if image.get_typeof(name)},
+            gain_map=bool(image.get_typeof(GAIN_MAP)),
+        )
+
+    def described_by(self, image: pyvips.Image) -> pyvips.Image:
+        """The image with its origin as description, for the file between two tasks."""
+        image = image.copy()
+        image.set_type(pyvips.GValue.gstr_type, "image-description", MARK + self.model_dump_json())
+        return image
+
+    def onto(self, image: pyvips.Image, keep: KeepMetadata) -> pyvips.Image:
+        """The image with that of its origin which may leave, and nothing else."""
+        image = bare(image, but=PROFILE if keep in {"icc", "all"} else "")
+        if keep == "all":
+            for name, block in self.blocks.items():
+                image.set_type(pyvips.GValue.blob_type, name, _upright(name, block))
+            image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+        if keep == "copyright":
+            self._sign(image)
+        return image
+
+    def _sign(self, image: pyvips.Image) -> None:
+        creator, notice = self.creator, self.copyright
+        for tag, text in (("Artist", creator), ("Copyright", notice)):
+            if text:
+                value = f"{text} ({text}, ASCII, {len(text) + 1} components, {len(text) + 1} bytes)"
+                image.set_type(pyvips.GValue.gstr_type, f"exif-ifd0-{tag}", value)
+        properties = _CREATOR.format(escape(creator)) if creator else ""
+        properties += _NOTICE.format(escape(notice)) if notice else ""
+        if properties:
+            packet = _RIGHTS.format(properties=properties).encode()
+            image.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+
+    @property
+    def creator(self) -> str | None:
+        """Who made the image."""
+        return self._first("Artist", "by_line", "dc:creator")
+
+    @property
+    def copyright(self) -> str | None:
+        """Whose the image is."""
+        return self._first("Copyright", "copyright_notice", "dc:rights")
+
+    def _first(self, exif_name: str, iptc_name: str, xmp_name: str) -> str | None:
+        found = (
+            read_exif(self.block("exif-data")).get("image", {}).get(exif_name),
+            read_iptc(self.block("iptc-data")).get(iptc_name),
+            read_xmp(self.block("xmp-data")).get(xmp_name),
+        )
+        values = (", ".join(value) if isinstance(value, list) else value for value in found)
+        return next((str(value) for value in values if value), None)
+
+    def block(self, name: str) -> bytes:
+        return self.blocks.get(name, b"")
+
+
+def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
+    """The image without anything that says where it comes from; what an animation needs stays."""
+    image = image.copy()
+    for name in image.get_fields():
+        if name != but and (name in {PROFILE, GAIN_MAP, *BLOCKS} or name.startswith(("exif-", "png-comment-"))):
+            image.remove(name)
+    return image
+
+
+def _described(image: pyvips.Image) -> Origin | None:
+    """The origin in the description of a file between two tasks."""
+    description = str(_field(image, "image-description", ""))
+    if not description.startswith(MARK):
+        return None
+    try:
+        return Origin.model_validate_json(description.removeprefix(MARK))
+    except ValidationError:
+        return None
+
+
+def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) else otherwise
+
+
+def _upright(name: str, block: bytes) -> bytes:
+    """The block without the orientation that pixels had; that of EXIF is rewritten by libvips."""
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", block) if name == "xmp-data" else block

@@ -1,0 +1,29 @@
+"""The pixels of an image, or of every frame of an animation, with what their file said beside them."""
+
+from dataclasses import dataclass
+
+import pyvips
+
+from app.imaging.origin import Origin
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Upright frames of one size, in grey or RGB."""
+
+    frames: tuple[pyvips.Image, ...]
+    origin: Origin
+
+    @property
+    def first(self) -> pyvips.Image:
+        return self.frames[0]
+
+    def strip(self) -> pyvips.Image:
+        """One image as libvips reads and writes animations: every frame, one below the other."""
+        if len(self.frames) == 1:
+            return self.first
+        strip = pyvips.Image.arrayjoin(list(self.frames), across=1).copy(interpretation=self.first.interpretation)
+        strip.set_type(pyvips.GValue.gint_type, "page-height", self.first.height)
+        strip.set_type(pyvips.GValue.array_int_type, "delay", list(self.origin.delays))
+        strip.set_type(pyvips.GValue.gint_type, "loop", self.origin.loop)
+        return strip
