@@ -209,7 +209,7 @@ OPERATIONS = _registry(
 )
 
 #: the operation whose encoder writes a format when no operation asked for one
-ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format}
+ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format not in {None, "json"}}
 
 WRITTEN_AS = {"heic": "jpeg"}  # what a format becomes that can be read only
 

@@ -205,7 +205,7 @@ def _decoding() -> Iterator[None]:
 def _encoding() -> Iterator[None]:
     try:
         yield
-    except pyvips.Error as error:
+    except (OSError, pyvips.Error) as error:
         raise WorkspaceFailed from error
 
 
