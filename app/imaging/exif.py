@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import struct
 from typing import Any
 
 import exifread
@@ -19,6 +20,8 @@ DIRECTORIES = {  # that EXIF 3.0 knows, by the library's names
 }
 POINTERS = {"ExifOffset", "GPSInfo", "InteroperabilityOffset"}  # to another directory: of no use outside the file
 MAX_TEXT = 2000  # characters
+ASCII = 2  # type of an entry; what is written as UTF-8 there, everybody reads so
+ARTIST, COPYRIGHT = 0x013B, 0x8298  # tags
 
 Tags = dict[str, Any]
 
@@ -45,6 +48,20 @@ def read_exif(block: bytes) -> dict[str, Tags]:
     return directories
 
 
+def signed(texts: dict[int, str]) -> bytes:
+    """A block with nothing but these texts in its first directory, by their tags."""
+    values = {tag: text.encode()[:MAX_TEXT] + b"\0" for tag, text in sorted(texts.items())}
+    data, after = b"", 8 + 2 + 12 * len(values) + 4
+    entries = b""
+    for tag, value in values.items():
+        if len(value) <= 4:  # stands in the entry itself
+            entries += struct.pack("<HHI4s", tag, ASCII, len(value), value)
+        else:
+            entries += struct.pack("<HHII", tag, ASCII, len(value), after + len(data))
+            data += value
+    return PREFIX + struct.pack("<2sHIH", b"II", 42, 8, len(values)) + entries + bytes(4) + data
+
+
 def place(gps: Tags) -> Tags:
     """Decimal degrees and metres from the directory `gps`; empty where it does not tell a place."""
     try:
@@ -65,9 +82,9 @@ def _degrees(gps: Tags, name: str, negative: str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         items = [_plain(item) for item in value]
-        return None if None in items else items
+        return None if None in items else items[0] if len(items) == 1 else items
     if isinstance(value, bool | int):
         return value
     if isinstance(value, float):

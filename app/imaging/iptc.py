@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-RESOURCE = b"8BIM\x04\x04"  # Photoshop's resource of that kind; JPEG wraps the records so
+PHOTOSHOP, RESOURCE = b"Photoshop 3.0\0", b"8BIM\x04\x04"
 UTF_8 = b"\x1b%G"
 MAX_VALUES = 1000
 
@@ -34,9 +34,13 @@ REPEATED = {"supplemental_categories", "keywords", "by_line", "by_line_title", "
 
 
 def read_iptc(block: bytes) -> dict[str, Any]:
-    """Its application record by name; what may stand there repeatedly is a list."""
-    data, encoding, found = _records(block), "latin-1", {}  # type: ignore[var-annotated]
-    position = 0
+    """Its application record by name; what may stand there repeatedly is a list.
+
+    Args:
+        block: the records, bare.
+    """
+    found: dict[str, Any] = {}
+    data, encoding, position = block, "latin-1", 0
     for _ in range(MAX_VALUES):
         if data[position : position + 1] != b"\x1c" or len(data) < position + 5:
             break
@@ -50,8 +54,8 @@ def read_iptc(block: bytes) -> dict[str, Any]:
     return found
 
 
-def _records(block: bytes) -> bytes:
-    """The records themselves."""
+def unwrapped(block: bytes) -> bytes:
+    """The records themselves, which JPEG keeps in a resource of Photoshop's and TIFF as they are."""
     start = block.find(RESOURCE)
     if start < 0:
         return block
@@ -59,6 +63,11 @@ def _records(block: bytes) -> bytes:
     if name >= len(block):
         return b""
     return block[name + (block[name] + 2 & ~1) + 4 :]  # and after it the length
+
+
+def wrapped(records: bytes) -> bytes:
+    """The records as JPEG keeps them."""
+    return PHOTOSHOP + RESOURCE + bytes(2) + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
 
 
 def _add(found: dict[str, Any], name: str, text: str) -> None:

@@ -66,7 +66,7 @@ def _dominant_colours(small: pyvips.Image, most: int) -> list[dict[str, Any]]:
         return []
     bits = max(1, (most - 1).bit_length())
     palette = pyvips.Image.gifload_buffer(small.gifsave_buffer(bitdepth=bits, dither=0, effort=10, keep="none"))
-    pixels = palette.extract_band(0, n=3).write_to_memory()
+    pixels = bytes(palette.extract_band(0, n=3).write_to_memory())
     counted = Counter(zip(pixels[::3], pixels[1::3], pixels[2::3], strict=True))
     total = small.width * small.height
     return [
@@ -79,5 +79,5 @@ def _blurhash(small: pyvips.Image) -> str:
     """A placeholder of some thirty characters, after github.com/woltapp/blurhash."""
     across, down = BLURHASH_COMPONENTS if small.width >= small.height else BLURHASH_COMPONENTS[::-1]
     small = small.thumbnail_image(LOOKED_AT // 2, height=LOOKED_AT // 2, size="down")
-    hashed: str = blurhash.encode(small.tolist(), components_x=across, components_y=down)
+    hashed: str = blurhash.encode(small.numpy(), components_x=across, components_y=down)
     return hashed

@@ -9,8 +9,8 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
 from app.imaging import icc
 from app.imaging.colour import PROFILE
-from app.imaging.exif import read_exif
-from app.imaging.iptc import read_iptc
+from app.imaging.exif import ARTIST, COPYRIGHT, read_exif, signed
+from app.imaging.iptc import read_iptc, unwrapped, wrapped
 from app.imaging.xmp import read_xmp
 from app.parameters import KeepMetadata
 
@@ -55,7 +55,7 @@ class Origin(BaseModel):
             delays=tuple(_field(image, "delay", [])),
             loop=int(_field(image, "loop", 0)),
             profile=icc.description(_field(image, PROFILE, b"")),
-            blocks={name: _field(image, name, b"") for name in BLOCKS if image.get_typeof(name)},
+            blocks={name: _block(image, name) for name in BLOCKS if image.get_typeof(name)},
             gain_map=bool(image.get_typeof(GAIN_MAP)),
         )
 
@@ -65,12 +65,12 @@ class Origin(BaseModel):
         image.set_type(pyvips.GValue.gstr_type, "image-description", MARK + self.model_dump_json())
         return image
 
-    def onto(self, image: pyvips.Image, keep: KeepMetadata) -> pyvips.Image:
+    def onto(self, image: pyvips.Image, keep: KeepMetadata, format_: str) -> pyvips.Image:
         """The image with that of its origin which may leave, and nothing else."""
         image = bare(image, but=PROFILE if keep in {"icc", "all"} else "")
         if keep == "all":
             for name, block in self.blocks.items():
-                image.set_type(pyvips.GValue.blob_type, name, _upright(name, block))
+                image.set_type(pyvips.GValue.blob_type, name, _prepared(name, block, format_))
             image.set_type(pyvips.GValue.gint_type, "orientation", 1)
         if keep == "copyright":
             self._sign(image)
@@ -78,15 +78,13 @@ class Origin(BaseModel):
 
     def _sign(self, image: pyvips.Image) -> None:
         creator, notice = self.creator, self.copyright
-        for tag, text in (("Artist", creator), ("Copyright", notice)):
-            if text:
-                value = f"{text} ({text}, ASCII, {len(text) + 1} components, {len(text) + 1} bytes)"
-                image.set_type(pyvips.GValue.gstr_type, f"exif-ifd0-{tag}", value)
+        if not creator and not notice:
+            return
+        texts = {tag: text for tag, text in ((ARTIST, creator), (COPYRIGHT, notice)) if text}
+        image.set_type(pyvips.GValue.blob_type, "exif-data", signed(texts))
         properties = _CREATOR.format(escape(creator)) if creator else ""
         properties += _NOTICE.format(escape(notice)) if notice else ""
-        if properties:
-            packet = _RIGHTS.format(properties=properties).encode()
-            image.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+        image.set_type(pyvips.GValue.blob_type, "xmp-data", _RIGHTS.format(properties=properties).encode())
 
     @property
     def creator(self) -> str | None:
@@ -135,6 +133,15 @@ def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else otherwise
 
 
-def _upright(name: str, block: bytes) -> bytes:
-    """The block without the orientation that pixels had; that of EXIF is rewritten by libvips."""
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", block) if name == "xmp-data" else block
+def _prepared(name: str, block: bytes, format_: str) -> bytes:
+    """The block for a file of this format; without the orientation that pixels had, which libvips rewrites in EXIF."""
+    if name == "xmp-data":
+        return _XMP_ORIENTATION.sub(rb"\g<1>1", block)
+    if name == "iptc-data":
+        # libvips 8.18 gives libtiff a count of words where it takes one of bytes: only a quarter would be written
+        return wrapped(block) if format_ == "jpeg" else block.ljust(4 * len(block), b"\0")
+    return block
+
+
+def _block(image: pyvips.Image, name: str) -> bytes:
+    return unwrapped(image.get(name)) if name == "iptc-data" else bytes(image.get(name))

@@ -163,7 +163,7 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     keep: KeepMetadata = getattr(params, "keep_metadata", "none")
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
-    image = picture.origin.onto(image, keep)
+    image = picture.origin.onto(image, keep, operation.format)
     if params.is_open:
         handler(image, params, target.path)
     else:
@@ -184,7 +184,7 @@ def _save_intermediate(picture: Picture, path: Path) -> None:
     # 27 MB in 470 ms, deflate level 6 18 MB in 890 ms, LZW 20 MB in 735 ms, PNG level 1 26 to 31 MB in 555 ms, lossless
     # WebP 13 MB in 8.6 s. Compression would pay only on a store that moves less than 43 MB a second.
     strip = picture.origin.described_by(bare(picture.strip(), but=PROFILE))
-    strip.tiffsave(str(path), compression="none", keep="icc")
+    strip.tiffsave(str(path), compression="none", keep="icc:other")
 
 
 @contextmanager
