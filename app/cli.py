@@ -1,4 +1,4 @@
-"""The command line: `pixtools serve | api | worker | migrate | submit | jobs`."""
+"""The command line: `pixtools serve | api | worker | migrate | submit | jobs | assets`."""
 
 import json
 import sys
@@ -145,6 +145,50 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
 
     with Client(server) as client:
         client.call("DELETE", _job(job_id))
+
+
+assets_app = typer.Typer(
+    help="Files that operations name, e.g. watermarks; in the storage of the PIXTOOLS_ settings.", no_args_is_help=True
+)
+app.add_typer(assets_app, name="assets")
+
+
+@assets_app.command("put")
+def put_asset(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image.")],
+    name: Annotated[str | None, typer.Option(help="Name in operations; default: that of the file.")] = None,
+) -> None:
+    """Store an image, or replace it."""
+    from app.errors import PixToolsError
+    from app.services import assets
+
+    try:
+        typer.echo(assets.put(_storage(), file, name or file.name))
+    except PixToolsError as error:
+        raise SystemExit(error.message) from None
+
+
+@assets_app.command("list")
+def list_assets() -> None:
+    """Name and bytes of every stored image."""
+    from app.services.s3 import ASSETS
+
+    for key, size in _storage().entries(ASSETS):
+        typer.echo(f"{size:>12}  {key.removeprefix(ASSETS)}")
+
+
+@assets_app.command("delete")
+def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")]) -> None:
+    """Remove an image; steps that name it fail from now on."""
+    from app.services.s3 import asset_key
+
+    _storage().delete(asset_key(name))
+
+
+def _storage() -> Any:
+    from app.wiring import Resources
+
+    return Resources(_settings()).storage
 
 
 def _make_folder(folder: Path) -> None:

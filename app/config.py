@@ -2,6 +2,7 @@
 
 import os
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,10 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
     max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
     max_frames: int = Field(100, ge=1)
+    heic: bool = Field(
+        default_factory=lambda: find_spec("pi_heif") is not None,
+        description="Whether HEIC is accepted; the workers need `pip install pixtools[heic]`.",
+    )
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")

@@ -37,6 +37,7 @@ PixToolsError
 │   ├── ImageTooLarge             -
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
+│   ├── AssetMissing              -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -338,6 +339,12 @@ class ContractUnreachable(StepFailed):
     """No quality keeps what was asked of the file."""
 
     code = "contract_unreachable"
+
+
+class AssetMissing(StepFailed):
+    """A stored file that the operation names is not there any more."""
+
+    code = "asset_missing"
 
 
 class StepTimedOut(StepFailed):

@@ -22,6 +22,7 @@ from app.parameters import (
     SharpenParams,
     TiffParams,
     TrimParams,
+    WatermarkParams,
     WebpParams,
 )
 
@@ -51,6 +52,8 @@ class Operation:
     format: str | None = None
     #: whether 16 bits per channel stay 16
     deep: bool = False
+    #: parameters that name a stored file
+    assets: tuple[str, ...] = ()
     #: whether it works on every frame of an animation, or writes them
     animated: bool = False
     #: whether its result is a PNG when no operation says otherwise: the format of the input would add losses
@@ -121,6 +124,16 @@ SHARPEN = Operation(
     deep=True,
     animated=True,
     example={},
+)
+WATERMARK = Operation(
+    name="watermark",
+    params=WatermarkParams,
+    handler="app.imaging.watermark:run",
+    task="pixtools.watermark",
+    deep=True,
+    animated=True,
+    assets=("image",),
+    example={"text": "PixTools"},
 )
 CONVERT_WEBP = Operation(
     name="convert_webp",
@@ -203,7 +216,7 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
 
 
 OPERATIONS = _registry(
-    *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN),
+    *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN, WATERMARK),
     *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_GIF, CONVERT_TIFF),
     *(METADATA, DENOISE),
 )

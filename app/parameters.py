@@ -13,9 +13,9 @@ ColourWithAlpha = Annotated[str, Field(pattern=r"^#([0-9a-fA-F]{6}|[0-9a-fA-F]{8
 Share = Annotated[float, Field(ge=0, le=1)]
 PaletteSize = Literal[2, 4, 8, 16, 32, 64, 128, 256]
 KeepMetadata = Literal["none", "copyright", "icc", "all"]
-Gravity = Literal[
-    "center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest", "attention"
-]
+Place = Literal["center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest"]
+Gravity = Place | Literal["attention"]
+AssetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 FocalPoint = Annotated[
     list[Share],
     Field(
@@ -113,6 +113,27 @@ class SharpenParams(Params):
     sigma: float = Field(0.5, ge=0.3, le=10, description="Size of what is sharpened, in pixels.")
     flat: float = Field(0.0, ge=0, le=100, description="Strength in flat areas.")
     edges: float = Field(3.0, ge=0, le=100, description="Strength at edges.")
+
+
+class WatermarkParams(Params):
+    """Lay a stored image or a text over it."""
+
+    image: AssetName | None = Field(None, description="Name of an image that the server's operator has stored.")
+    text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["© Ann"])
+    colour: ColourWithAlpha = Field("#ffffff", description="Of the text; two more digits are alpha.")
+    gravity: Place = "southeast"
+    scale: float = Field(0.25, gt=0, le=1, description="Width of the mark as a share of the image's.")
+    margin: float = Field(0.03, ge=0, le=0.5, description="To the border, as a share of the image's shorter side.")
+    opacity: Share = 0.6
+    repeat: bool = Field(False, description="Cover the whole image with it, at the distance of the margin.")
+
+    @model_validator(mode="after")
+    def _needs_one_mark(self) -> Self:
+        if (self.image is None) == (self.text is None):
+            raise ValueError("watermark needs either an `image` or a `text`")
+        if self.text is not None and not (self.text.isprintable() and self.text.strip()):
+            raise ValueError("the text of a watermark is one line of visible characters")
+        return self
 
 
 class Contract(Params):

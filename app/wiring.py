@@ -82,7 +82,9 @@ class Resources:
             tree_limits=TreeLimits(
                 nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
             ),
-            image_limits=ImageLimits(pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames),
+            image_limits=ImageLimits(
+                pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
+            ),
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
         )

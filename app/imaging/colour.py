@@ -70,7 +70,8 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
         colour in each of its channels.
     """
     *rgb, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
-    red, green, blue = _in_colours_of(image, rgb)
+    pixel = (pyvips.Image.black(1, 1, bands=3) + rgb).cast("uchar").copy(interpretation="srgb")
+    red, green, blue = from_srgb(pixel, image).getpoint(0, 0)
     if image.bands <= GREY_BANDS and not red == green == blue:
         image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
     if alpha != OPAQUE and not image.hasalpha():
@@ -79,14 +80,13 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
     return image, [value * full_scale(image) / OPAQUE for value in values[: image.bands]]
 
 
-def _in_colours_of(image: pyvips.Image, rgb: list[int]) -> list[float]:
-    """A colour of sRGB by the numbers that the image's own profile has for it."""
-    if not image.get_typeof(PROFILE):
-        return list(map(float, rgb))
-    pixel = (pyvips.Image.black(1, 1, bands=3) + rgb).cast("uchar").copy(interpretation="srgb")
-    pixel = pixel.icc_import(input_profile="srgb", intent="perceptual").copy()
-    pixel.set_type(pyvips.GValue.blob_type, PROFILE, image.get(PROFILE))
-    return list(map(float, pixel.icc_export(intent="perceptual").getpoint(0, 0)))
+def from_srgb(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
+    """Three channels of sRGB by the numbers that the profile of another image has for them, if that has one."""
+    if not like.get_typeof(PROFILE):
+        return image
+    image = image.icc_import(input_profile="srgb", intent="perceptual").copy()
+    image.set_type(pyvips.GValue.blob_type, PROFILE, like.get(PROFILE))
+    return image.icc_export(intent="perceptual", depth=16 if like.format == "ushort" else 8)
 
 
 def full_scale(image: pyvips.Image) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyvips
 
+from app.imaging import heic
 from app.imaging.origin import MARK, Origin
 from app.imaging.probe import ImageHeader, probe
 
@@ -92,6 +93,8 @@ class ImageFile:
 
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
     """The image, yet to be decoded; several pages stand one below the other."""
+    if format_ == "heic":
+        return heic.load(path)
     options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
     if pages > 1:
         options["n"] = pages

@@ -53,6 +53,7 @@ def _picture(
     source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor
 ) -> Picture:
     file = ImageFile.open(source)
+    _check(file.header.width, file.header.height, limits)  # before a codec sees it
     numbered = [(number, stage) for number, stage in enumerate(stages) if OPERATIONS[stage.op].format is None]
     steps = [_step(stage, Context(monitor, number, stage.files)) for number, stage in numbered]
     if file.frames > 1 and _stays_animated([stage for _, stage in numbered], targets):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from app.errors import EmptyFile, UnsupportedImage
-from app.imaging.probe_avif import read_avif
 from app.imaging.probe_formats import read_gif, read_jpeg, read_png, read_webp
+from app.imaging.probe_heif import read_heif
 from app.imaging.probe_reader import Reader, Shape
 from app.imaging.probe_tiff import read_tiff
 
@@ -36,7 +36,7 @@ _READERS: dict[str, Callable[[Reader], Shape]] = {
     "webp": read_webp,
     "gif": read_gif,
     "tiff": read_tiff,
-    "avif": read_avif,
+    "avif": read_heif,
 }
 
 _SIGNATURES = {
@@ -66,7 +66,7 @@ def probe(file: BinaryIO) -> ImageHeader:
     shape = _READERS[name](reader)
     if not (shape.width and shape.height and shape.frames):
         raise UnsupportedImage("The image is empty: it has no width, no height or no frame.")
-    return ImageHeader(name, shape.width, shape.height, shape.frames)
+    return ImageHeader(shape.format or name, shape.width, shape.height, shape.frames)
 
 
 def _format(prefix: bytes) -> str:

@@ -19,6 +19,8 @@ class Shape:
     width: int
     height: int
     frames: int = 1
+    #: where it says more than the first bytes do
+    format: str | None = None
 
 
 def damaged(name: str) -> UnsupportedImage:

@@ -19,13 +19,13 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
-from app.errors import PixToolsError, UnexpectedFailure
+from app.errors import AssetMissing, ObjectNotFound, PixToolsError, UnexpectedFailure
 from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Rendered, Stage, Target
 from app.models import Job
-from app.operations import CONTENT_TYPES, EXTENSIONS, Queue
+from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
-from app.services.dag_builder import PlannedResult
-from app.services.s3 import ObjectStorage, input_key, intermediate_key, result_key
+from app.services.dag_builder import PlannedResult, PlannedStep
+from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
 from app.services.uploads import result_filename
 
@@ -127,7 +127,7 @@ class Executor:
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> Outcome | None:
         source = self._fetch(held, folder)
-        stages = [Stage(op=step.op, params=step.params) for step in held.task.steps]
+        stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
         targets = list(_targets(held, folder))
         rendered = self.renderer_of(Queue(held.task.queue))(source, stages, targets, self.limits, monitor=monitor)
         outcome = None
@@ -146,6 +146,18 @@ class Executor:
         else:
             self.storage.download_raw(intermediate_key(held.job.id, held.task.parent), path)
         return path
+
+    def _fetch_assets(self, step: PlannedStep, folder: Path) -> dict[str, Path]:
+        """Download the stored files that a step names; by the names of the parameters."""
+        files = {}
+        for parameter in OPERATIONS[step.op].assets:
+            if name := step.params[parameter]:
+                files[parameter] = folder / f"asset-{step.id}-{parameter}"
+                try:
+                    self.storage.download_raw(asset_key(name), files[parameter])
+                except ObjectNotFound:
+                    raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
+        return files
 
     def _store_result(self, held: Claim, path: Path, image: Rendered) -> Outcome:
         planned = _result_of(held)

@@ -25,6 +25,7 @@ PART_SIZE = 5 * 1024 * 1024  # bytes; the least that S3 allows, and what one upl
 PARALLEL_PARTS = 2
 PARALLEL_UPLOADS = 4  # of one API process, so that its memory stays bounded however many clients upload
 DELETE_BATCH = 1000  # keys; the most that S3 takes at once
+ASSETS = "assets/"
 READ_SIZE = 1024 * 1024  # bytes
 
 
@@ -40,6 +41,11 @@ def input_key(job_id: UUID) -> str:
 def result_key(job_id: UUID, step_id: str, extension: str) -> str:
     """The same for every attempt: a step that runs twice overwrites its own object."""
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"
+
+
+def asset_key(name: str) -> str:
+    """A file that the operator has stored for all jobs, by a name that `AssetName` allows."""
+    return f"{ASSETS}{name}"
 
 
 def intermediate_key(job_id: UUID, task_id: str) -> str:
@@ -172,6 +178,21 @@ class ObjectStorage:
             async for chunk in answer.stream(min_chunk_size=READ_SIZE):
                 yield bytes(chunk)
 
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            with _translated(key):
+                await obstore.head_async(self._store, key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and bytes of every object below a prefix."""
+        with _translated(prefix):
+            for batch in obstore.list(self._store, prefix):
+                yield from ((item["path"], item["size"]) for item in batch)
+
     async def delete_prefix(self, prefix: str) -> int:
         """Delete everything below a prefix; how many objects that was."""
         count = 0
@@ -195,11 +216,7 @@ class ObjectStorage:
         Raises:
             StoreUnavailable: it does not answer as it should.
         """
-        try:
-            with _translated("health"):
-                await obstore.head_async(self._store, "health")
-        except ObjectNotFound:
-            return
+        await self.exists("health")
 
     def presign(self, key: str, seconds: int) -> str:
         """A download URL of S3 that expires."""

@@ -12,9 +12,17 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from app.database import Database
-from app.errors import InvalidOperations, InvalidUpload, LimitExceeded, PixToolsError, StoreUnavailable
+from app.errors import (
+    InvalidOperations,
+    InvalidUpload,
+    LimitExceeded,
+    PixToolsError,
+    StoreUnavailable,
+    UnsupportedImage,
+)
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
+from app.schemas import Node
 from app.services import idempotency, jobs, webhook
 from app.services.dag_builder import plan
 from app.services.idempotency import Idempotency, Scope
@@ -22,10 +30,13 @@ from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.links import DownloadLinks
 from app.services.operation_tree import TreeLimits, parse_tree
-from app.services.s3 import ObjectStorage, input_key, job_prefix
+from app.services.s3 import ObjectStorage, asset_key, input_key, job_prefix
 from app.services.uploads import FormLimits, Gate, ReceivedForm, receive
 
 log = logging.getLogger(__name__)
+
+
+NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +46,17 @@ class ImageLimits:
     pixels: int
     side: int
     frames: int
+    heic: bool
 
     def check(self, header: ImageHeader) -> None:
         """Refuse an image by its header alone.
 
         Raises:
+            UnsupportedImage: it is HEIC, which not every deployment can decode.
             LimitExceeded: names the limit and the value.
         """
+        if header.format == "heic" and not self.heic:
+            raise UnsupportedImage(NO_HEIC, pointer="#/file")
         side = max(header.width, header.height)
         if side > self.side:
             _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
@@ -137,6 +152,7 @@ class Submissions:
             missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
             raise InvalidOperations([missing], code="missing_field")
         operations, branches = parse_tree(text, self.tree_limits)
+        await self._check_assets(branches)
         webhook_url = form.fields.get("webhook_url") or None
         if webhook_url:
             webhook.check_url(webhook_url)
@@ -155,6 +171,18 @@ class Submissions:
             sha256=form.sha256,
             kept_seconds=self.kept_seconds,
         )
+
+    async def _check_assets(self, branches: tuple[Node, ...]) -> None:
+        missing = []
+        for node in (node for branch in branches for node in branch.walk()):
+            for parameter in node.operation.assets:
+                name = getattr(node.params, parameter)
+                if name is not None and not await self.storage.exists(asset_key(name)):
+                    detail = f"{node.operation.name}: there is no stored file {name!r}."
+                    pointer = f"{node.pointer}/{parameter}"
+                    missing.append({"detail": detail, "pointer": pointer, "code": "unknown_asset", "value": name})
+        if missing:
+            raise InvalidOperations(missing, code="unknown_asset")
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:

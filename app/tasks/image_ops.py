@@ -15,6 +15,7 @@ from app.operations import (
     ROTATE,
     SHARPEN,
     TRIM,
+    WATERMARK,
 )
 from app.tasks.planned import task_of
 
@@ -25,6 +26,7 @@ flip = task_of(FLIP)
 trim = task_of(TRIM)
 blur = task_of(BLUR)
 sharpen = task_of(SHARPEN)
+watermark = task_of(WATERMARK)
 convert_webp = task_of(CONVERT_WEBP)
 convert_avif = task_of(CONVERT_AVIF)
 convert_jpeg = task_of(CONVERT_JPEG)

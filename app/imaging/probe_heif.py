@@ -1,4 +1,4 @@
-"""Structure of AVIF files: boxes within boxes; the main image is an item, its size one of that item's properties."""
+"""Structure of AVIF and HEIC: boxes within boxes; the main image is an item, its properties tell its size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class _Box:
     end: int
 
 
-def read_avif(reader: Reader) -> Shape:
-    _check_brands(reader, next(_boxes(reader, 0, reader.size)))
+def read_heif(reader: Reader) -> Shape:
+    name = _format(reader, next(_boxes(reader, 0, reader.size)))
     boxes = list(_boxes(reader, 0, reader.size))
     meta = _child(boxes, b"meta")
-    width, height = _avif_size(reader, list(_boxes(reader, meta.start + 4, meta.end)))
-    return Shape(width, height, frames=_avif_frames(reader, boxes))
+    width, height = _size(reader, list(_boxes(reader, meta.start + 4, meta.end)))
+    return Shape(width, height, frames=_frames(reader, boxes), format=name)
 
 
 def _boxes(reader: Reader, start: int, end: int) -> Iterator[_Box]:
@@ -38,7 +38,7 @@ def _boxes(reader: Reader, start: int, end: int) -> Iterator[_Box]:
         if after > reader.size:
             raise TruncatedImage
         if not reader.position <= after <= end:
-            raise damaged("AVIF")
+            raise damaged("AVIF or HEIC")
         yield _Box(kind, reader.position, after)
         start = after
 
@@ -47,26 +47,26 @@ def _child(boxes: list[_Box], kind: bytes) -> _Box:
     for box in boxes:
         if box.kind == kind:
             return box
-    raise damaged("AVIF")
+    raise damaged("AVIF or HEIC")
 
 
-def _check_brands(reader: Reader, box: _Box) -> None:
+def _format(reader: Reader, box: _Box) -> str:
     reader.position = box.start
     names = reader.take(min(box.end - box.start, 4 * MAX_BRANDS))
     brands = {names[at : at + 4] for at in range(0, len(names), 4) if at != 4}  # the second is a version
     if brands & _AVIF_BRANDS:
-        return
+        return "avif"
     if brands & _HEIC_BRANDS:
-        raise UnsupportedImage("HEIC is not supported; please convert the image to JPEG or AVIF.")
+        return "heic"
     raise UnsupportedImage
 
 
-def _avif_size(reader: Reader, meta: list[_Box]) -> tuple[int, int]:
+def _size(reader: Reader, meta: list[_Box]) -> tuple[int, int]:
     iprp = _child(meta, b"iprp")
     groups = list(_boxes(reader, iprp.start, iprp.end))
     ipco = _child(groups, b"ipco")
     properties = list(_boxes(reader, ipco.start, ipco.end))
-    wanted = _avif_properties(reader, _child(groups, b"ipma"), _primary_item(reader, _child(meta, b"pitm")))
+    wanted = _properties(reader, _child(groups, b"ipma"), _primary_item(reader, _child(meta, b"pitm")))
     size = _child([properties[index - 1] for index in wanted if 0 < index <= len(properties)], b"ispe")
     reader.position = size.start
     width, height = reader.unpack(">4xII")
@@ -80,7 +80,7 @@ def _primary_item(reader: Reader, pitm: _Box) -> int:
     return int(item)
 
 
-def _avif_properties(reader: Reader, ipma: _Box, item: int) -> list[int]:
+def _properties(reader: Reader, ipma: _Box, item: int) -> list[int]:
     """Numbers, from 1, of the properties that belong to an item."""
     reader.position = ipma.start
     version, flags, entries = reader.unpack(">B2xBI")
@@ -89,10 +89,10 @@ def _avif_properties(reader: Reader, ipma: _Box, item: int) -> list[int]:
         indexes = reader.unpack(f">{count}{'H' if flags & 1 else 'B'}")
         if owner == item:
             return [index & (0x7FFF if flags & 1 else 0x7F) for index in indexes]  # the top bit is a flag
-    raise damaged("AVIF")
+    raise damaged("AVIF or HEIC")
 
 
-def _avif_frames(reader: Reader, boxes: list[_Box]) -> int:
+def _frames(reader: Reader, boxes: list[_Box]) -> int:
     """Samples of the first track of a sequence; 1 for a still image."""
     for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
         container = next((box for box in boxes if box.kind == kind), None)

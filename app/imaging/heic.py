@@ -1,0 +1,53 @@
+"""Decodes HEIC by a library that has the codec, where it is installed: libvips' own wheel cannot."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from app.errors import CorruptImage
+
+BLOCKS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
+DEEP = ";16"  # the end of the library's name for more than 8 bit
+
+
+def load(path: Path) -> pyvips.Image:
+    """The main image of the file, decoded and upright.
+
+    Raises:
+        CorruptImage: it cannot be decoded, or not here.
+    """
+    try:
+        library: Any = import_module("pi_heif")
+    except ImportError:
+        raise CorruptImage("This worker cannot decode HEIC: pi-heif is not installed there.") from None
+    try:
+        file = library.open_heif(path, convert_hdr_to_8bit=False)
+        image = pyvips.Image.new_from_memory(*_plane(file))
+    except (ValueError, SyntaxError, EOFError, RuntimeError) as error:  # all that the library turns its errors into
+        raise CorruptImage from error
+    image = image.copy(interpretation=_interpretation(image))
+    for name, field in BLOCKS.items():
+        if file.info.get(name):
+            image.set_type(pyvips.GValue.blob_type, field, bytes(file.info[name]))
+    # The file's own transformation has been applied; what EXIF says about it is for readers that know of none
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    return image
+
+
+def _plane(file: Any) -> tuple[bytes, int, int, int, str]:
+    """Bytes, width, height, bands and format, without the padding of lines."""
+    deep = file.mode.endswith(DEEP)
+    bands = len(file.mode.removesuffix(DEEP))
+    length = file.size[0] * bands * (2 if deep else 1)
+    lines = memoryview(file.data).cast("B")
+    data = b"".join(lines[row * file.stride : row * file.stride + length] for row in range(file.size[1]))
+    return data, *file.size, bands, "ushort" if deep else "uchar"
+
+
+def _interpretation(image: pyvips.Image) -> str:
+    grey = image.bands < 3
+    if image.format == "ushort":
+        return "grey16" if grey else "rgb16"
+    return "b-w" if grey else "srgb"

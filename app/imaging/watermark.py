@@ -1,0 +1,105 @@
+"""Watermark: another image, or a line of text, laid over an image."""
+
+from html import escape
+from pathlib import Path
+
+import pyvips
+
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload
+from app.imaging import gravity
+from app.imaging.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
+from app.imaging.decode import ImageFile
+from app.imaging.recipe import Context
+from app.parameters import WatermarkParams
+
+FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
+MAX_PIXELS = 25_000_000  # of the file that is laid over
+DRAWN_AT = 72  # dots per inch, to see how large a text becomes
+
+
+def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvips.Image:
+    """Lay a mark over an image; colours are mixed as they are stored, as everybody does.
+
+    Raises:
+        CorruptImage: the mark cannot be decoded.
+        ImageTooLarge: the mark has too many pixels.
+    """
+    margin = round(min(image.width, image.height) * params.margin)
+    room = max(1, image.width - 2 * margin), max(1, image.height - 2 * margin)
+    box = max(1, min(room[0], round(image.width * params.scale))), room[1]
+    mark = _text(params, box) if params.text is not None else _picture(context.files["image"], box)
+    grey = image.bands <= GREY_BANDS
+    if grey and not _is_grey(mark):
+        image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
+    mark = _alike(mark, image, params.opacity)
+    if params.repeat:
+        return _laid_over(image, _repeated(mark, image, margin), 0, 0)
+    free = image.width - mark.width - 2 * margin, image.height - mark.height - 2 * margin
+    left, top = gravity.offset((max(0, free[0]), max(0, free[1])), params.gravity)
+    return _laid_over(image, mark, left + margin, top + margin)
+
+
+def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
+    """The text in its colour with alpha, as large as the box allows."""
+    text = escape(params.text or "", quote=False)  # libvips would read markup
+
+    def drawn(dpi: int) -> pyvips.Image:
+        return pyvips.Image.text(text, fontfile=str(FONT), font="DejaVu Sans", dpi=dpi)
+
+    small = drawn(DRAWN_AT)
+    fitting = min(box[0] / small.width, box[1] / small.height)
+    shape = _within(drawn(max(1, int(DRAWN_AT * fitting + 1))), box)
+    *rgb, alpha = bytes.fromhex(params.colour.removeprefix("#").ljust(8, "f"))
+    colour = (pyvips.Image.black(shape.width, shape.height, bands=3) + rgb).cast("uchar")
+    return colour.bandjoin((shape * (alpha / 255)).rint().cast("uchar")).copy(interpretation="srgb")
+
+
+def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:
+    """The image in sRGB with alpha; it may grow to the size of the box."""
+    try:
+        file = ImageFile.open(path)
+    except InvalidUpload as error:
+        raise CorruptImage(f"The watermark is no image: {error.message}") from error
+    width, height = file.header.width, file.header.height
+    if width * height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"The watermark has {width * height} pixels; the limit is {MAX_PIXELS}.",
+            limit=MAX_PIXELS,
+            value=width * height,
+        )
+    mark = to_srgb(to_working(file.read())).colourspace("srgb").copy_memory()
+    return _within(mark if mark.hasalpha() else mark.addalpha(), box)
+
+
+def _within(mark: pyvips.Image, box: tuple[int, int]) -> pyvips.Image:
+    return mark.thumbnail_image(box[0], height=box[1])
+
+
+def _is_grey(mark: pyvips.Image) -> bool:
+    red, green, blue = (mark.extract_band(band) for band in range(3))
+    return float(((red - green).abs() + (green - blue).abs()).max()) == 0
+
+
+def _alike(mark: pyvips.Image, image: pyvips.Image, opacity: float) -> pyvips.Image:
+    """The mark in the colours and depth of the image, with alpha."""
+    colours, alpha = mark.extract_band(0, n=3), mark.extract_band(3)
+    colours = from_srgb(colours.copy(interpretation="srgb"), image)
+    scale = full_scale(image) / 255
+    if image.format == "ushort" and colours.format == "uchar":
+        colours = (colours * scale).cast("ushort")
+    colours = colours.extract_band(0, n=1 if image.bands <= GREY_BANDS else 3)
+    alpha = (alpha * (scale * opacity)).rint().cast(image.format)
+    return colours.bandjoin(alpha).copy(interpretation=image.interpretation)
+
+
+def _repeated(mark: pyvips.Image, image: pyvips.Image, margin: int) -> pyvips.Image:
+    """The mark again and again over a canvas of the image's size, with a margin between."""
+    tile = mark.embed(0, 0, mark.width + margin, mark.height + margin)
+    across, down = -(-image.width // tile.width), -(-image.height // tile.height)
+    return tile.replicate(across, down).crop(0, 0, image.width, image.height)
+
+
+def _laid_over(image: pyvips.Image, mark: pyvips.Image, left: int, top: int) -> pyvips.Image:
+    """By the operator `over` of Porter and Duff; an opaque image stays without alpha."""
+    mixed = image.composite2(mark, "over", x=left, y=top, compositing_space=image.interpretation)
+    return mixed.extract_band(0, n=image.bands).cast(image.format).copy(interpretation=image.interpretation)

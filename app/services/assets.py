@@ -1,0 +1,31 @@
+"""Files that the operator stores for operations to name, e.g. watermarks."""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.errors import InvalidUpload
+from app.imaging.probe import probe
+from app.operations import CONTENT_TYPES
+from app.parameters import AssetName
+from app.services.s3 import ObjectStorage, asset_key
+
+_name: TypeAdapter[str] = TypeAdapter(AssetName)
+
+
+def put(storage: ObjectStorage, file: Path, name: str) -> str:
+    """Store an image under a name, and return the name.
+
+    Raises:
+        InvalidUpload: it is no image, or no name.
+        StoreUnavailable: the storage does not answer.
+    """
+    try:
+        _name.validate_python(name)
+    except ValidationError:
+        rule = "1 to 100 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+        raise InvalidUpload(f"{name!r} is no name for a stored file: {rule}.") from None
+    with file.open("rb") as content:
+        header = probe(content)
+    storage.upload_processed(asset_key(name), file, content_type=CONTENT_TYPES[header.format])
+    return name
