@@ -58,7 +58,7 @@ class ImageFile:
 
     @cached_property
     def origin(self) -> Origin:
-        return Origin.of(self._first, self.header.format, self.header.frames)
+        return Origin.of(self._first, self.path, self.header)
 
     @cached_property
     def frames(self) -> int:

@@ -2,22 +2,23 @@
 
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pyvips
 from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
-from app.imaging import icc
+from app.imaging import gain_map, icc
 from app.imaging.colour import PROFILE
 from app.imaging.exif import ARTIST, COPYRIGHT, read_exif, signed
 from app.imaging.iptc import read_iptc, unwrapped, wrapped
+from app.imaging.probe import ImageHeader
 from app.imaging.xmp import read_xmp
 from app.parameters import KeepMetadata
 
 KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # in libvips' words
 MARK = "PixTools/1 "  # before the origin in an intermediate's description; who forges it describes his own image only
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
-GAIN_MAP = "gainmap-data"
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
 _RIGHTS = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -47,16 +48,16 @@ class Origin(BaseModel):
     gain_map: bool = False
 
     @classmethod
-    def of(cls, image: pyvips.Image, format_: str, frames: int) -> "Origin":
+    def of(cls, image: pyvips.Image, path: Path, header: ImageHeader) -> "Origin":
         """The origin of an image that was just opened: the file between tasks holds that of the upload."""
         return _described(image) or cls.model_construct(
-            format=format_,
-            frames=frames,
+            format=header.format,
+            frames=header.frames,
             delays=tuple(_field(image, "delay", [])),
             loop=int(_field(image, "loop", 0)),
             profile=icc.description(_field(image, PROFILE, b"")),
             blocks={name: _block(image, name) for name in BLOCKS if image.get_typeof(name)},
-            gain_map=bool(image.get_typeof(GAIN_MAP)),
+            gain_map=gain_map.is_in(path, header.format),
         )
 
     def described_by(self, image: pyvips.Image) -> pyvips.Image:
@@ -113,7 +114,7 @@ def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
     """The image without anything that says where it comes from; what an animation needs stays."""
     image = image.copy()
     for name in image.get_fields():
-        if name != but and (name in {PROFILE, GAIN_MAP, *BLOCKS} or name.startswith(("exif-", "png-comment-"))):
+        if name != but and (name in {PROFILE, *BLOCKS} or name.startswith(("exif-", "png-comment-"))):
             image.remove(name)
     return image
 
@@ -136,7 +137,7 @@ def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
 def _prepared(name: str, block: bytes, format_: str) -> bytes:
     """The block for a file of this format; without the orientation that pixels had, which libvips rewrites in EXIF."""
     if name == "xmp-data":
-        return _XMP_ORIENTATION.sub(rb"\g<1>1", block)
+        return gain_map.unclaimed(_XMP_ORIENTATION.sub(rb"\g<1>1", block))
     if name == "iptc-data":
         # libvips 8.18 gives libtiff a count of words where it takes one of bytes: only a quarter would be written
         return wrapped(block) if format_ == "jpeg" else block.ljust(4 * len(block), b"\0")

@@ -9,6 +9,9 @@ from app.imaging.recipe import Context
 from app.parameters import TrimParams
 
 
+MEDIAN = 3  # pixels across the filter that keeps single bright ones from counting
+
+
 def run(image: pyvips.Image, params: TrimParams, context: Context) -> pyvips.Image:
     """Cut off a border of one colour; an image that is nothing else stays as it is. Reports what is kept."""
     return run_frames([image], params, context)[0]
@@ -44,4 +47,10 @@ def _found(image: pyvips.Image, params: TrimParams) -> tuple[int, ...]:
         # because libvips would lay it over the background.
         image = image.premultiply().cast(image.format).copy(interpretation="multiband")
     threshold = params.threshold * full_scale(image) / OPAQUE
-    return tuple(image.find_trim(threshold=threshold, background=background or image.getpoint(0, 0)))
+    return tuple(
+        image.find_trim(
+            threshold=threshold,
+            background=background or image.getpoint(0, 0),
+            line_art=min(image.width, image.height) < MEDIAN,  # there is nothing to take a median of
+        )
+    )

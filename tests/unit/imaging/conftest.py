@@ -4,8 +4,10 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 import pyvips
 from numpy.typing import NDArray
@@ -60,6 +62,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, photo: Pixels, display_p3:
         **_gifs(photo),
         **_tiffs(photo),
         **_avifs(photo),
+        **_heics(photo),
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -200,6 +203,20 @@ def _avifs(photo: Pixels) -> dict[str, bytes]:
         "avif": encoded(image, "AVIF", quality=90, exif=exif()),
         "avif-alpha": encoded(with_alpha(photo), "AVIF", quality=90),
         "avif-animated": encoded(image, "AVIF", quality=90, **animated),
+    }
+
+
+def _heics(photo: Pixels) -> dict[str, bytes]:
+    def encoded_by_x265(mode: str, pixels: NDArray[Any], **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        height, width = pixels.shape[:2]
+        pillow_heif.from_bytes(mode, (width, height), pixels.tobytes()).save(buffer, quality=95, **options)
+        return buffer.getvalue()
+
+    return {
+        "heic": encoded_by_x265("RGB", photo, exif=exif().tobytes()),
+        "heic-alpha": encoded_by_x265("RGBA", np.asarray(with_alpha(photo))),
+        "heic-10-bit": encoded_by_x265("RGB;16", photo.astype(np.uint16) * 257),
     }
 
 

@@ -10,10 +10,12 @@ import pytest
 import pyvips
 from PIL import Image, IptcImagePlugin
 
+from app.imaging import gain_map
 from app.imaging.exif import place, read_exif
 from app.imaging.icc import description
 from app.imaging.iptc import read_iptc, unwrapped
 from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
+from app.imaging.recipe import Monitor
 from app.imaging.xmp import read_xmp
 from app.operations import ENCODERS
 from tests.unit.imaging.conftest import GPS, ORIENTATION, Pixels, encoded, photograph, pixels
@@ -310,3 +312,32 @@ def test_an_upload_that_forges_the_description_of_an_intermediate_is_an_ordinary
     Image.fromarray(photo).save(buffer, "TIFF", tiffinfo={270: 'PixTools/1 {"format": 7}'})
     (tmp_path / "source").write_bytes(buffer.getvalue())
     assert _described(tmp_path / "source", tmp_path)["format"] == "tiff"
+
+
+def _ultra_hdr(photo: Pixels) -> bytes:
+    """A JPEG with a gain map, as libvips makes it of light above white."""
+    light = pyvips.Image.new_from_array(photo).copy(interpretation="srgb").colourspace("scrgb") * 2.5
+    return bytes(light.copy(interpretation="scrgb").uhdrsave_buffer())
+
+
+@pytest.mark.parametrize("keep", ["none", "all"])
+def test_a_gain_map_is_dropped_and_the_step_says_so(tmp_path: Path, photo: Pixels, keep: str) -> None:
+    content = _ultra_hdr(photo)
+    assert any(mark in content for mark in gain_map.MARKS)
+    (tmp_path / "source").write_bytes(content)
+    monitor = Monitor()
+    target = Target(tmp_path / "result", "convert_jpeg", {"keep_metadata": keep})
+    render(tmp_path / "source", [Stage("convert_jpeg", {})], [target], LIMITS, monitor)
+    assert monitor.reports == {0: {"gain_map": "dropped"}}
+    assert not any(mark in target.path.read_bytes() for mark in gain_map.MARKS)
+    assert _described(tmp_path / "source", tmp_path)["gain_map"]
+
+
+def test_xmp_claims_no_gain_map_that_is_gone() -> None:
+    claim = b' xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0" tiff:Orientation="6">'
+    directory = b"<Container:Directory><rdf:Seq><rdf:li>x</rdf:li></rdf:Seq></Container:Directory>"
+    xmp = XMP.replace(b' tiff:Orientation="6">', claim + directory)
+    kept = gain_map.unclaimed(xmp)
+    assert b"hdrgm:Version" not in kept
+    assert b"Container:Directory" not in kept
+    assert read_xmp(kept)["dc:title"] == "Harbour"

@@ -15,7 +15,7 @@ from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
 from app.imaging import decode, pipeline
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.resize import measure
-from app.operations import ENCODERS, OPERATIONS
+from app.operations import ENCODERS, OPERATIONS, Operation, Queue
 from app.parameters import ResizeParams
 from tests.unit.imaging.conftest import (
     GPS,
@@ -241,6 +241,41 @@ def test_the_result_is_held_to_the_limits(samples: dict[str, Path], name: str) -
         _render(samples[name], _resize(width=2000, enlarge=True))
     with pytest.raises(ImageTooLarge):
         _render(samples[name], _resize(height=10), _resize(width=4001, height=1, fit="fill", enlarge=True))
+
+
+PIXEL_OPERATIONS = [
+    operation for operation in OPERATIONS.values() if operation.format is None and operation.queue is Queue.DEFAULT
+]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
+@pytest.mark.parametrize("operation", PIXEL_OPERATIONS, ids=[operation.name for operation in PIXEL_OPERATIONS])
+def test_the_thinnest_pictures_pass_every_operation(
+    tmp_path: Path, size: tuple[int, int], operation: Operation
+) -> None:
+    (tmp_path / "source").write_bytes(encoded(Image.new("RGB", size, (200, 30, 60)), "PNG"))
+    rendered, result = _render(tmp_path / "source", Stage(operation.name, operation.example))
+    assert rendered.width * rendered.height >= 1
+    if operation.name != "watermark":
+        assert abs(pixels(result, "RGB")[0, 0].astype(int) - (200, 30, 60)).max() <= 1
+
+
+@pytest.mark.parametrize("op", ENCODER_NAMES)
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1)])
+def test_the_thinnest_pictures_pass_every_encoder(tmp_path: Path, size: tuple[int, int], op: str) -> None:
+    (tmp_path / "source").write_bytes(encoded(Image.new("RGB", size, (200, 30, 60)), "PNG"))
+    _, result = _render(tmp_path / "source", op=op)
+    seen = pixels(result, "RGB")
+    assert seen.shape[:2] == size[::-1]
+    assert abs(seen.astype(int) - (200, 30, 60)).max() <= 12
+
+
+def test_the_longest_picture_of_a_jpeg_is_refused_by_its_side(tmp_path: Path) -> None:
+    for size in ((1, 65535), (65500, 1)):
+        (tmp_path / "source").write_bytes(encoded(Image.new("L", size), "PNG"))
+        with pytest.raises(ImageTooLarge) as caught:
+            _render(tmp_path / "source", limits=Limits(pixels=1_000_000, side=16384))
+        assert (caught.value.limit, caught.value.value) == (16384, max(size))
 
 
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:

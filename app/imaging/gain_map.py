@@ -1,0 +1,32 @@
+"""HDR gain maps: a second picture in a file, which tells how to brighten the first one on a screen that can.
+
+It fits to the pixels that it came with and to no others, so it never leaves with a result; nor does the claim of it.
+"""
+
+import mmap
+import re
+from pathlib import Path
+
+HOLDERS = {"jpeg", "heic", "avif"}  # formats
+MARKS = (
+    b"urn:iso:std:iso:ts:21496",  # ISO 21496-1
+    b"http://ns.adobe.com/hdr-gain-map/",  # Ultra HDR
+    b"urn:com:apple:photo:2020:aux:hdrgainmap",
+)
+
+_CLAIMS = re.compile(
+    rb"\s(?:hdrgm|HDRGainMap):\w+=\"[^\"]*\"|<(hdrgm:\w+|HDRGainMap:\w+|Container:Directory)\b.*?</\1>", re.DOTALL
+)
+
+
+def is_in(path: Path, format_: str) -> bool:
+    """Whether a file holds a gain map."""
+    if format_ not in HOLDERS:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(mark) >= 0 for mark in MARKS)
+
+
+def unclaimed(xmp: bytes) -> bytes:
+    """XMP without what it says about a gain map."""
+    return _CLAIMS.sub(b"", xmp)
