@@ -12,7 +12,7 @@ from celery.canvas import Signature, maybe_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.operations import OPERATIONS, RESIZE, Queue
+from app.operations import ENCODERS, OPERATIONS, RESIZE, Queue
 from app.parameters import ResizeParams, WebpParams
 from app.schemas import Node
 from app.services.dag_builder import Plan, PlannedTask, plan, to_canvas
@@ -23,7 +23,7 @@ LIMITS = TreeLimits(nodes=500, depth=20, bytes=1_000_000)
 JOB_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 CELERY = Celery("dag-builder-tests", set_as_current=False)
 BODY = CELERY.signature("body", args=(JOB_ID,), immutable=True)
-CONVERTERS = [operation.name for operation in OPERATIONS.values() if operation.format]
+CONVERTERS = [operation.name for operation in ENCODERS.values()]
 
 
 def planned(tree: list[Any], input_format: str = "jpeg") -> Plan:

@@ -15,7 +15,13 @@ from app.parameters import MetadataParams
 
 LOOKED_AT = 64  # pixels of the longer side, for colours and blurhash
 BLURHASH_COMPONENTS = (4, 3)  # of the longer and of the shorter side
-PLACES = ("exif:GPS", "Iptc4xmpExt:LocationCreated", "Iptc4xmpExt:LocationShown")
+PLACES = (
+    "exif:GPS",
+    "Iptc4xmpCore:Location",
+    "Iptc4xmpExt:LocationCreated",
+    "Iptc4xmpExt:LocationShown",
+    "sublocation",  # of IPTC: as near as a street or a house
+)
 
 
 def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
@@ -23,7 +29,7 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
     image, origin = picture.first, picture.origin
     exif = read_exif(origin.block("exif-data"))
     gps, xmp = exif.pop("gps", {}), read_xmp(origin.block("xmp-data"))
-    small = _small(image)
+    iptc, small = read_iptc(origin.block("iptc-data")), _small(image)
     return {
         "format": origin.format,
         "width": image.width,
@@ -32,11 +38,11 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
         "duration_ms": sum(origin.delays) if origin.frames > 1 else None,
         "channels": image.bands,
         "bits": 8 if image.format == "uchar" else 16,
-        "alpha": image.hasalpha(),
+        "alpha": bool(image.hasalpha()),
         "icc_profile": origin.profile,
         "gain_map": origin.gain_map,
         "exif": exif,
-        "iptc": read_iptc(origin.block("iptc-data")),
+        "iptc": iptc if params.gps else _without_places(iptc),
         "xmp": xmp if params.gps else _without_places(xmp),
         **({"gps": {**gps, **place(gps)}} if params.gps else {}),
         "dominant_colours": _dominant_colours(small, params.colours),
@@ -45,7 +51,7 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """XMP without what says where a photograph was taken, however deep it stands."""
+    """XMP or IPTC without what says where a photograph was taken, however deep it stands."""
     if isinstance(value, dict):
         return {name: _without_places(item) for name, item in value.items() if not name.startswith(PLACES)}
     return [_without_places(item) for item in value] if isinstance(value, list) else value

@@ -8,7 +8,6 @@ from app.imaging.colour import OPAQUE, full_scale, with_background
 from app.imaging.recipe import Context
 from app.parameters import TrimParams
 
-
 MEDIAN = 3  # pixels across the filter that keeps single bright ones from counting
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
 from app.imaging.xmp import read_xmp
 from app.operations import ENCODERS
-from tests.unit.imaging.conftest import GPS, ORIENTATION, Pixels, encoded, photograph, pixels
+from tests.unit.imaging.conftest import GOLDEN, GPS, ORIENTATION, Pixels, encoded, photograph, pixels
 
 LIMITS = Limits(pixels=1_000_000, side=4000)
 SERIAL, PLACE, HOME = b"SERIAL-4711", b"55,45.123N", b"At home"  # in EXIF, XMP and IPTC
@@ -223,10 +224,19 @@ def test_metadata_tells_what_the_file_says(revealing: dict[str, Path], tmp_path:
     assert found["icc_profile"]
 
 
+def test_golden(revealing: dict[str, Path], tmp_path: Path) -> None:
+    golden = GOLDEN / "metadata.json"
+    found = _described(revealing["jpeg"], tmp_path, gps=True)
+    if os.environ.get("PIXTOOLS_WRITE_GOLDEN"):
+        golden.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(golden.read_text())
+
+
 def test_metadata_tells_a_place_only_when_asked(revealing: dict[str, Path], tmp_path: Path) -> None:
     silent = json.dumps(_described(revealing["jpeg"], tmp_path))
     assert "GPS" not in silent
     assert PLACE.decode() not in silent
+    assert HOME.decode() not in silent
     asked = _described(revealing["jpeg"], tmp_path, gps=True)
     assert asked["gps"]["latitude"] == pytest.approx(55.75205)
     assert asked["gps"]["longitude"] == -12.5

@@ -1,0 +1,125 @@
+"""What pixels and metadata become on the way through the whole service, the same in both modes."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from tests.conftest import make_photo
+from tests.support.deployment import ApiClient, Deployment
+
+pytestmark = pytest.mark.integration
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def results(api: ApiClient, job: dict[str, Any]) -> dict[str, bytes]:
+    return {result["name"]: api.download(result).content for result in job["results"]}
+
+
+def test_an_animation_goes_through_a_tree(api: ApiClient) -> None:
+    frames = [opened(make_photo(80, 60, seed=seed)) for seed in range(4)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=[40, 80, 120, 160])
+    tree = [{"op": "resize", "width": 40, "then": ["convert_webp", "convert_png", "flip"]}]
+    job = api.run(buffer.getvalue(), tree, filename="dance.gif")
+    assert job["status"] == "completed"
+    files = {name: opened(content) for name, content in results(api, job).items()}
+    assert {name: (image.format, getattr(image, "n_frames", 1)) for name, image in files.items()} == {
+        "resize.convert_webp": ("WEBP", 4),
+        "resize.convert_png": ("PNG", 1),
+        "resize.flip": ("GIF", 4),
+    }
+    reports = {step["op"]: step["report"] for step in job["steps"]}
+    assert reports["convert_png"] == {"frames": {"written": 1, "source": 4}}
+    assert reports["convert_webp"] is None
+
+
+def test_metadata_is_a_result_like_any_other(api: ApiClient, photo: bytes) -> None:
+    job = api.run(photo, ["metadata", {"op": "resize", "width": 100, "then": ["metadata", "convert_webp"]}])
+    assert job["status"] == "completed"
+    result = next(result for result in job["results"] if result["name"] == "metadata")
+    assert (result["format"], result["content_type"], result["filename"]) == (
+        "json",
+        "application/json",
+        "photo-metadata.json",
+    )
+    answer = api.download(result)
+    assert answer.headers["content-type"] == "application/json"
+    found = answer.json()
+    assert (found["format"], found["width"], found["exif"]["image"]["Orientation"]) == (
+        "jpeg",
+        640,
+        "Horizontal (normal)",
+    )
+
+
+def test_nothing_continues_from_metadata(api: ApiClient, photo: bytes) -> None:
+    answer = api.process(photo, [{"op": "metadata", "then": ["convert_png"]}])
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "#/operations/0/then"
+
+
+def assets(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app", "assets", *arguments]
+    return subprocess.run(command, env=deployment.variables(), capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_watermark_is_stored_named_and_removed(
+    api: ApiClient, deployment: Deployment, tmp_path: Path, photo: bytes
+) -> None:
+    unknown = api.process(photo, [{"op": "watermark", "image": "mark.png"}])
+    assert unknown.status_code == 422
+    error = unknown.json()["errors"][0]
+    assert (error["code"], error["pointer"], error["value"]) == (
+        "unknown_asset",
+        "#/operations/0/image",
+        "mark.png",
+    )
+
+    logo = tmp_path / "mark.png"
+    Image.fromarray(np.full((20, 40, 3), (255, 0, 255), np.uint8)).save(logo)
+    assert assets(deployment, "put", str(logo)).stdout == "mark.png\n"
+    assert assets(deployment, "list").stdout.split() == [str(logo.stat().st_size), "mark.png"]
+    tree = [{"op": "watermark", "image": "mark.png", "opacity": 1, "margin": 0, "then": ["convert_png"]}]
+    job = api.run(photo, tree)
+    [content] = results(api, job).values()
+    assert opened(content).convert("RGB").getpixel((639, 479)) == (255, 0, 255)
+
+    assets(deployment, "delete", "mark.png")
+    assert assets(deployment, "list").stdout == ""
+    assert api.process(photo, tree).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["../up.png", "a/b.png", ".hidden"])
+def test_no_name_leads_out_of_the_assets(deployment: Deployment, tmp_path: Path, photo: bytes, name: str) -> None:
+    (tmp_path / "logo.png").write_bytes(photo)
+    done = assets(deployment, "put", str(tmp_path / "logo.png"), "--name", name)
+    assert done.returncode == 1
+    assert "no name for a stored file" in done.stderr
+
+
+def test_only_images_are_stored(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("no image")
+    done = assets(deployment, "put", str(tmp_path / "text.txt"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_heic_comes_in_and_leaves_as_jpeg(api: ApiClient) -> None:
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(opened(make_photo()).convert("RGB")).save(buffer, quality=90)
+    job = api.run(buffer.getvalue(), [{"op": "resize", "width": 320}], filename="IMG_1.HEIC")
+    assert job["input"]["format"] == "heic"
+    [result] = job["results"]
+    assert (result["format"], result["filename"]) == ("jpeg", "IMG_1-resize.jpg")
+    red, green, _ = opened(api.download(result).content).getpixel((10, 10))  # type: ignore[misc]
+    assert red > 180 > green
