@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, Uuid, create_engine, event, make_url
+from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -66,25 +66,26 @@ class Base(DeclarativeBase):
 class from_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
     """The database's clock plus some seconds: leases must not depend on the clocks of workers."""
 
-    inherit_cache = False
+    inherit_cache = True
     type = UtcDateTime()
     name = "from_now"
 
     def __init__(self, seconds: float = 0) -> None:
-        self.seconds = float(seconds)
-        super().__init__()
+        # a parameter, not part of the text: a statement is compiled once, whatever it waits for
+        super().__init__(literal(float(seconds), Float))
 
 
 @compiles(from_now, "postgresql")
 def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
     # clock_timestamp, not now(): a transaction may have waited for a lock since it began
-    return f"(clock_timestamp() + {element.seconds} * interval '1 second')"
+    return f"(clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second')"
 
 
 @compiles(from_now, "sqlite")
 def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
     # six decimals, as SQLAlchemy writes them: the values are compared as text
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+.3f} seconds') || '000')"
+    later = f"printf('%+.3f seconds', {compiler.process(element.clauses, **kw)})"
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {later}) || '000')"
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
