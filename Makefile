@@ -67,7 +67,7 @@ bench-images: $(VENV)/dev ## Measure: one resize and its encoders against libvip
 .PHONY: bench-memory
 bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jobs; draws docs/worker-memory.svg
 	@scripts/install-test-servers
-	$(BIN)/python benchmarks/worker_memory.py $(ARGS)
+	$(BIN)/python benchmarks/worker_memory.py --plot docs/worker-memory.svg $(ARGS)
 
 .PHONY: bench-denoise
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
