@@ -59,6 +59,16 @@ format: $(VENV)/dev ## Format the code
 bench: $(VENV)/dev ## Measure: uploads against a running API
 	$(BIN)/python benchmarks/uploads.py
 
+.PHONY: bench-images
+bench-images: $(VENV)/dev ## Measure: one resize and its encoders against libvips, sharp, Pillow and thumbor; minutes
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/images.py $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jobs; draws docs/worker-memory.svg
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/worker_memory.py --plot docs/worker-memory.svg $(ARGS)
+
 .PHONY: bench-denoise
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py
