@@ -3,6 +3,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 TRAINING := .venv-training
+QUALITY := .venv-quality
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
 
@@ -29,6 +30,11 @@ $(TRAINING)/done: training/requirements.txt
 	@test -x $(TRAINING)/bin/python || $(PYTHON) -m venv $(TRAINING)
 	@echo "Installing PyTorch for parity tests and training into $(TRAINING) ..."
 	@$(TRAINING)/bin/pip install --quiet --disable-pip-version-check -r training/requirements.txt
+	@touch $@
+
+$(QUALITY)/done: $(VENV)/dev
+	@echo "Installing SSIMULACRA2 beside the rest ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
 .PHONY: run
@@ -72,6 +78,10 @@ bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jo
 .PHONY: bench-denoise
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py
+
+.PHONY: bench-quality
+bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes
+	@PYTHONPATH=.:$(QUALITY) $(BIN)/python benchmarks/quality.py $(IMAGES)
 
 .PHONY: train
 train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=folder [VALIDATE=folder]; resumes
