@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: float = Field(15.0, gt=0)
 
     # Work
+    input_cache_bytes: int = Field(
+        500 * MEGABYTE, ge=0, description="Disk in the spool for uploads that several tasks of a worker need."
+    )
     worker_concurrency: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Of the embedded worker."
     )

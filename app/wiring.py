@@ -17,6 +17,7 @@ from app.ml import dncnn
 from app.operations import Queue
 from app.services.executor import Executor, Renderer
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
+from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
 from app.services.s3 import ObjectStorage, StorageConfig
@@ -99,6 +100,8 @@ class Resources:
             renderer_of=self.renderer,
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
+            # a local store is the same disk
+            inputs=InputCache(settings.spool / "inputs", 0 if self.storage.is_local else settings.input_cache_bytes),
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
         )

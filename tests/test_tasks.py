@@ -31,8 +31,9 @@ from app.operations import OPERATIONS, Operation
 from app.services import jobs, outbox, reconciler, steps, webhook
 from app.services.dag_builder import plan
 from app.services.dispatch import canvas_for
-from app.services.executor import Executor, Renderer
+from app.services.executor import TASK_FOLDER, Executor, Renderer
 from app.services.finalizer import finalize
+from app.services.input_cache import InputCache
 from app.services.links import ApiLinks
 from app.services.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, START_JOB, Message, Relay
@@ -817,6 +818,7 @@ def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage
         renderer_of=lambda _queue: renderer,
         limits=Limits(pixels=4_000_000, side=4000),
         spool=spool,
+        inputs=InputCache(spool / "inputs", 10_000_000),
         lease_seconds=LEASE,
         max_attempts=MAX_ATTEMPTS,
     )
@@ -857,7 +859,25 @@ def test_a_tree_is_run_task_by_task(executor: Executor, tmp_path: Path, photo: b
     assert storage.local_path(result_key(job_id, "1", "jpg")).exists()
     assert storage.local_path(intermediate_key(job_id, "0")).exists()
     assert [result.filename for result in job.results][2] == "photo-convert_jpeg.jpg"
-    assert list(executor.spool.iterdir()) == []
+    assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
+
+
+def test_siblings_download_their_upload_once(database: Database, tmp_path: Path, photo: bytes) -> None:
+    fetched: list[str] = []
+
+    class Counting(ObjectStorage):
+        def download_raw(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+            fetched.append(key)
+            super().download_raw(key, path, sha256=sha256)
+
+    storage = Counting(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    job_id = accept(database, ["convert_png", "convert_webp", "convert_jpeg"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    executor = executor_with(pipeline.render, database, storage, tmp_path)
+    for task in ("0", "1", "2"):
+        executor.run(job_id, task, "ann")
+    assert set(states(database, job_id).values()) == {"succeeded"}
+    assert fetched == [input_key(job_id)]
 
 
 def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path: Path, photo: bytes) -> None:
@@ -900,7 +920,7 @@ def test_a_corrupt_upload_fails_at_the_first_attempt(executor: Executor, tmp_pat
     step = step_of(executor.database, job_id, "0")
     assert (step.status, step.attempts, step.error) == (StepStatus.FAILED, 1, CorruptImage().as_record())
     assert messages(executor.database) == [(FINALIZE, [str(job_id)], 0)]
-    assert list(executor.spool.iterdir()) == []
+    assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
 
 
 def test_a_missing_upload_fails_at_the_first_attempt(executor: Executor) -> None:

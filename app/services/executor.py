@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -25,6 +26,7 @@ from app.models import Job
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep
+from app.services.input_cache import InputCache
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
 from app.services.uploads import result_filename
@@ -56,6 +58,7 @@ class Executor:
     renderer_of: Callable[[Queue], Renderer]
     limits: Limits
     spool: Path
+    inputs: InputCache
     lease_seconds: float
     max_attempts: int
 
@@ -142,7 +145,8 @@ class Executor:
     def _fetch(self, held: Claim, folder: Path) -> Path:
         path = folder / "source"
         if held.task.parent is None:
-            self.storage.download_raw(input_key(held.job.id), path, sha256=held.job.input_sha256)
+            download = partial(self.storage.download_raw, input_key(held.job.id), sha256=held.job.input_sha256)
+            self.inputs.fetch(held.job.input_sha256, held.job.input_bytes, path, download)
         else:
             self.storage.download_raw(intermediate_key(held.job.id, held.task.parent), path)
         return path

@@ -1,0 +1,85 @@
+"""Uploads on this machine's disk, so that the branches of a job do not download the same file again and again.
+
+Entries are named by their content, so none is ever out of date. Tasks get hard links: an entry can go while a task
+still reads it. Everything is shared by all threads and processes of all workers that have the same spool.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_IDLE_SECONDS = 600  # a client who erases a job expects that its upload is gone soon
+LOCKS = (
+    ".locks"  # folder of one empty file for each first pair of digits: they are never removed, which would be a race
+)
+
+
+@dataclass(frozen=True)
+class InputCache:
+    """A folder of at most so many bytes; the files that were used least recently go first."""
+
+    folder: Path
+    limit_bytes: int
+
+    def fetch(self, sha256: str, size: int, path: Path, download: Callable[[Path], None]) -> None:
+        """Make `path` the file of this content; it must not be changed.
+
+        Args:
+            sha256: of the content.
+            size: in bytes.
+            path: of the file, which is not there yet; on the file system of the cache.
+            download: writes the file to a path and checks its content, or raises.
+        """
+        if size > self.limit_bytes:
+            download(path)
+            return
+        with self._only_one(sha256):
+            if not self._link(sha256, size, path):
+                download(path)
+                self._keep(sha256, path)
+        self._evict()
+
+    @contextmanager
+    def _only_one(self, sha256: str) -> Iterator[None]:
+        """Whoever wants the same file meanwhile waits for it; the lock of a process that is killed is free at once."""
+        locks = self.folder / LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / sha256[:2]).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _link(self, sha256: str, size: int, path: Path) -> bool:
+        entry = self.folder / sha256
+        try:
+            os.link(entry, path)
+            os.utime(entry)
+        except OSError:  # above all: there is none
+            path.unlink(missing_ok=True)
+            return False
+        if path.stat().st_size == size:
+            return True
+        path.unlink()  # a power cut can leave the name of a file without its bytes
+        entry.unlink(missing_ok=True)
+        return False
+
+    def _keep(self, sha256: str, path: Path) -> None:
+        with suppress(OSError):  # a file system without hard links, or two machines on one: it works without a cache
+            os.link(path, self.folder / sha256)
+
+    def _evict(self) -> None:
+        total, oldest = 0, time.time() - MAX_IDLE_SECONDS
+        for used_at, size, entry in sorted(self._entries(), reverse=True):
+            total += size
+            if total > self.limit_bytes or used_at < oldest:
+                entry.unlink(missing_ok=True)
+
+    def _entries(self) -> Iterator[tuple[float, int, Path]]:
+        for entry in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process evicts as well
+                if entry.is_file():
+                    status = entry.stat()
+                    yield status.st_mtime, status.st_size, entry
