@@ -76,11 +76,11 @@ class Settings(BaseSettings):
         500 * MEGABYTE, ge=0, description="Disk in the spool for uploads that several tasks of a worker need."
     )
     worker_concurrency: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Of the embedded worker."
+        default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Pixel processes on this machine."
     )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
-        2_000_000_000, ge=200_000_000, description="Address space of one pixel process of the embedded mode."
+        2_000_000_000, ge=200_000_000, description="Address space of one pixel process."
     )
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
     denoise_memory_bytes: int = Field(

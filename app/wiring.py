@@ -1,9 +1,7 @@
 """From settings to resources: the only place that picks implementations."""
 
-import importlib
 import os
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,11 +24,7 @@ from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
 from app.services.webhook import MAX_URL, WebhookSender
 
-PIPELINE = "app.imaging.pipeline:render"  # by name: only workers load libvips
-LIBVIPS = "app.imaging.libvips:configure"
-NETWORK = "app.ml.denoise:configure"
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
-PIXEL_THREADS = 1  # of libvips in a pool process; the pool has as many processes as there are cores
 KEY_FILE = "secret.key"
 
 
@@ -117,19 +111,14 @@ class Resources:
             InvalidWeights: the network cannot be loaded.
         """
         if queue not in self._renderers:
-            self._renderers[queue] = self._sandboxed(queue) if self.settings.embedded else self._in_process(queue)
+            self._renderers[queue] = self._renderer(queue)
         return self._renderers[queue]
 
-    def _sandboxed(self, queue: Queue) -> Renderer:
+    def _renderer(self, queue: Queue) -> Renderer:
         if queue is Queue.ML:
+            self.network_sandbox.warm()
             return partial(self.network_sandbox.render, timeout=self.settings.denoise_timeout_seconds)
         return partial(self.sandbox.render, timeout=self.settings.step_timeout_seconds)
-
-    def _in_process(self, queue: Queue) -> Renderer:
-        _load(LIBVIPS)(PIXEL_THREADS)
-        if queue is Queue.ML:
-            _load(NETWORK)(**self._denoiser())
-        return _load(PIPELINE)
 
     def _denoiser(self) -> dict[str, Any]:
         """The values of `DenoiserConfig`."""
@@ -154,13 +143,15 @@ class Resources:
     @cached_property
     def sandbox(self) -> Sandbox:
         settings = self.settings
-        return Sandbox(settings.worker_concurrency, settings.pixel_process_memory_bytes)
+        # a child of Celery's pool runs one task at a time
+        processes = settings.worker_concurrency if settings.embedded else 1
+        return Sandbox(processes, settings.pixel_process_memory_bytes, settings.worker_concurrency)
 
     @cached_property
     def network_sandbox(self) -> Sandbox:
         limit = self.settings.pixel_process_memory_bytes
         memory_bytes = limit + NETWORK_ADDRESS_SPACE + self.settings.denoise_memory_bytes if limit else None
-        return Sandbox(1, memory_bytes, self._denoiser())
+        return Sandbox(1, memory_bytes, denoiser=self._denoiser())
 
     @cached_property
     def webhooks(self) -> WebhookSender:
@@ -175,11 +166,6 @@ class Resources:
             await made["front"].close()
         if "database" in made:
             await self.database.aclose()
-
-
-def _load(path: str) -> Callable[..., Any]:
-    module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _secret(settings: Settings) -> bytes:

@@ -1,4 +1,7 @@
-"""Pixel work in processes of its own, for a server that would otherwise decode hostile bytes in the API's process.
+"""Pixel work in processes of its own: killable, with limits on time and memory, and without credentials.
+
+A codec that crashes costs one step, never the process that serves or takes tasks; who does not want the result any more
+ends the process in the middle of a library that knows of no cancelling.
 
 The children are started by hand and not by `multiprocessing`, whose spawned processes import the parent's main module:
 a child has no database, no credentials in its environment and no codec's memory but its own.
@@ -33,7 +36,11 @@ class Sandbox:
     """A fixed number of child processes, started when they are first needed."""
 
     def __init__(
-        self, processes: int, memory_bytes: int | None = None, denoiser: Mapping[str, Any] | None = None
+        self,
+        processes: int,
+        memory_bytes: int | None = None,
+        beside: int | None = None,
+        denoiser: Mapping[str, Any] | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -41,9 +48,10 @@ class Sandbox:
             processes: renders that run at the same time; further ones wait.
             memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
+            beside: how many such processes share the machine's cores; default: those of this sandbox.
             denoiser: `DenoiserConfig` as plain values; the children load that network when they start.
         """
-        self._arguments = (_threads(processes), memory_bytes or 0, json.dumps(denoiser))
+        self._arguments = (_threads(beside or processes), memory_bytes or 0, json.dumps(denoiser))
         self._lock = Lock()
         self._children: set[_Child] = set()
         self._closed = False
@@ -80,6 +88,11 @@ class Sandbox:
             _raise(answer)
         monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
         return [Rendered(**rendered) for rendered in answer["rendered"]]
+
+    def warm(self) -> None:
+        """Start one child before it is needed: a network takes seconds to load."""
+        with self._child():
+            pass
 
     def close(self) -> None:
         """End all children, also the busy ones; their renders fail as `PixelProcessDied`."""
