@@ -1,4 +1,4 @@
-"""The command line: `pixtools serve | api | worker | migrate | submit | jobs | assets`."""
+"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | assets | dlq | orphans`."""
 
 import json
 import sys
@@ -56,6 +56,28 @@ def worker(
     if _settings().embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
     celery_app.worker_main(["worker", "-Q", queue, "-P", "prefork", "-c", str(concurrency), "-n", f"{queue}@%h"])
+
+
+@app.command()
+def relay() -> None:
+    """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
+    import signal
+
+    from app import background
+    from app.logging_config import configure_logging
+    from app.wiring import Resources
+
+    settings = _settings()
+    if settings.embedded:
+        raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own relay.")
+    configure_logging(settings.log_level)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # in every thread that starts from here
+    running = background.services(Resources(settings))
+    for service in running:
+        service.start()
+    signal.sigwait((signal.SIGTERM, signal.SIGINT))
+    for service in running:
+        service.stop()
 
 
 @app.command()
@@ -183,6 +205,98 @@ def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")])
     from app.services.s3 import asset_key
 
     _storage().delete(asset_key(name))
+
+
+dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
+app.add_typer(dlq_app, name="dlq")
+
+LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
+
+
+@dlq_app.command("list")
+def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+    """What nobody has sent again, newest first, one a line."""
+    from app.services import dead_letters
+
+    with _database().session(read_only=True) as session:
+        for letter in dead_letters.newest(session, limit):
+            typer.echo(
+                f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
+                f"{letter.job_id or '-'}  {'+'.join(letter.operations) or letter.task}"
+            )
+
+
+@dlq_app.command("show")
+def show_letter(letter_id: LetterId) -> None:
+    """One letter as JSON."""
+    with _database().session(read_only=True) as session:
+        letter = _letter(session, letter_id)
+        _echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
+
+
+@dlq_app.command("redrive")
+def redrive_letter(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    from app.services import dead_letters
+
+    settings = _settings()
+    with _database().session() as session:
+        letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
+        for letter in letters:
+            done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
+            typer.echo(f"{letter.id}: {done}")
+
+
+@dlq_app.command("purge")
+def purge_letters(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Forget letters; the same upload is accepted again."""
+    from app.services import dead_letters
+
+    with _database().session() as session:
+        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+
+
+@app.command()
+def orphans(
+    remove: Annotated[bool, typer.Option(help="Remove the objects of jobs that do not exist.")] = False,
+) -> None:
+    """Find objects without a job and results without their object, one a line."""
+    from app.services.retention import find_orphans
+
+    storage = _storage()
+    found = find_orphans(_database(), storage)
+    for key in found.objects:
+        typer.echo(f"object without job  {key}")
+        if remove:
+            storage.delete(key)
+    for key in found.results:
+        typer.echo(f"result without object  {key}")
+    raise typer.Exit(1 if found.objects or found.results else 0)
+
+
+def _letter(session: Any, letter_id: str) -> Any:
+    from app.services import dead_letters
+
+    letter = dead_letters.find(session, letter_id)
+    if letter is None:
+        raise SystemExit(f"There is no dead letter {letter_id}.")
+    return letter
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | list) else str(value)
+
+
+def _database() -> Any:
+    from app.wiring import Resources
+
+    return Resources(_settings()).database
 
 
 def _storage() -> Any:

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     )
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)
+    max_open_jobs: int = Field(20_000, ge=1, description="Above so many unfinished jobs, new ones are put off.")
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
 
     # Times, in seconds
@@ -66,8 +67,12 @@ class Settings(BaseSettings):
     step_timeout_seconds: int = Field(300, ge=1, description="One run of operations on one image.")
     denoise_timeout_seconds: int = Field(1800, ge=1, description="One run of the network on one image.")
     step_lease_seconds: int = Field(60, ge=3, description="After this silence a worker counts as dead.")
+    drain_seconds: float = Field(
+        80.0, ge=0, description="How long a worker that has to stop lets its tasks run; below the grace period."
+    )
     redispatch_seconds: int = Field(600, ge=1, description="A job without any activity for so long is sent again.")
     relay_poll_seconds: float = Field(1.0, gt=0, description="Only a fallback; the relay is woken at once.")
+    retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
     reconcile_seconds: float = Field(15.0, gt=0)
     webhook_timeout_seconds: float = Field(15.0, gt=0)
 

@@ -14,6 +14,7 @@ PixToolsError
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
 │   ├── TruncatedImage            422
+│   ├── KnownPoison               422
 │   └── InvalidFilename           422
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
 │   ├── UploadTooLarge            413
@@ -44,6 +45,7 @@ PixToolsError
 │   ├── WorkspaceFailed           -    retryable
 │   └── UnexpectedFailure         -    retryable
 └── Unavailable                   503  retryable
+    ├── TooMuchWork               503
     ├── StoreUnavailable          503
     │   └── ObjectNotFound        -
     └── DatabaseUnavailable       503
@@ -190,6 +192,12 @@ class TruncatedImage(InvalidUpload):
     """The image file ends before its image data is complete."""
 
     code = "truncated_image"
+
+
+class KnownPoison(InvalidUpload):
+    """The same file has ended every process that did the same with it."""
+
+    code = "known_poison"
 
 
 class InvalidFilename(InvalidUpload):
@@ -386,6 +394,12 @@ class Unavailable(PixToolsError):
     code = "unavailable"
     status = 503
     retryable = True
+
+
+class TooMuchWork(Unavailable):
+    """There is more unfinished work than the server takes."""
+
+    code = "too_much_work"
 
 
 class StoreUnavailable(Unavailable):

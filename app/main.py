@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 from fastapi import FastAPI
 
-from app import problems
+from app import background, problems
 from app.config import Settings
 from app.errors import CannotStart
 from app.logging_config import configure_logging
@@ -19,12 +19,9 @@ from app.migrations import upgrade
 from app.operations import Queue
 from app.routers import downloads, health, jobs, operations
 from app.services import webhook
-from app.services.dispatch import sender
 from app.services.executor import TASK_FOLDER
-from app.services.outbox import Relay
-from app.services.reconciler import Reconciler, resume_all
-from app.tasks import runtime
-from app.tasks.celery_app import celery_app
+from app.services.reconciler import resume_all
+from app.tasks import drain, runtime
 from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources
 
@@ -81,17 +78,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     if settings.embedded:
         stack.enter_context(only_process(settings.data_dir))
         await anyio.to_thread.run_sync(upgrade, settings.database)
-    resources = Resources(settings)
+    drain.reset()
+    resources = Resources(settings, drain.is_over)
     stack.push_async_callback(resources.aclose)
-    relay = Relay(resources.database, sender(celery_app), poll_seconds=settings.relay_poll_seconds)
-    reconciler = Reconciler(
-        resources.database,
-        every_seconds=settings.reconcile_seconds,
-        redispatch_seconds=settings.redispatch_seconds,
-    )
     if settings.embedded:
         await _start_workers(resources, stack)
-    for service in (relay, reconciler):
+    for service in background.services(resources):
         service.start()
         stack.push_async_callback(_stop, service.stop)
     return resources
@@ -106,6 +98,7 @@ async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
         worker = LocalWorker(queue, concurrency)
         await anyio.to_thread.run_sync(worker.start)
         stack.push_async_callback(_stop, worker.stop)
+    stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
     resumed = await resources.database.call(resume_all)
     deliveries = await resources.database.call(webhook.resume)
     if resumed or deliveries:

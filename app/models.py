@@ -137,6 +137,25 @@ class Step(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
+class StepAttempt(Base):
+    """One start of a task, and what became of it; for people who ask what happened."""
+
+    __tablename__ = "step_attempts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    #: as `Job.run`: a retry by the client counts its attempts anew
+    run: Mapped[int] = mapped_column(primary_key=True)
+    #: id of the planned task
+    task: Mapped[str] = mapped_column(String(128), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    #: succeeded, failed, or lost: its worker was never heard of again
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
 class Result(Base):
     """One stored output of a job."""
 
@@ -208,3 +227,30 @@ class WebhookDelivery(Base):
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     delivered_at: Mapped[datetime | None]
+
+
+class DeadLetter(Base):
+    """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (Index(None, "input_sha256"),)
+
+    #: of the message; the same for every copy
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime]
+    #: `poison_input`, or why the broker gave the message up: `delivery_limit`, `rejected`, ...
+    reason: Mapped[str] = mapped_column(String(64))
+    queue: Mapped[str] = mapped_column(String(64))
+    #: Celery's name of the task
+    task: Mapped[str] = mapped_column(String(128))
+    args: Mapped[list[Any]]
+    #: None where the message names no job; the job itself may be gone
+    job_id: Mapped[UUID | None]
+    #: id of the planned task
+    job_task: Mapped[str | None] = mapped_column(String(128))
+    #: the upload and what was to be done with it: the same again is refused
+    input_sha256: Mapped[str | None] = mapped_column(String(64))
+    operations: Mapped[list[Any]]
+    message: Mapped[str] = mapped_column(Text)
+    #: when it was sent again
+    redriven_at: Mapped[datetime | None]

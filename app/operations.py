@@ -36,6 +36,10 @@ class Queue(StrEnum):
     ML = "ml_inference_queue"
 
 
+#: carries no work: what could not be worked on waits here to be written down
+DEAD_LETTER_QUEUE = "dead_letter_queue"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One entry of the registry."""

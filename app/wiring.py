@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
+from app.services.pressure import Pressure
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
 from app.services.submission import ImageLimits, Submissions
@@ -33,6 +35,8 @@ class Resources:
     """Everything that one process works with; each part is made on first use."""
 
     settings: Settings
+    #: whether running tasks are to be handed back
+    must_stop: Callable[[], bool] = lambda: False
 
     @cached_property
     def database(self) -> Database:
@@ -85,6 +89,10 @@ class Resources:
         )
 
     @cached_property
+    def pressure(self) -> Pressure:
+        return Pressure(self.database, self.settings.max_open_jobs)
+
+    @cached_property
     def executor(self) -> Executor:
         settings = self.settings
         settings.spool.mkdir(parents=True, exist_ok=True)
@@ -98,6 +106,7 @@ class Resources:
             inputs=InputCache(settings.spool / "inputs", 0 if self.storage.is_local else settings.input_cache_bytes),
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
+            must_stop=self.must_stop,
         )
 
     @cached_property

@@ -16,6 +16,7 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
     redis_server,
     server_pool,
 )
+from tests.support.work import database, database_url  # noqa: F401
 
 MODES = ("embedded", "cluster")
 ORIENTATION = 0x0112  # EXIF tag

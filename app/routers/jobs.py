@@ -58,6 +58,7 @@ async def process(
     key = key_of(request.headers.getlist("idempotency-key"))
     boundary = boundary_of(request.headers.get("content-type"))
     check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
+    await resources.pressure.check()
     accepted = await resources.submissions.submit(
         request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
     )

@@ -49,6 +49,10 @@ class LeaseLost(Exception):
     """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
 
 
+class HandedBack(Exception):
+    """The worker has to stop; somebody else does the work."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Executor:
     """Runs planned tasks."""
@@ -61,6 +65,8 @@ class Executor:
     inputs: InputCache
     lease_seconds: float
     max_attempts: int
+    #: whether this worker has to stop now
+    must_stop: Callable[[], bool] = lambda: False
 
     def run(self, job_id: UUID, task_id: str, owner: str) -> None:
         """Run one task as far as it is still to be done; failures are recorded, not raised.
@@ -93,6 +99,10 @@ class Executor:
                 outcome = self._produce(held, Path(folder), monitor)
         except LeaseLost:
             log.info("task_abandoned", extra=_fields(held))
+        except HandedBack:
+            with self.database.session() as session:
+                steps.hand_back(session, held)
+            log.info("task_handed_back", extra=_fields(held))
         except PixToolsError as error:
             self._fail(held, error)
         except Exception:
@@ -220,6 +230,8 @@ class _Progress:
                 self.lost.set()
         if self.lost.is_set():
             raise LeaseLost
+        if self.executor.must_stop():
+            raise HandedBack
 
 
 def _reports(held: Claim, monitor: Monitor) -> dict[str, dict[str, Any]]:

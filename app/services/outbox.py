@@ -54,7 +54,9 @@ class Message:
 Send = Callable[[Message], None]
 
 
-def enqueue(session: Session, task: str, args: Sequence[Any], *, delay: float = 0) -> None:
+def enqueue(
+    session: Session, task: str, args: Sequence[Any], *, delay: float = 0, queue: str = Queue.DEFAULT.value
+) -> None:
     """Write a message; the relay learns of it when this transaction commits.
 
     Args:
@@ -62,11 +64,10 @@ def enqueue(session: Session, task: str, args: Sequence[Any], *, delay: float = 
         task: Celery's name of the task.
         args: ids only.
         delay: seconds before it is sent.
+        queue: where it goes.
     """
     available_at = from_now(delay)
-    row = OutboxMessage(
-        task=task, args=list(args), queue=Queue.DEFAULT.value, created_at=from_now(), available_at=available_at
-    )
+    row = OutboxMessage(task=task, args=list(args), queue=queue, created_at=from_now(), available_at=available_at)
     session.add(row)
     session.flush()
     if session.get_bind().dialect.name == "postgresql":

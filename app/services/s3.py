@@ -25,13 +25,13 @@ PART_SIZE = 5 * 1024 * 1024  # bytes; the least that S3 allows, and what one upl
 PARALLEL_PARTS = 2
 PARALLEL_UPLOADS = 4  # of one API process, so that its memory stays bounded however many clients upload
 DELETE_BATCH = 1000  # keys; the most that S3 takes at once
-ASSETS = "assets/"
+ASSETS, JOBS = "assets/", "jobs/"
 READ_SIZE = 1024 * 1024  # bytes
 
 
 def job_prefix(job_id: UUID) -> str:
     """Everything that belongs to a job lies below this."""
-    return f"jobs/{job_id}/"
+    return f"{JOBS}{job_id}/"
 
 
 def input_key(job_id: UUID) -> str:

@@ -5,17 +5,19 @@ only forward. A task that runs twice, even at the same time, has the effect of o
 lease's owner fence off every late writer.
 """
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy import CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
-from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepStatus
+from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
+from app.operations import DEAD_LETTER_QUEUE
 from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
 
@@ -75,6 +77,7 @@ def claim(
         return None
     if attempts >= max_attempts:
         _give_up(session, job, plan, task, PoisonInput(f"Given up after {attempts} attempts that ended a worker."))
+        _bury(session, job, task)
         return None
     session.execute(
         _steps(job_id, task_id).values(
@@ -88,7 +91,28 @@ def claim(
         )
     )
     job.status = JobStatus.PROCESSING
+    _note_start(session, job, task_id, attempts + 1, owner)
     return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempts + 1)
+
+
+def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
+    # Whoever began before and has not ended is not heard of any more, or its outcome will not count
+    earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
+    lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
+    session.execute(lost.values(outcome="lost", finished_at=from_now()))
+    session.add(
+        StepAttempt(job_id=job.id, run=job.run, task=task_id, number=number, owner=owner, started_at=from_now())
+    )
+
+
+def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError | None = None) -> None:
+    attempt = update(StepAttempt).where(
+        StepAttempt.job_id == held.job.id,
+        StepAttempt.run == held.job.run,
+        StepAttempt.task == held.task.id,
+        StepAttempt.number == held.attempt,
+    )
+    session.execute(attempt.values(outcome=outcome, finished_at=from_now(), error=error.as_record() if error else None))
 
 
 def _steps(job_id: UUID, task_id: str) -> Any:
@@ -147,6 +171,7 @@ def succeed(
     job = lock_job(session, held.job.id)
     if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
         return False
+    _note_end(session, held, "succeeded")
     for step_id, report in (reports or {}).items():
         session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
     if outcome and held.task.result:
@@ -189,6 +214,9 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
         error = PoisonInput(f"Given up after {held.attempt} attempts, each of which ended its process.")
     if not _end(session, held, status=StepStatus.FAILED, error=error.as_record()):
         return False
+    _note_end(session, held, "failed", error)
+    if isinstance(error, PoisonInput):
+        _bury(session, job, held.task)
     _skip_descendants(session, held.job.id, held.plan, held.task)
     finalize_if_through(session, job.id)
     return True
@@ -200,8 +228,31 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     )
     if pending.rowcount == 0:
         return False
-    delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS)
+    _note_end(session, held, "failed", error)
+    # half of it by chance: what failed together because a store was away must not come back together
+    delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1)
     outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
+    return True
+
+
+def hand_back(session: Session, held: Claim) -> bool:
+    """Return a task undone because its worker has to stop; the attempt does not count.
+
+    Returns:
+        False when this attempt no longer counts; nothing was written.
+    """
+    if lock_job(session, held.job.id) is None:
+        return False
+    pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _held(held).values(
+            status=StepStatus.PENDING, lease_owner=None, lease_until=None, attempts=held.attempt - 1, progress=0.0
+        )
+    )
+    if pending.rowcount == 0:
+        return False
+    this = (StepAttempt.job_id == held.job.id, StepAttempt.run == held.job.run, StepAttempt.task == held.task.id)
+    session.execute(delete(StepAttempt).where(*this, StepAttempt.number == held.attempt))
+    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id])
     return True
 
 
@@ -210,6 +261,20 @@ def _skip_descendants(session: Session, job_id: UUID, plan: Plan, task: PlannedT
     if below:
         skipped = update(Step).where(Step.job_id == job_id, Step.id.in_(below), Step.status.in_(STEP_OPEN))
         session.execute(skipped.values(status=StepStatus.SKIPPED, finished_at=from_now()))
+
+
+def _bury(session: Session, job: Job, task: PlannedTask) -> None:
+    """Send what ends every worker to the dead letter queue."""
+    outbox.enqueue(session, task.name, [str(job.id), task.id], queue=DEAD_LETTER_QUEUE)
+
+
+def give_up(session: Session, job_id: UUID, task_id: str, error: PixToolsError) -> None:
+    """End a task that will never be worked on, if it is still open."""
+    job = lock_job(session, job_id)
+    if job is None or task_id in ended_tasks(session, job_id):
+        return
+    plan = Plan.from_json(job.plan)
+    _give_up(session, job, plan, plan.task(task_id), error)
 
 
 def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: PixToolsError) -> None:

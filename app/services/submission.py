@@ -23,7 +23,7 @@ from app.errors import (
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
 from app.schemas import Node
-from app.services import idempotency, jobs, webhook
+from app.services import dead_letters, idempotency, jobs, webhook
 from app.services.dag_builder import plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.job_views import job_view
@@ -158,11 +158,13 @@ class Submissions:
             webhook.check_url(webhook_url)
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
+        planned = plan(branches, header.format)
+        await self.database.read(dead_letters.refuse_known, form.sha256, planned)
         return NewJob(
             id=uuid7(),
             operations=operations,
             branches=branches,
-            plan=plan(branches, header.format),
+            plan=planned,
             webhook_url=webhook_url,
             base_url=request.base_url,
             filename=form.filename,

@@ -3,16 +3,27 @@
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_shutting_down
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
 from app.config import Settings
 from app.logging_config import configure_logging
-from app.operations import Queue
+from app.operations import DEAD_LETTER_QUEUE, Queue
+from app.tasks import drain
 
 EXCHANGE = "pixtools"
 MEMORY_POLLING = 0.01  # seconds; kombu's default of 1 s would be the latency of every embedded job
+QUORUM = {"x-queue-type": "quorum"}
+DEAD_LETTERING: dict[str, Any] = {
+    # Far above what spot interruptions and deployments cost a message; attempts at a step are counted in the database.
+    "x-delivery-limit": 20,
+    "x-dead-letter-exchange": EXCHANGE,
+    "x-dead-letter-routing-key": DEAD_LETTER_QUEUE,
+    # Only both together make RabbitMQ keep a dead letter until the other queue has confirmed it.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
 MODULES = (
     "app.tasks.image_ops",
     "app.tasks.ml_ops",
@@ -49,11 +60,28 @@ def _broker(settings: Settings) -> dict[str, Any]:
 
 
 def _queues(*, durable: bool) -> list[KombuQueue]:
-    # A topic exchange, because native delayed delivery ignores direct ones. Limits and dead-lettering come by policy:
-    # arguments could never be changed again without deleting the queue.
-    exchange = Exchange(EXCHANGE, type="topic", durable=durable)
-    arguments = {"x-queue-type": "quorum"} if durable else None
-    return [KombuQueue(queue.value, exchange, routing_key=queue.value, queue_arguments=arguments) for queue in Queue]
+    # By arguments and not by policy, so that every RabbitMQ has them, also one that only its provider configures.
+    arguments = {**QUORUM, **DEAD_LETTERING} if durable else None
+    exchange = _exchange(durable=durable)
+    carrying = [
+        KombuQueue(queue.value, exchange, routing_key=queue.value, queue_arguments=arguments) for queue in Queue
+    ]
+    return [*carrying, dead_letter_queue(durable=durable)]
+
+
+def _exchange(*, durable: bool) -> Exchange:
+    # topic, because native delayed delivery ignores direct ones
+    return Exchange(EXCHANGE, type="topic", durable=durable)
+
+
+def dead_letter_queue(*, durable: bool) -> KombuQueue:
+    """Where messages go that RabbitMQ gives up, and those of steps that ended every worker; no worker takes them."""
+    return KombuQueue(
+        DEAD_LETTER_QUEUE,
+        _exchange(durable=durable),
+        routing_key=DEAD_LETTER_QUEUE,
+        queue_arguments=QUORUM if durable else None,
+    )
 
 
 def configuration() -> dict[str, Any]:
@@ -77,6 +105,11 @@ def configuration() -> dict[str, Any]:
 celery_app = Celery("pixtools", include=MODULES)
 celery_app.add_defaults(configuration)
 celery_app.loader.override_backends = {"cache": "app.tasks.memory_backend:MemoryBackend"}
+
+
+@worker_shutting_down.connect
+def _drain(**_: object) -> None:
+    drain.begin(Settings().drain_seconds)
 
 
 @setup_logging.connect

@@ -1,6 +1,7 @@
 """The resources that the tasks of this process share."""
 
 from app.config import Settings
+from app.tasks import drain
 from app.wiring import Resources
 
 _shared: list[Resources] = []
@@ -14,5 +15,5 @@ def use(resources: Resources) -> None:
 def resources() -> Resources:
     """Made by the first task that needs them: after the fork of a worker's child, never before it."""
     if not _shared:
-        use(Resources(Settings()))
+        use(Resources(Settings(), drain.is_over))
     return _shared[0]

@@ -1,0 +1,33 @@
+"""What runs beside the requests: the relay, the reconciler, retention and the reader of dead letters.
+
+Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
+"""
+
+from typing import Protocol
+
+from app.services.dispatch import sender
+from app.services.outbox import Relay
+from app.services.reconciler import Reconciler
+from app.services.retention import Retention
+from app.tasks.celery_app import celery_app
+from app.tasks.dead_letters import DeadLetterReader
+from app.wiring import Resources
+
+
+class Service(Protocol):
+    """Something with a thread of its own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def services(resources: Resources) -> list[Service]:
+    """All of them, yet to be started."""
+    settings, database = resources.settings, resources.database
+    return [
+        Relay(database, sender(celery_app), poll_seconds=settings.relay_poll_seconds),
+        Reconciler(database, every_seconds=settings.reconcile_seconds, redispatch_seconds=settings.redispatch_seconds),
+        Retention(database, resources.storage, every_seconds=settings.retention_seconds),
+        DeadLetterReader(celery_app, database),
+    ]

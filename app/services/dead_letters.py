@@ -1,0 +1,126 @@
+"""Dead letters: what was given up, kept until somebody has looked at it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from app.database import from_now
+from app.errors import JobNotFinished, JobNotFound, KnownPoison, NothingToRetry, PoisonInput
+from app.models import DeadLetter, Job
+from app.services import jobs, outbox, steps
+from app.services.dag_builder import Plan, PlannedTask
+
+POISON = "poison_input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What arrived in the dead letter queue."""
+
+    #: of the message
+    id: str
+    reason: str
+    queue: str
+    task: str
+    args: list[Any]
+
+
+def receive(session: Session, letter: Letter) -> None:
+    """Write a letter down; the task that it was for ends, so that its job does. A second copy changes nothing."""
+    if session.get(DeadLetter, letter.id) is not None:
+        return
+    job_id, task_id = _address(letter.args)
+    job = session.get(Job, job_id) if job_id else None
+    planned = _planned(job, task_id) if job and task_id else None
+    session.add(
+        DeadLetter(
+            **letter.__dict__,
+            created_at=from_now(),
+            job_id=job_id,
+            job_task=task_id,
+            input_sha256=job.input_sha256 if job and planned else None,
+            operations=_operations(planned) if planned else [],
+            message=_message(letter),
+        )
+    )
+    if job_id and planned:
+        error = PoisonInput(f"The broker gave the task up: {letter.reason}.")
+        steps.give_up(session, job_id, planned.id, error)
+
+
+def _address(args: Sequence[Any]) -> tuple[UUID | None, str | None]:
+    """The job and the planned task that a message is about."""
+    try:
+        return UUID(str(args[0])), str(args[1]) if len(args) > 1 and args[1] is not None else None
+    except (ValueError, IndexError):
+        return None, None
+
+
+def _planned(job: Job, task_id: str) -> PlannedTask | None:
+    return next((task for task in Plan.from_json(job.plan).tasks if task.id == task_id), None)
+
+
+def _operations(task: PlannedTask) -> list[str]:
+    return [step.op for step in task.steps]
+
+
+def _message(letter: Letter) -> str:
+    if letter.reason == POISON:
+        return "Every attempt ended the process that worked on it."
+    return f"RabbitMQ gave the message up: {letter.reason}."
+
+
+def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
+    """Refuse an upload that has ended every process which did the same with it.
+
+    Raises:
+        KnownPoison: names the dead letter, so that an operator can lift it.
+    """
+    known = select(DeadLetter).where(
+        DeadLetter.input_sha256 == sha256, DeadLetter.reason == POISON, DeadLetter.redriven_at.is_(None)
+    )
+    for letter in session.scalars(known):
+        if any(_operations(task) == letter.operations for task in plan.tasks):
+            names = ", ".join(letter.operations)
+            raise KnownPoison(f"This file has ended every process that did this with it: {names}.", pointer="#/file")
+
+
+def newest(session: Session, limit: int) -> list[DeadLetter]:
+    """The letters that nobody has sent again, newest first."""
+    query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None)).order_by(DeadLetter.created_at.desc())
+    return list(session.scalars(query.limit(limit)))
+
+
+def find(session: Session, letter_id: str) -> DeadLetter | None:
+    return session.get(DeadLetter, letter_id)
+
+
+def redrive(session: Session, letter: DeadLetter, *, kept_seconds: int) -> str:
+    """Do the work again, and say what was done.
+
+    The job repeats what failed; an older job may be gone, then only the refusal of its upload is lifted.
+    """
+    session.execute(update(DeadLetter).where(DeadLetter.id == letter.id).values(redriven_at=from_now()))
+    if letter.job_id is None:
+        return "its message names no job; it only counts as seen"
+    try:
+        jobs.retry(session, letter.job_id, kept_seconds=kept_seconds)
+    except JobNotFound:
+        return f"job {letter.job_id} is gone; its upload is accepted again"
+    except NothingToRetry:
+        return f"job {letter.job_id} has nothing left to repeat"
+    except JobNotFinished:
+        outbox.enqueue(session, outbox.START_JOB, [str(letter.job_id)])
+    return f"job {letter.job_id} runs again"
+
+
+def purge(session: Session, letter_ids: Sequence[str] | None = None) -> int:
+    """Forget these letters, or all; how many that was."""
+    query = delete(DeadLetter)
+    if letter_ids is not None:
+        query = query.where(DeadLetter.id.in_(letter_ids))
+    return int(session.execute(query).rowcount)  # type: ignore[attr-defined]

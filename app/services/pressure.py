@@ -1,0 +1,47 @@
+"""Backpressure: beyond so much unfinished work new jobs are put off, before their upload is read."""
+
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.errors import TooMuchWork
+from app.models import Job
+
+FRESH_SECONDS = 1.0  # that a count is good for: it must not cost more than the request that it spares
+RETRY_AFTER = 30  # seconds
+
+
+def open_jobs(session: Session, most: int) -> int:
+    """How many jobs have not ended; counted up to `most`, since more makes no difference."""
+    unfinished = select(Job.id).where(Job.finished_at.is_(None)).limit(most).subquery()
+    return session.scalars(select(func.count()).select_from(unfinished)).one()
+
+
+@dataclass
+class Pressure:
+    """What one API process knows about the work that waits."""
+
+    database: Database
+    limit: int
+    _counted_at: float = field(default=float("-inf"))
+    _open: int = 0
+
+    async def check(self) -> None:
+        """Let a new job in.
+
+        Raises:
+            TooMuchWork: there are too many already.
+        """
+        if time.monotonic() - self._counted_at >= FRESH_SECONDS:
+            self._counted_at = time.monotonic()
+            self._open = await self.database.read(open_jobs, self.limit)
+        if self._open >= self.limit:
+            raise TooMuchWork(
+                f"There are {self.limit} or more unfinished jobs; please come back later.",
+                limit=self.limit,
+                value=self._open,
+                retry_after=RETRY_AFTER,
+            )

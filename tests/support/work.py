@@ -1,0 +1,182 @@
+"""Jobs in a real database of each kind, and what tests do to them."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app import migrations
+from app.database import Database
+from app.errors import CorruptImage
+from app.imaging.probe import ImageHeader
+from app.models import (
+    DeadLetter,
+    IdempotencyKey,
+    Job,
+    OutboxMessage,
+    Result,
+    Step,
+    StepAttempt,
+    WebhookDelivery,
+)
+from app.services import jobs, steps
+from app.services.dag_builder import plan
+from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.steps import Claim, Outcome
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 3
+LEASE = 60.0  # seconds
+OVER = -1.0  # seconds of a lease that has ended when it begins
+LONG_AGO = 3600.0  # seconds
+PATIENCE = 20.0  # seconds until something that happens at once counts as missing
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
+ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
+TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
+
+
+@pytest.fixture(scope="module", params=["sqlite", POSTGRESQL])
+def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An empty database of each kind with the current schema."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('tasks') / 'pixtools.db'}"
+    else:
+        url = str(request.getfixturevalue("postgresql").create_database(f"tasks-{uuid4().hex[:8]}"))
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """Empty again after each test; pauses have no chance in them."""
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    database = Database(database_url)
+    yield database
+    with database.session() as session:
+        for table in (IdempotencyKey, WebhookDelivery, Result, StepAttempt, Step, OutboxMessage, DeadLetter, Job):
+            session.execute(delete(table))
+    database.close()
+
+
+def accept(database: Database, tree: list[Any] = TREE, *, content: bytes = b"", webhook_url: str | None = None) -> UUID:
+    """A new job, whose message has been sent."""
+    raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=20, depth=5, bytes=10_000))
+    new = jobs.NewJob(
+        id=uuid7(),
+        operations=raw,
+        branches=branches,
+        plan=plan(branches, "jpeg"),
+        webhook_url=webhook_url,
+        base_url="http://pixtools.test",
+        filename="photo.jpg",
+        header=ImageHeader("jpeg", 640, 480),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        kept_seconds=3600,
+    )
+    with database.session() as session:
+        jobs.accept(session, new)
+    messages(database)
+    return new.id
+
+
+def messages(database: Database) -> list[tuple[str, list[Any], int]]:
+    """Takes everything out of the outbox: task, arguments and delay in seconds."""
+    with database.session() as session:
+        rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
+        session.execute(delete(OutboxMessage))
+        return [(row.task, row.args, round((row.available_at - row.created_at).total_seconds())) for row in rows]
+
+
+def claim(
+    database: Database,
+    job_id: UUID,
+    task: str,
+    owner: str = "worker",
+    *,
+    lease: float = LEASE,
+    most: int = MAX_ATTEMPTS,
+) -> Claim | None:
+    with database.session() as session:
+        return steps.claim(session, job_id, task, owner=owner, lease_seconds=lease, max_attempts=most)
+
+
+def claimed(database: Database, job_id: UUID, task: str, owner: str = "worker", *, lease: float = LEASE) -> Claim:
+    held = claim(database, job_id, task, owner, lease=lease)
+    assert held is not None
+    return held
+
+
+def succeed(database: Database, held: Claim) -> bool:
+    outcome = Outcome(
+        key=f"key-{held.attempt}",
+        filename="photo.png",
+        format="png",
+        content_type="image/png",
+        width=1,
+        height=1,
+        bytes=1,
+        sha256="0" * 64,
+    )
+    with database.session() as session:
+        return steps.succeed(session, held, outcome if held.task.result else None)
+
+
+def fail(database: Database, held: Claim, error: Any = None) -> bool:
+    with database.session() as session:
+        return steps.fail(session, held, error or CorruptImage(), max_attempts=MAX_ATTEMPTS)
+
+
+def run_task(database: Database, job_id: UUID, task: str) -> None:
+    assert succeed(database, claimed(database, job_id, task))
+
+
+def job_of(database: Database, job_id: UUID) -> Job:
+    with database.session(read_only=True) as session:
+        return jobs.get(session, job_id)
+
+
+def step_of(database: Database, job_id: UUID, step_id: str) -> Step:
+    return next(step for step in job_of(database, job_id).steps if step.id == step_id)
+
+
+def states(database: Database, job_id: UUID) -> dict[str, str]:
+    return {step.id: step.status for step in job_of(database, job_id).steps}
+
+
+def change(database: Database, statement: Any) -> None:
+    with database.session() as session:
+        session.execute(statement)
+
+
+def crash_after(database: Database, service: Callable[[Session], object]) -> None:
+    """Run a service in a transaction that does not reach its commit."""
+
+    def crash() -> None:
+        with database.session() as session:
+            service(session)
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        crash()
+
+
+def in_parallel(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of calls that all start at the same moment."""
+    barrier = threading.Barrier(len(calls))
+
+    def start(call: Callable[[], T]) -> T:
+        barrier.wait(PATIENCE)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(start, calls))
