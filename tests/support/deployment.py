@@ -69,6 +69,10 @@ class Deployment:
                 start_new_session=True,  # a group of its own, so that kill() reaches the children too
             )
 
+    def restart(self, number: int) -> subprocess.Popen[bytes]:
+        """Start one command again; the process that ran it has ended."""
+        return self._spawn(self.commands[number])
+
     def variables(self) -> dict[str, str]:
         """The environment of every process."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}

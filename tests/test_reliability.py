@@ -1,0 +1,541 @@
+"""What is given up, put off, handed back or removed; on both kinds of database, and with real processes."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from kombu import Connection
+from sqlalchemy import select, update
+from uuid_utils.compat import uuid7
+
+from app.database import Database, from_now
+from app.errors import KnownPoison, PixelProcessDied, TooMuchWork
+from app.imaging import pipeline
+from app.models import DeadLetter, IdempotencyKey, Job, StepAttempt, StepStatus
+from app.operations import DEAD_LETTER_QUEUE
+from app.services import dead_letters, jobs, retention, steps
+from app.services.dag_builder import Plan
+from app.services.dead_letters import Letter
+from app.services.executor import Executor
+from app.services.finalizer import finalize
+from app.services.input_cache import InputCache
+from app.services.pressure import Pressure
+from app.services.retention import Retention, find_orphans
+from app.services.s3 import ObjectStorage, StorageConfig, input_key, result_key
+from app.tasks import drain
+from tests.conftest import make_photo
+from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.fixtures import ClusterServers
+from tests.support.work import (
+    MAX_ATTEMPTS,
+    accept,
+    change,
+    claimed,
+    fail,
+    job_of,
+    messages,
+    run_task,
+    states,
+    step_of,
+    succeed,
+)
+
+POISONED = ["convert_png"]
+
+
+def poisoned(database: Database, tree: list[Any] = POISONED) -> UUID:
+    """A job whose first task ended every process."""
+    job_id = accept(database, tree, content=b"poison")
+    for _ in range(MAX_ATTEMPTS):
+        assert fail(database, claimed(database, job_id, "0"), PixelProcessDied())
+    return job_id
+
+
+def received(database: Database, job_id: UUID, reason: str = dead_letters.POISON, id_: str = "letter") -> None:
+    letter = Letter(id=id_, reason=reason, queue="default_queue", task="pixtools.convert_png", args=[str(job_id), "0"])
+    with database.session() as session:
+        dead_letters.receive(session, letter)
+
+
+def letters(database: Database) -> list[DeadLetter]:
+    with database.session(read_only=True) as session:
+        return dead_letters.newest(session, 100)
+
+
+def attempts(database: Database, job_id: UUID) -> list[tuple[str, int, str | None, str | None]]:
+    with database.session(read_only=True) as session:
+        rows = session.scalars(select(StepAttempt).where(StepAttempt.job_id == job_id).order_by(StepAttempt.number))
+        return [(row.task, row.number, row.outcome, (row.error or {}).get("code")) for row in rows]
+
+
+# -- dead letters ------------------------------------------------------------------------------------------------------
+
+
+def test_poison_goes_to_the_dead_letter_queue_with_the_failure(database: Database) -> None:
+    job_id = poisoned(database)
+    assert step_of(database, job_id, "0").error["code"] == "poison_input"  # type: ignore[index]
+    assert ("pixtools.convert_png", [str(job_id), "0"], 0) in messages(database)
+
+
+def test_a_letter_is_written_down_once_and_says_what_it_was_about(database: Database) -> None:
+    job_id = poisoned(database)
+    for _ in range(2):
+        received(database, job_id)
+    [letter] = letters(database)
+    assert (letter.job_id, letter.job_task, letter.operations) == (job_id, "0", ["convert_png"])
+    assert letter.input_sha256 == job_of(database, job_id).input_sha256
+
+
+def test_a_letter_of_the_broker_ends_the_task_that_never_began(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 9, "then": ["convert_webp", "convert_png"]}, "convert_png"])
+    received(database, job_id, reason="delivery_limit")
+    assert states(database, job_id) == {"0": "failed", "0.0": "skipped", "0.1": "skipped", "1": "pending"}
+    run_task(database, job_id, "1")
+    received(database, job_id, reason="delivery_limit", id_="another")
+    assert step_of(database, job_id, "1").status == StepStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("args", [[], ["no id"], [str(uuid4())], [str(uuid7()), "7"], [None, None], [{"a": 1}, 2]])
+def test_a_letter_about_nothing_known_is_kept_all_the_same(database: Database, args: list[Any]) -> None:
+    with database.session() as session:
+        dead_letters.receive(session, Letter(id="x", reason="rejected", queue="q", task="unknown", args=args))
+    [letter] = letters(database)
+    assert (letter.args, letter.operations, letter.input_sha256) == (args, [], None)
+
+
+def refuse(database: Database, content: bytes, tree: list[Any]) -> None:
+    other = job_of(database, accept(database, tree, content=content))
+    with database.session(read_only=True) as session:
+        dead_letters.refuse_known(session, other.input_sha256, Plan.from_json(other.plan))
+
+
+def test_the_same_upload_for_the_same_work_is_refused_until_it_is_redriven_or_forgotten(database: Database) -> None:
+    received(database, poisoned(database))
+    with pytest.raises(KnownPoison, match="convert_png"):
+        refuse(database, b"poison", ["convert_webp", "convert_png"])
+    refuse(database, b"poison", ["convert_webp"])
+    refuse(database, b"other", ["convert_png"])
+    with database.session() as session:
+        dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+    refuse(database, b"poison", ["convert_png"])
+    received(database, poisoned(database), id_="second")
+    with database.session() as session:
+        assert dead_letters.purge(session, ["second"]) == 1
+    refuse(database, b"poison", ["convert_png"])
+
+
+def test_a_redriven_job_runs_again(database: Database) -> None:
+    job_id = poisoned(database)
+    received(database, job_id)
+    with database.session() as session:
+        steps.finalize_if_through(session, job_id)
+    with database.session() as session:
+        assert finalize(session, job_id)
+    with database.session() as session:
+        said = dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+    assert said == f"job {job_id} runs again"
+    run_task(database, job_id, "0")
+    assert states(database, job_id) == {"0": "succeeded"}
+    assert letters(database) == []
+
+
+def test_a_letter_whose_job_is_gone_can_be_redriven(database: Database) -> None:
+    job_id = poisoned(database)
+    received(database, job_id)
+    with database.session() as session:
+        jobs.remove(session, job_id)
+    with database.session() as session:
+        assert "gone" in dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+
+
+# -- attempts and drain ------------------------------------------------------------------------------------------------
+
+
+def test_every_attempt_leaves_a_trace(database: Database) -> None:
+    job_id = accept(database, ["convert_png"])
+    claimed(database, job_id, "0", "ann", lease=-1)
+    assert fail(database, claimed(database, job_id, "0", "bob"), PixelProcessDied())
+    assert succeed(database, claimed(database, job_id, "0", "cat"))
+    assert attempts(database, job_id) == [
+        ("0", 1, "lost", None),
+        ("0", 2, "failed", "pixel_process_died"),
+        ("0", 3, "succeeded", None),
+    ]
+
+
+def test_a_task_that_is_handed_back_costs_no_attempt(database: Database) -> None:
+    job_id = accept(database, ["convert_png"])
+    held = claimed(database, job_id, "0", "ann")
+    with database.session() as session:
+        assert steps.hand_back(session, held)
+    step = step_of(database, job_id, "0")
+    assert (step.status, step.attempts, step.lease_owner) == (StepStatus.PENDING, 0, None)
+    assert messages(database) == [("pixtools.start_job", [str(job_id), "0"], 0)]
+    assert attempts(database, job_id) == []
+    assert not succeed(database, held)
+    with database.session() as session:
+        assert not steps.hand_back(session, held)
+    assert claimed(database, job_id, "0", "bob").attempt == 1
+
+
+def test_an_executor_that_must_stop_hands_back(database: Database, tmp_path: Path, photo: bytes) -> None:
+    def render(*args: Any, monitor: Any) -> Any:
+        monitor.on_progress(None)
+        return pipeline.render(*args, monitor)
+
+    storage = ObjectStorage(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    job_id = accept(database, ["convert_png"], content=photo)
+    (tmp_path / "upload").write_bytes(photo)
+    with (tmp_path / "upload").open("rb") as file:
+        asyncio.run(storage.upload_raw(input_key(job_id), file))
+    stopping = threading.Event()
+    stopping.set()
+    executor = Executor(
+        database=database,
+        storage=storage,
+        renderer_of=lambda _: render,
+        limits=pipeline.Limits(4_000_000, 4000),
+        spool=tmp_path,
+        inputs=InputCache(tmp_path / "inputs", 0),
+        lease_seconds=60,
+        max_attempts=MAX_ATTEMPTS,
+        must_stop=stopping.is_set,
+    )
+    executor.run(job_id, "0", "ann")
+    assert (step_of(database, job_id, "0").status, step_of(database, job_id, "0").attempts) == ("pending", 0)
+    stopping.clear()
+    executor.run(job_id, "0", "bob")
+    assert (step_of(database, job_id, "0").status, step_of(database, job_id, "0").attempts) == ("succeeded", 1)
+
+
+def test_the_time_to_drain() -> None:
+    drain.reset()
+    assert not drain.is_over()
+    drain.begin(60)
+    assert not drain.is_over()
+    drain.begin(0)
+    assert drain.is_over()
+    drain.reset()
+
+
+# -- retention ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> ObjectStorage:
+    return ObjectStorage(StorageConfig(url=(tmp_path / "objects").as_uri()))
+
+
+def store(storage: ObjectStorage, key: str, folder: Path) -> None:
+    (folder / "file").write_bytes(b"x")
+    storage.upload_processed(key, folder / "file", content_type="image/png")
+
+
+def keys(storage: ObjectStorage) -> set[str]:
+    return {key for key, _ in storage.entries("jobs/")}
+
+
+def ended_job(database: Database) -> UUID:
+    job_id = accept(database, ["convert_png"])
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    return job_id
+
+
+def test_expired_jobs_go_with_their_objects_and_others_stay(
+    database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    old, kept, running = [ended_job(database) for _ in range(5)], ended_job(database), accept(database)
+    for job_id in [*old, kept, running]:
+        store(storage, input_key(job_id), tmp_path)
+    change(database, update(Job).where(Job.id.in_([*old, running])).values(expires_at=from_now(-1)))
+    assert Retention(database, storage, every_seconds=60).run_once() == 5
+    assert keys(storage) == {input_key(kept), input_key(running)}
+    with database.session(read_only=True) as session:
+        assert set(session.scalars(select(Job.id))) == {kept, running}
+
+
+def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage) -> None:
+    job_id = ended_job(database)
+    with database.session() as session:
+        for name, seconds in (("old", -1), ("new", 60)):
+            session.add(
+                IdempotencyKey(
+                    caller="c", key=name, fingerprint="f", job_id=job_id, response={}, expires_at=from_now(seconds)
+                )
+            )
+    Retention(database, storage, every_seconds=60).run_once()
+    with database.session(read_only=True) as session:
+        assert list(session.scalars(select(IdempotencyKey.key))) == ["new"]
+
+
+def test_orphans_of_both_kinds_are_found(
+    database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PAGE", 2)
+    whole, torn = accept(database, ["convert_png"]), accept(database, ["convert_png"])
+    for job_id in (whole, torn):
+        run_task(database, job_id, "0")
+    with database.session() as session:
+        for job_id in (whole, torn):
+            key = result_key(job_id, "0", "png")
+            session.execute(update(retention.Result).where(retention.Result.job_id == job_id).values(key=key))
+    store(storage, input_key(whole), tmp_path)
+    store(storage, result_key(whole, "0", "png"), tmp_path)
+    lost = [input_key(uuid7()) for _ in range(3)] + ["jobs/no-id/input"]
+    for key in lost:
+        store(storage, key, tmp_path)
+    found = find_orphans(database, storage)
+    assert sorted(found.objects) == sorted(lost)
+    assert found.results == [result_key(torn, "0", "png")]
+
+
+# -- backpressure ------------------------------------------------------------------------------------------------------
+
+
+def test_too_much_work_is_put_off_and_taken_again(database: Database) -> None:
+    def checked(limit: int) -> None:
+        other = Database(database.url().render_as_string(hide_password=False).replace("+psycopg", ""))
+
+        async def run() -> None:
+            try:
+                await Pressure(other, limit).check()
+            finally:
+                await other.aclose()
+
+        asyncio.run(run())
+
+    waiting = [accept(database, ["convert_png"]) for _ in range(3)]
+    checked(4)
+    with pytest.raises(TooMuchWork) as caught:
+        checked(3)
+    assert (caught.value.limit, caught.value.value, caught.value.retry_after) == (3, 3, 30)
+    with database.session() as session:
+        jobs.cancel(session, waiting[0])
+    checked(3)
+
+
+# -- with real processes -----------------------------------------------------------------------------------------------
+
+
+def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env=deployment.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def listed(deployment: Deployment) -> list[str]:
+    return command(deployment, "dlq", "list").stdout.splitlines()
+
+
+def until(what: Any, seconds: float = 40) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.integration
+def test_a_full_server_answers_before_it_reads_the_upload(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path, PIXTOOLS_MAX_OPEN_JOBS="1")
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            photo = make_photo(900, 900)
+            slow = api.accepted(photo, ["denoise"])["id"]
+            time.sleep(1.1)  # that a count is good for
+            headers = {"content-type": "multipart/form-data; boundary=x"}
+            answer = httpx.post(f"{deployment.url}/process", headers=headers, content=b"--x\r\n".ljust(2_000_000))
+            assert answer.status_code == 503
+            assert (answer.json()["code"], answer.headers["retry-after"]) == ("too_much_work", "30")
+            assert api.http.post(f"/jobs/{slow}/cancel").status_code == 200
+            time.sleep(1.1)
+            assert api.run(make_photo(64, 64), ["convert_png"])["status"] == "completed"
+    finally:
+        deployment.kill()
+
+
+@pytest.mark.integration
+def test_an_orderly_stop_of_the_embedded_server_costs_no_attempt(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
+            until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
+        deployment.stop()
+        deployment.start()
+        with deployment.client() as api:
+            step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
+            assert step["attempts"] == 1
+            api.http.post(f"/jobs/{job_id}/cancel")
+    finally:
+        deployment.kill()
+
+
+@pytest.mark.integration
+def test_a_worker_that_is_stopped_hands_its_task_to_the_next(tmp_path: Path, cluster_servers: ClusterServers) -> None:
+    deployment = cluster(tmp_path, cluster_servers, PIXTOOLS_DRAIN_SECONDS="0.5")
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
+            until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
+            ml_worker = deployment.processes[-1]
+            ml_worker.send_signal(signal.SIGTERM)
+            assert ml_worker.wait(20) == 0
+            step = api.job(job_id)["steps"][0]
+            assert (step["status"], step["attempts"]) == ("pending", 0)
+            deployment.processes[-1] = deployment.restart(-1)
+            step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
+            assert step["attempts"] == 1
+            api.http.post(f"/jobs/{job_id}/cancel")
+    finally:
+        deployment.kill()
+
+
+def pixel_processes(deployment: Deployment) -> set[int]:
+    """Ids of the running pixel processes of a deployment."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            arguments = (path.parent / "cmdline").read_bytes().split(b"\0")
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"app.imaging.child" in arguments and _descends(parent, {process.pid for process in deployment.processes}):
+            found.add(int(path.parent.name))
+    return found
+
+
+def _descends(pid: int, ancestors: set[int]) -> bool:
+    while pid > 1:
+        if pid in ancestors:
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("mode", ["embedded", "cluster"])
+def test_poison_is_given_up_listed_refused_and_redriven(
+    tmp_path: Path, mode: str, request: pytest.FixtureRequest
+) -> None:
+    """Every pixel process that takes the task is killed, as the system does when memory is short."""
+    settings = {"PIXTOOLS_STEP_MAX_ATTEMPTS": "2"}
+    if mode == "embedded":
+        deployment = embedded(tmp_path, **settings)
+    else:
+        deployment = cluster(tmp_path, request.getfixturevalue("cluster_servers"), **settings)
+    photo, tree = make_photo(1500, 1500), ["denoise", "convert_png"]
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            job_id = api.accepted(photo, tree)["id"]
+
+            def given_up() -> Any:
+                step = api.job(job_id)["steps"][0]
+                if step["status"] == "running" and step["progress"] > 0:
+                    for pid in pixel_processes(deployment):
+                        os.kill(pid, signal.SIGKILL)
+                return step["status"] == "failed" and step
+
+            assert until(given_up, 90)["error"]["code"] == "poison_input"
+            job = api.ended(job_id)
+            assert job["status"] == "completed_with_errors"
+            assert [result["name"] for result in job["results"]] == ["convert_png"]
+
+            [line] = until(lambda: listed(deployment))
+            letter_id = line.split()[0]
+            assert job_id in line
+            shown = json.loads(command(deployment, "dlq", "show", letter_id).stdout)
+            assert (shown["reason"], shown["operations"]) == ("poison_input", ["denoise"])
+
+            refused = api.process(photo, tree)
+            assert (refused.status_code, refused.json()["code"]) == (422, "known_poison")
+            assert api.run(photo, ["convert_webp"])["status"] == "completed"
+
+            assert "runs again" in command(deployment, "dlq", "redrive", letter_id).stdout
+            until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
+            assert api.process(photo, tree).status_code == 202
+            assert command(deployment, "dlq", "list").stdout == ""
+            assert command(deployment, "dlq", "purge", "--all").stdout == "1 forgotten\n"
+    finally:
+        deployment.kill()
+
+
+@pytest.mark.integration
+def test_rabbitmq_gives_up_what_no_worker_can_take(tmp_path: Path, cluster_servers: ClusterServers) -> None:
+    """A message of a task that no worker knows is rejected, and written down."""
+    deployment = cluster(tmp_path, cluster_servers)
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            api.run(make_photo(64, 64), ["convert_png"])  # then there is a worker, and its queues
+        with Connection(deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
+            producer = connection.Producer()
+            headers = {"task": "pixtools.of_tomorrow", "id": "message-of-tomorrow", "lang": "py"}
+            producer.publish(
+                [[str(uuid7()), "0"], {}, {}],
+                exchange="pixtools",
+                routing_key="default_queue",
+                headers=headers,
+                serializer="json",
+                delivery_mode=2,
+            )
+            [line] = until(lambda: listed(deployment))
+            assert line.startswith("message-of-tomorrow")
+            assert "rejected" in line
+            with connection.channel() as channel:
+                assert channel.queue_declare(DEAD_LETTER_QUEUE, passive=True).message_count == 0
+    finally:
+        deployment.kill()
+
+
+@pytest.mark.integration
+def test_a_relay_of_its_own_does_the_work_of_the_apis(tmp_path: Path, cluster_servers: ClusterServers) -> None:
+    deployment = cluster(tmp_path, cluster_servers)
+    deployment.commands.append(["app", "relay"])
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            assert api.run(make_photo(64, 64), ["convert_png"])["status"] == "completed"
+        deployment.processes[-1].send_signal(signal.SIGTERM)
+        assert deployment.processes[-1].wait(10) == 0
+    finally:
+        deployment.kill()
+
+
+@pytest.mark.integration
+def test_a_cancel_ends_the_pixel_process_of_a_cluster(tmp_path: Path, cluster_servers: ClusterServers) -> None:
+    deployment = cluster(tmp_path, cluster_servers)
+    try:
+        deployment.start()
+        with deployment.client() as api:
+            job_id = api.accepted(make_photo(1500, 1500), ["denoise"])["id"]
+            until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
+            before = pixel_processes(deployment)
+            api.http.post(f"/jobs/{job_id}/cancel")
+            until(lambda: before - pixel_processes(deployment), 10)
+    finally:
+        deployment.kill()
