@@ -183,7 +183,8 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
     with (
         patch.object(sandbox, "RENDERS_PER_CHILD", way.renders_per_child),
         patch.object(sandbox, "_environment", environment),
-        sandbox.Sandbox(1, ADDRESS_SPACE) as pixels,
+        # as many as the embedded mode has, for as many threads; one job at a time only ever starts one
+        sandbox.Sandbox(os.cpu_count() or 1, ADDRESS_SPACE) as pixels,
     ):
         yield run, pid
 
