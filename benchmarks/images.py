@@ -12,8 +12,8 @@ The photograph is made from a seed (benchmarks/photograph.py); `--image` takes a
 
 CPU seconds are those of all processes of a contestant with their children, from the request until a little after the
 answer, without what they use when idle, which has its column. Jobs of PixTools are sent with `Prefer: wait`, so that no
-client polls. Rounds go through all contestants in turn, as machines are noisy; medians are printed. Sums of memory
-count pages that processes share once for each of them.
+client polls; the API does, and the answer comes when it next looks. Rounds go through all contestants in turn, as
+machines are noisy; medians are printed. Sums of memory count pages that processes share once for each of them.
 """
 
 import argparse
@@ -111,6 +111,7 @@ class Contestant:
 @contextmanager
 def service(name: str, deployment: Deployment, source: Path, servers: Iterable[Server] = ()) -> Iterator[Contestant]:
     image = source.read_bytes()
+    deployment.environment["MALLOC_ARENA_MAX"] = "2"  # as `make run` and the images set it
     try:
         deployment.start()
         with deployment.client() as api:

@@ -44,7 +44,7 @@ from tests.support.fixtures import ClusterServers, ServerPool
 from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
 FORMATS = ("jpeg", "png", "webp", "avif", "gif", "tiff")
-MEGAPIXELS = (0.1, 0.26, 0.7, 1.8, 4.6, 12.0)
+MEGAPIXELS = {0.1: 6, 0.26: 5, 0.7: 4, 1.8: 3, 4.6: 2, 12.0: 1}  # and how often they are drawn
 LIMITS = Limits(pixels=50_000_000, side=16384)
 ADDRESS_SPACE = 2_000_000_000  # bytes; the default of the embedded mode
 TIMEOUT = 300.0  # seconds
@@ -147,7 +147,8 @@ def sources(folder: Path) -> list[Path]:
 
 def mixed(files: Sequence[Path], count: int) -> list[Job]:
     draw = random.Random(1)
-    return [(draw.choice(files), _operations(draw)) for _ in range(count)]
+    weights = [weight for weight in MEGAPIXELS.values() for _ in FORMATS]
+    return [(source, _operations(draw)) for source in draw.choices(files, weights, k=count)]
 
 
 def _operations(draw: random.Random) -> list[dict[str, Any]]:
@@ -182,7 +183,8 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
     with (
         patch.object(sandbox, "RENDERS_PER_CHILD", way.renders_per_child),
         patch.object(sandbox, "_environment", environment),
-        sandbox.Sandbox(1, ADDRESS_SPACE) as pixels,
+        # as many as the embedded mode has, for as many threads; one job at a time only ever starts one
+        sandbox.Sandbox(os.cpu_count() or 1, ADDRESS_SPACE) as pixels,
     ):
         yield run, pid
 
@@ -239,7 +241,9 @@ def sample(way: Way, jobs: Sequence[Job]) -> Samples:
     sizes: list[int] = []
     peak = failed = 0
     with opened(way) as (run, pid):
-        for job in jobs:
+        for number, job in enumerate(jobs):
+            if number % 100 == 0:
+                print(f"{way.name}: {number} jobs", file=sys.stderr, flush=True)
             failed += not run(job)
             if process := pid():  # none right after a replaced one's end
                 peak = max(peak, *peaks([process]))
