@@ -15,9 +15,9 @@ from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -134,7 +134,7 @@ class Database:
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
-        session = sessionmaker(bind, expire_on_commit=False, info={"wake": self.wake.set})()
+        session = Session(bind, expire_on_commit=False, info={"wake": self.wake.set})
         with session, session.begin():
             yield session
         _run_callbacks(session)
@@ -143,7 +143,7 @@ class Database:
     async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
         bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
-        session = async_sessionmaker(bind, expire_on_commit=False, info={"wake": self.wake.set})()
+        session = AsyncSession(bind, expire_on_commit=False, info={"wake": self.wake.set})
         async with session, session.begin():
             yield session
         _run_callbacks(session.sync_session)

@@ -9,7 +9,7 @@ from app.errors import TruncatedImage, UnsupportedImage
 
 MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, every other ordinary file far less
 WINDOW = 8 * 1024  # bytes that are read at a time: more would slow a walk that jumps, less one that does not
-SEARCH_BLOCK = 1024 * 1024  # bytes that are searched at a time
+SEARCH_BLOCK = 64 * 1024  # bytes that are searched at a time
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,19 @@ class Reader:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
     def find(self, needle: bytes) -> bool:
-        """Whether `needle` occurs from here on."""
-        self._file.seek(self.position)
-        tail = b""
-        while block := self._file.read(SEARCH_BLOCK):
-            if needle in block or needle in tail + block[: len(needle)]:
+        """Whether `needle` occurs from here on; looked for from the end, where what closes a file usually is."""
+        end, head = self.size, b""
+        while end > self.position:
+            start = max(self.position, end - SEARCH_BLOCK)
+            block = self._read_at(start, end - start) + head
+            if needle in block:
                 return True
-            tail = block[-len(needle) :]
+            end, head = start, block[: len(needle) - 1]
         return False
+
+    def _read_at(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(count)
 
     def skip_blocks(self) -> None:
         """Pass over blocks that each begin with their length in one byte, up to the empty one."""

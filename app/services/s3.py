@@ -5,7 +5,7 @@ Keys are made here from ids alone, never from what a client sent. A client objec
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -149,13 +149,21 @@ class ObjectStorage:
         """
         digest = hashlib.sha256()
         with _translated(key), path.open("wb") as file:
-            answer = obstore.get(self._store, key)
-            for chunk in answer.stream(min_chunk_size=READ_SIZE):
+            size, chunks = self._read(key)
+            for chunk in chunks:
                 file.write(chunk)
                 digest.update(chunk)
-            complete = file.tell() == answer.meta["size"]
+            complete = file.tell() == size
         if not complete or (sha256 and digest.hexdigest() != sha256):
             raise StoreUnavailable("The object storage returned incomplete data.")
+
+    def _read(self, key: str) -> tuple[int, Iterable[Any]]:
+        """Size and content of an object, piece by piece."""
+        if self.is_local:  # obstore would hand out a local file in pieces of 8 KB
+            path = self.local_path(key)
+            return path.stat().st_size, _pieces(path)
+        answer = obstore.get(self._store, key)
+        return answer.meta["size"], answer.stream(min_chunk_size=READ_SIZE)
 
     def upload_processed(self, key: str, path: Path, *, content_type: str, filename: str | None = None) -> None:
         """Store an output; S3 serves it with this type, to be saved under this file name."""
@@ -225,6 +233,12 @@ class ObjectStorage:
     def local_path(self, key: str) -> Path:
         """The file of an object in a local folder."""
         return self._folder / key
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(READ_SIZE):
+            yield piece
 
 
 @contextmanager
