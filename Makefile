@@ -79,6 +79,10 @@ bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jo
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py
 
+.PHONY: chaos
+chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
+	$(BIN)/python -m tests.chaos
+
 .PHONY: bench-quality
 bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes
 	@PYTHONPATH=.:$(QUALITY) $(BIN)/python benchmarks/quality.py $(IMAGES)

@@ -25,7 +25,7 @@ class TcpProxy:
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
-        self._target = (target_host, target_port)
+        self._target = self._first_target = (target_host, target_port)
         self._delay = 0.0
         self._swallowing = False
         self._connections: set[asyncio.Task[None]] = set()
@@ -48,6 +48,11 @@ class TcpProxy:
     def blackhole(self) -> None:
         """Accept connections and swallow what comes, on open connections too, in both directions."""
         self._call(self._blackhole())
+
+    def redirect(self, host: str | None, port: int = 0) -> None:
+        """Connections from now on go to another server, or to the first one again; open ones are reset."""
+        self._target = (host, port) if host else self._first_target
+        self._call(self._reset_connections())
 
     def latency(self, seconds: float) -> None:
         """Delay what comes from now on by so much, in each direction."""

@@ -1,0 +1,112 @@
+"""Clients that submit jobs through every fault, and a receiver that takes their webhooks."""
+
+import hashlib
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.conftest import make_photo
+
+IMAGES = [make_photo(64, 48, seed=seed) for seed in range(4)]
+TREE: list[Any] = [
+    {
+        "op": "resize",
+        "width": 32,
+        "then": ["convert_webp", {"op": "flip", "then": ["convert_png", {"op": "convert_jpeg", "as": "small"}]}],
+    }
+]
+CLIENTS = 8
+PATIENCE = 120.0  # seconds that a client repeats its request
+RETRIED = {408, 409, 500, 502, 503, 504}
+
+
+@dataclass
+class Receiver:
+    """Takes every webhook and remembers it."""
+
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    server: ThreadingHTTPServer = field(init=False)
+
+    def __enter__(self) -> "Receiver":
+        events = self.events
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                events.append((body["data"]["id"], self.headers["webhook-id"], body["type"]))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/hook"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One accepted job."""
+
+    id: str
+    image: int
+
+
+def submit_all(url: str, count: int, webhook_url: str) -> list[Submitted]:
+    """Submit jobs from several clients at once; each repeats what was not answered, under the same key."""
+
+    def one(number: int) -> Submitted:
+        image = number % len(IMAGES)
+        headers = {"Idempotency-Key": uuid4().hex}
+        data = {"operations": json.dumps(TREE), "webhook_url": webhook_url}
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                files = {"file": ("photo.jpg", IMAGES[image])}
+                answer = httpx.post(f"{url}/process", data=data, files=files, headers=headers, timeout=30)
+                if answer.status_code == 202:
+                    return Submitted(answer.json()["id"], image)
+                if answer.status_code not in RETRIED:
+                    raise RuntimeError(f"{answer.status_code}: {answer.text}")
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > deadline:
+                raise RuntimeError("not accepted in time")
+            time.sleep(0.3)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def job(url: str, job_id: str) -> dict[str, Any] | None:
+    """The job as the API shows it; None while the API does not answer."""
+    try:
+        answer = httpx.get(f"{url}/jobs/{job_id}", timeout=10)
+    except httpx.HTTPError:
+        return None
+    return answer.json() if answer.status_code == 200 else None
+
+
+def digests(found: dict[str, Any]) -> dict[str, str]:
+    """The results of a job by name, as its row and its objects have them."""
+    stored = {}
+    for result in found["results"]:
+        content = httpx.get(result["url"], timeout=30).content
+        stored[result["name"]] = f"{result['sha256']} {hashlib.sha256(content).hexdigest()}"
+    return stored

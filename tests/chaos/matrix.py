@@ -1,0 +1,334 @@
+"""Runs the rows of the fault matrix, and checks what became of every job."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import redis
+
+from tests.support.deployment import Deployment, cluster
+from tests.support.fixtures import ClusterServers
+from tests.support.proxy import TcpProxy
+
+from .load import Receiver, Submitted, digests, job, submit_all
+
+SETTINGS = {
+    "PIXTOOLS_STEP_LEASE_SECONDS": "5",
+    "PIXTOOLS_RECONCILE_SECONDS": "1",
+    "PIXTOOLS_REDISPATCH_SECONDS": "10",
+    "PIXTOOLS_STEP_MAX_ATTEMPTS": "20",
+    "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "5",
+}
+OPEN = {"pending", "processing"}
+RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
+END_WITHIN = 240.0  # seconds after the fault
+EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image
+
+
+@dataclass
+class Stage:
+    """Everything that a fault may touch."""
+
+    servers: ClusterServers
+    deployment: Deployment
+    proxies: dict[str, TcpProxy]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row: what happens while jobs are submitted."""
+
+    name: str
+    #: runs beside the clients, and returns when everything is whole again
+    act: Callable[[Stage], None] = lambda _: None
+    environment: dict[str, str] = field(default_factory=dict)
+    #: which processes have the fault: by what their command begins with
+    only: str = ""
+
+
+@dataclass
+class Row:
+    """What came of it."""
+
+    name: str
+    accepted: int = 0
+    ended: int = 0
+    wrong: int = 0
+    doubled_webhooks: int = 0
+    lost_webhooks: int = 0
+    left_in_outbox: int = 0
+    recovery: float = 0.0
+    kills: int = 0
+
+    @property
+    def holds(self) -> bool:
+        bad = self.wrong + self.doubled_webhooks + self.lost_webhooks + self.left_in_outbox
+        return self.accepted == self.ended and not bad
+
+    def __str__(self) -> str:
+        figures = (self.accepted, self.ended, self.wrong, self.doubled_webhooks, self.lost_webhooks)
+        kills = f"{self.kills}" if self.kills else ""
+        return f"| {self.name} | {kills} | {' | '.join(map(str, figures))} | {self.recovery:.1f} |"
+
+
+COLUMNS = (
+    "Fault",
+    "Kills",
+    "Accepted",
+    "Ended",
+    "Wrong or doubled results",
+    "Doubled webhooks",
+    "Lost webhooks",
+    "Seconds to recover",
+)
+HEADING = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
+
+
+def at(point: str, only: str, every: int = 15, kills: int = 8) -> dict[str, Any]:
+    """A fault that kills a process at a point of the code."""
+    environment = {"CHAOS_POINT": point, "CHAOS_EVERY": str(every), "CHAOS_KILLS": str(kills)}
+    return {"environment": environment, "only": only}
+
+
+def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False) -> Callable[[Stage], None]:
+    """Stop or kill a server, and start it again later."""
+
+    def act(stage: Stage) -> None:
+        time.sleep(2)
+        target = getattr(stage.servers, server)
+        if server == "rabbitmq":
+            target.sync_queues()
+        (target.kill if kill else target.stop)()
+        if wipe:
+            target.wipe()
+        time.sleep(seconds)
+        target.start()
+
+    return act
+
+
+def flush_redis(stage: Stage) -> None:
+    for _ in range(8):
+        time.sleep(0.7)
+        redis.Redis.from_url(stage.servers.redis.url).flushall()
+
+
+def through(proxy: str, method: str, seconds: float, *args: float) -> Callable[[Stage], None]:
+    """Trouble on the way to a server."""
+
+    def act(stage: Stage) -> None:
+        time.sleep(2)
+        getattr(stage.proxies[proxy], method)(*args)
+        time.sleep(seconds)
+        stage.proxies[proxy].heal()
+
+    return act
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    def _refuse(self) -> None:
+        self.send_response(503)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _refuse  # noqa: N815 - as the base class names them
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def answers_503(stage: Stage) -> None:
+    time.sleep(2)
+    proxy = stage.proxies["object_store"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        proxy.redirect("127.0.0.1", server.server_port)
+        time.sleep(8)
+        proxy.redirect(None)
+        server.shutdown()
+
+
+def lose_messages(stage: Stage) -> None:
+    """Not a fault that can happen: shows that loss would be seen."""
+    deadline = time.monotonic() + 6
+    with _database(stage.deployment) as connection:
+        while time.monotonic() < deadline:
+            connection.execute("DELETE FROM outbox WHERE id % 7 = 0")
+
+
+WORKER, API = "celery", "app"
+FAULTS = [
+    Fault("none"),
+    Fault("worker: kill -9 before the pixel work", **at("app.services.sandbox:_Child.ask:before", WORKER)),
+    Fault("worker: kill -9 during the pixel work", **at("app.services.sandbox:_Child._receive:before", WORKER)),
+    Fault("worker: kill -9 after the pixel work", **at("app.services.sandbox:_Child.ask:after", WORKER)),
+    Fault(
+        "worker: kill -9 between the upload of the output and its row",
+        **at("app.services.s3:ObjectStorage.upload_processed:after", WORKER),
+    ),
+    Fault(
+        "worker: kill -9 between the row and the acknowledgement",
+        **at("app.services.executor:Executor._succeed:after", WORKER),
+    ),
+    Fault("API: kill -9 after the object is stored", **at("app.services.s3:ObjectStorage._upload:after", API)),
+    Fault("API: kill -9 after the commit", **at("app.services.submission:Submissions._store:after", API)),
+    Fault("API: kill -9 after a message is published", **at("app.services.outbox:Relay._try:after", API, every=30)),
+    Fault("API: kill -9 after the answer", **at("app.services.submission:Submissions._store:soon", API)),
+    Fault("RabbitMQ: stopped for 20 s", away("rabbitmq", 20)),
+    Fault("RabbitMQ: kill -9", away("rabbitmq", 1, kill=True)),
+    Fault("Redis: FLUSHALL, eight times", flush_redis),
+    Fault("Redis: stopped for 8 s", away("redis", 8)),
+    Fault("Redis: restarted empty", away("redis", 1, kill=True, wipe=True)),
+    Fault("PostgreSQL: kill -9", away("postgresql", 2, kill=True)),
+    Fault("S3: refuses connections for 8 s", through("object_store", "cut", 8)),
+    Fault("S3: answers 503 for 8 s", answers_503),
+    Fault("S3: 0.5 s slower for 10 s", through("object_store", "latency", 10, 0.5)),
+    Fault("network between workers and broker cut for 12 s, heartbeat 4 s", through("rabbitmq", "blackhole", 12)),
+    Fault("every message delivered twice", environment={"CHAOS_PATCH": "duplicate"}),
+    Fault("two workers on one step", environment={"CHAOS_PATCH": "steal"}),
+]
+CONTROL = Fault(
+    "control: messages deleted, reconciler off",
+    lose_messages,
+    {"PIXTOOLS_RECONCILE_SECONDS": "100000", "CHAOS_POINT": ""},
+)
+
+
+def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_within: float = END_WITHIN) -> Row:
+    """One row of the matrix."""
+    row = Row(fault.name)
+    with ExitStack() as stack:
+        stage = stack.enter_context(_staged(fault, servers, folder))
+        receiver = stack.enter_context(Receiver())
+        stack.enter_context(_supervised(stage.deployment))
+        healed: list[datetime] = []
+        actor = threading.Thread(target=lambda: (fault.act(stage), healed.append(datetime.now(UTC))))
+        actor.start()
+        submitted = submit_all(stage.deployment.url, jobs, receiver.url)
+        actor.join()
+        row.accepted = len({entry.id for entry in submitted})
+        found = _ended(stage.deployment.url, submitted, end_within)
+        row.ended = len(found)
+        _await_webhooks(receiver, row.ended)
+        row.kills = _kills(folder)
+        _check(row, submitted, found, receiver)
+        row.left_in_outbox = _left_in_outbox(stage.deployment)
+        ends = [datetime.fromisoformat(entry["finished_at"]) for entry in found.values()]
+        row.recovery = max(0.0, (max(ends) - healed[0]).total_seconds()) if ends else float("inf")
+    return row
+
+
+@contextmanager
+def _staged(fault: Fault, servers: ClusterServers, folder: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        addresses = {
+            "rabbitmq": urlsplit(servers.rabbitmq.url),
+            "object_store": urlsplit(servers.object_store.endpoint),
+        }
+        proxies = {
+            name: stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
+            for name, url in addresses.items()
+        }
+        deployment = cluster(folder, servers, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
+        deployment.environment |= fault.environment
+        for variable, name in (("PIXTOOLS_BROKER_URL", "rabbitmq"), ("PIXTOOLS_S3_ENDPOINT", "object_store")):
+            there = f":{addresses[name].port}"
+            deployment.environment[variable] = deployment.environment[variable].replace(there, f":{proxies[name].port}")
+        deployment.commands = [_command(fault, command) for command in deployment.commands]
+        stack.callback(deployment.kill)
+        deployment.start()
+        yield Stage(servers, deployment, proxies)
+
+
+def _command(fault: Fault, command: list[str]) -> list[str]:
+    if fault.only and not command[0].startswith(fault.only):
+        return ["tests.chaos.unarmed", *command]
+    return ["tests.chaos.run", *command]
+
+
+@contextmanager
+def _supervised(deployment: Deployment) -> Iterator[None]:
+    """Start what has died again."""
+    stopping = threading.Event()
+
+    def watch() -> None:
+        while not stopping.wait(0.1):
+            for number, process in enumerate(deployment.processes):
+                if process.poll() is not None and not stopping.wait(RESTART_AFTER):
+                    deployment.processes[number] = deployment.restart(number)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
+    """The jobs that have ended, when all have or the time is over."""
+    found: dict[str, dict[str, Any]] = {}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for entry in submitted:
+            if entry.id not in found and (seen := job(url, entry.id)) and seen["status"] not in OPEN:
+                found[entry.id] = seen
+        if len(found) == len({entry.id for entry in submitted}):
+            break
+        time.sleep(0.5)
+    return found
+
+
+def _await_webhooks(receiver: Receiver, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len({job_id for job_id, _, _ in receiver.events}) < count and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)  # for one too many
+
+
+def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]], receiver: Receiver) -> None:
+    told = defaultdict(set)
+    for job_id, webhook_id, kind in receiver.events:
+        told[job_id].add((webhook_id, kind))
+    for entry in submitted:
+        if entry.id not in found:
+            continue
+        ended = found[entry.id]
+        expected = EXPECTED.setdefault(entry.image, digests(ended))
+        row.wrong += ended["status"] != "completed" or digests(ended) != expected
+        row.doubled_webhooks += len(told[entry.id]) > 1
+        row.lost_webhooks += not told[entry.id]
+
+
+def _kills(folder: Path) -> int:
+    count = folder / "count"
+    return int(count.read_text().split()[1]) if count.exists() else 0
+
+
+def _left_in_outbox(deployment: Deployment) -> int:
+    """Messages that are due and were not sent."""
+    with _database(deployment) as connection:
+        due = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
+        found = connection.execute(due).fetchone()
+        return int(found[0]) if found else 0
+
+
+def _database(deployment: Deployment) -> Any:
+    return psycopg.connect(deployment.environment["PIXTOOLS_DATABASE_URL"].replace("+psycopg", ""), autocommit=True)
+
+
+def unique(folder: Path) -> Path:
+    path = folder / uuid4().hex[:8]
+    path.mkdir()
+    return path

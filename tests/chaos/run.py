@@ -1,0 +1,117 @@
+"""Starts a command of PixTools with a fault in it: `python -m tests.chaos.run MODULE ARGUMENTS...`.
+
+The fault is in the environment, so that the code of the service has no hooks for tests:
+
+    CHAOS_POINT   module:Class.function:when    kills this process there; when = before | after | soon
+    CHAOS_EVERY   at every such call counted over all processes
+    CHAOS_KILLS   at most so often
+    CHAOS_COUNT   the file that counts
+    CHAOS_PATCH   duplicate | steal             publishes every message twice; lets every claim take a held task
+"""
+
+import asyncio
+import fcntl
+import functools
+import importlib
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SOON = 0.05  # seconds
+HEARTBEAT = 4  # seconds
+
+
+def main() -> None:
+    importlib.import_module("app.tasks.celery_app").GUARANTEES["broker_heartbeat"] = HEARTBEAT
+    if point := os.environ.get("CHAOS_POINT"):
+        _arm(*point.split(":"))
+    if patch := os.environ.get("CHAOS_PATCH"):
+        {"duplicate": _duplicate, "steal": _steal}[patch]()
+    module = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _arm(module: str, path: str, when: str) -> None:
+    owner: Any = importlib.import_module(module)
+    *classes, name = path.split(".")
+    for part in classes:
+        owner = getattr(owner, part)
+    setattr(owner, name, _killing(getattr(owner, name), when))
+
+
+def _killing(function: Callable[..., Any], when: str) -> Callable[..., Any]:
+    def passed(moment: str) -> None:
+        if moment == when and _is_due():
+            _die()
+        if moment == "after" and when == "soon" and _is_due():
+            threading.Timer(SOON, _die).start()
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        passed("before")
+        answer = function(*args, **kwargs)
+        passed("after")
+        return answer
+
+    @functools.wraps(function)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        passed("before")
+        answer = await function(*args, **kwargs)
+        passed("after")
+        return answer
+
+    return awaited if asyncio.iscoroutinefunction(function) else called
+
+
+def _is_due() -> bool:
+    with Path(os.environ["CHAOS_COUNT"]).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        calls, kills = map(int, (file.read() or "0 0").split())
+        due = (calls + 1) % int(os.environ["CHAOS_EVERY"]) == 0 and kills < int(os.environ["CHAOS_KILLS"])
+        file.truncate(0)
+        file.write(f"{calls + 1} {kills + due}")
+        return due
+
+
+def _die() -> None:
+    parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    if b"celery" in parent and b"tests.chaos.run" in parent:
+        os.kill(os.getppid(), signal.SIGKILL)  # the worker whose child this is
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _duplicate() -> None:
+    from kombu.messaging import Producer
+
+    publish = Producer.publish
+
+    def twice(self: Any, *args: Any, **kwargs: Any) -> Any:
+        publish(self, *args, **kwargs)
+        return publish(self, *args, **kwargs)
+
+    Producer.publish = twice
+
+
+def _steal() -> None:
+    from sqlalchemy import select
+
+    from app.models import STEP_OPEN, Step
+    from app.services import steps
+
+    def claimable(session: Any, job_id: Any, task_id: str, _owner: str) -> Any:
+        free = (Step.job_id == job_id, Step.id == task_id, Step.status.in_(STEP_OPEN))
+        return session.scalar(select(Step.attempts).where(*free))
+
+    steps._claimable = claimable
+    _duplicate()
+
+
+if __name__ == "__main__":
+    main()
