@@ -39,6 +39,7 @@ PixToolsError
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
+│   ├── InvisibleText             -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -353,6 +354,12 @@ class AssetMissing(StepFailed):
     """A stored file that the operation names is not there any more."""
 
     code = "asset_missing"
+
+
+class InvisibleText(StepFailed):
+    """The text of the watermark has no visible characters."""
+
+    code = "invisible_text"
 
 
 class StepTimedOut(StepFailed):

@@ -25,16 +25,16 @@ def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
     """
     grey = image.bands <= GREY_BANDS
     deep = deep and image.format == "ushort"
-    if image.get_typeof(PROFILE):
-        if image.interpretation in RGB and is_rgb(image.get(PROFILE)):
-            image = image.copy()
-        else:
-            if image.interpretation in DEVICE_COLOURS:
-                image = _converted(image, deep=deep)
-            image = image.copy()
-            image.remove(PROFILE)
+    has_profile = bool(image.get_typeof(PROFILE))
+    keeps_profile = has_profile and image.interpretation in RGB and is_rgb(image.get(PROFILE))
+    if has_profile and not keeps_profile:
+        if image.interpretation in DEVICE_COLOURS:
+            image = _converted(image, deep=deep)
+        image = _without_profile(image)
     image = image.colourspace(("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
-    return image.extract_band(0, n=min(image.bands, COLOUR_BANDS))
+    image = image.extract_band(0, n=min(image.bands, COLOUR_BANDS))
+    # from CMYK without a profile, libvips converts by one of its own and leaves that on the RGB pixels
+    return image if keeps_profile else _without_profile(image)
 
 
 def to_srgb(image: pyvips.Image) -> pyvips.Image:
@@ -42,7 +42,13 @@ def to_srgb(image: pyvips.Image) -> pyvips.Image:
     if not image.get_typeof(PROFILE):
         return image
     space = image.interpretation
-    image = _converted(image, deep=image.format == "ushort").copy(interpretation=space)
+    return _without_profile(_converted(image, deep=image.format == "ushort").copy(interpretation=space))
+
+
+def _without_profile(image: pyvips.Image) -> pyvips.Image:
+    if not image.get_typeof(PROFILE):
+        return image
+    image = image.copy()
     image.remove(PROFILE)
     return image
 
@@ -81,12 +87,12 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
 
 
 def from_srgb(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
-    """Three channels of sRGB by the numbers that the profile of another image has for them, if that has one."""
+    """Three channels of sRGB by the numbers that the profile of another image has for them, if it has one; 8 bit."""
     if not like.get_typeof(PROFILE):
         return image
     image = image.icc_import(input_profile="srgb", intent="perceptual").copy()
     image.set_type(pyvips.GValue.blob_type, PROFILE, like.get(PROFILE))
-    return image.icc_export(intent="perceptual", depth=16 if like.format == "ushort" else 8)
+    return image.icc_export(intent="perceptual", depth=8)
 
 
 def full_scale(image: pyvips.Image) -> int:

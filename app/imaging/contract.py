@@ -46,9 +46,17 @@ class _Trials:
             params = self.params if quality is None else self.params.model_copy(update={"quality": quality})
             path = self.path.with_name(f"{self.path.name}-{quality}")
             self.save(self.image, params, path)
-            likeness = None if self.params.min_ssim is None else ssim(self.image, self.load(path))
+            likeness = None if self.params.min_ssim is None else self._likeness(path)
             self.done[quality] = Encoded(path, quality, path.stat().st_size, likeness)
         return self.done[quality]
+
+    def _likeness(self, path: Path) -> float:
+        written = self.load(path)
+        if written.height == self.image.height:
+            return ssim(self.image, written)
+        # WebP shows equal frames once, for longer: the first one stands for all
+        height = written.get_page_height()
+        return ssim(*(strip.crop(0, 0, strip.width, height) for strip in (self.image, written)))
 
     def fits(self, tried: Encoded) -> bool:
         return self.params.max_bytes is None or tried.bytes <= self.params.max_bytes

@@ -11,10 +11,7 @@ from app.parameters import JpegParams
 
 def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
     """Write a JPEG file; the background shows where the image is transparent."""
-    if image.hasalpha():
-        image, background = with_background(image, params.background)
-        image = image.flatten(background=background[:-1])
-    image.jpegsave(
+    flattened(image, params).jpegsave(
         str(path),
         Q=params.quality,
         interlace=params.progressive,
@@ -25,3 +22,11 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
         optimize_scans=params.trellis and params.progressive,
         keep=KEPT[params.keep_metadata],
     )
+
+
+def flattened(image: pyvips.Image, params: JpegParams) -> pyvips.Image:
+    """The image without alpha, over the background."""
+    if not image.hasalpha():
+        return image
+    image, background = with_background(image, params.background)
+    return image.flatten(background=background[:-1])

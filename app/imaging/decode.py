@@ -8,8 +8,9 @@ from pathlib import Path
 import pyvips
 
 from app.imaging import heic
-from app.imaging.origin import MARK, Origin
+from app.imaging.origin import Origin
 from app.imaging.probe import ImageHeader, probe
+from app.imaging.recipe import INTERMEDIATE_SUFFIX
 
 # Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
 # in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.
@@ -67,12 +68,7 @@ class ImageFile:
 
     @property
     def _animated(self) -> bool:
-        return self.header.format in ANIMATED or self._is_between_tasks
-
-    @property
-    def _is_between_tasks(self) -> bool:
-        description = self._first.get("image-description") if self._first.get_typeof("image-description") else ""
-        return str(description).startswith(MARK)
+        return self.header.format in ANIMATED or self.path.suffix == INTERMEDIATE_SUFFIX
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,15 +84,15 @@ class ImageFile:
         """Every frame."""
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
         height = strip.height // self.frames
-        return [strip.crop(0, number * height, strip.width, height) for number in range(self.frames)]
+        return [_upright(strip.crop(0, number * height, strip.width, height)) for number in range(self.frames)]
 
 
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
-    """The image, yet to be decoded; several pages stand one below the other."""
+    """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
     if format_ == "heic":
         return heic.load(path)
     options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
-    if pages > 1:
+    if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
     return pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)

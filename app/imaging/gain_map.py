@@ -14,9 +14,8 @@ MARKS = (
     b"urn:com:apple:photo:2020:aux:hdrgainmap",
 )
 
-_CLAIMS = re.compile(
-    rb"\s(?:hdrgm|HDRGainMap):\w+=\"[^\"]*\"|<(hdrgm:\w+|HDRGainMap:\w+|Container:Directory)\b.*?</\1>", re.DOTALL
-)
+_CLAIM = re.compile(rb"\s(?:hdrgm|HDRGainMap):\w+=\"[^\"]*\"")
+_DIRECTORY = (b"<Container:Directory", b"</Container:Directory>")
 
 
 def is_in(path: Path, format_: str) -> bool:
@@ -29,4 +28,7 @@ def is_in(path: Path, format_: str) -> bool:
 
 def unclaimed(xmp: bytes) -> bytes:
     """XMP without what it says about a gain map."""
-    return _CLAIMS.sub(b"", xmp)
+    start, close = _DIRECTORY
+    while (at := xmp.find(start)) >= 0 and (end := xmp.find(close, at)) >= 0:
+        xmp = xmp[:at] + xmp[end + len(close) :]
+    return _CLAIM.sub(b"", xmp)

@@ -1,5 +1,6 @@
 """Metadata: what a file says, and what can be told from its pixels, as JSON."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -15,13 +16,7 @@ from app.parameters import MetadataParams
 
 LOOKED_AT = 64  # pixels of the longer side, for colours and blurhash
 BLURHASH_COMPONENTS = (4, 3)  # of the longer and of the shorter side
-PLACES = (
-    "exif:GPS",
-    "Iptc4xmpCore:Location",
-    "Iptc4xmpExt:LocationCreated",
-    "Iptc4xmpExt:LocationShown",
-    "sublocation",  # of IPTC: as near as a street or a house
-)
+_PLACE = re.compile(r"gps|latitude|longitude|location|^lat$|^long?$", re.IGNORECASE)  # in names without namespace
 
 
 def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
@@ -53,8 +48,13 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
 def _without_places(value: Any) -> Any:
     """XMP or IPTC without what says where a photograph was taken, however deep it stands."""
     if isinstance(value, dict):
-        return {name: _without_places(item) for name, item in value.items() if not name.startswith(PLACES)}
+        return {name: _without_places(item) for name, item in value.items() if not _PLACE.search(_local(name))}
     return [_without_places(item) for item in value] if isinstance(value, list) else value
+
+
+def _local(name: str) -> str:
+    """The name without its namespace, be that a prefix or an address."""
+    return re.split(r"[:/#]", name)[-1]
 
 
 def _small(image: pyvips.Image) -> pyvips.Image:

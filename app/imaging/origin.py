@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pyvips
-from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
+from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from app.imaging import gain_map, icc
 from app.imaging.colour import PROFILE
 from app.imaging.exif import ARTIST, COPYRIGHT, read_exif, signed
 from app.imaging.iptc import read_iptc, unwrapped, wrapped
 from app.imaging.probe import ImageHeader
+from app.imaging.recipe import INTERMEDIATE_SUFFIX
 from app.imaging.xmp import read_xmp
 from app.parameters import KeepMetadata
 
 KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # in libvips' words
-MARK = "PixTools/1 "  # before the origin in an intermediate's description; who forges it describes his own image only
+MARK = "PixTools/1 "  # before the origin in the description of a file between two tasks
+MAX_LINE = 500  # characters of a name or a notice
+MAX_BLOCK = 1_000_000  # bytes; cameras and editors write far less
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
@@ -50,13 +53,16 @@ class Origin(BaseModel):
     @classmethod
     def of(cls, image: pyvips.Image, path: Path, header: ImageHeader) -> "Origin":
         """The origin of an image that was just opened: the file between tasks holds that of the upload."""
-        return _described(image) or cls.model_construct(
+        if path.suffix == INTERMEDIATE_SUFFIX:
+            description = str(_field(image, "image-description", ""))
+            return cls.model_validate_json(description.removeprefix(MARK))
+        return cls.model_construct(
             format=header.format,
             frames=header.frames,
             delays=tuple(_field(image, "delay", [])),
             loop=int(_field(image, "loop", 0)),
             profile=icc.description(_field(image, PROFILE, b"")),
-            blocks={name: _block(image, name) for name in BLOCKS if image.get_typeof(name)},
+            blocks={name: block for name in BLOCKS if len(block := _block(image, name)) in range(1, MAX_BLOCK)},
             gain_map=gain_map.is_in(path, header.format),
         )
 
@@ -103,11 +109,16 @@ class Origin(BaseModel):
             read_iptc(self.block("iptc-data")).get(iptc_name),
             read_xmp(self.block("xmp-data")).get(xmp_name),
         )
-        values = (", ".join(value) if isinstance(value, list) else value for value in found)
-        return next((str(value) for value in values if value), None)
+        return next((text for text in map(_line, found) if text), None)
 
     def block(self, name: str) -> bytes:
         return self.blocks.get(name, b"")
+
+
+def _line(value: Any) -> str:
+    """What people read in a value that may be anything; without characters that XML cannot hold."""
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    return "".join(character for character in ", ".join(texts) if character.isprintable())[:MAX_LINE]
 
 
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
@@ -117,17 +128,6 @@ def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
         if name != but and (name in {PROFILE, *BLOCKS} or name.startswith(("exif-", "png-comment-"))):
             image.remove(name)
     return image
-
-
-def _described(image: pyvips.Image) -> Origin | None:
-    """The origin in the description of a file between two tasks."""
-    description = str(_field(image, "image-description", ""))
-    if not description.startswith(MARK):
-        return None
-    try:
-        return Origin.model_validate_json(description.removeprefix(MARK))
-    except ValidationError:
-        return None
 
 
 def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
@@ -145,4 +145,5 @@ def _prepared(name: str, block: bytes, format_: str) -> bytes:
 
 
 def _block(image: pyvips.Image, name: str) -> bytes:
-    return unwrapped(image.get(name)) if name == "iptc-data" else bytes(image.get(name))
+    block = bytes(_field(image, name, b""))
+    return unwrapped(block) if name == "iptc-data" else block

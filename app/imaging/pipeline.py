@@ -15,11 +15,12 @@ from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, WorkspaceFail
 from app.imaging import resize
 from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
+from app.imaging.convert_jpeg import flattened
 from app.imaging.decode import ImageFile, load
 from app.imaging.origin import bare
 from app.imaging.picture import Picture
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target
-from app.operations import METADATA, OPERATIONS, RESIZE
+from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE
 from app.parameters import KeepMetadata, ResizeParams
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
@@ -62,8 +63,8 @@ def _picture(
     else:
         _check(*file.size, limits)
         shrink = 1
-        if numbered and numbered[0][1].op == RESIZE.name:
-            params = _params(numbered[0][1])
+        if stages and stages[0].op == RESIZE.name:  # not after an encoder: it may have been in a task of its own
+            params = _params(stages[0])
             geometry = resize.measure(*file.size, params)
             shrink = geometry.shrink
             steps[0] = partial(_resize_shrunk, geometry=geometry, params=params)
@@ -165,10 +166,12 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = picture.origin.onto(image, keep, operation.format)
+    if operation is CONVERT_JPEG:
+        image = flattened(image, params)  # before it is compared with what was written
     if params.is_open:
         handler(image, params, target.path)
     else:
-        read_back = partial(load, format_=operation.format, pages=frames)
+        read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
         context.report(**fulfil(image, params, target.path, handler, read_back))
     return operation.format
 

@@ -8,6 +8,8 @@ from operator import add
 from app.errors import TruncatedImage
 from app.imaging.probe_reader import Reader, Shape, damaged
 
+_ASCII = 2  # type of a value
+MAX_TEXT = 10_000_000  # bytes of one; libvips 8.18 crashes on a description of 27 MB
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}  # integer types to `struct` codes
 _WIDTH, _HEIGHT = 256, 257
 _STRIPS = (273, 279)  # tags of the offsets and of the byte counts
@@ -64,7 +66,9 @@ class _Tiff:
         entry = struct.Struct(f"{self.order}HH{self.offset}{struct.calcsize(self.offset)}s")
         table = self.reader.take(count * entry.size)
         (following,) = self.reader.unpack(self.order + self.offset)
-        entries = entry.iter_unpack(table)
+        entries = list(entry.iter_unpack(table))
+        if any(kind == _ASCII and length > MAX_TEXT for _, kind, length, _ in entries):
+            raise damaged("TIFF")
         return {tag: (kind, length, value) for tag, kind, length, value in entries if tag in _TAGS}, following
 
     def numbers(self, directory: _Directory, tag: int) -> tuple[int, ...]:

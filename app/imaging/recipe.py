@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 INTERMEDIATE = "intermediate"  # `Target.op` of a lossless file that another task continues from
+INTERMEDIATE_SUFFIX = ".between"  # of the path of such a file as a source: what it says about its origin is believed
 
 
 @dataclass(frozen=True)

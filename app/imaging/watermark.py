@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyvips
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, InvisibleText
 from app.imaging import gravity
 from app.imaging.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
 from app.imaging.decode import ImageFile
@@ -46,7 +46,10 @@ def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
     def drawn(dpi: int) -> pyvips.Image:
         return pyvips.Image.text(text, fontfile=str(FONT), font="DejaVu Sans", dpi=dpi)
 
-    small = drawn(DRAWN_AT)
+    try:
+        small = drawn(DRAWN_AT)
+    except pyvips.Error as error:  # nothing to draw
+        raise InvisibleText from error
     fitting = min(box[0] / small.width, box[1] / small.height)
     shape = _within(drawn(max(1, int(DRAWN_AT * fitting + 1))), box)
     *rgb, alpha = bytes.fromhex(params.colour.removeprefix("#").ljust(8, "f"))
@@ -85,7 +88,7 @@ def _alike(mark: pyvips.Image, image: pyvips.Image, opacity: float) -> pyvips.Im
     colours, alpha = mark.extract_band(0, n=3), mark.extract_band(3)
     colours = from_srgb(colours.copy(interpretation="srgb"), image)
     scale = full_scale(image) / 255
-    if image.format == "ushort" and colours.format == "uchar":
+    if image.format == "ushort":
         colours = (colours * scale).cast("ushort")
     colours = colours.extract_band(0, n=1 if image.bands <= GREY_BANDS else 3)
     alpha = (alpha * (scale * opacity)).rint().cast(image.format)

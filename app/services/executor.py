@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.errors import AssetMissing, ObjectNotFound, PixToolsError, UnexpectedFailure
-from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Rendered, Stage, Target
+from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target
 from app.models import Job
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
@@ -153,7 +153,7 @@ class Executor:
         return outcome
 
     def _fetch(self, held: Claim, folder: Path) -> Path:
-        path = folder / "source"
+        path = folder / f"source{INTERMEDIATE_SUFFIX if held.task.parent else ''}"
         if held.task.parent is None:
             download = partial(self.storage.download_raw, input_key(held.job.id), sha256=held.job.input_sha256)
             self.inputs.fetch(held.job.input_sha256, held.job.input_bytes, path, download)

@@ -168,7 +168,10 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
         for mistake in error.errors(include_url=False, include_context=False):
             where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
             more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
-            detail = f"{operation.name}: {_sentence(mistake['msg'])}"
+            unknown = mistake["type"] == "extra_forbidden"
+            known = ", ".join(operation.params.model_fields)
+            said = f"there is no such parameter; there are {known}." if unknown else _sentence(mistake["msg"])
+            detail = f"{operation.name}: {said}"
             mistakes.add("invalid_parameter", detail, where, **_limit_of(operation, mistake), **more)
         return None
 

@@ -11,7 +11,7 @@ from app.errors import ImageTooLarge
 from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
 from app.operations import OPERATIONS
-from tests.unit.imaging.conftest import Pixels, encoded, similarity
+from tests.unit.imaging.conftest import Pixels, encoded, exif, similarity
 
 LIMITS = Limits(pixels=1_000_000, side=4000)
 COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 20))
@@ -128,7 +128,7 @@ def test_of_a_document_the_first_page_is_written(samples: dict[str, Path], tmp_p
 
 
 def test_an_animation_travels_between_tasks(moving: Path, tmp_path: Path) -> None:
-    between = Target(tmp_path / "between", INTERMEDIATE, {})
+    between = Target(tmp_path / "source.between", INTERMEDIATE, {})
     render(moving, [Stage("resize", {"width": 30})], [between], LIMITS)
     path, _ = _run(between.path, Stage("flip", {}), op="convert_webp", lossless=True)
     frames, delays, _ = _frames(path)
@@ -155,6 +155,23 @@ def test_a_contract_holds_for_the_whole_animation(moving: Path) -> None:
     assert len(_frames(path)[0]) == 4
     _, report = _run(moving, op="convert_webp", min_ssim=0.9)
     assert report["ssim"] >= 0.9
+
+
+@pytest.mark.parametrize("op", ["convert_webp", "convert_gif"])
+def test_equal_frames_do_not_break_a_contract(moving: Path, op: str) -> None:
+    frames = [_frame(number) for number in (0, 0, 1, 1, 2)]
+    moving.write_bytes(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=50, lossless=True))
+    _, report = _run(moving, op=op, min_ssim=0.5)
+    assert report["ssim"] >= 0.5
+
+
+def test_frames_are_upright(tmp_path: Path) -> None:
+    frames = [_frame(number).transpose(Image.Transpose.ROTATE_90) for number in range(3)]
+    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": 50, "lossless": True}
+    (tmp_path / "source").write_bytes(encoded(frames[0], "WEBP", exif=exif(6), **options))
+    seen, _, _ = _frames(_run(tmp_path / "source", op="convert_webp", lossless=True)[0])
+    for number, frame in enumerate(seen):
+        assert np.abs(frame.astype(int) - np.asarray(_frame(number))).max() <= 2
 
 
 def test_a_long_animation_is_higher_than_any_image_may_be(tmp_path: Path) -> None:

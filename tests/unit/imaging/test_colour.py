@@ -1,6 +1,8 @@
 """Every colour model ends as 8-bit sRGB or 8-bit grey, with the colours that another library shows."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from app.imaging.colour import to_eight_bits, to_srgb, to_working
+from app.imaging.colour import to_eight_bits, to_srgb, to_working, with_background
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, similarity
 
 
@@ -90,6 +92,42 @@ def test_a_profile_says_nothing_about_absolute_colours(photo: Pixels, display_p3
     image = as_image(photo).colourspace(model).copy()
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", display_p3)
     assert abs(_written(image).numpy().astype(int) - photo).max() <= 6
+
+
+CMYK = """
+import sys
+from pathlib import Path
+from app.imaging import libvips
+from app.imaging.pipeline import Limits, Stage, Target, render
+libvips.configure(1)
+source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+stages = [[], [Stage("rotate", {"angle": 10})], [Stage("trim", {"background": "#ff0000"})],
+          [Stage("resize", {"width": 300, "height": 300, "fit": "contain", "background": "#102030", "enlarge": True})]]
+for number, some in enumerate(stages):
+    for keep in ("none", "icc", "all"):
+        target = Target(folder / "result", "convert_png", {"keep_metadata": keep})
+        render(source, some, [target], Limits(10**6, 4000))
+"""
+
+
+def test_cmyk_in_a_process_that_saw_nothing_else(samples: dict[str, Path], tmp_path: Path) -> None:
+    """libvips left its own CMYK profile on the RGB pixels, and crashed on it."""
+    command = [sys.executable, "-c", CMYK, str(samples["jpeg-cmyk"]), str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("colour", ["#000000", "#ff0000", "#102030", "#ffffff"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_background_of_wide_colours_has_the_depth_of_the_image(
+    photo: Pixels, display_p3: bytes, colour: str, deep: bool
+) -> None:
+    image = as_image(photo).colourspace("rgb16" if deep else "srgb").copy()
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", display_p3)
+    _, background = with_background(image, colour)
+    pixel = (image.crop(0, 0, 1, 1) * 0 + background).cast(image.format).copy(interpretation=image.interpretation)
+    seen = to_eight_bits(to_srgb(pixel)).getpoint(0, 0)
+    assert np.abs(np.array(seen) - list(bytes.fromhex(colour[1:]))).max() <= 6  # red of sRGB is no whole number of P3
 
 
 def test_channels_behind_alpha_are_left_out(photo: Pixels) -> None:

@@ -94,3 +94,11 @@ def test_the_index_is_near_to_one_with_other_windows(sigma: int) -> None:
     noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
     grey = [as_image(picture).colourspace("b-w").numpy() for picture in (clean, noisy)]
     assert ssim(as_image(clean), as_image(noisy)) == pytest.approx(similarity(*grey), abs=0.03)
+
+
+def test_the_background_of_jpeg_counts_as_the_original(tmp_path: Path, photo: Pixels) -> None:
+    alpha = np.tile(np.linspace(0, 255, photo.shape[1]).astype(np.uint8), (photo.shape[0], 1))
+    for background in ("#000000", "#ffffff"):
+        picture = np.dstack([photo, alpha])
+        _, report = written(picture, tmp_path, "convert_jpeg", background=background, min_ssim=0.9)
+        assert report["ssim"] >= 0.9

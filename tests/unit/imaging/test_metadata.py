@@ -15,6 +15,8 @@ from app.imaging import gain_map
 from app.imaging.exif import place, read_exif
 from app.imaging.icc import description
 from app.imaging.iptc import read_iptc, unwrapped
+from app.imaging.metadata import _without_places
+from app.imaging.origin import Origin
 from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
 from app.imaging.xmp import read_xmp
@@ -84,8 +86,8 @@ def revealing(tmp_path_factory: pytest.TempPathFactory, photo: Pixels, display_p
 
 def _write(source: Path, op: str, folder: Path, *, by_intermediate: bool = False, **params: Any) -> Path:
     if by_intermediate:
-        [_] = render(source, [Stage("flip", {})], [Target(folder / "between", INTERMEDIATE, {})], LIMITS)
-        source = folder / "between"
+        [_] = render(source, [Stage("flip", {})], [Target(folder / "source.between", INTERMEDIATE, {})], LIMITS)
+        source = folder / "source.between"
     target = Target(folder / f"result-{op}", op, params)
     render(source, [Stage(op, params)], [target], LIMITS)
     return target.path
@@ -313,6 +315,46 @@ def test_names_of_profiles(display_p3: bytes) -> None:
     assert "P3" in str(description(display_p3))
     for length in range(0, len(display_p3), 5):
         description(display_p3[:length])
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, [], {}, [{"a": 1}], [1, 2], {"x": ["y"]}, "A\x01B\x0b", "x" * 9000, "\ud800"]
+)
+def test_a_copyright_of_any_kind_is_written_or_left_out(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.imaging.origin.read_xmp", lambda _: {"dc:rights": value, "dc:creator": value})
+    origin = Origin.model_construct(format="jpeg", blocks={})
+    image = origin.onto(pyvips.Image.black(9, 9), "copyright", "jpeg")
+    written = read_xmp(image.get("xmp-data")) if image.get_typeof("xmp-data") else {}
+    assert written.get("dc:rights") in {None, "AB", "x" * 500}
+
+
+def test_blocks_that_no_camera_writes_stay_here(tmp_path: Path, photo: Pixels) -> None:
+    huge = XMP.replace(b"Harbour", b"x" * 2_000_000)
+    (tmp_path / "source").write_bytes(encoded(Image.fromarray(photo), "WEBP", xmp=huge))
+    path = _write(tmp_path / "source", "convert_webp", tmp_path, by_intermediate=True, keep_metadata="all")
+    assert _found(path)["xmp"] == b""
+
+
+def test_claims_are_found_in_time() -> None:
+    for hostile in (b"<hdrgm:a " * 100_000, b"<Container:Directory" * 50_000, b' hdrgm:a="' * 100_000):
+        gain_map.unclaimed(hostile)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exif:GPSLatitude",
+        "http://www.dji.com/drone-dji/1.0/GpsLatitude",
+        "http://www.w3.org/2003/01/geo/wgs84_pos#lat",
+        "http://www.w3.org/2003/01/geo/wgs84_pos#long",
+        "Iptc4xmpCore:Location",
+        "Iptc4xmpExt:LocationShown",
+        "sublocation",
+    ],
+)
+def test_places_are_known_by_any_name(name: str) -> None:
+    assert _without_places({name: "1", "dc:title": {"a": [{name: 2}]}}) == {"dc:title": {"a": [{}]}}
+    assert _without_places({"xmp:Rating": 5, "photoshop:Credit": "x"}) == {"xmp:Rating": 5, "photoshop:Credit": "x"}
 
 
 def test_an_upload_that_forges_the_description_of_an_intermediate_is_an_ordinary_image(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from app.errors import CorruptImage, ImageTooLarge
+from app.errors import CorruptImage, ImageTooLarge, InvisibleText
 from app.imaging import watermark
 from app.imaging.recipe import Context, Monitor
 from app.parameters import WatermarkParams
@@ -114,6 +114,12 @@ def test_a_text_without_fonts_on_the_machine(tmp_path: Path) -> None:
 def test_colour_of_the_text() -> None:
     after = _marked(_ground(), text="O", colour="#00ff00", scale=1, opacity=1)
     assert ((after == (0, 255, 0)).all(-1)).any()
+
+
+@pytest.mark.parametrize("text", ["\u2800", "\ufffc"])
+def test_a_text_without_ink_is_named(text: str) -> None:
+    with pytest.raises(InvisibleText):
+        _marked(_ground(), text=text)
 
 
 def test_repeated_it_is_everywhere(logo: dict[str, Path]) -> None:
