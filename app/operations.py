@@ -154,7 +154,7 @@ CONVERT_AVIF = Operation(
     handler="app.imaging.convert_avif:save",
     task="pixtools.convert_avif",
     format="avif",
-    example={"quality": 50},
+    example={"quality": 65},
 )
 CONVERT_JPEG = Operation(
     name="convert_jpeg",

@@ -177,7 +177,7 @@ class WebpParams(Encoding):
 class AvifParams(Encoding):
     """Encode as AVIF."""
 
-    quality: Quality = 50
+    quality: Quality = 65
     effort: int = Field(2, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
     lossless: bool = False
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(

@@ -52,10 +52,11 @@ WIDTH = 1280
 SETTLE = 0.4  # seconds after an answer in which its tail is counted: messages, the job's end, files removed
 IDLE = 4.0  # seconds
 RESIZE = {"op": "resize", "width": WIDTH}
+ENCODERS = {"webp": "convert_webp", "jpeg": "convert_jpeg", "avif": {"op": "convert_avif", "quality": 50}}
 TREES = {
-    **{name: [{**RESIZE, "then": [f"convert_{name}"]}] for name in FORMATS},
-    TOGETHER: [{**RESIZE, "then": [f"convert_{name}" for name in FORMATS]}],
-    BRANCHES: [{**RESIZE, "then": [f"convert_{name}"]} for name in FORMATS],
+    **{name: [{**RESIZE, "then": [ENCODERS[name]]}] for name in FORMATS},
+    TOGETHER: [{**RESIZE, "then": [ENCODERS[name] for name in FORMATS]}],
+    BRANCHES: [{**RESIZE, "then": [ENCODERS[name]]} for name in FORMATS],
 }
 # JPEG is 4:2:0 by default; naming it would make thumbor forget the quality
 THUMBOR_SETTINGS = """
