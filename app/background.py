@@ -28,6 +28,11 @@ def services(resources: Resources) -> list[Service]:
     return [
         Relay(database, sender(celery_app), poll_seconds=settings.relay_poll_seconds),
         Reconciler(database, every_seconds=settings.reconcile_seconds, redispatch_seconds=settings.redispatch_seconds),
-        Retention(database, resources.storage, every_seconds=settings.retention_seconds),
+        Retention(
+            database,
+            resources.storage,
+            every_seconds=settings.retention_seconds,
+            events_kept_seconds=settings.events_kept_seconds,
+        ),
         DeadLetterReader(celery_app, database),
     ]

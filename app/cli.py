@@ -45,17 +45,21 @@ def api() -> None:
 @app.command()
 def worker(
     queue: Annotated[str, typer.Option(help="Queue to take work from.")] = "default_queue",
-    concurrency: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Processes, 2; for webhooks threads, PIXTOOLS_WEBHOOK_CONCURRENCY.")
+    ] = None,
 ) -> None:
-    """Run a worker of a cluster, in processes that can be killed."""
+    """Run a worker of a cluster, in processes that can be killed; for webhooks in threads."""
     from app.operations import Queue
     from app.tasks.celery_app import celery_app
 
     if queue not in set(Queue):
         raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
-    if _settings().embedded:
+    settings = _settings()
+    if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
-    celery_app.worker_main(["worker", "-Q", queue, "-P", "prefork", "-c", str(concurrency), "-n", f"{queue}@%h"])
+    pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
+    celery_app.worker_main(["worker", "-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"])
 
 
 @app.command()

@@ -17,8 +17,8 @@ from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.migrations import upgrade
 from app.operations import Queue
-from app.routers import downloads, health, jobs, operations
-from app.services import webhook
+from app.routers import downloads, events, health, jobs, operations, webhooks
+from app.services import deliveries
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
 from app.tasks import drain, runtime
@@ -68,6 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs.router)
     app.include_router(downloads.router)
     app.include_router(operations.router)
+    app.include_router(webhooks.router)
+    app.include_router(events.router)
     app.include_router(health.router)
     return app
 
@@ -94,15 +96,16 @@ async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)
     runtime.use(resources)
-    for queue, concurrency in ((Queue.DEFAULT, settings.worker_concurrency), (Queue.ML, 1)):
+    threads = {Queue.DEFAULT: settings.worker_concurrency, Queue.ML: 1, Queue.WEBHOOK: settings.webhook_concurrency}
+    for queue, concurrency in threads.items():
         worker = LocalWorker(queue, concurrency)
         await anyio.to_thread.run_sync(worker.start)
         stack.push_async_callback(_stop, worker.stop)
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
     resumed = await resources.database.call(resume_all)
-    deliveries = await resources.database.call(webhook.resume)
-    if resumed or deliveries:
-        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": deliveries})
+    told = await resources.database.call(deliveries.resume)
+    if resumed or told:
+        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told})
 
 
 def _clear(spool: Path) -> None:

@@ -55,11 +55,16 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     errors = [
-        {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": f"#/{'/'.join(map(str, mistake['loc']))}"}
+        {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": _pointer(mistake["loc"])}
         for mistake in error.errors()
     ]
     detail = errors[0]["detail"]
     return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
+
+
+def _pointer(place: tuple[str | int, ...]) -> str:
+    in_body = place[0] == "body"  # whose fields are pointed at as those of the form are
+    return f"#/{'/'.join(map(str, place[in_body:]))}"
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -14,6 +14,8 @@ from app.errors import InvalidWeights
 from app.imaging.recipe import Limits
 from app.ml import dncnn
 from app.operations import Queue
+from app.services.breakers import Breakers
+from app.services.egress import MAX_URL, Egress
 from app.services.executor import Executor, Renderer
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.input_cache import InputCache
@@ -24,10 +26,11 @@ from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
 from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
-from app.services.webhook import MAX_URL, WebhookSender
+from app.services.webhook import Shares, WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
+HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Resources:
             storage=self.storage,
             links=self.links,
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
+            egress=self.egress,
             spool=settings.spool,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
             tree_limits=TreeLimits(
@@ -163,8 +167,26 @@ class Resources:
         return Sandbox(1, memory_bytes, denoiser=self._denoiser())
 
     @cached_property
+    def egress(self) -> Egress:
+        return Egress(self.settings.webhook_ports, self.settings.webhook_networks)
+
+    @cached_property
     def webhooks(self) -> WebhookSender:
-        return WebhookSender(self.database, self.links, self.settings.webhook_timeout_seconds)
+        settings = self.settings
+        return WebhookSender(
+            database=self.database,
+            links=self.links,
+            egress=self.egress,
+            breakers=Breakers(
+                failures=settings.webhook_breaker_failures,
+                reset_seconds=settings.webhook_breaker_seconds,
+                probe_seconds=settings.webhook_timeout_seconds,
+                redis_url=settings.redis_url,
+            ),
+            shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE)),
+            timeout_seconds=settings.webhook_timeout_seconds,
+            pauses=settings.webhook_retry_seconds,
+        )
 
     async def aclose(self) -> None:
         made: dict[str, Any] = self.__dict__

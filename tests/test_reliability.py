@@ -260,7 +260,7 @@ def test_expired_jobs_go_with_their_objects_and_others_stay(
     for job_id in [*old, kept, running]:
         store(storage, input_key(job_id), tmp_path)
     change(database, update(Job).where(Job.id.in_([*old, running])).values(expires_at=from_now(-1)))
-    assert Retention(database, storage, every_seconds=60).run_once() == 5
+    assert Retention(database, storage, every_seconds=60, events_kept_seconds=60).run_once() == 5
     assert keys(storage) == {input_key(kept), input_key(running)}
     with database.session(read_only=True) as session:
         assert set(session.scalars(select(Job.id))) == {kept, running}
@@ -275,7 +275,7 @@ def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage)
                     caller="c", key=name, fingerprint="f", job_id=job_id, response={}, expires_at=from_now(seconds)
                 )
             )
-    Retention(database, storage, every_seconds=60).run_once()
+    Retention(database, storage, every_seconds=60, events_kept_seconds=60).run_once()
     with database.session(read_only=True) as session:
         assert list(session.scalars(select(IdempotencyKey.key))) == ["new"]
 

@@ -3,23 +3,22 @@
 import asyncio
 import hashlib
 import importlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import select, text, update
 
 from app.database import Database, from_now
-from app.errors import CorruptImage, InvalidWebhookUrl, PixelProcessDied, StoreUnavailable
+from app.errors import CorruptImage, PixelProcessDied, StoreUnavailable
 from app.imaging import libvips, pipeline
 from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target
 from app.models import (
+    Event,
     Job,
     JobStatus,
     OutboxMessage,
@@ -28,17 +27,15 @@ from app.models import (
     WebhookDelivery,
 )
 from app.operations import OPERATIONS, Operation
-from app.services import jobs, outbox, reconciler, steps, webhook
+from app.services import jobs, outbox, reconciler, steps
 from app.services.dispatch import canvas_for
 from app.services.executor import TASK_FOLDER, Executor, Renderer
 from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
-from app.services.links import ApiLinks
-from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, START_JOB, Message, Relay
+from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
-from app.services.webhook import WebhookSender
 from app.tasks.celery_app import celery_app
 from tests.support.work import (
     LEASE,
@@ -327,7 +324,8 @@ def test_a_job_ends_once(database: Database) -> None:
     assert job.error is None
     with database.session(read_only=True) as session:
         (delivery,) = session.scalars(select(WebhookDelivery)).all()
-    assert (delivery.event, delivery.job_id) == ("job.completed", job_id)
+        event = session.get_one(Event, delivery.event_id)
+    assert (event.type, event.job_id) == ("job.completed", job_id)
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery.id], 0)]
 
 
@@ -908,89 +906,8 @@ def test_every_handler_can_be_imported(operation: Operation) -> None:
     assert callable(getattr(importlib.import_module(module), function))
 
 
-@pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK])
+@pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK, REPLAY_WEBHOOKS])
 def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
     for module in ("app.tasks.start", "app.tasks.finalize"):
         importlib.import_module(module)
     assert name in celery_app.tasks
-
-
-# -- webhooks ----------------------------------------------------------------------------------------------------------
-
-
-class DrippingReceiver:
-    """Answers a byte now and then, and never ends."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-
-    def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection, suppress(OSError):
-            while not self._stop.wait(0.1):
-                connection.sendall(b"H")
-
-    def __enter__(self) -> "DrippingReceiver":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._listener.close()
-
-
-def ended_with_webhook(database: Database, url: str) -> str:
-    job_id = accept(database, ["convert_png"], webhook_url=url)
-    run_task(database, job_id, "0")
-    with database.session() as session:
-        assert finalize(session, job_id)
-    with database.session() as session:
-        session.execute(delete(OutboxMessage))
-        return session.scalars(select(WebhookDelivery.id)).one()
-
-
-def sender(database: Database, tmp_path: Path) -> WebhookSender:
-    return WebhookSender(database, ApiLinks(b"key", 60), timeout_seconds=1)
-
-
-def test_a_receiver_that_drips_is_given_up_in_time(database: Database, tmp_path: Path) -> None:
-    with DrippingReceiver() as receiver:
-        delivery_id = ended_with_webhook(database, receiver.url)
-        began = time.monotonic()
-        sender(database, tmp_path).attempt(delivery_id)
-        assert time.monotonic() - began < 3
-    with database.session() as session:
-        delivery = session.get_one(WebhookDelivery, delivery_id)
-        assert (delivery.attempts, delivery.last_error) == (1, "TimeoutError")
-    assert [task for task, *_ in messages(database)] == [DELIVER_WEBHOOK]
-
-
-def test_deliveries_that_a_broker_in_memory_has_forgotten_are_sent_again_once(
-    database: Database, tmp_path: Path
-) -> None:
-    delivery_id = ended_with_webhook(database, "http://127.0.0.1:1/")
-    for _ in range(2):
-        with database.session() as session:
-            webhook.resume(session)
-        assert [(task, args) for task, args, _ in messages(database)] == [(DELIVER_WEBHOOK, [delivery_id])]
-
-
-@pytest.mark.parametrize("url", ["http://a..b/", "http://xn--/", f"http://{'a' * 70}.com/", "http://\u2028.com/"])
-def test_a_host_that_cannot_be_asked_for_is_refused_or_fails_as_any_other(
-    database: Database, tmp_path: Path, url: str
-) -> None:
-    try:
-        webhook.check_url(url)
-    except InvalidWebhookUrl:
-        return
-    delivery_id = ended_with_webhook(database, url)
-    sender(database, tmp_path).attempt(delivery_id)
-    with database.session() as session:
-        assert session.get_one(WebhookDelivery, delivery_id).attempts == 1

@@ -1,13 +1,16 @@
 """What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
 import hashlib
+import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
 
 from app.errors import JobNotFound
 from app.wiring import Resources
+
+WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
 async def _resources(request: Request) -> Resources:
@@ -43,3 +46,16 @@ async def _caller(request: Request) -> str:
 
 
 Caller = Annotated[str, Depends(_caller)]
+
+
+def preferred_wait(prefer: str | None, longest: int) -> int | None:
+    """The N of `Prefer: wait=N`, at most `longest`."""
+    wait = WAIT.search(prefer or "")
+    return min(int(wait[1]), longest) if wait else None
+
+
+def link_next(request: Request, response: Response, cursor: str | None) -> None:
+    """The address of the next page of a listing, as a header."""
+    if cursor:
+        following = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'

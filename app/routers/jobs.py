@@ -1,7 +1,6 @@
 """Jobs over HTTP."""
 
 import asyncio
-import re
 import time
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.errors import JobNotFinished, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
-from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId
+from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, link_next, preferred_wait
 from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
@@ -27,7 +26,6 @@ router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER = "1"  # seconds until a client should ask again
 FIRST_POLL, LONGEST_POLL = 0.03, 0.5  # seconds between looks at a job that a client waits for
-WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
 @router.post(
@@ -65,16 +63,11 @@ async def process(
     headers = {"Location": f"/jobs/{accepted.job_id}", "Vary": "Prefer"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    seconds = _preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is None:
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
     headers["Preference-Applied"] = f"wait={seconds}"
     return await _answer_when_ended(resources, accepted.job_id, seconds, headers)
-
-
-def _preferred_wait(prefer: str | None, longest: int) -> int | None:
-    wait = WAIT.search(prefer or "")
-    return min(int(wait[1]), longest) if wait else None
 
 
 async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
@@ -115,9 +108,7 @@ async def list_jobs(
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobPage:
     found, next_cursor = await resources.database.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
-    if next_cursor:
-        following = request.url.include_query_params(cursor=next_cursor)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    link_next(request, response, next_cursor)
     views = [job_view(job, resources.links) for job in found]
     return JobPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
 

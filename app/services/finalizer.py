@@ -26,10 +26,15 @@ def finalize(session: Session, job_id: UUID) -> bool:
 
 def end(session: Session, job: Job, status: JobStatus) -> None:
     """Write the final state of a locked job, and its event in the same transaction."""
+    end_silently(session, job, status)
+    webhook.announce(session, job)
+
+
+def end_silently(session: Session, job: Job, status: JobStatus) -> None:
+    """Write the final state of a locked job that nobody wants to be told of."""
     job.status = status
     job.finished_at = from_now()
     session.flush()
-    webhook.announce(session, job)
 
 
 def _outcome(session: Session, job: Job) -> JobStatus:

@@ -15,7 +15,7 @@ from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNot
 from app.imaging.probe import ImageHeader
 from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
 from app.schemas import Node
-from app.services import finalizer, outbox
+from app.services import events, finalizer, outbox
 from app.services.dag_builder import Plan
 from app.services.job_views import LOAD_VIEW
 from app.services.s3 import input_key
@@ -152,13 +152,17 @@ def cancel(session: Session, job_id: UUID) -> Job:
         return get(session, job_id)
     if job.status not in JOB_OPEN:
         raise JobAlreadyFinished(f"The job has already ended: {job.status}.", value=job.status)
+    _cancel_steps(session, job_id)
+    finalizer.end(session, job, JobStatus.CANCELLED)
+    return get(session, job_id)
+
+
+def _cancel_steps(session: Session, job_id: UUID) -> None:
     session.execute(
         update(Step)
         .where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
         .values(status=StepStatus.CANCELLED, finished_at=from_now(), lease_owner=None, lease_until=None)
     )
-    finalizer.end(session, job, JobStatus.CANCELLED)
-    return get(session, job_id)
 
 
 def _locked(session: Session, job_id: UUID) -> Job:
@@ -197,17 +201,20 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
+    Who deletes a job is not told of its end, and what the log of events says of it is erased.
+
     Raises:
         JobNotFound: there is none.
     """
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
-        job.webhook_url = None  # who deletes a job is not told of its end
-        cancel(session, job_id)
+        _cancel_steps(session, job_id)
+        finalizer.end_silently(session, job, JobStatus.CANCELLED)
+    events.forget(session, job_id)
 
 
 def remove(session: Session, job_id: UUID) -> None:
-    """Delete the rows of a job; steps, results, keys and deliveries go with it."""
+    """Delete the rows of a job; steps, results and keys go with it."""
     session.execute(delete(Job).where(Job.id == job_id))
 
 

@@ -34,6 +34,7 @@ TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 START_JOB = "pixtools.start_job"
 FINALIZE = "pixtools.finalize"
 DELIVER_WEBHOOK = "pixtools.deliver_webhook"
+REPLAY_WEBHOOKS = "pixtools.replay_webhooks"
 
 
 @dataclass(frozen=True, kw_only=True)

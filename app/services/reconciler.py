@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
-from app.services import outbox, steps
+from app.services import deliveries, outbox, steps
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class Repairs:
     expired: int = 0
     stranded: int = 0
     silent: int = 0
+    webhooks: int = 0
 
 
 def sweep(session: Session, *, redispatch_seconds: float) -> Repairs:
@@ -42,6 +43,7 @@ def sweep(session: Session, *, redispatch_seconds: float) -> Repairs:
         expired=_resend_expired(session),
         stranded=_finalize_stranded(session),
         silent=_resend_silent(session, redispatch_seconds),
+        webhooks=deliveries.sweep(session, redispatch_seconds=redispatch_seconds),
     )
 
 

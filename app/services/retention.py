@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, IdempotencyKey, Job, Result
-from app.services import jobs
+from app.services import events, jobs
 from app.services.s3 import JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
@@ -106,10 +107,13 @@ def _owner(key: str) -> UUID | None:
 class Retention:
     """Removes expired jobs again and again, in a thread of its own."""
 
-    def __init__(self, database: Database, storage: ObjectStorage, *, every_seconds: float) -> None:
+    def __init__(
+        self, database: Database, storage: ObjectStorage, *, every_seconds: float, events_kept_seconds: float
+    ) -> None:
         self._database = database
         self._storage = storage
         self._every_seconds = every_seconds
+        self._events_kept_seconds = events_kept_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -138,13 +142,17 @@ class Retention:
             removed += len(batch)
             if len(batch) < BATCH:
                 break
-        while not self._stopping.is_set():
-            with self._database.session() as session:
-                if remove_expired_keys(session) < BATCH:
-                    break
+        self._until_less(BATCH, remove_expired_keys)
+        self._until_less(events.BATCH, partial(events.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
             log.info("expired_jobs_removed", extra={"jobs": removed})
         return removed
+
+    def _until_less(self, batch: int, remove: Callable[[Session], int]) -> None:
+        while not self._stopping.is_set():
+            with self._database.session() as session:
+                if remove(session) < batch:
+                    return
 
     def _remove(self, job_id: UUID) -> None:
         # The objects first: a job without them can be removed again, objects without a job nobody would look for

@@ -23,8 +23,9 @@ from app.errors import (
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
 from app.schemas import Node
-from app.services import dead_letters, idempotency, jobs, webhook
+from app.services import dead_letters, idempotency, jobs
 from app.services.dag_builder import plan
+from app.services.egress import Egress
 from app.services.idempotency import Idempotency, Scope
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
@@ -102,6 +103,7 @@ class Submissions:
     storage: ObjectStorage
     links: DownloadLinks
     idempotency: Idempotency
+    egress: Egress
     spool: Path
     form_limits: FormLimits
     tree_limits: TreeLimits
@@ -155,7 +157,7 @@ class Submissions:
         await self._check_assets(branches)
         webhook_url = form.fields.get("webhook_url") or None
         if webhook_url:
-            webhook.check_url(webhook_url)
+            await self.egress.check(webhook_url)
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
         planned = plan(branches, header.format)

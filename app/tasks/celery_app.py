@@ -3,7 +3,8 @@
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_shutting_down
+from celery.concurrency import get_implementation
+from celery.signals import celeryd_init, setup_logging, worker_shutting_down
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
@@ -105,6 +106,13 @@ def configuration() -> dict[str, Any]:
 celery_app = Celery("pixtools", include=MODULES)
 celery_app.add_defaults(configuration)
 celery_app.loader.override_backends = {"cache": "app.tasks.memory_backend:MemoryBackend"}
+
+
+@celeryd_init.connect
+def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
+    # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
+    if get_implementation(options.get("pool_cls") or "prefork").__module__ == "celery.concurrency.thread":
+        conf.worker_cancel_long_running_tasks_on_connection_loss = False
 
 
 @worker_shutting_down.connect
