@@ -179,8 +179,8 @@ class Breakers:
             taken = probes.take(origin, self._probe_seconds)
         except RedisError:
             taken = True
-        if not taken:
-            raise HostPaused(self._probe_seconds)
+        if not taken:  # what becomes of the probe is known soon
+            raise HostPaused(min(self._probe_seconds, self._reset_seconds), grows=False)
 
     def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
         """Seconds until a host may be tried."""
