@@ -79,6 +79,11 @@ bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jo
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py
 
+.PHONY: bench-webhooks
+bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/webhooks.py
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
