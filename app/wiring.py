@@ -24,9 +24,10 @@ from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
+from app.services.shares import Shares
 from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
-from app.services.webhook import Shares, WebhookSender
+from app.services.webhook import WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"

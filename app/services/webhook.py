@@ -2,13 +2,9 @@
 
 import asyncio
 import logging
-import random
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ssl import SSLCertVerificationError, SSLError
@@ -25,6 +21,7 @@ from app.services.deliveries import Due, Outcome
 from app.services.egress import Answer, Egress
 from app.services.endpoints import Target
 from app.services.links import DownloadLinks
+from app.services.shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +35,6 @@ EXPLANATIONS: dict[type[Exception], str] = {
     Exception: "the host name does not resolve",
 }
 LEASE_MARGIN = 15.0  # seconds beyond the time-out of an attempt
-BUSY_SECONDS = 1.0  # that an attempt is put off when its host holds its share of the workers
 
 
 def announce(session: Session, job: Job) -> None:
@@ -61,34 +57,6 @@ def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
     session.flush()
     delivery = deliveries.create(session, event, Target(endpoint_id=endpoint.id, url=endpoint.url))
     return deliveries.get(session, delivery.id)
-
-
-@dataclass
-class Shares:
-    """How many attempts of one process may wait for the same host, so that a slow one does not hold all threads."""
-
-    most: int
-    _held: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def one(self, origin: str) -> Iterator[None]:
-        """A place among the attempts at a host.
-
-        Raises:
-            HostPaused: the host has no place left.
-        """
-        with self._lock:
-            if self._held[origin] >= self.most:
-                raise HostPaused(random.uniform(1, 3) * BUSY_SECONDS, grows=False)
-            self._held[origin] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held[origin] -= 1
-                if not self._held[origin]:
-                    del self._held[origin]
 
 
 class _AttemptFailed(HostFailed):
