@@ -266,7 +266,7 @@ def purge_letters(
 def orphans(
     remove: Annotated[bool, typer.Option(help="Remove the objects of jobs that do not exist.")] = False,
 ) -> None:
-    """Find objects without a job and results without their object, one a line."""
+    """Find objects without a job, and uploads and results without their object, one a line."""
     from app.services.retention import find_orphans
 
     storage = _storage()
@@ -275,9 +275,9 @@ def orphans(
         typer.echo(f"object without job  {key}")
         if remove:
             storage.delete(key)
-    for key in found.results:
-        typer.echo(f"result without object  {key}")
-    raise typer.Exit(1 if found.objects or found.results else 0)
+    for key in found.rows:
+        typer.echo(f"row without object  {key}")
+    raise typer.Exit(1 if found.objects or found.rows else 0)
 
 
 def _letter(session: Any, letter_id: str) -> Any:
