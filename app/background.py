@@ -7,8 +7,6 @@ from typing import Protocol
 
 from app.services.dispatch import sender
 from app.services.outbox import Relay
-from app.services.reconciler import Reconciler
-from app.services.retention import Retention
 from app.tasks.celery_app import celery_app
 from app.tasks.dead_letters import DeadLetterReader
 from app.wiring import Resources
@@ -27,12 +25,7 @@ def services(resources: Resources) -> list[Service]:
     settings, database = resources.settings, resources.database
     return [
         Relay(database, sender(celery_app), poll_seconds=settings.relay_poll_seconds),
-        Reconciler(database, every_seconds=settings.reconcile_seconds, redispatch_seconds=settings.redispatch_seconds),
-        Retention(
-            database,
-            resources.storage,
-            every_seconds=settings.retention_seconds,
-            events_kept_seconds=settings.events_kept_seconds,
-        ),
+        resources.reconciler(),
+        resources.retention(),
         DeadLetterReader(celery_app, database),
     ]

@@ -282,7 +282,7 @@ app.add_typer(deliveries_app, name="deliveries")
 def orphans(
     remove: Annotated[bool, typer.Option(help="Remove the objects of jobs that do not exist.")] = False,
 ) -> None:
-    """Find objects without a job and results without their object, one a line."""
+    """Find objects without a job, and uploads and results without their object, one a line."""
     from app.services.retention import find_orphans
 
     objects = storage()
@@ -291,9 +291,9 @@ def orphans(
         typer.echo(f"object without job  {key}")
         if remove:
             objects.delete(key)
-    for key in found.results:
-        typer.echo(f"result without object  {key}")
-    raise typer.Exit(1 if found.objects or found.results else 0)
+    for key in found.rows:
+        typer.echo(f"row without object  {key}")
+    raise typer.Exit(1 if found.objects or found.rows else 0)
 
 
 def _letter(session: Any, letter_id: str) -> Any:

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     )
     redispatch_seconds: int = Field(600, ge=1, description="A job without any activity for so long is sent again.")
     relay_poll_seconds: float = Field(1.0, gt=0, description="Only a fallback; the relay is woken at once.")
+    dead_letters_kept_seconds: int = Field(
+        30 * 86400, ge=1, description="How long work that was given up can be looked at and sent again."
+    )
     retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
     reconcile_seconds: float = Field(15.0, gt=0)
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="One attempt, from the name to the last byte.")

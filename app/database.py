@@ -5,7 +5,10 @@ The API uses async sessions, tasks use sync ones; both run the same service func
 opened and nowhere else.
 """
 
+import logging
+import random
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -15,6 +18,8 @@ from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
 from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -25,10 +30,18 @@ from sqlalchemy.types import TypeDecorator
 P = ParamSpec("P")
 R = TypeVar("R")
 
+log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
 LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is repeated instead
+# PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
+KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
 ON_COMMIT = "pixtools_on_commit"
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what says nothing about the statement itself
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries at a database that is away; doubles
+PATIENCE = 900.0  # seconds; RabbitMQ takes back a message that is not acknowledged within 30 minutes
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -122,7 +135,8 @@ class Database:
     def _options(self) -> dict[str, Any]:
         if self.is_sqlite:
             return {"connect_args": {"timeout": BUSY_TIMEOUT, "isolation_level": None}}
-        arguments = {"connect_timeout": 5, "options": f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"}
+        options = f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"
+        arguments = {"connect_timeout": 5, "options": options, **KEEPALIVES}
         return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
 
     def _prepare(self, engine: Engine) -> None:
@@ -138,6 +152,37 @@ class Database:
         with session, session.begin():
             yield session
         _run_callbacks(session)
+
+    def insist(
+        self,
+        service: Callable[Concatenate[Session, P], R],
+        stop: Callable[[], bool] = lambda: False,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run one service function in a transaction of its own, again and again while the database is away.
+
+        The function must allow that it runs twice: a commit whose answer was lost may have happened.
+
+        Args:
+            service: the function.
+            stop: whether to give up.
+
+        Raises:
+            OperationalError: the database is still away, and `stop` says so or patience is over; others of `AWAY` too.
+        """
+        deadline, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
+        while True:
+            try:
+                with self.session() as session:
+                    return service(session, *args, **kwargs)
+            except AWAY as error:
+                if stop() or time.monotonic() >= deadline:
+                    raise
+                log.warning("database_away", extra={"error": type(error).__name__})
+            time.sleep(pause * random.uniform(0.5, 1))  # by chance: not everybody comes back at once
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     @asynccontextmanager
     async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:

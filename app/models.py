@@ -347,7 +347,7 @@ class DeadLetter(Base):
     """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
 
     __tablename__ = "dead_letters"
-    __table_args__ = (Index(None, "input_sha256"),)
+    __table_args__ = (Index(None, "input_sha256"), Index(None, "created_at"))
 
     #: of the message; the same for every copy
     id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -22,6 +22,8 @@ from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
+from app.services.reconciler import Reconciler
+from app.services.retention import Retention
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
 from app.services.shares import Shares
@@ -96,6 +98,22 @@ class Resources:
     @cached_property
     def pressure(self) -> Pressure:
         return Pressure(self.database, self.settings.max_open_jobs)
+
+    def reconciler(self) -> Reconciler:
+        settings = self.settings
+        return Reconciler(
+            self.database, every_seconds=settings.reconcile_seconds, redispatch_seconds=settings.redispatch_seconds
+        )
+
+    def retention(self) -> Retention:
+        settings = self.settings
+        return Retention(
+            self.database,
+            self.storage,
+            every_seconds=settings.retention_seconds,
+            letters_kept_seconds=settings.dead_letters_kept_seconds,
+            events_kept_seconds=settings.events_kept_seconds,
+        )
 
     @cached_property
     def executor(self) -> Executor:
@@ -187,6 +205,7 @@ class Resources:
             shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE)),
             timeout_seconds=settings.webhook_timeout_seconds,
             pauses=settings.webhook_retry_seconds,
+            must_stop=self.must_stop,
         )
 
     async def aclose(self) -> None:

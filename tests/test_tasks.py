@@ -5,14 +5,20 @@ import hashlib
 import importlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from celery import group
+from celery.exceptions import Reject
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
 
+from app.config import Settings
 from app.database import Database, from_now
 from app.errors import CorruptImage, PixelProcessDied, StoreUnavailable
 from app.imaging import libvips, pipeline
@@ -29,14 +35,17 @@ from app.models import (
 from app.operations import OPERATIONS, Operation
 from app.services import jobs, outbox, reconciler, steps
 from app.services.dispatch import canvas_for
-from app.services.executor import TASK_FOLDER, Executor, Renderer
+from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
 from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
+from app.tasks import runtime
 from app.tasks.celery_app import celery_app
+from app.tasks.runtime import undone_when_cut_off
+from app.wiring import Resources
 from tests.support.work import (
     LEASE,
     LONG_AGO,
@@ -381,6 +390,28 @@ def test_the_canvas_is_what_is_left_of_a_job(database: Database) -> None:
     assert canvas.body.task == FINALIZE
 
 
+def test_a_canvas_that_nothing_counts_has_the_same_tasks_and_no_body(database: Database) -> None:
+    job_id = accept(database)
+    with database.session() as session:
+        canvas = canvas_for(session, celery_app, job_id, None, counted=False)
+    assert isinstance(canvas, group)
+    assert sorted(task.task for task in _leaves(canvas)) == [
+        "pixtools.convert_jpeg",
+        "pixtools.convert_png",
+        "pixtools.convert_webp",
+        "pixtools.resize",
+    ]
+
+
+def _leaves(signature: Any) -> Iterator[Any]:
+    tasks = getattr(signature, "tasks", None)
+    if tasks is None:
+        yield signature
+    else:
+        for task in tasks:
+            yield from _leaves(task)
+
+
 def test_a_dispatch_is_noted(database: Database) -> None:
     job_id = accept(database)
     change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
@@ -558,6 +589,39 @@ def test_a_message_that_cannot_be_sent_is_kept_and_sent_later(database: Database
     assert relay.run_once() == 1
     assert [message.id for message in broker.sent] == [created.id]
     assert outbox_rows(database) == []
+
+
+def test_one_message_finds_out_for_its_batch_that_the_broker_is_away(database: Database) -> None:
+    broker = Broker(down=True)
+    enqueue(database, 1, 2, 3)
+    assert Relay(database, broker, poll_seconds=1).run_once() == 3
+    assert [row.attempts for row in outbox_rows(database)] == [1, 0, 0]
+    assert Relay(database, broker, poll_seconds=1).run_once() == 0
+
+    broker.down = False
+    change(database, update(OutboxMessage).values(available_at=from_now()))
+    assert Relay(database, broker, poll_seconds=1).run_once() == 3
+    assert sorted(message.args[0] for message in broker.sent) == [1, 2, 3]
+
+
+def test_a_relay_lives_through_what_nobody_thought_of(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = threading.Event()
+    relay = Relay(database, lambda _: sent.set(), poll_seconds=0.1)
+    run_once = relay.run_once
+    failures = iter([MemoryError(), ValueError()])
+
+    def surprising() -> int:
+        for failure in failures:
+            raise failure
+        return run_once()
+
+    monkeypatch.setattr(relay, "run_once", surprising)
+    relay.start()
+    try:
+        enqueue(database, 1)
+        assert sent.wait(PATIENCE)
+    finally:
+        relay.stop()
 
 
 def test_every_copy_of_a_message_has_the_same_task_id(database: Database) -> None:
@@ -855,6 +919,81 @@ def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
     job = job_of(database, job_id)
     assert (job.status, job.results) == (JobStatus.CANCELLED, [])
     assert states(database, job_id) == {"0": "cancelled"}
+    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert storage.local_path(input_key(job_id)).exists()
+
+
+def test_a_cancel_removes_what_an_attempt_before_had_stored(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    left = tmp_path / "left by an attempt that died before its row"
+    left.write_bytes(b"x")
+    storage.upload_processed(result_key(job_id, "0", "webp"), left, content_type="image/webp")
+
+    def cancel_and_notice() -> None:
+        with database.session() as session:
+            jobs.cancel(session, job_id)
+        raise LeaseLost
+
+    executor_with(Meanwhile(cancel_and_notice), database, storage, tmp_path).run(job_id, "0", "ann")
+    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
+
+
+def test_a_late_attempt_from_before_a_cancel_and_retry_leaves_the_new_object_alone(
+    executor: Executor, tmp_path: Path, photo: bytes
+) -> None:
+    database, storage = executor.database, executor.storage
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    late = claimed(database, job_id, "0", "ann")
+    for change_job in (jobs.cancel, partial(jobs.retry, kept_seconds=60)):
+        with database.session() as session:
+            change_job(session, job_id)
+    executor.run(job_id, "0", "bob")
+    executor._attempt(late)
+    assert storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert states(database, job_id) == {"0": "succeeded"}
+
+
+def test_a_database_that_is_away_for_a_moment_costs_a_task_nothing(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = accept(database, ["convert_webp"], content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    for name in ("claim", "succeed"):
+        monkeypatch.setattr(steps, name, Failing(getattr(steps, name), 2))
+    executor_with(pipeline.render, database, storage, tmp_path).run(job_id, "0", "ann")
+    assert states(database, job_id) == {"0": "succeeded"}
+    assert step_of(database, job_id, "0").attempts == 1
+
+
+@dataclass
+class Failing:
+    """A service that finds the database away a few times."""
+
+    service: Callable[..., Any]
+    times: int
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
+        return self.service(*args, **kwargs)
+
+
+def test_whoever_has_to_stop_does_not_wait_for_the_database(database: Database) -> None:
+    always = Failing(lambda _: None, 1000)
+    with pytest.raises(OperationalError):
+        database.insist(always, lambda: always.times < 998)
+    assert always.times == 997
+
+
+def test_a_task_without_the_database_gives_its_message_back() -> None:
+    with pytest.raises(Reject) as rejected, undone_when_cut_off():
+        Failing(print, 1)()
+    assert rejected.value.requeue
 
 
 def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
@@ -911,3 +1050,27 @@ def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
     for module in ("app.tasks.start", "app.tasks.finalize"):
         importlib.import_module(module)
     assert name in celery_app.tasks
+
+
+def test_beat_may_ask_for_repairs_and_removals(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importlib.import_module("app.tasks.maintenance")
+    scheduled = {entry["task"] for entry in celery_app.conf.beat_schedule.values()}
+    assert scheduled == {"pixtools.reconcile", "pixtools.remove_expired"}
+
+    job_id = accept(database)
+    claimed(database, job_id, "0", lease=OVER)
+    old = accept(database)
+    with database.session() as session:
+        jobs.cancel(session, old)
+    change(database, update(Job).where(Job.id == old).values(expires_at=from_now(-1)))
+    url = database.url().render_as_string(hide_password=False)
+    own = Resources(Settings(database_url=url, data_dir=tmp_path))
+    monkeypatch.setattr(runtime, "_shared", [own])
+    for name in scheduled:
+        celery_app.tasks[name]()
+    own.database.close()
+    assert messages(database) == [(START_JOB, [str(job_id), "0"], 0)]
+    with database.session(read_only=True) as session:
+        assert list(session.scalars(select(Job.id))) == [job_id]

@@ -194,23 +194,31 @@ SignatureFactory = Callable[[PlannedTask], Signature]
 
 
 def to_canvas(
-    plan: Plan, signature: SignatureFactory, *, body: Signature, done: Collection[str] = (), root: str | None = None
+    plan: Plan,
+    signature: SignatureFactory,
+    *,
+    body: Signature | None,
+    done: Collection[str] = (),
+    root: str | None = None,
 ) -> Signature | None:
     """Translate what is left of a plan to a Canvas.
 
     Args:
         plan: the plan of the job.
         signature: makes the immutable signature of one task; ids only, no task reads another one's Celery result.
-        body: runs when all are through; only the fast path, since the database knows as well when that is.
+        body: runs when all are through; only the fast path, since the database knows as well when that is. None: there
+            is no such path.
         done: ids of tasks that have ended; what continues from them starts at once.
         root: only this task and what continues from it.
 
     Returns:
-        A chord of parallel branches; None when nothing is left.
+        A chord of parallel branches, or their group; None when nothing is left.
     """
     roots = [plan.task(root)] if root else plan.children(None)
     branches = [branch for task in roots for branch in _branches(plan, task, signature, done)]
-    return chord(group(branches), body) if branches else None
+    if not branches:
+        return None
+    return chord(group(branches), body) if body is not None else group(branches)
 
 
 def _branches(plan: Plan, task: PlannedTask, signature: SignatureFactory, done: Collection[str]) -> list[Signature]:

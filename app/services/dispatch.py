@@ -13,7 +13,9 @@ from app.services.outbox import FINALIZE, Message
 from app.services.steps import ended_tasks, lock_job
 
 
-def canvas_for(session: Session, app: Celery, job_id: UUID, root: str | None) -> Signature | None:
+def canvas_for(
+    session: Session, app: Celery, job_id: UUID, root: str | None, *, counted: bool = True
+) -> Signature | None:
     """The Canvas of everything that a job still needs; None when it has ended or needs nothing.
 
     Sending one twice is harmless: a task that has ended, or that another worker holds, is left alone by its copy.
@@ -23,12 +25,13 @@ def canvas_for(session: Session, app: Celery, job_id: UUID, root: str | None) ->
         app: knows the tasks by name only; their modules are the worker's.
         job_id: of the job.
         root: only this task and what continues from it.
+        counted: whether a chord counts the tasks; a job ends without as well.
     """
     job = lock_job(session, job_id)
     if job is None:
         return None
     job.dispatched_at = from_now()
-    body = app.signature(FINALIZE, args=(str(job_id),), immutable=True)
+    body = app.signature(FINALIZE, args=(str(job_id),), immutable=True) if counted else None
     plan = Plan.from_json(job.plan)
     return to_canvas(plan, _signatures(app, job_id), body=body, done=ended_tasks(session, job_id), root=root)
 

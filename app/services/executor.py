@@ -22,7 +22,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import Database
 from app.errors import AssetMissing, ObjectNotFound, PixToolsError, UnexpectedFailure
 from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target
-from app.models import Job
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep
@@ -76,15 +75,15 @@ class Executor:
             task_id: of the planned task.
             owner: the same for every delivery of one message, so that a redelivered one goes on at once.
         """
-        with self.database.session() as session:
-            held = steps.claim(
-                session,
-                job_id,
-                task_id,
-                owner=owner,
-                lease_seconds=self.lease_seconds,
-                max_attempts=self.max_attempts,
-            )
+        held = self.database.insist(
+            steps.claim,
+            self.must_stop,
+            job_id,
+            task_id,
+            owner=owner,
+            lease_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+        )
         if held is not None:
             self._attempt(held)
 
@@ -99,9 +98,9 @@ class Executor:
                 outcome = self._produce(held, Path(folder), monitor)
         except LeaseLost:
             log.info("task_abandoned", extra=_fields(held))
+            self._discard(held)
         except HandedBack:
-            with self.database.session() as session:
-                steps.hand_back(session, held)
+            self.database.insist(steps.hand_back, self.must_stop, held)
             log.info("task_handed_back", extra=_fields(held))
         except PixToolsError as error:
             self._fail(held, error)
@@ -175,7 +174,7 @@ class Executor:
 
     def _store_result(self, held: Claim, path: Path, image: Rendered) -> Outcome:
         planned = _result_of(held)
-        extension = EXTENSIONS.get(image.format, image.format)
+        extension = _extension(image.format)
         outcome = Outcome(
             key=result_key(held.job.id, held.task.id, extension),
             filename=result_filename(held.job.input_filename, planned.name, extension),
@@ -190,24 +189,24 @@ class Executor:
         return outcome
 
     def _succeed(self, held: Claim, outcome: Outcome | None, reports: dict[str, dict[str, Any]]) -> None:
-        with self.database.session() as session:
-            counted = steps.succeed(session, held, outcome, reports)
+        counted = self.database.insist(steps.succeed, self.must_stop, held, outcome, reports)
         log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
-            self._discard(held, outcome)
+            self._discard(held)
 
-    def _discard(self, held: Claim, outcome: Outcome | None) -> None:
-        """Remove what was stored for a job that is gone; a later attempt's object has the same key and must stay."""
-        with self.database.session(read_only=True) as session:
-            if session.get(Job, held.job.id) is not None:
+    def _discard(self, held: Claim) -> None:
+        """Remove what this attempt or one before it has stored for a step that nobody wants any more."""
+        with self.database.session() as session:
+            # Within the transaction: no retry by the client begins before the old object is gone, which has the same
+            # key as the new one
+            if not steps.is_unwanted(session, held):
                 return
-        self.storage.delete(intermediate_key(held.job.id, held.task.id))
-        if outcome:
-            self.storage.delete(outcome.key)
+            self.storage.delete(intermediate_key(held.job.id, held.task.id))
+            if planned := held.task.result:
+                self.storage.delete(result_key(held.job.id, held.task.id, _extension(planned.format)))
 
     def _fail(self, held: Claim, error: PixToolsError) -> None:
-        with self.database.session() as session:
-            counted = steps.fail(session, held, error, max_attempts=self.max_attempts)
+        counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
 
 
@@ -249,6 +248,10 @@ def _result_of(held: Claim) -> PlannedResult:
     if held.task.result is None:
         raise ValueError(f"task {held.task.id} plans no result")
     return held.task.result
+
+
+def _extension(format_: str) -> str:
+    return EXTENSIONS.get(format_, format_)
 
 
 def _sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ Nothing is ever published inside a request: a broker in alarm would hang it. The
 delay is milliseconds. A message may be sent twice, after a crash between sending and deleting; every task allows that.
 """
 
+import itertools
 import logging
 import threading
 import time
@@ -26,9 +27,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
 BATCH = 50  # messages
-SENDING_SECONDS = 60  # after which another relay may send what this one has claimed
+SENDING_SECONDS = 20  # after which another relay may send what this one has claimed; a send gives up after 10
 RETRY_SECONDS = 2.0  # after a failed send; the relay goes on until the broker is back
-MAX_RETRY_SECONDS = 60.0
+MAX_RETRY_SECONDS = 30.0
 TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 
 START_JOB = "pixtools.start_job"
@@ -103,6 +104,8 @@ class Relay:
                         pass
                 except SQLAlchemyError as error:
                     log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
+                except Exception:  # a relay that has ended would look like one that has nothing to do
+                    log.exception("outbox_relay_failed")
                 wait(self._poll_seconds)
 
     @contextmanager
@@ -119,10 +122,11 @@ class Relay:
     def run_once(self) -> int:
         """Send one batch; how many messages it had."""
         messages = self._claim()
-        sent = [message.id for message in messages if self._try(message)]
+        sent = [message.id for message in itertools.takewhile(self._try, messages)]
         if sent:
             with self._database.session() as session:
                 session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(sent)))
+        self._release([message.id for message in messages[len(sent) + 1 :]])
         return len(messages)
 
     def _claim(self) -> list[Message]:
@@ -163,6 +167,14 @@ class Relay:
             seconds = min(RETRY_SECONDS * 2 ** min(attempts - 1, 10), MAX_RETRY_SECONDS)
             postponed = update(OutboxMessage).where(OutboxMessage.id == message_id)
             session.execute(postponed.values(available_at=from_now(seconds)))
+
+    def _release(self, message_ids: list[int]) -> None:
+        """Put off what stood behind a failed send: each of them would wait for the same broker in vain."""
+        if message_ids:
+            put_off = update(OutboxMessage).where(OutboxMessage.id.in_(message_ids))
+            untried = {"attempts": OutboxMessage.attempts - 1, "available_at": from_now(RETRY_SECONDS)}
+            with self._database.session() as session:
+                session.execute(put_off.values(untried))
 
 
 class _PostgresWait:

@@ -125,12 +125,18 @@ class Reconciler:
         self._stopping.set()
         self._thread.join(timeout)
 
+    def run_once(self) -> None:
+        """Repair what needs it now."""
+        with self._database.session() as session:
+            repairs = sweep(session, redispatch_seconds=self._redispatch_seconds)
+        if repairs != Repairs():
+            log.info("reconciled", extra=repairs.__dict__)
+
     def _run(self) -> None:
         while not self._stopping.wait(self._every_seconds):
             try:
-                with self._database.session() as session:
-                    repairs = sweep(session, redispatch_seconds=self._redispatch_seconds)
-                if repairs != Repairs():
-                    log.info("reconciled", extra=repairs.__dict__)
+                self.run_once()
             except SQLAlchemyError as error:
                 log.warning("reconciler_database_unavailable", extra={"error": type(error).__name__})
+            except Exception:  # nobody would miss a reconciler that has ended
+                log.exception("reconciler_failed")

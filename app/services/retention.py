@@ -3,40 +3,70 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
 from app.errors import PixToolsError
-from app.models import JOB_OPEN, IdempotencyKey, Job, Result
-from app.services import events, jobs
+from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
+from app.services import events
 from app.services.s3 import JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
 
-BATCH = 100  # jobs, or keys
-PAGE = 1000  # rows that are compared with the storage at a time
+BATCH = 50  # rows of one kind in one transaction
+PARALLEL = 8  # jobs whose objects are deleted at the same time
+PAGE = 1000  # jobs or objects that are compared at a time
+YOUNG_SECONDS = 3600  # longer than any upload takes from its object to its job
 
 
-def expired(session: Session) -> list[UUID]:
-    """Ended jobs whose time is over, oldest first."""
+def remove_expired_jobs(session: Session, storage: ObjectStorage) -> int:
+    """Remove a batch of ended jobs whose time is over, oldest first; how many that was.
+
+    They stay locked while their objects go, so that no client's retry begins in between.
+    """
     query = select(Job.id).where(Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN))
-    return list(session.scalars(query.order_by(Job.expires_at).limit(BATCH)))
+    found = list(session.scalars(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)))
+    if found:
+        # The objects first: a job without them can be removed again, objects without a job nobody would look for
+        asyncio.run(_delete_objects(storage, found))
+        session.execute(delete(Job).where(Job.id.in_(found)))
+    return len(found)
+
+
+async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> None:
+    slots = asyncio.Semaphore(PARALLEL)
+
+    async def delete_one(job_id: UUID) -> None:
+        async with slots:
+            await storage.delete_prefix(job_prefix(job_id))
+
+    await asyncio.gather(*map(delete_one, job_ids))
 
 
 def remove_expired_keys(session: Session) -> int:
     """Forget a batch of idempotency keys; how many that was."""
+    key = tuple_(IdempotencyKey.caller, IdempotencyKey.key)
     old = select(IdempotencyKey.caller, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
-    found = session.execute(old).all()
-    for caller, key in found:
-        session.execute(delete(IdempotencyKey).where(IdempotencyKey.caller == caller, IdempotencyKey.key == key))
-    return len(found)
+    return _count(session.execute(delete(IdempotencyKey).where(key.in_(old))))
+
+
+def remove_old_letters(session: Session, kept_seconds: float) -> int:
+    """Forget a batch of dead letters that nobody will look at any more; how many that was."""
+    old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
+    return _count(session.execute(delete(DeadLetter).where(DeadLetter.id.in_(old))))
+
+
+def _count(deleted: Any) -> int:
+    return int(deleted.rowcount)
 
 
 @dataclass(frozen=True)
@@ -45,38 +75,44 @@ class Orphans:
 
     #: keys of objects below a job that does not exist
     objects: list[str]
-    #: keys of results whose object does not exist
-    results: list[str]
+    #: keys of uploads and results whose object does not exist
+    rows: list[str]
 
 
 def find_orphans(database: Database, storage: ObjectStorage) -> Orphans:
-    """Compare every object with the jobs, and every result with the objects.
+    """Compare every object with the jobs, and every upload and result with the objects.
 
-    An upload that is being accepted has an object before it has a job: look twice before removing anything.
+    An upload that is being accepted has an object before it has a job: young objects are passed over.
     """
-    lost_results: list[str] = []
-    known: set[str] = set()
-    for rows in _pages(database):
-        for job_id in {job_id for job_id, _ in rows}:
-            known.update(key for key, _ in storage.entries(job_prefix(job_id)))
-        lost_results += [key for _, key in rows if key not in known]
-        known.clear()
-    return Orphans(objects=list(_unknown_objects(database, storage)), results=lost_results)
+    lost: list[str] = []
+    for job_ids in _pages(database):
+        named = _named(database, job_ids)  # first: an object is there before its row, and gone before it
+        stored = {key for job_id in job_ids for key, _ in storage.entries(job_prefix(job_id))}
+        if missing := [key for key in named if key not in stored]:
+            still_named = set(_named(database, job_ids))
+            lost += [key for key in missing if key in still_named]
+    return Orphans(objects=list(_unknown_objects(database, storage)), rows=lost)
 
 
-def _pages(database: Database) -> Iterator[list[tuple[UUID, str]]]:
-    """Job and key of every result, some at a time."""
-    after: tuple[UUID, str] | None = None
+def _pages(database: Database) -> Iterator[list[UUID]]:
+    """Every job, some at a time."""
+    query = select(Job.id).order_by(Job.id).limit(PAGE)
+    after: UUID | None = None
     while True:
-        query = select(Result.job_id, Result.key).order_by(Result.job_id, Result.key).limit(PAGE)
-        if after:
-            query = query.where((Result.job_id > after[0]) | ((Result.job_id == after[0]) & (Result.key > after[1])))
         with database.session(read_only=True) as session:
-            rows = [(job_id, key) for job_id, key in session.execute(query)]
-        if not rows:
+            page = list(session.scalars(query if after is None else query.where(Job.id > after)))
+        if not page:
             return
-        yield rows
-        after = rows[-1]
+        yield page
+        after = page[-1]
+
+
+def _named(database: Database, job_ids: list[UUID]) -> list[str]:
+    """Keys of the objects that these jobs have according to the database."""
+    with database.session(read_only=True) as session:
+        uploads = session.scalars(select(Job.input_key).where(Job.id.in_(job_ids)).order_by(Job.id))
+        results = session.scalars(select(Result.key).where(Result.job_id.in_(job_ids)).order_by(Result.key))
+        return [*uploads, *results]
 
 
 def _unknown_objects(database: Database, storage: ObjectStorage) -> Iterator[str]:
@@ -94,7 +130,7 @@ def _without_job(database: Database, keys: list[str]) -> list[str]:
     wanted = {owner for owner in owners.values() if owner}
     with database.session(read_only=True) as session:
         found = set(session.scalars(select(Job.id).where(Job.id.in_(wanted))))
-    return [key for key, owner in owners.items() if owner not in found]
+    return [key for key, owner in owners.items() if owner not in found and not _is_young(owner)]
 
 
 def _owner(key: str) -> UUID | None:
@@ -104,15 +140,27 @@ def _owner(key: str) -> UUID | None:
         return None
 
 
+def _is_young(job_id: UUID | None) -> bool:
+    """Whether a job of this id may still be on its way; a UUIDv7 begins with its milliseconds since 1970."""
+    return job_id is not None and job_id.version == 7 and job_id.int >> 80 > (time.time() - YOUNG_SECONDS) * 1000
+
+
 class Retention:
     """Removes expired jobs again and again, in a thread of its own."""
 
     def __init__(
-        self, database: Database, storage: ObjectStorage, *, every_seconds: float, events_kept_seconds: float
+        self,
+        database: Database,
+        storage: ObjectStorage,
+        *,
+        every_seconds: float,
+        letters_kept_seconds: float,
+        events_kept_seconds: float,
     ) -> None:
         self._database = database
         self._storage = storage
         self._every_seconds = every_seconds
+        self._letters_kept_seconds = letters_kept_seconds
         self._events_kept_seconds = events_kept_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
@@ -130,32 +178,26 @@ class Retention:
                 self.run_once()
             except (SQLAlchemyError, PixToolsError) as error:
                 log.warning("retention_interrupted", extra={"error": type(error).__name__})
+            except Exception:  # nobody would miss it before the disk is full
+                log.exception("retention_failed")
 
     def run_once(self) -> int:
         """Remove all that has expired by now; how many jobs that was."""
-        removed = 0
-        while not self._stopping.is_set():
-            with self._database.session(read_only=True) as session:
-                batch = expired(session)
-            for job_id in batch:
-                self._remove(job_id)
-            removed += len(batch)
-            if len(batch) < BATCH:
-                break
-        self._until_less(BATCH, remove_expired_keys)
-        self._until_less(events.BATCH, partial(events.remove_old, kept_seconds=self._events_kept_seconds))
+        removed = self._in_batches(partial(remove_expired_jobs, storage=self._storage))
+        self._in_batches(remove_expired_keys)
+        self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
+        self._in_batches(partial(events.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
             log.info("expired_jobs_removed", extra={"jobs": removed})
         return removed
 
-    def _until_less(self, batch: int, remove: Callable[[Session], int]) -> None:
+    def _in_batches(self, remove: Callable[[Session], int]) -> int:
+        """Each batch is a transaction."""
+        removed = 0
         while not self._stopping.is_set():
             with self._database.session() as session:
-                if remove(session) < batch:
-                    return
-
-    def _remove(self, job_id: UUID) -> None:
-        # The objects first: a job without them can be removed again, objects without a job nobody would look for
-        asyncio.run(self._storage.delete_prefix(job_prefix(job_id)))
-        with self._database.session() as session:
-            jobs.remove(session, job_id)
+                count = remove(session)
+            removed += count
+            if count < BATCH:
+                break
+        return removed

@@ -188,6 +188,18 @@ def succeed(
     return True
 
 
+def is_unwanted(session: Session, held: Claim) -> bool:
+    """Whether the job is gone or was cancelled; it stays so until the end of the transaction.
+
+    Otherwise another attempt is at it, or was: what that one has stored has the same keys.
+    """
+    job = session.scalar(select(Job).where(Job.id == held.job.id).with_for_update())
+    if job is None:
+        return True
+    status = session.scalar(select(Step.status).where(Step.job_id == job.id, Step.id == held.task.id))
+    return status == StepStatus.CANCELLED
+
+
 def _end(session: Session, held: Claim, **values: Any) -> bool:
     ended: CursorResult[Any] = session.execute(  # type: ignore[assignment]
         _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -78,6 +78,8 @@ class WebhookSender:
     timeout_seconds: float
     #: after the first, second, … failed attempt
     pauses: Sequence[float]
+    #: whether this worker has to stop now
+    must_stop: Callable[[], bool] = lambda: False
 
     def attempt(self, delivery_id: str, owner: str) -> None:
         """Make one attempt if it is due; a failure is written down and tried again later.
@@ -87,19 +89,16 @@ class WebhookSender:
             owner: the same for every copy of one message, so that a redelivered one goes on at once.
         """
         lease = self.timeout_seconds + LEASE_MARGIN
-        with self.database.session() as session:
-            due = deliveries.claim(session, delivery_id, self.links, owner=owner, lease_seconds=lease)
+        insist, stop = self.database.insist, self.must_stop
+        due = insist(deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease)
         if due is None:
             return
         try:
             outcome = self._guarded(due)
         except HostPaused as paused:
-            with self.database.session() as session:
-                deliveries.postpone(session, due, paused.seconds, grows=paused.grows)
-            return
-        with self.database.session() as session:
-            status = deliveries.finish(session, due, outcome, self.pauses)
-        _log(due, outcome, status)
+            insist(deliveries.postpone, stop, due, paused.seconds, grows=paused.grows)
+        else:
+            _log(due, outcome, insist(deliveries.finish, stop, due, outcome, self.pauses))
 
     def _guarded(self, due: Due) -> Outcome:
         try:

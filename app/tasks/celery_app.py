@@ -25,12 +25,17 @@ DEAD_LETTERING: dict[str, Any] = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
+# RabbitMQ 4 would drop a dead letter after 20 readers that died over it.
+UNLIMITED = {"x-delivery-limit": 1_000_000_000}
 MODULES = (
     "app.tasks.image_ops",
     "app.tasks.ml_ops",
     "app.tasks.finalize",
     "app.tasks.start",
+    "app.tasks.maintenance",
 )
+RECONCILE = "pixtools.reconcile"
+REMOVE_EXPIRED = "pixtools.remove_expired"
 
 GUARANTEES: dict[str, Any] = {
     # A message is acknowledged when its work is done; a worker that dies gives it back.
@@ -39,9 +44,13 @@ GUARANTEES: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     # Hangs a chord when a worker dies between storing and counting a result; the database's guards do its work.
     "worker_deduplicate_successful_tasks": False,
-    # A Redis that blinks must not turn a finished task into a failed one.
-    "result_backend_always_retry": True,
-    "result_expires": 3600,  # seconds; results only count chord members, nobody reads them
+    # What a task has done is in the database; nobody reads its result.
+    "task_ignore_result": True,
+    "result_chord_expires": 3600,  # seconds; a chord whose count is gone ends by the database
+    # A Redis that stays away must not hold workers up: only the chords' counts are lost.
+    "result_backend_transport_options": {"retry_policy": {"max_retries": 2, "interval_step": 0.2, "interval_max": 1}},
+    "redis_socket_timeout": 2.0,
+    "redis_socket_connect_timeout": 2.0,
     "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_proc_alive_timeout": 60,  # seconds; loading a network takes some
     "broker_connection_retry_on_startup": True,
@@ -81,7 +90,7 @@ def dead_letter_queue(*, durable: bool) -> KombuQueue:
         DEAD_LETTER_QUEUE,
         _exchange(durable=durable),
         routing_key=DEAD_LETTER_QUEUE,
-        queue_arguments=QUORUM if durable else None,
+        queue_arguments={**QUORUM, **UNLIMITED} if durable else None,
     )
 
 
@@ -98,6 +107,11 @@ def configuration() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": not settings.embedded,
+        # without `expires`: RabbitMQ would send what nobody has taken to the dead letters
+        "beat_schedule": {
+            RECONCILE: {"task": RECONCILE, "schedule": settings.reconcile_seconds},
+            REMOVE_EXPIRED: {"task": REMOVE_EXPIRED, "schedule": settings.retention_seconds},
+        },
         **GUARANTEES,
         **_broker(settings),
     }
@@ -105,7 +119,11 @@ def configuration() -> dict[str, Any]:
 
 celery_app = Celery("pixtools", include=MODULES)
 celery_app.add_defaults(configuration)
-celery_app.loader.override_backends = {"cache": "app.tasks.memory_backend:MemoryBackend"}
+celery_app.loader.override_backends = {
+    "cache": "app.tasks.memory_backend:MemoryBackend",
+    "redis": "app.tasks.redis_backend:CountingRedisBackend",
+    "rediss": "app.tasks.redis_backend:CountingRedisBackend",
+}
 
 
 @celeryd_init.connect

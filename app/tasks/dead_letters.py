@@ -1,13 +1,15 @@
 """Reads the dead letter queue: each message is written down in the database, and only then taken from the broker."""
 
+import hashlib
 import json
 import logging
 import threading
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery import Celery
 from kombu import Connection, Consumer, Message
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.services import dead_letters
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 PAUSE = 2.0  # seconds before another try at a broker or a database that is away
 LISTEN = 1.0  # seconds between two looks at whether to stop
 MAX_TEXT = 200  # characters kept of what cannot be understood
+MAX_JSON = 2000  # characters of arguments
 
 
 class DeadLetterReader:
@@ -40,7 +43,7 @@ class DeadLetterReader:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._app.connection_for_read() as connection:
+                with self._app.connection_for_read(heartbeat=self._app.conf.broker_heartbeat) as connection:
                     self._listen(connection)
             except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; it is tried again
                 log.warning("dead_letters_broker_unavailable", extra={"error": type(error).__name__})
@@ -51,26 +54,23 @@ class DeadLetterReader:
         with connection.channel() as channel:
             bound = queue(channel)
             bound.declare()
-            with Consumer(channel, [bound], on_message=self._receive, prefetch_count=10):
+            with Consumer(channel, [bound], on_message=partial(self._receive, connection), prefetch_count=10):
                 while not self._stopping.is_set():
                     self._drain(connection)
 
     def _drain(self, connection: Connection) -> None:
-        try:
+        with suppress(TimeoutError):
             connection.drain_events(timeout=LISTEN)
-        except TimeoutError:
-            connection.heartbeat_check()
+        connection.heartbeat_check()
 
-    def _receive(self, message: Message) -> None:
-        try:
-            letter = read(message)
-            with self._database.session() as session:
-                dead_letters.receive(session, letter)
-        except SQLAlchemyError as error:
-            log.warning("dead_letters_database_unavailable", extra={"error": type(error).__name__})
-            self._stopping.wait(PAUSE)
-            message.requeue()
-            return
+    def _receive(self, connection: Connection, message: Message) -> None:
+        def stop() -> bool:
+            connection.heartbeat_check()
+            return self._stopping.is_set()
+
+        letter = read(message)
+        # not given back while the database is away: RabbitMQ 4 drops what comes back too often
+        self._database.insist(dead_letters.receive, stop, letter)
         message.ack()
         log.error("dead_letter", extra={"letter_id": letter.id, "reason": letter.reason, "task": letter.task})
 
@@ -80,18 +80,36 @@ def read(message: Message) -> Letter:
     headers: dict[str, Any] = message.headers or {}
     deaths: list[dict[str, Any]] = headers.get("x-death") or [{}]
     return Letter(
-        id=str(headers.get("id") or message.properties.get("correlation_id") or message.delivery_tag)[:64],
-        reason=str(headers.get("reason") or deaths[0].get("reason") or POISON)[:64],
-        queue=str(deaths[0].get("queue") or "")[:64],
-        task=str(headers.get("task") or "")[:128],
+        id=_text(headers.get("id") or message.properties.get("correlation_id") or _digest(message), 64),
+        reason=_text(headers.get("reason") or deaths[0].get("reason") or POISON, 64),
+        queue=_text(deaths[0].get("queue") or "", 64),
+        task=_text(headers.get("task") or "", 128),
         args=_args(message),
     )
+
+
+def _text(value: object, length: int) -> str:
+    return str(value).replace("\0", "")[:length]  # PostgreSQL refuses NUL
+
+
+def _digest(message: Message) -> str:
+    """An id for a message that has none: the same for every copy of it."""
+    body: Any = message.body
+    return hashlib.sha256(body if isinstance(body, bytes) else str(body).encode()).hexdigest()
 
 
 def _args(message: Message) -> list[Any]:
     body: Any = message.body
     try:
         (args, *_rest) = json.loads(body)
-        return list(args)
-    except (ValueError, TypeError):
-        return [str(body)[:MAX_TEXT]]
+        if _is_storable(args):
+            return list(args)
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return [_text(body, MAX_TEXT)]
+
+
+def _is_storable(args: object) -> bool:
+    """Whether PostgreSQL takes it as JSON: no NaN, no NUL, and no more of it than ids take."""
+    text = json.dumps(args, allow_nan=False)
+    return isinstance(args, list) and "\\u0000" not in text and len(text) <= MAX_JSON

@@ -10,24 +10,25 @@ from app.services.deliveries import Replay
 from app.services.finalizer import finalize as finalize_job
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS
 from app.tasks.celery_app import celery_app
-from app.tasks.runtime import resources
+from app.tasks.runtime import resources, undone_when_cut_off
 
 
 @celery_app.task(name=FINALIZE, ignore_result=True)
 def finalize(job_id: str) -> None:
     """End the job if all its steps have ended; whoever asks first does it, everyone else finds it done."""
-    with resources().database.session() as session:
-        finalize_job(session, UUID(job_id))
+    with undone_when_cut_off():
+        resources().database.insist(finalize_job, resources().must_stop, UUID(job_id))
 
 
 @celery_app.task(bind=True, name=DELIVER_WEBHOOK, ignore_result=True)
 def deliver_webhook(task: Task, delivery_id: str) -> None:
     """Make one attempt at a delivery."""
-    resources().webhooks.attempt(delivery_id, owner=task.request.id)
+    with undone_when_cut_off():
+        resources().webhooks.attempt(delivery_id, owner=task.request.id)
 
 
 @celery_app.task(name=REPLAY_WEBHOOKS, ignore_result=True)
 def replay_webhooks(after: str, *wanted: Any) -> None:
     """Have the next events of a replay sent again."""
-    with resources().database.session() as session:
-        deliveries.replay_batch(session, Replay.from_args(*wanted), after)
+    with undone_when_cut_off():
+        resources().database.insist(deliveries.replay_batch, resources().must_stop, Replay.from_args(*wanted), after)

@@ -7,7 +7,7 @@ from celery import Task
 
 from app.operations import Operation
 from app.tasks.celery_app import celery_app
-from app.tasks.runtime import resources
+from app.tasks.runtime import resources, undone_when_cut_off
 
 
 def task_of(operation: Operation) -> Any:
@@ -16,4 +16,5 @@ def task_of(operation: Operation) -> Any:
 
 
 def _run(task: Task, job_id: str, task_id: str) -> None:
-    resources().executor.run(UUID(job_id), task_id, owner=task.request.id)
+    with undone_when_cut_off():
+        resources().executor.run(UUID(job_id), task_id, owner=task.request.id)

@@ -1,6 +1,13 @@
 """The resources that the tasks of this process share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery.exceptions import Reject
+from kombu.exceptions import OperationalError as BrokerAway
+
 from app.config import Settings
+from app.database import AWAY
 from app.tasks import drain
 from app.wiring import Resources
 
@@ -17,3 +24,15 @@ def resources() -> Resources:
     if not _shared:
         use(Resources(Settings(), drain.is_over))
     return _shared[0]
+
+
+@contextmanager
+def undone_when_cut_off() -> Iterator[None]:
+    """Give the message back when the database has been away for too long, or nothing can be sent.
+
+    Celery would acknowledge it, and the job would wait until the reconciler misses it.
+    """
+    try:
+        yield
+    except (*AWAY, BrokerAway) as error:
+        raise Reject(error, requeue=True) from error

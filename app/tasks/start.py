@@ -1,17 +1,40 @@
 """Starting a job, or what is left of it."""
 
+import logging
+import time
 from uuid import UUID
 
 from app.services.dispatch import canvas_for
 from app.services.outbox import START_JOB
 from app.tasks.celery_app import celery_app
-from app.tasks.runtime import resources
+from app.tasks.runtime import resources, undone_when_cut_off
+
+log = logging.getLogger(__name__)
+
+PLAIN_SECONDS = 10.0  # without asking a result backend that has just failed
+
+_plain_until: list[float] = [0.0]  # of the monotonic clock
 
 
 @celery_app.task(name=START_JOB, ignore_result=True)
 def start_job(job_id: str, root: str | None = None) -> None:
     """Send the Canvas of everything that the job still needs, or of one task and what continues from it."""
-    with resources().database.session() as session:
-        canvas = canvas_for(session, celery_app, UUID(job_id), root)
-    if canvas is not None:
-        canvas.apply_async()
+    with undone_when_cut_off():
+        if time.monotonic() < _plain_until[0] or not _sent(job_id, root, counted=True):
+            _sent(job_id, root, counted=False)
+
+
+def _sent(job_id: str, root: str | None, *, counted: bool) -> bool:
+    """False when nothing can count the tasks of a chord now: the end of the job is found in the database then."""
+    own = resources()
+    canvas = own.database.insist(canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted)
+    try:
+        if canvas is not None:
+            canvas.apply_async()
+    except getattr(celery_app.backend, "connection_errors", ()) as error:  # the one in memory has none
+        if not counted:
+            raise
+        log.warning("chord_not_counted", extra={"job_id": job_id, "error": type(error).__name__})
+        _plain_until[0] = time.monotonic() + PLAIN_SECONDS
+        return False
+    return True

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.fixtures import ClusterServers, ServerPool
 from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
-from .matrix import FAULTS, HEADING, run, unique
+from .matrix import CONTROL, FAULTS, HEADING, run, unique
 
 
 def main() -> None:
@@ -33,6 +33,9 @@ def main() -> None:
                     row = run(fault, servers, unique(folder), options.jobs)
                     whole = whole and row.holds
                     print(row, flush=True)  # noqa: T201
+            control = run(CONTROL, servers, unique(folder), options.jobs, end_within=30)
+            whole = whole and control.ended < control.accepted
+            print(control, flush=True)  # noqa: T201
         finally:
             pool.stop()
     sys.exit(0 if whole else 1)

@@ -32,6 +32,7 @@ SETTINGS = {
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
 END_WITHIN = 240.0  # seconds after the fault
+UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
 EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image
 
 
@@ -63,6 +64,7 @@ class Row:
     name: str
     accepted: int = 0
     ended: int = 0
+    doubled_jobs: int = 0
     wrong: int = 0
     doubled_webhooks: int = 0
     lost_webhooks: int = 0
@@ -72,11 +74,12 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        bad = self.wrong + self.doubled_webhooks + self.lost_webhooks + self.left_in_outbox
+        bad = self.doubled_jobs + self.wrong + self.doubled_webhooks + self.lost_webhooks + self.left_in_outbox
         return self.accepted == self.ended and not bad
 
     def __str__(self) -> str:
-        figures = (self.accepted, self.ended, self.wrong, self.doubled_webhooks, self.lost_webhooks)
+        doubled = (self.doubled_jobs, self.wrong, self.doubled_webhooks)
+        figures = (self.accepted, self.ended, *doubled, self.lost_webhooks)
         kills = f"{self.kills}" if self.kills else ""
         return f"| {self.name} | {kills} | {' | '.join(map(str, figures))} | {self.recovery:.1f} |"
 
@@ -86,6 +89,7 @@ COLUMNS = (
     "Kills",
     "Accepted",
     "Ended",
+    "Doubled jobs",
     "Wrong or doubled results",
     "Doubled webhooks",
     "Lost webhooks",
@@ -196,6 +200,7 @@ FAULTS = [
     Fault("network between workers and broker cut for 12 s, heartbeat 4 s", through("rabbitmq", "blackhole", 12)),
     Fault("every message delivered twice", environment={"CHAOS_PATCH": "duplicate"}),
     Fault("two workers on one step", environment={"CHAOS_PATCH": "steal"}),
+    Fault("no chord is ever counted", environment={"CHAOS_PATCH": "uncounted"}),
 ]
 CONTROL = Fault(
     "control: messages deleted, reconciler off",
@@ -222,7 +227,9 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
         _await_webhooks(receiver, row.ended)
         row.kills = _kills(folder)
         _check(row, submitted, found, receiver)
-        row.left_in_outbox = _left_in_outbox(stage.deployment)
+        row.wrong += sum(_has_changed(stage.deployment.url, ended) for ended in found.values())
+        row.doubled_jobs = _number(stage.deployment, "SELECT count(*) FROM jobs") - row.accepted
+        row.left_in_outbox = _number(stage.deployment, UNSENT)
         ends = [datetime.fromisoformat(entry["finished_at"]) for entry in found.values()]
         row.recovery = max(0.0, (max(ends) - healed[0]).total_seconds()) if ends else float("inf")
     return row
@@ -311,16 +318,20 @@ def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]
         row.lost_webhooks += not told[entry.id]
 
 
+def _has_changed(url: str, ended: dict[str, Any]) -> bool:
+    """Whether a job has ended once more since it was seen to have ended."""
+    now = job(url, ended["id"]) or {}
+    return any(now.get(name) != ended[name] for name in ("status", "finished_at", "steps"))
+
+
 def _kills(folder: Path) -> int:
     count = folder / "count"
     return int(count.read_text().split()[1]) if count.exists() else 0
 
 
-def _left_in_outbox(deployment: Deployment) -> int:
-    """Messages that are due and were not sent."""
+def _number(deployment: Deployment, query: str) -> int:
     with _database(deployment) as connection:
-        due = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
-        found = connection.execute(due).fetchone()
+        found = connection.execute(query).fetchone()
         return int(found[0]) if found else 0
 
 

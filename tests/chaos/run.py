@@ -6,7 +6,8 @@ The fault is in the environment, so that the code of the service has no hooks fo
     CHAOS_EVERY   at every such call counted over all processes
     CHAOS_KILLS   at most so often
     CHAOS_COUNT   the file that counts
-    CHAOS_PATCH   duplicate | steal             publishes every message twice; lets every claim take a held task
+    CHAOS_PATCH   duplicate | steal | uncounted publishes every message twice; lets every claim take a held task;
+                                                loses every chord's count, so that no chord's body ever runs
 """
 
 import asyncio
@@ -31,7 +32,7 @@ def main() -> None:
     if point := os.environ.get("CHAOS_POINT"):
         _arm(*point.split(":"))
     if patch := os.environ.get("CHAOS_PATCH"):
-        {"duplicate": _duplicate, "steal": _steal}[patch]()
+        {"duplicate": _duplicate, "steal": _steal, "uncounted": _uncounted}[patch]()
     module = sys.argv[1]
     sys.argv = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -111,6 +112,12 @@ def _steal() -> None:
 
     steps._claimable = claimable
     _duplicate()
+
+
+def _uncounted() -> None:
+    from app.tasks.redis_backend import CountingRedisBackend
+
+    CountingRedisBackend.on_chord_part_return = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ SHORT = (
     "API: kill -9 after the commit",
     "Redis: FLUSHALL, eight times",
     "two workers on one step",
+    "no chord is ever counted",
 )
 
 

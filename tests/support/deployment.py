@@ -194,7 +194,8 @@ def cluster(folder: Path, servers: ClusterServers, **settings: str) -> Deploymen
     workers = [_worker("default_queue", 2, name), _worker("ml_inference_queue", 1, name)]
     commands = [["app", "api"], *workers, _worker("webhook_queue", 16, name, pool="threads")]
     deployment = Deployment("cluster", folder, environment, commands)
-    subprocess.run([sys.executable, "-m", "app", "migrate"], env=deployment.variables(), check=True, timeout=60)
+    migrate = [sys.executable, "-m", "app", "migrate"]
+    subprocess.run(migrate, env=deployment.variables(), stdout=subprocess.DEVNULL, check=True, timeout=60)
     return deployment
 
 
