@@ -47,8 +47,9 @@ def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(t
             # the kill came early enough to hit work under way: some step was started twice
             assert any(step["attempts"] > 1 for job in jobs for step in job["steps"])
         objects = [path for path in (tmp_path / "data" / "objects").rglob("*") if path.is_file()]
-        expected = JOBS * (1 + 1 + len(RESULTS))  # input, intermediate, results
-        assert len(objects) == expected, "an attempt that was killed left an object of its own behind"
+        results = [path for path in objects if path.parent.name != "intermediates"]
+        assert len(results) == JOBS * (1 + len(RESULTS)), "an attempt that was killed left an object of its own behind"
+        assert len(objects) - len(results) <= JOBS
     finally:
         deployment.stop()
 

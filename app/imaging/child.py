@@ -73,7 +73,7 @@ def _answer(job: tuple[Any, ...], on_progress: OnProgress) -> bytes:
     try:
         source, stages, targets, limits = job
         rendered = render(source, stages, targets, limits, monitor)
-        answer: dict[str, Any] = {"rendered": [asdict(file) for file in rendered], "reports": monitor.reports}
+        answer: dict[str, Any] = {"rendered": [file and asdict(file) for file in rendered], "reports": monitor.reports}
     except PixToolsError as error:
         answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
     return json.dumps(answer).encode()

@@ -69,7 +69,7 @@ class Sandbox:
         limits: Limits,
         timeout: float,
         monitor: Monitor | None = None,
-    ) -> list[Rendered]:
+    ) -> list[Rendered | None]:
         """Run `pipeline.render` in a child.
 
         Args:
@@ -87,7 +87,7 @@ class Sandbox:
         if "error" in answer:
             _raise(answer)
         monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
-        return [Rendered(**rendered) for rendered in answer["rendered"]]
+        return [rendered and Rendered(**rendered) for rendered in answer["rendered"]]
 
     def warm(self) -> None:
         """Start one child before it is needed: a network takes seconds to load."""

@@ -130,7 +130,7 @@ def succeed(database: Database, held: Claim) -> bool:
         sha256="0" * 64,
     )
     with database.session() as session:
-        return steps.succeed(session, held, outcome if held.task.result else None)
+        return steps.succeed(session, held, {held.task.id: outcome} if held.task.result else {})
 
 
 def fail(database: Database, held: Claim, error: Any = None) -> bool:
