@@ -54,12 +54,15 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [
-        {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": _pointer(mistake["loc"])}
-        for mistake in error.errors()
-    ]
+    errors = [_mistake(mistake) for mistake in error.errors()]
     detail = errors[0]["detail"]
     return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
+
+
+def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
+    if mistake["type"] == "json_invalid":
+        return {"detail": "The body is not valid JSON.", "pointer": "#"}
+    return {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": _pointer(mistake["loc"])}
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:

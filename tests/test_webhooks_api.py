@@ -113,10 +113,10 @@ def test_endpoints_are_changed_switched_off_and_removed(api: ApiClient, photo: b
 @pytest.mark.parametrize(
     ("body", "code", "pointer"),
     [
-        ({"url": "http://10.0.0.1/"}, "webhook_url_refused", "#/webhook_url"),
-        ({"url": "http://169.254.169.254/"}, "webhook_url_refused", "#/webhook_url"),
-        ({"url": "ftp://example.org/"}, "invalid_webhook_url", "#/webhook_url"),
-        ({"url": "http://8.8.8.8:25/"}, "webhook_url_refused", "#/webhook_url"),
+        ({"url": "http://10.0.0.1/"}, "webhook_url_refused", "#/url"),
+        ({"url": "http://169.254.169.254/"}, "webhook_url_refused", "#/url"),
+        ({"url": "ftp://example.org/"}, "invalid_webhook_url", "#/url"),
+        ({"url": "http://8.8.8.8:25/"}, "webhook_url_refused", "#/url"),
         ({"url": "http://8.8.8.8/", "events": ["job.done"]}, "invalid_parameter", "#/events/0"),
         ({"url": "http://8.8.8.8/", "secret": "x"}, "invalid_parameter", "#/secret"),
         ({"url": "http://8.8.8.8/", "description": "x" * 201}, "invalid_parameter", "#/description"),

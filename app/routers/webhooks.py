@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, WebhookDelivery
 from app.routers.dependencies import CurrentResources, link_next
 from app.routers.openapi import problems
@@ -25,6 +26,7 @@ from app.schemas import (
 )
 from app.services import deliveries, endpoints, webhook
 from app.services.deliveries import Replay
+from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
@@ -35,7 +37,7 @@ DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=6
 @router.post("/webhooks", status_code=201, summary="Register a receiver of events", responses=problems(422))
 async def create_endpoint(new: NewEndpoint, resources: CurrentResources, response: Response) -> EndpointWithSecret:
     """The answer holds the secret that its receiver checks signatures with; it is not shown again."""
-    await resources.egress.check(new.url)
+    await _check(new.url, resources)
     endpoint, secret = await resources.database.call(
         endpoints.create, url=new.url, events=new.events, description=new.description
     )
@@ -61,7 +63,7 @@ async def change_endpoint(endpoint_id: EndpointId, change: EndpointChange, resou
     """What waits for the endpoint goes to its new URL. One that was disabled is told nothing of the time between;
     a replay makes up for it."""
     if change.url is not None:
-        await resources.egress.check(change.url)
+        await _check(change.url, resources)
     values = change.model_dump(mode="json", exclude_none=True)
     return EndpointView.model_validate(await resources.database.call(endpoints.change, endpoint_id, values))
 
@@ -143,6 +145,14 @@ async def get_delivery(delivery_id: DeliveryId, resources: CurrentResources) -> 
 async def replay_delivery(delivery_id: DeliveryId, resources: CurrentResources, response: Response) -> DeliveryView:
     """At once, and by a new schedule if that fails; the `webhook-id` stays."""
     return _accepted(await resources.database.call(deliveries.replay, delivery_id), response)
+
+
+async def _check(url: str, resources: Resources) -> None:
+    try:
+        await resources.egress.check(url)
+    except InvalidWebhookUrl as error:
+        error.pointer = "#/url"  # as it is called here
+        raise
 
 
 def _accepted(delivery: WebhookDelivery, response: Response) -> DeliveryView:
