@@ -75,6 +75,16 @@ bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jo
 	@scripts/install-test-servers
 	$(BIN)/python benchmarks/worker_memory.py --plot docs/worker-memory.svg $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: $(VENV)/dev ## Measure: an accepted job's way to its first task, and the relay, beside bare Celery
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/latency.py $(ARGS)
+
+.PHONY: bench-drain
+bench-drain: $(VENV)/dev ## Measure: memory while 10,000 jobs wait and are drained; a quarter of an hour
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/drain.py $(ARGS)
+
 .PHONY: bench-denoise
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py

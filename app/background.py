@@ -5,7 +5,7 @@ Every API process runs them, and `pixtools relay` runs them alone; any number ma
 
 from typing import Protocol
 
-from app.services.dispatch import sender
+from app.services.dispatch import sender, waiting_in
 from app.services.outbox import Relay
 from app.tasks.celery_app import celery_app
 from app.tasks.dead_letters import DeadLetterReader
@@ -25,7 +25,7 @@ def services(resources: Resources) -> list[Service]:
     settings, database = resources.settings, resources.database
     return [
         Relay(database, sender(celery_app), poll_seconds=settings.relay_poll_seconds),
-        resources.reconciler(),
+        resources.reconciler(waiting_in(celery_app)),
         resources.retention(),
         DeadLetterReader(celery_app, database),
     ]

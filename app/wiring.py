@@ -22,7 +22,7 @@ from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
-from app.services.reconciler import Reconciler
+from app.services.reconciler import Reconciler, Waiting
 from app.services.retention import Retention
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
@@ -99,10 +99,13 @@ class Resources:
     def pressure(self) -> Pressure:
         return Pressure(self.database, self.settings.max_open_jobs)
 
-    def reconciler(self) -> Reconciler:
+    def reconciler(self, waiting: Waiting) -> Reconciler:
         settings = self.settings
         return Reconciler(
-            self.database, every_seconds=settings.reconcile_seconds, redispatch_seconds=settings.redispatch_seconds
+            self.database,
+            waiting,
+            every_seconds=settings.reconcile_seconds,
+            redispatch_seconds=settings.redispatch_seconds,
         )
 
     def retention(self) -> Retention:

@@ -1,11 +1,11 @@
-"""How long an accepted job waits for its first task, and how many that wait are drained.
+"""How long an accepted job waits for its first task, and how many messages the relay sends, beside bare Celery.
 
-    .venv/bin/python benchmarks/latency.py [--jobs 10000]
+    .venv/bin/python benchmarks/latency.py [--rounds 300] [--messages 5000]
 
-starts all servers, the API and its workers, as the tests do. First, one job at a time: from
-the moment that the API stamps on a job to the start of its first step, by the database's clock on the same machine;
-beside it a bare Celery `apply_async` over the same broker, in turns. Then so many jobs of one step are submitted while
-no worker runs, a worker is started, and the memory of the API, which holds the relay, is watched while they drain.
+starts all servers, the API and its workers, as the tests do. One job at a time, in turns with a bare Celery
+`apply_async` over the same broker: from the moment that the client sends its request, and from the moment that the API
+stamps on the job, to the start of its first step, by the clock of the one machine. Then, without workers, how long the
+API's relay takes to send so many messages, and bare Celery to send as many, both with the broker's confirmation.
 """
 
 import argparse
@@ -15,35 +15,74 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
-import psutil
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from app.database import Database
+from app.services import outbox
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster
 from tests.support.fixtures import ClusterServers, ServerPool
 from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
-ROUNDS = 100
+WARM_UP = 10  # rounds
 IMAGE = make_photo(64, 48)
 BARE_WORKER = ["celery", "-A", "benchmarks.bare_celery", "worker", "-Q", "bare", "-P", "prefork", "-c", "1"]
 
 
-def seconds_to_first_task(api: ApiClient) -> float:
+@contextmanager
+def deployed(**settings: str) -> Iterator[Deployment]:
+    """All servers, the API and both workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pool = ServerPool(folder / "servers")
+        try:
+            servers = ClusterServers(
+                rabbitmq=pool.get(RabbitMQ),
+                redis=pool.get(Redis),
+                postgresql=pool.get(PostgreSQL),
+                object_store=pool.get(ObjectStoreServer),
+            )
+            deployment = cluster(folder, servers, **settings)
+            os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]
+            try:
+                deployment.start()
+                yield deployment
+            finally:
+                deployment.kill()
+        finally:
+            pool.stop()
+
+
+def connect(deployment: Deployment) -> "psycopg.Connection[tuple[int]]":
+    return psycopg.connect(deployment.environment["PIXTOOLS_DATABASE_URL"].replace("+psycopg", ""), autocommit=True)
+
+
+def wait_for_none(connection: "psycopg.Connection[tuple[int]]", query: str, pause: float) -> Iterator[int]:
+    """What a count still is, again and again until it is zero."""
+    while (row := connection.execute(query).fetchone()) is not None and row[0]:
+        yield row[0]
+        time.sleep(pause)
+
+
+def job_seconds(api: ApiClient) -> tuple[float, float]:
+    """From the request, and from the API's stamp, to the first task."""
+    sent = datetime.now(UTC)
     job = api.run(IMAGE, ["convert_png"])
     started = datetime.fromisoformat(job["steps"][0]["started_at"])
-    return (started - datetime.fromisoformat(job["created_at"])).total_seconds()
+    return (started - sent).total_seconds(), (started - datetime.fromisoformat(job["created_at"])).total_seconds()
 
 
-def bare_seconds(folder: Path) -> float:
+def bare_seconds(path: Path) -> float:
     from benchmarks.bare_celery import note  # noqa: PLC0415 - it reads the address of the broker
 
-    path = folder / "delays"
     path.unlink(missing_ok=True)
     note.apply_async((time.time(), str(path)))
     while not path.exists() or not path.read_text().endswith("\n"):
@@ -51,85 +90,76 @@ def bare_seconds(folder: Path) -> float:
     return float(path.read_text())
 
 
-def latency(deployment: Deployment, folder: Path) -> None:
-    broker = deployment.environment["PIXTOOLS_BROKER_URL"]
-    os.environ["BARE_BROKER"] = broker
-    worker = subprocess.Popen(
-        [sys.executable, "-m", *BARE_WORKER], env={**os.environ, "BARE_BROKER": broker}, stderr=subprocess.DEVNULL
-    )
+@contextmanager
+def bare_worker() -> Iterator[None]:
+    worker = subprocess.Popen([sys.executable, "-m", *BARE_WORKER], stderr=subprocess.DEVNULL)
     try:
-        with deployment.client() as api:
-            for measure in (lambda: seconds_to_first_task(api), lambda: bare_seconds(folder)):
-                for _ in range(5):
-                    measure()
-            ours, bare = [], []
-            for _ in range(ROUNDS):
-                ours.append(seconds_to_first_task(api))
-                bare.append(bare_seconds(folder))
+        yield
     finally:
         worker.terminate()
         worker.wait()
-    print("| ms | median | p99 |\n|---|---:|---:|")
-    for name, values in (("accepted to first task", ours), ("bare Celery", bare)):
+
+
+def latency(deployment: Deployment, rounds: int) -> None:
+    path = deployment.folder / "delays"
+    of_request, of_job, bare = [], [], []
+    with bare_worker(), deployment.client() as api:
+        for _ in range(WARM_UP):
+            job_seconds(api)
+            bare_seconds(path)
+        for _ in range(rounds):
+            from_request, from_stamp = job_seconds(api)
+            of_request.append(from_request)
+            of_job.append(from_stamp)
+            bare.append(bare_seconds(path))
+    print("| to the first task, ms | median | p99 |\n|---|---:|---:|")
+    rows = {"from `POST /process`": of_request, "from the job's acceptance": of_job, "bare Celery `apply_async`": bare}
+    for name, values in rows.items():
         percentiles = statistics.quantiles(values, n=100)
         print(f"| {name} | {statistics.median(values) * 1000:.1f} | {percentiles[98] * 1000:.1f} |")
-    print(f"median extra delay: {(statistics.median(ours) - statistics.median(bare)) * 1000:.1f} ms\n", flush=True)
+    print(f"median extra delay: {(statistics.median(of_job) - statistics.median(bare)) * 1000:.1f} ms\n", flush=True)
 
 
-def drain(deployment: Deployment, count: int) -> None:
-    api_process = psutil.Process(deployment.processes[0].pid)
-    with deployment.client() as api:
-        api.run(IMAGE, ["convert_png"])
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def throughput(deployment: Deployment, messages: int) -> None:
+    from benchmarks.bare_celery import note  # noqa: PLC0415 - it reads the address of the broker
+
     for process in deployment.processes[1:]:
         process.terminate()
         process.wait()
-    database = deployment.environment["PIXTOOLS_DATABASE_URL"].replace("+psycopg", "")
+    database = Database(deployment.environment["PIXTOOLS_DATABASE_URL"])
 
-    def submit(number: int) -> None:
-        with deployment.client() as api:
-            for _ in range(number):
-                api.accepted(IMAGE, ["convert_png"])
+    def relay() -> None:
+        with connect(deployment) as connection:
+            for _ in wait_for_none(connection, "SELECT count(*) FROM outbox", 0.05):
+                pass
 
-    before, began = api_process.memory_info().rss, time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(submit, [count // 4] * 4))
-    accepted, waiting = time.monotonic() - began, api_process.memory_info().rss
-    deployment.processes[1] = deployment.restart(1)
-    began, sampled = time.monotonic(), []
-    with psycopg.connect(database, autocommit=True) as connection:
-        while (open_ := connection.execute("SELECT count(*) FROM jobs WHERE finished_at IS NULL").fetchone()) != (0,):
-            sampled.append(api_process.memory_info().rss)
-            print(f"{open_[0] if open_ else 0} open", file=sys.stderr, flush=True)
-            time.sleep(5)
-    drained = time.monotonic() - began
-    print(f"{count} jobs accepted in {accepted:.0f} s ({count / accepted:.0f}/s), drained in {drained:.0f} s ", end="")
-    print(
-        f"({count / drained:.0f}/s by two processes). Memory of the API with its relay: {before / 1e6:.0f} MB before, "
-    )
-    print(f"{waiting / 1e6:.0f} MB with all of them waiting, at most {max(sampled) / 1e6:.0f} MB while they drained.")
+    def bare() -> None:
+        for _ in range(messages):
+            note.apply_async((time.time(), os.devnull))
+
+    with database.session() as session:
+        for _ in range(messages):
+            outbox.enqueue(session, outbox.FINALIZE, [str(uuid4())])
+    print("| messages per second | |\n|---|---:|")
+    print(f"| relay of one API process, from the commit on | {messages / seconds_of(relay):.0f} |")
+    print(f"| bare Celery `apply_async` | {messages / seconds_of(bare):.0f} |", flush=True)
+    database.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--messages", type=int, default=5000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pool = ServerPool(folder / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
-        deployment = cluster(folder, servers, PIXTOOLS_MAX_OPEN_JOBS=str(2 * options.jobs))
-        try:
-            deployment.start()
-            latency(deployment, folder)
-            drain(deployment, options.jobs)
-        finally:
-            deployment.kill()
-            pool.stop()
+    with deployed() as deployment:
+        latency(deployment, options.rounds)
+        throughput(deployment, options.messages)
 
 
 if __name__ == "__main__":

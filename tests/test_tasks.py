@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from celery import group
+from celery import Celery, group
 from celery.exceptions import Reject
 from PIL import Image
 from sqlalchemy import select, text, update
@@ -37,7 +37,7 @@ from app.models import (
 )
 from app.operations import OPERATIONS, Operation
 from app.services import jobs, outbox, reconciler, steps
-from app.services.dispatch import canvas_for
+from app.services.dispatch import canvas_for, waiting_in
 from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
 from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
@@ -49,6 +49,7 @@ from app.tasks import runtime
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import undone_when_cut_off
 from app.wiring import Resources
+from tests.support.servers import RabbitMQ
 from tests.support.work import (
     LEASE,
     LONG_AGO,
@@ -436,9 +437,9 @@ def test_an_ended_job_has_no_canvas(database: Database) -> None:
 # -- the reconciler ----------------------------------------------------------------------------------------------------
 
 
-def sweep(database: Database, redispatch_seconds: float = 900) -> Repairs:
+def sweep(database: Database, redispatch_seconds: float = 900, waiting: int | None = 0) -> Repairs:
     with database.session() as session:
-        return reconciler.sweep(session, redispatch_seconds=redispatch_seconds)
+        return reconciler.sweep(session, redispatch_seconds=redispatch_seconds, waiting=lambda _: waiting)
 
 
 def test_a_sweep_leaves_jobs_alone_that_are_well(database: Database) -> None:
@@ -485,6 +486,73 @@ def test_a_sweep_sends_a_silent_job_again_once_in_a_while(database: Database) ->
     assert sweep(database) == Repairs()
 
 
+@pytest.mark.parametrize("waiting", [1, 20_000, None])
+def test_a_sweep_leaves_jobs_alone_that_stand_in_a_long_queue(database: Database, waiting: int | None) -> None:
+    first, second = accept(database), accept(database)
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO), created_at=from_now(-LONG_AGO)))
+    claimed(database, first, "0")
+    assert sweep(database, waiting=waiting) == Repairs()
+    assert sweep(database, waiting=0) == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(second)], 0)]
+
+
+def test_a_sweep_finds_who_was_passed_over_in_a_queue_that_is_never_empty(database: Database) -> None:
+    lost, younger = accept(database, ["convert_webp"]), accept(database, ["convert_webp"])
+    change(database, update(Job).where(Job.id == lost).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database, waiting=7) == Repairs()
+    claimed(database, younger, "0")
+    assert sweep(database, waiting=7) == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(lost)], 0)]
+
+
+def test_a_job_that_waits_for_a_network_is_not_passed_over_by_other_work(database: Database) -> None:
+    waiting, younger = accept(database, ["denoise"]), accept(database, ["convert_webp"])
+    change(database, update(Job).where(Job.id == waiting).values(dispatched_at=from_now(-LONG_AGO)))
+    claimed(database, younger, "0")
+    with database.session() as session:
+        lengths = {"default_queue": 0, "ml_inference_queue": 3}
+        assert reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__) == Repairs()
+    assert sweep(database, waiting=0) == Repairs(silent=1)
+
+
+def test_a_job_that_has_just_gone_a_step_further_is_alive(database: Database) -> None:
+    job_id = accept(database)
+    run_task(database, job_id, "0")
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs()
+    change(database, update(Step).where(Step.id == "0").values(finished_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs(silent=1)
+
+
+@pytest.mark.integration
+def test_the_length_of_a_queue_is_what_nobody_has_taken(rabbitmq: RabbitMQ) -> None:
+    app = Celery("lengths", broker=rabbitmq.create_vhost(f"lengths-{uuid4().hex[:8]}"))
+    waiting = waiting_in(app)
+    assert waiting("default_queue") == 0  # there is no such queue yet
+    with app.connection_for_write() as connection:
+        queue = connection.SimpleQueue("default_queue")
+        assert waiting("default_queue") == 0
+        for number in range(3):
+            queue.put(number)
+        assert until(lambda: waiting("default_queue") == 3)
+        queue.get()  # without an answer: taken, and with it what the consumer has fetched ahead
+        assert until(lambda: waiting("default_queue") == 0)
+    rabbitmq.stop()
+    try:
+        assert waiting("default_queue") is None
+    finally:
+        rabbitmq.start()
+
+
+def until(what: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def test_a_sweep_leaves_ended_jobs_alone(database: Database) -> None:
     job_id = accept(database)
     with database.session() as session:
@@ -498,7 +566,7 @@ def test_two_processes_do_not_sweep_at_once(database: Database) -> None:
     job_id = accept(database, ["convert_webp"])
     claimed(database, job_id, "0", lease=OVER)
     with database.session() as session:
-        assert reconciler.sweep(session, redispatch_seconds=900) == Repairs(expired=1)
+        assert reconciler.sweep(session, redispatch_seconds=900, waiting=lambda _: 0) == Repairs(expired=1)
         assert sweep(database) == Repairs()
     assert messages(database) == [(START_JOB, [str(job_id), "0"], 0)]
 
@@ -580,13 +648,15 @@ def test_a_message_that_cannot_be_sent_is_kept_and_sent_later(database: Database
 
     pauses = []
     for attempts in (1, 2, 3):
+        with database.session(read_only=True) as session:
+            began = session.scalars(select(from_now())).one()
         assert relay.run_once() == 1
         assert relay.run_once() == 0
         (row,) = outbox_rows(database)
         assert row.attempts == attempts
-        pauses.append((row.available_at - created.created_at).total_seconds())
+        pauses.append((row.available_at - began).total_seconds())
         change(database, update(OutboxMessage).values(available_at=from_now()))
-    assert [round(pause) for pause in pauses] == [2, 4, 8]
+    assert all(least <= pause < least + 2 for pause, least in zip(pauses, (2, 4, 8), strict=True))
 
     broker.down = False
     assert relay.run_once() == 1

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 from uuid_utils.compat import uuid7
 
 from app.database import from_now
@@ -223,10 +223,20 @@ def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None
     _again(session, delivery, min(seconds * longer, max(seconds, LONGEST_POSTPONEMENT)) * random.uniform(1, 1 + JITTER))
 
 
-def sweep(session: Session, *, redispatch_seconds: float) -> int:
-    """Write messages for deliveries whose own one is lost, or whose worker has died; how many that was."""
+def sweep(session: Session, *, redispatch_seconds: float, queue_is_empty: bool) -> int:
+    """Write messages for deliveries whose own one is lost, or whose worker has died; how many that was.
+
+    Args:
+        session: the transaction.
+        redispatch_seconds: after so long without a sign of life a message may be lost.
+        queue_is_empty: otherwise it is lost only if the queue has passed over it.
+    """
     died = WebhookDelivery.lease_until < from_now()
     silent = and_(WebhookDelivery.lease_until.is_(None), WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
+    if not queue_is_empty:
+        running = aliased(WebhookDelivery)
+        reached = select(func.max(running.dispatched_at)).where(running.lease_until > from_now()).scalar_subquery()
+        silent = and_(silent, WebhookDelivery.dispatched_at < reached)
     query = (
         select(WebhookDelivery)
         .where(

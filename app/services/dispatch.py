@@ -1,16 +1,20 @@
-"""Sending what is left of a job to the broker."""
+"""Sending what is left of a job to the broker, and asking it what still waits there."""
 
+import logging
 from collections.abc import Callable
 from uuid import UUID
 
 from celery import Celery
 from celery.canvas import Signature
+from kombu import Connection
 from sqlalchemy.orm import Session
 
 from app.database import from_now
 from app.services.dag_builder import Plan, PlannedTask, to_canvas
 from app.services.outbox import FINALIZE, Message
 from app.services.steps import ended_tasks, lock_job
+
+log = logging.getLogger(__name__)
 
 
 def canvas_for(
@@ -57,3 +61,25 @@ def sender(app: Celery) -> Callable[[Message], None]:
         )
 
     return send
+
+
+def waiting_in(app: Celery) -> Callable[[str], int | None]:
+    """How many messages of a queue nobody has taken yet; None when the broker does not tell."""
+
+    def waiting(queue: str) -> int | None:
+        try:
+            with app.connection_for_read() as connection:
+                return _length(connection, queue)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; it is asked again soon
+            log.warning("queue_length_unknown", extra={"queue": queue, "error": type(error).__name__})
+            return None
+
+    return waiting
+
+
+def _length(connection: Connection, queue: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except connection.channel_errors:  # there is no such queue, so nothing waits in it
+        return 0

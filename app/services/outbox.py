@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -130,21 +131,27 @@ class Relay:
         return len(messages)
 
     def _claim(self) -> list[Message]:
-        if not self._has_due():
+        if self._database.is_sqlite and not self._has_due():
             return []
         due = (
-            select(OutboxMessage)
+            select(OutboxMessage.id)
             .where(OutboxMessage.available_at <= from_now())
             .order_by(OutboxMessage.available_at, OutboxMessage.id)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
+            .cte("due")  # looked for once, however the rest is planned
+        )
+        # one statement: every job waits for it
+        claim = (
+            update(OutboxMessage)
+            .where(OutboxMessage.id.in_(select(due.c.id)))
+            .values(attempts=OutboxMessage.attempts + 1, available_at=from_now(SENDING_SECONDS))
+            .returning(OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.queue)
+            .execution_options(synchronize_session=False)
         )
         with self._database.session() as session:
-            rows = session.scalars(due).all()
-            for row in rows:
-                row.attempts += 1
-                row.available_at = from_now(SENDING_SECONDS)
-            return [Message(id=row.id, task=row.task, args=row.args, queue=row.queue) for row in rows]
+            rows = session.execute(claim).mappings().all()
+        return sorted((Message(**row) for row in rows), key=attrgetter("id"))
 
     def _has_due(self) -> bool:
         # a read first: polling an empty outbox must not take SQLite's write lock

@@ -2,21 +2,26 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
+from app.operations import Queue
 from app.services import deliveries, outbox, steps
+from app.services.dag_builder import Plan
 
 log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
+IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
 STRANDED_SECONDS = 10  # a job whose steps have all ended is usually finalized within milliseconds
 
 
@@ -30,20 +35,27 @@ class Repairs:
     webhooks: int = 0
 
 
-def sweep(session: Session, *, redispatch_seconds: float) -> Repairs:
+#: messages of a queue that nobody has taken yet; None when the broker does not tell
+Waiting = Callable[[str], int | None]
+
+
+def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
     """Look for everything that should move and does not.
 
     Args:
         session: one transaction for all repairs.
-        redispatch_seconds: age of the last dispatch after which a job without any running step counts as lost.
+        redispatch_seconds: after so long without a sign of life a job may have lost its message.
+        waiting: how long a queue is: who stands in a long one has lost nothing.
     """
     if not _alone(session):
         return Repairs()
     return Repairs(
         expired=_resend_expired(session),
         stranded=_finalize_stranded(session),
-        silent=_resend_silent(session, redispatch_seconds),
-        webhooks=deliveries.sweep(session, redispatch_seconds=redispatch_seconds),
+        silent=_resend_silent(session, redispatch_seconds, waiting),
+        webhooks=deliveries.sweep(
+            session, redispatch_seconds=redispatch_seconds, queue_is_empty=waiting(Queue.WEBHOOK.value) == 0
+        ),
     )
 
 
@@ -80,14 +92,48 @@ def _finalize_stranded(session: Session) -> int:
     return len(found)
 
 
-def _resend_silent(session: Session, redispatch_seconds: float) -> int:
-    running = select(Step.id).where(Step.job_id == Job.id, Step.status == StepStatus.RUNNING).exists()
+def _resend_silent(session: Session, redispatch_seconds: float, waiting: Waiting) -> int:
+    """Jobs whose message is in no queue any more."""
+    before = from_now(-redispatch_seconds)
+    alive = select(Step.id).where(
+        Step.job_id == Job.id, or_(Step.status == StepStatus.RUNNING, Step.finished_at >= before)
+    )
     silent = (
-        select(Job.id)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < from_now(-redispatch_seconds), _open_steps(), ~running)  # type: ignore[arg-type]
+        select(Job)
+        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, _open_steps(), ~alive.exists())  # type: ignore[arg-type]
+        .order_by(Job.dispatched_at)
         .limit(BATCH)
     )
-    return _resend(session, list(session.scalars(silent)))
+    jobs = session.scalars(silent).all()
+    if not jobs:
+        return 0
+    reached = _reached(session, waiting)
+    return _resend(session, [job.id for job in jobs if _is_lost(session, job, reached)])
+
+
+def _reached(session: Session, waiting: Waiting) -> dict[str, datetime]:
+    """How far each queue is: what was sent to it before then has been taken.
+
+    A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job.
+    """
+    newest = (
+        select(Step.queue, func.max(Job.created_at))
+        .join(Job, Job.id == Step.job_id)
+        .where(Step.status == StepStatus.RUNNING)
+        .group_by(Step.queue)
+    )
+    reached: dict[str, datetime] = dict(session.execute(newest).all())
+    now = session.scalars(select(from_now())).one()
+    return reached | {queue.value: now for queue in Queue if waiting(queue.value) == 0}
+
+
+def _is_lost(session: Session, job: Job, reached: dict[str, datetime]) -> bool:
+    plan, ended = Plan.from_json(job.plan), steps.ended_tasks(session, job.id)
+    queues = {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
+    # the message that starts the job is in the default queue, those of its tasks are in theirs
+    return all(
+        queue in reached and job.dispatched_at + IN_FLIGHT < reached[queue] for queue in {Queue.DEFAULT.value, *queues}
+    )
 
 
 def _resend(session: Session, job_ids: list[UUID]) -> int:
@@ -111,8 +157,11 @@ def resume_all(session: Session) -> int:
 class Reconciler:
     """Sweeps again and again, in a thread of its own."""
 
-    def __init__(self, database: Database, *, every_seconds: float, redispatch_seconds: float) -> None:
+    def __init__(
+        self, database: Database, waiting: Waiting, *, every_seconds: float, redispatch_seconds: float
+    ) -> None:
         self._database = database
+        self._waiting = waiting
         self._every_seconds = every_seconds
         self._redispatch_seconds = redispatch_seconds
         self._stopping = threading.Event()
@@ -128,7 +177,7 @@ class Reconciler:
     def run_once(self) -> None:
         """Repair what needs it now."""
         with self._database.session() as session:
-            repairs = sweep(session, redispatch_seconds=self._redispatch_seconds)
+            repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
         if repairs != Repairs():
             log.info("reconciled", extra=repairs.__dict__)
 

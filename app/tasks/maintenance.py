@@ -4,6 +4,7 @@
 harmless.
 """
 
+from app.services.dispatch import waiting_in
 from app.tasks.celery_app import RECONCILE, REMOVE_EXPIRED, celery_app
 from app.tasks.runtime import resources
 
@@ -11,7 +12,7 @@ from app.tasks.runtime import resources
 @celery_app.task(name=RECONCILE, ignore_result=True)
 def reconcile() -> None:
     """Set going again what should move and does not."""
-    resources().reconciler().run_once()
+    resources().reconciler(waiting_in(celery_app)).run_once()
 
 
 @celery_app.task(name=REMOVE_EXPIRED, ignore_result=True)
