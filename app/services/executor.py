@@ -148,16 +148,16 @@ class Executor:
         """Render and store; the results by the tasks whose they are."""
         source = self._fetch(held, folder)
         stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
-        render = partial(self.renderer_of(Queue(held.task.queue)), source, stages, limits=self.limits, monitor=monitor)
+        render = partial(self.renderer_of(Queue(held.task.queue)), source, stages, monitor=monitor)
         along = held.plan.along(held.task) if held.attempt == 1 else []
         targets = _targets(held, folder, along)
         try:
-            rendered = render(list(targets.values()))
+            rendered = render(list(targets.values()), self.limits)
         except (PixelProcessDied, StepTimedOut):
             if not along:
                 raise
             targets = _targets(held, folder, [])  # what goes along never costs this task its success
-            rendered = render(list(targets.values()))
+            rendered = render(list(targets.values()), self.limits)
         return dict(self._stored(held, targets, rendered))
 
     def _stored(
