@@ -416,7 +416,7 @@ def test_a_worker_that_died_is_replaced_and_its_late_failure_counts_no_more(data
     dead = claim(database, delivery_id, "dead", lease=-1)
     assert dead is not None
     with database.session() as session:
-        repairs = reconciler.sweep(session, redispatch_seconds=600)
+        repairs = reconciler.sweep(session, redispatch_seconds=600, waiting=lambda _: 7)
     assert repairs.webhooks == 1
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], 0)]
     alive = claim(database, delivery_id, "alive")
@@ -440,12 +440,12 @@ def test_a_late_success_counts(database: Database) -> None:
 def test_a_lost_message_is_written_again_only_when_it_has_been_silent_for_long(database: Database) -> None:
     delivery_id = told(database, NOWHERE)
     with database.session() as session:
-        assert deliveries.sweep(session, redispatch_seconds=600) == 0
+        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == 0
     old = update(WebhookDelivery).values(dispatched_at=from_now(-601), next_attempt_at=from_now(-601))
     change(database, old)
     for found in (1, 0):
         with database.session() as session:
-            assert deliveries.sweep(session, redispatch_seconds=600) == found
+            assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == found
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], 0)]
 
 
@@ -453,7 +453,19 @@ def test_what_waits_for_its_time_is_left_alone(database: Database) -> None:
     told(database, NOWHERE)
     change(database, update(WebhookDelivery).values(next_attempt_at=from_now(3600), dispatched_at=from_now(-9999)))
     with database.session() as session:
-        assert deliveries.sweep(session, redispatch_seconds=600) == 0
+        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == 0
+
+
+def test_who_stands_in_a_long_queue_has_lost_nothing(database: Database) -> None:
+    waiting, passed_over, running = (told(database, NOWHERE) for _ in range(3))
+    change(database, update(WebhookDelivery).values(next_attempt_at=from_now(-2000)))
+    for delivery_id, age in ((waiting, 700), (passed_over, 900), (running, 800)):
+        aged = update(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
+        change(database, aged.values(dispatched_at=from_now(-age)))
+    assert claim(database, running, "worker") is not None
+    with database.session() as session:
+        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=False) == 1
+    assert messages(database) == [(DELIVER_WEBHOOK, [passed_over], 0)]
 
 
 def test_deliveries_that_a_broker_in_memory_has_forgotten_are_sent_again_once(database: Database) -> None:
