@@ -63,14 +63,18 @@ def relay() -> None:
     """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
     import signal
 
-    from app import background
+    from app import background, tracing
     from app.logging_config import configure_logging
+    from app.tasks.signals import serve_metrics
     from app.wiring import Resources
 
     settings = _settings()
     if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own relay.")
     configure_logging(settings.log_level)
+    stop_tracing = tracing.start(settings.otlp_endpoint, "relay")
+    if settings.metrics_port:
+        serve_metrics(settings.host, settings.metrics_port)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # in every thread that starts from here
     running = background.services(Resources(settings))
     for service in running:
@@ -78,6 +82,7 @@ def relay() -> None:
     signal.sigwait((signal.SIGTERM, signal.SIGINT))
     for service in running:
         service.stop()
+    stop_tracing()
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from app.imaging.recipe import Limits
 from app.ml import dncnn
 from app.operations import Queue
 from app.services.executor import Executor, Renderer
+from app.services.health import Checks
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
+from app.services.probes import Probes
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
 from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
+from app.services.vitals import Vitals
 from app.services.webhook import MAX_URL, WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
@@ -37,6 +40,8 @@ class Resources:
     settings: Settings
     #: whether running tasks are to be handed back
     must_stop: Callable[[], bool] = lambda: False
+    #: of the embedded mode: whether the worker of a queue runs
+    local_workers: dict[Queue, Callable[[], bool]] = field(default_factory=dict)
 
     @cached_property
     def database(self) -> Database:
@@ -91,6 +96,24 @@ class Resources:
     @cached_property
     def pressure(self) -> Pressure:
         return Pressure(self.database, self.settings.max_open_jobs)
+
+    @cached_property
+    def checks(self) -> Checks:
+        settings = self.settings
+        urls = (settings.redis_url, settings.result_backend)
+        return Probes(
+            database=self.database,
+            storage=self.storage,
+            broker_url=None if settings.embedded else settings.broker_url,
+            redis_urls=frozenset(url for url in urls if url and url.startswith("redis")),
+            local_workers=self.local_workers,
+            weights=settings.denoise_weights,
+            check_network=self.check_network,
+        ).checks()
+
+    @cached_property
+    def vitals(self) -> Vitals:
+        return Vitals(self.database, self.checks)
 
     @cached_property
     def executor(self) -> Executor:

@@ -7,6 +7,7 @@ from celery import Celery
 from celery.canvas import Signature
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.database import from_now
 from app.services.dag_builder import Plan, PlannedTask, to_canvas
 from app.services.outbox import FINALIZE, Message
@@ -28,6 +29,7 @@ def canvas_for(session: Session, app: Celery, job_id: UUID, root: str | None) ->
     if job is None:
         return None
     job.dispatched_at = from_now()
+    tracing.adopt(job.context)
     body = app.signature(FINALIZE, args=(str(job_id),), immutable=True)
     plan = Plan.from_json(job.plan)
     return to_canvas(plan, _signatures(app, job_id), body=body, done=ended_tasks(session, job_id), root=root)

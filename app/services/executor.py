@@ -19,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics, tracing
 from app.database import Database
 from app.errors import AssetMissing, ObjectNotFound, PixToolsError, UnexpectedFailure
 from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target
@@ -86,9 +87,12 @@ class Executor:
                 max_attempts=self.max_attempts,
             )
         if held is not None:
-            self._attempt(held)
+            started = time.monotonic()
+            became = self._attempt(held)
+            metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
 
-    def _attempt(self, held: Claim) -> None:
+    def _attempt(self, held: Claim) -> str:
+        """Do the work; what became of it, for the metrics."""
         log.info("task_started", extra=_fields(held))
         try:
             with (
@@ -99,17 +103,18 @@ class Executor:
                 outcome = self._produce(held, Path(folder), monitor)
         except LeaseLost:
             log.info("task_abandoned", extra=_fields(held))
+            return "abandoned"
         except HandedBack:
             with self.database.session() as session:
                 steps.hand_back(session, held)
             log.info("task_handed_back", extra=_fields(held))
+            return "handed_back"
         except PixToolsError as error:
-            self._fail(held, error)
+            return self._fail(held, error)
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
-            self._fail(held, UnexpectedFailure())
-        else:
-            self._succeed(held, outcome, _reports(held, monitor))
+            return self._fail(held, UnexpectedFailure())
+        return self._succeed(held, outcome, _reports(held, monitor))
 
     @contextmanager
     def _kept_lease(self, held: Claim) -> Iterator[threading.Event]:
@@ -139,10 +144,16 @@ class Executor:
             return True
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> Outcome | None:
-        source = self._fetch(held, folder)
-        stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
+        with tracing.span("fetch"):
+            source = self._fetch(held, folder)
+            stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
         targets = list(_targets(held, folder))
-        rendered = self.renderer_of(Queue(held.task.queue))(source, stages, targets, self.limits, monitor=monitor)
+        with tracing.span("render"):
+            rendered = self.renderer_of(Queue(held.task.queue))(source, stages, targets, self.limits, monitor=monitor)
+        with tracing.span("store"):
+            return self._store(held, targets, rendered)
+
+    def _store(self, held: Claim, targets: Sequence[Target], rendered: Sequence[Rendered]) -> Outcome | None:
         outcome = None
         for target, image in zip(targets, rendered, strict=True):
             if target.op == INTERMEDIATE:
@@ -189,12 +200,17 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcome: Outcome | None, reports: dict[str, dict[str, Any]]) -> None:
+    def _succeed(self, held: Claim, outcome: Outcome | None, reports: dict[str, dict[str, Any]]) -> str:
         with self.database.session() as session:
             counted = steps.succeed(session, held, outcome, reports)
         log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
             self._discard(held, outcome)
+            return "outdated"
+        if outcome:
+            metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
+            metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
+        return "succeeded"
 
     def _discard(self, held: Claim, outcome: Outcome | None) -> None:
         """Remove what was stored for a job that is gone; a later attempt's object has the same key and must stay."""
@@ -205,10 +221,12 @@ class Executor:
         if outcome:
             self.storage.delete(outcome.key)
 
-    def _fail(self, held: Claim, error: PixToolsError) -> None:
+    def _fail(self, held: Claim, error: PixToolsError) -> str:
         with self.database.session() as session:
             counted = steps.fail(session, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        return "failed" if counted else "outdated"
 
 
 @dataclass

@@ -9,15 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
 import psycopg
+from opentelemetry.trace import SpanKind
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics, tracing
 from app.database import Database, after_commit, from_now
 from app.models import OutboxMessage
 from app.operations import Queue
@@ -44,6 +46,8 @@ class Message:
     task: str
     args: list[Any]
     queue: str
+    #: of who wrote it
+    context: dict[str, str] = field(default_factory=dict)
 
     @property
     def task_id(self) -> str:
@@ -67,7 +71,14 @@ def enqueue(
         queue: where it goes.
     """
     available_at = from_now(delay)
-    row = OutboxMessage(task=task, args=list(args), queue=queue, created_at=from_now(), available_at=available_at)
+    row = OutboxMessage(
+        task=task,
+        args=list(args),
+        queue=queue,
+        created_at=from_now(),
+        available_at=available_at,
+        context=tracing.carrier() or None,
+    )
     session.add(row)
     session.flush()
     if session.get_bind().dialect.name == "postgresql":
@@ -139,7 +150,10 @@ class Relay:
             for row in rows:
                 row.attempts += 1
                 row.available_at = from_now(SENDING_SECONDS)
-            return [Message(id=row.id, task=row.task, args=row.args, queue=row.queue) for row in rows]
+            return [
+                Message(id=row.id, task=row.task, args=row.args, queue=row.queue, context=row.context or {})
+                for row in rows
+            ]
 
     def _has_due(self) -> bool:
         # a read first: polling an empty outbox must not take SQLite's write lock
@@ -148,13 +162,20 @@ class Relay:
             return session.scalar(due) is not None
 
     def _try(self, message: Message) -> bool:
-        try:
-            self._send(message)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row stays and is sent later
-            log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+        with tracing.continued(message.context, f"send {message.task}", SpanKind.PRODUCER) as span:
+            try:
+                self._send(message)
+            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row is sent later
+                tracing.fail(span, type(error).__name__)
+                log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+                sent = False
+            else:
+                log.info("message_sent", extra={"celery_task": message.task, "arguments": message.args})
+                sent = True
+        metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
+        if not sent:
             self._postpone(message.id)
-            return False
-        return True
+        return sent
 
     def _postpone(self, message_id: int) -> None:
         with self._database.session() as session:

@@ -9,6 +9,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
 from app.services import outbox, steps
@@ -129,6 +130,7 @@ class Reconciler:
                 with self._database.session() as session:
                     repairs = sweep(session, redispatch_seconds=self._redispatch_seconds)
                 if repairs != Repairs():
+                    metrics.count_repairs(repairs.__dict__)
                     log.info("reconciled", extra=repairs.__dict__)
             except SQLAlchemyError as error:
                 log.warning("reconciler_database_unavailable", extra={"error": type(error).__name__})

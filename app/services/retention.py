@@ -11,6 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, IdempotencyKey, Job, Result
@@ -143,6 +144,7 @@ class Retention:
                 if remove_expired_keys(session) < BATCH:
                     break
         if removed:
+            metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})
         return removed
 

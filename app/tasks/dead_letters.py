@@ -9,6 +9,7 @@ from celery import Celery
 from kombu import Connection, Consumer, Message
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics
 from app.database import Database
 from app.services import dead_letters
 from app.services.dead_letters import POISON, Letter
@@ -72,6 +73,7 @@ class DeadLetterReader:
             message.requeue()
             return
         message.ack()
+        metrics.DEAD_LETTERS.labels(metrics.known(letter.reason, metrics.DEAD_LETTER_REASONS)).inc()
         log.error("dead_letter", extra={"letter_id": letter.id, "reason": letter.reason, "task": letter.task})
 
 
