@@ -1,4 +1,4 @@
-"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | assets | dlq | orphans`."""
+"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | assets | dlq | doctor | ...`."""
 
 import json
 import sys
@@ -49,10 +49,13 @@ def worker(
 ) -> None:
     """Run a worker of a cluster, in processes that can be killed."""
     from app.operations import Queue
-    from app.tasks.celery_app import celery_app
+    from app.slots import share
 
     if queue not in set(Queue):
         raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
+    share(_settings().spool)
+    from app.tasks.celery_app import celery_app
+
     if _settings().embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
     celery_app.worker_main(["worker", "-Q", queue, "-P", "prefork", "-c", str(concurrency), "-n", f"{queue}@%h"])
@@ -174,6 +177,22 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
         client.call("DELETE", _job(job_id))
 
 
+@jobs_app.command("explain")
+def explain_job(job_id: JobId) -> None:
+    """The whole story of one job in words, from the database of the PIXTOOLS_ settings."""
+    from uuid import UUID
+
+    from app.errors import JobNotFound
+    from app.services import story
+
+    try:
+        with _database().session(read_only=True) as session:
+            lines = story.tell(session, UUID(job_id))
+    except (ValueError, JobNotFound):
+        raise SystemExit(f"There is no job {job_id}.") from None
+    typer.echo("\n".join(lines))
+
+
 assets_app = typer.Typer(
     help="Files that operations name, e.g. watermarks; in the storage of the PIXTOOLS_ settings.", no_args_is_help=True
 )
@@ -265,6 +284,15 @@ def purge_letters(
 
     with _database().session() as session:
         typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+
+
+@app.command()
+def doctor() -> None:
+    """Check every dependency, the settings and the model, and say what to do; the exit code is 1 if something fails."""
+    from app.doctor import report
+
+    if not report(_settings(), typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -9,6 +9,7 @@ only grow.
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,22 @@ def folder() -> Path | None:
     """Where the processes of this command keep their metrics; None: in memory, there is one process."""
     path = os.environ.get(FOLDER)
     return Path(path) if path else None
+
+
+def share(parent: Path) -> None:
+    """Let this process and all that it starts keep their metrics together; to be called before they are imported.
+
+    Args:
+        parent: where the folder is made, and where those that nobody uses any more are removed.
+    """
+    if folder():
+        return
+    for old in parent.glob("metrics-*"):
+        if is_abandoned(old):
+            shutil.rmtree(old, ignore_errors=True)
+    path = parent / f"metrics-{os.getpid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[FOLDER] = str(path)
 
 
 def current() -> int:
