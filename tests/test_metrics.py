@@ -1,6 +1,7 @@
 """Metrics of real processes: what they count, that they count together, and that labels are closed."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedde
 from tests.support.fixtures import ClusterServers
 from tests.test_repository import classes_below
 
+ROOT = Path(__file__).parent.parent
 PATIENCE = 20.0  # seconds
 
 
@@ -245,11 +247,21 @@ def test_the_format_follows_the_header(deployment: Deployment) -> None:
     assert open_metrics.text.endswith("# EOF\n")
 
 
+def test_every_metric_is_documented_and_nothing_else() -> None:
+    documented = re.findall(r"^\| `(pixtools_\w+)` \|", (ROOT / "docs" / "observability.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(all_names())
+
+
+def all_names() -> list[str]:
+    """Of all metrics, as they are scraped."""
+    counted = [f"{f.name}_total" if f.type == "counter" else f.name for f in metrics.REGISTRY.collect()]
+    scraped = [value.name for value in vars(metrics).values() if isinstance(value, metrics.Scraped)]
+    return [name for name in counted if not name.startswith("process_")] + scraped
+
+
 def test_every_metric_is_named_as_it_should_be() -> None:
     families: list[Any] = [*metrics.REGISTRY.collect()]
-    scraped = [value for value in vars(metrics).values() if isinstance(value, metrics.Scraped)]
-    names = [family.name for family in families if not family.name.startswith("process_")]
-    names += [gauge.name for gauge in scraped]
+    names = all_names()
     assert len(names) == len(set(names))
     assert all(name.startswith("pixtools_") for name in names)
     assert all(family.documentation for family in families)
