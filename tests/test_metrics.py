@@ -259,6 +259,12 @@ def all_names() -> list[str]:
     return [name for name in counted if not name.startswith("process_")] + scraped
 
 
+def test_faults_of_ours_are_codes_of_errors() -> None:
+    assert metrics.SERVICE_FAULTS < CODES
+    retried = {kind.code for kind in classes_below(errors.StepFailed) if kind.retryable}
+    assert retried < metrics.SERVICE_FAULTS, "what another attempt could repair is not the input's fault"
+
+
 def test_every_metric_is_named_as_it_should_be() -> None:
     families: list[Any] = [*metrics.REGISTRY.collect()]
     names = all_names()
