@@ -75,6 +75,8 @@ CMD ["pixtools", "api"]
 
 
 FROM runtime AS worker
+# Where the processes of one worker keep their metrics together.
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys\n\
 from app.tasks.celery_app import celery_app\n\
@@ -83,6 +85,7 @@ CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", 
 
 
 FROM runtime AS worker-ml
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys\n\
 from app.tasks.celery_app import celery_app\n\

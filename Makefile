@@ -98,6 +98,16 @@ bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what 
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
 
+.PHONY: bench-observability
+bench-observability: $(VENV)/dev ## Measure: requests per second with and without metrics, ids and access log
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/observability.py $(ARGS)
+
+.PHONY: alerts
+alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/dashboards.svg
+	@scripts/install-test-servers
+	$(BIN)/python -m tests.outages $(ARGS)
+
 .PHONY: bench-quality
 bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes
 	@PYTHONPATH=.:$(QUALITY) $(BIN)/python benchmarks/quality.py $(IMAGES)

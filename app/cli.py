@@ -1,4 +1,4 @@
-"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | assets | webhooks | ...`."""
+"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | webhooks | doctor | ...`."""
 
 import json
 from pathlib import Path
@@ -58,11 +58,14 @@ def worker(
 ) -> None:
     """Run a worker of a cluster, in processes that can be killed; for webhooks in threads."""
     from app.operations import Queue
-    from app.tasks.celery_app import celery_app
+    from app.slots import share
 
     if queue not in set(Queue):
         raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
     settings = current_settings()
+    share(settings.spool)
+    from app.tasks.celery_app import celery_app
+
     if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
     pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
@@ -74,14 +77,18 @@ def relay() -> None:
     """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
     import signal
 
-    from app import background
+    from app import background, tracing
     from app.logging_config import configure_logging
+    from app.tasks.signals import serve_metrics
     from app.wiring import Resources
 
     settings = current_settings()
     if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own relay.")
     configure_logging(settings.log_level)
+    stop_tracing = tracing.start(settings.otlp_endpoint, "relay")
+    if settings.metrics_port:
+        serve_metrics(settings.host, settings.metrics_port)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # in every thread that starts from here
     running = background.services(Resources(settings))
     for service in running:
@@ -89,6 +96,7 @@ def relay() -> None:
     signal.sigwait((signal.SIGTERM, signal.SIGINT))
     for service in running:
         service.stop()
+    stop_tracing()
 
 
 @app.command()
@@ -178,6 +186,22 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
 
     with Client(server) as client:
         client.call("DELETE", _job(job_id))
+
+
+@jobs_app.command("explain")
+def explain_job(job_id: JobId) -> None:
+    """The whole story of one job in words, from the database of the PIXTOOLS_ settings."""
+    from uuid import UUID
+
+    from app.errors import JobNotFound
+    from app.services import story
+
+    try:
+        with database().session(read_only=True) as session:
+            lines = story.tell(session, UUID(job_id))
+    except (ValueError, JobNotFound):
+        raise SystemExit(f"There is no job {job_id}.") from None
+    typer.echo("\n".join(lines))
 
 
 assets_app = typer.Typer(
@@ -276,6 +300,15 @@ def purge_letters(
 app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
+
+
+@app.command()
+def doctor() -> None:
+    """Check every dependency, the settings and the model, and say what to do; the exit code is 1 if something fails."""
+    from app.doctor import report
+
+    if not report(current_settings(), typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -127,7 +127,15 @@ class Settings(BaseSettings):
         256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, beside the image itself."
     )
     denoise_threads: int = Field(0, ge=0, description="0: one for each core.")
+
+    # What it tells about itself
     log_level: str = "INFO"
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Where workers and `pixtools relay` serve /metrics; the API has its own."
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
+        None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
+    )
 
     @property
     def embedded(self) -> bool:

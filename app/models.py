@@ -103,6 +103,8 @@ class Job(Base):
     webhook_url: Mapped[str | None] = mapped_column(Text)
     #: how the client reached the API; base of absolute URLs in events
     base_url: Mapped[str] = mapped_column(Text)
+    #: `tracing.carrier` of the request that it came with
+    context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
@@ -207,6 +209,8 @@ class OutboxMessage(Base):
     #: not before; a relay that is sending it moves this ahead, so that no other one sends it as well
     available_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(default=0)
+    #: `tracing.carrier` of who wrote it
+    context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class IdempotencyKey(Base):

@@ -84,5 +84,9 @@ def _on_database_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_crash(request: Request, error: Exception) -> JSONResponse:
-    # Starlette logs the traceback; the client learns nothing of it
+    return crash()
+
+
+def crash() -> JSONResponse:
+    """The answer to what nobody expected; the traceback is in the log, the client learns nothing of it."""
     return _problem(500, "internal_error", "Something went wrong; the operator's log knows what.")

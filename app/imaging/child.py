@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection
@@ -35,9 +36,11 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
     os.nice(NICE)
     _limit(memory_bytes)
     libvips.configure(threads)
-    if denoiser:
-        _load_network(denoiser)
     connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
+    if denoiser:
+        started = time.monotonic()
+        _load_network(denoiser)
+        connection.send_bytes(json.dumps({"progress": None, "loaded": time.monotonic() - started}).encode())
     jobs: Jobs = SimpleQueue()
     Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     while True:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Request, Response
 
+from app import tracing
 from app.errors import JobNotFound
 from app.wiring import Resources
 
@@ -24,9 +25,11 @@ async def _job_id(
     job_id: Annotated[str, Path(description="Id of the job.", json_schema_extra={"format": "uuid"})],
 ) -> UUID:
     try:
-        return UUID(job_id)
+        wanted = UUID(job_id)
     except ValueError:
         raise JobNotFound(f"There is no job {job_id[:64]!r}.") from None
+    tracing.bind(job_id=str(wanted))
+    return wanted
 
 
 JobId = Annotated[UUID, Depends(_job_id)]

@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.errors import JobNotFinished, ResultNotFound
+from app import metrics
+from app.errors import JobNotFinished, PixToolsError, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
 from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, link_next, preferred_wait
 from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
@@ -18,6 +19,7 @@ from app.services.archive import stream_archive
 from app.services.idempotency import key_of
 from app.services.job_views import job_view
 from app.services.s3 import content_disposition, job_prefix
+from app.services.submission import Accepted
 from app.services.submission import Request as SubmissionRequest
 from app.services.uploads import boundary_of, check_content_length
 from app.wiring import Resources
@@ -53,13 +55,12 @@ async def process(
 
     With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
     """
-    key = key_of(request.headers.getlist("idempotency-key"))
-    boundary = boundary_of(request.headers.get("content-type"))
-    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
-    await resources.pressure.check()
-    accepted = await resources.submissions.submit(
-        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
-    )
+    try:
+        accepted = await _accept(request, resources, base_url, caller)
+    except Exception as error:
+        metrics.UPLOADS.labels(getattr(type(error), "code", PixToolsError.code)).inc()
+        raise
+    metrics.UPLOADS.labels(metrics.REPLAYED if accepted.replayed else metrics.ACCEPTED).inc()
     headers = {"Location": f"/jobs/{accepted.job_id}", "Vary": "Prefer"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -68,6 +69,16 @@ async def process(
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
     headers["Preference-Applied"] = f"wait={seconds}"
     return await _answer_when_ended(resources, accepted.job_id, seconds, headers)
+
+
+async def _accept(request: Request, resources: Resources, base_url: str, caller: str) -> Accepted:
+    key = key_of(request.headers.getlist("idempotency-key"))
+    boundary = boundary_of(request.headers.get("content-type"))
+    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
+    await resources.pressure.check()
+    return await resources.submissions.submit(
+        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
+    )
 
 
 async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:

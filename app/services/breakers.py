@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -23,6 +23,8 @@ NAMESPACE = "pixtools:webhook"
 KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker names them
 KEPT_SECONDS = 86_400  # that the state of a host is remembered after the last attempt
 MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
+OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
+OPEN_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
 REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
 
 
@@ -114,6 +116,27 @@ class Breakers:
         self._shared: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
         self._own: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
         self._lock = threading.Lock()
+        self._open: dict[str, float] = {}
+
+    def open_hosts(self) -> int:
+        """How many hosts are left alone now, as all workers know, or with Redis away this process."""
+        since = time.time() - OPEN_SECONDS
+        if self._redis is not None:
+            try:
+                return int(self._redis.zcount(OPEN, since, "+inf"))
+            except RedisError as error:
+                log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+        return sum(at > since for at in list(self._open.values()))
+
+    def _note(self, origin: str, *, is_open: bool) -> None:
+        if is_open:
+            self._open[origin] = time.time()
+        else:
+            self._open.pop(origin, None)
+        if self._redis is not None:
+            with suppress(RedisError):
+                self._redis.zremrangebyscore(OPEN, "-inf", time.time() - OPEN_SECONDS)
+                self._redis.zadd(OPEN, {origin: time.time()}) if is_open else self._redis.zrem(OPEN, origin)
 
     @contextmanager
     def guard(self, origin: str) -> Iterator[None]:
@@ -165,7 +188,7 @@ class Breakers:
             fail_max=self._failures,
             reset_timeout=self._reset_seconds,
             exclude=[_is_no_failure],
-            listeners=[_Log()],
+            listeners=[_Listener(self._note)],
             state_storage=storage,
             name=origin,
             throw_new_error_on_trip=False,  # the last failure is an attempt like any other
@@ -199,7 +222,10 @@ class Breakers:
             log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
 
 
-class _Log(pybreaker.CircuitBreakerListener):
+class _Listener(pybreaker.CircuitBreakerListener):
+    def __init__(self, note: Callable[..., None]) -> None:
+        self._note = note
+
     def state_change(
         self,
         cb: pybreaker.CircuitBreaker,
@@ -208,6 +234,8 @@ class _Log(pybreaker.CircuitBreakerListener):
     ) -> None:
         before = old_state.name if old_state else None
         log.warning("webhook_breaker", extra={"origin": cb.name, "state": new_state.name, "before": before})
+        if new_state.name != pybreaker.STATE_HALF_OPEN:
+            self._note(cb.name, is_open=new_state.name == pybreaker.STATE_OPEN)
 
 
 def _is_no_failure(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     AssetMissing,
@@ -92,9 +93,12 @@ class Executor:
             max_attempts=self.max_attempts,
         )
         if held is not None:
-            self._attempt(held)
+            started = time.monotonic()
+            became = self._attempt(held)
+            metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
 
-    def _attempt(self, held: Claim) -> None:
+    def _attempt(self, held: Claim) -> str:
+        """Do the work; what became of it, for the metrics."""
         log.info("task_started", extra=_fields(held))
         try:
             with (
@@ -106,16 +110,17 @@ class Executor:
         except LeaseLost:
             log.info("task_abandoned", extra=_fields(held))
             self._discard(held)
+            return "abandoned"
         except HandedBack:
             self.database.insist(steps.hand_back, self.must_stop, held)
             log.info("task_handed_back", extra=_fields(held))
+            return "handed_back"
         except PixToolsError as error:
-            self._fail(held, error)
+            return self._fail(held, error)
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
-            self._fail(held, UnexpectedFailure())
-        else:
-            self._succeed(held, outcomes, _reports(held, monitor, outcomes))
+            return self._fail(held, UnexpectedFailure())
+        return self._succeed(held, outcomes, _reports(held, monitor, outcomes))
 
     @contextmanager
     def _kept_lease(self, held: Claim) -> Iterator[threading.Event]:
@@ -146,19 +151,31 @@ class Executor:
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, Outcome]:
         """Render and store; the results by the tasks whose they are."""
-        source = self._fetch(held, folder)
-        stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
-        render = partial(self.renderer_of(Queue(held.task.queue)), source, stages, monitor=monitor)
+        with tracing.span("fetch"):
+            source = self._fetch(held, folder)
+            stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
+        with tracing.span("render"):
+            targets, rendered = self._render(
+                held, folder, partial(self._renderer(held), source, stages, monitor=monitor)
+            )
+        with tracing.span("store"):
+            return dict(self._stored(held, targets, rendered))
+
+    def _renderer(self, held: Claim) -> Renderer:
+        return self.renderer_of(Queue(held.task.queue))
+
+    def _render(
+        self, held: Claim, folder: Path, render: Callable[[Sequence[Target], Limits], list[Rendered | None]]
+    ) -> tuple[dict[str, Target], list[Rendered | None]]:
         along = held.plan.along(held.task) if held.attempt == 1 else []
         targets = _targets(held, folder, along)
         try:
-            rendered = render(list(targets.values()), self.limits)
+            return targets, render(list(targets.values()), self.limits)
         except (PixelProcessDied, StepTimedOut):
             if not along:
                 raise
-            targets = _targets(held, folder, [])  # what goes along never costs this task its success
-            rendered = render(list(targets.values()), self.limits)
-        return dict(self._stored(held, targets, rendered))
+        targets = _targets(held, folder, [])  # what goes along never costs this task its success
+        return targets, render(list(targets.values()), self.limits)
 
     def _stored(
         self, held: Claim, targets: Mapping[str, Target], rendered: Sequence[Rendered | None]
@@ -207,11 +224,16 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> None:
+    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
         counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
         log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
             self._discard(held)
+            return "outdated"
+        for outcome in outcomes.values():
+            metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
+            metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
+        return "succeeded"
 
     def _discard(self, held: Claim) -> None:
         """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
@@ -225,9 +247,11 @@ class Executor:
                 if task.result:
                     self.storage.delete(result_key(held.job.id, task.id, _extension(task.result.format)))
 
-    def _fail(self, held: Claim, error: PixToolsError) -> None:
+    def _fail(self, held: Claim, error: PixToolsError) -> str:
         counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        return "failed" if counted else "outdated"
 
 
 @dataclass

@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app import metrics, tracing
+from app.database import after_commit, from_now
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
 from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
@@ -54,6 +55,7 @@ def accept(session: Session, new: NewJob) -> Job:
         plan=new.plan.to_json(),
         webhook_url=new.webhook_url,
         base_url=new.base_url,
+        context=tracing.carrier() or None,
         input_key=input_key(new.id),
         input_filename=new.filename,
         input_format=new.header.format,
@@ -163,6 +165,7 @@ def cancel(session: Session, job_id: UUID) -> Job:
         raise JobAlreadyFinished(f"The job has already ended: {job.status}.", value=job.status)
     _cancel_steps(session, job_id)
     finalizer.end(session, job, JobStatus.CANCELLED)
+    after_commit(session, metrics.JOBS.labels(JobStatus.CANCELLED, "none").inc)
     return get(session, job_id)
 
 

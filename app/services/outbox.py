@@ -16,10 +16,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import psycopg
+from opentelemetry.trace import SpanKind
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics, tracing
 from app.database import Database, after_commit, from_now
 from app.models import OutboxMessage
 from app.operations import Queue
@@ -47,6 +49,8 @@ class Message:
     task: str
     args: list[Any]
     queue: str
+    #: of who wrote it
+    context: dict[str, str] | None = None
 
     @property
     def task_id(self) -> str:
@@ -70,7 +74,14 @@ def enqueue(
         queue: where it goes.
     """
     available_at = from_now(delay)
-    row = OutboxMessage(task=task, args=list(args), queue=queue, created_at=from_now(), available_at=available_at)
+    row = OutboxMessage(
+        task=task,
+        args=list(args),
+        queue=queue,
+        created_at=from_now(),
+        available_at=available_at,
+        context=tracing.carrier() or None,
+    )
     session.add(row)
     session.flush()
     if session.get_bind().dialect.name == "postgresql":
@@ -146,7 +157,9 @@ class Relay:
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(select(due.c.id)))
             .values(attempts=OutboxMessage.attempts + 1, available_at=from_now(SENDING_SECONDS))
-            .returning(OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.queue)
+            .returning(
+                OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.queue, OutboxMessage.context
+            )
             .execution_options(synchronize_session=False)
         )
         with self._database.session() as session:
@@ -160,13 +173,20 @@ class Relay:
             return session.scalar(due) is not None
 
     def _try(self, message: Message) -> bool:
-        try:
-            self._send(message)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row stays and is sent later
-            log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+        with tracing.continued(message.context or {}, f"send {message.task}", SpanKind.PRODUCER) as span:
+            try:
+                self._send(message)
+            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row is sent later
+                tracing.fail(span, type(error).__name__)
+                log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+                sent = False
+            else:
+                log.info("message_sent", extra={"celery_task": message.task, "arguments": message.args})
+                sent = True
+        metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
+        if not sent:
             self._postpone(message.id)
-            return False
-        return True
+        return sent
 
     def _postpone(self, message_id: int) -> None:
         with self._database.session() as session:

@@ -11,6 +11,7 @@ from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
 from app.operations import Queue
@@ -179,6 +180,7 @@ class Reconciler:
         with self._database.session() as session:
             repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
         if repairs != Repairs():
+            metrics.count_repairs(repairs.__dict__)
             log.info("reconciled", extra=repairs.__dict__)
 
     def _run(self) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
@@ -188,6 +189,7 @@ class Retention:
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(partial(events.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
+            metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})
         return removed
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import app
+from app import metrics
 from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
@@ -178,7 +179,9 @@ class _Child:
             if not self._connection.poll(seconds):
                 return {"progress": None}
             message: dict[str, Any] = json.loads(self._connection.recv_bytes(MAX_ANSWER))
-            return message
+        if "loaded" in message:
+            metrics.MODEL_LOAD_SECONDS.observe(message["loaded"])
+        return message
 
     def kill(self) -> None:
         self._process.kill()

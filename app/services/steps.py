@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app import metrics
+from app.database import after_commit, from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
@@ -276,6 +277,7 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     if pending.rowcount == 0:
         return False
     _note_end(session, held, "failed", error)
+    after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
     # half of it by chance: what failed together because a store was away must not come back together
     delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1)
     outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)

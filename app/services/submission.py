@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     InvalidOperations,
@@ -120,10 +122,13 @@ class Submissions:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
         form = await receive(body, boundary, self.form_limits, self._folder(), self._gate)
+        started = time.perf_counter()
         try:
-            return await self._accept(form, request)
+            accepted = await self._accept(form, request)
         finally:
             form.close()
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return accepted
 
     def _folder(self) -> Path:
         if self.spool not in self._ready:
@@ -133,6 +138,7 @@ class Submissions:
 
     async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
         new = await self._check(form, request)
+        tracing.bind(job_id=str(new.id))
         if request.idempotency_key is None:
             return await self._store(form.file, new, None)
         scope = Scope(
@@ -192,6 +198,10 @@ class Submissions:
         try:
             await self.storage.upload_raw(input_key(new.id), file)
             body = await self.database.call(self._write, new, scope)
+            metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
+            metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
+                new.header.width * new.header.height * new.header.frames
+            )
             return Accepted(job_id=new.id, body=body)
         except _AnsweredElsewhere:
             await self._clean_up(new.id)
@@ -238,4 +248,5 @@ def _probe(file: BinaryIO) -> ImageHeader:
 
 
 def _replay(answer: dict[str, Any]) -> Accepted:
+    tracing.bind(job_id=answer["id"])
     return Accepted(job_id=UUID(answer["id"]), body=answer, replayed=True)

@@ -12,6 +12,7 @@ from ssl import SSLCertVerificationError, SSLError
 import httpcore
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, Event, EventType, Job, WebhookDelivery
@@ -97,8 +98,11 @@ class WebhookSender:
             outcome = self._guarded(due)
         except HostPaused as paused:
             insist(deliveries.postpone, stop, due, paused.seconds, grows=paused.grows)
+            metrics.WEBHOOK_ATTEMPTS.labels("postponed").inc()
         else:
-            _log(due, outcome, insist(deliveries.finish, stop, due, outcome, self.pauses))
+            status = insist(deliveries.finish, stop, due, outcome, self.pauses)
+            metrics.WEBHOOK_ATTEMPTS.labels(_became(status)).inc()
+            _log(due, outcome, status)
 
     def _guarded(self, due: Due) -> Outcome:
         try:
@@ -177,6 +181,12 @@ def _retry_after(value: str | None, now: datetime) -> float | None:
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 3)
+
+
+def _became(status: DeliveryStatus | None) -> str:
+    if status is None:
+        return "outdated"
+    return "failed" if status is DeliveryStatus.PENDING else status.value
 
 
 def _log(due: Due, outcome: Outcome, status: DeliveryStatus | None) -> None:
