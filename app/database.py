@@ -90,8 +90,9 @@ class from_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL func
 
 @compiles(from_now, "postgresql")
 def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # clock_timestamp, not now(): a transaction may have waited for a lock since it began
-    return f"(clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second')"
+    # clock_timestamp, not now(): a transaction may have waited for a lock since it began. A query of its own, since an
+    # index cannot be searched for what may change from row to row
+    return f"(SELECT clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second')"
 
 
 @compiles(from_now, "sqlite")

@@ -125,7 +125,7 @@ def test_the_story_of_a_job_that_has_ended(database: Database) -> None:
     text = told(database, job_id)
     assert f"In the logs: request_id r-1, trace_id {'a' * 32}." in text
     assert "ended: completed" in text
-    assert "webhook job.completed written down as msg_" in text
+    assert "job.completed written down as msg_" in text
     assert "0.0 convert_webp on default_queue succeeded, result resize.convert_webp (1 bytes)" in text
     assert "Waiting" not in text
     moments = [line for line in text.splitlines() if line.startswith("  ")]

@@ -26,7 +26,9 @@ from app.errors import CorruptImage, PixelProcessDied, PixToolsError, StepTimedO
 from app.imaging import libvips, pipeline
 from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target, When
 from app.models import (
+    DeadLetter,
     Event,
+    IdempotencyKey,
     Job,
     JobStatus,
     OutboxMessage,
@@ -1240,6 +1242,21 @@ def test_the_lease_is_kept_as_long_as_the_work_takes(
     executor.run(job_id, "0", "ann")
     assert others == [None]
     assert states(database, job_id) == {"0": "succeeded"}
+
+
+# -- how it grows ------------------------------------------------------------------------------------------------------
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize(
+    "column", [Job.expires_at, IdempotencyKey.expires_at, DeadLetter.created_at, OutboxMessage.available_at]
+)
+def test_what_is_due_is_found_by_an_index_however_much_is_not(database: Database, column: Any) -> None:
+    due = select(column).where(column < from_now()).compile(database.engine, compile_kwargs={"literal_binds": True})
+    with database.session() as session:
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(session.scalars(text(f"EXPLAIN {due}".replace(":", "\\:"))))
+    assert "Index Cond" in plan, plan
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
