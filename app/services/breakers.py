@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import pybreaker
@@ -128,15 +129,15 @@ class Breakers:
                 log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
         return sum(at > since for at in list(self._open.values()))
 
-    def _note(self, origin: str, *, is_open: bool) -> None:
+    def _note(self, redis: Redis | None, origin: str, *, is_open: bool) -> None:
         if is_open:
             self._open[origin] = time.time()
         else:
             self._open.pop(origin, None)
-        if self._redis is not None:
+        if redis is not None:
             with suppress(RedisError):
-                self._redis.zremrangebyscore(OPEN, "-inf", time.time() - OPEN_SECONDS)
-                self._redis.zadd(OPEN, {origin: time.time()}) if is_open else self._redis.zrem(OPEN, origin)
+                redis.zremrangebyscore(OPEN, "-inf", time.time() - OPEN_SECONDS)
+                redis.zadd(OPEN, {origin: time.time()}) if is_open else redis.zrem(OPEN, origin)
 
     @contextmanager
     def guard(self, origin: str) -> Iterator[None]:
@@ -188,7 +189,7 @@ class Breakers:
             fail_max=self._failures,
             reset_timeout=self._reset_seconds,
             exclude=[_is_no_failure],
-            listeners=[_Listener(self._note)],
+            listeners=[_Listener(partial(self._note, redis))],
             state_storage=storage,
             name=origin,
             throw_new_error_on_trip=False,  # the last failure is an attempt like any other

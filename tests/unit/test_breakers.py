@@ -62,6 +62,10 @@ def test_a_host_that_fails_in_a_row_is_left_alone_and_others_are_not(new: New) -
     assert 0 < paused(guards) <= RESET + 1
     assert 0 < paused(new()) <= RESET + 1  # another worker knows
     succeed(guards, OTHER)
+    assert new().open_hosts() == 1
+    time.sleep(RESET + 0.2)
+    succeed(guards)
+    assert new().open_hosts() == 0
 
 
 def test_a_success_between_starts_the_count_again(new: New) -> None:
