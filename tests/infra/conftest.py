@@ -91,8 +91,8 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 
 def differences(before: Any, after: Any, unknown: Any = None, path: str = "") -> Iterator[str]:
-    """Paths of what a plan would change; what is not known before the apply counts as the same."""
-    if unknown is True or before == after:
+    """Paths of what a plan would change. What is not known before the apply is no change, nor is nothing for empty."""
+    if unknown is True or (before or None) == (after or None):
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in before.keys() | after.keys():
