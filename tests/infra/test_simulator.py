@@ -236,5 +236,7 @@ def test_destroy_leaves_nothing(cloud: Terraform, aws: Aws) -> None:
     assert json.loads(aws("s3api", "list-buckets"))["Buckets"] == []
     assert json.loads(aws("secretsmanager", "list-secrets"))["SecretList"] == []
     groups = json.loads(aws("autoscaling", "describe-auto-scaling-groups"))["AutoScalingGroups"]
-    databases = json.loads(aws("rds", "describe-db-instances"))["DBInstances"]
+    # Of RDS alone the command line does not take the endpoint from the environment.
+    endpoint = cloud.environment["AWS_ENDPOINT_URL"]
+    databases = json.loads(aws("rds", "describe-db-instances", "--endpoint-url", endpoint))["DBInstances"]
     assert groups == databases == []
