@@ -1,4 +1,4 @@
-"""One request followed through four processes: in a trace and in their logs."""
+"""One request followed through five processes: in a trace and in their logs."""
 
 import json
 import time
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.load import Receiver
 from tests.support.collector import CollectedSpan, Collector
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
+from tests.support.receiver import Receiver, receiving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -20,7 +20,7 @@ HEADERS = {"X-Request-ID": "followed-1", "traceparent": f"00-{TRACE}-{PARENT}-01
 TREE: list[Any] = ["convert_png", {"op": "denoise", "then": [{"op": "resize", "width": 16, "then": ["convert_webp"]}]}]
 SECRET = "s3cr3t-V4lue"
 PATIENCE = 20.0  # seconds until spans and lines that are on their way count as missing
-PROCESSES = {"api", "relay", "worker", "ml"}
+PROCESSES = ("api", "relay", "worker", "ml", "sender")
 
 
 @dataclass
@@ -37,8 +37,7 @@ class Watched(Deployment):
 
     def lines(self) -> dict[str, list[dict[str, Any]]]:
         """What each process has logged."""
-        names = ("api", "relay", "worker", "ml")
-        return {name: read(self.folder / f"log-{number}") for number, name in enumerate(names)}
+        return {name: read(self.folder / f"log-{number}") for number, name in enumerate(PROCESSES)}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -56,12 +55,12 @@ def collector() -> Iterator[Collector]:
 def watched(
     cluster_servers: ClusterServers, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
-    """API without relay, relay, worker and ML worker."""
+    """API without relay, relay, worker, ML worker and sender of webhooks."""
     plain = cluster(
         tmp_path_factory.mktemp("watched"), cluster_servers, PIXTOOLS_OTLP_ENDPOINT=f"{collector.endpoint}/"
     )
-    api, worker, ml = plain.commands
-    commands = [["tests.support.api_alone", *api], ["app", "relay"], worker, ml]
+    api, worker, ml, sender = plain.commands
+    commands = [["tests.support.api_alone", *api], ["app", "relay"], worker, ml, sender]
     running = Watched(plain.mode, plain.folder, plain.environment, commands)
     running.start()
     yield running
@@ -72,7 +71,7 @@ def followed(client: ApiClient, receiver: Receiver, photo: bytes) -> dict[str, A
     url = f"{receiver.url}?token={SECRET}"
     job = client.run(photo, TREE, headers=HEADERS, webhook_url=url)
     assert job["status"] == "completed"
-    wait_for(lambda: receiver.events)
+    receiver.await_requests(1)
     return job
 
 
@@ -84,14 +83,13 @@ def wait_for(seen: Any) -> None:
 
 
 @pytest.mark.integration
-def test_one_trace_and_one_request_id_go_through_four_processes(
+def test_one_trace_and_one_request_id_go_through_five_processes(
     watched: Watched, collector: Collector, photo: bytes
 ) -> None:
-    with Receiver() as receiver, watched.client() as client:
+    with receiving() as receiver, watched.client() as client:
         job = followed(client, receiver, photo)
-    wait_for(
-        lambda: {"send pixtools.deliver_webhook", "pixtools.deliver_webhook"} <= {span.name for span in collector.spans}
-    )
+        (told,) = receiver.requests
+    wait_for(lambda: {"webhook", "pixtools.deliver_webhook"} <= {span.name for span in collector.spans})
     mine = [span for span in collector.spans if span.trace_id == TRACE and "/jobs" not in span.name]
     by_id = {span.span_id: span for span in mine}
 
@@ -99,7 +97,7 @@ def test_one_trace_and_one_request_id_go_through_four_processes(
     assert root.parent_id == PARENT
     assert all(span.parent_id in by_id for span in mine if span is not root), "one tree, nothing beside it"
     assert not any(span.failed for span in mine)
-    assert len({span.instance for span in mine}) >= 4, "API, relay, a child of each worker"
+    assert len({span.instance for span in mine}) >= 5, "API, relay, a child of each worker, the sender"
     assert {span.service for span in mine} == {"pixtools-api", "pixtools-relay", "pixtools-worker"}
 
     def path(span: CollectedSpan) -> list[str]:
@@ -119,6 +117,8 @@ def test_one_trace_and_one_request_id_go_through_four_processes(
     assert {span.name for span in mine if span.parent_id == denoise.span_id} >= {"fetch", "render", "store"}
     (webhook,) = [span for span in mine if span.name == "pixtools.deliver_webhook"]
     assert path(webhook)[:2] == ["POST /process", "send pixtools.start_job"]
+    (request,) = [span for span in mine if span.name == "webhook"]
+    assert told.headers["traceparent"] == f"00-{TRACE}-{request.span_id}-01", "its receiver can go on"
 
     ids = {"request_id": "followed-1", "trace_id": TRACE, "job_id": job["id"]}
     for name, lines in watched.lines().items():
@@ -132,6 +132,7 @@ def test_one_trace_and_one_request_id_go_through_four_processes(
         ("ml", "task_succeeded", "1"),
         ("worker", "task_succeeded", "1.0.0"),
         ("worker", "job_ended", None),
+        ("sender", "webhook_attempt", None),
     } <= events
 
 
@@ -158,7 +159,7 @@ def secrets_of(deployment: Deployment) -> list[str]:
 
 @pytest.mark.integration
 def test_no_secret_is_in_any_log(watched: Watched, photo: bytes) -> None:
-    with Receiver() as receiver, watched.client() as client:
+    with receiving() as receiver, watched.client() as client:
         job = followed(client, receiver, photo)
         client.download(job["results"][0])
         client.process(photo, ["flip"], webhook_url=f"http://127.0.0.1:1/hook?token={SECRET}")
@@ -175,12 +176,12 @@ def test_no_secret_is_in_the_log_of_the_single_process(tmp_path: Path, photo: by
     running = embedded(tmp_path, PIXTOOLS_LOG_LEVEL="DEBUG", PIXTOOLS_SECRET_KEY=f"key-{SECRET}")
     running.start()
     try:
-        with Receiver() as receiver, running.client() as client:
+        with receiving() as receiver, running.client() as client:
             job = client.run(photo, ["flip"], headers=HEADERS, webhook_url=f"{receiver.url}?token={SECRET}")
             link = job["results"][0]["url"]
             assert client.http.get(link).is_success
             assert client.http.get(link.replace("signature=", "signature=x")).status_code == 403
-            wait_for(lambda: receiver.events)
+            receiver.await_requests(1)
     finally:
         running.stop()
     text = running.log.read_text()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
@@ -51,6 +52,7 @@ class Due:
     number: int
     url: str
     message_id: str
+    job_id: UUID | None
     body: bytes
     secrets: Sequence[str]
 
@@ -122,6 +124,7 @@ def claim(session: Session, delivery_id: str, links: DownloadLinks, *, owner: st
         number=delivery.attempts + 1,
         url=delivery.url,
         message_id=event.id,
+        job_id=event.job_id,
         body=events.body(session, event, links),
         secrets=endpoints.secrets(session, delivery.endpoint_id),
     )

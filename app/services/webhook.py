@@ -12,7 +12,7 @@ from ssl import SSLCertVerificationError, SSLError
 import httpcore
 from sqlalchemy.orm import Session
 
-from app import metrics
+from app import metrics, tracing
 from app.database import Database, from_now
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, Event, EventType, Job, WebhookDelivery
@@ -106,7 +106,7 @@ class WebhookSender:
 
     def _guarded(self, due: Due) -> Outcome:
         try:
-            with self.shares.one(due.origin), self.breakers.guard(due.origin):
+            with self.shares.one(due.origin), self.breakers.guard(due.origin), tracing.span("webhook"):
                 return self._send(due)
         except _AttemptFailed as failed:
             return failed.outcome
@@ -150,6 +150,7 @@ def _headers(due: Due, at: datetime) -> dict[str, str]:
         "webhook-id": due.message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": signing.sign(due.secrets, message_id=due.message_id, timestamp=timestamp, body=due.body),
+        **tracing.outgoing(),
     }
 
 
@@ -193,6 +194,7 @@ def _log(due: Due, outcome: Outcome, status: DeliveryStatus | None) -> None:
     fields = {
         "delivery_id": due.delivery_id,
         "webhook_id": due.message_id,
+        "job_id": str(due.job_id) if due.job_id else None,
         "origin": due.origin,
         "attempt": due.number,
         "status_code": outcome.status_code,

@@ -3,8 +3,7 @@
 from typing import Any
 
 from celery import Celery
-from celery.concurrency import get_implementation
-from celery.signals import celeryd_init, setup_logging, worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
@@ -124,13 +123,6 @@ celery_app.loader.override_backends = {
     "redis": "app.tasks.redis_backend:CountingRedisBackend",
     "rediss": "app.tasks.redis_backend:CountingRedisBackend",
 }
-
-
-@celeryd_init.connect
-def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
-    # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
-    if get_implementation(options.get("pool_cls") or "prefork").__module__ == "celery.concurrency.thread":
-        conf.worker_cancel_long_running_tasks_on_connection_loss = False
 
 
 @worker_shutting_down.connect

@@ -10,13 +10,17 @@ from contextlib import ExitStack
 from typing import Any
 
 from celery import Task
+from celery.concurrency import get_implementation
 from celery.signals import (
     before_task_publish,
+    celeryd_after_setup,
+    celeryd_init,
     task_postrun,
     task_prerun,
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
+    worker_shutdown,
 )
 from opentelemetry.trace import Span, SpanKind
 from prometheus_client import start_http_server
@@ -24,12 +28,13 @@ from prometheus_client import start_http_server
 from app import metrics, slots, tracing
 from app.config import Settings
 from app.operations import Queue
-from app.services.outbox import DELIVER_WEBHOOK
+from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
 
 log = logging.getLogger(__name__)
 
 HEADER = "pixtools"  # of messages: when they were sent, and what `tracing.carrier` gave
 SENT_AT = "sent_at"
+CONNECT_SECONDS = 4
 
 _stop_tracing: list[Callable[[], None]] = []
 _servers: list[Any] = []
@@ -60,6 +65,8 @@ def _subject(name: str, args: Sequence[Any]) -> dict[str, str]:
     """Which job, and which of its tasks, a message is about."""
     if name == DELIVER_WEBHOOK:
         return {"delivery_id": str(args[0])}
+    if name == REPLAY_WEBHOOKS:
+        return {"endpoint_id": str(args[1])}
     given = zip((tracing.JOB_ID, tracing.TASK), args, strict=False)
     return {field: str(value) for field, value in given if value is not None}
 
@@ -73,13 +80,37 @@ def _end(task: Task, state: str | None = None, **_: object) -> None:
     tracing.forget()  # also what the task itself has bound
 
 
+@celeryd_init.connect
+def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
+    if get_implementation(options.get("pool") or "prefork").__module__ == "celery.concurrency.thread":
+        # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
+        conf.worker_cancel_long_running_tasks_on_connection_loss = False
+        _start_tracing()  # there will be no fork
+
+
+@celeryd_after_setup.connect
+def _declare_queues(instance: Any, **_: object) -> None:
+    """All, not only those it takes from: Celery binds each to its exchanges of delayed messages at the start."""
+    try:
+        with instance.app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
+            for queue in instance.app.conf.task_queues:
+                queue(connection.default_channel).declare()
+    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; the worker itself tries again
+        log.warning("queues_not_declared", extra={"error": type(error).__name__})
+
+
 @worker_process_init.connect
-def _start_tracing(**_: object) -> None:
+def _begin_child(**_: object) -> None:
     for server in _servers:
         server.socket.close()  # inherited; a port must be free when its worker is gone
+    _start_tracing()
+
+
+def _start_tracing() -> None:
     _stop_tracing[:] = [tracing.start(Settings().otlp_endpoint, "worker")]
 
 
+@worker_shutdown.connect
 @worker_process_shutdown.connect
 def _send_last_spans(**_: object) -> None:
     for stop in _stop_tracing:
