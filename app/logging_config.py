@@ -54,8 +54,7 @@ class _LineFormatter(logging.Formatter):
         self._render = render
 
     def format(self, record: logging.LogRecord) -> str:
-        given = record.__dict__
-        fields = {name: given[name] for name in given.keys() - OF_EVERY_RECORD}
+        fields = {name: value for name, value in record.__dict__.items() if name not in OF_EVERY_RECORD}
         event = {"event": record.getMessage(), **get_contextvars(), **fields, **self._of_record(record)}
         return self._render({name: redacted(value) for name, value in event.items()})
 
