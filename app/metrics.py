@@ -6,6 +6,7 @@ before anything is imported, and they share that folder (see `slots`).
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -147,6 +148,18 @@ def render(accept: str, scraped: Iterable[Metric] = ()) -> tuple[bytes, str]:
     """The text of a scrape and its media type."""
     encode, media_type = choose_encoder(accept)
     return encode(Exposition(scraped)), media_type
+
+
+def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """A request that has been answered."""
+    answered, took = _of_route(method, route, status)
+    answered.inc()
+    took.observe(seconds)
+
+
+@cache  # as many as there are series
+def _of_route(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(method, route, str(status)), HTTP_SECONDS.labels(method, route)
 
 
 def count_step(op: str, queue: str, became: str, seconds: float) -> None:

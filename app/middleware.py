@@ -2,9 +2,9 @@
 
 import logging
 import re
+import secrets
 import time
 from typing import Any
-from uuid import uuid4
 
 from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,14 +64,13 @@ class _Answer:
 
 
 def _request_id(given: bytes) -> str:
-    return given.decode() if WELL_FORMED.fullmatch(given) else uuid4().hex
+    return given.decode() if WELL_FORMED.fullmatch(given) else secrets.token_hex(16)
 
 
 def _observe(scope: Scope, status: int, seconds: float, span: Span) -> None:
     method = metrics.known(scope["method"], metrics.METHODS)
     route = getattr(scope.get("route"), "path", NO_ROUTE)
-    metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
-    metrics.HTTP_SECONDS.labels(method, route).observe(seconds)
+    metrics.count_request(method, route, status, seconds)
     _describe(span, method, route, status)
     fields: dict[str, Any] = {"method": method, "path": scope["path"], "status": status, "seconds": round(seconds, 4)}
     log.log(logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO, "request", extra=fields)

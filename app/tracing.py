@@ -1,6 +1,6 @@
 """Which request, job and trace something belongs to: on every log line, with every message and, where wanted, as spans.
 
-Without `start` the OpenTelemetry API records nothing and only hands on the trace that came in.
+Without `start` there are no spans, and a trace that came in is only handed on.
 """
 
 import os
@@ -8,16 +8,19 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from opentelemetry import trace
+from opentelemetry import context, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars, get_contextvars
 
 REQUEST_ID, JOB_ID, TASK, TRACE_ID = "request_id", "job_id", "task", "trace_id"  # fields of log lines
 CARRIED = (REQUEST_ID, JOB_ID)
+TRACEPARENT = "traceparent"  # the standard's name
 EXPORT_SECONDS = 1.0  # that a span waits for others at most
 EXPORT_TIMEOUT = 5.0  # seconds; also how long the end of a process may wait for a collector that is away
 
+_exporting: list[object] = []  # empty: there are no spans
 _tracer = trace.get_tracer("pixtools")
 _w3c = TraceContextTextMapPropagator()
 
@@ -48,6 +51,7 @@ def start(endpoint: str | None, service: str) -> Callable[[], None]:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=EXPORT_SECONDS * 1000))
     trace.set_tracer_provider(provider)
+    _exporting.append(provider)
     return provider.shutdown
 
 
@@ -69,7 +73,7 @@ def outgoing() -> dict[str, str]:
 @contextmanager
 def continued(carried: Mapping[str, str], name: str, kind: SpanKind, **attributes: str) -> Iterator[Span]:
     """Go on with what `carrier` gave along: a span of its trace, its ids on every log line."""
-    parent = _w3c.extract(carried)
+    parent = _parent(carried)
     ids = {name: carried[name] for name in CARRIED if carried.get(name)}
     with _current(name, kind, attributes, parent) as span, bound_contextvars(**ids, **_trace_id(span)):
         yield span
@@ -85,16 +89,20 @@ def adopt(carried: Mapping[str, str] | None) -> None:
 def request(request_id: str, headers: Mapping[str, str], name: str) -> Iterator[Span]:
     """Begin a request, in the trace of whoever sent it; its ids stay on the log lines of this context."""
     clear_contextvars()
-    with _current(name, SpanKind.SERVER, {}, _w3c.extract(headers)) as span:
+    with _current(name, SpanKind.SERVER, {}, _parent(headers)) as span:
         bind_contextvars(**{REQUEST_ID: request_id}, **_trace_id(span))
         yield span
 
 
 @contextmanager
-def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: object | None = None) -> Iterator[Span]:
+def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: Context | None = None) -> Iterator[Span]:
+    if not _exporting:  # a span would only cost, but what came in is handed on
+        with _attached(parent):
+            yield trace.get_current_span()
+        return
     with _tracer.start_as_current_span(
         name,
-        context=parent,  # type: ignore[arg-type]
+        context=parent,
         kind=kind,
         attributes=attributes,
         record_exception=False,  # its text may hold what nobody should read: URLs, parameters of a statement
@@ -105,6 +113,22 @@ def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: o
         except Exception as error:
             fail(span, type(error).__name__)
             raise
+
+
+@contextmanager
+def _attached(parent: Context | None) -> Iterator[None]:
+    if parent is None:
+        yield
+        return
+    token = context.attach(parent)
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def _parent(carried: Mapping[str, str]) -> Context | None:
+    return _w3c.extract(carried) if TRACEPARENT in carried else None
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[Span]:
@@ -119,5 +143,5 @@ def fail(failed: Span, kind: str) -> None:
 
 
 def _trace_id(current: Span) -> dict[str, str]:
-    context = current.get_span_context()
-    return {TRACE_ID: f"{context.trace_id:032x}"} if context.is_valid else {}
+    ids = current.get_span_context()
+    return {TRACE_ID: f"{ids.trace_id:032x}"} if ids.is_valid else {}

@@ -1,8 +1,11 @@
-"""The API without its middleware, without metrics and without an access log: what `observability.py` compares with.
+"""The API with less of what observes it: what `observability.py` compares with.
 
-python -m benchmarks.bare_api observed | bare
+    python -m benchmarks.bare_api bare | metrics | all
+
+`bare` has no middleware, no metrics and no access log; `metrics` has all but the access log.
 """
 
+import logging
 import sys
 
 from prometheus_client import Counter, Histogram
@@ -26,4 +29,6 @@ if __name__ == "__main__":
     background.services = lambda resources: []  # both only accept: no other thread disturbs them
     if sys.argv[1] == "bare":
         strip()
+    if sys.argv[1] == "metrics":
+        logging.getLogger("app.middleware").setLevel(logging.WARNING)
     run_api(Settings())

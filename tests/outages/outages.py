@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import httpx
 from kombu import Connection
 
+from app.operations import DEAD_LETTER_QUEUE
+from app.tasks.celery_app import EXCHANGE
 from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
 
 FIRES_WITHIN = 90.0  # seconds
@@ -107,8 +109,12 @@ def start_ml_worker(stage: Stage) -> None:
 def give_up_a_message(stage: Stage) -> None:
     """What RabbitMQ does with a message that every worker has died of; to wait for that would take 20 deaths."""
     with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
-        headers = {"id": "staged", "task": "pixtools.resize", "reason": "delivery_limit"}
-        connection.Producer().publish([["no-job"], {}, {}], "dead_letter_queue", "pixtools", headers=headers)
+        connection.Producer().publish(
+            [["no-job"], {}, {}],
+            exchange=EXCHANGE,
+            routing_key=DEAD_LETTER_QUEUE,
+            headers={"id": "staged", "task": "pixtools.resize", "reason": "delivery_limit"},
+        )
 
 
 def purge_dead_letters(stage: Stage) -> None:
