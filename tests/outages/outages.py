@@ -14,6 +14,7 @@ from kombu import Connection
 from app.operations import DEAD_LETTER_QUEUE
 from app.tasks.celery_app import EXCHANGE
 from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
+from tests.support.receiver import answer, receiving
 
 FIRES_WITHIN = 90.0  # seconds
 CLEARS_WITHIN = 150.0  # seconds
@@ -139,6 +140,20 @@ def lose_storage_under_work(stage: Stage) -> None:
     os.killpg(stage.deployment.processes[1].pid, signal.SIGCONT)
 
 
+class FailingReceiver:
+    """Refuses events until it recovers."""
+
+    def fail(self, stage: Stage) -> None:
+        self._context = receiving(answer(500))
+        self._receiver = self._context.__enter__()
+        for _ in range(12):
+            upload(stage.deployment.url, ["convert_webp"], webhook_url=self._receiver.url)
+
+    def recover(self, _: Stage) -> None:
+        self._receiver.behave(answer(204))
+
+
+RECEIVER = FailingReceiver()
 OUTAGES = [
     Outage(
         "Redis is lost",
@@ -185,6 +200,12 @@ OUTAGES = [
             {"alertname": "PixToolsBudgetBurnsFast", "slo": "job_success"},
             {"alertname": "PixToolsBudgetBurnsSlowly", "slo": "job_success"},
         ),
+    ),
+    Outage(
+        "a receiver refuses its webhooks",
+        RECEIVER.fail,
+        RECEIVER.recover,
+        ({"alertname": "PixToolsWebhookBreakerOpen"},),
     ),
     Outage("the API hangs", pause_api, resume_api, ({"alertname": "PixToolsDown"},)),
 ]

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app.operations import Queue
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers
@@ -32,6 +33,8 @@ SETTINGS = {
     "PIXTOOLS_STEP_MAX_ATTEMPTS": "2",
     "PIXTOOLS_RECONCILE_SECONDS": "2",
     "PIXTOOLS_STEP_LEASE_SECONDS": "5",
+    "PIXTOOLS_WEBHOOK_BREAKER_SECONDS": "5",
+    "PIXTOOLS_WEBHOOK_RETRY_SECONDS": ",".join(["1"] * 20),
 }
 PROXIED = {"broker": "PIXTOOLS_BROKER_URL", "redis": "PIXTOOLS_REDIS_URL", "storage": "PIXTOOLS_S3_ENDPOINT"}
 TREES: list[list[object]] = [
@@ -79,11 +82,12 @@ class Load:
         thread.join(10)
 
 
-def upload(url: str, tree: list[object]) -> None:
+def upload(url: str, tree: list[object], **fields: str) -> None:
     """One upload; outages are expected here."""
     try:
         files = {"file": ("photo.jpg", IMAGE)}
-        httpx.post(f"{url}/process", data={"operations": json.dumps(tree)}, files=files, timeout=10)
+        data = {"operations": json.dumps(tree), **fields}
+        httpx.post(f"{url}/process", data=data, files=files, timeout=10)
     except httpx.HTTPError:
         time.sleep(PAUSE)
 
@@ -107,16 +111,14 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
             url = urlsplit(environment[variable])
             proxies[name] = stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             environment[variable] = environment[variable].replace(f":{url.port}", f":{proxies[name].port}", 1)
-        ports = [free_port(), free_port()]
-        default, ml = (
-            ["app", "worker", "--queue", queue, "--concurrency", "1"]
-            for queue in ("default_queue", "ml_inference_queue")
-        )
-        deployment.commands = [["app", "api"], default, ml]
+        workers = [["app", "worker", "--queue", queue.value, "--concurrency", "1"] for queue in Queue]
+        ports = [free_port() for _ in workers]
+        deployment.commands = [["app", "api"], *workers]
         spawn = deployment._spawn
 
         def with_port(command: list[str]) -> object:
-            environment["PIXTOOLS_METRICS_PORT"] = str(ports[command == ml])
+            port = ports[workers.index(command)] if command in workers else free_port()
+            environment["PIXTOOLS_METRICS_PORT"] = str(port)
             return spawn(command)
 
         deployment._spawn = with_port  # type: ignore[method-assign,assignment]
