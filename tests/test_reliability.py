@@ -356,7 +356,7 @@ def test_a_job_that_is_in_use_does_not_expire(
     job_id = ended_job(database)
     store(storage, input_key(job_id), tmp_path)
     change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
-    remover = retention(database, storage)
+    remover = cleaner(database, storage)
     with database.session() as session:
         jobs.retry(session, job_id, kept_seconds=60)
         assert remover.run_once() == 0
@@ -469,7 +469,7 @@ def test_a_worker_that_is_stopped_hands_its_task_to_the_next(tmp_path: Path, clu
         with deployment.client() as api:
             job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
             until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
-            ml_worker = deployment.processes[-1]
+            ml_worker = deployment.processes[2]
             ml_worker.send_signal(signal.SIGTERM)
             assert ml_worker.wait(20) == 0
             step = api.job(job_id)["steps"][0]

@@ -512,7 +512,7 @@ def test_a_job_that_waits_for_a_network_is_not_passed_over_by_other_work(databas
     change(database, update(Job).where(Job.id == waiting).values(dispatched_at=from_now(-LONG_AGO)))
     claimed(database, younger, "0")
     with database.session() as session:
-        lengths = {"default_queue": 0, "ml_inference_queue": 3}
+        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0}
         assert reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__) == Repairs()
     assert sweep(database, waiting=0) == Repairs(silent=1)
 
