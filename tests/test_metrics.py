@@ -59,13 +59,14 @@ CLOSED: dict[str, dict[str, set[str]]] = {
         "method": {*metrics.METHODS, metrics.OTHER},
         "status": {*JobStatus, *map(str, range(200, 600))},
         "fault": {"none", "input", "service"},
-        "kind": {"expired", "stranded", "silent"},
+        "kind": {"expired", "stranded", "silent", "webhooks"},
         "reason": {*metrics.DEAD_LETTER_REASONS, metrics.OTHER},
         "dependency": {"database", "storage", "redis", "broker", "workers", "model"},
         "state": {"closed", "open", "half-open"},
     },
     "pixtools_uploads": {"outcome": {*CODES, metrics.ACCEPTED, metrics.REPLAYED}},
     "pixtools_steps": {"outcome": {"succeeded", "failed", "outdated", "abandoned", "handed_back"}},
+    "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated"}},
     "pixtools_outbox_messages": {"outcome": {"sent", "failed"}},
 }
 

@@ -870,7 +870,7 @@ def test_a_tree_is_run_task_by_task(
         executor.run(job_id, task, "ann")
     assert all(step.attempts == 1 and step.started_at for step in job_of(database, job_id).steps)
 
-    assert ended(database, job_id)
+    assert not ended(database, job_id), "whoever ended its last step has done so"
     job = job_of(database, job_id)
     assert job.status == JobStatus.COMPLETED
     assert [(result.name, result.format, result.width, result.height) for result in job.results] == [
@@ -925,7 +925,7 @@ def test_what_cannot_be_written_along_fails_alone(database: Database, storage: O
     executor.run(job_id, "0.0", "ann")
     step = step_of(database, job_id, "0.0")
     assert (step.status, step.error and step.error["code"]) == ("failed", "image_too_large")
-    assert ended(database, job_id)
+    assert not ended(database, job_id), "whoever ended its last step has done so"
     assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
     assert [result.step_id for result in job_of(database, job_id).results] == ["0.1"]
 
