@@ -474,7 +474,7 @@ def test_a_worker_that_is_stopped_hands_its_task_to_the_next(tmp_path: Path, clu
             assert ml_worker.wait(20) == 0
             step = api.job(job_id)["steps"][0]
             assert (step["status"], step["attempts"]) == ("pending", 0)
-            deployment.processes[-1] = deployment.restart(-1)
+            deployment.processes[2] = deployment.restart(2)
             step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
             assert step["attempts"] == 1
             api.http.post(f"/jobs/{job_id}/cancel")
