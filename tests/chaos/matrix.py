@@ -298,7 +298,7 @@ def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, di
 
 
 def _await_webhooks(receiver: Receiver, count: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len({job_id for job_id, _, _ in receiver.events}) < count and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)  # for one too many
