@@ -475,8 +475,12 @@ def test_a_sweep_ends_a_job_whose_last_message_was_lost(database: Database) -> N
     messages(database)
     assert sweep(database) == Repairs()
     change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs()
+    change(database, update(Step).values(finished_at=from_now(-LONG_AGO)))
+    assert sweep(database, waiting=1) == Repairs()
     assert sweep(database) == Repairs(stranded=1)
     assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert sweep(database) == Repairs()
 
 
 def test_a_sweep_sends_a_silent_job_again_once_in_a_while(database: Database) -> None:

@@ -440,12 +440,12 @@ def test_a_late_success_counts(database: Database) -> None:
 def test_a_lost_message_is_written_again_only_when_it_has_been_silent_for_long(database: Database) -> None:
     delivery_id = told(database, NOWHERE)
     with database.session() as session:
-        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == 0
+        assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == 0
     old = update(WebhookDelivery).values(dispatched_at=from_now(-601), next_attempt_at=from_now(-601))
     change(database, old)
     for found in (1, 0):
         with database.session() as session:
-            assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == found
+            assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == found
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], 0)]
 
 
@@ -453,7 +453,7 @@ def test_what_waits_for_its_time_is_left_alone(database: Database) -> None:
     told(database, NOWHERE)
     change(database, update(WebhookDelivery).values(next_attempt_at=from_now(3600), dispatched_at=from_now(-9999)))
     with database.session() as session:
-        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=True) == 0
+        assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == 0
 
 
 def test_who_stands_in_a_long_queue_has_lost_nothing(database: Database) -> None:
@@ -464,7 +464,7 @@ def test_who_stands_in_a_long_queue_has_lost_nothing(database: Database) -> None
         change(database, aged.values(dispatched_at=from_now(-age)))
     assert claim(database, running, "worker") is not None
     with database.session() as session:
-        assert deliveries.sweep(session, redispatch_seconds=600, queue_is_empty=False) == 1
+        assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: False) == 1
     assert messages(database) == [(DELIVER_WEBHOOK, [passed_over], 0)]
 
 

@@ -5,7 +5,7 @@ was thought dead, changes nothing. The schedule is in the row and in the outbox,
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -226,27 +226,24 @@ def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None
     _again(session, delivery, min(seconds * longer, max(seconds, LONGEST_POSTPONEMENT)) * random.uniform(1, 1 + JITTER))
 
 
-def sweep(session: Session, *, redispatch_seconds: float, queue_is_empty: bool) -> int:
+def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callable[[], bool]) -> int:
     """Write messages for deliveries whose own one is lost, or whose worker has died; how many that was.
 
     Args:
         session: the transaction.
         redispatch_seconds: after so long without a sign of life a message may be lost.
-        queue_is_empty: otherwise it is lost only if the queue has passed over it.
+        is_queue_empty: otherwise it is lost only if the queue has passed over it; asked only if that matters.
     """
     died = WebhookDelivery.lease_until < from_now()
     silent = and_(WebhookDelivery.lease_until.is_(None), WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
-    if not queue_is_empty:
+    due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at < from_now()]
+    if session.scalar(select(WebhookDelivery.id).where(*due, silent).limit(1)) and not is_queue_empty():
         running = aliased(WebhookDelivery)
         reached = select(func.max(running.dispatched_at)).where(running.lease_until > from_now()).scalar_subquery()
         silent = and_(silent, WebhookDelivery.dispatched_at < reached)
     query = (
         select(WebhookDelivery)
-        .where(
-            WebhookDelivery.status == DeliveryStatus.PENDING,
-            WebhookDelivery.next_attempt_at < from_now(),
-            or_(died, silent),
-        )
+        .where(*due, or_(died, silent))
         .order_by(WebhookDelivery.next_attempt_at)
         .limit(BATCH)
         .with_for_update(skip_locked=True)

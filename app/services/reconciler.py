@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, partial
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import case, func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -36,6 +37,8 @@ class Repairs:
     webhooks: int = 0
 
 
+#: up to when everything that was sent to a queue has been taken; by the queue's name
+Reached = dict[str, datetime]
 #: messages of a queue that nobody has taken yet; None when the broker does not tell
 Waiting = Callable[[str], int | None]
 
@@ -50,12 +53,13 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
     """
     if not _alone(session):
         return Repairs()
+    reached = cache(partial(_reached, session, waiting))
     return Repairs(
         expired=_resend_expired(session),
-        stranded=_finalize_stranded(session),
-        silent=_resend_silent(session, redispatch_seconds, waiting),
+        stranded=_finalize_stranded(session, reached),
+        silent=_resend_silent(session, redispatch_seconds, reached),
         webhooks=deliveries.sweep(
-            session, redispatch_seconds=redispatch_seconds, queue_is_empty=waiting(Queue.WEBHOOK.value) == 0
+            session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
         ),
     )
 
@@ -81,19 +85,25 @@ def _open_steps() -> object:
     return select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN)).exists()
 
 
-def _finalize_stranded(session: Session) -> int:
+def _finalize_stranded(session: Session, reached: Callable[[], Reached]) -> int:
+    """Jobs whose steps have all ended, and the message that they have is in no queue any more."""
+    before = from_now(-STRANDED_SECONDS)
+    last_end = select(func.max(Step.finished_at)).where(Step.job_id == Job.id).scalar_subquery()
+    sent_at = case((last_end > Job.dispatched_at, last_end), else_=Job.dispatched_at)
     stranded = (
-        select(Job.id)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < from_now(-STRANDED_SECONDS), ~_open_steps())  # type: ignore[operator]
+        select(Job.id, sent_at)
+        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~_open_steps(), sent_at < before)  # type: ignore[operator]
         .limit(BATCH)
     )
-    found = list(session.scalars(stranded))
-    for job_id in found:
+    found = session.execute(stranded).all()
+    lost = [job_id for job_id, sent in found if sent and _has_passed(reached(), Queue.DEFAULT.value, sent)]
+    for job_id in lost:
         outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
-    return len(found)
+        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
+    return len(lost)
 
 
-def _resend_silent(session: Session, redispatch_seconds: float, waiting: Waiting) -> int:
+def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
     """Jobs whose message is in no queue any more."""
     before = from_now(-redispatch_seconds)
     alive = select(Step.id).where(
@@ -105,14 +115,11 @@ def _resend_silent(session: Session, redispatch_seconds: float, waiting: Waiting
         .order_by(Job.dispatched_at)
         .limit(BATCH)
     )
-    jobs = session.scalars(silent).all()
-    if not jobs:
-        return 0
-    reached = _reached(session, waiting)
-    return _resend(session, [job.id for job in jobs if _is_lost(session, job, reached)])
+    found = session.scalars(silent).all()
+    return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
 
 
-def _reached(session: Session, waiting: Waiting) -> dict[str, datetime]:
+def _reached(session: Session, waiting: Waiting) -> Reached:
     """How far each queue is: what was sent to it before then has been taken.
 
     A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job.
@@ -123,18 +130,20 @@ def _reached(session: Session, waiting: Waiting) -> dict[str, datetime]:
         .where(Step.status == StepStatus.RUNNING)
         .group_by(Step.queue)
     )
-    reached: dict[str, datetime] = dict(session.execute(newest).all())
+    reached: Reached = dict(session.execute(newest).all())
     now = session.scalars(select(from_now())).one()
     return reached | {queue.value: now for queue in Queue if waiting(queue.value) == 0}
 
 
-def _is_lost(session: Session, job: Job, reached: dict[str, datetime]) -> bool:
+def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
+    return queue in reached and sent_at + IN_FLIGHT < reached[queue]
+
+
+def _is_lost(session: Session, job: Job, reached: Reached) -> bool:
     plan, ended = Plan.from_json(job.plan), steps.ended_tasks(session, job.id)
     queues = {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
     # the message that starts the job is in the default queue, those of its tasks are in theirs
-    return all(
-        queue in reached and job.dispatched_at + IN_FLIGHT < reached[queue] for queue in {Queue.DEFAULT.value, *queues}
-    )
+    return all(_has_passed(reached, queue, job.dispatched_at) for queue in {Queue.DEFAULT.value, *queues})
 
 
 def _resend(session: Session, job_ids: list[UUID]) -> int:
