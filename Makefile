@@ -110,6 +110,10 @@ bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what 
 	@scripts/install-test-servers
 	$(BIN)/python benchmarks/webhooks.py
 
+.PHONY: bench-autoscale
+bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg
+	$(BIN)/python -m benchmarks.autoscale $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
