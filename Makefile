@@ -54,7 +54,7 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose file, scripts and Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, compose file, scripts, manifests and Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -62,6 +62,8 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose file, script
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
+	@if command -v kubectl >/dev/null; then kubectl kustomize k8s >/dev/null; \
+		else echo "SKIPPED: no kubectl on this machine, k8s/ is not checked"; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive infra; \
 		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
 
