@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -17,30 +16,20 @@ from app.operations import Queue
 from tests.support.kubernetes import api_server, kinds
 
 from .conftest import INFRA, ROOT, TOOLS, tool
+from .manifests import K8S, Json, Pod, kustomize, of_kind, option, pods_of
 
-K8S = ROOT / "k8s"
 CRDS = Path(__file__).parent / "crds"
 VERSIONS = ("1.32", "1.36")  # the oldest that is supported, and that of infra/
-WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 REQUIRED = {"PIXTOOLS_DATABASE_URL", "PIXTOOLS_BROKER_URL", "PIXTOOLS_RESULT_BACKEND", "PIXTOOLS_STORAGE_URL"}
 SPOT_NOTICE = 120  # seconds
-OURS = "app.kubernetes.io/name", "pixtools"
-COMPONENT = "app.kubernetes.io/component"
 # Of other namespaces: what K3s brings, and KEDA
 ELSEWHERE = {
     "kube-system": [{"k8s-app": "kube-dns"}, {"app.kubernetes.io/name": "traefik"}],
     "keda": [{"app": "keda-operator"}],
 }
 METADATA = "169.254.0.0/16"
-Json = dict[str, Any]
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine: k8s/ is NOT tested")
-
-
-def kustomize(folder: Path) -> str:
-    built = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return built.stdout
 
 
 @pytest.fixture(scope="module")
@@ -53,35 +42,9 @@ def objects(text: str) -> list[Json]:
     return list(yaml.safe_load_all(text))
 
 
-class Pod(NamedTuple):
-    """What a workload makes."""
-
-    owner: Json
-    labels: Json
-    spec: Json
-
-    @property
-    def name(self) -> str:
-        return str(self.owner["metadata"]["name"])
-
-    @property
-    def component(self) -> str:
-        return str(self.labels[COMPONENT])
-
-    @property
-    def ours(self) -> bool:
-        return self.labels[OURS[0]] == OURS[1]
-
-    def containers(self) -> Iterator[Json]:
-        yield from self.spec.get("initContainers", [])
-        yield from self.spec["containers"]
-
-
 @pytest.fixture(scope="module")
 def pods(objects: list[Json]) -> list[Pod]:
-    found = [owner for owner in objects if owner["kind"] in WORKLOADS]
-    templates = [(owner, owner["spec"]["template"]) for owner in found]
-    return [Pod(owner, template["metadata"]["labels"], template["spec"]) for owner, template in templates]
+    return pods_of(objects)
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +52,6 @@ def workers(pods: list[Pod]) -> dict[str, Pod]:
     """By the queue that their command consumes."""
     found = [pod for pod in pods if pod.component.startswith("worker-")]
     return {option(pod.spec["containers"][0]["command"], "-Q"): pod for pod in found}
-
-
-def option(command: list[str], name: str) -> str:
-    return command[command.index(name) + 1]
-
-
-def of_kind(objects: list[Json], kind: str) -> dict[str, Json]:
-    return {found["metadata"]["name"]: found for found in objects if found["kind"] == kind}
 
 
 def configuration(objects: list[Json]) -> Json:
