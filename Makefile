@@ -54,7 +54,7 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose file, scripts, workflows and Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -64,6 +64,8 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose file, script
 	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
 	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck -pyflakes ''
 	$(BIN)/zizmor --offline --quiet .github
+	@if command -v kubectl >/dev/null; then kubectl kustomize k8s >/dev/null; \
+		else echo "SKIPPED: no kubectl on this machine, k8s/ is not checked"; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive infra; \
 		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
 
