@@ -84,7 +84,7 @@ class Running:
             "PIXTOOLS_METRICS_PORT": str(self.port),
             "PIXTOOLS_DATA_DIR": NOWHERE,
             "PIXTOOLS_SPOOL_DIR": str(spool) if "/var/spool/pixtools" in mounts else NOWHERE,
-            "PROMETHEUS_MULTIPROC_DIR": str(spool / "metrics") if "worker" in self.pod.component else "",
+            **({"PROMETHEUS_MULTIPROC_DIR": str(spool / "metrics")} if "worker" in self.pod.component else {}),
         }
 
     def passes(self, probe: str) -> bool:
