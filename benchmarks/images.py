@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.imaging.ssim import ssim
 from tests.support.deployment import Deployment, cluster, embedded, free_port
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis, Server
+from tests.support.fixtures import ServerPool
+from tests.support.servers import Server
 
 SHARP, THUMBOR = "sharp@0.35.5", "thumbor==7.8.0"
 PEERS = Path(__file__).parent / "peers"
@@ -233,12 +233,7 @@ def contestants(folder: Path, source: Path, peers: Path) -> Iterator[list[Contes
     with ExitStack() as stack:
         pool = ServerPool(folder / "servers")
         stack.callback(pool.stop)
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         found = [
             stack.enter_context(service(EMBEDDED, embedded(own("embedded")), source)),
             stack.enter_context(service(CLUSTER, cluster(own("cluster"), servers), source, vars(servers).values())),

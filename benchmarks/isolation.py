@@ -18,8 +18,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.deployment import ApiClient, cluster
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 RESIZES = 30
 DENOISES = 5
@@ -49,12 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = ServerPool(folder / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         deployment = cluster(folder, servers)
         try:
             deployment.start()

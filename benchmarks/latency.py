@@ -29,8 +29,7 @@ from app.database import Database
 from app.services import outbox
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 WARM_UP = 10  # rounds
 IMAGE = make_photo(64, 48)
@@ -44,12 +43,7 @@ def deployed(**settings: str) -> Iterator[Deployment]:
         folder = Path(name)
         pool = ServerPool(folder / "servers")
         try:
-            servers = ClusterServers(
-                rabbitmq=pool.get(RabbitMQ),
-                redis=pool.get(Redis),
-                postgresql=pool.get(PostgreSQL),
-                object_store=pool.get(ObjectStoreServer),
-            )
+            servers = pool.cluster()
             deployment = cluster(folder, servers, **settings)
             os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]
             try:

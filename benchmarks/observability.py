@@ -25,8 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.processes import cpu_seconds
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 VARIANTS = ("bare", "metrics", "all")
 CLIENTS = 4
@@ -102,12 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         pool = ServerPool(Path(name) / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         deployments = {}
         try:
             for variant in VARIANTS:

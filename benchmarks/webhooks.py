@@ -44,7 +44,6 @@ from tests.support.receiver import (
     receiving,
     reset,
 )
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
 IMAGE = make_photo(64, 48)
 TIMEOUT = 2  # seconds of an attempt
@@ -224,12 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = ServerPool(folder / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         try:
             measure(folder, servers)
         finally:

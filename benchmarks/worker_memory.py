@@ -40,8 +40,7 @@ from app.errors import PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.services import sandbox
 from tests.support.deployment import cluster
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 FORMATS = ("jpeg", "png", "webp", "avif", "gif", "tiff")
 MEGAPIXELS = {0.1: 6, 0.26: 5, 0.7: 4, 1.8: 3, 4.6: 2, 12.0: 1}  # and how often they are drawn
@@ -197,12 +196,7 @@ def celery_worker(folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
     try:
         deployment = cluster(
             folder,
-            ClusterServers(
-                rabbitmq=pool.get(RabbitMQ),
-                redis=pool.get(Redis),
-                postgresql=pool.get(PostgreSQL),
-                object_store=pool.get(ObjectStoreServer),
-            ),
+            pool.cluster(),
         )
         api_command, worker, *_ = deployment.commands
         worker[worker.index("-c") + 1] = "1"

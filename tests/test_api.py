@@ -2,13 +2,10 @@
 
 import hashlib
 import io
-import json
-import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment
+from tests.support.receiver import answer, receiving
 
 pytestmark = pytest.mark.integration
 
@@ -547,36 +545,15 @@ def test_two_idempotency_keys_are_refused(api: ApiClient, photo: bytes) -> None:
     assert (response.status_code, response.json()["code"]) == (400, "invalid_idempotency_key")
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Keeps every event; refuses the first one."""
-
-    events: list[tuple[dict[str, str], dict[str, Any]]]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.events.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(500 if len(self.events) == 1 else 204)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Silence."""
-
-
 def test_the_webhook_tells_the_end_and_repeats_after_a_failure(api: ApiClient, photo: bytes) -> None:
-    handler = type("Handler", (Receiver,), {"events": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        job = api.run(photo, ["convert_png"], webhook_url=f"http://127.0.0.1:{server.server_port}/hook")
-        deadline = time.monotonic() + 30
-        while len(handler.events) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        server.shutdown()
-    (first, body), (second, again) = handler.events
-    assert body["type"] == "job.completed"
-    assert body["data"]["id"] == job["id"]
-    assert body["data"]["results"][0]["sha256"] == job["results"][0]["sha256"]
-    assert first["webhook-id"] == second["webhook-id"]
-    assert again["type"] == body["type"]
+    with receiving(answer(500), answer(204)) as receiver:
+        job = api.run(photo, ["convert_png"], webhook_url=receiver.url)
+        first, second = receiver.await_requests(2)
+    assert first.event["type"] == "job.completed"
+    assert first.event["data"]["id"] == job["id"]
+    assert first.event["data"]["results"][0]["sha256"] == job["results"][0]["sha256"]
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert second.event["type"] == first.event["type"]
 
 
 def test_operations_are_described(api: ApiClient) -> None:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ HEADERS = {"X-Request-ID": "followed-1", "traceparent": f"00-{TRACE}-{PARENT}-01
 TREE: list[Any] = ["convert_png", {"op": "denoise", "then": [{"op": "resize", "width": 16, "then": ["convert_webp"]}]}]
 SECRET = "s3cr3t-V4lue"
 PATIENCE = 20.0  # seconds until spans and lines that are on their way count as missing
+ID = attrgetter("span_id")
 PROCESSES = ("api", "relay", "worker", "ml", "sender")
 
 
@@ -82,6 +84,11 @@ def wait_for(seen: Any) -> None:
         time.sleep(0.1)
 
 
+def traced(collector: Collector) -> list[CollectedSpan]:
+    """The spans of the job that is followed; those who ask how it is are no part of it."""
+    return [span for span in collector.spans if span.trace_id == TRACE and "/jobs" not in span.name]
+
+
 @pytest.mark.integration
 def test_one_trace_and_one_request_id_go_through_five_processes(
     watched: Watched, collector: Collector, photo: bytes
@@ -90,12 +97,13 @@ def test_one_trace_and_one_request_id_go_through_five_processes(
         job = followed(client, receiver, photo)
         (told,) = receiver.requests
     wait_for(lambda: {"webhook", "pixtools.deliver_webhook"} <= {span.name for span in collector.spans})
-    mine = [span for span in collector.spans if span.trace_id == TRACE and "/jobs" not in span.name]
+    # Each process sends its spans when it comes to it, so that a parent may come after its children.
+    wait_for(lambda: {span.parent_id for span in traced(collector)} <= {PARENT, *map(ID, traced(collector))})
+    mine = traced(collector)
     by_id = {span.span_id: span for span in mine}
 
-    root = next(span for span in mine if span.name == "POST /process")
-    assert root.parent_id == PARENT
-    assert all(span.parent_id in by_id for span in mine if span is not root), "one tree, nothing beside it"
+    (root,) = [span for span in mine if span.parent_id == PARENT]
+    assert root.name == "POST /process", "one tree, nothing beside it"
     assert not any(span.failed for span in mine)
     assert len({span.instance for span in mine}) >= 5, "API, relay, a child of each worker, the sender"
     assert {span.service for span in mine} == {"pixtools-api", "pixtools-relay", "pixtools-worker"}

@@ -5,8 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 from .matrix import CONTROL, FAULTS, HEADING, run, unique
 
@@ -22,12 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = ServerPool(folder / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         try:
             print(HEADING, flush=True)  # noqa: T201
             without, *faults = FAULTS  # whose results all others are held against

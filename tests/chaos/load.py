@@ -1,12 +1,10 @@
-"""Clients that submit jobs through every fault, and a receiver that takes their webhooks."""
+"""Clients that submit jobs through every fault."""
 
 import hashlib
 import json
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -25,39 +23,6 @@ TREE: list[Any] = [
 CLIENTS = 8
 PATIENCE = 120.0  # seconds that a client repeats its request
 RETRIED = {408, 409, 500, 502, 503, 504}
-
-
-@dataclass
-class Receiver:
-    """Takes every webhook and remembers it."""
-
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    server: ThreadingHTTPServer = field(init=False)
-
-    def __enter__(self) -> "Receiver":
-        events = self.events
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                events.append((body["data"]["id"], self.headers["webhook-id"], body["type"]))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hook"
 
 
 @dataclass(frozen=True)

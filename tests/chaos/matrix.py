@@ -19,8 +19,9 @@ import redis
 from tests.support.deployment import Deployment, cluster
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
+from tests.support.receiver import Receiver, receiving
 
-from .load import Receiver, Submitted, digests, job, submit_all
+from .load import Submitted, digests, job, submit_all
 
 SETTINGS = {
     "PIXTOOLS_STEP_LEASE_SECONDS": "5",
@@ -115,10 +116,8 @@ def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False)
         if server == "rabbitmq":
             target.sync_queues()
         (target.kill if kill else target.stop)()
-        if wipe:
-            target.wipe()
         time.sleep(seconds)
-        target.start()
+        (target.wipe if wipe else target.start)()
 
     return act
 
@@ -225,7 +224,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
     row = Row(fault.name)
     with ExitStack() as stack:
         stage = stack.enter_context(_staged(fault, servers, folder))
-        receiver = stack.enter_context(Receiver())
+        receiver = stack.enter_context(receiving())
         stack.enter_context(_supervised(stage.deployment))
         healed: list[datetime] = []
         actor = threading.Thread(target=lambda: (fault.act(stage), healed.append(datetime.now(UTC))))
@@ -235,7 +234,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
         row.accepted = len({entry.id for entry in submitted})
         found = _ended(stage.deployment.url, submitted, end_within)
         row.ended = len(found)
-        _await_webhooks(receiver, row.ended)
+        _await_webhooks(receiver, row.ended, end_within)
         row.kills = _kills(folder)
         _check(row, submitted, found, receiver)
         row.wrong += sum(_has_changed(stage.deployment.url, ended) for ended in found.values())
@@ -308,17 +307,17 @@ def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, di
     return found
 
 
-def _await_webhooks(receiver: Receiver, count: int) -> None:
-    deadline = time.monotonic() + END_WITHIN
-    while len({job_id for job_id, _, _ in receiver.events}) < count and time.monotonic() < deadline:
+def _await_webhooks(receiver: Receiver, count: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while len({request.event["data"]["id"] for request in receiver.requests}) < count and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)  # for one too many
 
 
 def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]], receiver: Receiver) -> None:
     told = defaultdict(set)
-    for job_id, webhook_id, kind in receiver.events:
-        told[job_id].add((webhook_id, kind))
+    for request in receiver.requests:
+        told[request.event["data"]["id"]].add((request.headers["webhook-id"], request.event["type"]))
     for entry in submitted:
         if entry.id not in found:
             continue

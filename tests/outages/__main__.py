@@ -13,8 +13,7 @@ from pathlib import Path
 from tests.outages.outages import HEADING, OUTAGES, Seen, run
 from tests.outages.picture import draw
 from tests.outages.stage import Load, staged
-from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.fixtures import ServerPool
 
 ROOT = Path(__file__).parent.parent.parent
 BEFORE = 20.0  # seconds of nothing but load
@@ -28,12 +27,7 @@ def main() -> None:
     seen: list[Seen] = []
     with tempfile.TemporaryDirectory() as name:
         pool = ServerPool(Path(name) / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         try:
             with staged(servers, Path(name)) as stage, Load(stage.deployment.url).running():
                 began = time.time()

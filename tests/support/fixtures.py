@@ -45,6 +45,15 @@ class ServerPool:
             server.start()
         return server
 
+    def cluster(self) -> ClusterServers:
+        """One of each, running."""
+        return ClusterServers(
+            rabbitmq=self.get(RabbitMQ),
+            redis=self.get(Redis),
+            postgresql=self.get(PostgreSQL),
+            object_store=self.get(ObjectStoreServer),
+        )
+
     def stop(self) -> None:
         """Stop all servers, in parallel."""
         _in_parallel([server.stop for server in self._servers.values()])
@@ -81,12 +90,7 @@ def object_store_server(server_pool: ServerPool) -> ObjectStoreServer:
 def cluster_servers(server_pool: ServerPool) -> ClusterServers:
     kinds: tuple[type[Server], ...] = (RabbitMQ, Redis, PostgreSQL, ObjectStoreServer)
     _in_parallel([partial(_get, server_pool, kind) for kind in kinds])
-    return ClusterServers(
-        rabbitmq=server_pool.get(RabbitMQ),
-        redis=server_pool.get(Redis),
-        postgresql=server_pool.get(PostgreSQL),
-        object_store=server_pool.get(ObjectStoreServer),
-    )
+    return server_pool.cluster()
 
 
 def _get(pool: ServerPool, kind: type[S]) -> S:

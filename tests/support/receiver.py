@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,8 +26,9 @@ class Received:
     headers: dict[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def event(self) -> dict[str, Any]:
+        """The body, read."""
         event: dict[str, Any] = json.loads(self.body)
         return event
 
