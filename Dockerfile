@@ -75,14 +75,17 @@ CMD ["pixtools", "api"]
 
 
 FROM runtime AS worker
+# Where the processes of one worker keep their metrics together.
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys\n\
 from app.tasks.celery_app import celery_app\n\
-sys.exit(not celery_app.control.ping(['default@' + os.uname().nodename], timeout=10))"]
-CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "default@%h", "-Q", "default_queue", "-c", "2"]
+sys.exit(not celery_app.control.ping(['worker@' + os.uname().nodename], timeout=10))"]
+CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", "default_queue", "-c", "2"]
 
 
 FROM runtime AS worker-ml
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys\n\
 from app.tasks.celery_app import celery_app\n\

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 TRAINING := .venv-training
 QUALITY := .venv-quality
+INFRA := .venv-infra
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
 
@@ -37,6 +38,12 @@ $(QUALITY)/done: $(VENV)/dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
+$(INFRA)/done: tests/infra/requirements.txt
+	@test -x $(INFRA)/bin/python || $(PYTHON) -m venv $(INFRA)
+	@echo "Installing an AWS simulator and scanners into $(INFRA) ..."
+	@$(INFRA)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/infra/requirements.txt
+	@touch $@
+
 .PHONY: run
 run: $(VENV)/run ## Install and serve on 127.0.0.1:8000 (PIXTOOLS_PORT, PIXTOOLS_DATA_DIR)
 	@MALLOC_ARENA_MAX=2 exec $(BIN)/pixtools serve
@@ -47,14 +54,21 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose file and workflows
+check: $(VENV)/dev ## Format, lint, types, import contract, compose file, scripts and Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
-	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh
+	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
+	@if command -v terraform >/dev/null; then terraform fmt -check -recursive infra; \
+		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
+
+.PHONY: infra-test
+infra-test: $(VENV)/dev $(INFRA)/done ## Apply and destroy infra/ in an AWS simulator, scan it, run the nodes' script; minutes
+	@scripts/install-test-servers
+	INFRA_SIMULATOR=1 $(BIN)/python -m pytest tests/infra $(ARGS)
 
 .PHONY: format
 format: $(VENV)/dev ## Format the code
@@ -89,9 +103,24 @@ bench-drain: $(VENV)/dev ## Measure: memory while 10,000 jobs wait and are drain
 bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
 	$(BIN)/python benchmarks/denoise.py
 
+.PHONY: bench-webhooks
+bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/webhooks.py
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
+
+.PHONY: bench-observability
+bench-observability: $(VENV)/dev ## Measure: requests per second with and without metrics, ids and access log
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/observability.py $(ARGS)
+
+.PHONY: alerts
+alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/dashboards.svg
+	@scripts/install-test-servers
+	$(BIN)/python -m tests.outages $(ARGS)
 
 .PHONY: bench-quality
 bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes

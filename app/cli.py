@@ -1,12 +1,22 @@
-"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | assets | dlq | orphans`."""
+"""The command line: `pixtools serve | api | worker | relay | migrate | submit | jobs | webhooks | doctor | ...`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+
+from app.commands.common import (
+    DEFAULT_SERVER,
+    Server,
+    current_settings,
+    database,
+    echo_call,
+    echo_json,
+    storage,
+)
+from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
 app = typer.Typer(
     help="Self-hosted, asynchronous image processing.",
@@ -15,9 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Server = Annotated[str, typer.Option(envvar="PIXTOOLS_URL", help="Address of the API.")]
-DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
 def main() -> None:
@@ -30,7 +37,7 @@ def serve() -> None:
     """Run everything in this one process; nothing else is needed. PIXTOOLS_PORT and PIXTOOLS_DATA_DIR choose where."""
     from app.embedded import serve as serve_embedded
 
-    settings = _settings()
+    settings = current_settings()
     serve_embedded(settings)
 
 
@@ -39,23 +46,30 @@ def api() -> None:
     """Run the API of a cluster: database, broker and storage come from the PIXTOOLS_ settings."""
     from app.embedded import run_api
 
-    run_api(_settings())
+    run_api(current_settings())
 
 
 @app.command()
 def worker(
     queue: Annotated[str, typer.Option(help="Queue to take work from.")] = "default_queue",
-    concurrency: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Processes, 2; for webhooks threads, PIXTOOLS_WEBHOOK_CONCURRENCY.")
+    ] = None,
 ) -> None:
-    """Run a worker of a cluster, in processes that can be killed."""
+    """Run a worker of a cluster, in processes that can be killed; for webhooks in threads."""
     from app.operations import Queue
-    from app.tasks.celery_app import celery_app
+    from app.slots import share
 
     if queue not in set(Queue):
         raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
-    if _settings().embedded:
+    settings = current_settings()
+    share(settings.spool)
+    from app.tasks.celery_app import celery_app
+
+    if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
-    celery_app.worker_main(["worker", "-Q", queue, "-P", "prefork", "-c", str(concurrency), "-n", f"{queue}@%h"])
+    pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
+    celery_app.worker_main(["worker", "-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"])
 
 
 @app.command()
@@ -63,14 +77,18 @@ def relay() -> None:
     """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
     import signal
 
-    from app import background
+    from app import background, tracing
     from app.logging_config import configure_logging
+    from app.tasks.signals import serve_metrics
     from app.wiring import Resources
 
-    settings = _settings()
+    settings = current_settings()
     if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own relay.")
     configure_logging(settings.log_level)
+    stop_tracing = tracing.start(settings.otlp_endpoint, "relay")
+    if settings.metrics_port:
+        serve_metrics(settings.host, settings.metrics_port)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # in every thread that starts from here
     running = background.services(Resources(settings))
     for service in running:
@@ -78,6 +96,7 @@ def relay() -> None:
     signal.sigwait((signal.SIGTERM, signal.SIGINT))
     for service in running:
         service.stop()
+    stop_tracing()
 
 
 @app.command()
@@ -85,7 +104,7 @@ def migrate() -> None:
     """Bring the database to the current schema."""
     from app.migrations import upgrade
 
-    upgrade(_settings().database)
+    upgrade(current_settings().database)
     typer.echo("The database is up to date.")
 
 
@@ -145,19 +164,19 @@ def list_jobs(
 @jobs_app.command("show")
 def show_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """One job as JSON."""
-    _echo_job(server, "GET", _job(job_id))
+    echo_call(server, "GET", _job(job_id))
 
 
 @jobs_app.command("cancel")
 def cancel_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """End a job now."""
-    _echo_job(server, "POST", _job(job_id) + "/cancel")
+    echo_call(server, "POST", _job(job_id) + "/cancel")
 
 
 @jobs_app.command("retry")
 def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """Repeat what failed."""
-    _echo_job(server, "POST", _job(job_id) + "/retry")
+    echo_call(server, "POST", _job(job_id) + "/retry")
 
 
 @jobs_app.command("delete")
@@ -167,6 +186,22 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
 
     with Client(server) as client:
         client.call("DELETE", _job(job_id))
+
+
+@jobs_app.command("explain")
+def explain_job(job_id: JobId) -> None:
+    """The whole story of one job in words, from the database of the PIXTOOLS_ settings."""
+    from uuid import UUID
+
+    from app.errors import JobNotFound
+    from app.services import story
+
+    try:
+        with database().session(read_only=True) as session:
+            lines = story.tell(session, UUID(job_id))
+    except (ValueError, JobNotFound):
+        raise SystemExit(f"There is no job {job_id}.") from None
+    typer.echo("\n".join(lines))
 
 
 assets_app = typer.Typer(
@@ -185,7 +220,7 @@ def put_asset(
     from app.services import assets
 
     try:
-        typer.echo(assets.put(_storage(), file, name or file.name))
+        typer.echo(assets.put(storage(), file, name or file.name))
     except PixToolsError as error:
         raise SystemExit(error.message) from None
 
@@ -195,7 +230,7 @@ def list_assets() -> None:
     """Name and bytes of every stored image."""
     from app.services.s3 import ASSETS
 
-    for key, size in _storage().entries(ASSETS):
+    for key, size in storage().entries(ASSETS):
         typer.echo(f"{size:>12}  {key.removeprefix(ASSETS)}")
 
 
@@ -204,7 +239,7 @@ def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")])
     """Remove an image; steps that name it fail from now on."""
     from app.services.s3 import asset_key
 
-    _storage().delete(asset_key(name))
+    storage().delete(asset_key(name))
 
 
 dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
@@ -218,7 +253,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """What nobody has sent again, newest first, one a line."""
     from app.services import dead_letters
 
-    with _database().session(read_only=True) as session:
+    with database().session(read_only=True) as session:
         for letter in dead_letters.newest(session, limit):
             typer.echo(
                 f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
@@ -229,9 +264,9 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
 @dlq_app.command("show")
 def show_letter(letter_id: LetterId) -> None:
     """One letter as JSON."""
-    with _database().session(read_only=True) as session:
+    with database().session(read_only=True) as session:
         letter = _letter(session, letter_id)
-        _echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
+        echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
 
 
 @dlq_app.command("redrive")
@@ -242,8 +277,8 @@ def redrive_letter(
     """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
     from app.services import dead_letters
 
-    settings = _settings()
-    with _database().session() as session:
+    settings = current_settings()
+    with database().session() as session:
         letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
         for letter in letters:
             done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
@@ -258,8 +293,22 @@ def purge_letters(
     """Forget letters; the same upload is accepted again."""
     from app.services import dead_letters
 
-    with _database().session() as session:
+    with database().session() as session:
         typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+
+
+app.command("events")(follow_events)
+app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(deliveries_app, name="deliveries")
+
+
+@app.command()
+def doctor() -> None:
+    """Check every dependency, the settings and the model, and say what to do; the exit code is 1 if something fails."""
+    from app.doctor import report
+
+    if not report(current_settings(), typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -269,12 +318,12 @@ def orphans(
     """Find objects without a job, and uploads and results without their object, one a line."""
     from app.services.retention import find_orphans
 
-    storage = _storage()
-    found = find_orphans(_database(), storage)
+    objects = storage()
+    found = find_orphans(database(), objects)
     for key in found.objects:
         typer.echo(f"object without job  {key}")
         if remove:
-            storage.delete(key)
+            objects.delete(key)
     for key in found.rows:
         typer.echo(f"row without object  {key}")
     raise typer.Exit(1 if found.objects or found.rows else 0)
@@ -293,18 +342,6 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | list) else str(value)
 
 
-def _database() -> Any:
-    from app.wiring import Resources
-
-    return Resources(_settings()).database
-
-
-def _storage() -> Any:
-    from app.wiring import Resources
-
-    return Resources(_settings()).storage
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -314,29 +351,3 @@ def _make_folder(folder: Path) -> None:
 
 def _job(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"
-
-
-def _echo_job(server: str, method: str, path: str) -> None:
-    from app.client import Client
-
-    with Client(server) as client:
-        _echo_json(client.call(method, path))
-
-
-def _echo_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-
-
-def _settings() -> Any:
-    from pydantic import ValidationError
-
-    from app.config import Settings
-
-    try:
-        return Settings()
-    except ValidationError as error:
-        for mistake in error.errors():
-            name = "_".join(str(part) for part in mistake["loc"]).upper()
-            typer.echo(f"PIXTOOLS_{name}: {mistake['msg']}", err=True)
-        raise SystemExit(2) from None

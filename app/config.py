@@ -3,14 +3,28 @@
 import os
 from functools import cached_property
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "dncnn_color_blind.pth"
 MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
+
+
+LOOPBACK: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
+def _listed(value: object) -> object:
+    """`a, b` as a list; `none` is an empty one."""
+    if not isinstance(value, str):
+        return value
+    return [] if value.strip().lower() == "none" else [part.strip() for part in value.split(",") if part.strip()]
+
+
+LISTED = BeforeValidator(_listed)
 
 
 def _without_slash(url: str) -> str:
@@ -77,7 +91,25 @@ class Settings(BaseSettings):
     )
     retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
     reconcile_seconds: float = Field(15.0, gt=0)
-    webhook_timeout_seconds: float = Field(15.0, gt=0)
+    webhook_timeout_seconds: float = Field(15.0, gt=0, description="One attempt, from the name to the last byte.")
+    webhook_retry_seconds: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode, LISTED] = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Pauses after failed attempts; one attempt more than there are pauses.",
+    )
+    webhook_breaker_seconds: float = Field(60.0, gt=0, description="How long a host that fails is left alone.")
+    events_kept_seconds: int = Field(
+        7 * 86_400, ge=1, description="How far the log of events goes back; longer than all attempts take."
+    )
+
+    # Webhooks
+    webhook_ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], NoDecode, LISTED] = Field(
+        frozenset({80, 443}), description="That events are sent to on public addresses."
+    )
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
+        None, description="Private ranges that events may be sent to; default: loopback if embedded, else none."
+    )
+    webhook_breaker_failures: int = Field(5, ge=1, description="In a row, after which a host is left alone.")
+    webhook_concurrency: int = Field(16, ge=1, description="Attempts at the same time in one process.")
 
     # Work
     input_cache_bytes: int = Field(
@@ -95,7 +127,15 @@ class Settings(BaseSettings):
         256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, beside the image itself."
     )
     denoise_threads: int = Field(0, ge=0, description="0: one for each core.")
+
+    # What it tells about itself
     log_level: str = "INFO"
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Where workers and `pixtools relay` serve /metrics; the API has its own."
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
+        None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
+    )
 
     @property
     def embedded(self) -> bool:
@@ -113,6 +153,13 @@ class Settings(BaseSettings):
     @cached_property
     def spool(self) -> Path:
         return self.spool_dir or self.data_dir / "spool"
+
+    @property
+    def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The private ranges that events may be sent to."""
+        if self.webhook_allowed_networks is not None:
+            return self.webhook_allowed_networks
+        return LOOPBACK if self.embedded else ()
 
     @property
     def base_url(self) -> str:

@@ -140,10 +140,11 @@ class Database:
 
     def _options(self) -> dict[str, Any]:
         if self.is_sqlite:
-            return {"connect_args": {"timeout": BUSY_TIMEOUT, "isolation_level": None}}
+            return {"connect_args": {"timeout": BUSY_TIMEOUT, "isolation_level": None}, "hide_parameters": True}
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"
         arguments = {"connect_timeout": 5, "options": options, **KEEPALIVES}
-        return {"connect_args": arguments, "pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
+        pool = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
+        return {"connect_args": arguments, "hide_parameters": True, **pool}  # they hold what clients sent
 
     def _prepare(self, engine: Engine) -> None:
         if self.is_sqlite:

@@ -18,16 +18,21 @@ PixToolsError
 │   └── InvalidFilename           422
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
 │   ├── UploadTooLarge            413
+│   ├── TooManyEndpoints          422
 │   └── FieldTooLong              413
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
+│   └── WebhookUrlRefused         422  a place that no event is sent to
 ├── NotFound                      404
 │   ├── JobNotFound               404
-│   └── ResultNotFound            404
+│   ├── ResultNotFound            404
+│   ├── EndpointNotFound          404
+│   └── DeliveryNotFound          404
 ├── Conflict                      409
 │   ├── JobAlreadyFinished        409
 │   ├── NothingToRetry            409
+│   ├── EndpointDisabled          409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
 ├── RangeNotSatisfiable           416
@@ -228,6 +233,12 @@ class FieldTooLong(LimitExceeded):
     status = 413
 
 
+class TooManyEndpoints(LimitExceeded):
+    """There are as many webhook endpoints as there may be."""
+
+    code = "too_many_endpoints"
+
+
 class IdempotencyKeyReused(PixToolsError):
     """This Idempotency-Key was already used with another payload; send a new key."""
 
@@ -250,6 +261,12 @@ class InvalidWebhookUrl(PixToolsError):
     status = 422
 
 
+class WebhookUrlRefused(InvalidWebhookUrl):
+    """The webhook URL leads to an address that this service sends nothing to."""
+
+    code = "webhook_url_refused"
+
+
 class NotFound(PixToolsError):
     """There is nothing at this address."""
 
@@ -269,6 +286,18 @@ class ResultNotFound(NotFound):
     code = "result_not_found"
 
 
+class EndpointNotFound(NotFound):
+    """There is no webhook endpoint with this id."""
+
+    code = "endpoint_not_found"
+
+
+class DeliveryNotFound(NotFound):
+    """There is no webhook delivery with this id."""
+
+    code = "delivery_not_found"
+
+
 class Conflict(PixToolsError):
     """The job's state does not allow this."""
 
@@ -286,6 +315,12 @@ class NothingToRetry(Conflict):
     """The job has no failed, skipped or cancelled step to repeat."""
 
     code = "nothing_to_retry"
+
+
+class EndpointDisabled(Conflict):
+    """The webhook endpoint is disabled."""
+
+    code = "endpoint_disabled"
 
 
 class JobNotFinished(Conflict):

@@ -11,14 +11,15 @@ from pathlib import Path
 import anyio.to_thread
 from fastapi import FastAPI
 
-from app import background, problems
+from app import background, problems, tracing
 from app.config import Settings
 from app.errors import CannotStart
 from app.logging_config import configure_logging
+from app.middleware import RequestMiddleware
 from app.migrations import upgrade
 from app.operations import Queue
-from app.routers import downloads, health, jobs, operations
-from app.services import webhook
+from app.routers import downloads, events, health, jobs, metrics, operations, webhooks
+from app.services import deliveries
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
 from app.tasks import drain, runtime
@@ -62,13 +63,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="PixTools", version="0.1.0", description=DESCRIPTION, lifespan=lifespan, redoc_url=None, servers=None
+        title="PixTools",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        servers=None,
+        # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.add_middleware(RequestMiddleware)
     problems.install(app)
     app.include_router(jobs.router)
     app.include_router(downloads.router)
     app.include_router(operations.router)
+    app.include_router(webhooks.router)
+    app.include_router(events.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app
 
 
@@ -78,6 +90,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     if settings.embedded:
         stack.enter_context(only_process(settings.data_dir))
         await anyio.to_thread.run_sync(upgrade, settings.database)
+    stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
     resources = Resources(settings, drain.is_over)
     stack.push_async_callback(resources.aclose)
@@ -94,15 +107,17 @@ async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)
     runtime.use(resources)
-    for queue, concurrency in ((Queue.DEFAULT, settings.worker_concurrency), (Queue.ML, 1)):
+    threads = {Queue.DEFAULT: settings.worker_concurrency, Queue.ML: 1, Queue.WEBHOOK: settings.webhook_concurrency}
+    for queue, concurrency in threads.items():
         worker = LocalWorker(queue, concurrency)
         await anyio.to_thread.run_sync(worker.start)
+        resources.local_workers[queue] = worker.is_alive
         stack.push_async_callback(_stop, worker.stop)
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
     resumed = await resources.database.call(resume_all)
-    deliveries = await resources.database.call(webhook.resume)
-    if resumed or deliveries:
-        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": deliveries})
+    told = await resources.database.call(deliveries.resume)
+    if resumed or told:
+        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told})
 
 
 def _clear(spool: Path) -> None:

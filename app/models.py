@@ -53,15 +53,28 @@ class StepStatus(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
+    #: an attempt is under way or still to come
     PENDING = "pending"
+    #: the receiver has taken it
     DELIVERED = "delivered"
-    #: every attempt failed
+    #: given up: every attempt failed, or the receiver wants no more; can be replayed
     EXHAUSTED = "exhausted"
+
+
+class EventType(StrEnum):
+    COMPLETED = "job.completed"
+    COMPLETED_WITH_ERRORS = "job.completed_with_errors"
+    FAILED = "job.failed"
+    CANCELLED = "job.cancelled"
+    #: sent on request, to one endpoint
+    TEST = "webhook.test"
 
 
 JOB_OPEN = (JobStatus.PENDING, JobStatus.PROCESSING)
 STEP_OPEN = (StepStatus.PENDING, StepStatus.RUNNING)
 STEP_UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
+UNNUMBERED = text("position IS NULL AND job_id IS NOT NULL")
+PENDING = text("status = 'pending'")
 
 
 class Job(Base):
@@ -90,6 +103,8 @@ class Job(Base):
     webhook_url: Mapped[str | None] = mapped_column(Text)
     #: how the client reached the API; base of absolute URLs in events
     base_url: Mapped[str] = mapped_column(Text)
+    #: `tracing.carrier` of the request that it came with
+    context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
@@ -194,6 +209,8 @@ class OutboxMessage(Base):
     #: not before; a relay that is sending it moves this ahead, so that no other one sends it as well
     available_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(default=0)
+    #: `tracing.carrier` of who wrote it
+    context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class IdempotencyKey(Base):
@@ -210,23 +227,124 @@ class IdempotencyKey(Base):
     expires_at: Mapped[datetime]
 
 
-class WebhookDelivery(Base):
-    """One event for one URL; its id is the `webhook-id`, the same over all attempts."""
+class Event(Base):
+    """How a job ended, written in the transaction that ends it: the log that webhooks tell and `GET /events` shows."""
 
-    __tablename__ = "webhook_deliveries"
-    __table_args__ = (UniqueConstraint("job_id", "run", "event"),)
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("job_id", "run"),
+        Index("ix_events_unnumbered", "id", postgresql_where=UNNUMBERED, sqlite_where=UNNUMBERED),
+        Index(None, "created_at"),
+    )
+
+    #: the `webhook-id`, the same for every receiver and every attempt
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: in the log; given by the first reader after the commit, so that no reader passes over a slower transaction
+    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    type: Mapped[str] = mapped_column(String(64))
+    #: None for a test; no foreign key: an event outlives its job
+    job_id: Mapped[UUID | None]
+    run: Mapped[int | None]
+    created_at: Mapped[datetime]
+    #: the job as it was then, without download URLs
+    data: Mapped[dict[str, Any]]
+
+
+class Counter(Base):
+    """The last number that was given; its row lock lets one transaction number at a time."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+class WebhookEndpoint(Base):
+    """A receiver that is told of every event of certain types."""
+
+    __tablename__ = "webhook_endpoints"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    run: Mapped[int]
-    event: Mapped[str] = mapped_column(String(64))
+    url: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(Text, default="")
+    #: types of events; empty: all
+    events: Mapped[list[Any]]
+    enabled: Mapped[bool] = mapped_column(default=True)
+    #: why it was switched off, unless by its owner
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class WebhookSecret(Base):
+    """A key that signs; during a rotation a receiver has two."""
+
+    __tablename__ = "webhook_secrets"
+    __table_args__ = (Index(None, "endpoint_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    #: None: signs what goes to the `webhook_url` of jobs
+    endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    #: `whsec_` and base64; HMAC needs the key itself, so it cannot be kept as a hash
+    secret: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    #: None: the current one
+    expires_at: Mapped[datetime | None]
+
+
+class WebhookDelivery(Base):
+    """One event for one receiver."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("event_id", "endpoint_id"),
+        Index(None, "endpoint_id", "id"),
+        Index(None, "status", "id"),
+        Index("ix_deliveries_due", "next_attempt_at", postgresql_where=PENDING, sqlite_where=PENDING),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
+    #: None: to the `webhook_url` of the job
+    endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    #: where it goes, or went last; an endpoint that moves takes along what is still to be sent
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16), default=DeliveryStatus.PENDING)
+    #: all that were made
     attempts: Mapped[int] = mapped_column(default=0)
+    #: how many there were when the current schedule began; a replay begins a new one
+    attempts_before: Mapped[int] = mapped_column(default=0)
+    #: how often in a row it was put off because its host was not to be asked
+    postponements: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    next_attempt_at: Mapped[datetime]
+    #: when its last message was written; the sweep writes another one for what stays silent
+    dispatched_at: Mapped[datetime]
+    #: the message whose attempt is under way
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None]
     last_status_code: Mapped[int | None]
     last_error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime]
     delivered_at: Mapped[datetime | None]
+
+    event: Mapped[Event] = relationship(lazy="raise")
+    tries: Mapped[list["DeliveryAttempt"]] = relationship(
+        order_by="DeliveryAttempt.number", lazy="raise", passive_deletes=True
+    )
+
+
+class DeliveryAttempt(Base):
+    """One request to a receiver, and what came of it."""
+
+    __tablename__ = "delivery_attempts"
+
+    delivery_id: Mapped[str] = mapped_column(ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    seconds: Mapped[float]
+    status_code: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    #: beginning of the answer's body
+    answer: Mapped[str | None] = mapped_column(Text)
 
 
 class DeadLetter(Base):

@@ -34,6 +34,8 @@ class Queue(StrEnum):
     DEFAULT = "default_queue"
     #: neural networks, one at a time per worker
     ML = "ml_inference_queue"
+    #: attempts at webhooks, which mostly wait for others; in threads
+    WEBHOOK = "webhook_queue"
 
 
 #: carries no work: what could not be worked on waits here to be written down

@@ -12,6 +12,7 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 ColourWithAlpha = Annotated[str, Field(pattern=r"^#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 PaletteSize = Literal[2, 4, 8, 16, 32, 64, 128, 256]
+PngPaletteSize = Literal[2, 4, 16, 256]  # PNG numbers the colours of a palette with 1, 2, 4 or 8 bits
 KeepMetadata = Literal["none", "copyright", "icc", "all"]
 Place = Literal["center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest"]
 Gravity = Place | Literal["attention"]
@@ -202,7 +203,9 @@ class PngParams(Encoding):
 
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
     progressive: bool = Field(False, description="Appears as a whole and gets sharper; larger.")
-    colours: PaletteSize | None = Field(None, description="Use a palette of at most so many: far smaller, with losses.")
+    colours: PngPaletteSize | None = Field(
+        None, description="Use a palette of at most so many: far smaller, with losses."
+    )
     dither: Share = Field(1.0, description="With a palette: how much of the lost colours is made up for by noise.")
 
 

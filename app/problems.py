@@ -54,12 +54,20 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [
-        {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": f"#/{'/'.join(map(str, mistake['loc']))}"}
-        for mistake in error.errors()
-    ]
+    errors = [_mistake(mistake) for mistake in error.errors()]
     detail = errors[0]["detail"]
     return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
+
+
+def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
+    if mistake["type"] == "json_invalid":
+        return {"detail": "The body is not valid JSON.", "pointer": "#"}
+    return {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": _pointer(mistake["loc"])}
+
+
+def _pointer(place: tuple[str | int, ...]) -> str:
+    in_body = place[0] == "body"  # whose fields are pointed at as those of the form are
+    return f"#/{'/'.join(map(str, place[in_body:]))}"
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -76,5 +84,9 @@ def _on_database_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_crash(request: Request, error: Exception) -> JSONResponse:
-    # Starlette logs the traceback; the client learns nothing of it
+    return crash()
+
+
+def crash() -> JSONResponse:
+    """The answer to what nobody expected; the traceback is in the log, the client learns nothing of it."""
     return _problem(500, "internal_error", "Something went wrong; the operator's log knows what.")

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.models import EventType
 from app.operations import Operation
 from app.parameters import Params
 
@@ -145,6 +146,135 @@ class OperationList(Model):
 
     operations: list[OperationView]
     limits: dict[str, int]
+
+
+class EndpointView(Model):
+    """A registered receiver of webhooks."""
+
+    id: str
+    url: str
+    description: str
+    events: list[EventType] = Field(description="Types of events that it gets; empty: all.")
+    enabled: bool
+    disabled_reason: str | None = Field(description="Why it was switched off, unless by a request.")
+    created_at: datetime
+
+
+class EndpointWithSecret(EndpointView):
+    """An endpoint, and what its receiver checks signatures with: shown only in this answer."""
+
+    secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
+
+
+class EndpointList(Model):
+    """Every endpoint, oldest first."""
+
+    data: list[EndpointView]
+
+
+class Secret(Model):
+    """A new key: shown only in this answer."""
+
+    secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
+
+
+class NewEndpoint(BaseModel):
+    """A receiver to register."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(examples=["https://example.org/hooks/pixtools"])
+    events: list[EventType] = Field([], description="Types of events that it gets; empty: all.")
+    description: str = Field("", max_length=200)
+
+
+class EndpointChange(BaseModel):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = None
+    events: list[EventType] | None = None
+    description: str | None = Field(None, max_length=200)
+    enabled: bool | None = None
+
+
+class Rotation(BaseModel):
+    """How a key is replaced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_seconds: int = Field(86_400, ge=0, le=30 * 86_400, description="How long the old key signs as well.")
+
+
+class ReplayRequest(BaseModel):
+    """Which events an endpoint gets again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: AwareDatetime
+    until: AwareDatetime | None = Field(None, description="Default: now.")
+    missed_only: bool = Field(False, description="Leave out what the endpoint has taken.")
+
+
+class ReplayView(Model):
+    """What a replay has begun."""
+
+    events: int = Field(description="How many are sent again, one after the other.")
+
+
+class AttemptView(Model):
+    """One request to a receiver."""
+
+    number: int
+    at: datetime
+    seconds: float
+    status_code: int | None
+    error: str | None = Field(description="Null: the receiver has taken the event.")
+    answer: str | None = Field(description="The beginning of the answer's body.")
+
+
+class DeliveryView(Model):
+    """One event for one receiver."""
+
+    id: str
+    webhook_id: str = Field(description="The same in every attempt and for every receiver of the event.")
+    event: EventType
+    job_id: UUID | None
+    endpoint_id: str | None = Field(description="Null: it goes to the `webhook_url` of the job.")
+    url: str
+    status: str = Field(description="pending, delivered or exhausted.", examples=["delivered"])
+    attempts: list[AttemptView]
+    postponements: int = Field(description="How often in a row it was put off because its host had failed too often.")
+    created_at: datetime
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    error: str | None = Field(description="Why the last attempt failed.")
+
+
+class DeliveryPage(Model):
+    """One page of deliveries, newest first."""
+
+    data: list[DeliveryView]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
+    has_more: bool
+
+
+class EventView(Model):
+    """What a webhook says, with its `webhook-id`."""
+
+    id: str = Field(description="The `webhook-id`.")
+    type: EventType
+    timestamp: datetime
+    data: dict[str, Any] = Field(description="The job as it was then; URLs are fresh, null where a result is gone.")
+
+
+class EventPage(Model):
+    """A part of the log of events, oldest first."""
+
+    data: list[EventView]
+    next_after: str = Field(description="Pass as `after` to go on behind the last of these.")
+    has_more: bool
 
 
 class ProblemError(Model):

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,29 @@ from app.errors import InvalidWeights
 from app.imaging.recipe import Limits
 from app.ml import dncnn
 from app.operations import Queue
+from app.services.breakers import Breakers
+from app.services.egress import MAX_URL, Egress
 from app.services.executor import Executor, Renderer
+from app.services.health import Checks
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
+from app.services.probes import Probes
 from app.services.reconciler import Reconciler, Waiting
 from app.services.retention import Retention
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
+from app.services.shares import Shares
 from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
-from app.services.webhook import MAX_URL, WebhookSender
+from app.services.vitals import Vitals
+from app.services.webhook import WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
+HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Resources:
     settings: Settings
     #: whether running tasks are to be handed back
     must_stop: Callable[[], bool] = lambda: False
+    #: of the embedded mode: whether the worker of a queue runs
+    local_workers: dict[Queue, Callable[[], bool]] = field(default_factory=dict)
 
     @cached_property
     def database(self) -> Database:
@@ -78,6 +87,7 @@ class Resources:
             storage=self.storage,
             links=self.links,
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
+            egress=self.egress,
             spool=settings.spool,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
             tree_limits=TreeLimits(
@@ -110,7 +120,26 @@ class Resources:
             self.storage,
             every_seconds=settings.retention_seconds,
             letters_kept_seconds=settings.dead_letters_kept_seconds,
+            events_kept_seconds=settings.events_kept_seconds,
         )
+
+    @cached_property
+    def checks(self) -> Checks:
+        settings = self.settings
+        urls = (settings.redis_url, settings.result_backend)
+        return Probes(
+            database=self.database,
+            storage=self.storage,
+            broker_url=None if settings.embedded else settings.broker_url,
+            redis_urls=frozenset(url for url in urls if url and url.startswith("redis")),
+            local_workers=self.local_workers,
+            weights=settings.denoise_weights,
+            check_network=self.check_network,
+        ).checks()
+
+    @cached_property
+    def vitals(self) -> Vitals:
+        return Vitals(self.database, self.checks, self.breakers)
 
     @cached_property
     def executor(self) -> Executor:
@@ -183,8 +212,32 @@ class Resources:
         return Sandbox(1, memory_bytes, denoiser=self._denoiser())
 
     @cached_property
+    def egress(self) -> Egress:
+        return Egress(self.settings.webhook_ports, self.settings.webhook_networks)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        settings = self.settings
+        return Breakers(
+            failures=settings.webhook_breaker_failures,
+            reset_seconds=settings.webhook_breaker_seconds,
+            probe_seconds=settings.webhook_timeout_seconds,
+            redis_url=settings.redis_url,
+        )
+
+    @cached_property
     def webhooks(self) -> WebhookSender:
-        return WebhookSender(self.database, self.links, self.settings.webhook_timeout_seconds)
+        settings = self.settings
+        return WebhookSender(
+            database=self.database,
+            links=self.links,
+            egress=self.egress,
+            breakers=self.breakers,
+            shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE)),
+            timeout_seconds=settings.webhook_timeout_seconds,
+            pauses=settings.webhook_retry_seconds,
+            must_stop=self.must_stop,
+        )
 
     async def aclose(self) -> None:
         made: dict[str, Any] = self.__dict__

@@ -204,7 +204,7 @@ def celery_worker(folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
                 object_store=pool.get(ObjectStoreServer),
             ),
         )
-        api_command, worker, _ = deployment.commands
+        api_command, worker, *_ = deployment.commands
         worker[worker.index("-c") + 1] = "1"
         deployment.commands = [api_command, worker]
         try:

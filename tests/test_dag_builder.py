@@ -157,6 +157,44 @@ def test_a_plan_survives_json() -> None:
     assert Plan.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
+def test_a_plan_of_an_earlier_version_has_nothing_that_goes_along() -> None:
+    data = planned([resize(400, "convert_webp", "convert_png")]).to_json()
+    for task in data["tasks"]:
+        del task["along"]
+    found = Plan.from_json(data)
+    assert found.along(found.task("0")) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "along"),
+    [
+        ("convert_webp", True),
+        ({"op": "convert_webp", "quality": 95, "effort": 1}, True),
+        ({"op": "convert_jpeg", "keep_metadata": "all"}, True),
+        ("convert_tiff", True),
+        ({"op": "convert_webp", "effort": 6}, False),
+        ({"op": "convert_avif", "effort": 3}, False),
+        ({"op": "convert_avif", "lossless": True}, False),
+        ({"op": "convert_jpeg", "trellis": True}, False),
+        ({"op": "convert_jpeg", "max_bytes": 9000}, False),
+        ({"op": "convert_webp", "min_ssim": 0.9}, False),
+        ("metadata", False),
+        (resize(5), False),
+        ({"op": "convert_webp", "then": [resize(5)]}, False),
+        ({"op": "convert_webp", "then": [resize(5)], "keep": True}, False),
+    ],
+)
+def test_encoders_without_special_effort_go_along_with_what_they_continue_from(entry: Any, along: bool) -> None:
+    found = planned([resize(400, entry, "flip"), entry])
+    assert len(found.along(found.task("0"))) == along
+    assert not any(task.along for task in found.tasks if task.parent is None)
+
+
+def test_nothing_goes_along_with_a_task_of_another_queue() -> None:
+    found = planned([{"op": "denoise", "then": ["convert_webp", "convert_avif"]}])
+    assert found.along(found.task("0")) == []
+
+
 def test_descendants_are_all_tasks_below() -> None:
     found = planned([resize(400, resize(200, "convert_webp", "convert_png"), "convert_png"), "convert_png"])
     assert [task.id for task in found.descendants("0")] == ["0.0", "0.0.0", "0.0.1", "0.1"]

@@ -16,7 +16,7 @@ from tests.support.deployment import ApiClient, Deployment, embedded
 
 pytestmark = pytest.mark.integration
 
-TREE = ["convert_webp", {"op": "resize", "width": 300, "then": ["convert_avif", "convert_png"]}]
+TREE = [{"op": "convert_webp", "effort": 6}, {"op": "resize", "width": 300, "then": ["convert_avif", "convert_png"]}]
 RESULTS = {"convert_webp", "resize.convert_avif", "resize.convert_png"}
 JOBS = 20
 
@@ -30,10 +30,11 @@ def check_results(api: ApiClient, job: dict[str, Any]) -> None:
 
 def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
+    photos = [make_photo(1200, 900, seed=seed) for seed in range(JOBS)]
     deployment.start()
     try:
         with deployment.client() as api:
-            ids = [api.accepted(make_photo(1200, 900, seed=seed), TREE)["id"] for seed in range(JOBS)]
+            ids = [api.accepted(photo, TREE)["id"] for photo in photos]
             while sum(api.job(job_id)["status"] == "completed" for job_id in ids) < 2:
                 time.sleep(0.02)
             deployment.kill()
@@ -47,8 +48,9 @@ def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(t
             # the kill came early enough to hit work under way: some step was started twice
             assert any(step["attempts"] > 1 for job in jobs for step in job["steps"])
         objects = [path for path in (tmp_path / "data" / "objects").rglob("*") if path.is_file()]
-        expected = JOBS * (1 + 1 + len(RESULTS))  # input, intermediate, results
-        assert len(objects) == expected, "an attempt that was killed left an object of its own behind"
+        results = [path for path in objects if path.parent.name != "intermediates"]
+        assert len(results) == JOBS * (1 + len(RESULTS)), "an attempt that was killed left an object of its own behind"
+        assert len(objects) - len(results) <= JOBS
     finally:
         deployment.stop()
 

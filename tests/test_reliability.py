@@ -289,6 +289,10 @@ def ended_job(database: Database) -> UUID:
     return job_id
 
 
+def cleaner(database: Database, storage: ObjectStorage) -> Retention:
+    return Retention(database, storage, every_seconds=60, letters_kept_seconds=60, events_kept_seconds=60)
+
+
 def test_expired_jobs_go_with_their_objects_and_others_stay(
     database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +301,7 @@ def test_expired_jobs_go_with_their_objects_and_others_stay(
     for job_id in [*old, kept, running]:
         store(storage, input_key(job_id), tmp_path)
     change(database, update(Job).where(Job.id.in_([*old, running])).values(expires_at=from_now(-1)))
-    assert Retention(database, storage, every_seconds=60, letters_kept_seconds=60).run_once() == 5
+    assert cleaner(database, storage).run_once() == 5
     assert keys(storage) == {input_key(kept), input_key(running)}
     with database.session(read_only=True) as session:
         assert set(session.scalars(select(Job.id))) == {kept, running}
@@ -312,7 +316,7 @@ def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage)
                     caller="c", key=name, fingerprint="f", job_id=job_id, response={}, expires_at=from_now(seconds)
                 )
             )
-    Retention(database, storage, every_seconds=60, letters_kept_seconds=60).run_once()
+    cleaner(database, storage).run_once()
     with database.session(read_only=True) as session:
         assert list(session.scalars(select(IdempotencyKey.key))) == ["new"]
 
@@ -352,7 +356,7 @@ def test_a_job_that_is_in_use_does_not_expire(
     job_id = ended_job(database)
     store(storage, input_key(job_id), tmp_path)
     change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
-    remover = Retention(database, storage, every_seconds=60, letters_kept_seconds=60)
+    remover = cleaner(database, storage)
     with database.session() as session:
         jobs.retry(session, job_id, kept_seconds=60)
         assert remover.run_once() == 0
@@ -364,7 +368,7 @@ def test_old_dead_letters_go(database: Database, storage: ObjectStorage) -> None
     for id_ in ("old", "new"):
         received(database, poisoned(database), id_=id_)
     change(database, update(DeadLetter).where(DeadLetter.id == "old").values(created_at=from_now(-61)))
-    Retention(database, storage, every_seconds=60, letters_kept_seconds=60).run_once()
+    cleaner(database, storage).run_once()
     assert [letter.id for letter in letters(database)] == ["new"]
 
 
@@ -465,12 +469,12 @@ def test_a_worker_that_is_stopped_hands_its_task_to_the_next(tmp_path: Path, clu
         with deployment.client() as api:
             job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
             until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
-            ml_worker = deployment.processes[-1]
+            ml_worker = deployment.processes[2]
             ml_worker.send_signal(signal.SIGTERM)
             assert ml_worker.wait(20) == 0
             step = api.job(job_id)["steps"][0]
             assert (step["status"], step["attempts"]) == ("pending", 0)
-            deployment.processes[-1] = deployment.restart(-1)
+            deployment.processes[2] = deployment.restart(2)
             step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
             assert step["attempts"] == 1
             api.http.post(f"/jobs/{job_id}/cancel")

@@ -3,13 +3,12 @@
 import asyncio
 import hashlib
 import importlib
-import socket
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,36 +17,37 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery, group
 from celery.exceptions import Reject
-from sqlalchemy import delete, select, text, update
+from PIL import Image
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 
 from app.config import Settings
 from app.database import Database, from_now
-from app.errors import CorruptImage, InvalidWebhookUrl, PixelProcessDied, StoreUnavailable
+from app.errors import CorruptImage, PixelProcessDied, PixToolsError, StepTimedOut, StoreUnavailable
 from app.imaging import libvips, pipeline
-from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target
+from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target, When
 from app.models import (
     DeadLetter,
+    Event,
     IdempotencyKey,
     Job,
     JobStatus,
     OutboxMessage,
     Step,
+    StepAttempt,
     StepStatus,
     WebhookDelivery,
 )
 from app.operations import OPERATIONS, Operation
-from app.services import jobs, outbox, reconciler, steps, webhook
+from app.services import jobs, outbox, reconciler, steps
 from app.services.dispatch import canvas_for, waiting_in
 from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
 from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
-from app.services.links import ApiLinks
-from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, START_JOB, Message, Relay
+from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
-from app.services.webhook import WebhookSender
 from app.tasks import runtime
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import undone_when_cut_off
@@ -340,7 +340,8 @@ def test_a_job_ends_once(database: Database) -> None:
     assert job.error is None
     with database.session(read_only=True) as session:
         (delivery,) = session.scalars(select(WebhookDelivery)).all()
-    assert (delivery.event, delivery.job_id) == ("job.completed", job_id)
+        event = session.get_one(Event, delivery.event_id)
+    assert (event.type, event.job_id) == ("job.completed", job_id)
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery.id], 0)]
 
 
@@ -516,7 +517,7 @@ def test_a_job_that_waits_for_a_network_is_not_passed_over_by_other_work(databas
     change(database, update(Job).where(Job.id == waiting).values(dispatched_at=from_now(-LONG_AGO)))
     claimed(database, younger, "0")
     with database.session() as session:
-        lengths = {"default_queue": 0, "ml_inference_queue": 3}
+        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0}
         assert reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__) == Repairs()
     assert sweep(database, waiting=0) == Repairs(silent=1)
 
@@ -800,7 +801,8 @@ def test_what_a_process_commits_is_left_to_its_own_relay_for_a_while(database: D
         crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [0]))
         enqueue(database, 1)
         assert Relay(database, Broker(), poll_seconds=1).run_once() == 0
-        assert until(lambda: outbox_rows(database)[0].available_at > datetime.now(UTC))
+        # put off by its relay, for less than it had claimed the message for
+        assert until(lambda: outbox_rows(database)[0].available_at < datetime.now(UTC) + timedelta(seconds=10))
         broker.down = False
         enqueue(database, 2)
         assert until(lambda: [message.args for message in broker.sent] == [[2]])
@@ -893,16 +895,34 @@ def upload(storage: ObjectStorage, job_id: UUID, content: bytes, folder: Path) -
     asyncio.run(store())
 
 
-def test_a_tree_is_run_task_by_task(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+@pytest.mark.parametrize("in_parts", [False, True], ids=["along", "in parts"])
+def test_a_tree_is_run_task_by_task(
+    executor: Executor, tmp_path: Path, photo: bytes, in_parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_parts:
+        monkeypatch.setattr(pipeline, "CHEAP_PIXELS", 0)
     database, storage = executor.database, executor.storage
     job_id = accept(database, content=photo)
     upload(storage, job_id, photo, tmp_path)
 
-    for task in ("1", "0", "0.0", "0.1"):
-        executor.run(job_id, task, "ann")
+    executor.run(job_id, "1", "ann")
+    assert states(database, job_id) == {"0": "pending", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
+    if in_parts:  # otherwise, small files are written along with what they continue from
+        executor.run(job_id, "0", "ann")
+        assert storage.local_path(intermediate_key(job_id, "0")).exists()
+        assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
+        executor.run(job_id, "0.1", "ann")
+        executor.run(job_id, "0.0", "ann")
+    else:
+        executor.run(job_id, "0", "ann")
+        assert not storage.local_path(intermediate_key(job_id, "0")).exists()
     assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert attempts_of(database, job_id) == {task: [(1, "succeeded")] for task in ("0", "0.0", "0.1", "1")}
+    for task in ("0", "0.0"):  # a second copy of the message, and the first one of what is done
+        executor.run(job_id, task, "ann")
+    assert all(step.attempts == 1 and step.started_at for step in job_of(database, job_id).steps)
 
-    assert ended(database, job_id)
+    assert not ended(database, job_id), "whoever ended its last step has done so"
     job = job_of(database, job_id)
     assert job.status == JobStatus.COMPLETED
     assert [(result.name, result.format, result.width, result.height) for result in job.results] == [
@@ -915,9 +935,131 @@ def test_a_tree_is_run_task_by_task(executor: Executor, tmp_path: Path, photo: b
         assert (len(content), hashlib.sha256(content).hexdigest()) == (result.bytes, result.sha256)
     assert storage.local_path(result_key(job_id, "0.0", "webp")).exists()
     assert storage.local_path(result_key(job_id, "1", "jpg")).exists()
-    assert storage.local_path(intermediate_key(job_id, "0")).exists()
     assert [result.filename for result in job.results][2] == "photo-convert_jpeg.jpg"
     assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
+
+
+def attempts_of(database: Database, job_id: UUID) -> dict[str, list[tuple[int, str | None]]]:
+    """Number and outcome of every attempt, by the task."""
+    with database.session(read_only=True) as session:
+        found: dict[str, list[tuple[int, str | None]]] = {}
+        for attempt in session.scalars(select(StepAttempt).where(StepAttempt.job_id == job_id)):
+            found.setdefault(attempt.task, []).append((attempt.number, attempt.outcome))
+        return found
+
+
+def test_files_written_along_are_those_of_tasks_of_their_own(
+    executor: Executor, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for most in (pipeline.CHEAP_PIXELS, 0):
+        monkeypatch.setattr(pipeline, "CHEAP_PIXELS", most)
+        job_id = accept(executor.database, content=photo)
+        upload(executor.storage, job_id, photo, tmp_path)
+        for task in ("0", "0.0", "0.1", "1"):
+            executor.run(job_id, task, "ann")
+        digests.append([result.sha256 for result in job_of(executor.database, job_id).results])
+    assert len(digests[0]) == 3
+    assert digests[0] == digests[1]
+
+
+def test_what_cannot_be_written_along_fails_alone(database: Database, storage: ObjectStorage, tmp_path: Path) -> None:
+    """A file that no WebP can hold."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 16384)).save(buffer, "PNG")
+    tree = [{"op": "flip", "then": ["convert_webp", "convert_png"]}]
+    job_id = accept(database, tree, content=buffer.getvalue())
+    upload(storage, job_id, buffer.getvalue(), tmp_path)
+    executor = replace(executor_with(pipeline.render, database, storage, tmp_path), limits=Limits(4_000_000, 16384))
+
+    executor.run(job_id, "0", "ann")
+    assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "succeeded"}
+    executor.run(job_id, "0.0", "ann")
+    step = step_of(database, job_id, "0.0")
+    assert (step.status, step.error and step.error["code"]) == ("failed", "image_too_large")
+    assert not ended(database, job_id), "whoever ended its last step has done so"
+    assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
+    assert [result.step_id for result in job_of(database, job_id).results] == ["0.1"]
+
+
+@dataclass
+class Overburdened:
+    """Renders what has to be, and ends when it is asked for anything more."""
+
+    error: type[PixToolsError]
+    wanted: list[int] = field(default_factory=list)
+
+    def __call__(
+        self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
+    ) -> list[Rendered | None]:
+        self.wanted.append(len(targets))
+        if any(target.when is When.CHEAP for target in targets):
+            raise self.error
+        return pipeline.render(source, stages, targets, limits, monitor)
+
+
+@pytest.mark.parametrize("error", [PixelProcessDied, StepTimedOut])
+def test_what_goes_along_never_costs_a_task_its_success(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, error: type[PixToolsError]
+) -> None:
+    job_id = accept(database, content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    renderer = Overburdened(error)
+    executor = executor_with(renderer, database, storage, tmp_path)
+    executor.run(job_id, "0", "ann")
+    assert renderer.wanted == [3, 1]
+    assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "pending"}
+    executor.run(job_id, "0.0", "ann")
+    assert step_of(database, job_id, "0.0").status == StepStatus.SUCCEEDED
+
+
+def test_nothing_goes_along_with_a_second_attempt(
+    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+) -> None:
+    """The first one may have ended its whole worker."""
+    job_id = accept(database, content=photo)
+    upload(storage, job_id, photo, tmp_path)
+    claimed(database, job_id, "0", "bob", lease=OVER)
+    executor_with(pipeline.render, database, storage, tmp_path).run(job_id, "0", "ann")
+    assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "pending"}
+    assert storage.local_path(intermediate_key(job_id, "0")).exists()
+
+
+def test_what_goes_along_reports_for_itself(executor: Executor, tmp_path: Path) -> None:
+    database, storage = executor.database, executor.storage
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    job_id = accept(database, [{"op": "trim", "then": ["convert_png", "convert_webp"]}], content=buffer.getvalue())
+    upload(storage, job_id, buffer.getvalue(), tmp_path)
+    executor.run(job_id, "0", "ann")
+    assert states(database, job_id) == dict.fromkeys(("0", "0.0", "0.1"), "succeeded")
+    reports = {step.id: step.report for step in job_of(database, job_id).steps}
+    assert reports == {
+        "0": {"left": 0, "top": 0, "width": 8, "height": 8},
+        "0.0": {"frames": {"written": 1, "source": 3}},
+        "0.1": None,
+    }
+
+
+def test_a_task_of_an_ended_job_takes_nothing_along(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    """Cancelled while it ran, and repeated: everything is done once."""
+    database, storage = executor.database, executor.storage
+    job_id = accept(database, content=photo)
+    upload(storage, job_id, photo, tmp_path)
+
+    def cancel() -> None:
+        with database.session() as session:
+            jobs.cancel(session, job_id)
+
+    executor_with(Meanwhile(cancel), database, storage, tmp_path).run(job_id, "0", "ann")
+    assert set(states(database, job_id).values()) == {"cancelled"}
+    assert job_of(database, job_id).results == []
+    with database.session() as session:
+        jobs.retry(session, job_id, kept_seconds=60)
+    executor.run(job_id, "0", "bob")
+    assert states(database, job_id) == {"0": "succeeded", "0.0": "succeeded", "0.1": "succeeded", "1": "pending"}
+    assert len(job_of(database, job_id).results) == 2
 
 
 def test_siblings_download_their_upload_once(database: Database, tmp_path: Path, photo: bytes) -> None:
@@ -1010,7 +1152,7 @@ class Meanwhile:
 
     def __call__(
         self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
-    ) -> list[Rendered]:
+    ) -> list[Rendered | None]:
         self.happening()
         return pipeline.render(source, stages, targets, limits, monitor)
 
@@ -1133,8 +1275,8 @@ def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
             jobs.remove(session, job_id)
 
     executor_with(Meanwhile(remove), database, storage, tmp_path).run(job_id, "0", "ann")
-    assert not storage.local_path(result_key(job_id, "0", "jpg")).exists()
-    assert not storage.local_path(intermediate_key(job_id, "0")).exists()
+    for key in (result_key(job_id, "0", "jpg"), result_key(job_id, "0.0", "webp"), intermediate_key(job_id, "0")):
+        assert not storage.local_path(key).exists()
 
 
 def test_the_lease_is_kept_as_long_as_the_work_takes(
@@ -1185,7 +1327,7 @@ def test_every_handler_can_be_imported(operation: Operation) -> None:
     assert callable(getattr(importlib.import_module(module), function))
 
 
-@pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK])
+@pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK, REPLAY_WEBHOOKS])
 def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
     for module in ("app.tasks.start", "app.tasks.finalize"):
         importlib.import_module(module)
@@ -1214,84 +1356,3 @@ def test_beat_may_ask_for_repairs_and_removals(
     assert messages(database) == [(START_JOB, [str(job_id), "0"], 0)]
     with database.session(read_only=True) as session:
         assert list(session.scalars(select(Job.id))) == [job_id]
-
-
-# -- webhooks ----------------------------------------------------------------------------------------------------------
-
-
-class DrippingReceiver:
-    """Answers a byte now and then, and never ends."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-
-    def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection, suppress(OSError):
-            while not self._stop.wait(0.1):
-                connection.sendall(b"H")
-
-    def __enter__(self) -> "DrippingReceiver":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._listener.close()
-
-
-def ended_with_webhook(database: Database, url: str) -> str:
-    job_id = accept(database, ["convert_png"], webhook_url=url)
-    run_task(database, job_id, "0")
-    with database.session() as session:
-        assert finalize(session, job_id)
-    with database.session() as session:
-        session.execute(delete(OutboxMessage))
-        return session.scalars(select(WebhookDelivery.id)).one()
-
-
-def sender(database: Database, tmp_path: Path) -> WebhookSender:
-    return WebhookSender(database, ApiLinks(b"key", 60), timeout_seconds=1)
-
-
-def test_a_receiver_that_drips_is_given_up_in_time(database: Database, tmp_path: Path) -> None:
-    with DrippingReceiver() as receiver:
-        delivery_id = ended_with_webhook(database, receiver.url)
-        began = time.monotonic()
-        sender(database, tmp_path).attempt(delivery_id)
-        assert time.monotonic() - began < 3
-    with database.session() as session:
-        delivery = session.get_one(WebhookDelivery, delivery_id)
-        assert (delivery.attempts, delivery.last_error) == (1, "TimeoutError")
-    assert [task for task, *_ in messages(database)] == [DELIVER_WEBHOOK]
-
-
-def test_deliveries_that_a_broker_in_memory_has_forgotten_are_sent_again_once(
-    database: Database, tmp_path: Path
-) -> None:
-    delivery_id = ended_with_webhook(database, "http://127.0.0.1:1/")
-    for _ in range(2):
-        with database.session() as session:
-            webhook.resume(session)
-        assert [(task, args) for task, args, _ in messages(database)] == [(DELIVER_WEBHOOK, [delivery_id])]
-
-
-@pytest.mark.parametrize("url", ["http://a..b/", "http://xn--/", f"http://{'a' * 70}.com/", "http://\u2028.com/"])
-def test_a_host_that_cannot_be_asked_for_is_refused_or_fails_as_any_other(
-    database: Database, tmp_path: Path, url: str
-) -> None:
-    try:
-        webhook.check_url(url)
-    except InvalidWebhookUrl:
-        return
-    delivery_id = ended_with_webhook(database, url)
-    sender(database, tmp_path).attempt(delivery_id)
-    with database.session() as session:
-        assert session.get_one(WebhookDelivery, delivery_id).attempts == 1

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Connection
@@ -35,9 +36,11 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
     os.nice(NICE)
     _limit(memory_bytes)
     libvips.configure(threads)
-    if denoiser:
-        _load_network(denoiser)
     connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
+    if denoiser:
+        started = time.monotonic()
+        _load_network(denoiser)
+        connection.send_bytes(json.dumps({"progress": None, "loaded": time.monotonic() - started}).encode())
     jobs: Jobs = SimpleQueue()
     Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     while True:
@@ -73,7 +76,7 @@ def _answer(job: tuple[Any, ...], on_progress: OnProgress) -> bytes:
     try:
         source, stages, targets, limits = job
         rendered = render(source, stages, targets, limits, monitor)
-        answer: dict[str, Any] = {"rendered": [asdict(file) for file in rendered], "reports": monitor.reports}
+        answer: dict[str, Any] = {"rendered": [file and asdict(file) for file in rendered], "reports": monitor.reports}
     except PixToolsError as error:
         answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
     return json.dumps(answer).encode()

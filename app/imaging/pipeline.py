@@ -11,7 +11,7 @@ from typing import Any
 
 import pyvips
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, WorkspaceFailed
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, PixToolsError, WorkspaceFailed
 from app.imaging import resize
 from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
@@ -19,23 +19,28 @@ from app.imaging.convert_jpeg import flattened
 from app.imaging.decode import ImageFile, load
 from app.imaging.origin import bare
 from app.imaging.picture import Picture
-from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target
+from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE
 from app.parameters import KeepMetadata, ResizeParams
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
+
+CHEAP_PIXELS = 4_000_000  # of all files together; encoding more is worth a task of its own, on another core
 
 Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
 
 
 def render(
     source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor | None = None
-) -> list[Rendered]:
+) -> list[Rendered | None]:
     """Apply the stages to an image and write every target: upright, in sRGB and without metadata unless it asks.
 
     An animation stays one as long as every stage and the target can work on frames, otherwise its first frame counts,
     which the last stage reports; of a document, the first page. Stages that encode do nothing: pixels flow through
     them unchanged, and what is written is up to the targets. A failed call may leave files behind.
+
+    Returns:
+        What was written, target by target; None for one that was left out.
 
     Raises:
         CorruptImage: the source cannot be decoded.
@@ -46,8 +51,11 @@ def render(
     monitor = monitor or Monitor()
     with _decoding():
         picture = _picture(source, stages, targets, limits, monitor)
-    last = Context(monitor, len(stages) - 1)
-    return [_write(picture, target, last) for target in targets]
+    written: list[Rendered | None] = []
+    for target in targets:
+        context = Context(monitor, len(stages) - 1 if target.stage is None else target.stage)
+        written.append(_write(picture, target, context) if _is_wanted(picture, target, written) else None)
+    return written
 
 
 def _picture(
@@ -140,9 +148,21 @@ def _params(step: Stage | Target) -> Any:
     return OPERATIONS[step.op].params.model_validate(step.params)
 
 
-def _write(picture: Picture, target: Target, context: Context) -> Rendered:
-    with _encoding():
-        written = _save(picture, target, context)
+def _is_wanted(picture: Picture, target: Target, written: Sequence[Rendered | None]) -> bool:
+    if target.when is When.CHEAP:
+        pixels: int = picture.first.width * picture.first.height * len(picture.frames)
+        return pixels * (len(written) + 1) <= CHEAP_PIXELS
+    return target.when is When.ALWAYS or None in written
+
+
+def _write(picture: Picture, target: Target, context: Context) -> Rendered | None:
+    try:
+        with _encoding():
+            written = _save(picture, target, context)
+    except PixToolsError:
+        if target.when is When.CHEAP:
+            return None
+        raise
     return Rendered(written, picture.first.width, picture.first.height)
 
 

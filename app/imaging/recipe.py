@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ class Stage:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
+class When(StrEnum):
+    """Under which circumstances a target is written."""
+
+    ALWAYS = "always"
+    #: where the image is small, and nothing goes wrong: somebody else does it otherwise
+    CHEAP = "cheap"
+    #: where one of the cheap ones was left out
+    OTHERWISE = "otherwise"
+
+
 @dataclass(frozen=True)
 class Target:
     """One file to write: `op` is an operation with an output format, or `INTERMEDIATE`."""
@@ -26,6 +37,9 @@ class Target:
     path: Path
     op: str
     params: Mapping[str, Any]
+    when: When = When.ALWAYS
+    #: number of the stage that reports about it; None: the last one
+    stage: int | None = None
 
 
 @dataclass(frozen=True)

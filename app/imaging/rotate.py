@@ -7,11 +7,12 @@ from app.imaging.recipe import Context
 from app.parameters import RotateParams
 
 QUARTER = 90  # degrees
+DIGITS = 6  # of degrees; finer turns move no pixel, and -1e-20 % 360 is 360
 
 
 def run(image: pyvips.Image, params: RotateParams, _context: Context | None = None) -> pyvips.Image:
     """Turn an image clockwise."""
-    angle = params.angle % 360
+    angle = round(params.angle, DIGITS) % 360
     if angle == 0:
         return image
     image = image.copy_memory()  # read in another order than it is decoded

@@ -1,13 +1,17 @@
 """What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
 import hashlib
+import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
 
+from app import tracing
 from app.errors import JobNotFound
 from app.wiring import Resources
+
+WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
 async def _resources(request: Request) -> Resources:
@@ -21,9 +25,11 @@ async def _job_id(
     job_id: Annotated[str, Path(description="Id of the job.", json_schema_extra={"format": "uuid"})],
 ) -> UUID:
     try:
-        return UUID(job_id)
+        wanted = UUID(job_id)
     except ValueError:
         raise JobNotFound(f"There is no job {job_id[:64]!r}.") from None
+    tracing.bind(job_id=str(wanted))
+    return wanted
 
 
 JobId = Annotated[UUID, Depends(_job_id)]
@@ -43,3 +49,16 @@ async def _caller(request: Request) -> str:
 
 
 Caller = Annotated[str, Depends(_caller)]
+
+
+def preferred_wait(prefer: str | None, longest: int) -> int | None:
+    """The N of `Prefer: wait=N`, at most `longest`."""
+    wait = WAIT.search(prefer or "")
+    return min(int(wait[1]), longest) if wait else None
+
+
+def link_next(request: Request, response: Response, cursor: str | None) -> None:
+    """The address of the next page of a listing, as a header."""
+    if cursor:
+        following = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'

@@ -1,20 +1,17 @@
-"""Whether the process lives, and whether it can take work."""
+"""Whether the process lives, whether it can take work, and how everything that it needs is."""
 
-import asyncio
-import time
-from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app.routers.dependencies import CurrentResources
+from app.services.health import Check, Health
+from app.services.probes import ESSENTIAL
 
 router = APIRouter(prefix="/health", tags=["health"])
 
-TIMEOUT = 3.0  # seconds for each dependency
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Nothing can be accepted."}}
 
 
 @router.head("/live", include_in_schema=False)
@@ -24,25 +21,29 @@ async def live() -> dict[str, str]:
 
 
 @router.head("/ready", include_in_schema=False)
-@router.get("/ready", summary="Work can be accepted: database and storage answer", responses={503: {}})
+@router.get("/ready", summary="Work can be accepted: database and storage answer", responses=UNAVAILABLE)
 async def ready(resources: CurrentResources) -> JSONResponse:
-    database, storage = await asyncio.gather(
-        _check(resources.database.read(_select_one)), _check(resources.storage.check())
+    """Broker and workers may be away: what is accepted meanwhile waits in the database."""
+    checks = await resources.checks.run(*ESSENTIAL)
+    return _answer(resources.checks.overall(checks), checks)
+
+
+@router.head("", include_in_schema=False)
+@router.get("", summary="Every dependency with its latency, the queues and their workers", responses=UNAVAILABLE)
+async def health(resources: CurrentResources) -> JSONResponse:
+    """`degraded`: work is accepted, and waits until what is missing is back. For people and dashboards, not for probes
+    that restart something."""
+    checks = await resources.checks.run()
+    broker = checks.get("broker")
+    queues = broker.value if broker and broker.value else {}
+    return _answer(
+        resources.checks.overall(checks),
+        checks,
+        queues={name: {"messages": state.messages, "workers": state.workers} for name, state in queues.items()},
     )
-    checks = {"database": database, "storage": storage}
-    able = all(check["status"] == "ok" for check in checks.values())
-    return JSONResponse({"status": "ok" if able else "down", "checks": checks}, status_code=200 if able else 503)
 
 
-def _select_one(session: Session) -> None:
-    session.execute(text("SELECT 1"))
-
-
-async def _check(question: Awaitable[None]) -> dict[str, Any]:
-    start = time.perf_counter()
-    try:
-        await asyncio.wait_for(question, TIMEOUT)
-        status = "ok"
-    except Exception as error:  # noqa: BLE001 - whatever a client library raises: the dependency does not answer
-        return {"status": "down", "error": type(error).__name__}
-    return {"status": status, "seconds": round(time.perf_counter() - start, 4)}
+def _answer(overall: Health, checks: dict[str, Check], **members: Any) -> JSONResponse:
+    told = {name: check.as_json() for name, check in checks.items()}
+    status_code = 503 if overall is Health.DOWN else 200
+    return JSONResponse({"status": overall.value, "checks": told, **members}, status_code=status_code)

@@ -1,7 +1,6 @@
 """Jobs over HTTP."""
 
 import asyncio
-import re
 import time
 from typing import Annotated
 from uuid import UUID
@@ -9,9 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.errors import JobNotFinished, ResultNotFound
+from app import metrics
+from app.errors import JobNotFinished, PixToolsError, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
-from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId
+from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, link_next, preferred_wait
 from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
@@ -19,6 +19,7 @@ from app.services.archive import stream_archive
 from app.services.idempotency import key_of
 from app.services.job_views import job_view
 from app.services.s3 import content_disposition, job_prefix
+from app.services.submission import Accepted
 from app.services.submission import Request as SubmissionRequest
 from app.services.uploads import boundary_of, check_content_length
 from app.wiring import Resources
@@ -27,7 +28,6 @@ router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER = "1"  # seconds until a client should ask again
 FIRST_POLL, LONGEST_POLL = 0.03, 0.5  # seconds between looks at a job that a client waits for
-WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
 @router.post(
@@ -55,26 +55,30 @@ async def process(
 
     With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
     """
-    key = key_of(request.headers.getlist("idempotency-key"))
-    boundary = boundary_of(request.headers.get("content-type"))
-    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
-    await resources.pressure.check()
-    accepted = await resources.submissions.submit(
-        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
-    )
+    try:
+        accepted = await _accept(request, resources, base_url, caller)
+    except Exception as error:
+        metrics.UPLOADS.labels(getattr(type(error), "code", PixToolsError.code)).inc()
+        raise
+    metrics.UPLOADS.labels(metrics.REPLAYED if accepted.replayed else metrics.ACCEPTED).inc()
     headers = {"Location": f"/jobs/{accepted.job_id}", "Vary": "Prefer"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    seconds = _preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is None:
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
     headers["Preference-Applied"] = f"wait={seconds}"
     return await _answer_when_ended(resources, accepted.job_id, seconds, headers)
 
 
-def _preferred_wait(prefer: str | None, longest: int) -> int | None:
-    wait = WAIT.search(prefer or "")
-    return min(int(wait[1]), longest) if wait else None
+async def _accept(request: Request, resources: Resources, base_url: str, caller: str) -> Accepted:
+    key = key_of(request.headers.getlist("idempotency-key"))
+    boundary = boundary_of(request.headers.get("content-type"))
+    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
+    await resources.pressure.check()
+    return await resources.submissions.submit(
+        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
+    )
 
 
 async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
@@ -115,9 +119,7 @@ async def list_jobs(
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobPage:
     found, next_cursor = await resources.database.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
-    if next_cursor:
-        following = request.url.include_query_params(cursor=next_cursor)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    link_next(request, response, next_cursor)
     views = [job_view(job, resources.links) for job in found]
     return JobPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
 

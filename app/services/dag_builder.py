@@ -4,7 +4,9 @@ Operations work on pixels. The settings of the last encoder on the way (`convert
 encoded only where a result is written; between tasks it travels without loss. So it never matters for a result
 whether the steps before it ran in one task or in several.
 
-A linear run of steps on one queue whose intermediates nobody keeps is one task: one decode, one encode.
+A linear run of steps on one queue whose intermediates nobody keeps is one task: one decode, one encode. Encoders that
+end a branch below it stay tasks of their own, which nothing else can fail; but as long as that is cheap, the task above
+writes their files along with its own, and they find their work done.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -57,6 +59,8 @@ class PlannedTask:
     result: PlannedResult | None
     #: whether other tasks continue from its pixels
     intermediate: bool
+    #: whether its parent may write its result along
+    along: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,10 @@ class Plan:
 
     def children(self, task_id: str | None) -> list[PlannedTask]:
         return [task for task in self.tasks if task.parent == task_id]
+
+    def along(self, task: PlannedTask) -> list[PlannedTask]:
+        """Those of its children whose results it may write along with its own."""
+        return [child for child in self.children(task.id) if child.along and child.queue == task.queue]
 
     def descendants(self, task_id: str) -> Iterator[PlannedTask]:
         for child in self.children(task_id):
@@ -142,10 +150,19 @@ def _plan_run(
             steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.model_dump()) for n in run),
             result=_planned_result(last, encoder, names),
             intermediate=bool(last.then),
+            along=parent is not None and _goes_along(node),
         )
     )
     for child in last.then:
         _plan_run(child, last.id, encoder, names, tasks)
+
+
+def _goes_along(node: Node) -> bool:
+    """Whether it is nothing but a file to write, of a quality that need not be searched, without special effort."""
+    if node.then or node.operation not in ENCODERS.values() or not getattr(node.params, "is_open", True):
+        return False
+    dear = any(getattr(node.params, name, False) for name in ("lossless", "trellis"))
+    return not dear and getattr(node.params, "effort", 0) <= getattr(node.operation.params(), "effort", 0)
 
 
 def _planned_result(node: Node, encoder: _Encoder, names: dict[str, str]) -> PlannedResult | None:

@@ -9,6 +9,7 @@ from celery.canvas import Signature
 from kombu import Connection
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.database import from_now
 from app.services.dag_builder import Plan, PlannedTask, to_canvas
 from app.services.outbox import FINALIZE, Message
@@ -35,6 +36,7 @@ def canvas_for(
     if job is None:
         return None
     job.dispatched_at = from_now()
+    tracing.adopt(job.context)
     body = app.signature(FINALIZE, args=(str(job_id),), immutable=True) if counted else None
     plan = Plan.from_json(job.plan)
     return to_canvas(plan, _signatures(app, job_id), body=body, done=ended_tasks(session, job_id), root=root)

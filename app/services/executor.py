@@ -9,9 +9,9 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +19,21 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import metrics, tracing
 from app.database import Database
-from app.errors import AssetMissing, ObjectNotFound, PixToolsError, UnexpectedFailure
-from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target
+from app.errors import (
+    AssetMissing,
+    ObjectNotFound,
+    PixelProcessDied,
+    PixToolsError,
+    StepTimedOut,
+    UnexpectedFailure,
+)
+from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
-from app.services.dag_builder import PlannedResult, PlannedStep
+from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
+from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
@@ -41,7 +50,7 @@ class Renderer(Protocol):
 
     def __call__(
         self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
-    ) -> list[Rendered]: ...
+    ) -> list[Rendered | None]: ...
 
 
 class LeaseLost(Exception):
@@ -85,9 +94,12 @@ class Executor:
             max_attempts=self.max_attempts,
         )
         if held is not None:
-            self._attempt(held)
+            started = time.monotonic()
+            became = self._attempt(held)
+            metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
 
-    def _attempt(self, held: Claim) -> None:
+    def _attempt(self, held: Claim) -> str:
+        """Do the work; what became of it, for the metrics."""
         log.info("task_started", extra=_fields(held))
         try:
             with (
@@ -95,20 +107,21 @@ class Executor:
                 tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
             ):
                 monitor = Monitor(_Progress(self, held, lost))
-                outcome = self._produce(held, Path(folder), monitor)
+                outcomes = self._produce(held, Path(folder), monitor)
         except LeaseLost:
             log.info("task_abandoned", extra=_fields(held))
             self._discard(held)
+            return "abandoned"
         except HandedBack:
             self.database.insist(steps.hand_back, self.must_stop, held)
             log.info("task_handed_back", extra=_fields(held))
+            return "handed_back"
         except PixToolsError as error:
-            self._fail(held, error)
+            return self._fail(held, error)
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
-            self._fail(held, UnexpectedFailure())
-        else:
-            self._succeed(held, outcome, _reports(held, monitor))
+            return self._fail(held, UnexpectedFailure())
+        return self._succeed(held, outcomes, _reports(held, monitor, outcomes))
 
     @contextmanager
     def _kept_lease(self, held: Claim) -> Iterator[threading.Event]:
@@ -137,19 +150,43 @@ class Executor:
             log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
             return True
 
-    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> Outcome | None:
-        source = self._fetch(held, folder)
-        stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
-        targets = list(_targets(held, folder))
-        rendered = self.renderer_of(Queue(held.task.queue))(source, stages, targets, self.limits, monitor=monitor)
-        outcome = None
-        for target, image in zip(targets, rendered, strict=True):
-            if target.op == INTERMEDIATE:
+    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, Outcome]:
+        """Render and store; the results by the tasks whose they are."""
+        with tracing.span("fetch"):
+            source = self._fetch(held, folder)
+            stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
+        with tracing.span("render"):
+            targets, rendered = self._render(
+                held, folder, partial(self._renderer(held), source, stages, monitor=monitor)
+            )
+        with tracing.span("store"):
+            return dict(self._stored(held, targets, rendered))
+
+    def _renderer(self, held: Claim) -> Renderer:
+        return self.renderer_of(Queue(held.task.queue))
+
+    def _render(
+        self, held: Claim, folder: Path, render: Callable[[Sequence[Target], Limits], list[Rendered | None]]
+    ) -> tuple[dict[str, Target], list[Rendered | None]]:
+        along = held.plan.along(held.task) if held.attempt == 1 else []
+        targets = _targets(held, folder, along)
+        try:
+            return targets, render(list(targets.values()), self.limits)
+        except (PixelProcessDied, StepTimedOut):
+            if not along:
+                raise
+        targets = _targets(held, folder, [])  # what goes along never costs this task its success
+        return targets, render(list(targets.values()), self.limits)
+
+    def _stored(
+        self, held: Claim, targets: Mapping[str, Target], rendered: Sequence[Rendered | None]
+    ) -> Iterator[tuple[str, Outcome]]:
+        for (task_id, target), image in zip(targets.items(), rendered, strict=True):
+            if target.op == INTERMEDIATE and image:
                 key = intermediate_key(held.job.id, held.task.id)
                 self.storage.upload_processed(key, target.path, content_type="application/octet-stream")
-            else:
-                outcome = self._store_result(held, target.path, image)
-        return outcome
+            elif image:
+                yield task_id, self._store_result(held, held.plan.task(task_id), target.path, image)
 
     def _fetch(self, held: Claim, folder: Path) -> Path:
         path = folder / f"source{INTERMEDIATE_SUFFIX if held.task.parent else ''}"
@@ -172,11 +209,11 @@ class Executor:
                     raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
         return files
 
-    def _store_result(self, held: Claim, path: Path, image: Rendered) -> Outcome:
-        planned = _result_of(held)
+    def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> Outcome:
+        planned = _result_of(task)
         extension = _extension(image.format)
         outcome = Outcome(
-            key=result_key(held.job.id, held.task.id, extension),
+            key=result_key(held.job.id, task.id, extension),
             filename=result_filename(held.job.input_filename, planned.name, extension),
             format=image.format,
             content_type=CONTENT_TYPES[image.format],
@@ -188,26 +225,41 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcome: Outcome | None, reports: dict[str, dict[str, Any]]) -> None:
-        counted = self.database.insist(steps.succeed, self.must_stop, held, outcome, reports)
+    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
+        counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
         log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
             self._discard(held)
+            return "outdated"
+        self._end_job(held)
+        for outcome in outcomes.values():
+            metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
+            metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
+        return "succeeded"
+
+    def _end_job(self, held: Claim) -> None:
+        """End the job if that was its last step; the message that asks for it stands behind all other work."""
+        self.database.insist(finalize, self.must_stop, held.job.id)
 
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for a step that nobody wants any more."""
+        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
         with self.database.session() as session:
             # Within the transaction: no retry by the client begins before the old object is gone, which has the same
             # key as the new one
             if not steps.is_unwanted(session, held):
                 return
             self.storage.delete(intermediate_key(held.job.id, held.task.id))
-            if planned := held.task.result:
-                self.storage.delete(result_key(held.job.id, held.task.id, _extension(planned.format)))
+            for task in (held.task, *held.plan.along(held.task)):
+                if task.result:
+                    self.storage.delete(result_key(held.job.id, task.id, _extension(task.result.format)))
 
-    def _fail(self, held: Claim, error: PixToolsError) -> None:
+    def _fail(self, held: Claim, error: PixToolsError) -> str:
         counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        if counted:
+            self._end_job(held)
+        return "failed" if counted else "outdated"
 
 
 @dataclass
@@ -233,21 +285,35 @@ class _Progress:
             raise HandedBack
 
 
-def _reports(held: Claim, monitor: Monitor) -> dict[str, dict[str, Any]]:
-    return {held.task.steps[number].id: report for number, report in monitor.reports.items()}
+def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, Any]]:
+    """What was found out, by the ids of the steps; of what goes along only if it got there."""
+    ids = [step.id for step in held.task.steps]
+    ids += [task.id if task.id in outcomes else "" for task in held.plan.along(held.task)]
+    return {ids[number]: report for number, report in monitor.reports.items() if ids[number]}
 
 
-def _targets(held: Claim, folder: Path) -> Iterator[Target]:
-    if held.task.result:
-        yield Target(path=folder / "result", op=held.task.result.encoder, params=held.task.result.params)
-    if held.task.intermediate:
-        yield Target(path=folder / "intermediate", op=INTERMEDIATE, params={})
+def _targets(held: Claim, folder: Path, along: Sequence[PlannedTask]) -> dict[str, Target]:
+    """The files to write, by the tasks whose results they are, and the one between tasks."""
+    task, targets = held.task, {}
+    if task.result:
+        targets[task.id] = _target(task.result, folder / "result")
+    for number, other in enumerate(along, len(task.steps)):
+        target = _target(_result_of(other), folder / f"result-{other.id}")
+        targets[other.id] = replace(target, when=When.CHEAP, stage=number)
+    if task.intermediate:
+        when = When.OTHERWISE if len(along) == len(held.plan.children(task.id)) else When.ALWAYS
+        targets[INTERMEDIATE] = Target(folder / "intermediate", INTERMEDIATE, {}, when)
+    return targets
 
 
-def _result_of(held: Claim) -> PlannedResult:
-    if held.task.result is None:
-        raise ValueError(f"task {held.task.id} plans no result")
-    return held.task.result
+def _target(result: PlannedResult, path: Path) -> Target:
+    return Target(path, result.encoder, result.params)
+
+
+def _result_of(task: PlannedTask) -> PlannedResult:
+    if task.result is None:
+        raise ValueError(f"task {task.id} plans no result")
+    return task.result
 
 
 def _extension(format_: str) -> str:

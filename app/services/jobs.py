@@ -10,12 +10,13 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app import metrics, tracing
+from app.database import after_commit, from_now
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
 from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
 from app.schemas import Node
-from app.services import finalizer, outbox
+from app.services import events, finalizer, outbox
 from app.services.dag_builder import Plan
 from app.services.job_views import LOAD_VIEW
 from app.services.s3 import input_key
@@ -54,6 +55,7 @@ def accept(session: Session, new: NewJob) -> Job:
         plan=new.plan.to_json(),
         webhook_url=new.webhook_url,
         base_url=new.base_url,
+        context=tracing.carrier() or None,
         input_key=input_key(new.id),
         input_filename=new.filename,
         input_format=new.header.format,
@@ -161,13 +163,18 @@ def cancel(session: Session, job_id: UUID) -> Job:
         return get(session, job_id)
     if job.status not in JOB_OPEN:
         raise JobAlreadyFinished(f"The job has already ended: {job.status}.", value=job.status)
+    _cancel_steps(session, job_id)
+    finalizer.end(session, job, JobStatus.CANCELLED)
+    after_commit(session, metrics.JOBS.labels(JobStatus.CANCELLED, "none").inc)
+    return get(session, job_id)
+
+
+def _cancel_steps(session: Session, job_id: UUID) -> None:
     session.execute(
         update(Step)
         .where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
         .values(status=StepStatus.CANCELLED, finished_at=from_now(), lease_owner=None, lease_until=None)
     )
-    finalizer.end(session, job, JobStatus.CANCELLED)
-    return get(session, job_id)
 
 
 def _locked(session: Session, job_id: UUID) -> Job:
@@ -206,17 +213,20 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
+    Who deletes a job is not told of its end, and what the log of events says of it is erased.
+
     Raises:
         JobNotFound: there is none.
     """
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
-        job.webhook_url = None  # who deletes a job is not told of its end
-        cancel(session, job_id)
+        _cancel_steps(session, job_id)
+        finalizer.end_silently(session, job, JobStatus.CANCELLED)
+    events.forget(session, job_id)
 
 
 def remove(session: Session, job_id: UUID) -> None:
-    """Delete the rows of a job; steps, results, keys and deliveries go with it."""
+    """Delete the rows of a job; steps, results and keys go with it."""
     session.execute(delete(Job).where(Job.id == job_id))
 
 

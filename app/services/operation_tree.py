@@ -165,26 +165,21 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
-        for mistake in error.errors(include_url=False, include_context=False):
+        for mistake in error.errors(include_url=False):
             where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
             more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
             unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
             said = f"there is no such parameter; there are {known}." if unknown else _sentence(mistake["msg"])
             detail = f"{operation.name}: {said}"
-            mistakes.add("invalid_parameter", detail, where, **_limit_of(operation, mistake), **more)
+            mistakes.add("invalid_parameter", detail, where, **_limit_of(mistake), **more)
         return None
 
 
-def _limit_of(operation: Operation, mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The bound that a number crossed, as the parameter's own schema states it."""
-    kinds = {"less_than_equal": "maximum", "greater_than_equal": "minimum"}
-    keyword = kinds.get(mistake["type"])
-    if keyword is None:
-        return {}
-    schema = operation.params.model_json_schema()["properties"][str(mistake["loc"][0])]
-    variants = [schema, *schema.get("anyOf", [])]
-    return {"limit": next(variant[keyword] for variant in variants if keyword in variant)}
+def _limit_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
+    """The bound that a number crossed."""
+    context = mistake.get("ctx", {})
+    return next(({"limit": context[name]} for name in ("ge", "le") if name in context), {})
 
 
 def _sentence(message: str) -> str:

@@ -18,10 +18,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import psycopg
+from opentelemetry.trace import SpanKind
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics, tracing
 from app.database import Database, after_commit, from_now
 from app.models import OutboxMessage
 from app.operations import Queue
@@ -38,6 +40,7 @@ TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 START_JOB = "pixtools.start_job"
 FINALIZE = "pixtools.finalize"
 DELIVER_WEBHOOK = "pixtools.deliver_webhook"
+REPLAY_WEBHOOKS = "pixtools.replay_webhooks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Message:
     task: str
     args: list[Any]
     queue: str
+    #: of who wrote it
+    context: dict[str, str] | None = None
 
     @property
     def task_id(self) -> str:
@@ -71,6 +76,7 @@ def enqueue(
         queue: where it goes.
     """
     take_over = None if delay else session.info["take_over"]
+    context = tracing.carrier() or None
     row = OutboxMessage(
         task=task,
         args=list(args),
@@ -78,11 +84,13 @@ def enqueue(
         created_at=from_now(),
         available_at=from_now(SENDING_SECONDS if take_over else delay),  # as if the relay had claimed it
         attempts=1 if take_over else 0,
+        context=context,
     )
     session.add(row)
     session.flush()
     if take_over:
-        after_commit(session, partial(take_over, Message(id=row.id, task=task, args=row.args, queue=queue)))
+        message = Message(id=row.id, task=task, args=row.args, queue=queue, context=context)
+        after_commit(session, partial(take_over, message))
         return
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
@@ -188,7 +196,9 @@ class Relay:
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(select(due.c.id)))
             .values(attempts=OutboxMessage.attempts + 1, available_at=from_now(SENDING_SECONDS))
-            .returning(OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.queue)
+            .returning(
+                OutboxMessage.id, OutboxMessage.task, OutboxMessage.args, OutboxMessage.queue, OutboxMessage.context
+            )
             .execution_options(synchronize_session=False)
         )
         with self._database.session() as session:
@@ -202,13 +212,20 @@ class Relay:
             return session.scalar(due) is not None
 
     def _try(self, message: Message) -> bool:
-        try:
-            self._send(message)
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row stays and is sent later
-            log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+        with tracing.continued(message.context or {}, f"send {message.task}", SpanKind.PRODUCER) as span:
+            try:
+                self._send(message)
+            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row is sent later
+                tracing.fail(span, type(error).__name__)
+                log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
+                sent = False
+            else:
+                log.info("message_sent", extra={"celery_task": message.task, "arguments": message.args})
+                sent = True
+        metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
+        if not sent:
             self._postpone(message.id)
-            return False
-        return True
+        return sent
 
     def _postpone(self, message_id: int) -> None:
         with self._database.session() as session:

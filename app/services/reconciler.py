@@ -12,10 +12,11 @@ from sqlalchemy import case, func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
 from app.operations import Queue
-from app.services import outbox, steps
+from app.services import deliveries, outbox, steps
 from app.services.dag_builder import Plan
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Repairs:
     expired: int = 0
     stranded: int = 0
     silent: int = 0
+    webhooks: int = 0
 
 
 #: up to when everything that was sent to a queue has been taken; by the queue's name
@@ -56,6 +58,9 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
         expired=_resend_expired(session),
         stranded=_finalize_stranded(session, reached),
         silent=_resend_silent(session, redispatch_seconds, reached),
+        webhooks=deliveries.sweep(
+            session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
+        ),
     )
 
 
@@ -184,6 +189,7 @@ class Reconciler:
         with self._database.session() as session:
             repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
         if repairs != Repairs():
+            metrics.count_repairs(repairs.__dict__)
             log.info("reconciled", extra=repairs.__dict__)
 
     def _run(self) -> None:

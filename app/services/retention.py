@@ -14,9 +14,11 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
+from app.services import events
 from app.services.s3 import JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
@@ -148,12 +150,19 @@ class Retention:
     """Removes expired jobs again and again, in a thread of its own."""
 
     def __init__(
-        self, database: Database, storage: ObjectStorage, *, every_seconds: float, letters_kept_seconds: float
+        self,
+        database: Database,
+        storage: ObjectStorage,
+        *,
+        every_seconds: float,
+        letters_kept_seconds: float,
+        events_kept_seconds: float,
     ) -> None:
         self._database = database
         self._storage = storage
         self._every_seconds = every_seconds
         self._letters_kept_seconds = letters_kept_seconds
+        self._events_kept_seconds = events_kept_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -178,7 +187,9 @@ class Retention:
         removed = self._in_batches(partial(remove_expired_jobs, storage=self._storage))
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
+        self._in_batches(partial(events.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
+            metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})
         return removed
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import app
+from app import metrics
 from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
@@ -69,7 +70,7 @@ class Sandbox:
         limits: Limits,
         timeout: float,
         monitor: Monitor | None = None,
-    ) -> list[Rendered]:
+    ) -> list[Rendered | None]:
         """Run `pipeline.render` in a child.
 
         Args:
@@ -87,7 +88,7 @@ class Sandbox:
         if "error" in answer:
             _raise(answer)
         monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
-        return [Rendered(**rendered) for rendered in answer["rendered"]]
+        return [rendered and Rendered(**rendered) for rendered in answer["rendered"]]
 
     def warm(self) -> None:
         """Start one child before it is needed: a network takes seconds to load."""
@@ -178,7 +179,9 @@ class _Child:
             if not self._connection.poll(seconds):
                 return {"progress": None}
             message: dict[str, Any] = json.loads(self._connection.recv_bytes(MAX_ANSWER))
-            return message
+        if "loaded" in message:
+            metrics.MODEL_LOAD_SECONDS.observe(message["loaded"])
+        return message
 
     def kill(self) -> None:
         self._process.kill()

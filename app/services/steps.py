@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app import metrics
+from app.database import after_commit, from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
@@ -159,14 +160,17 @@ def _held(held: Claim) -> Any:
 
 
 def succeed(
-    session: Session, held: Claim, outcome: Outcome | None, reports: Mapping[str, dict[str, Any]] | None = None
+    session: Session,
+    held: Claim,
+    outcomes: Mapping[str, Outcome],
+    reports: Mapping[str, dict[str, Any]] | None = None,
 ) -> bool:
     """Record a task's success and, with its last step, ask for the job to be finalized.
 
     Args:
         session: one transaction.
         held: the attempt.
-        outcome: the result that it stored, if any.
+        outcomes: the results that it stored, by the task: its own, if it has one, and those that it wrote along.
         reports: what its steps found out, by their ids.
 
     Returns:
@@ -176,18 +180,11 @@ def succeed(
     if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
         return False
     _note_end(session, held, "succeeded")
+    for task_id, outcome in outcomes.items():
+        if task_id == held.task.id or _succeed_along(session, held, task_id):
+            _add_result(session, job.id, held.plan.task(task_id), outcome)
     for step_id, report in (reports or {}).items():
         session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
-    if outcome and held.task.result:
-        session.add(
-            Result(
-                job_id=job.id,
-                step_id=held.task.id,
-                position=_position(session, job.id, held.task.id),
-                name=held.task.result.name,
-                **outcome.__dict__,
-            )
-        )
     finalize_if_through(session, job.id)
     return True
 
@@ -202,6 +199,45 @@ def is_unwanted(session: Session, held: Claim) -> bool:
         return True
     status = session.scalar(select(Step.status).where(Step.job_id == job.id, Step.id == held.task.id))
     return status == StepStatus.CANCELLED
+
+
+def _succeed_along(session: Session, held: Claim, task_id: str) -> bool:
+    """Record that the held task has done another one's work; False when that is not open any more."""
+    began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
+    owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
+    ended: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _steps(held.job.id, task_id)
+        .where(Step.status == StepStatus.PENDING, Step.attempts == 0)
+        .values(status=StepStatus.SUCCEEDED, attempts=1, error=None, **owned)
+    )
+    if ended.rowcount == 0:
+        return False
+    session.add(
+        StepAttempt(
+            job_id=held.job.id,
+            run=held.job.run,
+            task=task_id,
+            number=1,
+            owner=held.owner,
+            outcome="succeeded",
+            **owned,
+        )
+    )
+    return True
+
+
+def _add_result(session: Session, job_id: UUID, task: PlannedTask, outcome: Outcome) -> None:
+    if task.result is None:
+        raise ValueError(f"task {task.id} plans no result")
+    session.add(
+        Result(
+            job_id=job_id,
+            step_id=task.id,
+            position=_position(session, job_id, task.id),
+            name=task.result.name,
+            **outcome.__dict__,
+        )
+    )
 
 
 def _end(session: Session, held: Claim, **values: Any) -> bool:
@@ -245,6 +281,7 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     if pending.rowcount == 0:
         return False
     _note_end(session, held, "failed", error)
+    after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
     # half of it by chance: what failed together because a store was away must not come back together
     delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1)
     outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     InvalidOperations,
@@ -23,8 +25,9 @@ from app.errors import (
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
 from app.schemas import Node
-from app.services import dead_letters, idempotency, jobs, webhook
+from app.services import dead_letters, idempotency, jobs
 from app.services.dag_builder import plan
+from app.services.egress import Egress
 from app.services.idempotency import Idempotency, Scope
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
@@ -102,6 +105,7 @@ class Submissions:
     storage: ObjectStorage
     links: DownloadLinks
     idempotency: Idempotency
+    egress: Egress
     spool: Path
     form_limits: FormLimits
     tree_limits: TreeLimits
@@ -118,10 +122,13 @@ class Submissions:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
         form = await receive(body, boundary, self.form_limits, self._folder(), self._gate)
+        started = time.perf_counter()
         try:
-            return await self._accept(form, request)
+            accepted = await self._accept(form, request)
         finally:
             form.close()
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return accepted
 
     def _folder(self) -> Path:
         if self.spool not in self._ready:
@@ -131,6 +138,7 @@ class Submissions:
 
     async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
         new = await self._check(form, request)
+        tracing.bind(job_id=str(new.id))
         if request.idempotency_key is None:
             return await self._store(form.file, new, None)
         scope = Scope(
@@ -155,7 +163,7 @@ class Submissions:
         await self._check_assets(branches)
         webhook_url = form.fields.get("webhook_url") or None
         if webhook_url:
-            webhook.check_url(webhook_url)
+            await self.egress.check(webhook_url)
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
         planned = plan(branches, header.format)
@@ -190,6 +198,10 @@ class Submissions:
         try:
             await self.storage.upload_raw(input_key(new.id), file)
             body = await self.database.call(self._write, new, scope)
+            metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
+            metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
+                new.header.width * new.header.height * new.header.frames
+            )
             return Accepted(job_id=new.id, body=body)
         except _AnsweredElsewhere:
             await self._clean_up(new.id)
@@ -236,4 +248,5 @@ def _probe(file: BinaryIO) -> ImageHeader:
 
 
 def _replay(answer: dict[str, Any]) -> Accepted:
+    tracing.bind(job_id=answer["id"])
     return Accepted(job_id=UUID(answer["id"]), body=answer, replayed=True)

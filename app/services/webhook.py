@@ -1,138 +1,205 @@
-"""Telling the client how a job ended: one event per outcome, sent until it is taken or the attempts are used up."""
+"""Webhooks: who is told of the end of a job, and one attempt at telling them."""
 
 import asyncio
-import json
 import logging
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from email.utils import parsedate_to_datetime
+from ssl import SSLCertVerificationError, SSLError
 
-import httpx
-from sqlalchemy import select
+import httpcore
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
+from app import metrics, tracing
 from app.database import Database, from_now
 from app.errors import InvalidWebhookUrl
-from app.models import DeliveryStatus, Job, JobStatus, OutboxMessage, WebhookDelivery
-from app.services import outbox
-from app.services.job_views import LOAD_VIEW, job_view
+from app.models import DeliveryStatus, Event, EventType, Job, WebhookDelivery
+from app.services import deliveries, endpoints, events, signing
+from app.services.breakers import Breakers, HostFailed, HostPaused
+from app.services.deliveries import Due, Outcome
+from app.services.egress import Answer, Egress
+from app.services.endpoints import Target
 from app.services.links import DownloadLinks
+from app.services.shares import Shares
 
 log = logging.getLogger(__name__)
 
-RETRY_DELAYS = (5, 60, 300, 1800)  # seconds after the first, second, … failed attempt
-MAX_URL = 2048  # characters
-MAX_ERROR = 200  # characters kept of what went wrong
-
-
-def check_url(url: str) -> str:
-    """Refuse what no event can be sent to.
-
-    Raises:
-        InvalidWebhookUrl: with the reason.
-    """
-    if len(url) > MAX_URL:
-        detail = f"The webhook URL has {len(url)} characters, the limit is {MAX_URL}."
-        raise InvalidWebhookUrl(detail, pointer="#/webhook_url", limit=MAX_URL, value=len(url))
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        httpx.URL(url).raw_host.decode("ascii")  # a name that no resolver could be asked for
-    except (ValueError, httpx.InvalidURL):
-        valid = False
-    if not valid or parts.username is not None or not url.isprintable() or " " in url:
-        raise InvalidWebhookUrl(pointer="#/webhook_url")
-    return url
+GONE = 410
+MAX_KEPT = 1000  # characters of an answer that are kept
+BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+EXPLANATIONS: dict[type[Exception], str] = {
+    httpcore.ProtocolError: "the answer is not HTTP, or ends early",
+    httpcore.ConnectError: "the connection was refused",
+    httpcore.NetworkError: "the connection broke",
+    Exception: "the host name does not resolve",
+}
+LEASE_MARGIN = 15.0  # seconds beyond the time-out of an attempt
 
 
 def announce(session: Session, job: Job) -> None:
-    """Write the event of a job that has just ended, in the transaction that ends it."""
-    if not job.webhook_url:
-        return
-    delivery = WebhookDelivery(
-        id=f"msg_{uuid7().hex}",
-        job_id=job.id,
-        run=job.run,
-        event=f"job.{JobStatus(job.status).value}",
-        url=job.webhook_url,
-        created_at=from_now(),
-    )
-    session.add(delivery)
+    """Write the event of a job that has just ended and its deliveries, in the transaction that ends it."""
+    event = events.record(session, job)
+    for target in endpoints.targets(session, event.type, job.webhook_url):
+        deliveries.create(session, event, target)
+
+
+def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
+    """Send an event to one endpoint that means nothing.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+        EndpointDisabled: nothing is sent there.
+    """
+    endpoint = endpoints.enabled(session, endpoint_id)
+    event = Event(id=events.new_id(), type=EventType.TEST, created_at=from_now(), data={"endpoint": endpoint.id})
+    session.add(event)
     session.flush()
-    outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery.id])
+    delivery = deliveries.create(session, event, Target(endpoint_id=endpoint.id, url=endpoint.url))
+    return deliveries.get(session, delivery.id)
 
 
-@dataclass(frozen=True)
+class _AttemptFailed(HostFailed):
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebhookSender:
-    """Makes one attempt at a delivery."""
+    """Makes attempts at deliveries."""
 
     database: Database
     links: DownloadLinks
+    egress: Egress
+    breakers: Breakers
+    shares: Shares
+    #: for the whole of one attempt
     timeout_seconds: float
+    #: after the first, second, … failed attempt
+    pauses: Sequence[float]
+    #: whether this worker has to stop now
+    must_stop: Callable[[], bool] = lambda: False
 
-    def attempt(self, delivery_id: str) -> None:
-        """Send one event if it is still to be sent; a failure is written down and tried again later."""
-        with self.database.session(read_only=True) as session:
-            delivery = session.get(WebhookDelivery, delivery_id)
-            if delivery is None or delivery.status != DeliveryStatus.PENDING:
-                return
-            body = self._body(session, delivery)
-        code, error = self._post(delivery, body)
-        with self.database.session() as session:
-            _record(session, delivery_id, code, error)
+    def attempt(self, delivery_id: str, owner: str) -> None:
+        """Make one attempt if it is due; a failure is written down and tried again later.
 
-    def _body(self, session: Session, delivery: WebhookDelivery) -> bytes:
-        job = session.scalars(select(Job).where(Job.id == delivery.job_id).options(*LOAD_VIEW)).one()
-        data = job_view(job, self.links).model_dump(mode="json")
-        timestamp = (job.finished_at or delivery.created_at).isoformat().replace("+00:00", "Z")
-        return json.dumps({"type": delivery.event, "timestamp": timestamp, "data": data}).encode()
-
-    def _post(self, delivery: WebhookDelivery, body: bytes) -> tuple[int | None, str | None]:
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "PixTools",
-            "webhook-id": delivery.id,
-            "webhook-timestamp": str(int(datetime.now(UTC).timestamp())),
-        }
+        Args:
+            delivery_id: of the delivery.
+            owner: the same for every copy of one message, so that a redelivered one goes on at once.
+        """
+        lease = self.timeout_seconds + LEASE_MARGIN
+        insist, stop = self.database.insist, self.must_stop
+        due = insist(deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease)
+        if due is None:
+            return
         try:
-            code = asyncio.run(self._status(delivery.url, body, headers))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
-            return None, type(error).__name__[:MAX_ERROR]
-        return code, None if 200 <= code < 300 else f"answered {code}"
+            outcome = self._guarded(due)
+        except HostPaused as paused:
+            insist(deliveries.postpone, stop, due, paused.seconds, grows=paused.grows)
+            metrics.WEBHOOK_ATTEMPTS.labels("postponed").inc()
+        else:
+            status = insist(deliveries.finish, stop, due, outcome, self.pauses)
+            metrics.WEBHOOK_ATTEMPTS.labels(_became(status)).inc()
+            _log(due, outcome, status)
 
-    async def _status(self, url: str, body: bytes, headers: dict[str, str]) -> int:
-        # asynchronous, because only so a limit holds for the whole: httpx's own is for each read, and a receiver that
-        # sends a byte now and then would never reach it
-        async with (
-            asyncio.timeout(self.timeout_seconds),
-            httpx.AsyncClient(timeout=self.timeout_seconds, follow_redirects=False, trust_env=False) as client,
-            client.stream("POST", url, content=body, headers=headers) as response,
-        ):
-            return response.status_code
+    def _guarded(self, due: Due) -> Outcome:
+        try:
+            with self.shares.one(due.origin), self.breakers.guard(due.origin), tracing.span("webhook"):
+                return self._send(due)
+        except _AttemptFailed as failed:
+            return failed.outcome
+
+    def _send(self, due: Due) -> Outcome:
+        at, began = datetime.now(UTC), time.monotonic()
+        post = self.egress.post(due.url, due.body, _headers(due, at), seconds=self.timeout_seconds)
+        try:
+            answer = asyncio.run(post)
+        except InvalidWebhookUrl as error:
+            return Outcome(at=at, seconds=_since(began), error=error.message)
+        except BROKEN as error:
+            raise _AttemptFailed(Outcome(at=at, seconds=_since(began), error=self._explain(error))) from None
+        outcome = _outcome(answer, at, _since(began))
+        if answer.status >= 500:
+            raise _AttemptFailed(outcome)
+        return outcome
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError | httpcore.TimeoutException):
+            return f"no complete answer within {self.timeout_seconds:g} s"
+        return _explain(error)
 
 
-def resume(session: Session) -> int:
-    """Ask for every delivery that is still to be made, at the start of a process whose broker was memory."""
-    pending = session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.status == DeliveryStatus.PENDING))
-    waiting = session.scalars(select(OutboxMessage.args).where(OutboxMessage.task == outbox.DELIVER_WEBHOOK))
-    lost = set(pending) - {args[0] for args in waiting}
-    for delivery_id in sorted(lost):
-        outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id])
-    return len(lost)
+def _explain(error: Exception) -> str:
+    """A failure in words that may be shown; they hold no text of foreign exceptions."""
+    cause = error.args[0] if error.args else None  # where httpcore keeps it
+    if isinstance(cause, SSLCertVerificationError):
+        return f"the TLS certificate is not valid: {cause.verify_message}"
+    if isinstance(cause, SSLError):
+        return "TLS failed"
+    return next(words for kind, words in EXPLANATIONS.items() if isinstance(error, kind))
 
 
-def _record(session: Session, delivery_id: str, code: int | None, error: str | None) -> None:
-    delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True)
-    if delivery is None or delivery.status != DeliveryStatus.PENDING:
-        return
-    delivery.attempts += 1
-    delivery.last_status_code, delivery.last_error = code, error
-    if error is None:
-        delivery.status, delivery.delivered_at = DeliveryStatus.DELIVERED, from_now()
-    elif delivery.attempts > len(RETRY_DELAYS):
-        delivery.status = DeliveryStatus.EXHAUSTED
-        log.warning("webhook_exhausted", extra={"delivery_id": delivery_id, "error": error})
-    else:
-        delay = RETRY_DELAYS[delivery.attempts - 1]
-        outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id], delay=delay)
+def _headers(due: Due, at: datetime) -> dict[str, str]:
+    timestamp = int(at.timestamp())
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "PixTools",
+        "Accept-Encoding": "identity",
+        "webhook-id": due.message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signing.sign(due.secrets, message_id=due.message_id, timestamp=timestamp, body=due.body),
+        **tracing.outgoing(),
+    }
+
+
+def _outcome(answer: Answer, at: datetime, seconds: float) -> Outcome:
+    taken = 200 <= answer.status < 300
+    redirect = "; redirects are not followed" if 300 <= answer.status < 400 else ""
+    return Outcome(
+        at=at,
+        seconds=seconds,
+        status_code=answer.status,
+        error=None if taken else f"answered {answer.status}{redirect}",
+        answer=answer.body.decode(errors="replace").replace("\0", "\ufffd")[:MAX_KEPT],
+        retry_after=_retry_after(answer.headers.get("retry-after"), at),
+        gone=answer.status == GONE,
+    )
+
+
+def _retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds, from either form of the header."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value[:12])
+    try:
+        return (parsedate_to_datetime(value) - now).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
+
+
+def _became(status: DeliveryStatus | None) -> str:
+    if status is None:
+        return "outdated"
+    return "failed" if status is DeliveryStatus.PENDING else status.value
+
+
+def _log(due: Due, outcome: Outcome, status: DeliveryStatus | None) -> None:
+    fields = {
+        "delivery_id": due.delivery_id,
+        "webhook_id": due.message_id,
+        "job_id": str(due.job_id) if due.job_id else None,
+        "origin": due.origin,
+        "attempt": due.number,
+        "status_code": outcome.status_code,
+        "seconds": outcome.seconds,
+        "error": outcome.error,
+        "delivery": status,
+    }
+    log.log(logging.INFO if outcome.error is None else logging.WARNING, "webhook_attempt", extra=fields)

@@ -10,7 +10,7 @@ from kombu import Queue as KombuQueue
 from app.config import Settings
 from app.logging_config import configure_logging
 from app.operations import DEAD_LETTER_QUEUE, Queue
-from app.tasks import drain
+from app.tasks import drain, signals  # noqa: F401 - connects what every message and task gets
 
 EXCHANGE = "pixtools"
 MEMORY_POLLING = 0.01  # seconds; kombu's default of 1 s would be the latency of every embedded job

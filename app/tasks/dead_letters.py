@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection, Consumer, Message
 
+from app import metrics
 from app.database import Database
 from app.services import dead_letters
 from app.services.dead_letters import POISON, Letter
@@ -72,6 +73,7 @@ class DeadLetterReader:
         # not given back while the database is away: RabbitMQ 4 drops what comes back too often
         self._database.insist(dead_letters.receive, stop, letter)
         message.ack()
+        metrics.DEAD_LETTERS.labels(metrics.known(letter.reason, metrics.DEAD_LETTER_REASONS)).inc()
         log.error("dead_letter", extra={"letter_id": letter.id, "reason": letter.reason, "task": letter.task})
 
 

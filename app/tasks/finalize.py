@@ -1,9 +1,14 @@
-"""The end of a job, and telling its client."""
+"""The end of a job, and telling those who want to know."""
 
+from typing import Any
 from uuid import UUID
 
+from celery import Task
+
+from app.services import deliveries
+from app.services.deliveries import Replay
 from app.services.finalizer import finalize as finalize_job
-from app.services.outbox import DELIVER_WEBHOOK, FINALIZE
+from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import resources, undone_when_cut_off
 
@@ -15,7 +20,15 @@ def finalize(job_id: str) -> None:
         resources().database.insist(finalize_job, resources().must_stop, UUID(job_id))
 
 
-@celery_app.task(name=DELIVER_WEBHOOK, ignore_result=True)
-def deliver_webhook(delivery_id: str) -> None:
+@celery_app.task(bind=True, name=DELIVER_WEBHOOK, ignore_result=True)
+def deliver_webhook(task: Task, delivery_id: str) -> None:
     """Make one attempt at a delivery."""
-    resources().webhooks.attempt(delivery_id)
+    with undone_when_cut_off():
+        resources().webhooks.attempt(delivery_id, owner=task.request.id)
+
+
+@celery_app.task(name=REPLAY_WEBHOOKS, ignore_result=True)
+def replay_webhooks(after: str, *wanted: Any) -> None:
+    """Have the next events of a replay sent again."""
+    with undone_when_cut_off():
+        resources().database.insist(deliveries.replay_batch, resources().must_stop, Replay.from_args(*wanted), after)

@@ -37,6 +37,9 @@ class LocalWorker:
         if not self._ready.wait(START_TIMEOUT):
             raise RuntimeError("the embedded worker did not start")
 
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         state.should_stop = 0
         self._thread.join(STOP_TIMEOUT)

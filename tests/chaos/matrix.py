@@ -28,6 +28,8 @@ SETTINGS = {
     "PIXTOOLS_REDISPATCH_SECONDS": "10",
     "PIXTOOLS_STEP_MAX_ATTEMPTS": "20",
     "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "5",
+    "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
+    "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,2,4,8,16",
 }
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
@@ -188,6 +190,15 @@ FAULTS = [
     Fault("API: kill -9 after the commit", **at("app.services.submission:Submissions._store:after", API)),
     Fault("API: kill -9 after a message is published", **at("app.services.outbox:Relay._try:after", API, every=30)),
     Fault("API: kill -9 after the answer", **at("app.services.submission:Submissions._store:soon", API)),
+    Fault("webhook sender: kill -9 before the request", **at("app.services.egress:Egress.post:before", WORKER)),
+    Fault("webhook sender: kill -9 after the answer", **at("app.services.egress:Egress.post:after", WORKER)),
+    Fault(
+        "webhook sender: kill -9 between the row and its commit", **at("app.services.deliveries:finish:after", WORKER)
+    ),
+    Fault(
+        "webhook sender: kill -9 between the row and the ack",
+        **at("app.services.webhook:WebhookSender.attempt:after", WORKER),
+    ),
     Fault("RabbitMQ: stopped for 20 s", away("rabbitmq", 20)),
     Fault("RabbitMQ: kill -9", away("rabbitmq", 1, kill=True)),
     Fault("Redis: FLUSHALL, eight times", flush_redis),
@@ -298,7 +309,7 @@ def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, di
 
 
 def _await_webhooks(receiver: Receiver, count: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + END_WITHIN
     while len({job_id for job_id, _, _ in receiver.events}) < count and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)  # for one too many

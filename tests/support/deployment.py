@@ -188,15 +188,17 @@ def cluster(folder: Path, servers: ClusterServers, **settings: str) -> Deploymen
         "PIXTOOLS_S3_ENDPOINT": servers.object_store.endpoint,
         "PIXTOOLS_S3_ACCESS_KEY": servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
+        "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         **settings,
     }
-    commands = [["app", "api"], _worker("default_queue", 2, name), _worker("ml_inference_queue", 1, name)]
+    workers = [_worker("default_queue", 2, name), _worker("ml_inference_queue", 1, name)]
+    commands = [["app", "api"], *workers, _worker("webhook_queue", 16, name, pool="threads")]
     deployment = Deployment("cluster", folder, environment, commands)
     migrate = [sys.executable, "-m", "app", "migrate"]
     subprocess.run(migrate, env=deployment.variables(), stdout=subprocess.DEVNULL, check=True, timeout=60)
     return deployment
 
 
-def _worker(queue: str, concurrency: int, name: str) -> list[str]:
-    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", queue, "-P", "prefork"]
+def _worker(queue: str, concurrency: int, name: str, *, pool: str = "prefork") -> list[str]:
+    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", queue, "-P", pool]
     return [*worker, "-c", str(concurrency), "-n", f"{name}-{queue}@%h"]

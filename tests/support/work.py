@@ -19,13 +19,14 @@ from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
 from app.models import (
     DeadLetter,
+    Event,
     IdempotencyKey,
     Job,
     OutboxMessage,
     Result,
     Step,
     StepAttempt,
-    WebhookDelivery,
+    WebhookEndpoint,
 )
 from app.services import jobs, steps
 from app.services.dag_builder import plan
@@ -41,6 +42,7 @@ LONG_AGO = 3600.0  # seconds
 PATIENCE = 20.0  # seconds until something that happens at once counts as missing
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
+EVERY_ROW = (IdempotencyKey, Event, WebhookEndpoint, Result, StepAttempt, Step, OutboxMessage, DeadLetter, Job)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
 
 
@@ -62,7 +64,7 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     database = Database(database_url)
     yield database
     with database.session() as session:
-        for table in (IdempotencyKey, WebhookDelivery, Result, StepAttempt, Step, OutboxMessage, DeadLetter, Job):
+        for table in EVERY_ROW:
             session.execute(delete(table))
     database.close()
 
@@ -128,7 +130,7 @@ def succeed(database: Database, held: Claim) -> bool:
         sha256="0" * 64,
     )
     with database.session() as session:
-        return steps.succeed(session, held, outcome if held.task.result else None)
+        return steps.succeed(session, held, {held.task.id: outcome} if held.task.result else {})
 
 
 def fail(database: Database, held: Claim, error: Any = None) -> bool:

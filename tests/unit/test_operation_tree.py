@@ -214,9 +214,12 @@ def test_a_mistake_has_its_code_and_its_place(entry: Any, code: str, pointer: st
 
 
 def test_a_number_out_of_bounds_is_told_with_its_bound() -> None:
-    tree = [{"op": "resize", "width": 20000, "height": 0}, {"op": "convert_webp", "quality": 101, "effort": -1}]
+    tree = [
+        {"op": "resize", "width": 20000, "height": 0, "focal_point": [0.5, 2]},
+        {"op": "convert_webp", "quality": 101, "effort": -1},
+    ]
     found = [(mistake["limit"], mistake["value"]) for mistake in refused(tree).extra["errors"]]
-    assert found == [(16384, 20000), (1, 0), (100, 101), (0, -1)]
+    assert found == [(16384, 20000), (1, 0), (1, 2), (100, 101), (0, -1)]
 
 
 def test_large_values_are_not_repeated_in_full() -> None:
@@ -263,7 +266,8 @@ JSON = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
     max_leaves=10,
 )
-KEYS = st.sampled_from(["op", "then", "keep", "as", "width", "height", "fit", "quality", "effort", "background"])
+PARAMETERS = sorted({name for operation in OPERATIONS.values() for name in operation.params.model_fields})
+KEYS = st.sampled_from(["op", "then", "keep", "as", *PARAMETERS])
 NAMES = st.sampled_from([*OPERATIONS, "explode"])
 ENTRIES = st.recursive(
     NAMES | st.dictionaries(KEYS, JSON, max_size=5),

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from app.imaging.convert_png import save
-from app.parameters import PngParams
+from app.parameters import PngPaletteSize, PngParams
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, with_alpha
 
 
@@ -34,3 +35,9 @@ def test_rows_are_filtered(tmp_path: Path, photo: Pixels) -> None:
 def test_compression_changes_the_size(tmp_path: Path, photo: Pixels) -> None:
     sizes = [_save(photo, tmp_path / "a", compression=compression).stat().st_size for compression in (9, 1, 0)]
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("colours", get_args(PngPaletteSize))
+def test_a_palette_has_no_more_colours_than_allowed(tmp_path: Path, photo: Pixels, colours: int) -> None:
+    seen = pixels(_save(photo, tmp_path / "a", colours=colours), "RGB")
+    assert 1 < len(np.unique(seen.reshape(-1, 3), axis=0)) <= colours

@@ -1,6 +1,7 @@
 """One decode, any number of results: upright, sRGB, without metadata, within the limits."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
 from app.imaging import decode, pipeline
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
+from app.imaging.recipe import When
 from app.imaging.resize import measure
 from app.operations import ENCODERS, OPERATIONS, Operation, Queue
 from app.parameters import ResizeParams
@@ -39,6 +41,7 @@ def _render(
 ) -> tuple[Rendered, Path]:
     target = Target(source.parent / "result", op, params)
     [rendered] = render(source, stages, [target], limits)
+    assert rendered
     return rendered, target.path
 
 
@@ -157,10 +160,48 @@ def test_several_targets_share_one_decode(
     ops = {"convert_webp": {"lossless": True}, "convert_png": {}, INTERMEDIATE: {}, "convert_jpeg": {}}
     targets = [Target(tmp_path / op, op, params) for op, params in ops.items()]
     rendered = render(samples["png"], [], targets, LIMITS)
-    assert [result.format for result in rendered] == ["webp", "png", "tiff", "jpeg"]
+    assert [file and file.format for file in rendered] == ["webp", "png", "tiff", "jpeg"]
     assert len(loads) == 1
     for lossless in targets[:3]:
         assert (pixels(lossless.path) == pixels(samples["png"])).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "written"),
+    [
+        (2 * 160 * 120, ["jpeg", "webp", None, "tiff"]),
+        (3 * 160 * 120, ["jpeg", "webp", "png", None]),
+        (160 * 120, ["jpeg", None, None, "tiff"]),
+    ],
+)
+def test_a_cheap_target_is_left_out_when_there_is_much_to_do(
+    samples: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: int,
+    written: list[str | None],
+) -> None:
+    monkeypatch.setattr(pipeline, "CHEAP_PIXELS", pixels)
+    targets = [
+        Target(tmp_path / "a", "convert_jpeg", {}),
+        Target(tmp_path / "b", "convert_webp", {}, When.CHEAP),
+        Target(tmp_path / "c", "convert_png", {}, When.CHEAP),
+        Target(tmp_path / "d", INTERMEDIATE, {}, When.OTHERWISE),
+    ]
+    rendered = render(samples["png"], [], targets, LIMITS)
+    assert [file and file.format for file in rendered] == written
+    assert [target.path.exists() for target in targets] == [format_ is not None for format_ in written]
+
+
+def test_only_a_cheap_target_may_fail(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(encoded(Image.new("RGB", (1, 16384)), "PNG"))
+    limits = Limits(pixels=1_000_000, side=16384)
+    last = Target(tmp_path / "b", "convert_png", {}, When.OTHERWISE)
+    refused = Target(tmp_path / "a", "convert_webp", {})
+    with pytest.raises(ImageTooLarge):
+        render(tmp_path / "source", [], [refused, last], limits)
+    left_out, written = render(tmp_path / "source", [], [replace(refused, when=When.CHEAP), last], limits)
+    assert (left_out, written) == (None, Rendered("png", 1, 16384))
 
 
 def _recorded_loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

@@ -21,6 +21,11 @@ def test_quarter_turns_lose_nothing(turns: int, height: int, width: int) -> None
     assert (result == np.rot90(picture, -turns)).all()
 
 
+@pytest.mark.parametrize("angle", [-5e-81, 1e-9, 359.9999999999])
+def test_what_is_next_to_nothing_turns_nothing(photo: Pixels, angle: float) -> None:
+    assert (run(as_image(photo), RotateParams(angle=angle)).numpy() == photo).all()
+
+
 def test_other_angles_grow_the_canvas(photo: Pixels) -> None:
     result = run(as_image(photo), RotateParams(angle=30, background="#ff0000")).numpy()
     height, width, _ = photo.shape

@@ -1,0 +1,194 @@
+"""`pixtools doctor`: looks at every setting and everything that PixTools needs, and says what to do.
+
+It looks from where it runs: what it finds on one machine says nothing about another one's disk or network.
+"""
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app import migrations
+from app.config import Settings
+from app.errors import PixToolsError
+from app.imaging.recipe import Limits, Stage, Target
+from app.services.health import Check, Health
+from app.wiring import Resources
+
+FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
+CONNECT_TIMEOUT = 2.0  # seconds
+SMALLEST_PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49"
+    "44415478da63f8ffff3f0005fe02fe331295140000000049454e44ae426082"
+)
+ADVICE = {
+    "database": "start it, or correct PIXTOOLS_DATABASE_URL",
+    "storage": "start it, or correct PIXTOOLS_STORAGE_URL, PIXTOOLS_S3_ENDPOINT and the S3 keys; the bucket must exist",
+    "redis": "start it, or correct PIXTOOLS_REDIS_URL and PIXTOOLS_RESULT_BACKEND",
+    "broker": "start it, or correct PIXTOOLS_BROKER_URL",
+    "workers": "start them: `pixtools worker --queue QUEUE`",
+    "model": "start a worker for ml_inference_queue",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    health: Health
+    subject: str
+    what: str
+    #: what to do about it
+    advice: str = ""
+
+    def __str__(self) -> str:
+        mark = {Health.OK: "ok  ", Health.DEGRADED: "note", Health.DOWN: "FAIL"}[self.health]
+        return f"{mark}  {self.subject:<9} {self.what}{f' -> {self.advice}' if self.advice else ''}"
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one after the other."""
+    yield from _mode(settings)
+    resources = Resources(settings)
+    try:
+        if settings.embedded and not (settings.data_dir / "pixtools.db").exists() and not settings.database_url:
+            yield Finding(Health.OK, "database", "is made at the first start")
+        else:
+            yield from asyncio.run(_dependencies(resources))
+            yield _schema(settings)
+        yield _network(resources)
+        yield _spool(settings)
+        yield _pixels(resources)
+    finally:
+        asyncio.run(resources.aclose())
+    yield _heic(settings)
+    if settings.otlp_endpoint:
+        yield _collector(settings.otlp_endpoint)
+
+
+def _mode(settings: Settings) -> Iterator[Finding]:
+    """Settings that contradict each other."""
+    if settings.embedded:
+        yield Finding(Health.OK, "mode", f"embedded: one process, data in {settings.data_dir}")
+        if settings.database_url and not settings.database_url.startswith("sqlite"):
+            yield Finding(
+                Health.DEGRADED,
+                "mode",
+                "a database for several processes, but a broker for one",
+                "name a broker by PIXTOOLS_BROKER_URL, or run one process only",
+            )
+        return
+    yield Finding(Health.OK, "mode", "cluster: API and workers are processes of their own")
+    if settings.database.startswith("sqlite"):
+        what = "SQLite, which other machines cannot reach"
+        yield Finding(Health.DOWN, "mode", what, "set PIXTOOLS_DATABASE_URL to postgresql://…")
+    if settings.result_backend.startswith("cache+memory"):
+        what = "the parts of a job are counted in memory, where no other process sees them"
+        yield Finding(Health.DOWN, "mode", what, "set PIXTOOLS_RESULT_BACKEND to redis://…")
+    if settings.storage.startswith("file:"):
+        what = "objects in a local folder"
+        yield Finding(
+            Health.DEGRADED, "mode", what, "share it between all processes, or set PIXTOOLS_STORAGE_URL=s3://…"
+        )
+    if not settings.public_url:
+        what = "download links are as each request addressed the API, those in webhooks too"
+        yield Finding(Health.DEGRADED, "mode", what, "set PIXTOOLS_PUBLIC_URL")
+
+
+async def _dependencies(resources: Resources) -> list[Finding]:
+    checks = await resources.checks.run()
+    if resources.settings.embedded:
+        checks = {name: check for name, check in checks.items() if name not in {"workers", "model"}}
+    findings = [_dependency(name, check) for name, check in checks.items()]
+    await resources.database.aclose()
+    return findings
+
+
+def _dependency(name: str, check: Check) -> Finding:
+    if check.health is Health.OK:
+        return Finding(Health.OK, name, f"answers in {check.seconds * 1000:.0f} ms")
+    return Finding(check.health, name, check.error or check.health, ADVICE[name])
+
+
+def _schema(settings: Settings) -> Finding:
+    try:
+        here, wanted = migrations.state(settings.database)
+    except Exception as error:  # noqa: BLE001 - whatever the driver raises; that it does not answer is said above
+        return Finding(Health.DOWN, "schema", type(error).__name__, "see database")
+    if here == wanted:
+        return Finding(Health.OK, "schema", f"is at {here}")
+    if settings.embedded:
+        return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start brings it to {wanted}")
+    return Finding(Health.DOWN, "schema", f"is at {here or 'nothing'}, this version needs {wanted}", "pixtools migrate")
+
+
+def _network(resources: Resources) -> Finding:
+    try:
+        resources.check_network()
+    except PixToolsError as error:
+        return Finding(Health.DOWN, "weights", error.message)
+    return Finding(Health.OK, "weights", str(resources.settings.denoise_weights))
+
+
+def _spool(settings: Settings) -> Finding:
+    try:
+        settings.spool.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.spool) as file:
+            file.write(b"pixtools")
+    except OSError as error:
+        advice = "make it writable, or choose another folder by PIXTOOLS_SPOOL_DIR"
+        return Finding(Health.DOWN, "spool", f"{settings.spool}: {os.strerror(error.errno or 0)}", advice)
+    free = shutil.disk_usage(settings.spool).free
+    health = Health.OK if free >= FREE_BYTES else Health.DEGRADED
+    advice = "" if health is Health.OK else "make room, or choose another disk by PIXTOOLS_SPOOL_DIR"
+    return Finding(health, "spool", f"{settings.spool}: {free / 1e9:.1f} GB free", advice)
+
+
+def _pixels(resources: Resources) -> Finding:
+    """Encode one pixel, in a process of its own, as every step does."""
+    try:
+        with tempfile.TemporaryDirectory(dir=resources.settings.spool) as folder:
+            source, target = Path(folder) / "source", Path(folder) / "result"
+            source.write_bytes(SMALLEST_PNG)
+            targets = [Target(path=target, op="convert_webp", params={})]
+            limits = Limits(pixels=1, side=1)
+            resources.sandbox.render(source, list[Stage](), targets, limits, timeout=30)
+    except (PixToolsError, OSError) as error:
+        advice = "raise PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES; the log above may say more"
+        return Finding(Health.DOWN, "pixels", getattr(error, "message", type(error).__name__), advice)
+    return Finding(Health.OK, "pixels", "a pixel process decodes and encodes")
+
+
+def _heic(settings: Settings) -> Finding:
+    if settings.heic and find_spec("pi_heif") is None:
+        return Finding(Health.DOWN, "heic", "is accepted, and cannot be decoded here", "pip install 'pixtools[heic]'")
+    return Finding(Health.OK, "heic", "is accepted" if settings.heic else "is refused; pixtools[heic] reads it")
+
+
+def _collector(endpoint: str) -> Finding:
+    parts = urlsplit(endpoint)
+    try:
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        socket.create_connection(address, CONNECT_TIMEOUT).close()
+    except OSError as error:
+        what = f"the collector of traces does not answer: {type(error).__name__}"
+        return Finding(Health.DEGRADED, "traces", what, "start it, or correct PIXTOOLS_OTLP_ENDPOINT; work goes on")
+    return Finding(Health.OK, "traces", f"go to {parts.hostname}")
+
+
+Print = Callable[[str], None]
+
+
+def report(settings: Settings, show: Print) -> bool:
+    """Show every finding as it comes; whether nothing is wrong."""
+    found = [Health.OK]
+    for finding in examine(settings):
+        show(str(finding))
+        found.append(finding.health)
+    return Health.DOWN not in found

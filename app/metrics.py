@@ -1,0 +1,195 @@
+"""Every metric, as constants. Labels have closed sets of values: never an id, a path or a text from outside.
+
+One process keeps them in memory. Where several processes belong together, their command sets PROMETHEUS_MULTIPROC_DIR
+before anything is imported, and they share that folder (see `slots`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    values,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MultiProcessValue
+
+from app import slots
+
+SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
+LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)  # seconds
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"  # whatever is not in the closed set of a label
+ACCEPTED, REPLAYED = "accepted", "replayed"
+
+if slots.folder():
+    values.ValueClass = MultiProcessValue(slots.current)  # type: ignore[no-untyped-call]
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+
+REGISTRY = CollectorRegistry()
+if not slots.folder():
+    ProcessCollector(registry=REGISTRY)
+
+
+def _counter(name: str, what: str, *labels: str) -> Counter:
+    return Counter(name, what, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, what: str, *labels: str, buckets: tuple[float, ...] = LONG) -> Histogram:
+    return Histogram(name, what, labels, buckets=buckets, registry=REGISTRY)
+
+
+# Requests
+HTTP_REQUESTS = _counter("pixtools_http_requests_total", "Answered requests.", "method", "route", "status")
+HTTP_SECONDS = _histogram(
+    "pixtools_http_request_seconds", "From the request's head to the answer's end.", "method", "route", buckets=SHORT
+)
+UPLOADS = _counter("pixtools_uploads_total", "Uploads: accepted, replayed, or the code of the refusal.", "outcome")
+ACCEPT_SECONDS = _histogram("pixtools_accept_seconds", "From an upload's last byte to its stored job.", buckets=SHORT)
+UPLOAD_BYTES = _counter("pixtools_upload_bytes_total", "Bytes of accepted uploads.", "format")
+UPLOAD_PIXELS = _counter("pixtools_upload_pixels_total", "Pixels of accepted uploads, all frames.", "format")
+
+# Jobs and steps
+JOBS = _counter("pixtools_jobs_total", "Ended jobs; whose fault it is when there is an error.", "status", "fault")
+JOB_SECONDS = _histogram("pixtools_job_seconds", "From acceptance to the end, of jobs with this operation.", "op")
+QUEUE_WAIT_SECONDS = _histogram("pixtools_queue_wait_seconds", "From sending a message to its task.", "queue")
+STEP_SECONDS = _histogram("pixtools_step_seconds", "An attempt, by the last operation of its run.", "op", "queue")
+STEPS = _counter("pixtools_steps_total", "Attempts by what became of them.", "op", "outcome")
+STEP_ERRORS = _counter("pixtools_step_errors_total", "Failed attempts by the code of their error.", "code")
+STEP_RETRIES = _counter("pixtools_step_retries_total", "Attempts that another one follows.", "op")
+RESULT_BYTES = _counter("pixtools_result_bytes_total", "Bytes of stored results.", "format")
+RESULT_PIXELS = _counter("pixtools_result_pixels_total", "Pixels of stored results, one frame.", "format")
+MODEL_LOAD_SECONDS = _histogram("pixtools_model_load_seconds", "Loading the network; seen with the first image.")
+
+# Codes of errors that no other upload would have avoided
+SERVICE_FAULTS = frozenset(
+    {
+        "internal_error",
+        "workspace_failed",
+        "pixel_process_died",
+        "storage_unavailable",
+        "object_not_found",
+        "database_unavailable",
+        "unavailable",
+        "poison_input",
+        "step_timed_out",
+    }
+)
+
+# What runs beside
+OUTBOX_MESSAGES = _counter("pixtools_outbox_messages_total", "Messages that the relay sent, or failed to.", "outcome")
+REPAIRS = _counter("pixtools_reconciler_repairs_total", "What the reconciler has set going again.", "kind")
+EXPIRED_JOBS = _counter("pixtools_expired_jobs_total", "Jobs removed because their time was over.")
+DEAD_LETTERS = _counter("pixtools_dead_letters_total", "Messages read from the dead letter queue.", "reason")
+DEAD_LETTER_REASONS = frozenset({"poison_input", "delivery_limit", "rejected", "expired", "maxlen"})
+WEBHOOK_ATTEMPTS = _counter("pixtools_webhook_attempts_total", "Attempts at a webhook by outcome.", "outcome")
+
+
+# From zero on, so that the first one is an increase
+for _outcome in ("sent", "failed"):
+    OUTBOX_MESSAGES.labels(_outcome)
+for _reason in (*DEAD_LETTER_REASONS, OTHER):
+    DEAD_LETTERS.labels(_reason)
+
+
+@dataclass(frozen=True)
+class Scraped:
+    """A gauge that is read from the database or the broker when somebody asks; only the API has it."""
+
+    name: str
+    what: str
+    labels: tuple[str, ...] = ()
+
+    def family(self, samples: Mapping[tuple[str, ...], float]) -> Metric:
+        family = GaugeMetricFamily(self.name, self.what, labels=self.labels)
+        for label_values, value in samples.items():
+            family.add_metric(label_values, value)
+        return family
+
+
+OUTBOX_WAITING = Scraped("pixtools_outbox_waiting", "Due messages that no relay has sent yet.")
+OUTBOX_LAG = Scraped("pixtools_outbox_lag_seconds", "Age of the oldest due message.")
+OPEN_JOBS = Scraped("pixtools_open_jobs", "Jobs that have not ended.", ("status",))
+QUEUE_AGE = Scraped("pixtools_queue_age_seconds", "Longest wait of a job of which nothing runs.", ("queue",))
+STEPS_RUNNING = Scraped("pixtools_steps_running", "Operations that a worker is at.", ("queue",))
+DEAD_LETTERS_WAITING = Scraped("pixtools_dead_letters_waiting", "Dead letters that nobody has sent again.")
+WEBHOOKS_PENDING = Scraped("pixtools_webhooks_pending", "Webhooks yet to be delivered.")
+WEBHOOK_BREAKERS = Scraped("pixtools_webhook_breakers", "Webhook hosts that are left alone for a while.", ("state",))
+QUEUE_MESSAGES = Scraped("pixtools_queue_messages", "Messages that wait in the broker.", ("queue",))
+QUEUE_WORKERS = Scraped("pixtools_queue_workers", "Workers that take messages from a queue.", ("queue",))
+DEPENDENCY_UP = Scraped("pixtools_dependency_up", "1: is as it should be.", ("dependency",))
+DEPENDENCY_SECONDS = Scraped("pixtools_dependency_check_seconds", "How long the check took.", ("dependency",))
+
+
+class Exposition:
+    """Everything that this command's processes tell, and what was found out for this one scrape."""
+
+    def __init__(self, scraped: Iterable[Metric] = ()) -> None:
+        self._scraped = scraped
+
+    def collect(self) -> Iterator[Metric]:
+        if path := slots.folder():
+            slots.bury_dead(path)
+            yield from MultiProcessCollector(None, str(path)).collect()  # type: ignore[no-untyped-call]
+        else:
+            yield from REGISTRY.collect()
+        yield from self._scraped
+
+
+def render(accept: str, scraped: Iterable[Metric] = ()) -> tuple[bytes, str]:
+    """The text of a scrape and its media type."""
+    encode, media_type = choose_encoder(accept)
+    return encode(Exposition(scraped)), media_type
+
+
+def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """A request that has been answered."""
+    answered, took = _of_route(method, route, status)
+    answered.inc()
+    took.observe(seconds)
+
+
+@cache  # as many as there are series
+def _of_route(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(method, route, str(status)), HTTP_SECONDS.labels(method, route)
+
+
+def count_step(op: str, queue: str, became: str, seconds: float) -> None:
+    """One attempt."""
+    STEPS.labels(op, became).inc()
+    STEP_SECONDS.labels(op, queue).observe(seconds)
+
+
+def count_job(status: str, code: str | None, operations: Iterable[str], seconds: float | None) -> None:
+    """A job that has ended.
+
+    Args:
+        status: its final state.
+        code: of its error.
+        operations: names of all operations in its tree.
+        seconds: since it was accepted; None for a job that was repeated, whose age says nothing.
+    """
+    fault = "none" if code is None else "service" if code in SERVICE_FAULTS else "input"
+    JOBS.labels(status, fault).inc()
+    if seconds is not None:
+        for operation in operations:
+            JOB_SECONDS.labels(operation).observe(seconds)
+
+
+def count_repairs(kinds: Mapping[str, int]) -> None:
+    """What one sweep has found, by kind."""
+    for kind, number in kinds.items():
+        REPAIRS.labels(kind).inc(number)
+
+
+def known(value: str, closed: Iterable[str]) -> str:
+    """The value of a label, if it is in its closed set."""
+    return value if value in closed else OTHER

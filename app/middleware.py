@@ -1,0 +1,85 @@
+"""What every request gets: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+from opentelemetry.trace import Span
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import metrics, problems, tracing
+
+log = logging.getLogger(__name__)
+
+WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+CONTEXT = (b"traceparent", b"tracestate")
+QUIET = ("/health", "/metrics")  # asked every few seconds by machines
+NO_ROUTE = "none"  # nothing is there; the path itself could be anything
+DISCONNECTED = 499  # nginx's number for a client that went before its answer
+
+
+class RequestMiddleware:
+    """Outermost but for Starlette's own error handler, which only sees what had begun to be answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        context = {name.decode(): headers[name].decode("latin-1") for name in CONTEXT if name in headers}
+        answer = _Answer(send, request_id.encode())
+        started = time.perf_counter()
+        with tracing.request(request_id, context, scope["method"]) as span:
+            try:
+                await self._app(scope, receive, answer.send)
+            except Exception as error:
+                log.exception("request_crashed")
+                tracing.fail(span, type(error).__name__)
+                if answer.status:
+                    raise  # so that the server cuts the connection: the answer is not whole
+                await problems.crash()(scope, receive, answer.send)
+            finally:
+                _observe(scope, answer.status or DISCONNECTED, time.perf_counter() - started, span)
+
+
+class _Answer:
+    """Notes the status and adds the id."""
+
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send = send
+        self._header = (b"x-request-id", request_id)
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+        await self._send(message)
+
+
+def _request_id(given: bytes) -> str:
+    return given.decode() if WELL_FORMED.fullmatch(given) else secrets.token_hex(16)
+
+
+def _observe(scope: Scope, status: int, seconds: float, span: Span) -> None:
+    method = metrics.known(scope["method"], metrics.METHODS)
+    route = getattr(scope.get("route"), "path", NO_ROUTE)
+    metrics.count_request(method, route, status, seconds)
+    _describe(span, method, route, status)
+    fields: dict[str, Any] = {"method": method, "path": scope["path"], "status": status, "seconds": round(seconds, 4)}
+    log.log(logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO, "request", extra=fields)
+
+
+def _describe(span: Span, method: str, route: str, status: int) -> None:
+    if not span.is_recording():
+        return
+    span.update_name(f"{method} {route}")
+    span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    if status >= 500:
+        tracing.fail(span, str(status))

@@ -1,0 +1,177 @@
+"""Receivers of webhooks, and what was sent to them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.errors import InvalidWebhookUrl
+from app.models import DeliveryStatus, WebhookDelivery
+from app.routers.dependencies import CurrentResources, link_next
+from app.routers.openapi import problems
+from app.schemas import (
+    AttemptView,
+    DeliveryPage,
+    DeliveryView,
+    EndpointChange,
+    EndpointList,
+    EndpointView,
+    EndpointWithSecret,
+    NewEndpoint,
+    ReplayRequest,
+    ReplayView,
+    Rotation,
+    Secret,
+)
+from app.services import deliveries, endpoints, webhook
+from app.services.deliveries import Replay
+from app.wiring import Resources
+
+router = APIRouter(tags=["webhooks"])
+
+EndpointId = Annotated[str, Path(description="Id of the endpoint.", max_length=64)]
+DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=64)]
+
+
+@router.post("/webhooks", status_code=201, summary="Register a receiver of events", responses=problems(422))
+async def create_endpoint(new: NewEndpoint, resources: CurrentResources, response: Response) -> EndpointWithSecret:
+    """The answer holds the secret that its receiver checks signatures with; it is not shown again."""
+    await _check(new.url, resources)
+    endpoint, secret = await resources.database.call(
+        endpoints.create, url=new.url, events=new.events, description=new.description
+    )
+    response.headers["Location"] = f"/webhooks/{endpoint.id}"
+    return EndpointWithSecret(**EndpointView.model_validate(endpoint).model_dump(), secret=secret)
+
+
+@router.head("/webhooks", include_in_schema=False)
+@router.get("/webhooks", summary="Every endpoint")
+async def list_endpoints(resources: CurrentResources) -> EndpointList:
+    found = await resources.database.read(endpoints.every)
+    return EndpointList(data=[EndpointView.model_validate(endpoint) for endpoint in found])
+
+
+@router.head("/webhooks/{endpoint_id}", include_in_schema=False)
+@router.get("/webhooks/{endpoint_id}", summary="One endpoint", responses=problems(404))
+async def get_endpoint(endpoint_id: EndpointId, resources: CurrentResources) -> EndpointView:
+    return EndpointView.model_validate(await resources.database.read(endpoints.get, endpoint_id))
+
+
+@router.patch("/webhooks/{endpoint_id}", summary="Change an endpoint", responses=problems(404, 422))
+async def change_endpoint(endpoint_id: EndpointId, change: EndpointChange, resources: CurrentResources) -> EndpointView:
+    """What waits for the endpoint goes to its new URL. One that was disabled is told nothing of the time between;
+    a replay makes up for it."""
+    if change.url is not None:
+        await _check(change.url, resources)
+    values = change.model_dump(mode="json", exclude_none=True)
+    return EndpointView.model_validate(await resources.database.call(endpoints.change, endpoint_id, values))
+
+
+@router.delete(
+    "/webhooks/{endpoint_id}", status_code=204, summary="Remove an endpoint and its deliveries", responses=problems(404)
+)
+async def delete_endpoint(endpoint_id: EndpointId, resources: CurrentResources) -> None:
+    await resources.database.call(endpoints.delete, endpoint_id)
+
+
+@router.post("/webhooks/{endpoint_id}/rotate", summary="Give an endpoint a new secret", responses=problems(404, 422))
+async def rotate_secret(
+    endpoint_id: EndpointId, resources: CurrentResources, rotation: Rotation | None = None
+) -> Secret:
+    """For a while everything is signed with both, so that the receiver can change over at any moment."""
+    seconds = (rotation or Rotation()).overlap_seconds
+    return Secret(secret=await resources.database.call(endpoints.rotate, endpoint_id, seconds))
+
+
+@router.post(
+    "/webhooks/{endpoint_id}/test",
+    status_code=202,
+    summary="Send an event of type webhook.test",
+    responses=problems(404, 409),
+)
+async def test_endpoint(endpoint_id: EndpointId, resources: CurrentResources, response: Response) -> DeliveryView:
+    """`Location` is where to look for what came of it."""
+    return _accepted(await resources.database.call(webhook.send_test, endpoint_id), response)
+
+
+@router.post(
+    "/webhooks/{endpoint_id}/replay",
+    status_code=202,
+    summary="Send all events since a time again",
+    responses=problems(404, 409, 422),
+)
+async def replay_events(endpoint_id: EndpointId, wanted: ReplayRequest, resources: CurrentResources) -> ReplayView:
+    """Also those that ended before the endpoint was registered, as far as the log goes back. Each keeps its
+    `webhook-id`."""
+    replay = Replay(
+        endpoint_id=endpoint_id,
+        since=wanted.since,
+        until=wanted.until or datetime.now(UTC),
+        missed_only=wanted.missed_only,
+    )
+    return ReplayView(events=await resources.database.call(deliveries.start_replay, replay))
+
+
+@router.head("/deliveries", include_in_schema=False)
+@router.get("/deliveries", summary="What was sent to receivers, newest first", responses=problems(400, 422))
+async def list_deliveries(
+    request: Request,
+    resources: CurrentResources,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, description=f"More than {deliveries.MAX_PAGE} is cut to that.")] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
+    status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
+    endpoint: Annotated[str | None, Query(description="Only to this endpoint.", max_length=64)] = None,
+    job: Annotated[UUID | None, Query(description="Only about this job.")] = None,
+) -> DeliveryPage:
+    found, next_cursor = await resources.database.read(
+        deliveries.list_page, limit=limit, cursor=cursor, status=status, endpoint_id=endpoint, job_id=job
+    )
+    link_next(request, response, next_cursor)
+    views = [_view(delivery) for delivery in found]
+    return DeliveryPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
+
+
+@router.head("/deliveries/{delivery_id}", include_in_schema=False)
+@router.get("/deliveries/{delivery_id}", summary="One delivery with its attempts", responses=problems(404))
+async def get_delivery(delivery_id: DeliveryId, resources: CurrentResources) -> DeliveryView:
+    return _view(await resources.database.read(deliveries.get, delivery_id))
+
+
+@router.post(
+    "/deliveries/{delivery_id}/replay", status_code=202, summary="Send one event again", responses=problems(404, 409)
+)
+async def replay_delivery(delivery_id: DeliveryId, resources: CurrentResources, response: Response) -> DeliveryView:
+    """At once, and by a new schedule if that fails; the `webhook-id` stays."""
+    return _accepted(await resources.database.call(deliveries.replay, delivery_id), response)
+
+
+async def _check(url: str, resources: Resources) -> None:
+    try:
+        await resources.egress.check(url)
+    except InvalidWebhookUrl as error:
+        error.pointer = "#/url"  # as it is called here
+        raise
+
+
+def _accepted(delivery: WebhookDelivery, response: Response) -> DeliveryView:
+    response.headers["Location"] = f"/deliveries/{delivery.id}"
+    return _view(delivery)
+
+
+def _view(delivery: WebhookDelivery) -> DeliveryView:
+    pending = delivery.status == DeliveryStatus.PENDING
+    own: dict[str, Any] = {
+        name: getattr(delivery, name)
+        for name in ("id", "endpoint_id", "url", "status", "postponements", "created_at", "delivered_at")
+    }
+    return DeliveryView(
+        **own,
+        webhook_id=delivery.event_id,
+        event=delivery.event.type,
+        job_id=delivery.event.job_id,
+        attempts=[AttemptView.model_validate(attempt) for attempt in delivery.tries],
+        next_attempt_at=delivery.next_attempt_at if pending else None,
+        error=delivery.last_error,
+    )

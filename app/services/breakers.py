@@ -1,0 +1,248 @@
+"""Circuit breakers, one for each host that webhooks go to; all workers share their state through Redis.
+
+pybreaker keeps the state and decides. Three things are added: one probe at a time, where pybreaker would let every
+worker try a host at once; an end to the keys of hosts that nobody asks for any more; and when to ask again.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import pybreaker
+from redis import Redis, RedisError
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "pixtools:webhook"
+KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker names them
+KEPT_SECONDS = 86_400  # that the state of a host is remembered after the last attempt
+MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
+OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
+OPEN_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
+REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
+
+
+class HostPaused(Exception):
+    """The host is not to be asked now."""
+
+    def __init__(self, seconds: float, *, grows: bool = True) -> None:
+        """Say when to come back.
+
+        Args:
+            seconds: until it may be asked again.
+            grows: whether who is sent away again should stay away longer.
+        """
+        super().__init__(seconds)
+        self.seconds = seconds
+        self.grows = grows
+
+
+class HostFailed(Exception):
+    """What counts against a host: raised within `Breakers.guard`."""
+
+
+class Probes(Protocol):
+    """Who may try a host that has failed: one at a time."""
+
+    def take(self, origin: str, seconds: float) -> bool: ...
+
+    def give_back(self, origin: str) -> None: ...
+
+
+@dataclass
+class MemoryProbes:
+    """For one process."""
+
+    _until: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, origin: str, seconds: float) -> bool:
+        with self._lock:
+            if self._until.get(origin, 0.0) > time.monotonic():
+                return False
+            self._until[origin] = time.monotonic() + seconds
+            return True
+
+    def give_back(self, origin: str) -> None:
+        with self._lock:
+            self._until.pop(origin, None)
+
+
+@dataclass(frozen=True)
+class RedisProbes:
+    """For all processes; one that dies gives its probe back when its time is over."""
+
+    redis: Redis
+
+    def take(self, origin: str, seconds: float) -> bool:
+        return bool(self.redis.set(f"{NAMESPACE}:probe:{origin}", 1, nx=True, px=int(seconds * 1000)))
+
+    def give_back(self, origin: str) -> None:
+        self.redis.delete(f"{NAMESPACE}:probe:{origin}")
+
+    def forget_later(self, origin: str) -> None:
+        """Let the state of a host that nobody asks for any more vanish; pybreaker keeps it for ever."""
+        pipe = self.redis.pipeline(transaction=False)
+        for key in KEYS:
+            pipe.expire(f"{NAMESPACE}:{origin}:{pybreaker.CircuitRedisStorage.BASE_NAMESPACE}:{key}", KEPT_SECONDS)
+        pipe.execute()
+
+
+class Breakers:
+    """The breakers of this process."""
+
+    def __init__(
+        self, *, failures: int, reset_seconds: float, probe_seconds: float, redis_url: str | None = None
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            failures: in a row, after which a host is left alone.
+            reset_seconds: for which it is left alone.
+            probe_seconds: that one attempt takes at most.
+            redis_url: where the state is shared; without it this process is the only one.
+        """
+        self._failures = failures
+        self._reset_seconds = reset_seconds
+        self._probe_seconds = probe_seconds
+        self._redis = _connect(redis_url) if redis_url else None
+        self._probes = MemoryProbes()
+        self._shared: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
+        self._own: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
+        self._lock = threading.Lock()
+        self._open: dict[str, float] = {}
+
+    def open_hosts(self) -> int:
+        """How many hosts are left alone now, as all workers know, or with Redis away this process."""
+        since = time.time() - OPEN_SECONDS
+        if self._redis is not None:
+            try:
+                return int(self._redis.zcount(OPEN, since, "+inf"))
+            except RedisError as error:
+                log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+        return sum(at > since for at in list(self._open.values()))
+
+    def _note(self, redis: Redis | None, origin: str, *, is_open: bool) -> None:
+        if is_open:
+            self._open[origin] = time.time()
+        else:
+            self._open.pop(origin, None)
+        if redis is not None:
+            with suppress(RedisError):
+                redis.zremrangebyscore(OPEN, "-inf", time.time() - OPEN_SECONDS)
+                redis.zadd(OPEN, {origin: time.time()}) if is_open else redis.zrem(OPEN, origin)
+
+    @contextmanager
+    def guard(self, origin: str) -> Iterator[None]:
+        """Ask a host within this; raise `HostFailed` there when it counts against the host.
+
+        Raises:
+            HostPaused: the host is to be left alone; the block was not entered.
+        """
+        breaker, probes = self._choose(origin)
+        probing = breaker.current_state != pybreaker.STATE_CLOSED
+        if probing:
+            self._take_probe(breaker, probes, origin)
+        try:
+            with breaker.calling():
+                yield
+        except pybreaker.CircuitBreakerError:
+            raise HostPaused(self._reset_seconds) from None  # another worker has just seen it fail
+        finally:
+            self._leave(probes, origin, probing=probing)
+
+    def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Probes]:
+        """What all workers share, or with Redis away what this process knows."""
+        if self._redis is not None:
+            try:
+                self._redis.ping()
+                return self._breaker(self._shared, origin, self._redis), RedisProbes(self._redis)
+            except RedisError as error:
+                log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+        return self._breaker(self._own, origin, None), self._probes
+
+    def _breaker(
+        self, known: OrderedDict[str, pybreaker.CircuitBreaker], origin: str, redis: Redis | None
+    ) -> pybreaker.CircuitBreaker:
+        with self._lock:
+            if origin not in known:
+                known[origin] = self._new(origin, redis)
+            known.move_to_end(origin)
+            if len(known) > MOST_HOSTS:
+                known.popitem(last=False)
+            return known[origin]
+
+    def _new(self, origin: str, redis: Redis | None) -> pybreaker.CircuitBreaker:
+        storage = (
+            pybreaker.CircuitRedisStorage(pybreaker.STATE_CLOSED, redis, namespace=f"{NAMESPACE}:{origin}")
+            if redis is not None
+            else pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
+        )
+        return pybreaker.CircuitBreaker(
+            fail_max=self._failures,
+            reset_timeout=self._reset_seconds,
+            exclude=[_is_no_failure],
+            listeners=[_Listener(partial(self._note, redis))],
+            state_storage=storage,
+            name=origin,
+            throw_new_error_on_trip=False,  # the last failure is an attempt like any other
+        )
+
+    def _take_probe(self, breaker: pybreaker.CircuitBreaker, probes: Probes, origin: str) -> None:
+        left = self._left(breaker)
+        if left > 0:
+            raise HostPaused(left)
+        try:
+            taken = probes.take(origin, self._probe_seconds)
+        except RedisError:
+            taken = True
+        if not taken:  # what becomes of the probe is known soon
+            raise HostPaused(min(self._probe_seconds, self._reset_seconds), grows=False)
+
+    def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
+        """Seconds until a host may be tried."""
+        opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker tells it nowhere else
+        if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
+            return 0.0
+        return float(self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds())
+
+    def _leave(self, probes: Probes, origin: str, *, probing: bool) -> None:
+        try:
+            if probing:
+                probes.give_back(origin)
+            if isinstance(probes, RedisProbes):
+                probes.forget_later(origin)
+        except RedisError as error:
+            log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    def __init__(self, note: Callable[..., None]) -> None:
+        self._note = note
+
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        before = old_state.name if old_state else None
+        log.warning("webhook_breaker", extra={"origin": cb.name, "state": new_state.name, "before": before})
+        if new_state.name != pybreaker.STATE_HALF_OPEN:
+            self._note(cb.name, is_open=new_state.name == pybreaker.STATE_OPEN)
+
+
+def _is_no_failure(error: BaseException) -> bool:
+    return not isinstance(error, HostFailed)
+
+
+def _connect(url: str) -> Redis:
+    # bytes as pybreaker wants them
+    return Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)

@@ -1,0 +1,150 @@
+"""Registered receivers of webhooks, and the keys that sign what they get."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app.database import from_now
+from app.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
+from app.models import EventType, WebhookEndpoint, WebhookSecret
+from app.services import signing
+
+MAX_ENDPOINTS = 100
+OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where an event goes."""
+
+    endpoint_id: str | None
+    url: str
+
+
+def create(session: Session, *, url: str, events: Sequence[EventType], description: str) -> tuple[WebhookEndpoint, str]:
+    """Register a receiver; its key is told only now.
+
+    Raises:
+        TooManyEndpoints: there are `MAX_ENDPOINTS` already.
+    """
+    count = session.scalars(select(func.count()).select_from(WebhookEndpoint)).one()
+    if count >= MAX_ENDPOINTS:
+        raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
+    endpoint = WebhookEndpoint(
+        id=f"ep_{uuid7().hex}",
+        url=url,
+        description=description,
+        events=[event.value for event in events],
+        enabled=True,
+        created_at=from_now(),
+    )
+    session.add(endpoint)
+    session.flush()
+    secret = add_secret(session, endpoint.id)
+    session.refresh(endpoint)
+    return endpoint, secret
+
+
+def every(session: Session) -> list[WebhookEndpoint]:
+    """All endpoints, oldest first."""
+    return list(session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id)))
+
+
+def get(session: Session, endpoint_id: str) -> WebhookEndpoint:
+    """One endpoint.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+    """
+    endpoint = session.get(WebhookEndpoint, endpoint_id)
+    if endpoint is None:
+        raise EndpointNotFound(f"There is no endpoint {endpoint_id[:64]!r}.")
+    return endpoint
+
+
+def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
+    """One endpoint that takes events.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+        EndpointDisabled: nothing is sent there.
+    """
+    endpoint = get(session, endpoint_id)
+    if not endpoint.enabled:
+        raise EndpointDisabled(f"The endpoint {endpoint.id} is disabled; enable it first.")
+    return endpoint
+
+
+def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
+    """Set what is given; one that is switched on again forgets why it was off."""
+    endpoint = get(session, endpoint_id)
+    for name, value in values.items():
+        setattr(endpoint, name, value)
+    if endpoint.enabled:
+        endpoint.disabled_reason = None
+    return endpoint
+
+
+def delete(session: Session, endpoint_id: str) -> None:
+    """Remove an endpoint with its keys and deliveries."""
+    session.delete(get(session, endpoint_id))
+
+
+def disable(session: Session, endpoint_id: str, reason: str) -> None:
+    """Send nothing more, because the receiver wants nothing more."""
+    off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id)
+    session.execute(off.values(enabled=False, disabled_reason=reason))
+
+
+def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = OVERLAP_SECONDS) -> str:
+    """A new key; the one before signs as well for a while, any older one no more.
+
+    Args:
+        session: the transaction.
+        endpoint_id: None for the key of what goes to the `webhook_url` of jobs.
+        overlap_seconds: in which the receiver changes over.
+    """
+    if endpoint_id is not None:
+        get(session, endpoint_id)
+    valid = update(WebhookSecret).where(_of(endpoint_id))
+    session.execute(valid.where(WebhookSecret.expires_at.is_not(None)).values(expires_at=from_now()))
+    session.execute(valid.where(WebhookSecret.expires_at.is_(None)).values(expires_at=from_now(overlap_seconds)))
+    return add_secret(session, endpoint_id)
+
+
+def add_secret(session: Session, endpoint_id: str | None) -> str:
+    secret = signing.new_secret()
+    session.add(WebhookSecret(endpoint_id=endpoint_id, secret=secret, created_at=from_now()))
+    session.flush()
+    return secret
+
+
+def secrets(session: Session, endpoint_id: str | None) -> list[str]:
+    """The keys that sign now, the current one first."""
+    valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
+    query = select(WebhookSecret.secret).where(_of(endpoint_id), valid).order_by(WebhookSecret.id.desc())
+    return list(session.scalars(query))
+
+
+def _of(endpoint_id: str | None) -> Any:
+    return WebhookSecret.endpoint_id.is_(None) if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id
+
+
+def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
+    """Everybody who is to be told of an event; an endpoint with the URL of the job is told once."""
+    enabled = session.scalars(
+        select(WebhookEndpoint).where(WebhookEndpoint.enabled.is_(True)).order_by(WebhookEndpoint.id)
+    )
+    found = [Target(endpoint_id=each.id, url=each.url) for each in enabled if takes(each, type_)]
+    if webhook_url and webhook_url not in {target.url for target in found}:
+        found.append(Target(endpoint_id=None, url=webhook_url))
+    return found
+
+
+def takes(endpoint: WebhookEndpoint, type_: str) -> bool:
+    """Whether an endpoint wants events of this type."""
+    return not endpoint.events or type_ in endpoint.events or type_ == EventType.TEST

@@ -1,0 +1,175 @@
+"""The log of events: what became of jobs, in one order for everybody who asks, and as the body of webhooks.
+
+The order of a log and the order of commits are not the same: a number that a transaction takes may become visible after
+a higher one, and a reader that has passed it would never see it. So events are written without a number, and whoever
+reads the log numbers first what has been committed by then, one reader at a time.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session, selectinload
+from uuid_utils.compat import uuid7
+
+from app.database import from_now
+from app.models import Counter, Event, EventType, Job, JobStatus, Result
+from app.services.job_views import LOAD_VIEW, job_view
+from app.services.links import DownloadLinks
+
+MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
+BATCH = 500  # events in one transaction
+MAX_PAGE = 100  # events; a larger `limit` is cut to this
+COUNTER = "events"
+
+
+def record(session: Session, job: Job) -> Event:
+    """Write the event of a job that has just ended, in the transaction that ends it."""
+    ended = session.scalars(
+        select(Job).where(Job.id == job.id).options(*LOAD_VIEW).execution_options(populate_existing=True)
+    ).one()
+    event = Event(
+        id=new_id(),
+        type=EventType(f"job.{JobStatus(ended.status).value}"),
+        job_id=ended.id,
+        run=ended.run,
+        created_at=ended.finished_at or ended.created_at,
+        data=_snapshot(ended),
+    )
+    session.add(event)
+    session.flush()
+    return event
+
+
+def new_id() -> str:
+    """The `webhook-id` of an event; sorts by time."""
+    return f"msg_{uuid7().hex}"
+
+
+class _Unlinked:
+    """Download URLs expire long before the last attempt at a webhook; they are made when it is sent."""
+
+    def url(self, job: Job, result: Result) -> tuple[str, datetime]:
+        return "", job.created_at
+
+
+def _snapshot(job: Job) -> dict[str, Any]:
+    data = job_view(job, _Unlinked()).model_dump(mode="json")
+    for result in data["results"]:
+        del result["url"], result["expires_at"]
+    return data
+
+
+def payload(session: Session, event: Event, links: DownloadLinks) -> dict[str, Any]:
+    """An event as receivers and readers see it; a result that has been removed since has no URL."""
+    data = copy.deepcopy(event.data)
+    if data.get("results"):
+        _link(session, event.job_id, data["results"], links)
+    return {"type": event.type, "timestamp": event.created_at.isoformat().replace("+00:00", "Z"), "data": data}
+
+
+def _link(session: Session, job_id: UUID | None, results: list[dict[str, Any]], links: DownloadLinks) -> None:
+    job = session.scalar(select(Job).where(Job.id == job_id).options(selectinload(Job.results)))
+    stored = {result.name: result for result in job.results} if job else {}
+    for result in results:
+        url, expires_at = links.url(job, stored[result["name"]]) if job and result["name"] in stored else (None, None)
+        result["url"], result["expires_at"] = url, expires_at.isoformat().replace("+00:00", "Z") if expires_at else None
+
+
+def body(session: Session, event: Event, links: DownloadLinks) -> bytes:
+    """The body of a webhook: an event in at most `MAX_BODY` bytes.
+
+    What does not fit is left out, the least telling first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
+    """
+    told = payload(session, event, links)
+    encoded = _encode(told)
+    for name, trim in TRIMS:
+        if len(encoded) <= MAX_BODY:
+            break
+        trim(told["data"])
+        told["data"].setdefault("left_out", []).append(name)
+        encoded = _encode(told)
+    return encoded
+
+
+def _encode(told: dict[str, Any]) -> bytes:
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _without(*path: str) -> tuple[str, Callable[[dict[str, Any]], None]]:
+    def trim(data: dict[str, Any]) -> None:
+        for parent in _parents(data, path[:-1]):
+            parent.pop(path[-1], None)
+
+    return ".".join(path), trim
+
+
+def _parents(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    if not path:
+        yield data
+    else:
+        yield from data.get(path[0]) or []
+
+
+TRIMS = (
+    _without("operations"),
+    _without("steps", "report"),
+    _without("steps"),
+    _without("results", "url"),
+    _without("results"),
+    _without("error"),
+    _without("input"),
+)
+
+
+def number(session: Session) -> int:
+    """Give the events that have been committed their place in the log; how many that was, at most `BATCH`."""
+    counter = session.scalars(select(Counter).where(Counter.name == COUNTER).with_for_update()).one()
+    ids = session.scalars(_unnumbered().order_by(Event.id).limit(BATCH)).all()
+    places = [{"id": id_, "position": counter.value + place} for place, id_ in enumerate(ids, start=1)]
+    if places:
+        session.execute(update(Event), places)
+        counter.value += len(places)
+    return len(places)
+
+
+def has_unnumbered(session: Session) -> bool:
+    """Whether there is something to number; reading only, so that idle readers never wait for each other."""
+    return session.scalar(_unnumbered().limit(1)) is not None
+
+
+def _unnumbered() -> Any:
+    return select(Event.id).where(Event.position.is_(None), Event.job_id.is_not(None))
+
+
+def page(
+    session: Session, links: DownloadLinks, *, after: int, limit: int, type_: str | None = None
+) -> tuple[list[dict[str, Any]], int, bool]:
+    """Events behind a place in the log, the place of the last one, and whether there are more."""
+    limit = min(limit, MAX_PAGE)
+    query = select(Event).where(Event.position > after).order_by(Event.position).limit(limit + 1)
+    if type_:
+        query = query.where(Event.type == type_)
+    found = session.scalars(query).all()
+    shown = found[:limit]
+    last = shown[-1].position if shown else None
+    told = [{"id": event.id, **payload(session, event, links)} for event in shown]
+    return told, after if last is None else last, len(found) > limit
+
+
+def forget(session: Session, job_id: UUID) -> None:
+    """Erase what is known of a job that its client has deleted."""
+    session.execute(delete(Event).where(Event.job_id == job_id))
+
+
+def remove_old(session: Session, kept_seconds: float) -> int:
+    """Remove a batch of events that are older than the log goes back, with their deliveries; how many that was."""
+    old = select(Event.id).where(Event.created_at < from_now(-kept_seconds)).order_by(Event.created_at).limit(BATCH)
+    ids = session.scalars(old).all()
+    if ids:
+        session.execute(delete(Event).where(Event.id.in_(ids)))
+    return len(ids)

@@ -1,0 +1,95 @@
+"""Whether the parts of the service answer: asked in parallel, each with a time-out of its own.
+
+A check that hangs is asked once and not again until it ends, so that no number of questions piles up behind it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+TIMEOUT = 3.0  # seconds for each check
+FRESH_SECONDS = 1.0  # that an answer is good for, however many ask
+
+
+class Health(StrEnum):
+    OK = "ok"
+    #: work is accepted, but something is missing that it needs to end in time
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+class Degraded(Exception):
+    """The part answers, but is not as it should be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What one question came to."""
+
+    health: Health
+    seconds: float
+    #: why it is not ok; safe to show
+    error: str | None = None
+    #: what was asked for
+    value: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        told = {"status": self.health.value, "seconds": round(self.seconds, 4)}
+        return told | ({"error": self.error} if self.error else {})
+
+
+@dataclass
+class Question:
+    """One thing to find out."""
+
+    ask: Callable[[], Awaitable[Any]]
+    _running: asyncio.Task[Check] | None = None
+    _answered: tuple[float, Check] | None = None
+
+    async def check(self) -> Check:
+        """The answer, unless a fresh one is there; `down` when it does not come in time."""
+        if self._answered and time.monotonic() - self._answered[0] < FRESH_SECONDS:
+            return self._answered[1]
+        running = self._running = self._running or asyncio.create_task(self._ask())
+        done, _ = await asyncio.wait({running}, timeout=TIMEOUT)
+        if not done:
+            return Check(health=Health.DOWN, seconds=TIMEOUT, error="no answer in time")
+        return running.result()
+
+    async def _ask(self) -> Check:
+        started = time.perf_counter()
+        health, error, value = Health.OK, None, None
+        try:
+            value = await self.ask()
+        except Degraded as reason:
+            health, error = Health.DEGRADED, str(reason)
+        except Exception as reason:  # noqa: BLE001 - whatever a client library raises: it does not answer
+            health, error = Health.DOWN, type(reason).__name__
+        check = Check(health=health, seconds=time.perf_counter() - started, error=error, value=value)
+        self._answered, self._running = (time.monotonic(), check), None
+        return check
+
+
+@dataclass(frozen=True)
+class Checks:
+    """All questions of one process."""
+
+    questions: Mapping[str, Question]
+    #: without these no work can be accepted
+    essential: tuple[str, ...]
+
+    async def run(self, *names: str) -> dict[str, Check]:
+        """Ask these, or all, in parallel."""
+        wanted = names or tuple(self.questions)
+        answers = await asyncio.gather(*(self.questions[name].check() for name in wanted))
+        return dict(zip(wanted, answers, strict=True))
+
+    def overall(self, checks: Mapping[str, Check]) -> Health:
+        """What they mean for the service as a whole."""
+        if any(checks[name].health is Health.DOWN for name in self.essential if name in checks):
+            return Health.DOWN
+        all_ok = all(check.health is Health.OK for check in checks.values())
+        return Health.OK if all_ok else Health.DEGRADED

@@ -1,0 +1,103 @@
+"""The questions behind `/health`, `/metrics` and `pixtools doctor`: one for each thing that this process needs."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.operations import Queue
+from app.services.broker import QueueState, queue_states
+from app.services.health import Checks, Degraded, Question
+from app.services.s3 import ObjectStorage
+
+ESSENTIAL = ("database", "storage")  # without them nothing can be accepted
+REDIS_TIMEOUT = 2.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """How to ask."""
+
+    database: Database
+    storage: ObjectStorage
+    #: None in the embedded mode
+    broker_url: str | None
+    redis_urls: frozenset[str]
+    #: of the embedded mode: whether the worker of a queue runs
+    local_workers: Mapping[Queue, Callable[[], bool]]
+    weights: Path
+    check_network: Callable[[], None]
+    #: modification times of weights that were found to be good
+    _checked: set[float] = field(default_factory=set)
+
+    def checks(self) -> Checks:
+        questions = {"database": Question(self._ask_database), "storage": Question(self.storage.check)}
+        if self.redis_urls:
+            questions["redis"] = Question(self._ask_redis)
+        if self.broker_url:
+            broker = questions["broker"] = Question(self._ask_broker)
+            questions["workers"] = Question(lambda: self._ask_workers(broker))
+            questions["model"] = Question(lambda: self._ask_for_ml_worker(broker))
+        else:
+            questions["workers"] = Question(self._ask_local_workers)
+            questions["model"] = Question(self._ask_model)
+        return Checks(questions, ESSENTIAL)
+
+    async def _ask_database(self) -> None:
+        await self.database.read(_select_one)
+
+    async def _ask_redis(self) -> None:
+        for url in self.redis_urls:
+            async with Redis.from_url(
+                url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+            ) as client:
+                await client.ping()
+
+    async def _ask_broker(self) -> dict[str, QueueState]:
+        return await asyncio.to_thread(queue_states, self.broker_url or "")
+
+    async def _ask_workers(self, broker: Question) -> dict[str, int]:
+        states = await _states(broker)
+        workers = {queue.value: states[queue].workers if queue in states else 0 for queue in Queue}
+        _require_all(workers)
+        return workers
+
+    async def _ask_local_workers(self) -> dict[str, int]:
+        workers = {queue.value: int(queue in self.local_workers and self.local_workers[queue]()) for queue in Queue}
+        _require_all(workers)
+        return workers
+
+    async def _ask_model(self) -> None:
+        changed = self.weights.stat().st_mtime
+        if changed not in self._checked:
+            await asyncio.to_thread(self.check_network)
+            self._checked.add(changed)
+
+    async def _ask_for_ml_worker(self, broker: Question) -> None:
+        """A worker that cannot read its weights does not start; nobody else has the network."""
+        states = await _states(broker)
+        if Queue.ML not in states or not states[Queue.ML].workers:
+            raise Degraded("no worker has it")
+
+
+async def _states(broker: Question) -> dict[str, QueueState]:
+    answer = await broker.check()
+    if answer.value is None:
+        raise Degraded("the broker does not answer")
+    states: dict[str, QueueState] = answer.value
+    return states
+
+
+def _require_all(workers: Mapping[str, int]) -> None:
+    missing = [queue for queue, number in workers.items() if not number]
+    if missing:
+        raise Degraded(f"no worker for {', '.join(missing)}")
+
+
+def _select_one(session: Session) -> None:
+    session.execute(text("SELECT 1"))

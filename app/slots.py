@@ -1,0 +1,122 @@
+"""Metrics of several processes in one folder, where each process writes files of its own.
+
+prometheus_client names such files by process id, and never forgets one: a pool that replaces its children would fill
+the folder. Here a process takes the lowest free slot and holds it by a lock that ends with it; the next one goes on
+with the counters of that slot. So there are never more files than processes that once ran at the same time, and sums
+only grow.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name
+LOCK = re.compile(r"slot-(\d+)\.lock")
+
+
+@dataclass
+class _Held:
+    pid: int = 0
+    slot: int = 0
+    file: int = -1
+
+
+_held = _Held()
+
+
+def folder() -> Path | None:
+    """Where the processes of this command keep their metrics; None: in memory, there is one process."""
+    path = os.environ.get(FOLDER)
+    return Path(path) if path else None
+
+
+def share(parent: Path) -> None:
+    """Let this process and all that it starts keep their metrics together; to be called before they are imported.
+
+    Args:
+        parent: where the folder is made, and where those that nobody uses any more are removed.
+    """
+    if folder():
+        return
+    for old in parent.glob("metrics-*"):
+        if is_abandoned(old):
+            shutil.rmtree(old, ignore_errors=True)
+    path = parent / f"metrics-{os.getpid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ[FOLDER] = str(path)
+
+
+def current() -> int:
+    """The slot of this process, another one than its parent's."""
+    if _held.pid != os.getpid():
+        if _held.file >= 0:
+            os.close(_held.file)  # inherited; the parent's lock stays
+        _held.slot, _held.file = _take(Path(os.environ[FOLDER]))
+        _held.pid = os.getpid()
+    return _held.slot
+
+
+def _take(path: Path) -> tuple[int, int]:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for slot in count():
+        file = os.open(_lock(path, slot), os.O_RDWR | os.O_CREAT, 0o600)
+        if _try_lock(file):
+            _forget_gauges(path, slot)
+            return slot, file
+        os.close(file)
+    raise AssertionError("unreachable")
+
+
+def _lock(path: Path, slot: int) -> Path:
+    return path / f"slot-{slot}.lock"
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _forget_gauges(path: Path, slot: int) -> None:
+    for file in path.glob(f"gauge_*_{slot}.db"):
+        file.unlink(missing_ok=True)
+
+
+def bury_dead(path: Path) -> None:
+    """Remove what a process that has ended said of its present state; what it has counted stays."""
+    for slot in _slots(path):
+        with _if_free(path, slot) as free:
+            if free:
+                _forget_gauges(path, slot)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether no process writes here any more."""
+
+    def is_free(slot: int) -> bool:
+        with _if_free(path, slot) as free:
+            return free
+
+    return all(is_free(slot) for slot in _slots(path))
+
+
+def _slots(path: Path) -> list[int]:
+    return [int(match[1]) for file in path.iterdir() if (match := LOCK.fullmatch(file.name))]
+
+
+@contextmanager
+def _if_free(path: Path, slot: int) -> Iterator[bool]:
+    """Whether nobody holds the slot; nobody takes it meanwhile."""
+    file = os.open(_lock(path, slot), os.O_RDWR)
+    try:
+        yield _try_lock(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,137 @@
+"""What every message and every task gets: the request, job and trace it belongs to, and its metrics.
+
+Connected by importing `celery_app`; the tasks themselves know nothing of it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from celery import Task
+from celery.concurrency import get_implementation
+from celery.signals import (
+    before_task_publish,
+    celeryd_after_setup,
+    celeryd_init,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
+from opentelemetry.trace import Span, SpanKind
+from prometheus_client import start_http_server
+
+from app import metrics, slots, tracing
+from app.config import Settings
+from app.operations import Queue
+from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
+
+log = logging.getLogger(__name__)
+
+HEADER = "pixtools"  # of messages: when they were sent, and what `tracing.carrier` gave
+SENT_AT = "sent_at"
+CONNECT_SECONDS = 4
+
+_stop_tracing: list[Callable[[], None]] = []
+_servers: list[Any] = []
+
+
+@before_task_publish.connect
+def _address(headers: dict[str, Any], **_: object) -> None:
+    carried = tracing.carrier()
+    # beside ours the standard's own name, for whatever else reads messages
+    headers.update({name: carried[name] for name in ("traceparent", "tracestate") if name in carried})
+    headers[HEADER] = {**carried, SENT_AT: time.time()}
+
+
+@task_prerun.connect
+def _begin(task: Task, args: Sequence[Any], **_: object) -> None:
+    carried: Mapping[str, Any] = task.request.get(HEADER) or {}
+    queue = metrics.known(str((task.request.delivery_info or {}).get("routing_key")), set(Queue))
+    if SENT_AT in carried:
+        metrics.QUEUE_WAIT_SECONDS.labels(queue).observe(max(0.0, time.time() - carried[SENT_AT]))
+    task.request.pixtools_context = stack = ExitStack()
+    attributes = {"messaging.system": "celery", "messaging.destination.name": queue}
+    span = stack.enter_context(tracing.continued(carried, task.name, SpanKind.CONSUMER, **attributes))
+    stack.enter_context(tracing.bound(**_subject(task.name, args)))
+    task.request.pixtools_span = span
+
+
+def _subject(name: str, args: Sequence[Any]) -> dict[str, str]:
+    """Which job, and which of its tasks, a message is about."""
+    if name == DELIVER_WEBHOOK:
+        return {"delivery_id": str(args[0])}
+    if name == REPLAY_WEBHOOKS:
+        return {"endpoint_id": str(args[1])}
+    given = zip((tracing.JOB_ID, tracing.TASK), args, strict=False)
+    return {field: str(value) for field, value in given if value is not None}
+
+
+@task_postrun.connect
+def _end(task: Task, state: str | None = None, **_: object) -> None:
+    span: Span = task.request.pixtools_span
+    if state == "FAILURE":
+        tracing.fail(span, state)
+    task.request.pixtools_context.close()
+    tracing.forget()  # also what the task itself has bound
+
+
+@celeryd_init.connect
+def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
+    if get_implementation(options.get("pool") or "prefork").__module__ == "celery.concurrency.thread":
+        # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
+        conf.worker_cancel_long_running_tasks_on_connection_loss = False
+        _start_tracing()  # there will be no fork
+
+
+@celeryd_after_setup.connect
+def _declare_queues(instance: Any, **_: object) -> None:
+    """All, not only those it takes from: Celery binds each to its exchanges of delayed messages at the start."""
+    try:
+        with instance.app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
+            for queue in instance.app.conf.task_queues:
+                queue(connection.default_channel).declare()
+    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; the worker itself tries again
+        log.warning("queues_not_declared", extra={"error": type(error).__name__})
+
+
+@worker_process_init.connect
+def _begin_child(**_: object) -> None:
+    for server in _servers:
+        server.socket.close()  # inherited; a port must be free when its worker is gone
+    _start_tracing()
+
+
+def _start_tracing() -> None:
+    _stop_tracing[:] = [tracing.start(Settings().otlp_endpoint, "worker")]
+
+
+@worker_shutdown.connect
+@worker_process_shutdown.connect
+def _send_last_spans(**_: object) -> None:
+    for stop in _stop_tracing:
+        stop()
+
+
+@worker_ready.connect
+def _serve_metrics(**_: object) -> None:
+    settings = Settings()
+    if settings.metrics_port is None:
+        return
+    serve_metrics(settings.host, settings.metrics_port)
+    if slots.folder() is None:
+        log.warning("metrics_of_children_unseen", extra={"hint": f"set {slots.FOLDER} or run `pixtools worker`"})
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Answer scrapes in a thread; a port that is taken costs the metrics, not the work."""
+    try:
+        server, _ = start_http_server(port, host, registry=metrics.Exposition())
+    except OSError:
+        log.exception("metrics_not_served", extra={"port": port})
+    else:
+        _servers.append(server)

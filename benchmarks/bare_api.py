@@ -1,0 +1,34 @@
+"""The API with less of what observes it: what `observability.py` compares with.
+
+    python -m benchmarks.bare_api bare | metrics | all
+
+`bare` has no middleware, no metrics and no access log; `metrics` has all but the access log.
+"""
+
+import logging
+import sys
+
+from prometheus_client import Counter, Histogram
+
+from app import background, main
+from app.config import Settings
+from app.embedded import run_api
+
+
+def _nothing(self: object, *_: object, **__: object) -> object:
+    return self
+
+
+def strip() -> None:
+    main.RequestMiddleware = lambda app: app
+    for kind, method in ((Counter, "inc"), (Histogram, "observe"), (Counter, "labels"), (Histogram, "labels")):
+        setattr(kind, method, _nothing)
+
+
+if __name__ == "__main__":
+    background.services = lambda resources: []  # both only accept: no other thread disturbs them
+    if sys.argv[1] == "bare":
+        strip()
+    if sys.argv[1] == "metrics":
+        logging.getLogger("app.middleware").setLevel(logging.WARNING)
+    run_api(Settings())

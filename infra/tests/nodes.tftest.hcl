@@ -1,0 +1,169 @@
+# What is made of the variables.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  addon_images = {
+    termination_handler = "images.example/aws-node-termination-handler:v1.25.3"
+    cluster_autoscaler  = "images.example/cluster-autoscaler:v1.36.1"
+  }
+}
+
+run "by_default" {
+  command = apply
+
+  assert {
+    condition     = keys(aws_subnet.nodes) == ["us-east-1a", "us-east-1b"]
+    error_message = "The first two zones by name hold the nodes."
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 1
+    error_message = "One NAT gateway serves all zones."
+  }
+
+  assert {
+    condition = length(distinct(concat(
+      [for subnet in aws_subnet.public : subnet.cidr_block],
+      [for subnet in aws_subnet.nodes : subnet.cidr_block],
+      [for subnet in aws_subnet.database : subnet.cidr_block],
+    ))) == 6
+    error_message = "Every subnet has its own range."
+  }
+
+  assert {
+    condition = alltrue([for template in aws_launch_template.node :
+      template.metadata_options[0].http_tokens == "required" && template.metadata_options[0].http_put_response_hop_limit == 1
+    ])
+    error_message = "The metadata service answers tokens only, and only the node itself."
+  }
+
+  assert {
+    condition     = alltrue([for template in aws_launch_template.node : template.block_device_mappings[0].ebs[0].encrypted == "true"])
+    error_message = "Every disk is encrypted."
+  }
+
+  assert {
+    condition     = alltrue([for template in aws_launch_template.node : length(base64decode(template.user_data)) < 16384])
+    error_message = "EC2 takes no more than 16 KiB of user data."
+  }
+
+  assert {
+    condition = alltrue([for class, template in aws_launch_template.node :
+      strcontains(base64decode(template.user_data), "readonly NODE_CLASS='${class}'\n")
+    ])
+    error_message = "A node knows its class."
+  }
+
+  assert {
+    condition = alltrue([for group in aws_autoscaling_group.worker :
+      group.capacity_rebalance &&
+      group.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 0 &&
+      group.mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 0
+    ])
+    error_message = "Workers are spot instances that are replaced before they are taken."
+  }
+
+  assert {
+    condition     = length(aws_autoscaling_group.server.mixed_instances_policy) == 0
+    error_message = "Servers are on demand."
+  }
+
+  assert {
+    condition     = keys(aws_autoscaling_lifecycle_hook.drain) == ["ml", "standard"]
+    error_message = "Every group of workers waits until a node is drained."
+  }
+
+  assert {
+    condition     = one([for tag in aws_autoscaling_group.worker["ml"].tag : tag.value if endswith(tag.key, "taint/pixtools.io/spot")]) == "true:NoSchedule"
+    error_message = "The autoscaler knows the taint of a node that is not there yet."
+  }
+
+  assert {
+    condition     = toset(keys(aws_cloudwatch_event_target.drain)) == toset(["spot-interruption", "node-terminating", "scheduled-maintenance"])
+    error_message = "What ends a node drains it; a recommendation alone does not."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_target.alerts) == 6
+    error_message = "People hear of all of it."
+  }
+
+  assert {
+    condition = (
+      aws_db_instance.this.storage_encrypted && aws_db_instance.this.deletion_protection && aws_db_instance.this.multi_az &&
+      aws_db_instance.this.manage_master_user_password && !aws_db_instance.this.publicly_accessible &&
+      !aws_db_instance.this.skip_final_snapshot
+    )
+    error_message = "The database is encrypted, protected, doubled and private, and its password is not ours."
+  }
+
+  assert {
+    condition     = contains([for parameter in aws_db_parameter_group.this.parameter : parameter.value if parameter.name == "rds.force_ssl"], "1")
+    error_message = "Without TLS nobody gets in."
+  }
+
+  assert {
+    condition     = !anytrue([for bucket in aws_s3_bucket.this : bucket.force_destroy]) && aws_lb.this.internal
+    error_message = "Buckets keep their objects, and the load balancer is private."
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.clients : rule.cidr_ipv4] == ["10.20.0.0/16"]
+    error_message = "Only the VPC reaches the API."
+  }
+}
+
+run "three_zones_with_a_gateway_each" {
+  command = apply
+
+  variables {
+    availability_zones   = 3
+    nat_gateway_per_zone = true
+  }
+
+  assert {
+    condition     = length(aws_subnet.database) == 3 && length(aws_nat_gateway.this) == 3 && length(aws_route.nat) == 3
+    error_message = "Each zone has its own way out."
+  }
+}
+
+run "graviton" {
+  command = apply
+
+  variables {
+    architecture = "arm64"
+    servers      = { instance_type = "t4g.large" }
+    workers = {
+      standard = { instance_types = ["c7g.xlarge", "c6g.xlarge", "c6gn.xlarge"] }
+      ml       = { instance_types = ["c7g.2xlarge", "c6g.2xlarge", "c7gd.2xlarge"] }
+    }
+  }
+
+  assert {
+    condition = alltrue([for template in aws_launch_template.node :
+      strcontains(base64decode(template.user_data), "K3S_BINARY='k3s-arm64'\n") &&
+      strcontains(base64decode(template.user_data), var.k3s.sha256.arm64)
+    ])
+    error_message = "The binary and its checksum are of the nodes' architecture."
+  }
+}
+
+run "unprotected" {
+  command = apply
+
+  variables {
+    protected = false
+  }
+
+  assert {
+    condition = (
+      aws_db_instance.this.skip_final_snapshot && !aws_db_instance.this.deletion_protection &&
+      alltrue([for bucket in aws_s3_bucket.this : bucket.force_destroy]) &&
+      alltrue([for secret in aws_secretsmanager_secret.this : secret.recovery_window_in_days == 0])
+    )
+    error_message = "Nothing stands in the way of `terraform destroy`."
+  }
+}

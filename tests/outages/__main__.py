@@ -1,0 +1,59 @@
+"""`python -m tests.outages [--only Redis]`: every outage in turn, and the dashboards as Prometheus saw them.
+
+Prints a table of what fired and cleared, draws every panel of the dashboards from the data of this very run, and fails
+if an alert was missing.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.outages.outages import HEADING, OUTAGES, Seen, run
+from tests.outages.picture import draw
+from tests.outages.stage import Load, staged
+from tests.support.fixtures import ClusterServers, ServerPool
+from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+
+ROOT = Path(__file__).parent.parent.parent
+BEFORE = 20.0  # seconds of nothing but load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="outages whose name holds this")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "dashboards.svg")
+    options = parser.parse_args()
+    seen: list[Seen] = []
+    with tempfile.TemporaryDirectory() as name:
+        pool = ServerPool(Path(name) / "servers")
+        servers = ClusterServers(
+            rabbitmq=pool.get(RabbitMQ),
+            redis=pool.get(Redis),
+            postgresql=pool.get(PostgreSQL),
+            object_store=pool.get(ObjectStoreServer),
+        )
+        try:
+            with staged(servers, Path(name)) as stage, Load(stage.deployment.url).running():
+                began = time.time()
+                time.sleep(BEFORE)
+                _show(f"before: {stage.prometheus.firing()} fire\n\n{HEADING}")
+                for outage in OUTAGES:
+                    if options.only in outage.name:
+                        seen += run(stage, outage)
+                        _show("\n".join(str(one) for one in seen if one.outage == outage.name))
+                options.picture.write_text(draw(stage.prometheus, began, time.time()))
+                if options.only == "" and (left := stage.prometheus.firing()):
+                    _show(f"still firing: {left}")
+        finally:
+            pool.stop()
+    sys.exit(0 if all(one.holds for one in seen) else 1)
+
+
+def _show(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

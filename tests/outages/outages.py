@@ -1,0 +1,211 @@
+"""The outages: what is done, which alert has to fire, and what is done against it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+from kombu import Connection
+
+from app.operations import DEAD_LETTER_QUEUE
+from app.tasks.celery_app import EXCHANGE
+from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
+from tests.support.receiver import answer, receiving
+
+FIRES_WITHIN = 90.0  # seconds
+CLEARS_WITHIN = 150.0  # seconds
+ML_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Outage:
+    """One of them."""
+
+    name: str
+    begin: Callable[[Stage], object]
+    end: Callable[[Stage], object]
+    #: labels of the alerts that have to fire, and to clear after the end
+    alerts: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One alert of one outage; seconds from the beginning and from the end of the outage."""
+
+    outage: str
+    alert: dict[str, str]
+    fired: float | None
+    cleared: float | None
+
+    @property
+    def holds(self) -> bool:
+        return self.fired is not None and self.cleared is not None
+
+    def __str__(self) -> str:
+        label = next((value for name, value in self.alert.items() if name != "alertname"), "")
+        times = (f"{seconds:.0f}" if seconds is not None else "never" for seconds in (self.fired, self.cleared))
+        return f"| {self.outage} | `{self.alert['alertname']}` {label} | {' | '.join(times)} |"
+
+
+HEADING = "| Outage | Alert | fired after, s | cleared after, s |\n|---|---|---:|---:|"
+
+
+def run(stage: Stage, outage: Outage) -> list[Seen]:
+    began = time.monotonic()
+    outage.begin(stage)
+    fired = _await(stage, outage, True, FIRES_WITHIN, began)
+    ended = time.monotonic()
+    outage.end(stage)
+    cleared = _await(stage, outage, False, CLEARS_WITHIN, ended)
+    return [
+        Seen(outage.name, alert, fired.get(number), cleared.get(number)) for number, alert in enumerate(outage.alerts)
+    ]
+
+
+def _await(stage: Stage, outage: Outage, firing: bool, seconds: float, since: float) -> dict[int, float]:
+    """When each alert began, or ended, to fire."""
+    found: dict[int, float] = {}
+    while len(found) < len(outage.alerts) and time.monotonic() - since < seconds:
+        now = stage.prometheus.firing()
+        for number, alert in enumerate(outage.alerts):
+            if number not in found and any(alert.items() <= labels.items() for labels in now) == firing:
+                found[number] = time.monotonic() - since
+        time.sleep(0.3)
+    return found
+
+
+def cut(proxy: str) -> Callable[[Stage], None]:
+    return lambda stage: stage.proxies[proxy].cut()
+
+
+def heal(proxy: str) -> Callable[[Stage], None]:
+    return lambda stage: stage.proxies[proxy].heal()
+
+
+def stop_ml_worker(stage: Stage) -> None:
+    worker = stage.deployment.processes[ML_WORKER]
+    worker.terminate()
+    worker.wait(60)
+    upload(stage.deployment.url, ["denoise"])
+
+
+def flood(stage: Stage) -> None:
+    stop_ml_worker(stage)
+    for _ in range(MAX_OPEN_JOBS + 10):
+        upload(stage.deployment.url, ["denoise"])
+
+
+def start_ml_worker(stage: Stage) -> None:
+    """Start it again, and take back what waits for it: here one core would work at it for minutes."""
+    for job in httpx.get(f"{stage.deployment.url}/jobs", params={"limit": 100}, timeout=30).json()["data"]:
+        if job["status"] in {"pending", "processing"}:
+            httpx.post(f"{stage.deployment.url}/jobs/{job['id']}/cancel", timeout=30)
+    stage.deployment.processes[ML_WORKER] = stage.deployment.restart(ML_WORKER)
+
+
+def give_up_a_message(stage: Stage) -> None:
+    """What RabbitMQ does with a message that every worker has died of; to wait for that would take 20 deaths."""
+    with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
+        connection.Producer().publish(
+            [["no-job"], {}, {}],
+            exchange=EXCHANGE,
+            routing_key=DEAD_LETTER_QUEUE,
+            headers={"id": "staged", "task": "pixtools.resize", "reason": "delivery_limit"},
+        )
+
+
+def purge_dead_letters(stage: Stage) -> None:
+    command = [sys.executable, "-m", "app", "dlq", "purge", "--all"]
+    subprocess.run(command, env=stage.deployment.variables(), check=True, timeout=60, capture_output=True)
+
+
+def pause_api(stage: Stage) -> None:
+    os.killpg(stage.deployment.processes[0].pid, signal.SIGSTOP)
+
+
+def resume_api(stage: Stage) -> None:
+    os.killpg(stage.deployment.processes[0].pid, signal.SIGCONT)
+
+
+def lose_storage_under_work(stage: Stage) -> None:
+    """Jobs that were accepted lose their upload's storage for longer than their attempts last."""
+    os.killpg(stage.deployment.processes[1].pid, signal.SIGSTOP)
+    for _ in range(12):
+        upload(stage.deployment.url, ["convert_webp"])
+    stage.proxies["storage"].cut()
+    os.killpg(stage.deployment.processes[1].pid, signal.SIGCONT)
+
+
+class FailingReceiver:
+    """Refuses events until it recovers."""
+
+    def fail(self, stage: Stage) -> None:
+        self._context = receiving(answer(500))
+        self._receiver = self._context.__enter__()
+        for _ in range(12):
+            upload(stage.deployment.url, ["convert_webp"], webhook_url=self._receiver.url)
+
+    def recover(self, _: Stage) -> None:
+        self._receiver.behave(answer(204))
+
+
+RECEIVER = FailingReceiver()
+OUTAGES = [
+    Outage(
+        "Redis is lost",
+        cut("redis"),
+        heal("redis"),
+        ({"alertname": "PixToolsDependencyDown", "dependency": "redis"},),
+    ),
+    Outage(
+        "the broker is lost",
+        cut("broker"),
+        heal("broker"),
+        (
+            {"alertname": "PixToolsDependencyDown", "dependency": "broker"},
+            {"alertname": "PixToolsOutboxLag"},
+        ),
+    ),
+    Outage(
+        "no ML worker",
+        stop_ml_worker,
+        start_ml_worker,
+        (
+            {"alertname": "PixToolsNoWorker", "queue": "ml_inference_queue"},
+            {"alertname": "PixToolsQueueBacklog", "queue": "ml_inference_queue"},
+        ),
+    ),
+    Outage(
+        "more jobs than are taken",
+        flood,
+        start_ml_worker,
+        ({"alertname": "PixToolsWorkRefused"},),
+    ),
+    Outage(
+        "a message is given up",
+        give_up_a_message,
+        purge_dead_letters,
+        ({"alertname": "PixToolsDeadLetters"},),
+    ),
+    Outage(
+        "the storage is lost while jobs run",
+        lose_storage_under_work,
+        heal("storage"),
+        (
+            {"alertname": "PixToolsDependencyDown", "dependency": "storage"},
+            {"alertname": "PixToolsBudgetBurnsFast", "slo": "job_success"},
+            {"alertname": "PixToolsBudgetBurnsSlowly", "slo": "job_success"},
+        ),
+    ),
+    Outage(
+        "a receiver refuses its webhooks",
+        RECEIVER.fail,
+        RECEIVER.recover,
+        ({"alertname": "PixToolsWebhookBreakerOpen"},),
+    ),
+    Outage("the API hangs", pause_api, resume_api, ({"alertname": "PixToolsDown"},)),
+]

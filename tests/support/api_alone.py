@@ -1,0 +1,16 @@
+"""The API without what runs beside it, so that another process must send its messages: `python -m … app api`."""
+
+import runpy
+import sys
+
+from app import background
+
+
+def main() -> None:
+    background.services = lambda resources: []
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""A receiver of webhooks as the world has them: it takes events, refuses them, hangs, drips, breaks off or lies."""
+
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PATIENCE = 30.0  # seconds until something that happens at once counts as missing
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request."""
+
+    at: float
+    path: str
+    #: names in lower case
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(self.body)
+        return event
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Keeps the request, then behaves."""
+
+    receiver: "Receiver"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.receiver.behaviour(Received(time.monotonic(), self.path, headers, body))(self)
+
+    def log_message(self, *_: Any) -> None:
+        """Silence."""
+
+
+Behaviour = Callable[[Handler], None]
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
+    """Answer as told; `retry_after="5"` is a header."""
+
+    def behave(handler: Handler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return behave
+
+
+def hang(handler: Handler) -> None:
+    """Take the request and say nothing."""
+    handler.receiver.closing.wait(PATIENCE)
+
+
+def drip(handler: Handler) -> None:
+    """Answer a byte now and then, and never end."""
+    try:
+        while not handler.receiver.closing.wait(0.1):
+            handler.connection.sendall(b"H")
+    except OSError:
+        pass
+
+
+def drip_body(handler: Handler) -> None:
+    """Answer 200 at once, and never come to the end of the body."""
+    handler.send_response(200)
+    handler.end_headers()
+    drip(handler)
+
+
+def reset(handler: Handler) -> None:
+    """Break the connection off."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def garble(handler: Handler) -> None:
+    """Answer what is not HTTP."""
+    handler.connection.sendall(b"\x16\x03 what?\r\n\r\n")
+
+
+def flood(handler: Handler) -> None:
+    """Answer 200 and a gigabyte."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(10**9))
+    handler.end_headers()
+    try:
+        while not handler.receiver.closing.is_set():
+            handler.connection.sendall(b"x" * 65536)
+    except OSError:
+        pass
+
+
+@dataclass
+class Receiver:
+    """Listens on a port of its own; the first behaviours are for the first requests, the last one for all others."""
+
+    behaviours: list[Behaviour] = field(default_factory=lambda: [answer(204)])
+    requests: list[Received] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+    port: int = 0
+    scheme: str = "http"
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def ids(self) -> list[str]:
+        """The `webhook-id` of every request."""
+        return [request.headers["webhook-id"] for request in self.requests]
+
+    def behaviour(self, request: Received) -> Behaviour:
+        with self._lock:
+            self.requests.append(request)
+            return self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
+
+    def behave(self, *behaviours: Behaviour) -> None:
+        """From now on."""
+        with self._lock:
+            self.behaviours[:] = behaviours
+
+    def await_requests(self, count: int, timeout: float = PATIENCE) -> list[Received]:
+        """All requests, when there are so many."""
+        deadline = time.monotonic() + timeout
+        while len(self.requests) < count:
+            assert time.monotonic() < deadline, f"{len(self.requests)} requests instead of {count}"
+            time.sleep(0.01)
+        return self.requests
+
+
+@contextmanager
+def receiving(*behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver while the block runs."""
+    receiver = Receiver(list(behaviours) or [answer(204)], scheme="https" if tls else "http")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (Handler,), {"receiver": receiver}))
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is none here
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    receiver.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,152 @@
+"""Circuit breakers: they open, half-open for one probe, close; with and without Redis."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from app.services.breakers import Breakers, HostFailed, HostPaused
+from tests.support.servers import Redis
+
+HOST, OTHER = "https://one.test:443", "https://two.test:443"
+FAILURES = 3
+RESET = 1.5  # seconds; pybreaker keeps whole seconds in Redis
+WITH_REDIS = pytest.param("redis", marks=pytest.mark.integration)
+
+New = Callable[[], Breakers]
+
+
+@pytest.fixture(params=["memory", WITH_REDIS])
+def new(request: pytest.FixtureRequest) -> Iterator[New]:
+    """Makes the breakers of one process; in memory there is only one."""
+    if request.param == "memory":
+        only = breakers(None)
+        yield lambda: only
+        return
+    url = request.getfixturevalue("redis_server").url
+    redis.Redis.from_url(url).flushall()
+    yield lambda: breakers(url)
+
+
+def breakers(url: str | None) -> Breakers:
+    return Breakers(failures=FAILURES, reset_seconds=RESET, probe_seconds=5, redis_url=url)
+
+
+def fail(guards: Breakers, host: str = HOST) -> None:
+    with pytest.raises(HostFailed), guards.guard(host):
+        raise HostFailed
+
+
+def succeed(guards: Breakers, host: str = HOST) -> None:
+    with guards.guard(host):
+        pass
+
+
+def paused(guards: Breakers, host: str = HOST) -> float:
+    with pytest.raises(HostPaused) as refused, guards.guard(host):
+        pytest.fail("the host was asked")
+    return refused.value.seconds
+
+
+def opened(new: New) -> Breakers:
+    guards = new()
+    for _ in range(FAILURES):
+        fail(guards)
+    return guards
+
+
+def test_a_host_that_fails_in_a_row_is_left_alone_and_others_are_not(new: New) -> None:
+    guards = opened(new)
+    assert 0 < paused(guards) <= RESET + 1
+    assert 0 < paused(new()) <= RESET + 1  # another worker knows
+    succeed(guards, OTHER)
+    assert new().open_hosts() == 1
+    time.sleep(RESET + 0.2)
+    succeed(guards)
+    assert new().open_hosts() == 0
+
+
+def test_a_success_between_starts_the_count_again(new: New) -> None:
+    guards = new()
+    for _ in range(2):
+        for _ in range(FAILURES - 1):
+            fail(guards)
+        succeed(guards)
+
+
+def test_other_errors_do_not_count(new: New) -> None:
+    guards = new()
+    for _ in range(FAILURES + 1):
+        with pytest.raises(ZeroDivisionError), guards.guard(HOST):
+            raise ZeroDivisionError
+    succeed(guards)
+
+
+def test_after_a_while_one_attempt_may_try_and_its_success_closes(new: New) -> None:
+    guards = opened(new)
+    time.sleep(RESET + 0.2)
+    with guards.guard(HOST):
+        assert paused(guards) > 0
+        assert paused(new()) > 0
+    succeed(guards)
+    succeed(new())
+
+
+def test_a_probe_that_fails_opens_again_at_once(new: New) -> None:
+    guards = opened(new)
+    time.sleep(RESET + 0.2)
+    fail(guards)
+    assert paused(guards) > 0
+
+
+def test_of_many_workers_one_probes(new: New) -> None:
+    opened(new)
+    time.sleep(RESET + 0.2)
+    workers = [new() for _ in range(8)]
+    barrier, asked, release = threading.Barrier(8), [], threading.Event()
+
+    def work(guards: Breakers) -> None:
+        barrier.wait()
+        try:
+            with guards.guard(HOST):
+                asked.append(1)
+                release.wait(5)
+        except HostPaused:
+            pass
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 1
+
+
+@pytest.mark.integration
+def test_without_redis_each_process_decides_for_itself(redis_server: Redis) -> None:
+    guards = breakers(redis_server.url)
+    succeed(guards)
+    redis_server.pause()
+    try:
+        began = time.monotonic()
+        for _ in range(FAILURES):
+            fail(guards)
+        assert paused(guards) > 0
+        assert time.monotonic() - began < 30
+    finally:
+        redis_server.resume()
+    succeed(guards)  # what the others know counts again
+
+
+@pytest.mark.integration
+def test_the_state_of_a_host_vanishes_some_day(redis_server: Redis) -> None:
+    client = redis.Redis.from_url(redis_server.url)
+    client.flushall()
+    fail(breakers(redis_server.url))
+    keys = client.keys("pixtools:webhook:*")
+    assert len(keys) >= 3
+    assert all(client.ttl(key) > 0 for key in keys)
