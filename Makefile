@@ -54,7 +54,7 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose file, scripts and Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -62,6 +62,10 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose file, script
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
+	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck -pyflakes ''
+	$(BIN)/zizmor --offline --quiet .github
+	@if command -v kubectl >/dev/null; then kubectl kustomize k8s >/dev/null; \
+		else echo "SKIPPED: no kubectl on this machine, k8s/ is not checked"; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive infra; \
 		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
 
@@ -107,6 +111,10 @@ bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorc
 bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
 	@scripts/install-test-servers
 	$(BIN)/python benchmarks/webhooks.py
+
+.PHONY: bench-autoscale
+bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg
+	$(BIN)/python -m benchmarks.autoscale $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour

@@ -100,11 +100,19 @@ def relay() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    wait: Annotated[bool, typer.Option("--wait", help="Change nothing; wait until others have done it.")] = False,
+) -> None:
     """Bring the database to the current schema."""
-    from app.migrations import upgrade
+    from app import migrations
+    from app.logging_config import configure_logging
 
-    upgrade(current_settings().database)
+    settings = current_settings()
+    if wait:
+        configure_logging(settings.log_level)
+        migrations.wait(settings.database)
+    else:
+        migrations.upgrade(settings.database)
     typer.echo("The database is up to date.")
 
 

@@ -1,13 +1,18 @@
 """Bringing a database to the current schema."""
 
+import logging
+import time
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from alembic import command
 from app.database import Database
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +33,27 @@ def state(database_url: str) -> tuple[str | None, str | None]:
     finally:
         database.close()
     return here, ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def wait(database_url: str, *, pause: float = 2.0) -> None:
+    """Return when others have brought the database to what this version needs; until then it is looked at again."""
+    while not _is_ready(database_url):
+        time.sleep(pause)
+
+
+def _is_ready(database_url: str) -> bool:
+    try:
+        here, head = state(database_url)
+    except OperationalError as error:
+        log.warning("database_away", extra={"error": type(error.orig).__name__})
+        return False
+    log.info("schema_seen", extra={"revision": here, "needed": head})
+    # A revision that this version does not know is of a later one, whose rollout is under way.
+    return here == head or not (here is None or here in _revisions())
+
+
+def _revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def _config() -> Config:

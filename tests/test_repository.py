@@ -5,17 +5,18 @@ import importlib
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from app import errors, models
 from app.config import Settings
 from app.database import Base, Database
-from app.migrations import upgrade
+from app.migrations import upgrade, wait
 from app.operations import OPERATIONS
 from tests.support.servers import PostgreSQL
 
@@ -43,6 +44,41 @@ def test_migrations_make_the_models_tables_on_sqlite(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_migrations_make_the_models_tables_on_postgresql(postgresql: PostgreSQL) -> None:
     assert_schema(migrated(postgresql.create_database("migrated")))
+
+
+def test_waiting_for_the_schema_ends_when_others_have_migrated(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/pixtools.db"
+    waiting = threading.Thread(target=wait, args=(url,), kwargs={"pause": 0.01}, daemon=True)
+    waiting.start()
+    for revision in (None, "0001"):
+        if revision:
+            upgrade(url, revision)
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    upgrade(url)
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
+def test_a_later_schema_is_not_waited_for(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/pixtools.db"
+    database = migrated(url)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of a later version'"))
+    database.close()
+    wait(url)
+
+
+@pytest.mark.integration
+def test_a_database_that_is_away_is_waited_for(postgresql: PostgreSQL) -> None:
+    url = postgresql.database_url("not_yet")
+    waiting = threading.Thread(target=wait, args=(url,), kwargs={"pause": 0.01}, daemon=True)
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    upgrade(postgresql.create_database("not_yet"))
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_every_setting_is_in_the_example_and_nothing_else() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves the images and docker-compose.yaml together: one photograph through the whole service.
+# Proves the images and docker-compose.yaml together: one photograph through the whole service, every queue of it.
 #
 #   tests/docker/smoke.sh build    the images
 #   tests/docker/smoke.sh run      start everything, process a photograph, check the results, remove everything
@@ -21,7 +21,7 @@ standin=${STANDIN:-0}
 operations='["convert_avif", {"op": "resize", "width": 640, "then": ["convert_webp"]},
     {"op": "resize", "width": 160, "then": ["denoise"]}]'
 
-compose+=(--project-name pixtools-smoke --file docker-compose.yaml)
+compose+=(--project-name pixtools-smoke --file docker-compose.yaml --file tests/docker/docker-compose.smoke.yaml)
 if [ "$standin" = 1 ]; then compose+=(--file tests/docker/docker-compose.standin.yaml); fi
 
 step() { printf '== %s\n' "$*"; }
@@ -76,7 +76,8 @@ submit() {
     photograph >"$folder/photo.jpg"
     step "POST /process: $(wc -c <"$folder/photo.jpg") bytes, $operations"
     curl --silent --show-error --fail-with-body --max-time 30 --output "$folder/job.json" \
-        --form "file=@$folder/photo.jpg;type=image/jpeg" --form-string "operations=$operations" "$api/process" ||
+        --form "file=@$folder/photo.jpg;type=image/jpeg" --form-string "operations=$operations" \
+        --form-string "webhook_url=http://receiver:8080/hook" "$api/process" ||
         fail "$(cat "$folder/job.json")"
     job=$(python 'import json, sys; print(json.load(sys.stdin)["id"])' <"$folder/job.json")
     step "job $job"
@@ -131,6 +132,51 @@ print(formats[image.get("vips-loader")], image.width, len(data), hashlib.sha256(
     [ "$served" = 403 ] || fail "a download URL with a damaged signature gets $served"
 }
 
+# What the webhook worker sent: this job, signed with the server's secret.
+check_webhook() {
+    local seen=
+    for _ in $(seq 30); do
+        if "${compose[@]}" exec -T receiver cat /tmp/webhook >"$folder/webhook" 2>/dev/null; then
+            seen=$(SECRET=$("${compose[@]}" exec -T api pixtools webhooks secret) verify)
+            break
+        fi
+        sleep 1
+    done
+    step "webhook: $seen"
+    [ "$seen" = "job.completed $job" ] || fail "no webhook of this job: $seen"
+}
+
+verify() {
+    "${compose[@]}" exec -T -e SECRET="$SECRET" worker python -c '
+import base64, json, os, sys
+from app.services.signing import sign
+hook = json.load(sys.stdin)
+body = base64.b64decode(hook["body"])
+expected = sign([os.environ["SECRET"].strip()], message_id=hook["id"], timestamp=int(hook["timestamp"]), body=body)
+assert hook["signature"] == expected, "the signature is not ours"
+event = json.loads(body)
+print(event["type"], event["data"]["id"])' <"$folder/webhook"
+}
+
+# What docker-compose.yaml and the Dockerfile promise of each container of ours.
+check_containers() {
+    local service
+    for service in api worker worker-webhook worker-ml; do
+        step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to"
+        "${compose[@]}" exec -T "$service" python -c '
+import importlib.util, os, pathlib, shutil
+assert os.getuid() == 10001
+assert not [name for name in ("cc", "gcc", "g++", "ld", "make") if shutil.which(name)]
+assert importlib.util.find_spec("torch") is None
+try:
+    pathlib.Path("/srv/pixtools/written").touch()
+except OSError:
+    pass
+else:
+    raise SystemExit("the root file system is writable")' || fail "$service is not as promised"
+    done
+}
+
 clean_up() {
     local status=$?
     trap - EXIT
@@ -151,6 +197,8 @@ run() {
     submit
     wait_for_job
     check_results
+    check_webhook
+    check_containers
     step "passed"
 }
 

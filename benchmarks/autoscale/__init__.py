@@ -1,0 +1,1 @@
+"""What autoscaled spot workers cost, and how long jobs wait for them, next to fleets of a fixed size."""

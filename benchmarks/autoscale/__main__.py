@@ -1,0 +1,153 @@
+"""KEDA on spot nodes next to fleets of a fixed size, from 10 to 1,000,000 jobs an hour.
+
+    make bench-autoscale
+
+Task times are those of samples.json, which benchmarks/autoscale/measure.py has measured; everything else that is taken
+for granted stands in assumptions.py. The same seed gives the same table. Draws docs/scaling.svg.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import assumptions as a
+from .picture import draw
+from .simulator import Outcome, Simulation
+
+ROOT = Path(__file__).parents[2]
+SAMPLES: dict[str, list[float]] = json.loads((Path(__file__).parent / "samples.json").read_text())
+RATES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)  # jobs an hour
+LEAST_JOBS, LONGEST = 5_000, 168  # the span has so many jobs, or so many hours
+SEED = 20261124
+FLEETS = ("KEDA, spot", "fixed, average", "fixed, peak")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fleet at one rate."""
+
+    rate: int
+    fleet: str
+    pool: a.Pool
+    outcome: Outcome
+    hours: float
+
+    @property
+    def price(self) -> float:
+        return self.pool.spot_price if self.fleet.startswith(FLEETS[0]) else self.pool.fixed_price
+
+    @property
+    def node_hours(self) -> float:
+        """For a million images that this pool works on."""
+        return self.outcome.node_seconds / 3600 * 1e6 / self.outcome.submitted
+
+    @property
+    def dollars(self) -> float:
+        return self.node_hours * self.price
+
+    def __str__(self) -> str:
+        out = self.outcome
+        figures = (
+            f"{out.submitted:,}",
+            f"{out.wait(50):.1f}",
+            f"{out.wait(99):.1f}",
+            f"{out.most_nodes}",
+            f"{self.node_hours:,.0f}",
+            f"{self.dollars:,.0f}",
+            f"{out.interruptions}",
+            f"{out.redelivered}",
+            f"{out.lost}",
+        )
+        return f"| {self.rate:,} | {self.fleet} | {' | '.join(figures)} |"
+
+
+HEADING = (
+    "| jobs an hour | fleet | simulated | wait p50, s | wait p99, s | most nodes | node hours a million "
+    "| dollars a million | interruptions | redelivered | lost |\n|---:|---|" + "---:|" * 9
+)
+
+
+def span(rate: float) -> int:
+    """Whole hours that are simulated."""
+    return max(1, min(LONGEST, math.ceil(LEAST_JOBS / rate)))
+
+
+def arrivals(rate: float, hours: int, random: np.random.Generator) -> list[float]:
+    """A Poisson stream with a burst in each hour, `rate` on average."""
+    begin, end = a.BURST
+    quiet = (3600 - a.BURST_FACTOR * (end - begin)) / (3600 - (end - begin))
+    found = []
+    for hour in range(hours):
+        for start, stop, factor in ((0, begin, quiet), (begin, end, a.BURST_FACTOR), (end, 3600, quiet)):
+            number = random.poisson(rate / 3600 * factor * (stop - start))
+            found.append(np.sort(random.uniform(start, stop, number)) + hour * 3600)
+    return [float(when) for when in np.concatenate(found)]
+
+
+def fleet_for(load: float, pool: a.Pool) -> int:
+    """Nodes of a fixed size for a load in tasks at once."""
+    return max(1, math.ceil(load / pool.slots / a.UTILIZATION))
+
+
+def compare(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> list[Row]:
+    """The same jobs through each fleet."""
+    random = np.random.default_rng([seed, rate, pool.slots])
+    hours = span(rate)
+    times = arrivals(rate * pool.share, hours, random)
+    seconds = [float(value) for value in random.choice(samples, len(times)) / pool.speed]
+    load = rate * pool.share / 3600 * float(np.mean(samples)) / pool.speed
+    peak = fleet_for(load * a.BURST_FACTOR, pool)
+    until = hours * 3600.0
+    rows = []
+    for fleet, fixed in zip(FLEETS, (None, fleet_for(load, pool), peak), strict=True):
+        simulation = Simulation(pool, times, seconds, seed=seed, fixed=fixed, most=2 * peak + 2, until=until)
+        rows.append(Row(rate, fleet, pool, simulation.run(), hours))
+    return rows
+
+
+def storm(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> Row:
+    """KEDA's fleet alone, while node after node is taken away."""
+    random = np.random.default_rng([seed, rate, pool.slots])
+    hours = span(rate)
+    times = arrivals(rate * pool.share, hours, random)
+    seconds = [float(value) for value in random.choice(samples, len(times)) / pool.speed]
+    most = 4 * fleet_for(rate * pool.share / 3600 * float(np.mean(samples)) / pool.speed * a.BURST_FACTOR, pool)
+    taken = {"interruptions": a.STORM_INTERRUPTIONS, "unannounced": a.STORM_UNANNOUNCED}
+    simulation = Simulation(pool, times, seconds, seed=seed, most=most, until=hours * 3600.0, **taken)
+    return Row(rate, f"{FLEETS[0]}: {pool.name}", pool, simulation.run(), hours)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--most", type=int, default=RATES[-1], help="jobs an hour, to leave out higher rates")
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "scaling.svg")
+    options = parser.parse_args()
+    rows = []
+    for pool in a.POOLS:
+        print(f"\n{pool.name} pool: {pool.share:.0%} of the jobs\n\n{HEADING}", flush=True)
+        for rate in RATES:
+            if rate <= options.most and rate * pool.share * span(rate) >= 10:
+                found = compare(rate, pool, SAMPLES[pool.name], options.seed)
+                rows += found
+                print(*found, sep="\n", flush=True)
+    print(f"\nA storm: {a.STORM_INTERRUPTIONS:g} interruptions of a node in an hour\n\n{HEADING}", flush=True)
+    stormy = [
+        storm(rate, pool, SAMPLES[pool.name], options.seed)
+        for pool in a.POOLS
+        for rate in RATES[3:]
+        if rate <= options.most
+    ]
+    print(*stormy, sep="\n", flush=True)
+    options.plot.write_text(draw(rows, FLEETS))
+    bad = [row for row in rows + stormy if row.outcome.lost or row.outcome.doubled]
+    raise SystemExit(f"lost or doubled: {bad}" if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

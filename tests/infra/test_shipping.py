@@ -1,0 +1,190 @@
+"""Dockerfile, docker-compose.yaml, workflows, Makefile and documents: that they are of one mind with the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.config import Settings
+from app.operations import DEAD_LETTER_QUEUE, Queue
+
+from .conftest import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+WORKFLOWS = {path.stem: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
+MAKEFILE = (ROOT / "Makefile").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHARED = {"builder", "runtime"}  # stages of the Dockerfile that nobody runs
+ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
+# Set for the servers beside it, or by Compose itself.
+NOT_OURS = {"PIXTOOLS_BUCKET"}
+
+
+def stages() -> dict[str, str]:
+    """Text of every stage of the Dockerfile by its name."""
+    parts = re.split(r"^FROM \S+ AS ([\w-]+)$", DOCKERFILE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+TARGETS = {name: text for name, text in stages().items() if name not in SHARED}
+
+
+def ours() -> dict[str, dict[str, Any]]:
+    """Services of the stack that run an image of ours."""
+    return {name: service for name, service in STACK["services"].items() if service["image"].startswith("pixtools-")}
+
+
+def default_command(target: str) -> list[str]:
+    (command,) = re.findall(r"^CMD (\[.*\])$", TARGETS[target], re.MULTILINE)
+    return list(yaml.safe_load(command))
+
+
+def command_of(service: dict[str, Any]) -> list[str]:
+    return service.get("command") or default_command(service["image"].removeprefix("pixtools-"))
+
+
+def consumed(command: list[str]) -> set[str]:
+    """Queues that a Celery worker takes messages from."""
+    return set(command[command.index("-Q") + 1].split(",")) if "-Q" in command else set()
+
+
+def settings_named(text: str) -> set[str]:
+    return {name for name in re.findall(r"\bPIXTOOLS_[A-Z0-9_]*[A-Z0-9]\b", text) if name not in NOT_OURS}
+
+
+KNOWN = {f"PIXTOOLS_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_target_is_an_image_of_the_stack() -> None:
+    assert {service["image"] for service in ours().values()} == {f"pixtools-{target}" for target in TARGETS}
+    for service in ours().values():
+        if build := service.get("build"):
+            assert f"pixtools-{build['target']}" == service["image"]
+
+
+def test_smoke_test_and_release_build_every_target() -> None:
+    (built,) = re.findall(r"for target in ([\w -]+);", (ROOT / "tests" / "docker" / "smoke.sh").read_text())
+    assert set(built.split()) == set(TARGETS)
+    release = yaml.safe_load(WORKFLOWS["release"])
+    assert set(release["jobs"]["publish"]["strategy"]["matrix"]["target"]) == set(TARGETS)
+
+
+def test_every_image_of_a_workflow_is_one_of_ours() -> None:
+    named = {
+        name for text in WORKFLOWS.values() for name in re.findall(r"image: (pixtools-[\w-]+)$", text, re.MULTILINE)
+    }
+    assert named
+    assert named <= {f"pixtools-{target}" for target in TARGETS}
+
+
+def test_every_queue_has_a_worker_of_its_own_in_the_stack() -> None:
+    found = [queue for service in ours().values() for queue in consumed(command_of(service))]
+    assert sorted(found) == sorted(queue.value for queue in Queue)
+    assert DEAD_LETTER_QUEUE not in found
+
+
+def test_every_worker_image_takes_another_queue_by_default() -> None:
+    queues = [consumed(default_command(target)) for target in TARGETS if target.startswith("worker")]
+    assert all(len(taken) == 1 for taken in queues)
+    assert len(set.union(*queues)) == len(queues)
+
+
+def test_the_exporter_of_celery_counts_every_queue() -> None:
+    (option,) = (part for part in STACK["services"]["celery-exporter"]["command"] if part.startswith("--queues="))
+    assert option.removeprefix("--queues=").split(",") == [queue.value for queue in Queue]
+
+
+def test_the_port_is_the_same_everywhere() -> None:
+    port = Settings.model_fields["port"].default
+    assert re.findall(r"PIXTOOLS_PORT=(\d+)", DOCKERFILE) == [str(port)]
+    assert re.findall(r"^EXPOSE (\d+)$", TARGETS["api"], re.MULTILINE) == [str(port)]
+    environment = STACK["x-pixtools-environment"]
+    assert environment["PIXTOOLS_PORT"] == str(port)
+    assert STACK["services"]["api"]["ports"] == [f"127.0.0.1:${{PIXTOOLS_PORT:-{port}}}:{port}"]
+    assert environment["PIXTOOLS_PUBLIC_URL"] == f"http://127.0.0.1:${{PIXTOOLS_PORT:-{port}}}"
+
+
+def test_the_files_name_only_settings_that_exist() -> None:
+    for text in (DOCKERFILE, (ROOT / "docker-compose.yaml").read_text(), *WORKFLOWS.values()):
+        assert settings_named(text) <= KNOWN
+
+
+def test_every_setting_reaches_its_container() -> None:
+    """By .env, which wins over nothing that the stack itself has decided."""
+    for name, service in ours().items():
+        assert service["env_file"] == [{"path": ".env", "required": False}], name
+        assert STACK["x-pixtools-environment"].items() <= service["environment"].items(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_only_settings_that_exist(path: Path) -> None:
+    assert settings_named(path.read_text()) <= KNOWN
+
+
+def test_containers_of_ours_can_do_little() -> None:
+    for name, service in ours().items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "mem_limit" in service, name
+    assert re.search(r"^USER 10001:10001$", stages()["runtime"], re.MULTILINE)
+    assert all("\nUSER" not in text and "\nHEALTHCHECK" in text for text in TARGETS.values())
+
+
+def test_workers_have_time_to_drain() -> None:
+    for service in ours().values():
+        if {Queue.DEFAULT, Queue.ML} & consumed(command_of(service)):
+            grace = int(service["stop_grace_period"].removesuffix("s"))
+            assert grace > Settings.model_fields["drain_seconds"].default
+
+
+def test_servers_are_pinned_and_published_on_this_machine_only() -> None:
+    for name, service in STACK["services"].items():
+        if name not in ours():
+            assert re.search(r":v?\d", service["image"]), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, text in WORKFLOWS.items():
+        for job, content in yaml.safe_load(text)["jobs"].items():
+            yield f"{name}: {job}", content
+
+
+def test_workflows_may_do_no_more_than_they_say() -> None:
+    for text in WORKFLOWS.values():
+        workflow = yaml.safe_load(text)
+        assert workflow["permissions"] == {}
+        assert workflow["concurrency"]
+    writing = {name for name, job in jobs() if "write" in job["permissions"].values()}
+    assert writing == {"release: publish"}
+    assert all(1 <= job["timeout-minutes"] <= 60 for _, job in jobs())
+
+
+def test_actions_are_pinned_by_commit_and_to_one_version_each() -> None:
+    used = [match for text in WORKFLOWS.values() for match in ACTION.finditer(text)]
+    assert len(used) == sum(text.count("uses: ") for text in WORKFLOWS.values())
+    assert all(re.fullmatch(r"[0-9a-f]{40}", match["revision"]) and match["comment"] for match in used)
+    assert len({match["name"] for match in used}) == len({match.group() for match in used})
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    commands = [step.get("run", "") for _, job in jobs() for step in job["steps"]]
+    assert {"make check", "make test", "make infra-test"} <= set(commands)
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    texts = [path.read_text() for path in DOCUMENTS] + list(WORKFLOWS.values())
+    named = {name for text in texts for name in re.findall(r"(?:`|\$ |run: )make ([a-z-]+)", text)}
+    assert {"run", "test", "check"} <= named <= targets
+
+
+def test_every_target_of_make_is_phony_and_explained() -> None:
+    targets = re.findall(r"^([a-z-]+):.*$", MAKEFILE, re.MULTILINE)
+    assert targets == re.findall(r"^\.PHONY: ([a-z-]+)$", MAKEFILE, re.MULTILINE)
+    assert targets == re.findall(r"^([a-z-]+):.*## \S", MAKEFILE, re.MULTILINE)
