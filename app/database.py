@@ -115,6 +115,11 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         #: set after each commit that left something for this process's relay
         self.wake = threading.Event()
+        #: takes each message that this process has committed, if a relay runs in it
+        self.take_over: Callable[[Any], None] | None = None
+
+    def _info(self) -> dict[str, Any]:
+        return {"wake": self.wake.set, "take_over": self.take_over}
 
     def url(self, *, asynchronous: bool = False) -> URL:
         if self.is_sqlite:
@@ -150,7 +155,7 @@ class Database:
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
-        session = Session(bind, expire_on_commit=False, info={"wake": self.wake.set})
+        session = Session(bind, expire_on_commit=False, info=self._info())
         with session, session.begin():
             yield session
         _run_callbacks(session)
@@ -190,7 +195,7 @@ class Database:
     async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
         bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
-        session = AsyncSession(bind, expire_on_commit=False, info={"wake": self.wake.set})
+        session = AsyncSession(bind, expire_on_commit=False, info=self._info())
         async with session, session.begin():
             yield session
         _run_callbacks(session.sync_session)

@@ -23,7 +23,7 @@ CLIENTS = 4
 EVERY = 2.0  # seconds between two looks
 OPEN = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
 PARTS = 4  # of the drain, a row each
-API, WORKER, RELAY = 0, 1, 3  # numbers of the processes
+API, WORKER, RELAY = 0, 1, -1  # numbers of the processes
 
 Sample = dict[str, int]
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -774,6 +775,53 @@ def test_a_running_relay_sends_at_once_what_is_committed(database: Database) -> 
         assert sent.wait(1.5)
     finally:
         relay.stop()
+    assert outbox_rows(database) == []
+
+
+@ON_POSTGRESQL
+def test_a_running_relay_sends_at_once_what_another_process_commits(database: Database) -> None:
+    sent = threading.Event()
+    relay = Relay(database, lambda _: sent.set(), poll_seconds=10)
+    other = Database(database.url().render_as_string(hide_password=False))
+    relay.start()
+    try:
+        await_relay(database)
+        enqueue(other, 1)
+        assert sent.wait(5)
+    finally:
+        relay.stop()
+        other.close()
+
+
+def test_what_a_process_commits_is_left_to_its_own_relay_for_a_while(database: Database) -> None:
+    broker = Broker(down=True)
+    relay = Relay(database, broker, poll_seconds=60)
+    relay.start()
+    try:
+        crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [0]))
+        enqueue(database, 1)
+        assert Relay(database, Broker(), poll_seconds=1).run_once() == 0
+        # put off by its relay, for less than it had claimed the message for
+        assert until(lambda: outbox_rows(database)[0].available_at < datetime.now(UTC) + timedelta(seconds=10))
+        broker.down = False
+        enqueue(database, 2)
+        assert until(lambda: [message.args for message in broker.sent] == [[2]])
+    finally:
+        relay.stop()
+    change(database, update(OutboxMessage).values(available_at=from_now()))
+    heir = Broker()
+    assert Relay(database, heir, poll_seconds=1).run_once() == 1
+    assert [message.args for message in heir.sent] == [[1]]
+
+
+def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) -> None:
+    broker = Broker()
+    relay = Relay(database, broker, poll_seconds=60)
+    relay.start()
+    enqueue(database, *range(3 * outbox.BATCH))
+    relay.stop()
+    assert [message.args for message in broker.sent] == [[number] for number in range(3 * outbox.BATCH)]
+    assert database.take_over is None
 
 
 def test_a_running_relay_finds_by_itself_what_became_due(database: Database) -> None:

@@ -29,7 +29,7 @@ from app.models import IdempotencyKey
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
-IN_FLIGHT_SECONDS = 60  # after which the mark of a process that died stops nobody
+IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died stops nobody; the upload is here already
 REDIS_TIMEOUT = 0.5  # seconds
 REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
 FIRST_POLL, LONGEST_POLL = 0.02, 0.5  # seconds between looks while a repeat waits

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -64,7 +66,7 @@ Send = Callable[[Message], None]
 def enqueue(
     session: Session, task: str, args: Sequence[Any], *, delay: float = 0, queue: str = Queue.DEFAULT.value
 ) -> None:
-    """Write a message; the relay learns of it when this transaction commits.
+    """Write a message; a relay learns of it when this transaction commits: this process's own at once.
 
     Args:
         session: the transaction that the message belongs to.
@@ -73,24 +75,30 @@ def enqueue(
         delay: seconds before it is sent.
         queue: where it goes.
     """
-    available_at = from_now(delay)
+    take_over = None if delay else session.info["take_over"]
+    context = tracing.carrier() or None
     row = OutboxMessage(
         task=task,
         args=list(args),
         queue=queue,
         created_at=from_now(),
-        available_at=available_at,
-        context=tracing.carrier() or None,
+        available_at=from_now(SENDING_SECONDS if take_over else delay),  # as if the relay had claimed it
+        attempts=1 if take_over else 0,
+        context=context,
     )
     session.add(row)
     session.flush()
+    if take_over:
+        message = Message(id=row.id, task=task, args=row.args, queue=queue, context=context)
+        after_commit(session, partial(take_over, message))
+        return
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, session.info["wake"])
 
 
 class Relay:
-    """Sends what is in the outbox, in a thread of its own."""
+    """Sends what is in the outbox, in a thread of its own; in another one what this process has just committed."""
 
     def __init__(self, database: Database, send: Send, *, poll_seconds: float) -> None:
         self._database = database
@@ -98,14 +106,42 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+        self._taken: SimpleQueue[Message | None] = SimpleQueue()  # None: no more will come
+        self._sender = threading.Thread(target=self._send_taken, name="outbox-sender", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._sender.start()
+        self._database.take_over = self._taken.put
 
     def stop(self, timeout: float = 5.0) -> None:
+        self._database.take_over = None
+        self._taken.put(None)
         self._stopping.set()
         self._database.wake.set()
         self._thread.join(timeout)
+        self._sender.join(timeout)
+
+    def _send_taken(self) -> None:
+        """Send what was claimed when it was written; should this process die, another relay finds it later."""
+        while batch := self._next_taken():
+            try:
+                self._send_all(batch)
+            except SQLAlchemyError as error:
+                log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
+            except Exception:
+                log.exception("outbox_sender_failed")
+
+    def _next_taken(self) -> list[Message]:
+        """At least one message, and whatever has come meanwhile; empty at the end."""
+        batch: list[Message] = []
+        while not batch or (len(batch) < BATCH and not self._taken.empty()):
+            message = self._taken.get()
+            if message is None:
+                self._taken.put(None)  # for the next look
+                break
+            batch.append(message)
+        return batch
 
     def _run(self) -> None:
         with self._waiting() as wait:
@@ -134,12 +170,15 @@ class Relay:
     def run_once(self) -> int:
         """Send one batch; how many messages it had."""
         messages = self._claim()
+        self._send_all(messages)
+        return len(messages)
+
+    def _send_all(self, messages: list[Message]) -> None:
         sent = [message.id for message in itertools.takewhile(self._try, messages)]
         if sent:
             with self._database.session() as session:
                 session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(sent)))
         self._release([message.id for message in messages[len(sent) + 1 :]])
-        return len(messages)
 
     def _claim(self) -> list[Message]:
         if self._database.is_sqlite and not self._has_due():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics
@@ -73,34 +73,47 @@ def claim(
     task = plan.task(task_id)
     if not _parent_succeeded(session, job_id, task):
         return None
-    attempts = _claimable(session, job_id, task_id, owner)
-    if attempts is None:
+    attempt = _start(session, job_id, task_id, owner, lease_seconds)
+    if attempt is None:
         return None
-    if attempts >= max_attempts:
-        _give_up(session, job, plan, task, PoisonInput(f"Given up after {attempts} attempts that ended a worker."))
+    if attempt > max_attempts:
+        error = PoisonInput(f"Given up after {max_attempts} attempts that ended a worker.")
+        _give_up(session, job, plan, task, error, attempts=max_attempts)
         _bury(session, job, task)
         return None
-    session.execute(
-        _steps(job_id, task_id).values(
-            status=StepStatus.RUNNING,
-            attempts=attempts + 1,
-            lease_owner=owner,
-            lease_until=from_now(lease_seconds),
-            started_at=func.coalesce(Step.started_at, from_now()),
-            progress=0.0,
-            error=None,
-        )
-    )
     job.status = JobStatus.PROCESSING
-    _note_start(session, job, task_id, attempts + 1, owner)
-    return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempts + 1)
+    _note_start(session, job, task_id, attempt, owner)
+    return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempt)
+
+
+def _start(session: Session, job_id: UUID, task_id: str, owner: str, lease_seconds: float) -> int | None:
+    """Take a task's lease, if it is free; the number of the attempt."""
+    started = _steps(job_id, task_id).where(_is_free(owner))
+    values = {
+        "status": StepStatus.RUNNING,
+        "attempts": Step.attempts + 1,
+        "lease_owner": owner,
+        "lease_until": from_now(lease_seconds),
+        "started_at": func.coalesce(Step.started_at, from_now()),
+        "progress": 0.0,
+        "error": None,
+    }
+    attempts: int | None = session.scalars(started.values(values).returning(Step.attempts)).first()
+    return attempts
+
+
+def _is_free(owner: str) -> ColumnElement[bool]:
+    """Never started, or its lease is over or the caller's own."""
+    taken_over = or_(Step.lease_until < from_now(), Step.lease_owner == owner)
+    return or_(Step.status == StepStatus.PENDING, (Step.status == StepStatus.RUNNING) & taken_over)
 
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
-    # Whoever began before and has not ended is not heard of any more, or its outcome will not count
-    earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
-    lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
-    session.execute(lost.values(outcome="lost", finished_at=from_now()))
+    if number > 1:
+        # Whoever began before and has not ended is not heard of any more, or its outcome will not count
+        earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
+        lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
+        session.execute(lost.values(outcome="lost", finished_at=from_now()))
     session.add(
         StepAttempt(job_id=job.id, run=job.run, task=task_id, number=number, owner=owner, started_at=from_now())
     )
@@ -126,15 +139,6 @@ def _parent_succeeded(session: Session, job_id: UUID, task: PlannedTask) -> bool
     return session.scalar(select(Step.status).where(Step.job_id == job_id, Step.id == task.parent)) == (
         StepStatus.SUCCEEDED
     )
-
-
-def _claimable(session: Session, job_id: UUID, task_id: str, owner: str) -> int | None:
-    """Attempts so far, if the task is free: never started, or its lease is over or the caller's own."""
-    free = or_(
-        Step.status == StepStatus.PENDING,
-        (Step.status == StepStatus.RUNNING) & or_(Step.lease_until < from_now(), Step.lease_owner == owner),
-    )
-    return session.scalar(select(Step.attempts).where(Step.job_id == job_id, Step.id == task_id, free))
 
 
 def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) -> bool:
@@ -326,11 +330,11 @@ def give_up(session: Session, job_id: UUID, task_id: str, error: PixToolsError) 
     _give_up(session, job, plan, plan.task(task_id), error)
 
 
-def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: PixToolsError) -> None:
+def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: PixToolsError, **values: Any) -> None:
     ended = _steps(job.id, task.id).values(
         status=StepStatus.FAILED, error=error.as_record(), lease_owner=None, lease_until=None, finished_at=from_now()
     )
-    session.execute(ended)
+    session.execute(ended.values(**values))
     _skip_descendants(session, job.id, plan, task)
     finalize_if_through(session, job.id)
 

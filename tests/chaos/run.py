@@ -101,16 +101,10 @@ def _duplicate() -> None:
 
 
 def _steal() -> None:
-    from sqlalchemy import select
-
     from app.models import STEP_OPEN, Step
     from app.services import steps
 
-    def claimable(session: Any, job_id: Any, task_id: str, _owner: str) -> Any:
-        free = (Step.job_id == job_id, Step.id == task_id, Step.status.in_(STEP_OPEN))
-        return session.scalar(select(Step.attempts).where(*free))
-
-    steps._claimable = claimable
+    steps._is_free = lambda _owner: Step.status.in_(STEP_OPEN)
     _duplicate()
 
 
