@@ -115,10 +115,8 @@ def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False)
         if server == "rabbitmq":
             target.sync_queues()
         (target.kill if kill else target.stop)()
-        if wipe:
-            target.wipe()
         time.sleep(seconds)
-        target.start()
+        (target.wipe if wipe else target.start)()  # to wipe it starts it as well
 
     return act
 
@@ -233,7 +231,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
         submitted = submit_all(stage.deployment.url, jobs, receiver.url)
         actor.join()
         row.accepted = len({entry.id for entry in submitted})
-        found = _ended(stage.deployment.url, submitted, end_within)
+        found = ended(stage.deployment.url, submitted, end_within)
         row.ended = len(found)
         _await_webhooks(receiver, row.ended)
         row.kills = _kills(folder)
@@ -294,7 +292,7 @@ def _supervised(deployment: Deployment) -> Iterator[None]:
         thread.join()
 
 
-def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
+def ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
     """The jobs that have ended, when all have or the time is over."""
     found: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
