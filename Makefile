@@ -120,6 +120,11 @@ bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fi
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
 
+.PHONY: drills
+drills: $(VENV)/dev ## Rehearse docs/runbooks: five failures on real servers, and what is seen of them; minutes
+	@scripts/install-test-servers
+	$(BIN)/python -m tests.drills $(ARGS)
+
 .PHONY: bench-observability
 bench-observability: $(VENV)/dev ## Measure: requests per second with and without metrics, ids and access log
 	@scripts/install-test-servers

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from app.cli import app
+from tests.chaos.matrix import FAULTS
+from tests.drills.drills import DRILLS, Drill
 from tests.support.servers import INSTALL_HINT
 from tests.test_metrics import all_names
 
@@ -20,6 +23,7 @@ MONITORING = ROOT / "k8s" / "monitoring"
 RULES = [MONITORING / "prometheus" / f"{name}.yaml" for name in ("thresholds", "slo", "alerts")]
 UNIT_TESTS = ROOT / "tests" / "monitoring" / "alerts.yaml"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 METRIC = re.compile(
     r"(?<![\w:\"{=~.-])(?:pixtools|celery|up|ALERTS)[\w:]*(?=\s*(?:[{\[)]|$|[<>=/*+-]|\s(?:or|and|unless)\b|\s))"
 )
@@ -99,7 +103,7 @@ def test_every_alert_has_unit_tests_that_it_fires_and_does_not() -> None:
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    runbooks = {path.stem: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+    runbooks = {path.stem: path.read_text() for path in RUNBOOKS if path.stem.startswith("PixTools")}
     assert set(runbooks) == set(alerts())
     for name, rule in alerts().items():
         assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
@@ -109,9 +113,43 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 
 def test_every_metric_in_a_runbook_exists() -> None:
-    for path in (ROOT / "docs" / "runbooks").glob("*.md"):
+    for path in RUNBOOKS:
         named = set(re.findall(r"\bpixtools_\w+", path.read_text()))
         assert named <= known() | {"pixtools_dependency_up"}, path.name
+
+
+def test_the_index_names_every_runbook_and_drill() -> None:
+    index = (ROOT / "docs" / "runbooks" / "README.md").read_text()
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == {path.name for path in RUNBOOKS} - {"README.md"}
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_every_drill_is_told_with_what_exists(drill: Drill) -> None:
+    text = (ROOT / "docs" / "runbooks" / f"drill-{drill.name}.md").read_text()
+    assert all(f"\n## {heading}\n" in text for heading in ("See", "Do", "Rehearse", "Seen"))
+    assert f"make drills ARGS='--only {drill.name}'" in text
+    assert set(re.findall(r"\bPixTools[A-Z]\w+", text)) <= set(alerts())
+    for rows in re.findall(r"tests\.chaos --rows '([^']+)'", text):
+        assert any(rows in fault.name for fault in FAULTS), rows
+    code = "\n".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    for event in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text):
+        assert f'"{event}"' in code, event
+
+
+def test_every_command_in_a_runbook_exists() -> None:
+    commands = [
+        command for path in RUNBOOKS for command in re.findall(r"pixtools ([a-z]+)(?: ([a-z]+))?", path.read_text())
+    ]
+    known_groups = {group.name: group for group in app.registered_groups}
+    plain = {(command.name or command.callback.__name__) for command in app.registered_commands if command.callback}
+    assert len(commands) > 10
+    for name, below in commands:
+        if name in known_groups:
+            under = known_groups[name].typer_instance
+            assert under is not None
+            assert below in {entry.name or entry.callback.__name__ for entry in under.registered_commands}, below
+        else:
+            assert name in plain, name
 
 
 def test_every_metric_in_a_rule_or_panel_exists() -> None:

@@ -117,7 +117,7 @@ def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False)
             target.sync_queues()
         (target.kill if kill else target.stop)()
         time.sleep(seconds)
-        (target.wipe if wipe else target.start)()
+        (target.wipe if wipe else target.start)()  # to wipe it starts it as well
 
     return act
 
@@ -232,7 +232,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
         submitted = submit_all(stage.deployment.url, jobs, receiver.url)
         actor.join()
         row.accepted = len({entry.id for entry in submitted})
-        found = _ended(stage.deployment.url, submitted, end_within)
+        found = ended(stage.deployment.url, submitted, end_within)
         row.ended = len(found)
         _await_webhooks(receiver, row.ended, end_within)
         row.kills = _kills(folder)
@@ -293,7 +293,7 @@ def _supervised(deployment: Deployment) -> Iterator[None]:
         thread.join()
 
 
-def _ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
+def ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
     """The jobs that have ended, when all have or the time is over."""
     found: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
