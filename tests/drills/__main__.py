@@ -13,11 +13,11 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.load import Receiver, Submitted, submit_all
+from tests.chaos.load import Submitted, submit_all
 from tests.chaos.matrix import SETTINGS, Stage, ended, unique
 from tests.support.deployment import cluster
 from tests.support.fixtures import ClusterServers, ServerPool
-from tests.support.servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
+from tests.support.receiver import receiving
 
 from .drills import DRILLS, Drill, log_since, nothing
 
@@ -39,7 +39,7 @@ def rehearse(drill: Drill, servers: ClusterServers, folder: Path, jobs: int) -> 
         deployment = cluster(folder, servers, **{**SETTINGS, **drill.settings})
         stack.callback(deployment.kill)
         deployment.start()
-        receiver = stack.enter_context(Receiver())
+        receiver = stack.enter_context(receiving())
         stage = Stage(servers, deployment, {})
         offset = deployment.log.stat().st_size
         drill.fail(stage)
@@ -98,12 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = ServerPool(folder / "servers")
-        servers = ClusterServers(
-            rabbitmq=pool.get(RabbitMQ),
-            redis=pool.get(Redis),
-            postgresql=pool.get(PostgreSQL),
-            object_store=pool.get(ObjectStoreServer),
-        )
+        servers = pool.cluster()
         try:
             for drill in DRILLS:
                 if options.only in drill.name:
