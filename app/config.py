@@ -14,6 +14,7 @@ WEIGHTS = Path(__file__).parent.parent / "models" / "dncnn_color_blind.pth"
 MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
 
 
+LOOPBACK_HOSTS = {"127.0.0.1", "::1", "localhost"}
 LOOPBACK: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -159,7 +160,8 @@ class Settings(BaseSettings):
         """The private ranges that events may be sent to."""
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
-        return LOOPBACK if self.embedded else ()
+        # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
+        return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
 
     @property
     def base_url(self) -> str:

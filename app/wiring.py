@@ -233,7 +233,7 @@ class Resources:
             links=self.links,
             egress=self.egress,
             breakers=self.breakers,
-            shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE)),
+            shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE), settings.webhook_concurrency),
             timeout_seconds=settings.webhook_timeout_seconds,
             pauses=settings.webhook_retry_seconds,
             must_stop=self.must_stop,

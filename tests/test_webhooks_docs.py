@@ -1,5 +1,6 @@
 """The receivers that docs/webhooks.md shows really run, take what is genuine and refuse what is not."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.services import signing
 from tests.support.deployment import ApiClient, Deployment, free_port
 from tests.test_cli import pixtools
 
@@ -26,12 +28,16 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def receiver(language: str, deployment: Deployment, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+def secret(deployment: Deployment) -> str:
+    return pixtools(deployment, "webhooks", "secret").stdout.strip()
+
+
+@pytest.fixture
+def receiver(language: str, secret: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Address and output of the documented receiver."""
     (code,) = re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(), re.DOTALL)
     program, name = COMMANDS[language]
     (tmp_path / name).write_text(code)
-    secret = pixtools(deployment, "webhooks", "secret").stdout.strip()
     port, output = free_port(), tmp_path / "output"
     environment = {**os.environ, "PORT": str(port), "WEBHOOK_SECRET": secret}
     with output.open("wb") as out:
@@ -56,7 +62,7 @@ def await_answer(url: str) -> None:
 
 
 def test_a_documented_receiver_takes_what_is_genuine_and_nothing_else(
-    receiver: tuple[str, Path], api: ApiClient, photo: bytes
+    receiver: tuple[str, Path], api: ApiClient, photo: bytes, secret: str
 ) -> None:
     url, output = receiver
     await_answer(url)
@@ -78,3 +84,10 @@ def test_a_documented_receiver_takes_what_is_genuine_and_nothing_else(
     }
     assert httpx.post(url, content=b'{"type":"forged"}', headers=forged).status_code == 401
     assert "forged" not in output.read_text()
+
+    for age, status in ((0, 204), (400, 401), (-400, 401)):
+        sent, body = int(time.time()) - age, json.dumps({"type": f"sent {age}"}).encode()
+        signature = signing.sign([secret], message_id="msg_2", timestamp=sent, body=body)
+        headers = {"webhook-id": "msg_2", "webhook-timestamp": str(sent), "webhook-signature": signature}
+        assert httpx.post(url, content=body, headers=headers).status_code == status
+        assert (f"sent {age}" in output.read_text()) == (status == 204)

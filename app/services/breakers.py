@@ -17,15 +17,17 @@ from typing import Protocol
 
 import pybreaker
 from redis import Redis, RedisError
+from redis.exceptions import LockError
+from redis.lock import Lock
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "pixtools:webhook"
 KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker names them
-KEPT_SECONDS = 86_400  # that the state of a host is remembered after the last attempt
 MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
 OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
-OPEN_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
+KEPT_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
+PROBE_MARGIN = 5.0  # seconds beyond the time that an attempt takes at most
 REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
 
 
@@ -48,12 +50,14 @@ class HostFailed(Exception):
     """What counts against a host: raised within `Breakers.guard`."""
 
 
+GiveBack = Callable[[], None]
+
+
 class Probes(Protocol):
     """Who may try a host that has failed: one at a time."""
 
-    def take(self, origin: str, seconds: float) -> bool: ...
-
-    def give_back(self, origin: str) -> None: ...
+    def take(self, origin: str, seconds: float) -> GiveBack | None:
+        """How to end the probe, which is over in so many seconds anyway; None if another one is under way."""
 
 
 @dataclass
@@ -63,16 +67,18 @@ class MemoryProbes:
     _until: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, origin: str, seconds: float) -> bool:
+    def take(self, origin: str, seconds: float) -> GiveBack | None:
         with self._lock:
-            if self._until.get(origin, 0.0) > time.monotonic():
-                return False
-            self._until[origin] = time.monotonic() + seconds
-            return True
+            now = time.monotonic()
+            if self._until.get(origin, 0.0) > now:
+                return None
+            self._until[origin] = now + seconds
+            return partial(self._give_back, origin, now + seconds)
 
-    def give_back(self, origin: str) -> None:
+    def _give_back(self, origin: str, until: float) -> None:
         with self._lock:
-            self._until.pop(origin, None)
+            if self._until.get(origin) == until:
+                del self._until[origin]
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,9 @@ class RedisProbes:
 
     redis: Redis
 
-    def take(self, origin: str, seconds: float) -> bool:
-        return bool(self.redis.set(f"{NAMESPACE}:probe:{origin}", 1, nx=True, px=int(seconds * 1000)))
-
-    def give_back(self, origin: str) -> None:
-        self.redis.delete(f"{NAMESPACE}:probe:{origin}")
+    def take(self, origin: str, seconds: float) -> GiveBack | None:
+        lock = Lock(self.redis, f"{NAMESPACE}:probe:{origin}", timeout=seconds, thread_local=False)
+        return lock.release if lock.acquire(blocking=False) else None
 
     def forget_later(self, origin: str) -> None:
         """Let the state of a host that nobody asks for any more vanish; pybreaker keeps it for ever."""
@@ -111,7 +115,7 @@ class Breakers:
         """
         self._failures = failures
         self._reset_seconds = reset_seconds
-        self._probe_seconds = probe_seconds
+        self._probe_seconds = probe_seconds + PROBE_MARGIN
         self._redis = _connect(redis_url) if redis_url else None
         self._probes = MemoryProbes()
         self._shared: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
@@ -121,22 +125,25 @@ class Breakers:
 
     def open_hosts(self) -> int:
         """How many hosts are left alone now, as all workers know, or with Redis away this process."""
-        since = time.time() - OPEN_SECONDS
+        since = time.time() - KEPT_SECONDS
         if self._redis is not None:
             try:
                 return int(self._redis.zcount(OPEN, since, "+inf"))
             except RedisError as error:
-                log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
-        return sum(at > since for at in list(self._open.values()))
+                _warn(error)
+        with self._lock:
+            return sum(at > since for at in self._open.values())
 
     def _note(self, redis: Redis | None, origin: str, *, is_open: bool) -> None:
-        if is_open:
-            self._open[origin] = time.time()
-        else:
-            self._open.pop(origin, None)
+        with self._lock:
+            self._open = {host: at for host, at in self._open.items() if at > time.time() - KEPT_SECONDS}
+            if is_open:
+                self._open[origin] = time.time()
+            else:
+                self._open.pop(origin, None)
         if redis is not None:
             with suppress(RedisError):
-                redis.zremrangebyscore(OPEN, "-inf", time.time() - OPEN_SECONDS)
+                redis.zremrangebyscore(OPEN, "-inf", time.time() - KEPT_SECONDS)
                 redis.zadd(OPEN, {origin: time.time()}) if is_open else redis.zrem(OPEN, origin)
 
     @contextmanager
@@ -148,24 +155,24 @@ class Breakers:
         """
         breaker, probes = self._choose(origin)
         probing = breaker.current_state != pybreaker.STATE_CLOSED
-        if probing:
-            self._take_probe(breaker, probes, origin)
+        give_back = self._take_probe(breaker, probes, origin) if probing else None
         try:
             with breaker.calling():
                 yield
         except pybreaker.CircuitBreakerError:
             raise HostPaused(self._reset_seconds) from None  # another worker has just seen it fail
         finally:
-            self._leave(probes, origin, probing=probing)
+            self._leave(probes, origin, give_back)
 
     def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Probes]:
         """What all workers share, or with Redis away what this process knows."""
         if self._redis is not None:
             try:
-                self._redis.ping()
+                # Read-only or out of memory it would answer and forget, and pybreaker would not notice
+                self._redis.set(f"{NAMESPACE}:alive", 1, ex=KEPT_SECONDS)
                 return self._breaker(self._shared, origin, self._redis), RedisProbes(self._redis)
             except RedisError as error:
-                log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+                _warn(error)
         return self._breaker(self._own, origin, None), self._probes
 
     def _breaker(
@@ -195,32 +202,36 @@ class Breakers:
             throw_new_error_on_trip=False,  # the last failure is an attempt like any other
         )
 
-    def _take_probe(self, breaker: pybreaker.CircuitBreaker, probes: Probes, origin: str) -> None:
+    def _take_probe(self, breaker: pybreaker.CircuitBreaker, probes: Probes, origin: str) -> GiveBack:
         left = self._left(breaker)
         if left > 0:
             raise HostPaused(left)
         try:
-            taken = probes.take(origin, self._probe_seconds)
+            give_back = probes.take(origin, self._probe_seconds)
         except RedisError:
-            taken = True
-        if not taken:  # what becomes of the probe is known soon
+            return _nothing
+        if give_back is None:  # what becomes of the probe is known soon
             raise HostPaused(min(self._probe_seconds, self._reset_seconds), grows=False)
+        return give_back
 
     def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
         """Seconds until a host may be tried."""
         opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker tells it nowhere else
         if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
             return 0.0
-        return float(self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds())
+        left = self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds()
+        return float(min(left, self._reset_seconds))  # the clock of who has opened it may be ahead
 
-    def _leave(self, probes: Probes, origin: str, *, probing: bool) -> None:
+    def _leave(self, probes: Probes, origin: str, give_back: GiveBack | None) -> None:
         try:
-            if probing:
-                probes.give_back(origin)
             if isinstance(probes, RedisProbes):
                 probes.forget_later(origin)
+            if give_back is not None:
+                give_back()
+        except LockError:
+            pass  # its time was over
         except RedisError as error:
-            log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
+            _warn(error)
 
 
 class _Listener(pybreaker.CircuitBreakerListener):
@@ -241,6 +252,14 @@ class _Listener(pybreaker.CircuitBreakerListener):
 
 def _is_no_failure(error: BaseException) -> bool:
     return not isinstance(error, HostFailed)
+
+
+def _nothing() -> None:
+    """End a probe of which Redis knows nothing."""
+
+
+def _warn(error: RedisError) -> None:
+    log.warning("breakers_redis_unavailable", extra={"error": type(error).__name__})
 
 
 def _connect(url: str) -> Redis:

@@ -35,6 +35,7 @@ EXPLANATIONS: dict[type[Exception], str] = {
     httpcore.NetworkError: "the connection broke",
     Exception: "the host name does not resolve",
 }
+CRASHED = "the attempt ended unexpectedly"
 LEASE_MARGIN = 15.0  # seconds beyond the time-out of an attempt
 
 
@@ -120,6 +121,10 @@ class WebhookSender:
             return Outcome(at=at, seconds=_since(began), error=error.message)
         except BROKEN as error:
             raise _AttemptFailed(Outcome(at=at, seconds=_since(began), error=self._explain(error))) from None
+        except Exception:
+            # Whatever it is, the attempt has been made: one that is not counted would be repeated for ever
+            log.exception("webhook_attempt_crashed", extra={"delivery_id": due.delivery_id, "origin": due.origin})
+            raise _AttemptFailed(Outcome(at=at, seconds=_since(began), error=CRASHED)) from None
         outcome = _outcome(answer, at, _since(began))
         if answer.status >= 500:
             raise _AttemptFailed(outcome)
@@ -172,11 +177,12 @@ def _retry_after(value: str | None, now: datetime) -> float | None:
     """Seconds, from either form of the header."""
     if value is None:
         return None
-    if value.strip().isdecimal():
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
         return float(value[:12])
     try:
         return (parsedate_to_datetime(value) - now).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

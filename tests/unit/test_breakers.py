@@ -3,11 +3,16 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
 
+import pybreaker
 import pytest
 import redis
+from redis.exceptions import LockError
 
-from app.services.breakers import Breakers, HostFailed, HostPaused
+from app.services.breakers import Breakers, HostFailed, HostPaused, MemoryProbes, RedisProbes
 from tests.support.servers import Redis
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
@@ -150,3 +155,71 @@ def test_the_state_of_a_host_vanishes_some_day(redis_server: Redis) -> None:
     keys = client.keys("pixtools:webhook:*")
     assert len(keys) >= 3
     assert all(client.ttl(key) > 0 for key in keys)
+
+
+@pytest.fixture
+def full(redis_server: Redis) -> Iterator[str]:
+    """A Redis that answers and takes nothing more, with an open breaker in it."""
+    client = redis.Redis.from_url(redis_server.url)
+    client.flushall()
+    guards = breakers(redis_server.url)
+    for _ in range(FAILURES):
+        fail(guards)
+    before = client.config_get("maxmemory")
+    client.config_set("maxmemory", 1)
+    yield redis_server.url
+    client.config_set("maxmemory", before["maxmemory"])
+    client.flushall()
+
+
+@pytest.mark.integration
+def test_a_redis_that_keeps_nothing_is_as_good_as_none(full: str) -> None:
+    guards = breakers(full)
+    time.sleep(RESET + 0.2)
+    for _ in range(FAILURES):
+        fail(guards)
+    assert paused(guards) > 0
+    for _ in range(FAILURES):
+        fail(guards, OTHER)
+    assert paused(guards, OTHER) > 0
+
+
+def test_a_host_is_left_alone_no_longer_because_a_clock_is_ahead(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pybreaker, "datetime", Ahead)
+        guards = opened(new)
+    assert 0 < paused(guards) <= RESET
+
+
+@pytest.mark.parametrize("kind", ["memory", WITH_REDIS])
+def test_a_probe_that_took_too_long_does_not_end_the_next_one(kind: str, request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue("redis_server") if kind == "redis" else None
+    probes = RedisProbes(redis.Redis.from_url(server.url)) if server else MemoryProbes()
+    late = probes.take(HOST, 0.2)
+    assert late
+    assert probes.take(HOST, 5) is None
+    time.sleep(0.3)
+    current = probes.take(HOST, 5)
+    assert current
+    with suppress(LockError):
+        late()
+    assert probes.take(HOST, 5) is None
+    current()
+    assert probes.take(HOST, 5)
+
+
+def test_hosts_that_nobody_asks_for_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    guards = breakers(None)
+    for number in range(20):
+        for _ in range(FAILURES):
+            fail(guards, f"https://h{number}.test:443")
+    assert len(guards._open) == 20
+    monkeypatch.setattr("app.services.breakers.KEPT_SECONDS", -1)
+    for _ in range(FAILURES):
+        fail(guards)
+    assert list(guards._open) == [HOST]

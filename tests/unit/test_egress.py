@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import httpcore
@@ -14,8 +14,13 @@ import trustme
 from app.config import Settings
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
 from app.services import egress
-from app.services.egress import Answer, Egress, is_public, networks, parse
+from app.services.egress import Answer, Egress, Network, is_public, parse, site_of
 from tests.support.receiver import answer, drip, drip_body, flood, garble, hang, receiving, reset
+
+
+def networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(map(ip_network, texts))
+
 
 PORTS = frozenset({80, 443})
 LOOPBACK = networks("127.0.0.0/8", "::1/128")
@@ -190,6 +195,7 @@ def test_a_name_that_does_not_resolve_yet_is_accepted_on_an_allowed_port_only() 
 
 def test_loopback_is_allowed_in_the_embedded_mode_only() -> None:
     assert Settings(_env_file=None).webhook_networks == LOOPBACK
+    assert Settings(_env_file=None, host="0.0.0.0").webhook_networks == ()
     assert Settings(_env_file=None, broker_url="amqp://localhost").webhook_networks == ()
     assert Settings(_env_file=None, webhook_allowed_networks="none").webhook_networks == ()
     named = Settings(_env_file=None, broker_url="amqp://localhost", webhook_allowed_networks="10.0.0.0/8, fd00::/8")
@@ -240,6 +246,56 @@ def test_a_name_server_that_is_silent_is_given_up_in_time() -> None:
             post("http://silent.test/", rules, seconds=0.3)
     finally:
         silent.set()
+
+
+def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
+    silent, refused = threading.Event(), []
+
+    def names(host: str, _: int) -> list[str]:
+        if host.endswith("slow.test"):
+            silent.wait(30)
+        return ["127.0.0.1"]
+
+    async def ask_all(url: str) -> Answer:
+        slow = [rules.post(f"http://h{number}.slow.test/", b"", {}, seconds=20) for number in range(egress.LOOKUPS + 8)]
+        tasks = [asyncio.create_task(attempt) for attempt in slow]
+        await asyncio.sleep(0.1)
+        refused.extend(task for task in tasks if task.done())
+        try:
+            return await rules.post(url, b"", {}, seconds=5)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    rules = Egress(PORTS, LOOPBACK, resolve=names)
+    with receiving() as receiver:
+        try:
+            got = asyncio.run(ask_all(f"http://quick.test:{receiver.port}/"))
+        finally:
+            silent.set()
+    assert got.status == 204
+    assert len(refused) == egress.LOOKUPS + 8 - egress.LOOKUPS_OF_ONE
+    assert all(isinstance(task.exception(), OSError) for task in refused)
+
+
+@pytest.mark.parametrize(
+    ("origin", "site"),
+    [
+        ("https://hooks.example.com:443", "example.com"),
+        ("https://a.b.example.co.uk:443", "example.co.uk"),
+        ("http://127.0.0.1:8000", "127.0.0.1"),
+        ("http://[2001:4860::8888]:80", "2001:4860::8888"),
+        ("http://localhost:80", "localhost"),
+        ("", ""),
+    ],
+)
+def test_all_names_of_one_owner_are_one_site(origin: str, site: str) -> None:
+    assert site_of(origin) == site
+
+
+def test_a_last_dot_makes_no_other_host() -> None:
+    assert egress.origin_of("https://example.org./") == egress.origin_of("https://example.org/")
 
 
 @pytest.mark.parametrize(("behaviour", "error"), [(reset, httpcore.NetworkError), (garble, httpcore.ProtocolError)])

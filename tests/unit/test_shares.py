@@ -2,11 +2,12 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.services.breakers import HostPaused
-from app.services.shares import SLOW_SECONDS, Shares
+from app.services.shares import BUSY_SECONDS, LONGEST_LINE, SLOW_SECONDS, Shares
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
 
@@ -26,7 +27,7 @@ def hold(shares: Shares, release: threading.Event, host: str = HOST) -> threadin
 
 
 def test_a_quick_host_is_waited_for() -> None:
-    shares, release = Shares(1), threading.Event()
+    shares, release = Shares(1, 16), threading.Event()
     thread = hold(shares, release)
     threading.Timer(0.2, release.set).start()
     with shares.one(HOST):
@@ -35,7 +36,7 @@ def test_a_quick_host_is_waited_for() -> None:
 
 
 def test_a_slow_host_is_not_waited_for_and_others_have_places_of_their_own() -> None:
-    shares, release = Shares(2), threading.Event()
+    shares, release = Shares(2, 16), threading.Event()
     threads = [hold(shares, release) for _ in range(2)]
     time.sleep(SLOW_SECONDS + 0.1)
     began = time.monotonic()
@@ -52,7 +53,7 @@ def test_a_slow_host_is_not_waited_for_and_others_have_places_of_their_own() -> 
 
 
 def test_a_host_that_was_slow_is_waited_for_no_more_until_it_is_quick_again() -> None:
-    shares, release = Shares(1), threading.Event()
+    shares, release = Shares(1, 16), threading.Event()
     with shares.one(HOST):
         time.sleep(SLOW_SECONDS + 0.1)
     thread = hold(shares, release)
@@ -65,3 +66,80 @@ def test_a_host_that_was_slow_is_waited_for_no_more_until_it_is_quick_again() ->
     with shares.one(HOST):
         pass
     thread.join()
+
+
+THREADS = 16
+
+
+def test_those_who_wait_for_a_host_leave_threads_for_others() -> None:
+    shares, log = Shares(4, THREADS), []
+
+    def attempt(host: str, seconds: float) -> None:
+        try:
+            with shares.one(host):
+                time.sleep(seconds)
+                log.append(host)
+        except HostPaused:
+            log.append("put off")
+
+    attempt(HOST, 0.01)  # as it is known
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(100):
+            pool.submit(attempt, HOST, SLOW_SECONDS * 0.7)
+        for _ in range(5):
+            pool.submit(attempt, OTHER, 0.01)
+    assert log.index(OTHER) < 3 + 100 - 4, "not behind all that were there first"
+    assert [host for host in log if host != "put off"].index(OTHER) <= 1 + 2 * 4
+
+
+def test_many_names_of_one_domain_have_no_more_places_than_two_hosts() -> None:
+    shares, release = Shares(4, THREADS), threading.Event()
+    names = [f"https://h{number}.example.co.uk:443" for number in range(12)]
+    for name in (*names, "https://h.other.co.uk:443"):
+        with shares.one(name):
+            pass
+    threads = [hold(shares, release, name) for name in names[:8]]
+    time.sleep(SLOW_SECONDS)
+    for name in names[8:]:
+        with pytest.raises(HostPaused), shares.one(name):
+            pytest.fail("there was no place")
+    with shares.one("https://h.other.co.uk:443"):
+        pass
+    release.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
+    shares, release = Shares(4, THREADS), threading.Event()
+    with shares.one(HOST):
+        pass
+    threads = [hold(shares, release, f"https://one{number}.test:443") for number in range(4)]
+    threads += [hold(shares, release, f"https://{number}.test{number}:443") for number in range(4)]
+    time.sleep(SLOW_SECONDS)
+    with pytest.raises(HostPaused), shares.one("https://late.test9:443"):
+        pytest.fail("there was no place")
+    with shares.one(HOST):
+        pass
+    release.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_turns_follow_each_other_as_fast_as_the_host_answers() -> None:
+    shares, release = Shares(2, THREADS), threading.Event()
+    with shares.one(HOST):
+        time.sleep(SLOW_SECONDS + 0.1)
+    threads = [hold(shares, release) for _ in range(2)]
+    turns = []
+    for _ in range(600):
+        with pytest.raises(HostPaused) as put_off, shares.one(HOST):
+            pytest.fail("there was no place")
+        assert not put_off.value.grows
+        turns.append(put_off.value.seconds)
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert turns[0] > BUSY_SECONDS
+    assert (turns[20] - turns[0]) / 20 == pytest.approx((SLOW_SECONDS + 0.1) / 2, rel=0.2)
+    assert max(turns) <= LONGEST_LINE
