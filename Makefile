@@ -110,7 +110,7 @@ bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorc
 .PHONY: bench-webhooks
 bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
 	@scripts/install-test-servers
-	$(BIN)/python benchmarks/webhooks.py
+	$(BIN)/python benchmarks/webhooks.py $(ARGS)
 
 .PHONY: bench-autoscale
 bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg

@@ -115,17 +115,18 @@ class Receiver:
     behaviours: list[Behaviour] = field(default_factory=lambda: [answer(204)])
     requests: list[Received] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    host: str = "127.0.0.1"
     port: int = 0
     scheme: str = "http"
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
+        return f"{self.origin}/hook"
 
     @property
     def origin(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def ids(self) -> list[str]:
@@ -152,10 +153,10 @@ class Receiver:
 
 
 @contextmanager
-def receiving(*behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def receiving(*behaviours: Behaviour, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """A receiver while the block runs."""
-    receiver = Receiver(list(behaviours) or [answer(204)], scheme="https" if tls else "http")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (Handler,), {"receiver": receiver}))
+    receiver = Receiver(list(behaviours) or [answer(204)], host=host, scheme="https" if tls else "http")
+    server = ThreadingHTTPServer((host, 0), type("_Handler", (Handler,), {"receiver": receiver}))
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is none here
     if tls:
