@@ -88,14 +88,14 @@ class Case:
     """What the tenth host does."""
 
     name: str
-    behave: Behaviour = answer(204)
+    behave: Behaviour
     refuses: bool = False
 
 
 CASES = [
-    Case("healthy"),
+    Case("healthy", answer(204)),
     Case("takes requests and never answers", hang),
-    Case("refuses connections", refuses=True),
+    Case("refuses connections", hang, refuses=True),
 ]
 
 

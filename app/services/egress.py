@@ -5,34 +5,26 @@ answers differently a moment later changes nothing. Redirects, proxies and crede
 """
 
 import asyncio
-import errno
-import socket
 import ssl
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache, partial
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 import httpcore
 import httpx
-from publicsuffixlist import PublicSuffixList
 
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
+from app.services.lookups import Lookups, Resolve, resolve
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Resolve = Callable[[str, int], Iterable[str]]
 
 MAX_URL = 2048  # characters
 MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
 CONNECT_SECONDS = 5.0  # for one address, within the limit for the whole
 RESOLVE_SECONDS = 3.0  # when a URL is only checked
-LOOKUPS = 32  # at the same time
-LOOKUPS_OF_ONE = 8  # of the names in one registrable domain
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 #: What is not the public internet, by IANA's special-purpose registries. `ipaddress.is_global` takes several of these
@@ -123,59 +115,7 @@ def origin_of(url: str) -> str:
     return f"{destination.scheme}://{destination.host}:{destination.port}"
 
 
-@lru_cache(maxsize=1024)
-def site_of(origin: str) -> str:
-    """What one owner may give as many names in as he likes: the registrable domain of an origin, or its address."""
-    host = urlsplit(origin).hostname or ""
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return _suffixes().privatesuffix(host) or host
-
-
-@cache
-def _suffixes() -> PublicSuffixList:
-    return PublicSuffixList()
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name; numbers in any notation are addresses themselves."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-class _Lookups:
-    """Threads that ask for names: a slow name server keeps one for as long as it likes, but only a few of them."""
-
-    def __init__(self) -> None:
-        # Not asyncio's own: closing that waits for them all
-        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="resolve")
-        self._running: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    async def run(self, resolve: Resolve, host: str, port: int) -> Iterable[str]:
-        """Resolve a name.
-
-        Raises:
-            OSError: it does not resolve, or too many names of its domain are being asked for.
-        """
-        site = site_of(f"//{host}")
-        with self._lock:
-            if self._running[site] >= LOOKUPS_OF_ONE:
-                raise OSError(errno.EAGAIN, "too many lookups of one domain")
-            self._running[site] += 1
-        running = self._threads.submit(resolve, host, port)
-        running.add_done_callback(partial(self._ended, site))
-        return await asyncio.wrap_future(running)
-
-    def _ended(self, site: str, _: Future[Iterable[str]]) -> None:
-        with self._lock:
-            self._running[site] -= 1
-            if not self._running[site]:
-                del self._running[site]
-
-
-_checking, _sending = _Lookups(), _Lookups()  # apart, for a process that does both
+_checking, _sending = Lookups(), Lookups()  # apart, for a process that does both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +183,7 @@ class Egress:
             ):
                 return await _read(response)
 
-    async def _addresses(self, destination: Destination, lookups: _Lookups) -> list[str]:
+    async def _addresses(self, destination: Destination, lookups: Lookups) -> list[str]:
         found = await lookups.run(self.resolve, destination.host, destination.port)
         addresses = [ip_address(text.partition("%")[0]) for text in found]
         if not addresses or not all(self._allowed(address) for address in addresses):

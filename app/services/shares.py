@@ -11,9 +11,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from app.services.breakers import HostPaused
-from app.services.egress import site_of
+from app.services.lookups import site_of
 
 SLOW_SECONDS = 1.0  # an attempt that takes longer makes its host a slow one
 BUSY_SECONDS = 1.0  # that an attempt without a place is put off at least
@@ -86,7 +87,7 @@ class Shares:
         self._running[threading.get_ident()] = _Attempt(origin, host, time.monotonic())
 
     def _host(self, origin: str) -> _Host:
-        host = self._hosts.setdefault(origin, _Host(site_of(origin)))
+        host = self._hosts.setdefault(origin, _Host(site_of(urlsplit(origin).hostname or "")))
         self._hosts.move_to_end(origin)
         if len(self._hosts) > MOST_HOSTS:
             self._hosts.popitem(last=False)

@@ -1,0 +1,69 @@
+"""Names of hosts: whose they are, and asking for their addresses without waiting for those of others."""
+
+import asyncio
+import errno
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, lru_cache, partial
+from ipaddress import ip_address
+
+from publicsuffixlist import PublicSuffixList
+
+Resolve = Callable[[str, int], Iterable[str]]
+
+LOOKUPS = 32  # at the same time
+LOOKUPS_OF_ONE = 8  # of the names in one registrable domain
+
+
+@lru_cache(maxsize=1024)
+def site_of(host: str) -> str:
+    """What has one owner, who may give as many names in it as he likes: the registrable domain, or an address."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return _suffixes().privatesuffix(host) or host
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Every address of a name; numbers in any notation are addresses themselves."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class Lookups:
+    """Threads that ask for names: a slow name server keeps one for as long as it likes, but only a few of them."""
+
+    def __init__(self) -> None:
+        # Not asyncio's own: closing that waits for them all
+        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="resolve")
+        self._running: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    async def run(self, resolve: Resolve, host: str, port: int) -> Iterable[str]:
+        """Resolve a name.
+
+        Raises:
+            OSError: it does not resolve, or too many names of its domain are being asked for.
+        """
+        site = site_of(host)
+        with self._lock:
+            if self._running[site] >= LOOKUPS_OF_ONE:
+                raise OSError(errno.EAGAIN, "too many lookups of one domain")
+            self._running[site] += 1
+        running = self._threads.submit(resolve, host, port)
+        running.add_done_callback(partial(self._ended, site))
+        return await asyncio.wrap_future(running)
+
+    def _ended(self, site: str, _: Future[Iterable[str]]) -> None:
+        with self._lock:
+            self._running[site] -= 1
+            if not self._running[site]:
+                del self._running[site]
