@@ -300,11 +300,17 @@ def ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dic
     """The jobs that have ended, when all have or the time is over."""
     found: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while len(found) < len({entry.id for entry in submitted}):
+        over = time.monotonic() > deadline
         for entry in submitted:
-            if entry.id not in found and (seen := job(url, entry.id)) and seen["status"] not in OPEN:
+            if entry.id in found:
+                continue
+            seen = job(url, entry.id)
+            if seen and seen["status"] not in OPEN:
                 found[entry.id] = seen
-        if len(found) == len({entry.id for entry in submitted}):
+            elif not over:
+                break  # those behind it will hardly be further, and asking costs the API work
+        if over:
             break
         time.sleep(0.5)
     return found
