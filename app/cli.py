@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -14,7 +13,9 @@ from app.commands.common import (
     database,
     echo_call,
     echo_json,
+    path_of,
     storage,
+    transaction,
 )
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
@@ -205,7 +206,7 @@ def explain_job(job_id: JobId) -> None:
     from app.services import story
 
     try:
-        with database().session(read_only=True) as session:
+        with transaction(read_only=True) as session:
             lines = story.tell(session, UUID(job_id))
     except (ValueError, JobNotFound):
         raise SystemExit(f"There is no job {job_id}.") from None
@@ -261,7 +262,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """What nobody has sent again, newest first, one a line."""
     from app.services import dead_letters
 
-    with database().session(read_only=True) as session:
+    with transaction(read_only=True) as session:
         for letter in dead_letters.newest(session, limit):
             typer.echo(
                 f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
@@ -272,7 +273,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
 @dlq_app.command("show")
 def show_letter(letter_id: LetterId) -> None:
     """One letter as JSON."""
-    with database().session(read_only=True) as session:
+    with transaction(read_only=True) as session:
         letter = _letter(session, letter_id)
         echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
 
@@ -286,7 +287,7 @@ def redrive_letter(
     from app.services import dead_letters
 
     settings = current_settings()
-    with database().session() as session:
+    with transaction() as session:
         letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
         for letter in letters:
             done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
@@ -301,7 +302,7 @@ def purge_letters(
     """Forget letters; the same upload is accepted again."""
     from app.services import dead_letters
 
-    with database().session() as session:
+    with transaction() as session:
         typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
 
 
@@ -358,4 +359,4 @@ def _make_folder(folder: Path) -> None:
 
 
 def _job(job_id: str) -> str:
-    return f"/jobs/{quote(job_id, safe='')}"
+    return path_of("jobs", job_id)

@@ -14,6 +14,10 @@ POLL = 0.2  # seconds between looks at a job
 TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
 
 
+class ServerAway(SystemExit):
+    """The server does not answer, or not now; the same request may succeed later."""
+
+
 class Client:
     """Talks to one PixTools server; every failure ends the command with the server's own words."""
 
@@ -33,9 +37,11 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise SystemExit(f"{self._http.base_url} does not answer: {error}") from None
+            raise ServerAway(f"{self._http.base_url} does not answer: {error}") from None
         except (UnicodeError, httpx.InvalidURL) as error:
             raise SystemExit(f"The request cannot be sent: {error}") from None
+        if response.is_server_error:
+            raise ServerAway(_explain(response))
         if response.is_error:
             raise SystemExit(_explain(response))
         return response.json() if response.content else None

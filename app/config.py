@@ -1,13 +1,14 @@
 """Settings: every choice of a deployment, read from the environment (`PIXTOOLS_` prefix) or a `.env` file."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "dncnn_color_blind.pth"
@@ -26,6 +27,13 @@ def _listed(value: object) -> object:
 
 
 LISTED = BeforeValidator(_listed)
+DELIVERY_JITTER = 0.2  # of a pause, both ways: what failed together is not tried again together
+DELIVERY_MARGIN = 86_400.0  # seconds beyond its pauses that a delivery may wait for a host
+
+
+def delivery_seconds(pauses: Sequence[float]) -> float:
+    """How long a webhook may be on its way, from its first attempt on; then it is given up, whatever it waits for."""
+    return sum(pauses) * (1 + DELIVERY_JITTER) + DELIVERY_MARGIN
 
 
 def _without_slash(url: str) -> str:
@@ -99,7 +107,10 @@ class Settings(BaseSettings):
     )
     webhook_breaker_seconds: float = Field(60.0, gt=0, description="How long a host that fails is left alone.")
     events_kept_seconds: int = Field(
-        7 * 86_400, ge=1, description="How far the log of events goes back; longer than all attempts take."
+        7 * 86_400,
+        ge=1,
+        validate_default=True,
+        description="How far the log of events goes back; longer than all attempts take, and a day.",
     )
 
     # Webhooks
@@ -137,6 +148,15 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
     )
+
+    @field_validator("events_kept_seconds")
+    @classmethod
+    def _outlast_attempts(cls, kept: int, others: ValidationInfo) -> int:
+        """What is still being delivered must not be older than the log, or a replay of it would find nothing."""
+        needed = delivery_seconds(others.data.get("webhook_retry_seconds", ()))
+        if kept < needed:
+            raise ValueError(f"must be at least {needed:.0f}, since deliveries may take so long")
+        return kept
 
     @property
     def embedded(self) -> bool:

@@ -4,9 +4,12 @@ import fcntl
 import gc
 import logging
 import shutil
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -19,7 +22,7 @@ from app.middleware import RequestMiddleware
 from app.migrations import upgrade
 from app.operations import Queue
 from app.routers import downloads, events, health, jobs, metrics, operations, webhooks
-from app.services import deliveries
+from app.services import deliveries, replays
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
 from app.tasks import drain, runtime
@@ -94,6 +97,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     drain.reset()
     resources = Resources(settings, drain.is_over)
     stack.push_async_callback(resources.aclose)
+    stack.enter_context(_on_stop_signals(resources.stopping.set))
     if settings.embedded:
         await _start_workers(resources, stack)
     for service in background.services(resources):
@@ -116,14 +120,39 @@ async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
     resumed = await resources.database.call(resume_all)
     told = await resources.database.call(deliveries.resume)
-    if resumed or told:
-        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told})
+    repeated = await resources.database.call(replays.resume)
+    if resumed or told or repeated:
+        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told, "webhook_replays": repeated})
 
 
 def _clear(spool: Path) -> None:
     """Remove what a process that was killed has left: copies of uploads."""
     for folder in spool.glob(f"{TASK_FOLDER}*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Learn that the process has to stop before its server does: that one waits for every request first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has signals
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop()
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    taken = [number for number, handler in previous.items() if callable(handler)]
+    for number in taken:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, previous[number])
 
 
 async def _stop(stop: Callable[[], None]) -> None:

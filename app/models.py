@@ -75,6 +75,8 @@ STEP_OPEN = (StepStatus.PENDING, StepStatus.RUNNING)
 STEP_UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 UNNUMBERED = text("position IS NULL AND job_id IS NOT NULL")
 PENDING = text("status = 'pending'")
+LEASED = text("lease_until IS NOT NULL")
+UNFINISHED = text("finished_at IS NULL")
 
 
 class Job(Base):
@@ -235,6 +237,7 @@ class Event(Base):
         UniqueConstraint("job_id", "run"),
         Index("ix_events_unnumbered", "id", postgresql_where=UNNUMBERED, sqlite_where=UNNUMBERED),
         Index(None, "created_at"),
+        Index(None, "type", "position"),
     )
 
     #: the `webhook-id`, the same for every receiver and every attempt
@@ -300,6 +303,7 @@ class WebhookDelivery(Base):
         Index(None, "endpoint_id", "id"),
         Index(None, "status", "id"),
         Index("ix_deliveries_due", "next_attempt_at", postgresql_where=PENDING, sqlite_where=PENDING),
+        Index("ix_deliveries_leased", "lease_until", postgresql_where=LEASED, sqlite_where=LEASED),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -317,6 +321,8 @@ class WebhookDelivery(Base):
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]
+    #: when it is given up, whatever it waits for; None: its schedule has not begun, since nobody has looked at it yet
+    expires_at: Mapped[datetime | None]
     #: when its last message was written; the sweep writes another one for what stays silent
     dispatched_at: Mapped[datetime]
     #: the message whose attempt is under way
@@ -345,6 +351,33 @@ class DeliveryAttempt(Base):
     error: Mapped[str | None] = mapped_column(Text)
     #: beginning of the answer's body
     answer: Mapped[str | None] = mapped_column(Text)
+
+
+class WebhookReplay(Base):
+    """Events of a time that an endpoint gets again, some at a time."""
+
+    __tablename__ = "webhook_replays"
+    __table_args__ = (
+        Index(None, "endpoint_id", "id"),
+        Index("ix_webhook_replays_unfinished", "dispatched_at", postgresql_where=UNFINISHED, sqlite_where=UNFINISHED),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    #: leave out what the endpoint has taken
+    missed_only: Mapped[bool]
+    #: id of the last event that was looked at; a message that names another one is a copy, and does nothing
+    after: Mapped[str] = mapped_column(String(64), default="")
+    #: how many have been sent again so far
+    events: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    #: when its last message was written; the sweep writes another one for what stays silent
+    dispatched_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    #: why it ended early
+    error: Mapped[str | None] = mapped_column(Text)
 
 
 class DeadLetter(Base):

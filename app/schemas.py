@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.models import EventType
 from app.operations import Operation
@@ -178,14 +178,26 @@ class Secret(Model):
     secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
 
 
+#: how a job ends: the types that can be asked for
+Outcome = Literal["job.completed", "job.completed_with_errors", "job.failed", "job.cancelled"]
+
+
+def _once(types: list[Outcome]) -> list[Outcome]:
+    return sorted(set(types))
+
+
+Outcomes = Annotated[list[Outcome], Field(max_length=4), AfterValidator(_once)]
+Description = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL refuses text with a NUL
+
+
 class NewEndpoint(BaseModel):
     """A receiver to register."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(examples=["https://example.org/hooks/pixtools"])
-    events: list[EventType] = Field([], description="Types of events that it gets; empty: all.")
-    description: str = Field("", max_length=200)
+    events: Outcomes = Field([], description="Types of events that it gets; empty: all.")
+    description: Description = ""
 
 
 class EndpointChange(BaseModel):
@@ -194,8 +206,8 @@ class EndpointChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: str | None = None
-    events: list[EventType] | None = None
-    description: str | None = Field(None, max_length=200)
+    events: Outcomes | None = None
+    description: Description | None = None
     enabled: bool | None = None
 
 
@@ -207,20 +219,44 @@ class Rotation(BaseModel):
     overlap_seconds: int = Field(86_400, ge=0, le=30 * 86_400, description="How long the old key signs as well.")
 
 
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the year is out of range") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
 class ReplayRequest(BaseModel):
     """Which events an endpoint gets again."""
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime
-    until: AwareDatetime | None = Field(None, description="Default: now.")
+    since: Moment
+    until: Moment | None = Field(None, description="Default: now.")
     missed_only: bool = Field(False, description="Leave out what the endpoint has taken.")
 
 
 class ReplayView(Model):
-    """What a replay has begun."""
+    """Events that an endpoint gets again, one after the other."""
 
-    events: int = Field(description="How many are sent again, one after the other.")
+    id: str
+    endpoint_id: str
+    since: datetime
+    until: datetime
+    missed_only: bool
+    events: int = Field(description="How many have been taken up so far.")
+    created_at: datetime
+    finished_at: datetime | None = Field(description="Null: there are more to come.")
+    error: str | None = Field(description="Why it ended before all were sent.")
+
+
+class ReplayList(Model):
+    """Replays of an endpoint, newest first."""
+
+    data: list[ReplayView]
 
 
 class AttemptView(Model):
@@ -234,7 +270,7 @@ class AttemptView(Model):
     answer: str | None = Field(description="The beginning of the answer's body.")
 
 
-class DeliveryView(Model):
+class DeliverySummary(Model):
     """One event for one receiver."""
 
     id: str
@@ -244,18 +280,27 @@ class DeliveryView(Model):
     endpoint_id: str | None = Field(description="Null: it goes to the `webhook_url` of the job.")
     url: str
     status: str = Field(description="pending, delivered or exhausted.", examples=["delivered"])
-    attempts: list[AttemptView]
+    attempt_count: int
     postponements: int = Field(description="How often in a row it was put off because its host had failed too often.")
     created_at: datetime
     next_attempt_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="When it is given up, whatever it waits for; null: nobody has looked at it yet, or it has ended."
+    )
     delivered_at: datetime | None
-    error: str | None = Field(description="Why the last attempt failed.")
+    error: str | None = Field(description="Why the last attempt failed, or why it was given up.")
+
+
+class DeliveryView(DeliverySummary):
+    """One event for one receiver, with everything that was tried."""
+
+    attempts: list[AttemptView]
 
 
 class DeliveryPage(Model):
     """One page of deliveries, newest first."""
 
-    data: list[DeliveryView]
+    data: list[DeliverySummary]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
     has_more: bool
 
@@ -266,14 +311,17 @@ class EventView(Model):
     id: str = Field(description="The `webhook-id`.")
     type: EventType
     timestamp: datetime
-    data: dict[str, Any] = Field(description="The job as it was then; URLs are fresh, null where a result is gone.")
+    data: dict[str, Any] = Field(
+        description="The job as it was then; URLs are fresh, null where a result is gone. Of a job "
+        "that its client has deleted only `id`, `status` and `deleted`: true."
+    )
 
 
 class EventPage(Model):
     """A part of the log of events, oldest first."""
 
     data: list[EventView]
-    next_after: str = Field(description="Pass as `after` to go on behind the last of these.")
+    next_after: str = Field(description="Pass as `after` to go on behind what this answer has looked at.")
     has_more: bool
 
 

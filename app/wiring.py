@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -48,6 +49,8 @@ class Resources:
     must_stop: Callable[[], bool] = lambda: False
     #: of the embedded mode: whether the worker of a queue runs
     local_workers: dict[Queue, Callable[[], bool]] = field(default_factory=dict)
+    #: of the API: set when it has to stop; no request is to wait for anything any more
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def database(self) -> Database:

@@ -104,7 +104,7 @@ def ended_delivery(api: ApiClient, job_id: str) -> dict[str, Any]:
     while time.monotonic() < deadline:
         found = api.http.get("/deliveries", params={"job": job_id}).json()["data"]
         if found and found[0]["status"] != "pending":
-            return dict(found[0])
+            return dict(api.http.get(f"/deliveries/{found[0]['id']}").json())
         time.sleep(0.1)
     raise TimeoutError(f"the delivery of job {job_id} does not end")
 

@@ -69,7 +69,7 @@ def test_a_documented_receiver_takes_what_is_genuine_and_nothing_else(
     job = api.run(photo, ["convert_png"], webhook_url=url)
     deadline = time.monotonic() + 20
     while not (found := api.http.get("/deliveries", params={"job": job["id"]}).json()["data"]) or (
-        not found[0]["attempts"]
+        not found[0]["attempt_count"]
     ):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -2,7 +2,10 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -36,6 +39,28 @@ def current_settings() -> Any:
             name = "_".join(str(part) for part in mistake["loc"]).upper()
             typer.echo(f"PIXTOOLS_{name}: {mistake['msg']}", err=True)
         raise SystemExit(2) from None
+
+
+def path_of(kind: str, id_: str) -> str:
+    """The path of something by its id."""
+    if not id_.strip("."):
+        raise SystemExit(f"An id is missing: {id_!r} is none.")
+    return f"/{kind}/{quote(id_, safe='')}"
+
+
+@contextmanager
+def transaction(*, read_only: bool = False) -> Iterator[Any]:
+    """A session of the database of the settings; one that cannot be used ends the command in a line."""
+    from sqlalchemy.exc import DBAPIError
+
+    opened = database()
+    try:
+        with opened.session(read_only=read_only) as session:
+            yield session
+    except DBAPIError as error:
+        where = opened.url().render_as_string(hide_password=True)
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise SystemExit(f"The database {where} cannot be used: {reason}") from None
 
 
 def database() -> Any:

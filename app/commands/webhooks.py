@@ -3,11 +3,12 @@
 import json
 import time
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
-from app.commands.common import DEFAULT_SERVER, Server, database, echo_call, echo_json
+from app.commands.common import DEFAULT_SERVER, Server, echo_call, echo_json, path_of, transaction
+
+AWAY_SECONDS = 2.0  # until a server that is away is asked again
 
 webhooks_app = typer.Typer(help="Receivers of events, and what was sent to them.", no_args_is_help=True)
 
@@ -105,6 +106,12 @@ def replay_webhook(
     echo_call(server, "POST", f"{_endpoint(endpoint_id)}/replay", json=body)
 
 
+@webhooks_app.command("replays")
+def list_replays(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
+    """Replays of a receiver and how far they are, newest first, as JSON."""
+    echo_call(server, "GET", f"{_endpoint(endpoint_id)}/replays")
+
+
 @webhooks_app.command("secret")
 def show_secret(
     rotate: Annotated[bool, typer.Option(help="Make a new one; the old one signs for another day.")] = False,
@@ -112,7 +119,7 @@ def show_secret(
     """The secret that signs what goes to the `webhook_url` of jobs; from the database of the PIXTOOLS_ settings."""
     from app.services import endpoints
 
-    with database().session() as session:
+    with transaction() as session:
         typer.echo(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None)[0])
 
 
@@ -136,7 +143,7 @@ def list_deliveries(
         for delivery in found["data"]:
             typer.echo(
                 f"{delivery['id']}  {delivery['created_at'][:19]}  {delivery['event']:<25}  {delivery['status']:<9}  "
-                f"{len(delivery['attempts'])} attempts  {delivery['error'] or ''}"
+                f"{delivery['attempt_count']} attempts  {delivery['error'] or ''}"
             )
 
 
@@ -158,12 +165,19 @@ def follow_events(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """The log of events, oldest first, one JSON object a line."""
-    from app.client import Client
+    from app.client import Client, ServerAway
 
+    headers = {"Prefer": "wait=20"} if follow else {}
     with Client(server) as client:
         while True:
-            headers = {"Prefer": "wait=20"} if follow else {}
-            page = client.call("GET", "/events", params={"after": after, "limit": 100}, headers=headers)
+            try:
+                page = client.call("GET", "/events", params={"after": after, "limit": 100}, headers=headers)
+            except ServerAway as away:
+                if not follow:
+                    raise
+                typer.echo(f"{away} Going on after {after} in {AWAY_SECONDS:g} s.", err=True)
+                time.sleep(AWAY_SECONDS)
+                continue
             for event in page["data"]:
                 typer.echo(json.dumps(event))
             after = page["next_after"]
@@ -172,8 +186,8 @@ def follow_events(
 
 
 def _endpoint(endpoint_id: str) -> str:
-    return f"/webhooks/{quote(endpoint_id, safe='')}"
+    return path_of("webhooks", endpoint_id)
 
 
 def _delivery(delivery_id: str) -> str:
-    return f"/deliveries/{quote(delivery_id, safe='')}"
+    return path_of("deliveries", delivery_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -31,24 +32,29 @@ async def list_events(
         str | None, Header(description="`wait=N` holds the answer until there is an event, at most N seconds.")
     ] = None,
 ) -> EventPage:
-    """The same events as webhooks tell, in an order that never changes: nothing is ever added before `next_after`."""
+    """The same events as webhooks tell, in an order that never changes: nothing is ever added before `next_after`.
+
+    A page may be short, or empty, although there are more."""
     if not after.isascii() or not after.isdecimal() or len(after) > 18:
         raise InvalidCursor("`after` is the `next_after` of an answer, or 0.")
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds}"
     deadline = time.monotonic() + (seconds or 0)
-    while True:
-        page = await _page(resources, int(after), limit, type)
-        if page.data or time.monotonic() >= deadline:
-            return page
-        await asyncio.sleep(POLL_SECONDS)
+    page = await _page(resources, int(after), limit, type)
+    while not page.data and time.monotonic() < deadline and not resources.stopping.is_set():
+        await asyncio.sleep(0 if page.has_more else POLL_SECONDS)
+        page = await _page(resources, int(page.next_after), limit, type)
+    return page
 
 
 async def _page(resources: Resources, after: int, limit: int, type_: EventType | None) -> EventPage:
-    while await resources.database.read(events.has_unnumbered):
-        await resources.database.call(events.number)
-    told, last, more = await resources.database.read(
-        events.page, resources.links, after=after, limit=limit, type_=type_
-    )
+    """A page that is not full may lack what nobody has read yet: some of that is numbered then, never all at once."""
+    database = resources.database
+    page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
+    told, last, more = await database.read(page)
+    if not more and await database.read(events.has_unnumbered):
+        await database.call(events.number)
+        told, last, more = await database.read(page)
+        more = more or await database.read(events.has_unnumbered)
     return EventPage(data=[EventView(**event) for event in told], next_after=str(last), has_more=more)

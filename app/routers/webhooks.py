@@ -13,23 +13,25 @@ from app.routers.openapi import problems
 from app.schemas import (
     AttemptView,
     DeliveryPage,
+    DeliverySummary,
     DeliveryView,
     EndpointChange,
     EndpointList,
     EndpointView,
     EndpointWithSecret,
     NewEndpoint,
+    ReplayList,
     ReplayRequest,
     ReplayView,
     Rotation,
     Secret,
 )
-from app.services import deliveries, endpoints, webhook
-from app.services.deliveries import Replay
+from app.services import deliveries, endpoints, replays, webhook
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
+WHOLE_ID = f"^{endpoints.ID.pattern}$"
 EndpointId = Annotated[str, Path(description="Id of the endpoint.", max_length=64)]
 DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=64)]
 
@@ -101,16 +103,28 @@ async def test_endpoint(endpoint_id: EndpointId, resources: CurrentResources, re
     summary="Send all events since a time again",
     responses=problems(404, 409, 422),
 )
-async def replay_events(endpoint_id: EndpointId, wanted: ReplayRequest, resources: CurrentResources) -> ReplayView:
+async def replay_events(
+    endpoint_id: EndpointId, wanted: ReplayRequest, resources: CurrentResources, response: Response
+) -> ReplayView:
     """Also those that ended before the endpoint was registered, as far as the log goes back. Each keeps its
-    `webhook-id`."""
-    replay = Replay(
+    `webhook-id`. `Location` is where to look for how far it is."""
+    replay = replays.Wanted(
         endpoint_id=endpoint_id,
         since=wanted.since,
         until=wanted.until or datetime.now(UTC),
         missed_only=wanted.missed_only,
     )
-    return ReplayView(events=await resources.database.call(deliveries.start_replay, replay))
+    started = await resources.database.call(replays.start, replay)
+    response.headers["Location"] = f"/webhooks/{endpoint_id}/replays"
+    return ReplayView.model_validate(started)
+
+
+@router.head("/webhooks/{endpoint_id}/replays", include_in_schema=False)
+@router.get("/webhooks/{endpoint_id}/replays", summary="Replays and how far they are", responses=problems(404))
+async def list_replays(endpoint_id: EndpointId, resources: CurrentResources) -> ReplayList:
+    """The newest first, as far as the log goes back."""
+    found = await resources.database.read(replays.newest, endpoint_id)
+    return ReplayList(data=[ReplayView.model_validate(replay) for replay in found])
 
 
 @router.head("/deliveries", include_in_schema=False)
@@ -122,14 +136,14 @@ async def list_deliveries(
     limit: Annotated[int, Query(ge=1, description=f"More than {deliveries.MAX_PAGE} is cut to that.")] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
-    endpoint: Annotated[str | None, Query(description="Only to this endpoint.", max_length=64)] = None,
+    endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=WHOLE_ID)] = None,
     job: Annotated[UUID | None, Query(description="Only about this job.")] = None,
 ) -> DeliveryPage:
     found, next_cursor = await resources.database.read(
         deliveries.list_page, limit=limit, cursor=cursor, status=status, endpoint_id=endpoint, job_id=job
     )
     link_next(request, response, next_cursor)
-    views = [_view(delivery) for delivery in found]
+    views = [DeliverySummary(**_summary(delivery)) for delivery in found]
     return DeliveryPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
 
 
@@ -161,17 +175,20 @@ def _accepted(delivery: WebhookDelivery, response: Response) -> DeliveryView:
 
 
 def _view(delivery: WebhookDelivery) -> DeliveryView:
+    attempts = [AttemptView.model_validate(attempt) for attempt in delivery.tries]
+    return DeliveryView(**_summary(delivery), attempts=attempts)
+
+
+def _summary(delivery: WebhookDelivery) -> dict[str, Any]:
     pending = delivery.status == DeliveryStatus.PENDING
-    own: dict[str, Any] = {
-        name: getattr(delivery, name)
-        for name in ("id", "endpoint_id", "url", "status", "postponements", "created_at", "delivered_at")
+    own = ("id", "endpoint_id", "url", "status", "postponements", "created_at", "delivered_at")
+    return {
+        **{name: getattr(delivery, name) for name in own},
+        "webhook_id": delivery.event_id,
+        "event": delivery.event.type,
+        "job_id": delivery.event.job_id,
+        "attempt_count": delivery.attempts,
+        "next_attempt_at": delivery.next_attempt_at if pending else None,
+        "expires_at": delivery.expires_at if pending else None,
+        "error": delivery.last_error,
     }
-    return DeliveryView(
-        **own,
-        webhook_id=delivery.event_id,
-        event=delivery.event.type,
-        job_id=delivery.event.job_id,
-        attempts=[AttemptView.model_validate(attempt) for attempt in delivery.tries],
-        next_attempt_at=delivery.next_attempt_at if pending else None,
-        error=delivery.last_error,
-    )

@@ -4,41 +4,43 @@ Like a step, a delivery is claimed with a lease by the message that is about it:
 was thought dead, changes nothing. The schedule is in the row and in the outbox, never in the broker.
 """
 
+import logging
 import random
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 from uuid_utils.compat import uuid7
 
-from app.database import from_now
+from app import metrics
+from app.config import DELIVERY_JITTER, delivery_seconds
+from app.database import UtcDateTime, after_commit, from_now
 from app.errors import DeliveryNotFound, InvalidCursor
-from app.models import (
-    DeliveryAttempt,
-    DeliveryStatus,
-    Event,
-    EventType,
-    OutboxMessage,
-    WebhookDelivery,
-    WebhookEndpoint,
-)
+from app.models import DeliveryAttempt, DeliveryStatus, Event, WebhookDelivery, WebhookEndpoint
 from app.operations import Queue
 from app.services import endpoints, events, outbox
 from app.services.egress import origin_of
 from app.services.endpoints import Target
 from app.services.links import DownloadLinks
 
-JITTER = 0.2  # of a pause, both ways: what failed together is not tried again together
+log = logging.getLogger(__name__)
+
+ID = re.compile("dlv_[0-9a-f]{32}")
 LONGEST_RETRY_AFTER = 86_400.0  # seconds that a receiver may ask for
 LONGEST_POSTPONEMENT = 3600.0  # seconds
 EARLY_SECONDS = 1.0  # tolerance between the clock readings of a delivery and of its message
 MAX_PAGE = 100
-BATCH = 200  # deliveries or events in one transaction
+BATCH = 200  # deliveries in one transaction
 ENDPOINT_OFF = "the endpoint is disabled"
+TOO_LATE = "the host did not come back in time"
+#: what a delivery tells of its event; the snapshot of a job is much longer
+EVENT_NAMED = joinedload(WebhookDelivery.event).load_only(Event.type, Event.job_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,24 @@ def _enqueue(session: Session, delivery_id: str, delay: float = 0) -> None:
     outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id], delay=delay, queue=Queue.WEBHOOK.value)
 
 
-def claim(session: Session, delivery_id: str, links: DownloadLinks, *, owner: str, lease_seconds: float) -> Due | None:
+def claim(
+    session: Session,
+    delivery_id: str,
+    links: DownloadLinks,
+    *,
+    owner: str,
+    lease_seconds: float,
+    pauses: Sequence[float],
+) -> Due | None:
     """Begin an attempt.
+
+    Args:
+        session: the transaction.
+        delivery_id: of the delivery.
+        links: makes the URLs in the event.
+        owner: of the lease; the same for every copy of one message.
+        lease_seconds: after which another message may begin.
+        pauses: of the schedule that begins with the first attempt; the delivery is given up some time after its end.
 
     Returns:
         None when there is nothing to do: it has ended, is not due yet, or another message is at it.
@@ -113,8 +131,13 @@ def claim(session: Session, delivery_id: str, links: DownloadLinks, *, owner: st
     if endpoint is not None:
         delivery.url = endpoint.url
         if not endpoint.enabled:
-            _exhaust(delivery, ENDPOINT_OFF)
+            _give_up(session, delivery, ENDPOINT_OFF)
             return None
+    if _is_over(session, delivery):
+        _give_up(session, delivery, TOO_LATE)
+        return None
+    if delivery.expires_at is None:
+        delivery.expires_at = from_now(delivery_seconds(pauses))
     delivery.lease_owner, delivery.lease_until = owner, from_now(lease_seconds)
     event = session.get_one(Event, delivery.event_id)
     return Due(
@@ -149,6 +172,9 @@ def _claimable(session: Session, delivery: WebhookDelivery, owner: str) -> bool:
 def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]) -> DeliveryStatus | None:
     """Write down what came of an attempt, and what follows from it.
 
+    An attempt that another one has overtaken, or a replay, was made all the same: it is listed, and a receiver that has
+    taken the event has it. When the next attempt is due is no matter of it.
+
     Args:
         session: the transaction.
         due: the attempt.
@@ -158,9 +184,32 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     Returns:
         None when another attempt has overtaken this one, and it failed.
     """
-    delivery = _lock(session, due.delivery_id)
-    if delivery is None or (delivery.lease_owner != due.owner and outcome.error is not None):
+    delivery = session.get(WebhookDelivery, due.delivery_id, with_for_update=True)
+    if delivery is None:
         return None
+    overtaken = delivery.status != DeliveryStatus.PENDING or delivery.lease_owner != due.owner
+    if not _is_written(session, due, outcome):
+        _write(session, delivery, outcome)
+        delivery.attempts_before += overtaken
+    if outcome.gone and delivery.endpoint_id:
+        reason = f"it answered {outcome.status_code}"
+        # One that has moved meanwhile gets the next attempt at its new URL
+        outcome = replace(outcome, gone=endpoints.disable(session, delivery.endpoint_id, url=due.url, reason=reason))
+    if overtaken and (outcome.error is not None or delivery.status == DeliveryStatus.DELIVERED):
+        return None
+    _conclude(session, delivery, outcome, pauses)
+    return DeliveryStatus(delivery.status)
+
+
+def _is_written(session: Session, due: Due, outcome: Outcome) -> bool:
+    """Whether this runs again because the answer to the commit was lost."""
+    of_delivery = DeliveryAttempt.delivery_id == due.delivery_id
+    return (
+        session.scalar(select(DeliveryAttempt.number).where(of_delivery, DeliveryAttempt.at == outcome.at)) is not None
+    )
+
+
+def _write(session: Session, delivery: WebhookDelivery, outcome: Outcome) -> None:
     delivery.attempts += 1
     session.add(
         DeliveryAttempt(
@@ -173,6 +222,10 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
             answer=outcome.answer,
         )
     )
+
+
+def _conclude(session: Session, delivery: WebhookDelivery, outcome: Outcome, pauses: Sequence[float]) -> None:
+    """Set what follows from the attempt that holds the lease, or from a success."""
     delivery.last_status_code, delivery.last_error = outcome.status_code, outcome.error
     delivery.postponements = 0
     _release(delivery)
@@ -183,9 +236,6 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     else:
         pause = pauses[delivery.attempts - delivery.attempts_before - 1]
         _again(session, delivery, max(_jittered(pause), min(outcome.retry_after or 0, LONGEST_RETRY_AFTER)))
-    if outcome.gone and delivery.endpoint_id:
-        endpoints.disable(session, delivery.endpoint_id, f"it answered {outcome.status_code}")
-    return DeliveryStatus(delivery.status)
 
 
 def _release(delivery: WebhookDelivery) -> None:
@@ -197,7 +247,25 @@ def _exhaust(delivery: WebhookDelivery, error: str) -> None:
     delivery.status, delivery.last_error = DeliveryStatus.EXHAUSTED, error
 
 
+def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
+    """End a delivery without an attempt; no log line of an attempt tells of it."""
+    _exhaust(delivery, error)
+    fields = {"delivery_id": delivery.id, "webhook_id": delivery.event_id, "error": error}
+    after_commit(session, partial(log.warning, "webhook_given_up", extra=fields))
+    after_commit(session, metrics.WEBHOOK_ATTEMPTS.labels("given_up").inc)
+
+
+def _is_over(session: Session, delivery: WebhookDelivery, seconds: float = 0) -> bool:
+    """Whether a delivery will be given up within so many seconds."""
+    if delivery.expires_at is None:
+        return False
+    return bool(session.scalar(select(literal(delivery.expires_at, UtcDateTime) < from_now(seconds))))
+
+
 def _again(session: Session, delivery: WebhookDelivery, seconds: float) -> None:
+    if _is_over(session, delivery, seconds):
+        _give_up(session, delivery, TOO_LATE)
+        return
     delivery.next_attempt_at = from_now(seconds)
     delivery.dispatched_at = from_now(seconds)
     session.flush()
@@ -205,7 +273,7 @@ def _again(session: Session, delivery: WebhookDelivery, seconds: float) -> None:
 
 
 def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(1 - JITTER, 1 + JITTER)
+    return seconds * random.uniform(1 - DELIVERY_JITTER, 1 + DELIVERY_JITTER)
 
 
 def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None:
@@ -223,7 +291,8 @@ def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None
     _release(delivery)
     longer = 2.0 ** min(delivery.postponements, 12) if grows else 1.0
     delivery.postponements += grows
-    _again(session, delivery, min(seconds * longer, max(seconds, LONGEST_POSTPONEMENT)) * random.uniform(1, 1 + JITTER))
+    longest = max(seconds, LONGEST_POSTPONEMENT)
+    _again(session, delivery, min(seconds * longer, longest) * random.uniform(1, 1 + DELIVERY_JITTER))
 
 
 def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callable[[], bool]) -> int:
@@ -257,16 +326,18 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
 
 
 def resume(session: Session) -> int:
-    """Ask for every delivery that is still to be made, at the start of a process whose broker was memory."""
-    pending = session.scalars(select(WebhookDelivery).where(WebhookDelivery.status == DeliveryStatus.PENDING)).all()
-    waiting = session.scalars(select(OutboxMessage.args).where(OutboxMessage.task == outbox.DELIVER_WEBHOOK))
-    known = {args[0] for args in waiting}
-    lost = [delivery for delivery in pending if delivery.id not in known]
-    for delivery in lost:
-        _release(delivery)
-        delivery.next_attempt_at = delivery.dispatched_at = from_now()
-        _enqueue(session, delivery.id)
-    return len(lost)
+    """Have every delivery that is due asked for, at the start of a process whose broker was memory.
+
+    They get a lease that is over: the sweep takes them up, a batch in each transaction. What is not due yet has its
+    message in the outbox.
+
+    Returns:
+        How many those are.
+    """
+    due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at <= from_now()]
+    over = update(WebhookDelivery).where(*due).values(lease_owner=None, lease_until=from_now(-1))
+    found = session.execute(over.execution_options(synchronize_session=False))
+    return int(found.rowcount)  # type: ignore[attr-defined]
 
 
 def get(session: Session, delivery_id: str) -> WebhookDelivery:
@@ -275,15 +346,22 @@ def get(session: Session, delivery_id: str) -> WebhookDelivery:
     Raises:
         DeliveryNotFound: there is none with this id.
     """
-    query = select(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
-    delivery = session.scalar(query.options(*_load()).execution_options(populate_existing=True))
+    query = select(WebhookDelivery).where(WebhookDelivery.id == _checked(delivery_id))
+    loaded = query.options(EVENT_NAMED, selectinload(WebhookDelivery.tries)).execution_options(populate_existing=True)
+    delivery = session.scalar(loaded)
     if delivery is None:
-        raise DeliveryNotFound(f"There is no delivery {delivery_id[:64]!r}.")
+        raise _unknown(delivery_id)
     return delivery
 
 
-def _load() -> tuple[Any, ...]:
-    return joinedload(WebhookDelivery.event), selectinload(WebhookDelivery.tries)
+def _checked(delivery_id: str) -> str:
+    if not ID.fullmatch(delivery_id):  # PostgreSQL refuses text with a NUL
+        raise _unknown(delivery_id)
+    return delivery_id
+
+
+def _unknown(delivery_id: str) -> DeliveryNotFound:
+    return DeliveryNotFound(f"There is no delivery {delivery_id[:64]!r}.")
 
 
 def list_page(
@@ -295,13 +373,13 @@ def list_page(
     endpoint_id: str | None = None,
     job_id: Any = None,
 ) -> tuple[list[WebhookDelivery], str | None]:
-    """A page of deliveries, newest first, and the cursor of the next page.
+    """A page of deliveries without their attempts, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: it is not the id of a delivery.
     """
     limit = min(limit, MAX_PAGE)
-    query = select(WebhookDelivery).options(*_load()).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
+    query = select(WebhookDelivery).options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
     if status:
         query = query.where(WebhookDelivery.status == status)
     if endpoint_id:
@@ -309,7 +387,7 @@ def list_page(
     if job_id:
         query = query.where(WebhookDelivery.event_id.in_(select(Event.id).where(Event.job_id == job_id)))
     if cursor:
-        if not cursor.startswith("dlv_"):
+        if not ID.fullmatch(cursor):
             raise InvalidCursor
         query = query.where(WebhookDelivery.id < cursor)
     found = list(session.scalars(query))
@@ -323,94 +401,18 @@ def replay(session: Session, delivery_id: str) -> WebhookDelivery:
         DeliveryNotFound: there is none with this id.
         EndpointDisabled: nothing is sent there.
     """
-    delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True)
+    delivery = session.get(WebhookDelivery, _checked(delivery_id), with_for_update=True)
     if delivery is None:
-        raise DeliveryNotFound(f"There is no delivery {delivery_id[:64]!r}.")
+        raise _unknown(delivery_id)
     if delivery.endpoint_id:
         endpoints.enabled(session, delivery.endpoint_id)
-    _replay(session, delivery)
+    restart(session, delivery)
     return get(session, delivery_id)
 
 
-def _replay(session: Session, delivery: WebhookDelivery) -> None:
+def restart(session: Session, delivery: WebhookDelivery) -> None:
+    """Begin a new schedule, now."""
     _release(delivery)
-    delivery.status, delivery.delivered_at = DeliveryStatus.PENDING, None
+    delivery.status, delivery.delivered_at, delivery.expires_at = DeliveryStatus.PENDING, None, None
     delivery.attempts_before, delivery.postponements = delivery.attempts, 0
     _again(session, delivery, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """What is to be sent again."""
-
-    endpoint_id: str
-    since: datetime
-    until: datetime
-    #: leave out what the endpoint has taken
-    missed_only: bool
-
-    def to_args(self) -> list[Any]:
-        return [self.endpoint_id, self.since.isoformat(), self.until.isoformat(), self.missed_only]
-
-    @classmethod
-    def from_args(cls, endpoint_id: str, since: str, until: str, missed_only: bool) -> "Replay":
-        return cls(
-            endpoint_id=endpoint_id,
-            since=datetime.fromisoformat(since),
-            until=datetime.fromisoformat(until),
-            missed_only=missed_only,
-        )
-
-
-def start_replay(session: Session, wanted: Replay) -> int:
-    """Have all events of a time sent again, in the background; how many those are.
-
-    Raises:
-        EndpointNotFound: there is none with this id.
-        EndpointDisabled: nothing is sent there.
-    """
-    endpoint = endpoints.enabled(session, wanted.endpoint_id)
-    _continue_replay(session, wanted, "")
-    return session.scalars(select(func.count()).select_from(_replayed(endpoint, wanted).subquery())).one()
-
-
-def _continue_replay(session: Session, wanted: Replay, after: str) -> None:
-    outbox.enqueue(session, outbox.REPLAY_WEBHOOKS, [after, *wanted.to_args()], queue=Queue.WEBHOOK.value)
-
-
-def replay_batch(session: Session, wanted: Replay, after: str) -> None:
-    """Send some of the events again and ask for the next ones; a batch that runs twice sends nothing twice at once."""
-    endpoint = session.get(WebhookEndpoint, wanted.endpoint_id)
-    if endpoint is None or not endpoint.enabled:
-        return
-    query = _replayed(endpoint, wanted).where(Event.id > after).order_by(Event.id).limit(BATCH)
-    found = session.scalars(query).all()
-    for event in found:
-        _replay_event(session, event, endpoint)
-    if len(found) == BATCH:
-        _continue_replay(session, wanted, found[-1].id)
-
-
-def _replayed(endpoint: WebhookEndpoint, wanted: Replay) -> Any:
-    query = select(Event).where(Event.created_at >= wanted.since, Event.created_at < wanted.until)
-    query = query.where(Event.type != EventType.TEST)
-    if endpoint.events:
-        query = query.where(Event.type.in_(endpoint.events))
-    if wanted.missed_only:
-        taken = select(WebhookDelivery.event_id).where(
-            WebhookDelivery.endpoint_id == endpoint.id, WebhookDelivery.status == DeliveryStatus.DELIVERED
-        )
-        query = query.where(Event.id.not_in(taken))
-    return query
-
-
-def _replay_event(session: Session, event: Event, endpoint: WebhookEndpoint) -> None:
-    delivery = session.scalar(
-        select(WebhookDelivery)
-        .where(WebhookDelivery.event_id == event.id, WebhookDelivery.endpoint_id == endpoint.id)
-        .with_for_update()
-    )
-    if delivery is None:
-        create(session, event, Target(endpoint_id=endpoint.id, url=endpoint.url))
-    elif delivery.status != DeliveryStatus.PENDING:
-        _replay(session, delivery)

@@ -1,10 +1,12 @@
 """Registered receivers of webhooks, and the keys that sign what they get."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -13,7 +15,9 @@ from app.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
 from app.models import EventType, WebhookEndpoint, WebhookSecret
 from app.services import signing
 
+ID = re.compile("ep_[0-9a-f]{32}")
 MAX_ENDPOINTS = 100
+LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one transaction register or rotate at a time
 OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
 
 
@@ -25,12 +29,13 @@ class Target:
     url: str
 
 
-def create(session: Session, *, url: str, events: Sequence[EventType], description: str) -> tuple[WebhookEndpoint, str]:
+def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
     """Register a receiver; its key is told only now.
 
     Raises:
         TooManyEndpoints: there are `MAX_ENDPOINTS` already.
     """
+    _alone(session)
     count = session.scalars(select(func.count()).select_from(WebhookEndpoint)).one()
     if count >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
@@ -38,7 +43,7 @@ def create(session: Session, *, url: str, events: Sequence[EventType], descripti
         id=f"ep_{uuid7().hex}",
         url=url,
         description=description,
-        events=[event.value for event in events],
+        events=[str(event) for event in events],
         enabled=True,
         created_at=from_now(),
     )
@@ -47,6 +52,11 @@ def create(session: Session, *, url: str, events: Sequence[EventType], descripti
     secret = add_secret(session, endpoint.id)
     session.refresh(endpoint)
     return endpoint, secret
+
+
+def _alone(session: Session) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
 
 def every(session: Session) -> list[WebhookEndpoint]:
@@ -60,20 +70,38 @@ def get(session: Session, endpoint_id: str) -> WebhookEndpoint:
     Raises:
         EndpointNotFound: there is none with this id.
     """
-    endpoint = session.get(WebhookEndpoint, endpoint_id)
+    return _found(endpoint_id, session.get(WebhookEndpoint, _checked(endpoint_id)))
+
+
+def _checked(endpoint_id: str) -> str:
+    if not ID.fullmatch(endpoint_id):  # PostgreSQL refuses text with a NUL
+        raise _unknown(endpoint_id)
+    return endpoint_id
+
+
+def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoint:
     if endpoint is None:
-        raise EndpointNotFound(f"There is no endpoint {endpoint_id[:64]!r}.")
+        raise _unknown(endpoint_id)
     return endpoint
 
 
+def _unknown(endpoint_id: str) -> EndpointNotFound:
+    return EndpointNotFound(f"There is no endpoint {endpoint_id[:64]!r}.")
+
+
+def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
+    """One endpoint that nobody deletes before this transaction ends, so that deliveries to it can be written."""
+    return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
+
+
 def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
-    """One endpoint that takes events.
+    """One endpoint that takes events, and stays until this transaction ends.
 
     Raises:
         EndpointNotFound: there is none with this id.
         EndpointDisabled: nothing is sent there.
     """
-    endpoint = get(session, endpoint_id)
+    endpoint = _found(endpoint_id, held(session, _checked(endpoint_id)))
     if not endpoint.enabled:
         raise EndpointDisabled(f"The endpoint {endpoint.id} is disabled; enable it first.")
     return endpoint
@@ -94,10 +122,11 @@ def delete(session: Session, endpoint_id: str) -> None:
     session.delete(get(session, endpoint_id))
 
 
-def disable(session: Session, endpoint_id: str, reason: str) -> None:
-    """Send nothing more, because the receiver wants nothing more."""
-    off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id)
-    session.execute(off.values(enabled=False, disabled_reason=reason))
+def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
+    """Send nothing more, because the receiver at this URL wants nothing more; whether the endpoint still has it."""
+    off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.url == url)
+    disabled = off.values(enabled=False, disabled_reason=reason).returning(WebhookEndpoint.id)
+    return session.scalar(disabled) is not None
 
 
 def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = OVERLAP_SECONDS) -> str:
@@ -108,11 +137,11 @@ def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = O
         endpoint_id: None for the key of what goes to the `webhook_url` of jobs.
         overlap_seconds: in which the receiver changes over.
     """
+    _alone(session)
     if endpoint_id is not None:
-        get(session, endpoint_id)
-    valid = update(WebhookSecret).where(_of(endpoint_id))
-    session.execute(valid.where(WebhookSecret.expires_at.is_not(None)).values(expires_at=from_now()))
-    session.execute(valid.where(WebhookSecret.expires_at.is_(None)).values(expires_at=from_now(overlap_seconds)))
+        _found(endpoint_id, held(session, _checked(endpoint_id)))
+    session.execute(delete_from(WebhookSecret).where(_of(endpoint_id), WebhookSecret.expires_at.is_not(None)))
+    session.execute(update(WebhookSecret).where(_of(endpoint_id)).values(expires_at=from_now(overlap_seconds)))
     return add_secret(session, endpoint_id)
 
 
@@ -135,11 +164,13 @@ def _of(endpoint_id: str | None) -> Any:
 
 
 def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
-    """Everybody who is to be told of an event; an endpoint with the URL of the job is told once."""
-    enabled = session.scalars(
-        select(WebhookEndpoint).where(WebhookEndpoint.enabled.is_(True)).order_by(WebhookEndpoint.id)
-    )
-    found = [Target(endpoint_id=each.id, url=each.url) for each in enabled if takes(each, type_)]
+    """Everybody who is to be told of an event; an endpoint with the URL of the job is told once.
+
+    None of them goes away before this transaction ends.
+    """
+    enabled = select(WebhookEndpoint).where(WebhookEndpoint.enabled.is_(True)).order_by(WebhookEndpoint.id)
+    every = session.scalars(enabled.with_for_update(read=True, key_share=True))
+    found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]
     if webhook_url and webhook_url not in {target.url for target in found}:
         found.append(Target(endpoint_id=None, url=webhook_url))
     return found

@@ -7,17 +7,26 @@ reads the log numbers first what has been committed by then, one reader at a tim
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, selectinload
 from uuid_utils.compat import uuid7
 
 from app.database import from_now
-from app.models import Counter, Event, EventType, Job, JobStatus, Result
+from app.models import (
+    Counter,
+    DeliveryStatus,
+    Event,
+    EventType,
+    Job,
+    JobStatus,
+    Result,
+    WebhookDelivery,
+)
 from app.services.job_views import LOAD_VIEW, job_view
 from app.services.links import DownloadLinks
 
@@ -64,16 +73,21 @@ def _snapshot(job: Job) -> dict[str, Any]:
     return data
 
 
-def payload(session: Session, event: Event, links: DownloadLinks) -> dict[str, Any]:
-    """An event as receivers and readers see it; a result that has been removed since has no URL."""
+def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) -> list[dict[str, Any]]:
+    """Events as receivers and readers see them; a result that has been removed since has no URL."""
+    ids = {event.job_id for event in events if event.data.get("results")}
+    found = session.scalars(select(Job).where(Job.id.in_(ids)).options(selectinload(Job.results))) if ids else ()
+    jobs = {job.id: job for job in found}
+    return [_payload(event, jobs.get(event.job_id) if event.job_id else None, links) for event in events]
+
+
+def _payload(event: Event, job: Job | None, links: DownloadLinks) -> dict[str, Any]:
     data = copy.deepcopy(event.data)
-    if data.get("results"):
-        _link(session, event.job_id, data["results"], links)
+    _link(job, data.get("results", []), links)
     return {"type": event.type, "timestamp": event.created_at.isoformat().replace("+00:00", "Z"), "data": data}
 
 
-def _link(session: Session, job_id: UUID | None, results: list[dict[str, Any]], links: DownloadLinks) -> None:
-    job = session.scalar(select(Job).where(Job.id == job_id).options(selectinload(Job.results)))
+def _link(job: Job | None, results: list[dict[str, Any]], links: DownloadLinks) -> None:
     stored = {result.name: result for result in job.results} if job else {}
     for result in results:
         url, expires_at = links.url(job, stored[result["name"]]) if job and result["name"] in stored else (None, None)
@@ -85,7 +99,7 @@ def body(session: Session, event: Event, links: DownloadLinks) -> bytes:
 
     What does not fit is left out, the least telling first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
     """
-    told = payload(session, event, links)
+    (told,) = payloads(session, [event], links)
     encoded = _encode(told)
     for name, trim in TRIMS:
         if len(encoded) <= MAX_BODY:
@@ -127,14 +141,23 @@ TRIMS = (
 
 
 def number(session: Session) -> int:
-    """Give the events that have been committed their place in the log; how many that was, at most `BATCH`."""
+    """Give the events that have been committed their place in the log; how many that was, at most `BATCH`.
+
+    One that is deleted at the same moment leaves a gap.
+    """
     counter = session.scalars(select(Counter).where(Counter.name == COUNTER).with_for_update()).one()
-    ids = session.scalars(_unnumbered().order_by(Event.id).limit(BATCH)).all()
-    places = [{"id": id_, "position": counter.value + place} for place, id_ in enumerate(ids, start=1)]
-    if places:
-        session.execute(update(Event), places)
-        counter.value += len(places)
-    return len(places)
+    next_ones = _unnumbered().order_by(Event.id).limit(BATCH).subquery()
+    places = select(next_ones.c.id, func.row_number().over(order_by=next_ones.c.id).label("place")).subquery()
+    numbered = (
+        update(Event)
+        .where(Event.id == places.c.id)
+        .values(position=counter.value + places.c.place)
+        .returning(Event.position)
+        .execution_options(synchronize_session=False)
+    )
+    given = [position for position in session.scalars(numbered) if position]
+    counter.value = max(given, default=counter.value)
+    return len(given)
 
 
 def has_unnumbered(session: Session) -> bool:
@@ -149,26 +172,39 @@ def _unnumbered() -> Any:
 def page(
     session: Session, links: DownloadLinks, *, after: int, limit: int, type_: str | None = None
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """Events behind a place in the log, the place of the last one, and whether there are more."""
+    """Events behind a place in the log, the place to go on from, and whether there are more.
+
+    That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
+    """
     limit = min(limit, MAX_PAGE)
+    end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
     query = select(Event).where(Event.position > after).order_by(Event.position).limit(limit + 1)
     if type_:
         query = query.where(Event.type == type_)
     found = session.scalars(query).all()
-    shown = found[:limit]
-    last = shown[-1].position if shown else None
-    told = [{"id": event.id, **payload(session, event, links)} for event in shown]
-    return told, after if last is None else last, len(found) > limit
+    shown, more = found[:limit], len(found) > limit
+    told = [{"id": event.id, **payload} for event, payload in zip(shown, payloads(session, shown, links), strict=True)]
+    last = max((event.position or 0 for event in shown), default=after)
+    return told, last if more else max(after, end, last), more
 
 
 def forget(session: Session, job_id: UUID) -> None:
-    """Erase what is known of a job that its client has deleted."""
-    session.execute(delete(Event).where(Event.job_id == job_id))
+    """Erase what is known of a job that its client has deleted; that it ended stays, for those who are yet to hear."""
+    for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):
+        event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Remove a batch of events that are older than the log goes back, with their deliveries; how many that was."""
-    old = select(Event.id).where(Event.created_at < from_now(-kept_seconds)).order_by(Event.created_at).limit(BATCH)
+    """Remove a batch of events that are older than the log goes back, with their deliveries; how many that was.
+
+    Those stay that are still to be delivered, or were given up less than that time ago: they can be replayed.
+    """
+    before = from_now(-kept_seconds)
+    given_up = and_(WebhookDelivery.status == DeliveryStatus.EXHAUSTED, WebhookDelivery.next_attempt_at > before)
+    needed = select(WebhookDelivery.id).where(
+        WebhookDelivery.event_id == Event.id, or_(WebhookDelivery.status == DeliveryStatus.PENDING, given_up)
+    )
+    old = select(Event.id).where(Event.created_at < before, ~needed.exists()).order_by(Event.created_at).limit(BATCH)
     ids = session.scalars(old).all()
     if ids:
         session.execute(delete(Event).where(Event.id.in_(ids)))

@@ -213,7 +213,7 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
-    Who deletes a job is not told of its end, and what the log of events says of it is erased.
+    Who deletes an open job is not told of its end; of one that has ended, events say no more than that it has.
 
     Raises:
         JobNotFound: there is none.

@@ -16,7 +16,7 @@ from app import metrics
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
 from app.operations import Queue
-from app.services import deliveries, outbox, steps
+from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Repairs:
     stranded: int = 0
     silent: int = 0
     webhooks: int = 0
+    replays: int = 0
 
 
 #: up to when everything that was sent to a queue has been taken; by the queue's name
@@ -61,6 +62,7 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
         webhooks=deliveries.sweep(
             session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
         ),
+        replays=replays.sweep(session, redispatch_seconds=redispatch_seconds),
     )
 
 
@@ -186,11 +188,17 @@ class Reconciler:
 
     def run_once(self) -> None:
         """Repair what needs it now."""
+        while self._repair().webhooks == deliveries.BATCH and not self._stopping.is_set():
+            pass
+
+    def _repair(self) -> Repairs:
+        """One transaction."""
         with self._database.session() as session:
             repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
         if repairs != Repairs():
             metrics.count_repairs(repairs.__dict__)
             log.info("reconciled", extra=repairs.__dict__)
+        return repairs
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_seconds):

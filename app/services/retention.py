@@ -18,7 +18,7 @@ from app import metrics
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
-from app.services import events
+from app.services import events, replays
 from app.services.s3 import JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,7 @@ class Retention:
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(partial(events.remove_old, kept_seconds=self._events_kept_seconds))
+        self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
             metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})

@@ -92,7 +92,9 @@ class WebhookSender:
         """
         lease = self.timeout_seconds + LEASE_MARGIN
         insist, stop = self.database.insist, self.must_stop
-        due = insist(deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease)
+        due = insist(
+            deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease, pauses=self.pauses
+        )
         if due is None:
             return
         try:

@@ -1,12 +1,10 @@
 """The end of a job, and telling those who want to know."""
 
-from typing import Any
 from uuid import UUID
 
 from celery import Task
 
-from app.services import deliveries
-from app.services.deliveries import Replay
+from app.services import replays
 from app.services.finalizer import finalize as finalize_job
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS
 from app.tasks.celery_app import celery_app
@@ -28,7 +26,7 @@ def deliver_webhook(task: Task, delivery_id: str) -> None:
 
 
 @celery_app.task(name=REPLAY_WEBHOOKS, ignore_result=True)
-def replay_webhooks(after: str, *wanted: Any) -> None:
+def replay_webhooks(replay_id: str, after: str) -> None:
     """Have the next events of a replay sent again."""
     with undone_when_cut_off():
-        resources().database.insist(deliveries.replay_batch, resources().must_stop, Replay.from_args(*wanted), after)
+        resources().database.insist(replays.run_batch, resources().must_stop, replay_id, after)

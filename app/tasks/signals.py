@@ -66,7 +66,7 @@ def _subject(name: str, args: Sequence[Any]) -> dict[str, str]:
     if name == DELIVER_WEBHOOK:
         return {"delivery_id": str(args[0])}
     if name == REPLAY_WEBHOOKS:
-        return {"endpoint_id": str(args[1])}
+        return {"replay_id": str(args[0])}
     given = zip((tracing.JOB_ID, tracing.TASK), args, strict=False)
     return {field: str(value) for field, value in given if value is not None}
 
