@@ -250,7 +250,7 @@ def test_a_replay_whose_message_is_lost_goes_on_where_it_was(
     database: Database, endpoint_id: str, repair: Repair
 ) -> None:
     replay = begin(database, endpoint_id)
-    run(database, replay.id, "")
+    run(database, replay.id, replay.after)
     messages(database)  # lost
     if repair is swept:
         with database.session() as session:
@@ -270,9 +270,9 @@ def test_a_replay_whose_message_is_lost_goes_on_where_it_was(
 
 def test_a_copy_of_the_message_of_a_batch_does_nothing(database: Database, endpoint_id: str) -> None:
     replay = begin(database, endpoint_id)
-    run(database, replay.id, "")
+    run(database, replay.id, replay.after)
     assert [task for task, *_ in messages(database)].count(REPLAY_WEBHOOKS) == 1
-    run(database, replay.id, "")
+    run(database, replay.id, replay.after)
     assert messages(database) == []
     assert (replay_of(database, endpoint_id).events, sent(database)) == (2, 2)
 
@@ -280,7 +280,7 @@ def test_a_copy_of_the_message_of_a_batch_does_nothing(database: Database, endpo
 @ON_POSTGRESQL
 def test_of_copies_at_the_same_time_one_sends_the_batch(database: Database, endpoint_id: str) -> None:
     replay = begin(database, endpoint_id)
-    in_parallel([lambda: run(database, replay.id, "")] * 4)
+    in_parallel([lambda: run(database, replay.id, replay.after)] * 4)
     assert [task for task, *_ in messages(database)].count(REPLAY_WEBHOOKS) == 1
     assert sent(database) == 2
 
@@ -288,8 +288,8 @@ def test_of_copies_at_the_same_time_one_sends_the_batch(database: Database, endp
 def test_a_replay_to_an_endpoint_that_is_switched_off_ends_and_says_why(database: Database, endpoint_id: str) -> None:
     replay = begin(database, endpoint_id)
     with database.session() as session:
-        endpoints.disable(session, endpoint_id, "it answered 410")
-    run(database, replay.id, "")
+        endpoints.disable(session, endpoint_id, url=NOWHERE, reason="it answered 410")
+    run(database, replay.id, replay.after)
     ended_early = replay_of(database, endpoint_id)
     assert (ended_early.finished_at is not None, ended_early.error) == (True, "the endpoint is disabled")
 

@@ -30,6 +30,7 @@ from app.models import (
 from app.services.job_views import LOAD_VIEW, job_view
 from app.services.links import DownloadLinks
 
+CLOCKS_DIFFER = 3600.0  # seconds at most: ids have the time of the process, rows that of the database
 MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
 BATCH = 500  # events in one transaction
 MAX_PAGE = 100  # events; a larger `limit` is cut to this
@@ -57,6 +58,12 @@ def record(session: Session, job: Job) -> Event:
 def new_id() -> str:
     """The `webhook-id` of an event; sorts by time."""
     return f"msg_{uuid7().hex}"
+
+
+def id_before(at: datetime) -> str:
+    """Less than the id of every event since then; an hour is left for clocks that differ."""
+    milliseconds = max(0, round((at.timestamp() - CLOCKS_DIFFER) * 1000))
+    return f"msg_{milliseconds:012x}"
 
 
 class _Unlinked:

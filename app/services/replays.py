@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from app.database import from_now
 from app.models import DeliveryStatus, Event, EventType, WebhookDelivery, WebhookEndpoint, WebhookReplay
 from app.operations import Queue
-from app.services import deliveries, endpoints, outbox
+from app.services import deliveries, endpoints, events, outbox
 from app.services.endpoints import Target
 
 BATCH = 200  # events in one transaction
@@ -48,7 +48,7 @@ def start(session: Session, wanted: Wanted) -> WebhookReplay:
         since=wanted.since,
         until=wanted.until,
         missed_only=wanted.missed_only,
-        after="",
+        after=events.id_before(wanted.since),  # where the index of ids is read from
         events=0,
         created_at=from_now(),
         dispatched_at=from_now(),
