@@ -18,7 +18,7 @@ STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text(
 WORKFLOWS = {path.stem: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHARED = {"builder", "runtime"}  # stages of the Dockerfile that nobody runs
+SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that nobody runs
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 # Set for the servers beside it, or by Compose itself.
 NOT_OURS = {"PIXTOOLS_BUCKET"}
@@ -64,6 +64,18 @@ def test_every_target_is_an_image_of_the_stack() -> None:
     for service in ours().values():
         if build := service.get("build"):
             assert f"pixtools-{build['target']}" == service["image"]
+
+
+def pinned(name: str) -> set[str]:
+    """Packages with versions of a file of requirements."""
+    return set(re.findall(r"^([\w.-]+==\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def test_each_image_has_the_libraries_of_the_one_before_and_its_own() -> None:
+    api, worker, everything = map(pinned, ("requirements-api.txt", "requirements-worker.txt", "requirements.txt"))
+    assert api < worker < everything
+    assert {package.split("==")[0] for package in worker - api} >= {"blurhash", "pyvips", "pyvips-binary"}
+    assert {package.split("==")[0] for package in everything - worker} >= {"numpy", "onnx", "onnxruntime"}
 
 
 def test_smoke_test_and_release_build_every_target() -> None:
