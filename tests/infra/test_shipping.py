@@ -110,6 +110,15 @@ def test_the_exporter_of_celery_counts_every_queue() -> None:
     assert option.removeprefix("--queues=").split(",") == [queue.value for queue in Queue]
 
 
+def test_prometheus_asks_every_process_of_the_stack() -> None:
+    config = yaml.safe_load((ROOT / "k8s" / "monitoring" / "prometheus" / "compose.yaml").read_text())
+    lookups = [entry for job in config["scrape_configs"] for entry in job.get("dns_sd_configs", ())]
+    asked = {name: entry["port"] for entry in lookups for name in entry["names"]}
+    metrics = int(STACK["x-pixtools-environment"]["PIXTOOLS_METRICS_PORT"])
+    workers = {name for name, service in ours().items() if consumed(command_of(service))}
+    assert asked == {"api": Settings.model_fields["port"].default, **dict.fromkeys(workers, metrics)}
+
+
 def test_the_port_is_the_same_everywhere() -> None:
     port = Settings.model_fields["port"].default
     assert re.findall(r"PIXTOOLS_PORT=(\d+)", DOCKERFILE) == [str(port)]
