@@ -1,4 +1,4 @@
-"""Everything that the simulation takes for granted, in one place, with where it comes from. What k8s/ says is read there.
+"""Everything that the simulation takes for granted, in one place, with where it comes from; k8s/ is read.
 
 Prices are list prices as of 2025, to be checked against the day's: infra/README.md has the same ones.
 """

@@ -1,7 +1,7 @@
 """A discrete-event simulation of one queue and the pods that work at it, on nodes that come, go and are taken away.
 
-The pods of a node are one here. Jobs start in the order of the queue; what loses its worker goes back to the queue's front, at once
-if the worker could hand it back, else when its lease is over.
+The pods of a node are one here. Jobs start in the order of the queue; what loses its worker goes back to the queue's
+front, at once if the worker could hand it back, else when its lease is over.
 """
 
 import heapq

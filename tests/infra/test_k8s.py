@@ -578,3 +578,50 @@ def test_storage_is_let_through_by_the_ranges_of_aws(tmp_path: Path) -> None:
     commands = (tmp_path / "commands").read_text()
     assert "Values=com.amazonaws.us-east-1.s3" in commands
     assert "--prefix-list-id pl-1" in commands
+
+
+################################################################################
+# What an operator changes in kustomization.yaml
+################################################################################
+
+
+def changed(folder: Path, *changes: tuple[str, str]) -> list[Json]:
+    """k8s/ with other text in its kustomization."""
+    copy = folder / "k8s"
+    shutil.copytree(K8S, copy)
+    path = copy / "kustomization.yaml"
+    text = path.read_text()
+    for before, after in changes:
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    path.write_text(text)
+    return list(yaml.safe_load_all(kustomize(copy)))
+
+
+@pytest.mark.parametrize("registry", ["registry.example", "registry.example:5000", "registry.example:5000/team"])
+def test_the_migration_is_named_by_its_version_whatever_the_registry(tmp_path: Path, registry: str) -> None:
+    entry = "  - name: pixtools-api\n    newTag: 0.1.0\n"
+    other = f"  - name: pixtools-api\n    newName: {registry}/pixtools-api\n    newTag: 1.2.3\n"
+    objects = changed(tmp_path, (entry, other))
+    assert set(of_kind(objects, "Job")) == {"migrate-1.2.3"}
+    (job,) = (pod for pod in pods_of(objects) if pod.owner["kind"] == "Job")
+    assert job.spec["containers"][0]["image"] == f"{registry}/pixtools-api:1.2.3"
+
+
+def amount(quantity: str) -> float:
+    """Of Kubernetes: processors, or bytes."""
+    units = {"m": 1e-3, "Mi": 2**20, "Gi": 2**30}
+    number, unit = re.fullmatch(r"(\d+)(\w*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * units.get(unit, 1)
+
+
+def test_all_of_it_fits_on_one_small_machine(server: str, tmp_path: Path) -> None:
+    objects = changed(tmp_path, ("resources:\n", "components: [single-node]\nresources:\n"))
+    pods = [pod for pod in pods_of(objects) if pod.owner["kind"] != "Job"]
+    assert not [pod.name for pod in pods if "nodeSelector" in pod.spec]
+    requests = [container["resources"]["requests"] for pod in pods for container in pod.spec["containers"]]
+    assert sum(amount(wanted["cpu"]) for wanted in requests) <= 2
+    assert sum(amount(wanted["memory"]) for wanted in requests) <= 4 * 2**30
+    assert {scaled["spec"]["maxReplicaCount"] for scaled in of_kind(objects, "ScaledObject").values()} == {1}
+    applied = dry_run(server, tmp_path / "cache", "-k", tmp_path / "k8s")
+    assert applied.returncode == 0, applied.stderr
