@@ -15,7 +15,7 @@ from app.config import Settings
 from app.operations import Queue
 from tests.support.kubernetes import api_server, kinds
 
-from .conftest import INFRA, ROOT, TOOLS, tool
+from .conftest import INFRA, ROOT, TOOLS, checkov, tool
 from .manifests import K8S, Json, Pod, kustomize, of_kind, option, pods_of
 
 CRDS = Path(__file__).parent / "crds"
@@ -125,28 +125,10 @@ def test_that_server_would_refuse_what_is_wrong(
     assert "is invalid" in applied.stderr
 
 
-def checkov(manifest: Path, *arguments: str | Path) -> set[str]:
-    """Checks that fail."""
-    command = [
-        tool("checkov"),
-        "--file",
-        manifest,
-        "--framework",
-        "kubernetes",
-        "--skip-download",
-        "--compact",
-        "--quiet",
-    ]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    failed = set(re.findall(r"^Check: (\w+):", result.stdout, re.MULTILINE))
-    assert (result.returncode == 0) == (not failed), result.stderr
-    return failed
-
-
 def test_checkov_finds_nothing(text: str, tmp_path: Path) -> None:
     manifest = tmp_path / "k8s.yaml"
     manifest.write_text(text)
-    assert checkov(manifest, "--config-file", K8S / ".checkov.yaml") == set()
+    assert checkov("kubernetes", "--file", manifest, "--config-file", K8S / ".checkov.yaml") == set()
 
 
 def test_every_skip_of_checkov_is_needed_and_says_why(text: str, tmp_path: Path) -> None:
@@ -156,7 +138,7 @@ def test_every_skip_of_checkov_is_needed_and_says_why(text: str, tmp_path: Path)
     single = re.findall(r"checkov\.io/skip\d+: (CKV\w+)=\S.+", text)
     manifest = tmp_path / "k8s.yaml"
     manifest.write_text(re.sub(r"checkov\.io/skip", "checkov.io/not", text))
-    assert checkov(manifest) == {*explained, *single}
+    assert checkov("kubernetes", "--file", manifest) == {*explained, *single}
 
 
 ################################################################################

@@ -11,13 +11,15 @@ import yaml
 from app.config import Settings
 from app.operations import DEAD_LETTER_QUEUE, Queue
 
-from .conftest import ROOT
+from .conftest import ROOT, checkov
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 WORKFLOWS = {path.stem: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCKERFILES = (ROOT / "Dockerfile", ROOT / "tests" / "docker" / "standin.Dockerfile")
+SKIP = re.compile(r"^#checkov:skip=(\w+): \S.*\n", re.MULTILINE)
 SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that nobody runs
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 # Set for the servers beside it, or by Compose itself.
@@ -191,6 +193,27 @@ def test_actions_are_pinned_by_commit_and_to_one_version_each() -> None:
     assert len(used) == sum(text.count("uses: ") for text in WORKFLOWS.values())
     assert all(re.fullmatch(r"[0-9a-f]{40}", match["revision"]) and match["comment"] for match in used)
     assert len({match["name"] for match in used}) == len({match.group() for match in used})
+
+
+def test_checkov_finds_nothing_in_workflows() -> None:
+    assert checkov("github_actions", "--directory", ROOT / ".github") == set()
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_checkov_finds_nothing_in_images_and_every_skip_is_needed(path: Path, tmp_path: Path) -> None:
+    assert checkov("dockerfile", "--file", path) == set()
+    skipped = SKIP.findall(path.read_text())
+    bare = tmp_path / path.name
+    bare.write_text(SKIP.sub("", path.read_text()))
+    assert "checkov:skip" not in bare.read_text(), "without a reason"
+    assert checkov("dockerfile", "--file", bare) == set(skipped)
+
+
+@pytest.mark.parametrize("wrong", ["USER root", "RUN sudo true"])
+def test_checkov_would_find_what_is_wrong(wrong: str, tmp_path: Path) -> None:
+    changed = tmp_path / "Dockerfile"
+    changed.write_text(f"{DOCKERFILE}\n{wrong}\n")
+    assert checkov("dockerfile", "--file", changed)
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
