@@ -1,19 +1,22 @@
-# Three images, one per process: --target api, worker or worker-ml.
+# Three images, one per process: --target api, worker or worker-ml. Each has the libraries of the one before and its own.
 
 FROM python:3.13-slim-trixie AS builder
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 
+# hadolint ignore=DL3008
+RUN apt-get update -q \
+    && apt-get install -yq --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+
 # Migrations are looked for beside the package, so the source tree is the installation.
 WORKDIR /srv/pixtools
 
-# Wheels only: a source package would run its own code here, and may ask for a compiler. pyvips has no wheel; without a
-# compiler it installs as plain Python over the library in pyvips-binary, which is what we want.
-COPY requirements.txt /tmp/
+COPY scripts/install-for-image /usr/local/bin/
+COPY requirements-api.txt /tmp/
 RUN python -m venv --without-pip /opt/venv \
-    && pip --python /opt/venv/bin/python install --require-hashes --only-binary=:all: \
-        --no-binary=pyvips -r /tmp/requirements.txt \
+    && install-for-image /tmp/requirements-api.txt /opt/api \
     && printf '%s\n' '#!/opt/venv/bin/python' 'import sys' 'from app.cli import main' 'sys.exit(main())' \
         >/opt/venv/bin/pixtools \
     && chmod +x /opt/venv/bin/pixtools
@@ -21,9 +24,18 @@ RUN python -m venv --without-pip /opt/venv \
 COPY LICENSE alembic.ini ./
 COPY alembic alembic
 COPY app app
-COPY models models
 # Nothing can write bytecode later, and the copied files' times would not match it.
 RUN python -m compileall -q --invalidation-mode unchecked-hash app alembic
+
+
+FROM builder AS builder-worker
+COPY requirements-worker.txt /tmp/
+RUN install-for-image /tmp/requirements-worker.txt /opt/worker
+
+
+FROM builder-worker AS builder-ml
+COPY requirements.txt /tmp/
+RUN install-for-image /tmp/requirements.txt /opt/ml
 
 
 FROM python:3.13-slim-trixie AS runtime
@@ -75,6 +87,7 @@ CMD ["pixtools", "api"]
 
 
 FROM runtime AS worker
+COPY --from=builder-worker /opt/worker /opt/venv
 # Where the processes of one worker keep their metrics together.
 ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
@@ -85,6 +98,9 @@ CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", 
 
 
 FROM runtime AS worker-ml
+COPY --from=builder-worker /opt/worker /opt/venv
+COPY --from=builder-ml /opt/ml /opt/venv
+COPY models models
 ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
 import os, sys\n\

@@ -151,9 +151,12 @@ up: ## The whole stack by docker compose
 down: ## Stop the stack; data stays in its volumes
 	docker compose down
 
+COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	--upgrade pyproject.toml
+
 .PHONY: lock
 lock: $(VENV)/dev ## Pin the newest allowed versions in requirements*.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-		--upgrade pyproject.toml --output-file requirements.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-		--upgrade --extra dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+	$(COMPILE) --extra ml --output-file requirements.txt
+	$(COMPILE) --extra pixels --constraint requirements.txt --output-file requirements-worker.txt
+	$(COMPILE) --constraint requirements.txt --output-file requirements-api.txt
+	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt

@@ -64,13 +64,14 @@ def worker(
     if queue not in set(Queue):
         raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
     settings = current_settings()
-    share(settings.spool)
-    from app.tasks.celery_app import celery_app
-
     if settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
+    share(settings.spool)
+    from celery.bin.celery import celery
+
     pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
-    celery_app.worker_main(["worker", "-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"])
+    options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"]
+    celery.main(["-A", "app.tasks.celery_app", "worker", *options])  # unlike worker_main it fails when the worker does
 
 
 @app.command()

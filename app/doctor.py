@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 from app import migrations
 from app.config import Settings
-from app.errors import PixToolsError
+from app.errors import NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
+from app.operations import Queue
 from app.services.health import Check, Health
-from app.wiring import Resources
+from app.wiring import Resources, check_installed
 
 FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
 CONNECT_TIMEOUT = 2.0  # seconds
@@ -131,9 +132,16 @@ def _schema(settings: Settings) -> Finding:
 def _network(resources: Resources) -> Finding:
     try:
         resources.check_network()
+    except NotInstalled as error:
+        return _not_installed("weights", error, resources.settings)
     except PixToolsError as error:
         return Finding(Health.DOWN, "weights", error.message)
     return Finding(Health.OK, "weights", str(resources.settings.denoise_weights))
+
+
+def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:
+    """Wrong for the single process. An API of a cluster does without, and a worker would not have started."""
+    return Finding(Health.DOWN if settings.embedded else Health.OK, subject, error.message)
 
 
 def _spool(settings: Settings) -> Finding:
@@ -153,12 +161,15 @@ def _spool(settings: Settings) -> Finding:
 def _pixels(resources: Resources) -> Finding:
     """Encode one pixel, in a process of its own, as every step does."""
     try:
+        check_installed(Queue.DEFAULT)
         with tempfile.TemporaryDirectory(dir=resources.settings.spool) as folder:
             source, target = Path(folder) / "source", Path(folder) / "result"
             source.write_bytes(SMALLEST_PNG)
             targets = [Target(path=target, op="convert_webp", params={})]
             limits = Limits(pixels=1, side=1)
             resources.sandbox.render(source, list[Stage](), targets, limits, timeout=30)
+    except NotInstalled as error:
+        return _not_installed("pixels", error, resources.settings)
     except (PixToolsError, OSError) as error:
         advice = "raise PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES; the log above may say more"
         return Finding(Health.DOWN, "pixels", getattr(error, "message", type(error).__name__), advice)

@@ -37,6 +37,7 @@ PixToolsError
 ├── InvalidDownloadLink           403
 ├── RangeNotSatisfiable           416
 ├── CannotStart                   500  raised at the start of a process, for its operator
+│   ├── NotInstalled              500  an optional part of the package
 │   └── InvalidWeights            500  the file of a network
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
@@ -347,6 +348,12 @@ class CannotStart(PixToolsError):
     """This process cannot do its work."""
 
     code = "cannot_start"
+
+
+class NotInstalled(CannotStart):
+    """What this process needs for its work is not installed."""
+
+    code = "not_installed"
 
 
 class InvalidWeights(CannotStart):

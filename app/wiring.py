@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from app.config import Settings
 from app.database import Database
-from app.errors import InvalidWeights
+from app.errors import InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
 from app.ml import dncnn
 from app.operations import Queue
@@ -37,6 +38,7 @@ from app.services.webhook import WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
+EXTRAS = {Queue.DEFAULT: ("pixels", "pyvips"), Queue.ML: ("ml", "onnxruntime")}  # of the package, and what they bring
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -194,8 +196,10 @@ class Resources:
         """Read the weights, without loading anything that could run them.
 
         Raises:
+            NotInstalled: there is nothing that could run them.
             InvalidWeights: there is no DnCNN where the settings say.
         """
+        check_installed(Queue.ML)
         try:
             dncnn.load(self.settings.denoise_weights)
         except InvalidWeights as error:
@@ -251,6 +255,17 @@ class Resources:
             await made["front"].close()
         if "database" in made:
             await self.database.aclose()
+
+
+def check_installed(queue: Queue) -> None:
+    """Look for the library that the work of a queue needs, without loading it.
+
+    Raises:
+        NotInstalled: the package is here without that extra.
+    """
+    extra, module = EXTRAS.get(queue, ("", ""))
+    if module and find_spec(module) is None:
+        raise NotInstalled(f"{module} is not installed, which {queue} needs: pip install 'pixtools[{extra}]'")
 
 
 def _secret(settings: Settings) -> bytes:

@@ -85,5 +85,12 @@ def _blurhash(small: pyvips.Image) -> str:
     """A placeholder of some thirty characters, after github.com/woltapp/blurhash."""
     across, down = BLURHASH_COMPONENTS if small.width >= small.height else BLURHASH_COMPONENTS[::-1]
     small = small.thumbnail_image(LOOKED_AT // 2, height=LOOKED_AT // 2, size="down")
-    hashed: str = blurhash.encode(small.numpy(), components_x=across, components_y=down)
+    hashed: str = blurhash.encode(_rows(small), components_x=across, components_y=down)
     return hashed
+
+
+def _rows(small: pyvips.Image) -> list[list[bytes]]:
+    """Its pixels; each is the three numbers of its colour."""
+    pixels, side = bytes(small.write_to_memory()), 3 * small.width
+    rows = [pixels[begin : begin + side] for begin in range(0, len(pixels), side)]
+    return [[row[begin : begin + 3] for begin in range(0, side, 3)] for row in rows]

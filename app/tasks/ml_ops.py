@@ -5,7 +5,7 @@ from typing import Any
 
 from celery.signals import celeryd_after_setup, worker_process_init
 
-from app.errors import InvalidWeights
+from app.errors import CannotStart
 from app.operations import DENOISE, Queue
 from app.tasks.planned import task_of
 from app.tasks.runtime import resources
@@ -25,7 +25,7 @@ def _check(instance: Any, **_: object) -> None:
     if _serves_ml[0] and not resources().settings.embedded:
         try:
             resources().check_network()
-        except InvalidWeights as error:
+        except CannotStart as error:
             raise SystemExit(error.message) from None
 
 

@@ -27,8 +27,10 @@ from prometheus_client import start_http_server
 
 from app import metrics, slots, tracing
 from app.config import Settings
+from app.errors import NotInstalled
 from app.operations import Queue
 from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
+from app.wiring import check_installed
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,16 @@ def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
         # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
         conf.worker_cancel_long_running_tasks_on_connection_loss = False
         _start_tracing()  # there will be no fork
+
+
+@celeryd_after_setup.connect
+def _check_installation(instance: Any, **_: object) -> None:
+    """Refuse to start a worker whose every task would fail."""
+    try:
+        for queue in set(Queue).intersection(instance.app.amqp.queues.consume_from):
+            check_installed(queue)
+    except NotInstalled as error:
+        raise SystemExit(error.message) from None
 
 
 @celeryd_after_setup.connect

@@ -1,9 +1,11 @@
-"""Everything that the simulation takes for granted, in one place, with where it comes from.
+"""Everything that the simulation takes for granted, in one place, with where it comes from; k8s/ is read.
 
 Prices are list prices as of 2025, to be checked against the day's: infra/README.md has the same ones.
 """
 
 from dataclasses import dataclass
+
+from .manifests import Rules, drain_seconds, rules
 
 SPOT = 0.4  # of the price on demand
 DISK = 60 * 0.08 / 730  # dollars an hour: 60 GiB of gp3
@@ -11,21 +13,33 @@ DISK = 60 * 0.08 / 730  # dollars an hour: 60 GiB of gp3
 
 @dataclass(frozen=True)
 class Pool:
-    """One kind of worker: a pod fills a node, and takes so many tasks at once."""
+    """One kind of worker. Its pods fill a node, and come and go with it: the simulation takes them for one pod."""
 
     name: str
-    #: tasks that a pod works on at the same time
-    slots: int
+    rules: Rules
+    #: processors of a node
+    cores: int
     #: CPU seconds of a task that pass in a second of the clock
     speed: float
-    #: messages, waiting or being worked on, for which KEDA wants one pod
-    target: int
-    #: pods that are always there
-    least: int
     #: dollars an hour on demand, without the disk
     on_demand: float
     #: of all jobs
     share: float
+
+    @property
+    def pods(self) -> int:
+        """That fit on a node."""
+        return int(self.cores // self.rules.cpu)
+
+    @property
+    def slots(self) -> int:
+        """Tasks that a node works on at the same time."""
+        return self.rules.slots * self.pods
+
+    @property
+    def target(self) -> int:
+        """Messages for which KEDA wants one node full of pods."""
+        return self.rules.target * self.pods
 
     @property
     def spot_price(self) -> float:
@@ -36,19 +50,15 @@ class Pool:
         return self.on_demand + DISK
 
 
-# c6a.xlarge: 4 vCPU, each half a core; a task runs on one of them. 8 messages are two for each slot.
-STANDARD = Pool("standard", slots=4, speed=1.0, target=8, least=1, on_demand=0.153, share=0.98)
-# c7i.2xlarge: 8 vCPU, all of them for one image; the network does not quite use them.
-ML = Pool("ml", slots=1, speed=8 * 0.7, target=2, least=0, on_demand=0.357, share=0.02)
+# c6a.xlarge: 4 vCPU, each half a core; a task runs on one of them.
+STANDARD = Pool("standard", rules("worker-standard"), cores=4, speed=1.0, on_demand=0.153, share=0.98)
+# c7i.2xlarge: 8 vCPU, four for each of two images; the network does not quite use them.
+ML = Pool("ml", rules("worker-ml"), cores=8, speed=4 * 0.7, on_demand=0.357, share=0.02)
 POOLS = (STANDARD, ML)
 
-# Seconds. KEDA's and Kubernetes' defaults, but for the cluster autoscaler's, which infra/addons/ sets.
+# Seconds. Kubernetes' defaults, but for the cluster autoscaler's, which infra/addons/ sets.
 HPA_SYNC = 15
-KEDA_POLLING = 30  # how often KEDA looks at an empty queue; the HPA asks by itself
-KEDA_COOLDOWN = 300  # an empty queue for so long ends the last pod
-STABILIZATION = 300  # the HPA follows the most that it wanted within this time
 TOLERANCE = 0.1  # of the HPA: smaller differences change nothing
-SCALE_UP_PODS = 4  # or twice as many, every HPA_SYNC
 AUTOSCALER_SCAN = 10
 NODE_UNNEEDED = 300
 NODE_BOOT = 150  # "boot takes two to three minutes" (infra/asg.tf)
@@ -60,7 +70,7 @@ UNANNOUNCED = 0.05  # of them end without the notice
 # A storm, to see redelivery at work: no node lives longer than some minutes, and half get no notice.
 STORM_INTERRUPTIONS, STORM_UNANNOUNCED = 5.0, 0.5
 NOTICE = 120  # seconds
-DRAIN = 80  # seconds, PIXTOOLS_DRAIN_SECONDS: what runs then is handed back
+DRAIN = drain_seconds()
 REDELIVERY = 75  # seconds until the lease of a lost worker is over (60) and the reconciler has looked (15)
 
 # A load that no schedule foresees: Poisson, with a burst in each hour.

@@ -1,7 +1,7 @@
 """A discrete-event simulation of one queue and the pods that work at it, on nodes that come, go and are taken away.
 
-A pod fills a node. Jobs start in the order of the queue; what loses its worker goes back to the queue's front, at once
-if the worker could hand it back, else when its lease is over.
+The pods of a node are one here. Jobs start in the order of the queue; what loses its worker goes back to the queue's
+front, at once if the worker could hand it back, else when its lease is over.
 """
 
 import heapq
@@ -89,7 +89,7 @@ class Simulation:
         self.fixed, self.until, self.unannounced = fixed, until, unannounced
         self.scaler = Scaler(pool, most)
         self.mean_life = 3600 / interruptions if interruptions and fixed is None else math.inf
-        self.wanted = pool.least if fixed is None else fixed
+        self.wanted = pool.rules.least if fixed is None else fixed
         self.nodes: dict[Node, None] = {}  # in the order of their coming: a set has none that repeats
         self.booting = 0
         self.pods: list[Pod] = []
@@ -248,7 +248,7 @@ class Simulation:
     def _control(self) -> None:
         """Every five seconds; each loop has its own multiple of that."""
         messages = len(self.queue) + self.busy + self.away
-        if self.now % a.KEDA_POLLING == 0:
+        if self.now % self.pool.rules.polling == 0:
             self.wanted = self.scaler.activate(self.now, messages, self.wanted)
         if self.now % a.HPA_SYNC == 0:
             self.wanted = self.scaler.want(self.now, messages, self.wanted)
@@ -275,6 +275,6 @@ class Simulation:
             for node in self.nodes
             if node.pod is None and not node.doomed and self.now - node.empty_since >= a.NODE_UNNEEDED
         ]
-        spare = len(self.nodes) - self.pool.least
+        spare = len(self.nodes) - self.pool.rules.least
         for node in sorted(unneeded, key=lambda node: node.since)[: max(spare, 0)]:
             self._pay(node)

@@ -158,16 +158,23 @@ event = json.loads(body)
 print(event["type"], event["data"]["id"])' <"$folder/webhook"
 }
 
-# What docker-compose.yaml and the Dockerfile promise of each container of ours.
+# What docker-compose.yaml and the Dockerfile promise of each container of ours: optional libraries it has, and no others.
 check_containers() {
     local service
     for service in api worker worker-webhook worker-ml; do
-        step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to"
-        "${compose[@]}" exec -T "$service" python -c '
+        local libraries=
+        case $service in
+        worker | worker-webhook) libraries=pyvips ;;
+        worker-ml) libraries="numpy onnx onnxruntime pyvips" ;;
+        esac
+        step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to," \
+            "optional: ${libraries:-none}"
+        "${compose[@]}" exec -T -e LIBRARIES="$libraries" "$service" python -c '
 import importlib.util, os, pathlib, shutil
 assert os.getuid() == 10001
 assert not [name for name in ("cc", "gcc", "g++", "ld", "make") if shutil.which(name)]
-assert importlib.util.find_spec("torch") is None
+optional = ("numpy", "onnx", "onnxruntime", "pyvips", "torch")
+assert [name for name in optional if importlib.util.find_spec(name)] == os.environ["LIBRARIES"].split()
 try:
     pathlib.Path("/srv/pixtools/written").touch()
 except OSError:

@@ -1,6 +1,7 @@
 """Terraform as a user runs it: in a copy of infra/, with the provider from a folder of this machine."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,15 @@ def tool(name: str) -> str:
     if not (TOOLS / name).exists():
         pytest.skip(f"{name} is not in .venv-infra: `make infra-test` installs it")
     return str(TOOLS / name)
+
+
+def checkov(framework: str, *arguments: str | Path) -> set[str]:
+    """Checks that fail."""
+    command = [tool("checkov"), "--framework", framework, "--skip-download", "--compact", "--quiet", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    failed = set(re.findall(r"^Check: (\w+):", result.stdout, re.MULTILINE))
+    assert (result.returncode == 0) == (not failed), result.stderr
+    return failed
 
 
 @cache

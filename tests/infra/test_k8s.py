@@ -15,7 +15,7 @@ from app.config import Settings
 from app.operations import Queue
 from tests.support.kubernetes import api_server, kinds
 
-from .conftest import INFRA, ROOT, TOOLS, tool
+from .conftest import INFRA, ROOT, TOOLS, checkov, tool
 from .manifests import K8S, Json, Pod, kustomize, of_kind, option, pods_of
 
 CRDS = Path(__file__).parent / "crds"
@@ -125,28 +125,10 @@ def test_that_server_would_refuse_what_is_wrong(
     assert "is invalid" in applied.stderr
 
 
-def checkov(manifest: Path, *arguments: str | Path) -> set[str]:
-    """Checks that fail."""
-    command = [
-        tool("checkov"),
-        "--file",
-        manifest,
-        "--framework",
-        "kubernetes",
-        "--skip-download",
-        "--compact",
-        "--quiet",
-    ]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    failed = set(re.findall(r"^Check: (\w+):", result.stdout, re.MULTILINE))
-    assert (result.returncode == 0) == (not failed), result.stderr
-    return failed
-
-
 def test_checkov_finds_nothing(text: str, tmp_path: Path) -> None:
     manifest = tmp_path / "k8s.yaml"
     manifest.write_text(text)
-    assert checkov(manifest, "--config-file", K8S / ".checkov.yaml") == set()
+    assert checkov("kubernetes", "--file", manifest, "--config-file", K8S / ".checkov.yaml") == set()
 
 
 def test_every_skip_of_checkov_is_needed_and_says_why(text: str, tmp_path: Path) -> None:
@@ -156,7 +138,7 @@ def test_every_skip_of_checkov_is_needed_and_says_why(text: str, tmp_path: Path)
     single = re.findall(r"checkov\.io/skip\d+: (CKV\w+)=\S.+", text)
     manifest = tmp_path / "k8s.yaml"
     manifest.write_text(re.sub(r"checkov\.io/skip", "checkov.io/not", text))
-    assert checkov(manifest) == {*explained, *single}
+    assert checkov("kubernetes", "--file", manifest) == {*explained, *single}
 
 
 ################################################################################
@@ -578,3 +560,50 @@ def test_storage_is_let_through_by_the_ranges_of_aws(tmp_path: Path) -> None:
     commands = (tmp_path / "commands").read_text()
     assert "Values=com.amazonaws.us-east-1.s3" in commands
     assert "--prefix-list-id pl-1" in commands
+
+
+################################################################################
+# What an operator changes in kustomization.yaml
+################################################################################
+
+
+def changed(folder: Path, *changes: tuple[str, str]) -> list[Json]:
+    """k8s/ with other text in its kustomization."""
+    copy = folder / "k8s"
+    shutil.copytree(K8S, copy)
+    path = copy / "kustomization.yaml"
+    text = path.read_text()
+    for before, after in changes:
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    path.write_text(text)
+    return list(yaml.safe_load_all(kustomize(copy)))
+
+
+@pytest.mark.parametrize("registry", ["registry.example", "registry.example:5000", "registry.example:5000/team"])
+def test_the_migration_is_named_by_its_version_whatever_the_registry(tmp_path: Path, registry: str) -> None:
+    entry = "  - name: pixtools-api\n    newTag: 0.1.0\n"
+    other = f"  - name: pixtools-api\n    newName: {registry}/pixtools-api\n    newTag: 1.2.3\n"
+    objects = changed(tmp_path, (entry, other))
+    assert set(of_kind(objects, "Job")) == {"migrate-1.2.3"}
+    (job,) = (pod for pod in pods_of(objects) if pod.owner["kind"] == "Job")
+    assert job.spec["containers"][0]["image"] == f"{registry}/pixtools-api:1.2.3"
+
+
+def amount(quantity: str) -> float:
+    """Of Kubernetes: processors, or bytes."""
+    units = {"m": 1e-3, "Mi": 2**20, "Gi": 2**30}
+    number, unit = re.fullmatch(r"(\d+)(\w*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * units.get(unit, 1)
+
+
+def test_all_of_it_fits_on_one_small_machine(server: str, tmp_path: Path) -> None:
+    objects = changed(tmp_path, ("resources:\n", "components: [single-node]\nresources:\n"))
+    pods = [pod for pod in pods_of(objects) if pod.owner["kind"] != "Job"]
+    assert not [pod.name for pod in pods if "nodeSelector" in pod.spec]
+    requests = [container["resources"]["requests"] for pod in pods for container in pod.spec["containers"]]
+    assert sum(amount(wanted["cpu"]) for wanted in requests) <= 2
+    assert sum(amount(wanted["memory"]) for wanted in requests) <= 4 * 2**30
+    assert {scaled["spec"]["maxReplicaCount"] for scaled in of_kind(objects, "ScaledObject").values()} == {1}
+    applied = dry_run(server, tmp_path / "cache", "-k", tmp_path / "k8s")
+    assert applied.returncode == 0, applied.stderr

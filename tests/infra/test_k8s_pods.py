@@ -126,6 +126,7 @@ def given(cluster_servers: ClusterServers) -> dict[str, str]:
         "PIXTOOLS_S3_SECRET_KEY": cluster_servers.object_store.secret_key,
         "RABBITMQ_USERNAME": "unused",
         "RABBITMQ_PASSWORD": "unused",
+        "REDIS_PASSWORD": "unused",
     }
 
 

@@ -11,14 +11,16 @@ import yaml
 from app.config import Settings
 from app.operations import DEAD_LETTER_QUEUE, Queue
 
-from .conftest import ROOT
+from .conftest import ROOT, checkov
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 WORKFLOWS = {path.stem: path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yaml"))}
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHARED = {"builder", "runtime"}  # stages of the Dockerfile that nobody runs
+DOCKERFILES = (ROOT / "Dockerfile", ROOT / "tests" / "docker" / "standin.Dockerfile")
+SKIP = re.compile(r"^#checkov:skip=(\w+): \S.*\n", re.MULTILINE)
+SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that nobody runs
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 # Set for the servers beside it, or by Compose itself.
 NOT_OURS = {"PIXTOOLS_BUCKET"}
@@ -66,6 +68,18 @@ def test_every_target_is_an_image_of_the_stack() -> None:
             assert f"pixtools-{build['target']}" == service["image"]
 
 
+def pinned(name: str) -> set[str]:
+    """Packages with versions of a file of requirements."""
+    return set(re.findall(r"^([\w.-]+==\S+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def test_each_image_has_the_libraries_of_the_one_before_and_its_own() -> None:
+    api, worker, everything = map(pinned, ("requirements-api.txt", "requirements-worker.txt", "requirements.txt"))
+    assert api < worker < everything
+    assert {package.split("==")[0] for package in worker - api} >= {"blurhash", "pyvips", "pyvips-binary"}
+    assert {package.split("==")[0] for package in everything - worker} >= {"numpy", "onnx", "onnxruntime"}
+
+
 def test_smoke_test_and_release_build_every_target() -> None:
     (built,) = re.findall(r"for target in ([\w -]+);", (ROOT / "tests" / "docker" / "smoke.sh").read_text())
     assert set(built.split()) == set(TARGETS)
@@ -96,6 +110,15 @@ def test_every_worker_image_takes_another_queue_by_default() -> None:
 def test_the_exporter_of_celery_counts_every_queue() -> None:
     (option,) = (part for part in STACK["services"]["celery-exporter"]["command"] if part.startswith("--queues="))
     assert option.removeprefix("--queues=").split(",") == [queue.value for queue in Queue]
+
+
+def test_prometheus_asks_every_process_of_the_stack() -> None:
+    config = yaml.safe_load((ROOT / "k8s" / "monitoring" / "prometheus" / "compose.yaml").read_text())
+    lookups = [entry for job in config["scrape_configs"] for entry in job.get("dns_sd_configs", ())]
+    asked = {name: entry["port"] for entry in lookups for name in entry["names"]}
+    metrics = int(STACK["x-pixtools-environment"]["PIXTOOLS_METRICS_PORT"])
+    workers = {name for name, service in ours().items() if consumed(command_of(service))}
+    assert asked == {"api": Settings.model_fields["port"].default, **dict.fromkeys(workers, metrics)}
 
 
 def test_the_port_is_the_same_everywhere() -> None:
@@ -170,6 +193,27 @@ def test_actions_are_pinned_by_commit_and_to_one_version_each() -> None:
     assert len(used) == sum(text.count("uses: ") for text in WORKFLOWS.values())
     assert all(re.fullmatch(r"[0-9a-f]{40}", match["revision"]) and match["comment"] for match in used)
     assert len({match["name"] for match in used}) == len({match.group() for match in used})
+
+
+def test_checkov_finds_nothing_in_workflows() -> None:
+    assert checkov("github_actions", "--directory", ROOT / ".github") == set()
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_checkov_finds_nothing_in_images_and_every_skip_is_needed(path: Path, tmp_path: Path) -> None:
+    assert checkov("dockerfile", "--file", path) == set()
+    skipped = SKIP.findall(path.read_text())
+    bare = tmp_path / path.name
+    bare.write_text(SKIP.sub("", path.read_text()))
+    assert "checkov:skip" not in bare.read_text(), "without a reason"
+    assert checkov("dockerfile", "--file", bare) == set(skipped)
+
+
+@pytest.mark.parametrize("wrong", ["USER root", "RUN sudo true"])
+def test_checkov_would_find_what_is_wrong(wrong: str, tmp_path: Path) -> None:
+    changed = tmp_path / "Dockerfile"
+    changed.write_text(f"{DOCKERFILE}\n{wrong}\n")
+    assert checkov("dockerfile", "--file", changed)
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

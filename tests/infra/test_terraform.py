@@ -7,7 +7,7 @@ from string import Template
 
 import pytest
 
-from .conftest import INFRA, ROOT, Terraform, tool
+from .conftest import INFRA, ROOT, Terraform, checkov, tool
 
 SKIP = re.compile(r"#checkov:skip=(?P<check>[A-Z0-9_]+): \S.+")
 KUBERNETES = "1.36"  # of variables.tf's K3s
@@ -35,21 +35,8 @@ def test_variables_are_checked_and_nodes_are_made_as_promised(terraform: Terrafo
     assert int(re.findall(r"(\d+) passed", result.stdout)[-1]) > 30
 
 
-def scan(folder: Path) -> set[str]:
-    """Checks that fail."""
-    result = subprocess.run(
-        [tool("checkov"), "--directory", folder, "--framework", "terraform", "--skip-download", "--compact", "--quiet"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    failed = set(re.findall(r"^Check: (\w+):", result.stdout, re.MULTILINE))
-    assert (result.returncode == 0) == (not failed), result.stderr
-    return failed
-
-
 def test_checkov_finds_nothing() -> None:
-    assert scan(INFRA) == set()
+    assert checkov("terraform", "--directory", INFRA) == set()
 
 
 def test_every_skip_of_checkov_is_needed_and_says_why(tmp_path: Path) -> None:
@@ -60,7 +47,7 @@ def test_every_skip_of_checkov_is_needed_and_says_why(tmp_path: Path) -> None:
         skipped |= {match["check"] for line in marked if (match := SKIP.search(line))}
         assert all(SKIP.search(line) for line in marked), path
         (tmp_path / path.name).write_text("\n".join(line for line in lines if line not in marked))
-    assert scan(tmp_path) == skipped
+    assert checkov("terraform", "--directory", tmp_path) == skipped
 
 
 @pytest.mark.parametrize("addon", sorted((INFRA / "addons").iterdir()), ids=lambda path: path.name)

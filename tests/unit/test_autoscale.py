@@ -73,7 +73,7 @@ def test_a_fixed_fleet_waits_as_long_as_the_theory_of_queues_says(servers: int, 
     number, service = 400_000, 1.0
     times = np.cumsum(random.exponential(service / (servers * utilization), number))
     work = random.exponential(service, number)
-    pool = replace(a.STANDARD, slots=1)
+    pool = replace(a.STANDARD, rules=replace(a.STANDARD.rules, slots=1, cpu=a.STANDARD.cores))
     outcome = Simulation(pool, list(map(float, times)), list(map(float, work)), seed=0, fixed=servers).run()
     expected = erlang_c(servers, servers * utilization) * service / (servers * (1 - utilization))
     assert np.mean(outcome.waits) == pytest.approx(expected, rel=0.08)
@@ -93,20 +93,22 @@ def test_arrivals_have_the_rate_and_the_burst() -> None:
 def test_a_load_becomes_pods_within_minutes_and_goes_after_the_window() -> None:
     scaler = Scaler(a.STANDARD, most=50)
     pods, seen = 1, []
-    for tick in range(80):
-        messages = 200 if tick < 20 else 0
+    for tick in range(120):
+        messages = 192 if tick < 20 else 0
         pods = scaler.want(tick * a.HPA_SYNC, messages, pods)
         seen.append(pods)
-    assert max(seen[:20]) == 200 // a.STANDARD.target
-    assert seen[0] == 1 + a.SCALE_UP_PODS
-    window = a.STABILIZATION // a.HPA_SYNC
+    assert max(seen[:20]) == 192 // a.STANDARD.target
+    # four pods, which are two nodes, every half minute; then twice as many
+    assert seen[:6:2] == [3, 6, 12]
+    window = a.STANDARD.rules.window // a.HPA_SYNC
     assert seen[19 + window - 1] == max(seen)
-    assert seen[20 + window] == a.STANDARD.least
+    # one pod a minute
+    assert seen[19 + window :: 8][:3] == [max(seen) - 1, max(seen) - 2, max(seen) - 3]
 
 
 def test_small_differences_change_nothing_and_the_limit_holds() -> None:
     scaler = Scaler(a.STANDARD, most=12)
-    assert scaler.want(0, 10 * a.STANDARD.target + 7, 10) == 10
+    assert scaler.want(0, 10 * a.STANDARD.target + 3, 10) == 10
     assert scaler.want(15, 1_000_000, 10) == 12
 
 
@@ -115,7 +117,7 @@ def test_an_empty_ml_queue_costs_nothing_after_the_cooldown() -> None:
     assert scaler.activate(0, 0, 0) == 0
     assert scaler.activate(30, 1, 0) == 1
     assert scaler.activate(60, 0, 1) == 1
-    assert scaler.activate(30 + a.KEDA_COOLDOWN, 0, 1) == 0
+    assert scaler.activate(30 + a.ML.rules.cooldown, 0, 1) == 0
     idle = Simulation(a.ML, [10.0], [2.0], seed=1, most=5, until=24 * 3600, interruptions=0).run()
     assert idle.lost == 0
     assert idle.node_seconds < 3600

@@ -1,0 +1,83 @@
+"""The package without its optional parts, as the images of the API and of the workers have it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import free_port
+
+ROOT = Path(__file__).parent.parent
+PIXELS = ("blurhash", "pyvips")
+NETWORK = ("numpy", "onnx", "onnxruntime")
+NO_BROKER = "amqp://127.0.0.1:1//"
+
+
+def run(folder: Path, without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A process for which some packages are not installed."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(folder),
+        "PIXTOOLS_DATA_DIR": str(folder / "data"),
+        "PIXTOOLS_PORT": str(free_port()),
+        **settings,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "without", "extra"),
+    [
+        ("ml_inference_queue", NETWORK, "pixtools[ml]"),
+        ("default_queue", PIXELS, "pixtools[pixels]"),
+    ],
+)
+def test_a_worker_that_could_do_nothing_does_not_start(
+    tmp_path: Path, queue: str, without: tuple[str, ...], extra: str
+) -> None:
+    done = run(tmp_path, without, "app", "worker", "--queue", queue, PIXTOOLS_BROKER_URL=NO_BROKER)
+    assert done.returncode != 0
+    assert f"which {queue} needs: pip install '{extra}'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("without", [NETWORK, (*NETWORK, *PIXELS)])
+def test_the_single_process_does_not_start_without_its_network(tmp_path: Path, without: tuple[str, ...]) -> None:
+    done = run(tmp_path, without, "app", "serve")
+    assert done.returncode != 0
+    assert "pip install 'pixtools[ml]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_of_an_api_misses_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, (*NETWORK, *PIXELS), "app", "doctor", PIXTOOLS_BROKER_URL=NO_BROKER)
+    assert "ok    weights   onnxruntime is not installed" in done.stdout
+    assert "ok    pixels    pyvips is not installed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_of_the_single_process_misses_it(tmp_path: Path) -> None:
+    done = run(tmp_path, NETWORK, "app", "doctor")
+    assert "FAIL  weights   onnxruntime is not installed" in done.stdout
+    assert "ok    pixels    a pixel process decodes and encodes" in done.stdout
+    assert done.returncode == 1
+
+
+def test_what_every_process_loads_needs_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "everything.py").write_text(
+        "import app.background, app.embedded, app.main, app.commands.webhooks\n"
+        "from app.tasks.celery_app import celery_app\n"
+        "celery_app.loader.import_default_modules()\n"
+    )
+    done = run(tmp_path, (*NETWORK, *PIXELS), "everything")
+    assert done.returncode == 0, done.stderr
