@@ -58,19 +58,28 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _mode(settings)
     resources = Resources(settings)
     try:
-        if settings.embedded and not (settings.data_dir / "pixtools.db").exists() and not settings.database_url:
+        if settings.embedded and not settings.database_url and not _has_database(settings):
             yield Finding(Health.OK, "database", "is made at the first start")
         else:
             yield from asyncio.run(_dependencies(resources))
             yield _schema(settings)
         yield _network(resources)
-        yield _spool(settings)
-        yield _pixels(resources)
+        spool = _spool(settings)
+        yield spool
+        if spool.health is not Health.DOWN:  # pixels are worked on in it
+            yield _pixels(resources)
     finally:
         asyncio.run(resources.aclose())
     yield _heic(settings)
     if settings.otlp_endpoint:
         yield _collector(settings.otlp_endpoint)
+
+
+def _has_database(settings: Settings) -> bool:
+    try:
+        return (settings.data_dir / "pixtools.db").exists()
+    except OSError:
+        return False  # a folder that may not be entered is told of as that of the spool
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:

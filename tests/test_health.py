@@ -1,5 +1,6 @@
 """Health with every dependency taken away in turn, on the way to it."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,11 +14,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.config import Settings
+from app.doctor import examine
+from app.services.health import Health
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
 
 ROOT = Path(__file__).parent.parent
+NOBODY = 65534  # the user without rights
 PATIENCE = 30.0  # seconds until the service must have noticed
 ADDRESSES = {
     "database": "PIXTOOLS_DATABASE_URL",
@@ -173,6 +178,20 @@ def test_the_doctor_finds_nothing_before_the_first_start(tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout
     assert "is made at the first start" in done.stdout
     assert not (tmp_path / "data" / "pixtools.db").exists()
+
+
+def test_the_doctor_tells_of_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    was_root = os.geteuid() == 0
+    if was_root:  # for whom nothing is locked
+        os.seteuid(NOBODY)
+    try:
+        found = list(examine(Settings(_env_file=None, data_dir=tmp_path / "data")))
+    finally:
+        if was_root:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
+    assert [finding.subject for finding in found if finding.health is Health.DOWN] == ["spool"]
 
 
 def test_explaining_what_is_not_there(tmp_path: Path) -> None:
