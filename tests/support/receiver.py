@@ -39,7 +39,10 @@ class Handler(BaseHTTPRequestHandler):
     receiver: "Receiver"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+        expected = int(self.headers["content-length"])
+        body = self.rfile.read(expected)
+        if len(body) < expected:
+            return  # whoever sent it has died meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.behaviour(Received(time.monotonic(), self.path, headers, body))(self)
 
