@@ -97,7 +97,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     drain.reset()
     resources = Resources(settings, drain.is_over)
     stack.push_async_callback(resources.aclose)
-    stack.enter_context(_on_stop_signals(resources.stopping.set))
+    stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:
         await _start_workers(resources, stack)
     for service in background.services(resources):
@@ -132,7 +132,7 @@ def _clear(spool: Path) -> None:
 
 
 @contextmanager
-def _on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+def _on_stop_signals(stopping: threading.Event) -> Iterator[None]:
     """Learn that the process has to stop before its server does: that one waits for every request first."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread has signals
@@ -140,7 +140,8 @@ def _on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        stop()
+        if not stopping.is_set():  # a second signal may come while the first one holds the lock of the event
+            stopping.set()
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)

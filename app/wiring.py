@@ -23,6 +23,7 @@ from app.services.health import Checks
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
+from app.services.lookups import Lookups
 from app.services.operation_tree import TreeLimits
 from app.services.pressure import Pressure
 from app.services.probes import Probes
@@ -220,7 +221,10 @@ class Resources:
 
     @cached_property
     def egress(self) -> Egress:
-        return Egress(self.settings.webhook_ports, self.settings.webhook_networks)
+        # Twice: threads that ask a silent name server are held for longer than an attempt takes
+        places = self.settings.webhook_concurrency
+        sending = Lookups(most=2 * places, of_one=places)
+        return Egress(self.settings.webhook_ports, self.settings.webhook_networks, sending=sending)
 
     @cached_property
     def breakers(self) -> Breakers:

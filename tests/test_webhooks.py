@@ -763,7 +763,7 @@ def test_old_events_go_with_their_deliveries(database: Database) -> None:
     change(database, update(WebhookDelivery).values(status=DeliveryStatus.DELIVERED))
     young = ended(database)
     with database.session() as session:
-        assert events.remove_old(session, 99) == 1
+        assert events.Expiry(99)(session) == 1
     with database.session(read_only=True) as session:
         assert [event.job_id for event in session.scalars(select(Event))] == [young]
         assert len(session.scalars(select(WebhookDelivery)).all()) == 1

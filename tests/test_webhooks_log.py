@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings, delivery_seconds
 from app.database import Database, from_now
-from app.errors import TooManyEndpoints
+from app.errors import EndpointNotFound, TooManyEndpoints
 from app.models import (
     DeliveryStatus,
     Event,
@@ -34,6 +34,7 @@ from app.services import deliveries, endpoints, events, reconciler, replays
 from app.services.deliveries import Due, Outcome
 from app.services.outbox import REPLAY_WEBHOOKS
 from app.services.replays import Wanted
+from app.services.webhook import CRASHED
 from tests.support.receiver import answer, receiving
 from tests.support.work import ON_POSTGRESQL, change, in_parallel, messages
 from tests.test_webhooks import (
@@ -132,13 +133,64 @@ def test_what_waits_too_long_for_a_dead_host_is_exhausted_and_can_be_replayed(
     assert fetched(database, waiting.id).status == DeliveryStatus.DELIVERED
 
 
-def test_a_delivery_whose_time_is_over_is_attempted_no_more(database: Database) -> None:
-    with receiving() as receiver:
+@pytest.mark.parametrize(
+    ("status", "becomes", "error"),
+    [(204, DeliveryStatus.DELIVERED, None), (500, DeliveryStatus.EXHAUSTED, deliveries.TOO_LATE)],
+)
+def test_a_delivery_whose_time_is_over_is_attempted_once_more(
+    database: Database, status: int, becomes: DeliveryStatus, error: str | None
+) -> None:
+    with receiving(answer(status)) as receiver:
+        delivery_id = told(database, receiver.url)
+        expire(database, delivery_id)  # while all workers were away, which is no fault of the host
+        sender(database).attempt(delivery_id, "worker")
+        assert len(receiver.requests) == 1
+    delivery = fetched(database, delivery_id)
+    assert (delivery.status, delivery.last_error) == (becomes, error)
+
+
+def test_what_is_given_up_after_a_long_downtime_stays_to_be_seen(database: Database) -> None:
+    with receiving(answer(500)) as receiver:
         delivery_id = told(database, receiver.url)
         expire(database, delivery_id)
+        change(database, update(Event).values(created_at=from_now(-1000)))
+        change(database, update(WebhookDelivery).values(next_attempt_at=from_now(-1000)))
         sender(database).attempt(delivery_id, "worker")
-        assert receiver.requests == []
-    assert fetched(database, delivery_id).last_error == deliveries.TOO_LATE
+    with database.session() as session:
+        events.Expiry(99)(session)
+    assert fetched(database, delivery_id).status == DeliveryStatus.EXHAUSTED
+
+
+def test_an_event_that_cannot_be_written_down_costs_attempts(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> bytes:
+        raise RuntimeError("a fault of ours")
+
+    delivery_id = told(database, NOWHERE)
+    monkeypatch.setattr(events, "body", broken)
+    sender(database, pauses=()).attempt(delivery_id, "worker")
+    delivery = fetched(database, delivery_id)
+    assert (delivery.status, delivery.last_error) == (DeliveryStatus.EXHAUSTED, CRASHED)
+
+
+def test_an_endpoint_goes_with_its_deliveries_a_batch_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "BATCH", 2)
+    endpoint_id, _ = registered(database, NOWHERE)
+    for _ in range(3):
+        ended(database, None)
+    with database.session() as session:
+        endpoints.retire(session, endpoint_id)
+    ended(database, None)
+    for left in (2, 1, 0):
+        with database.session() as session:
+            assert endpoints.remove_deliveries(session, endpoint_id) == left
+    with database.session() as session:
+        endpoints.delete(session, endpoint_id)
+    with database.session() as session, pytest.raises(EndpointNotFound):
+        endpoints.retire(session, endpoint_id)
 
 
 def test_a_receiver_that_asks_for_more_time_than_there_is_gets_no_more(database: Database) -> None:
@@ -160,7 +212,8 @@ def test_the_log_keeps_what_is_still_to_be_delivered_or_was_given_up_lately(data
         one = update(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
         change(database, one.values(status=status, next_attempt_at=from_now(-age)))
     with database.session() as session:
-        assert events.remove_old(session, 99) == 2
+        expiry = events.Expiry(99)
+        assert (expiry(session), expiry(session)) == (4, 0), "each is looked at once"
     with database.session(read_only=True) as session:
         assert set(session.scalars(select(WebhookDelivery.id))) == {pending, given_up}
 
@@ -309,22 +362,23 @@ MANY = 20_000
 def crowded(database: Database) -> str:
     """An endpoint that has taken all but the last of many events, on PostgreSQL."""
     endpoint_id, _ = registered(database, NOWHERE)
+    now = events.new_id()[: len("msg_") + 12]
     with database.session() as session:
         session.execute(
             text(
-                "INSERT INTO events SELECT 'msg_f' || lpad(i::text, 31, '0'), i, 'job.completed', gen_random_uuid(), 1,"
+                "INSERT INTO events SELECT :time || lpad(i::text, 20, '0'), i, 'job.completed', gen_random_uuid(), 1,"
                 " now(), '{}' FROM generate_series(1, :many) i"
             ),
-            {"many": MANY},
+            {"many": MANY, "time": now},
         )
         session.execute(
             text(
                 "INSERT INTO deliveries (id, event_id, endpoint_id, url, status, attempts, attempts_before,"
                 " postponements, created_at, next_attempt_at, dispatched_at) SELECT 'dlv_' || lpad(i::text, 32, '0'),"
-                " 'msg_f' || lpad(i::text, 31, '0'), :endpoint, 'http://x/', 'delivered', 1, 0, 0, now(), now(), now()"
+                " :time || lpad(i::text, 20, '0'), :endpoint, 'http://x/', 'delivered', 1, 0, 0, now(), now(), now()"
                 " FROM generate_series(1, :taken) i"
             ),
-            {"endpoint": endpoint_id, "taken": MANY - 1},
+            {"endpoint": endpoint_id, "taken": MANY - 1, "time": now},
         )
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))

@@ -15,10 +15,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # In the order in which the end of a job locks them
+    op.create_index(op.f("ix_events_type_position"), "events", ["type", "position"])
     op.add_column("deliveries", sa.Column("expires_at", UtcDateTime(), nullable=True))
     leased = sa.text("lease_until IS NOT NULL")
     op.create_index("ix_deliveries_leased", "deliveries", ["lease_until"], postgresql_where=leased, sqlite_where=leased)
-    op.create_index(op.f("ix_events_type_position"), "events", ["type", "position"])
     _create_replays()
 
 

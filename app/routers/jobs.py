@@ -83,7 +83,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, caller:
 
 async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
     deadline, pause = time.monotonic() + seconds, FIRST_POLL
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not resources.stopping.is_set():
         if await resources.database.read(jobs.status_of, job_id) not in JOB_OPEN:
             break
         await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))

@@ -1,6 +1,5 @@
 """Receivers of webhooks, and what was sent to them."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -74,6 +73,10 @@ async def change_endpoint(endpoint_id: EndpointId, change: EndpointChange, resou
     "/webhooks/{endpoint_id}", status_code=204, summary="Remove an endpoint and its deliveries", responses=problems(404)
 )
 async def delete_endpoint(endpoint_id: EndpointId, resources: CurrentResources) -> None:
+    """One with very many deliveries may take longer than a request may; ask again then."""
+    await resources.database.call(endpoints.retire, endpoint_id)
+    while await resources.database.call(endpoints.remove_deliveries, endpoint_id):
+        pass  # each batch is a transaction, so that the ends of jobs do not wait
     await resources.database.call(endpoints.delete, endpoint_id)
 
 
@@ -111,7 +114,7 @@ async def replay_events(
     replay = replays.Wanted(
         endpoint_id=endpoint_id,
         since=wanted.since,
-        until=wanted.until or datetime.now(UTC),
+        until=wanted.until,
         missed_only=wanted.missed_only,
     )
     started = await resources.database.call(replays.start, replay)

@@ -27,6 +27,7 @@ KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker
 MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
 OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
 KEPT_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
+CLOCKS_DIFFER = 2.0  # seconds at most, where they are kept in order
 PROBE_MARGIN = 5.0  # seconds beyond the time that an attempt takes at most
 REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
 
@@ -48,6 +49,10 @@ class HostPaused(Exception):
 
 class HostFailed(Exception):
     """What counts against a host: raised within `Breakers.guard`."""
+
+
+def _key(origin: str, name: str) -> str:
+    return f"{NAMESPACE}:{origin}:{pybreaker.CircuitRedisStorage.BASE_NAMESPACE}:{name}"
 
 
 GiveBack = Callable[[], None]
@@ -95,7 +100,7 @@ class RedisProbes:
         """Let the state of a host that nobody asks for any more vanish; pybreaker keeps it for ever."""
         pipe = self.redis.pipeline(transaction=False)
         for key in KEYS:
-            pipe.expire(f"{NAMESPACE}:{origin}:{pybreaker.CircuitRedisStorage.BASE_NAMESPACE}:{key}", KEPT_SECONDS)
+            pipe.expire(_key(origin, key), KEPT_SECONDS)
         pipe.execute()
 
 
@@ -220,7 +225,15 @@ class Breakers:
         if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
             return 0.0
         left = self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds()
-        return float(min(left, self._reset_seconds))  # the clock of who has opened it may be ahead
+        if left > self._reset_seconds + CLOCKS_DIFFER:  # whose clock was that?
+            self._begin_now(breaker)
+        return float(min(left, self._reset_seconds))
+
+    def _begin_now(self, breaker: pybreaker.CircuitBreaker) -> None:
+        """Have the time of an open breaker begin; pybreaker itself moves its beginning forwards only."""
+        if self._redis is not None and isinstance(breaker._state_storage, pybreaker.CircuitRedisStorage):  # noqa: SLF001
+            self._redis.delete(_key(str(breaker.name), "opened_at"))
+        breaker._state_storage.opened_at = datetime.now(UTC)  # noqa: SLF001
 
     def _leave(self, probes: Probes, origin: str, give_back: GiveBack | None) -> None:
         try:

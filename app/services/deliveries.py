@@ -2,6 +2,8 @@
 
 Like a step, a delivery is claimed with a lease by the message that is about it: a copy of the message, or a worker that
 was thought dead, changes nothing. The schedule is in the row and in the outbox, never in the broker.
+
+Where a transaction locks several rows, it does so in this order: endpoint, event, delivery, replay.
 """
 
 import logging
@@ -15,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, func, literal, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 from uuid_utils.compat import uuid7
 
@@ -55,6 +58,7 @@ class Due:
     url: str
     message_id: str
     job_id: UUID | None
+    #: empty: it could not be made
     body: bytes
     secrets: Sequence[str]
 
@@ -133,13 +137,11 @@ def claim(
         if not endpoint.enabled:
             _give_up(session, delivery, ENDPOINT_OFF)
             return None
-    if _is_over(session, delivery):
-        _give_up(session, delivery, TOO_LATE)
-        return None
     if delivery.expires_at is None:
         delivery.expires_at = from_now(delivery_seconds(pauses))
     delivery.lease_owner, delivery.lease_until = owner, from_now(lease_seconds)
     event = session.get_one(Event, delivery.event_id)
+    body, secrets = _content(session, event, delivery.endpoint_id, links)
     return Due(
         delivery_id=delivery.id,
         endpoint_id=delivery.endpoint_id,
@@ -148,9 +150,21 @@ def claim(
         url=delivery.url,
         message_id=event.id,
         job_id=event.job_id,
-        body=events.body(session, event, links),
-        secrets=endpoints.secrets(session, delivery.endpoint_id),
+        body=body,
+        secrets=secrets,
     )
+
+
+def _content(
+    session: Session, event: Event, endpoint_id: str | None, links: DownloadLinks
+) -> tuple[bytes, Sequence[str]]:
+    try:
+        return events.body(session, event, links), endpoints.secrets(session, endpoint_id)
+    except SQLAlchemyError:
+        raise
+    except Exception:  # an attempt that fails is one that is counted
+        log.exception("webhook_content_failed", extra={"webhook_id": event.id})
+        return b"", ()
 
 
 def _lock(session: Session, delivery_id: str) -> WebhookDelivery | None:
@@ -184,6 +198,10 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     Returns:
         None when another attempt has overtaken this one, and it failed.
     """
+    if outcome.gone and due.endpoint_id:
+        reason = f"it answered {outcome.status_code}"
+        # One that has moved meanwhile gets the next attempt at its new URL
+        outcome = replace(outcome, gone=endpoints.disable(session, due.endpoint_id, url=due.url, reason=reason))
     delivery = session.get(WebhookDelivery, due.delivery_id, with_for_update=True)
     if delivery is None:
         return None
@@ -191,10 +209,6 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     if not _is_written(session, due, outcome):
         _write(session, delivery, outcome)
         delivery.attempts_before += overtaken
-    if outcome.gone and delivery.endpoint_id:
-        reason = f"it answered {outcome.status_code}"
-        # One that has moved meanwhile gets the next attempt at its new URL
-        outcome = replace(outcome, gone=endpoints.disable(session, delivery.endpoint_id, url=due.url, reason=reason))
     if overtaken and (outcome.error is not None or delivery.status == DeliveryStatus.DELIVERED):
         return None
     _conclude(session, delivery, outcome, pauses)
@@ -245,6 +259,7 @@ def _release(delivery: WebhookDelivery) -> None:
 def _exhaust(delivery: WebhookDelivery, error: str) -> None:
     _release(delivery)
     delivery.status, delivery.last_error = DeliveryStatus.EXHAUSTED, error
+    delivery.next_attempt_at = from_now()  # there will be none; the log keeps what was given up for a while from now on
 
 
 def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
@@ -401,11 +416,12 @@ def replay(session: Session, delivery_id: str) -> WebhookDelivery:
         DeliveryNotFound: there is none with this id.
         EndpointDisabled: nothing is sent there.
     """
-    delivery = session.get(WebhookDelivery, _checked(delivery_id), with_for_update=True)
+    endpoint_id = get(session, delivery_id).endpoint_id
+    if endpoint_id:
+        endpoints.enabled(session, endpoint_id)
+    delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True, populate_existing=True)
     if delivery is None:
         raise _unknown(delivery_id)
-    if delivery.endpoint_id:
-        endpoints.enabled(session, delivery.endpoint_id)
     restart(session, delivery)
     return get(session, delivery_id)
 

@@ -112,10 +112,7 @@ def origin_of(url: str) -> str:
         destination = parse(url)
     except InvalidWebhookUrl:
         return ""
-    return f"{destination.scheme}://{destination.host}:{destination.port}"
-
-
-_checking, _sending = Lookups(), Lookups()  # apart, for a process that does both
+    return f"{destination.scheme}://{_bracketed(destination.host)}:{destination.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +135,9 @@ class Egress:
     #: private ranges that are allowed all the same, on any port
     networks: tuple[Network, ...] = ()
     resolve: Resolve = resolve
+    #: apart from each other, for a process that does both
+    checking: Lookups = field(default_factory=Lookups, repr=False)
+    sending: Lookups = field(default_factory=Lookups, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     async def check(self, url: str) -> None:
@@ -150,7 +150,7 @@ class Egress:
         destination = parse(url)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                await self._addresses(destination, _checking)
+                await self._addresses(destination, self.checking)
         except (OSError, UnicodeError):
             if not self._port_allowed(destination):
                 self._refuse_port(destination)
@@ -166,7 +166,7 @@ class Egress:
         """
         destination = parse(url)
         async with asyncio.timeout(seconds):
-            addresses = await self._addresses(destination, _sending)
+            addresses = await self._addresses(destination, self.sending)
             async with (
                 httpcore.AsyncConnectionPool(self._tls, network_backend=_Pinned(addresses)) as pool,
                 pool.stream(
@@ -211,8 +211,12 @@ class Egress:
         return self.tls or httpx.create_ssl_context()
 
 
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _host_header(destination: Destination) -> str:
-    host = f"[{destination.host}]" if ":" in destination.host else destination.host
+    host = _bracketed(destination.host)
     return host if destination.port == DEFAULT_PORTS[destination.scheme] else f"{host}:{destination.port}"
 
 

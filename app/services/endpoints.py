@@ -12,11 +12,12 @@ from uuid_utils.compat import uuid7
 
 from app.database import from_now
 from app.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
-from app.models import EventType, WebhookEndpoint, WebhookSecret
+from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services import signing
 
 ID = re.compile("ep_[0-9a-f]{32}")
 MAX_ENDPOINTS = 100
+BATCH = 1000  # deliveries in one transaction
 LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one transaction register or rotate at a time
 OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
 
@@ -94,6 +95,13 @@ def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
 
 
+def locked(session: Session, endpoint_id: str | None) -> WebhookEndpoint | None:
+    """One endpoint that nobody else locks or deletes before this transaction ends; jobs may end meanwhile."""
+    if endpoint_id is None:
+        return None
+    return session.get(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
+
+
 def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
     """One endpoint that takes events, and stays until this transaction ends.
 
@@ -109,7 +117,7 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
 
 def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
     """Set what is given; one that is switched on again forgets why it was off."""
-    endpoint = get(session, endpoint_id)
+    endpoint = _found(endpoint_id, locked(session, _checked(endpoint_id)))
     for name, value in values.items():
         setattr(endpoint, name, value)
     if endpoint.enabled:
@@ -117,9 +125,27 @@ def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> Webhoo
     return endpoint
 
 
+def retire(session: Session, endpoint_id: str) -> None:
+    """Send nothing more, since it is about to be removed.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+    """
+    change(session, endpoint_id, {"enabled": False}).disabled_reason = "it is being removed"
+
+
+def remove_deliveries(session: Session, endpoint_id: str) -> int:
+    """Remove a batch of what was sent to an endpoint; how many deliveries that was."""
+    some = select(WebhookDelivery.id).where(WebhookDelivery.endpoint_id == endpoint_id).limit(BATCH)
+    removed = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(some)).returning(WebhookDelivery.id)
+    return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
+
+
 def delete(session: Session, endpoint_id: str) -> None:
-    """Remove an endpoint with its keys and deliveries."""
-    session.delete(get(session, endpoint_id))
+    """Remove an endpoint with its keys and what is left of its deliveries."""
+    endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
+    if endpoint is not None:
+        session.delete(endpoint)
 
 
 def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:

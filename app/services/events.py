@@ -8,7 +8,7 @@ reads the log numbers first what has been committed by then, one reader at a tim
 import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -62,8 +62,16 @@ def new_id() -> str:
 
 def id_before(at: datetime) -> str:
     """Less than the id of every event since then; an hour is left for clocks that differ."""
-    milliseconds = max(0, round((at.timestamp() - CLOCKS_DIFFER) * 1000))
-    return f"msg_{milliseconds:012x}"
+    return _id_of(at.timestamp() - CLOCKS_DIFFER)
+
+
+def id_after(at: datetime) -> str:
+    """More than the id of every event before then."""
+    return _id_of(at.timestamp() + CLOCKS_DIFFER)
+
+
+def _id_of(seconds: float) -> str:
+    return f"msg_{max(0, round(seconds * 1000)):012x}"
 
 
 class _Unlinked:
@@ -201,18 +209,31 @@ def forget(session: Session, job_id: UUID) -> None:
         event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
 
 
-def remove_old(session: Session, kept_seconds: float) -> int:
-    """Remove a batch of events that are older than the log goes back, with their deliveries; how many that was.
+class Expiry:
+    """Removes events that are older than the log goes back, with their deliveries, a batch in each call.
 
-    Those stay that are still to be delivered, or were given up less than that time ago: they can be replayed.
+    Those stay that are still to be delivered, or were given up less than that time ago: they can be replayed. A batch
+    goes on behind the one before, so that none of them is looked at twice.
     """
-    before = from_now(-kept_seconds)
+
+    def __init__(self, kept_seconds: float) -> None:
+        self._kept_seconds = kept_seconds
+        self._place = ""
+
+    def __call__(self, session: Session) -> int:
+        """Look at the next events; how many those were."""
+        before = from_now(-self._kept_seconds)
+        last = id_after(datetime.now(UTC) - timedelta(seconds=self._kept_seconds))
+        old = select(Event.id).where(Event.id > self._place, Event.id < last, Event.created_at < before)
+        ids = session.scalars(old.order_by(Event.id).limit(BATCH).with_for_update(skip_locked=True)).all()
+        if ids:
+            self._place = ids[-1]
+            session.execute(delete(Event).where(Event.id.in_(ids), ~_needed(before).exists()))
+        return len(ids)
+
+
+def _needed(before: Any) -> Any:
     given_up = and_(WebhookDelivery.status == DeliveryStatus.EXHAUSTED, WebhookDelivery.next_attempt_at > before)
-    needed = select(WebhookDelivery.id).where(
+    return select(WebhookDelivery.id).where(
         WebhookDelivery.event_id == Event.id, or_(WebhookDelivery.status == DeliveryStatus.PENDING, given_up)
     )
-    old = select(Event.id).where(Event.created_at < before, ~needed.exists()).order_by(Event.created_at).limit(BATCH)
-    ids = session.scalars(old).all()
-    if ids:
-        session.execute(delete(Event).where(Event.id.in_(ids)))
-    return len(ids)

@@ -14,9 +14,6 @@ from publicsuffixlist import PublicSuffixList
 
 Resolve = Callable[[str, int], Iterable[str]]
 
-LOOKUPS = 32  # at the same time
-LOOKUPS_OF_ONE = 8  # of the names in one registrable domain
-
 
 @lru_cache(maxsize=1024)
 def site_of(host: str) -> str:
@@ -41,9 +38,16 @@ def resolve(host: str, port: int) -> list[str]:
 class Lookups:
     """Threads that ask for names: a slow name server keeps one for as long as it likes, but only a few of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 32, of_one: int = 8) -> None:
+        """Nothing is asked for.
+
+        Args:
+            most: lookups at the same time.
+            of_one: of these, for names in one registrable domain.
+        """
+        self._of_one = of_one
         # Not asyncio's own: closing that waits for them all
-        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="resolve")
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="resolve")
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -55,7 +59,7 @@ class Lookups:
         """
         site = site_of(host)
         with self._lock:
-            if self._running[site] >= LOOKUPS_OF_ONE:
+            if self._running[site] >= self._of_one:
                 raise OSError(errno.EAGAIN, "too many lookups of one domain")
             self._running[site] += 1
         running = self._threads.submit(resolve, host, port)

@@ -201,10 +201,12 @@ class Reconciler:
         return repairs
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._every_seconds):
+        while True:
             try:
                 self.run_once()
             except SQLAlchemyError as error:
                 log.warning("reconciler_database_unavailable", extra={"error": type(error).__name__})
             except Exception:  # nobody would miss a reconciler that has ended
                 log.exception("reconciler_failed")
+            if self._stopping.wait(self._every_seconds):
+                return

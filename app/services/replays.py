@@ -29,7 +29,8 @@ class Wanted:
 
     endpoint_id: str
     since: datetime
-    until: datetime
+    #: None: up to now
+    until: datetime | None
     #: leave out what the endpoint has taken
     missed_only: bool
 
@@ -46,7 +47,7 @@ def start(session: Session, wanted: Wanted) -> WebhookReplay:
         id=f"rpl_{uuid7().hex}",
         endpoint_id=endpoint.id,
         since=wanted.since,
-        until=wanted.until,
+        until=wanted.until or from_now(),
         missed_only=wanted.missed_only,
         after=events.id_before(wanted.since),  # where the index of ids is read from
         events=0,
@@ -67,15 +68,19 @@ def _enqueue(session: Session, replay: WebhookReplay) -> None:
 
 def run_batch(session: Session, replay_id: str, after: str) -> None:
     """Send the next events again and ask for those behind them, unless another copy of the message has."""
+    of_endpoint = select(WebhookReplay.endpoint_id).where(WebhookReplay.id == replay_id)
+    endpoint = endpoints.locked(session, session.scalar(of_endpoint))  # one batch of an endpoint at a time
+    if endpoint is None:
+        return
     unfinished = [WebhookReplay.id == replay_id, WebhookReplay.after == after, WebhookReplay.finished_at.is_(None)]
     replay = session.scalar(select(WebhookReplay).where(*unfinished).with_for_update(skip_locked=True))
     if replay is None:
         return
-    endpoint = endpoints.held(session, replay.endpoint_id)
-    if endpoint is None or not endpoint.enabled:
+    if not endpoint.enabled:
         replay.finished_at, replay.error = from_now(), deliveries.ENDPOINT_OFF
         return
-    found = session.scalars(_events(endpoint, replay).order_by(Event.id).limit(BATCH)).all()
+    wanted = _events(endpoint, replay).order_by(Event.id).limit(BATCH)
+    found = session.scalars(wanted.with_for_update(read=True, key_share=True, of=Event)).all()
     for event in found:
         _send_again(session, event, endpoint)
     replay.events += len(found)
@@ -88,7 +93,8 @@ def run_batch(session: Session, replay_id: str, after: str) -> None:
 
 def _events(endpoint: WebhookEndpoint, replay: WebhookReplay) -> Any:
     query = select(Event).where(Event.created_at >= replay.since, Event.created_at < replay.until)
-    query = query.where(Event.id > replay.after, Event.type != EventType.TEST)
+    query = query.where(Event.id.between(replay.after, events.id_after(replay.until)), Event.id != replay.after)
+    query = query.where(Event.type != EventType.TEST)
     if endpoint.events:
         query = query.where(Event.type.in_(endpoint.events))
     if replay.missed_only:

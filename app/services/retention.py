@@ -187,7 +187,7 @@ class Retention:
         removed = self._in_batches(partial(remove_expired_jobs, storage=self._storage))
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
-        self._in_batches(partial(events.remove_old, kept_seconds=self._events_kept_seconds))
+        self._in_batches(events.Expiry(self._events_kept_seconds))
         self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))
         if removed:
             metrics.EXPIRED_JOBS.inc(removed)

@@ -73,11 +73,15 @@ class Shares:
         """
         with self._changed:
             self._enter(origin)
+        asked = True
         try:
             yield
+        except HostPaused:
+            asked = False  # by the breaker: that took no time, and says nothing of the host
+            raise
         finally:
             with self._changed:
-                self._leave()
+                self._leave(asked=asked)
 
     def _enter(self, origin: str) -> None:
         host = self._host(origin)
@@ -132,7 +136,8 @@ class Shares:
         host.line = min(turn, now + LONGEST_LINE)
         return host.line - now
 
-    def _leave(self) -> None:
+    def _leave(self, *, asked: bool) -> None:
         attempt = self._running.pop(threading.get_ident())
-        attempt.host.seconds = time.monotonic() - attempt.began
+        if asked:
+            attempt.host.seconds = time.monotonic() - attempt.began
         self._changed.notify_all()

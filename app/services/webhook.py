@@ -116,9 +116,11 @@ class WebhookSender:
 
     def _send(self, due: Due) -> Outcome:
         at, began = datetime.now(UTC), time.monotonic()
-        post = self.egress.post(due.url, due.body, _headers(due, at), seconds=self.timeout_seconds)
+        if not due.body:
+            raise _AttemptFailed(Outcome(at=at, seconds=0.0, error=CRASHED))
         try:
-            answer = asyncio.run(post)
+            headers = _headers(due, at)
+            answer = asyncio.run(self.egress.post(due.url, due.body, headers, seconds=self.timeout_seconds))
         except InvalidWebhookUrl as error:
             return Outcome(at=at, seconds=_since(began), error=error.message)
         except BROKEN as error:

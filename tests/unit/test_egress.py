@@ -15,7 +15,7 @@ from app.config import Settings
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
 from app.services import egress
 from app.services.egress import Answer, Egress, Network, is_public, parse
-from app.services.lookups import LOOKUPS, LOOKUPS_OF_ONE, site_of
+from app.services.lookups import Lookups, site_of
 from tests.support.receiver import answer, drip, drip_body, flood, garble, hang, receiving, reset
 
 
@@ -258,7 +258,7 @@ def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
         return ["127.0.0.1"]
 
     async def ask_all(url: str) -> Answer:
-        slow = [rules.post(f"http://h{number}.slow.test/", b"", {}, seconds=20) for number in range(LOOKUPS + 8)]
+        slow = [rules.post(f"http://h{number}.slow.test/", b"", {}, seconds=20) for number in range(20)]
         tasks = [asyncio.create_task(attempt) for attempt in slow]
         await asyncio.sleep(0.1)
         refused.extend(task for task in tasks if task.done())
@@ -269,14 +269,14 @@ def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    rules = Egress(PORTS, LOOPBACK, resolve=names)
+    rules = Egress(PORTS, LOOPBACK, resolve=names, sending=Lookups(most=16, of_one=4))
     with receiving() as receiver:
         try:
             got = asyncio.run(ask_all(f"http://quick.test:{receiver.port}/"))
         finally:
             silent.set()
     assert got.status == 204
-    assert len(refused) == LOOKUPS + 8 - LOOKUPS_OF_ONE
+    assert len(refused) == 20 - 4
     assert all(isinstance(task.exception(), OSError) for task in refused)
 
 
@@ -293,6 +293,10 @@ def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
 )
 def test_all_names_of_one_owner_are_one_site(host: str, site: str) -> None:
     assert site_of(host) == site
+
+
+def test_addresses_are_hosts_of_their_own() -> None:
+    assert egress.origin_of("http://[2606:4700::1111]/x") == "http://[2606:4700::1111]:80"
 
 
 def test_a_last_dot_makes_no_other_host() -> None:

@@ -126,6 +126,21 @@ def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
         thread.join()
 
 
+def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one() -> None:
+    shares, release = Shares(4, THREADS), threading.Event()
+    hosts = [f"https://{number}.test{number}:443" for number in range(9)]
+    for host in hosts:
+        with pytest.raises(HostPaused), shares.one(host):
+            raise HostPaused(60)
+    threads = [hold(shares, release, host) for host in hosts[:8]]
+    time.sleep(SLOW_SECONDS)
+    with pytest.raises(HostPaused), shares.one(hosts[8]):
+        pytest.fail("there was no place")
+    release.set()
+    for thread in threads:
+        thread.join()
+
+
 def test_turns_follow_each_other_as_fast_as_the_host_answers() -> None:
     shares, release = Shares(2, THREADS), threading.Event()
     with shares.one(HOST):
