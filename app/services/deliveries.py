@@ -270,7 +270,7 @@ def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
     after_commit(session, metrics.WEBHOOK_ATTEMPTS.labels("given_up").inc)
 
 
-def _is_over(session: Session, delivery: WebhookDelivery, seconds: float = 0) -> bool:
+def _is_over(session: Session, delivery: WebhookDelivery, seconds: float) -> bool:
     """Whether a delivery will be given up within so many seconds."""
     if delivery.expires_at is None:
         return False

@@ -26,6 +26,12 @@ def hold(shares: Shares, release: threading.Event, host: str = HOST) -> threadin
     return thread
 
 
+def end(threads: list[threading.Thread], release: threading.Event) -> None:
+    release.set()
+    for thread in threads:
+        thread.join()
+
+
 def test_a_quick_host_is_waited_for() -> None:
     shares, release = Shares(1, 16), threading.Event()
     thread = hold(shares, release)
@@ -45,9 +51,7 @@ def test_a_slow_host_is_not_waited_for_and_others_have_places_of_their_own() -> 
     assert time.monotonic() - began < SLOW_SECONDS / 2
     with shares.one(OTHER):
         pass
-    release.set()
-    for thread in threads:
-        thread.join()
+    end(threads, release)
     with shares.one(HOST):
         pass
 
@@ -105,9 +109,7 @@ def test_many_names_of_one_domain_have_no_more_places_than_two_hosts() -> None:
             pytest.fail("there was no place")
     with shares.one("https://h.other.co.uk:443"):
         pass
-    release.set()
-    for thread in threads:
-        thread.join()
+    end(threads, release)
 
 
 def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
@@ -121,9 +123,7 @@ def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
         pytest.fail("there was no place")
     with shares.one(HOST):
         pass
-    release.set()
-    for thread in threads:
-        thread.join()
+    end(threads, release)
 
 
 def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one() -> None:
@@ -136,9 +136,7 @@ def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one() -> No
     time.sleep(SLOW_SECONDS)
     with pytest.raises(HostPaused), shares.one(hosts[8]):
         pytest.fail("there was no place")
-    release.set()
-    for thread in threads:
-        thread.join()
+    end(threads, release)
 
 
 def test_turns_follow_each_other_as_fast_as_the_host_answers() -> None:
@@ -152,9 +150,7 @@ def test_turns_follow_each_other_as_fast_as_the_host_answers() -> None:
             pytest.fail("there was no place")
         assert not put_off.value.grows
         turns.append(put_off.value.seconds)
-    release.set()
-    for thread in threads:
-        thread.join()
+    end(threads, release)
     assert turns[0] > BUSY_SECONDS
     assert (turns[20] - turns[0]) / 20 == pytest.approx((SLOW_SECONDS + 0.1) / 2, rel=0.2)
     assert max(turns) <= LONGEST_LINE
