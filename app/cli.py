@@ -2,21 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.commands.common import (
-    DEFAULT_SERVER,
-    Server,
-    current_settings,
-    database,
-    echo_call,
-    echo_json,
-    path_of,
-    storage,
-    transaction,
-)
+from app.commands.assets import assets_app
+from app.commands.common import DEFAULT_SERVER, Server, current_settings, database, storage
+from app.commands.dlq import dlq_app
+from app.commands.jobs import jobs_app
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
 app = typer.Typer(
@@ -147,166 +140,9 @@ def submit(
             raise typer.Exit(1)
 
 
-jobs_app = typer.Typer(help="Look at jobs and steer them.", no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs")
-
-JobId = Annotated[str, typer.Argument(help="Id of the job.")]
-
-
-@jobs_app.command("list")
-def list_jobs(
-    server: Server = DEFAULT_SERVER,
-    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-) -> None:
-    """The newest jobs, one a line."""
-    from app.client import Client
-
-    with Client(server) as client:
-        for job in client.list(status=status, limit=limit):
-            done = sum(step["status"] == "succeeded" for step in job["steps"])
-            typer.echo(
-                f"{job['id']}  {job['created_at'][:19]}  {job['status']:<21}  "
-                f"{done}/{len(job['steps'])} steps  {job['input']['filename']}"
-            )
-
-
-@jobs_app.command("show")
-def show_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """One job as JSON."""
-    echo_call(server, "GET", _job(job_id))
-
-
-@jobs_app.command("cancel")
-def cancel_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """End a job now."""
-    echo_call(server, "POST", _job(job_id) + "/cancel")
-
-
-@jobs_app.command("retry")
-def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """Repeat what failed."""
-    echo_call(server, "POST", _job(job_id) + "/retry")
-
-
-@jobs_app.command("delete")
-def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """Erase a job and all its objects."""
-    from app.client import Client
-
-    with Client(server) as client:
-        client.call("DELETE", _job(job_id))
-
-
-@jobs_app.command("explain")
-def explain_job(job_id: JobId) -> None:
-    """The whole story of one job in words, from the database of the PIXTOOLS_ settings."""
-    from uuid import UUID
-
-    from app.errors import JobNotFound
-    from app.services import story
-
-    try:
-        with transaction(read_only=True) as session:
-            lines = story.tell(session, UUID(job_id))
-    except (ValueError, JobNotFound):
-        raise SystemExit(f"There is no job {job_id}.") from None
-    typer.echo("\n".join(lines))
-
-
-assets_app = typer.Typer(
-    help="Files that operations name, e.g. watermarks; in the storage of the PIXTOOLS_ settings.", no_args_is_help=True
-)
 app.add_typer(assets_app, name="assets")
-
-
-@assets_app.command("put")
-def put_asset(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image.")],
-    name: Annotated[str | None, typer.Option(help="Name in operations; default: that of the file.")] = None,
-) -> None:
-    """Store an image, or replace it."""
-    from app.errors import PixToolsError
-    from app.services import assets
-
-    try:
-        typer.echo(assets.put(storage(), file, name or file.name))
-    except PixToolsError as error:
-        raise SystemExit(error.message) from None
-
-
-@assets_app.command("list")
-def list_assets() -> None:
-    """Name and bytes of every stored image."""
-    from app.services.s3 import ASSETS
-
-    for key, size in storage().entries(ASSETS):
-        typer.echo(f"{size:>12}  {key.removeprefix(ASSETS)}")
-
-
-@assets_app.command("delete")
-def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")]) -> None:
-    """Remove an image; steps that name it fail from now on."""
-    from app.services.s3 import asset_key
-
-    storage().delete(asset_key(name))
-
-
-dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
 app.add_typer(dlq_app, name="dlq")
-
-LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
-
-
-@dlq_app.command("list")
-def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
-    """What nobody has sent again, newest first, one a line."""
-    from app.services import dead_letters
-
-    with transaction(read_only=True) as session:
-        for letter in dead_letters.newest(session, limit):
-            typer.echo(
-                f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
-                f"{letter.job_id or '-'}  {'+'.join(letter.operations) or letter.task}"
-            )
-
-
-@dlq_app.command("show")
-def show_letter(letter_id: LetterId) -> None:
-    """One letter as JSON."""
-    with transaction(read_only=True) as session:
-        letter = _letter(session, letter_id)
-        echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
-
-
-@dlq_app.command("redrive")
-def redrive_letter(
-    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-) -> None:
-    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
-    from app.services import dead_letters
-
-    settings = current_settings()
-    with transaction() as session:
-        letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
-        for letter in letters:
-            done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
-            typer.echo(f"{letter.id}: {done}")
-
-
-@dlq_app.command("purge")
-def purge_letters(
-    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-) -> None:
-    """Forget letters; the same upload is accepted again."""
-    from app.services import dead_letters
-
-    with transaction() as session:
-        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
-
-
 app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
@@ -339,25 +175,8 @@ def orphans(
     raise typer.Exit(1 if found.objects or found.rows else 0)
 
 
-def _letter(session: Any, letter_id: str) -> Any:
-    from app.services import dead_letters
-
-    letter = dead_letters.find(session, letter_id)
-    if letter is None:
-        raise SystemExit(f"There is no dead letter {letter_id}.")
-    return letter
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | list) else str(value)
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(f"{folder}: {error.strerror}") from None
-
-
-def _job(job_id: str) -> str:
-    return path_of("jobs", job_id)

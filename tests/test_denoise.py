@@ -1,8 +1,6 @@
 """Denoising from outside, the same in both modes."""
 
 import io
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import make_photo
 from tests.support.checkpoints import random_weights, write_checkpoint
-from tests.support.deployment import ApiClient, free_port
+from tests.support.deployment import ApiClient, run_bare
 
 pytestmark = pytest.mark.integration
 
@@ -116,24 +114,6 @@ def await_progress(api: ApiClient, job_id: str) -> float:
 WORKER = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", "ml_inference_queue", "-c", "1"]
 
 
-def start(command: list[str], folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "PIXTOOLS_DATA_DIR": str(folder),
-        "PIXTOOLS_PORT": str(free_port()),
-        **settings,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        check=False,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def missing(folder: Path) -> Path:
     return folder / "nothing.pth"
 
@@ -155,7 +135,7 @@ def test_wrong_weights_are_refused_at_the_start_in_one_line(tmp_path: Path, mode
     weights = make(tmp_path)
     command = ["app", "serve"] if mode == "embedded" else WORKER
     settings = {} if mode == "embedded" else {"PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
-    done = start(command, tmp_path, PIXTOOLS_DENOISE_WEIGHTS=str(weights), **settings)
+    done = run_bare(tmp_path, *command, PIXTOOLS_DENOISE_WEIGHTS=str(weights), **settings)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if str(weights) in line]
     assert len(said) == 1

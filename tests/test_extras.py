@@ -1,14 +1,12 @@
 """The package without its optional parts, as the images of the API and of the workers have it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.deployment import free_port
+from tests.support.deployment import run_bare
 
-ROOT = Path(__file__).parent.parent
 PIXELS = ("blurhash", "pyvips")
 NETWORK = ("numpy", "onnx", "onnxruntime")
 NO_BROKER = "amqp://127.0.0.1:1//"
@@ -17,22 +15,7 @@ NO_BROKER = "amqp://127.0.0.1:1//"
 def run(folder: Path, without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A process for which some packages are not installed."""
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n")
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(folder),
-        "PIXTOOLS_DATA_DIR": str(folder / "data"),
-        "PIXTOOLS_PORT": str(free_port()),
-        **settings,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run_bare(folder, *command, PYTHONPATH=str(folder), **settings)
 
 
 @pytest.mark.parametrize(

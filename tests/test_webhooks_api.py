@@ -298,7 +298,7 @@ def test_a_sender_that_is_killed_while_it_waits_sends_again_with_the_same_id(
         assert kill.wait(SOON)
         kill_sender(killable)
         receiver.await_requests(2, timeout=60)
-        wait_until_ready(killable)
+        killable.await_ready()
         delivery = delivery_in(api, "delivered", job=job["id"])
     assert set(receiver.ids) == {delivery["webhook_id"]}
 
@@ -310,7 +310,7 @@ def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployme
             jobs += [api.accepted(photo, ["convert_png"], webhook_url=receiver.url)["id"] for _ in range(5)]
             time.sleep(0.4)
             kill_sender(killable)
-            wait_until_ready(killable)
+            killable.await_ready()
         deadline = time.monotonic() + 90
         while set(jobs) - (told := {request.event["data"]["id"] for request in receiver.requests}):
             assert time.monotonic() < deadline, f"{len(told)} of {len(jobs)} told"
@@ -319,13 +319,6 @@ def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployme
         for request in receiver.requests:
             ids.setdefault(request.event["data"]["id"], set()).add(request.headers["webhook-id"])
     assert all(len(of_one_job) == 1 for of_one_job in ids.values())
-
-
-def wait_until_ready(running: Deployment) -> None:
-    deadline = time.monotonic() + 60
-    while not running._ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(

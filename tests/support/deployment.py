@@ -18,6 +18,7 @@ import httpx
 
 from .fixtures import ClusterServers
 
+ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT = 60.0  # seconds
 JOB_TIMEOUT = 60.0  # seconds
 OPEN = ("pending", "processing")
@@ -52,6 +53,10 @@ class Deployment:
     def start(self) -> None:
         """Start every process and wait until work is accepted."""
         self.processes = [self._spawn(command) for command in self.commands]
+        self.await_ready()
+
+    def await_ready(self) -> None:
+        """Wait until work is accepted; an error with the log's end if that does not come."""
         deadline = time.monotonic() + START_TIMEOUT
         while not self._ready():
             died = [process.args for process in self.processes if process.poll() is not None]
@@ -166,6 +171,24 @@ class ApiClient:
             cursor = page["next_cursor"]
             if not page["has_more"]:
                 return count
+
+
+def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m` in an environment of nothing else, until it ends; its data goes to the folder."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PIXTOOLS_DATA_DIR": str(folder / "data"),
+            "PIXTOOLS_PORT": str(free_port()),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def embedded(folder: Path, **settings: str) -> Deployment:

@@ -110,22 +110,19 @@ def test_of_many_workers_one_probes(new: New) -> None:
     opened(new)
     time.sleep(RESET + 0.2)
     workers = [new() for _ in range(8)]
-    barrier, asked, release = threading.Barrier(8), [], threading.Event()
+    decided, asked = threading.Barrier(len(workers)), []
 
     def work(guards: Breakers) -> None:
-        barrier.wait()
         try:
             with guards.guard(HOST):
                 asked.append(1)
-                release.wait(5)
+                decided.wait(60)  # who comes when the probe is over may ask like anybody
         except HostPaused:
-            pass
+            decided.wait(60)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
-    release.set()
     for thread in threads:
         thread.join()
     assert len(asked) == 1

@@ -1,0 +1,73 @@
+"""`pixtools dlq`: work that was given up."""
+
+from typing import Annotated, Any
+
+import typer
+
+from app.commands.common import current_settings, echo_json, transaction
+
+dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
+
+LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
+
+
+@dlq_app.command("list")
+def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+    """What nobody has sent again, newest first, one a line."""
+    from app.services import dead_letters
+
+    with transaction(read_only=True) as session:
+        for letter in dead_letters.newest(session, limit):
+            typer.echo(
+                f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
+                f"{letter.job_id or '-'}  {'+'.join(letter.operations) or letter.task}"
+            )
+
+
+@dlq_app.command("show")
+def show_letter(letter_id: LetterId) -> None:
+    """One letter as JSON."""
+    with transaction(read_only=True) as session:
+        letter = _letter(session, letter_id)
+        echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
+
+
+@dlq_app.command("redrive")
+def redrive_letter(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    from app.services import dead_letters
+
+    settings = current_settings()
+    with transaction() as session:
+        letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
+        for letter in letters:
+            done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
+            typer.echo(f"{letter.id}: {done}")
+
+
+@dlq_app.command("purge")
+def purge_letters(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Forget letters; the same upload is accepted again."""
+    from app.services import dead_letters
+
+    with transaction() as session:
+        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+
+
+def _letter(session: Any, letter_id: str) -> Any:
+    from app.services import dead_letters
+
+    letter = dead_letters.find(session, letter_id)
+    if letter is None:
+        raise SystemExit(f"There is no dead letter {letter_id}.")
+    return letter
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | list) else str(value)
