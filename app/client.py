@@ -10,6 +10,7 @@ from typing import IO, Any, Self
 import httpx
 
 OPEN = ("pending", "processing")
+MAX_PAGE = 100  # entries that the server tells at once
 POLL = 0.2  # seconds between looks at a job
 TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
 
@@ -66,11 +67,16 @@ class Client:
             time.sleep(POLL)
             job = self.call("GET", f"/jobs/{job['id']}")
 
-    def list(self, *, status: str | None, limit: int) -> list[dict[str, Any]]:
-        """The newest jobs."""
-        parameters = {"limit": limit} | ({"status": status} if status else {})
-        page: dict[str, list[dict[str, Any]]] = self.call("GET", "/jobs", params=parameters)
-        return page["data"]
+    def newest(self, path: str, limit: int, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """The newest entries of a list, page by page, up to so many."""
+        parameters: dict[str, Any] = {name: value for name, value in filters.items() if value}
+        while limit > 0:
+            page = self.call("GET", path, params={**parameters, "limit": min(limit, MAX_PAGE)})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            limit -= len(page["data"])
+            parameters["cursor"] = page["next_cursor"]
 
     def download(self, result: dict[str, Any], folder: Path) -> Path:
         """Write one result to a folder; the file."""

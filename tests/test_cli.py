@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.client import Client
 from tests.support.deployment import ApiClient, Deployment
 
 pytestmark = pytest.mark.integration
@@ -49,6 +50,24 @@ def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api
     assert "nothing_to_retry" in pixtools(deployment, "jobs", "retry", job_id).stderr
     assert pixtools(deployment, "jobs", "delete", job_id).returncode == 0
     assert "job_not_found" in pixtools(deployment, "jobs", "show", job_id).stderr
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_lists_go_on_over_pages(
+    deployment: Deployment, api: ApiClient, photo: bytes, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        api.accepted(photo, ["convert_png"])
+    monkeypatch.setattr("app.client.MAX_PAGE", 2)
+    with Client(deployment.url) as client:
+        listed = [job["id"] for job in client.newest("/jobs", limit)]
+    assert listed == [job["id"] for job in api.http.get("/jobs", params={"limit": limit}).json()["data"]]
+    assert len(listed) == limit
+
+
+def test_lists_end(deployment: Deployment) -> None:
+    with Client(deployment.url) as client:
+        assert list(client.newest("/deliveries", 1000, job="00000000-0000-7000-8000-000000000000")) == []
 
 
 def test_a_server_that_is_not_there_is_named(picture: Path) -> None:

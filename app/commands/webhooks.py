@@ -131,16 +131,14 @@ def list_deliveries(
     status: Annotated[str | None, typer.Option(help="pending, delivered or exhausted.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Only to this endpoint.")] = None,
     job: Annotated[str | None, typer.Option(help="Only about this job.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """The newest deliveries, one a line."""
     from app.client import Client
 
-    values = {"status": status, "endpoint": endpoint, "job": job, "limit": limit}
     with Client(server) as client:
-        found = client.call("GET", "/deliveries", params={name: value for name, value in values.items() if value})
-        for delivery in found["data"]:
+        for delivery in client.newest("/deliveries", limit, status=status, endpoint=endpoint, job=job):
             typer.echo(
                 f"{delivery['id']}  {delivery['created_at'][:19]}  {delivery['event']:<25}  {delivery['status']:<9}  "
                 f"{delivery['attempt_count']} attempts  {delivery['error'] or ''}"

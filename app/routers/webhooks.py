@@ -26,11 +26,11 @@ from app.schemas import (
     Secret,
 )
 from app.services import deliveries, endpoints, replays, webhook
+from app.services.ids import ENDPOINT
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
-WHOLE_ID = f"^{endpoints.ID.pattern}$"
 EndpointId = Annotated[str, Path(description="Id of the endpoint.", max_length=64)]
 DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=64)]
 
@@ -139,7 +139,7 @@ async def list_deliveries(
     limit: Annotated[int, Query(ge=1, description=f"More than {deliveries.MAX_PAGE} is cut to that.")] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
-    endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=WHOLE_ID)] = None,
+    endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=ENDPOINT.pattern)] = None,
     job: Annotated[UUID | None, Query(description="Only about this job.")] = None,
 ) -> DeliveryPage:
     found, next_cursor = await resources.database.read(

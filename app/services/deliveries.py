@@ -8,7 +8,6 @@ Where a transaction locks several rows, it does so in this order: endpoint, even
 
 import logging
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,22 +18,21 @@ from uuid import UUID
 from sqlalchemy import and_, func, literal, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
-from uuid_utils.compat import uuid7
 
 from app import metrics
 from app.config import DELIVERY_JITTER, delivery_seconds
 from app.database import UtcDateTime, after_commit, from_now
-from app.errors import DeliveryNotFound, InvalidCursor
+from app.errors import InvalidCursor
 from app.models import DeliveryAttempt, DeliveryStatus, Event, WebhookDelivery, WebhookEndpoint
 from app.operations import Queue
 from app.services import endpoints, events, outbox
 from app.services.egress import origin_of
 from app.services.endpoints import Target
+from app.services.ids import DELIVERY, new_id
 from app.services.links import DownloadLinks
 
 log = logging.getLogger(__name__)
 
-ID = re.compile("dlv_[0-9a-f]{32}")
 LONGEST_RETRY_AFTER = 86_400.0  # seconds that a receiver may ask for
 LONGEST_POSTPONEMENT = 3600.0  # seconds
 EARLY_SECONDS = 1.0  # tolerance between the clock readings of a delivery and of its message
@@ -87,7 +85,7 @@ class Outcome:
 def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
     """Write that an event is to be sent, and the message that has it sent at once."""
     delivery = WebhookDelivery(
-        id=f"dlv_{uuid7().hex}",
+        id=new_id(DELIVERY.prefix),
         event_id=event.id,
         endpoint_id=target.endpoint_id,
         url=target.url,
@@ -361,22 +359,12 @@ def get(session: Session, delivery_id: str) -> WebhookDelivery:
     Raises:
         DeliveryNotFound: there is none with this id.
     """
-    query = select(WebhookDelivery).where(WebhookDelivery.id == _checked(delivery_id))
+    query = select(WebhookDelivery).where(WebhookDelivery.id == DELIVERY.checked(delivery_id))
     loaded = query.options(EVENT_NAMED, selectinload(WebhookDelivery.tries)).execution_options(populate_existing=True)
     delivery = session.scalar(loaded)
     if delivery is None:
-        raise _unknown(delivery_id)
+        raise DELIVERY.unknown(delivery_id)
     return delivery
-
-
-def _checked(delivery_id: str) -> str:
-    if not ID.fullmatch(delivery_id):  # PostgreSQL refuses text with a NUL
-        raise _unknown(delivery_id)
-    return delivery_id
-
-
-def _unknown(delivery_id: str) -> DeliveryNotFound:
-    return DeliveryNotFound(f"There is no delivery {delivery_id[:64]!r}.")
 
 
 def list_page(
@@ -402,7 +390,7 @@ def list_page(
     if job_id:
         query = query.where(WebhookDelivery.event_id.in_(select(Event.id).where(Event.job_id == job_id)))
     if cursor:
-        if not ID.fullmatch(cursor):
+        if not DELIVERY.is_one(cursor):
             raise InvalidCursor
         query = query.where(WebhookDelivery.id < cursor)
     found = list(session.scalars(query))
@@ -421,7 +409,7 @@ def replay(session: Session, delivery_id: str) -> WebhookDelivery:
         endpoints.enabled(session, endpoint_id)
     delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True, populate_existing=True)
     if delivery is None:
-        raise _unknown(delivery_id)
+        raise DELIVERY.unknown(delivery_id)
     restart(session, delivery)
     return get(session, delivery_id)
 

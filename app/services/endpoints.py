@@ -1,6 +1,5 @@
 """Registered receivers of webhooks, and the keys that sign what they get."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 from sqlalchemy import delete as delete_from
 from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from app.database import from_now
-from app.errors import EndpointDisabled, EndpointNotFound, TooManyEndpoints
+from app.errors import EndpointDisabled, TooManyEndpoints
 from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services import signing
+from app.services.ids import ENDPOINT, new_id
 
-ID = re.compile("ep_[0-9a-f]{32}")
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
 LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one transaction register or rotate at a time
@@ -41,7 +39,7 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     if count >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
     endpoint = WebhookEndpoint(
-        id=f"ep_{uuid7().hex}",
+        id=new_id(ENDPOINT.prefix),
         url=url,
         description=description,
         events=[str(event) for event in events],
@@ -71,23 +69,13 @@ def get(session: Session, endpoint_id: str) -> WebhookEndpoint:
     Raises:
         EndpointNotFound: there is none with this id.
     """
-    return _found(endpoint_id, session.get(WebhookEndpoint, _checked(endpoint_id)))
-
-
-def _checked(endpoint_id: str) -> str:
-    if not ID.fullmatch(endpoint_id):  # PostgreSQL refuses text with a NUL
-        raise _unknown(endpoint_id)
-    return endpoint_id
+    return _found(endpoint_id, session.get(WebhookEndpoint, ENDPOINT.checked(endpoint_id)))
 
 
 def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoint:
     if endpoint is None:
-        raise _unknown(endpoint_id)
+        raise ENDPOINT.unknown(endpoint_id)
     return endpoint
-
-
-def _unknown(endpoint_id: str) -> EndpointNotFound:
-    return EndpointNotFound(f"There is no endpoint {endpoint_id[:64]!r}.")
 
 
 def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
@@ -109,7 +97,7 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
         EndpointNotFound: there is none with this id.
         EndpointDisabled: nothing is sent there.
     """
-    endpoint = _found(endpoint_id, held(session, _checked(endpoint_id)))
+    endpoint = _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
     if not endpoint.enabled:
         raise EndpointDisabled(f"The endpoint {endpoint.id} is disabled; enable it first.")
     return endpoint
@@ -117,7 +105,7 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
 
 def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
     """Set what is given; one that is switched on again forgets why it was off."""
-    endpoint = _found(endpoint_id, locked(session, _checked(endpoint_id)))
+    endpoint = _found(endpoint_id, locked(session, ENDPOINT.checked(endpoint_id)))
     for name, value in values.items():
         setattr(endpoint, name, value)
     if endpoint.enabled:
@@ -165,7 +153,7 @@ def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = O
     """
     _alone(session)
     if endpoint_id is not None:
-        _found(endpoint_id, held(session, _checked(endpoint_id)))
+        _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
     session.execute(delete_from(WebhookSecret).where(_of(endpoint_id), WebhookSecret.expires_at.is_not(None)))
     session.execute(update(WebhookSecret).where(_of(endpoint_id)).values(expires_at=from_now(overlap_seconds)))
     return add_secret(session, endpoint_id)

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, selectinload
-from uuid_utils.compat import uuid7
 
 from app.database import from_now
 from app.models import (
@@ -27,6 +26,7 @@ from app.models import (
     Result,
     WebhookDelivery,
 )
+from app.services import ids
 from app.services.job_views import LOAD_VIEW, job_view
 from app.services.links import DownloadLinks
 
@@ -57,7 +57,7 @@ def record(session: Session, job: Job) -> Event:
 
 def new_id() -> str:
     """The `webhook-id` of an event; sorts by time."""
-    return f"msg_{uuid7().hex}"
+    return ids.new_id("msg")
 
 
 def id_before(at: datetime) -> str:

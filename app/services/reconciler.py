@@ -1,7 +1,6 @@
 """Repairs what a crash, a lost message or a flushed Redis left behind, so that every accepted job ends."""
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
 from app.operations import Queue
 from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
+from app.services.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -166,29 +166,24 @@ def resume_all(session: Session) -> int:
     return _resend(session, list(session.scalars(select(Job.id).where(Job.status.in_(JOB_OPEN)))))
 
 
-class Reconciler:
-    """Sweeps again and again, in a thread of its own."""
+class Reconciler(Periodic):
+    """Sweeps again and again."""
+
+    name = "reconciler"
+    at_once = True
+    unavailable = (SQLAlchemyError,)
 
     def __init__(
         self, database: Database, waiting: Waiting, *, every_seconds: float, redispatch_seconds: float
     ) -> None:
+        super().__init__(every_seconds)
         self._database = database
         self._waiting = waiting
-        self._every_seconds = every_seconds
         self._redispatch_seconds = redispatch_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float = 5.0) -> None:
-        self._stopping.set()
-        self._thread.join(timeout)
 
     def run_once(self) -> None:
         """Repair what needs it now."""
-        while self._repair().webhooks == deliveries.BATCH and not self._stopping.is_set():
+        while self._repair().webhooks == deliveries.BATCH and not self.stopping.is_set():
             pass
 
     def _repair(self) -> Repairs:
@@ -199,14 +194,3 @@ class Reconciler:
             metrics.count_repairs(repairs.__dict__)
             log.info("reconciled", extra=repairs.__dict__)
         return repairs
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.run_once()
-            except SQLAlchemyError as error:
-                log.warning("reconciler_database_unavailable", extra={"error": type(error).__name__})
-            except Exception:  # nobody would miss a reconciler that has ended
-                log.exception("reconciler_failed")
-            if self._stopping.wait(self._every_seconds):
-                return

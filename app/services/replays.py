@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from app.database import from_now
 from app.models import DeliveryStatus, Event, EventType, WebhookDelivery, WebhookEndpoint, WebhookReplay
 from app.operations import Queue
 from app.services import deliveries, endpoints, events, outbox
 from app.services.endpoints import Target
+from app.services.ids import new_id
 
 BATCH = 200  # events in one transaction
 LISTED = 100  # of an endpoint, the newest
@@ -44,7 +44,7 @@ def start(session: Session, wanted: Wanted) -> WebhookReplay:
     """
     endpoint = endpoints.enabled(session, wanted.endpoint_id)
     replay = WebhookReplay(
-        id=f"rpl_{uuid7().hex}",
+        id=new_id("rpl"),
         endpoint_id=endpoint.id,
         since=wanted.since,
         until=wanted.until or from_now(),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
 from app.services import events, replays
+from app.services.periodic import Periodic
 from app.services.s3 import JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,11 @@ def _is_young(job_id: UUID | None) -> bool:
     return job_id is not None and job_id.version == 7 and job_id.int >> 80 > (time.time() - YOUNG_SECONDS) * 1000
 
 
-class Retention:
-    """Removes expired jobs again and again, in a thread of its own."""
+class Retention(Periodic):
+    """Removes what has expired again and again."""
+
+    name = "retention"
+    unavailable = (SQLAlchemyError, PixToolsError)
 
     def __init__(
         self,
@@ -158,29 +161,11 @@ class Retention:
         letters_kept_seconds: float,
         events_kept_seconds: float,
     ) -> None:
+        super().__init__(every_seconds)
         self._database = database
         self._storage = storage
-        self._every_seconds = every_seconds
         self._letters_kept_seconds = letters_kept_seconds
         self._events_kept_seconds = events_kept_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float = 5.0) -> None:
-        self._stopping.set()
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._every_seconds):
-            try:
-                self.run_once()
-            except (SQLAlchemyError, PixToolsError) as error:
-                log.warning("retention_interrupted", extra={"error": type(error).__name__})
-            except Exception:  # nobody would miss it before the disk is full
-                log.exception("retention_failed")
 
     def run_once(self) -> int:
         """Remove all that has expired by now; how many jobs that was."""
@@ -197,7 +182,7 @@ class Retention:
     def _in_batches(self, remove: Callable[[Session], int]) -> int:
         """Each batch is a transaction."""
         removed = 0
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             with self._database.session() as session:
                 count = remove(session)
             removed += count

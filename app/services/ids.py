@@ -1,0 +1,49 @@
+"""Ids of what is asked for by name: a prefix that tells the kind, and a UUIDv7."""
+
+import re
+from dataclasses import dataclass
+
+from uuid_utils.compat import uuid7
+
+from app.errors import DeliveryNotFound, EndpointNotFound, NotFound
+
+
+def new_id(prefix: str) -> str:
+    """An id that sorts behind those before it."""
+    return f"{prefix}_{uuid7().hex}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What clients name by id."""
+
+    prefix: str
+    noun: str
+    missing: type[NotFound]
+
+    @property
+    def pattern(self) -> str:
+        """Of an id, as a regular expression."""
+        return f"^{self.prefix}_[0-9a-f]{{32}}$"
+
+    def is_one(self, id_: str) -> bool:
+        """Whether it looks like an id; PostgreSQL refuses text with a NUL."""
+        return re.fullmatch(self.pattern, id_) is not None
+
+    def checked(self, id_: str) -> str:
+        """What looks like an id.
+
+        Raises:
+            NotFound: it does not, so there is nothing with it.
+        """
+        if not self.is_one(id_):
+            raise self.unknown(id_)
+        return id_
+
+    def unknown(self, id_: str) -> NotFound:
+        """The error for an id that nothing has."""
+        return self.missing(f"There is no {self.noun} {id_[:64]!r}.")
+
+
+ENDPOINT = Kind("ep", "endpoint", EndpointNotFound)
+DELIVERY = Kind("dlv", "delivery", DeliveryNotFound)
