@@ -7,6 +7,7 @@ QUALITY := .venv-quality
 INFRA := .venv-infra
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 
@@ -51,7 +52,7 @@ run: $(VENV)/run ## Install and serve on 127.0.0.1:8000 (PIXTOOLS_PORT, PIXTOOLS
 .PHONY: test
 test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private servers and run every test
 	@scripts/install-test-servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform

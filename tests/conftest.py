@@ -31,6 +31,28 @@ SETTINGS = {
 }
 
 
+@pytest.hookimpl(trylast=True)  # when the tests of one mode stand together
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out among the processes of `pytest -n`: a file to each, and to one all those of a mode.
+
+    Every process starts servers of its own when a test asks for them. What takes longest comes first.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _group(item) not in MODES)
+
+
+def _group(item: pytest.Item) -> str:
+    mode = (
+        item.callspec.params.get("deployment")
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else None
+    )
+    if mode is None and "chaos" in item.path.parts:  # one row takes as long as many a file
+        return item.nodeid
+    return mode or str(item.path)
+
+
 @pytest.fixture(scope="session", params=MODES)
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """PixTools in each mode; the same tests run against both."""
