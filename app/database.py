@@ -117,9 +117,11 @@ class Database:
         self.wake = threading.Event()
         #: takes each message that this process has committed, if a relay runs in it
         self.take_over: Callable[[Any], None] | None = None
+        #: is told of each job that a transaction of this process has ended
+        self.ended: Callable[[UUID], None] = lambda _: None
 
     def _info(self) -> dict[str, Any]:
-        return {"wake": self.wake.set, "take_over": self.take_over}
+        return {"wake": self.wake.set, "take_over": self.take_over, "ended": self.ended}
 
     def url(self, *, asynchronous: bool = False) -> URL:
         if self.is_sqlite:

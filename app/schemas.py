@@ -294,7 +294,7 @@ class DeliverySummary(Model):
 class DeliveryView(DeliverySummary):
     """One event for one receiver, with everything that was tried."""
 
-    attempts: list[AttemptView]
+    attempts: list[AttemptView] = Field(description="The last 100 at most, oldest first.")
 
 
 class DeliveryPage(Model):

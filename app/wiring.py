@@ -18,6 +18,7 @@ from app.ml import dncnn
 from app.operations import Queue
 from app.services.breakers import Breakers
 from app.services.egress import MAX_URL, Egress
+from app.services.endings import Endings
 from app.services.executor import Executor, Renderer
 from app.services.health import Checks
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
@@ -105,6 +106,12 @@ class Resources:
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
         )
+
+    @cached_property
+    def endings(self) -> Endings:
+        endings = Endings(self.database, self.settings.embedded, self.stopping)
+        self.database.ended = endings.tell
+        return endings
 
     @cached_property
     def pressure(self) -> Pressure:

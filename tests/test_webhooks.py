@@ -641,6 +641,20 @@ def test_a_replay_keeps_the_id_and_begins_a_new_schedule(database: Database) -> 
     assert [attempt.number for attempt in delivery.tries] == [1, 2]
 
 
+def test_of_a_delivery_that_is_replayed_without_end_the_last_attempts_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "KEPT_ATTEMPTS", 3)
+    with receiving() as receiver:
+        delivery_id = told(database, receiver.url)
+        for _ in range(5):
+            sender(database).attempt(delivery_id, "worker")
+            with database.session() as session:
+                deliveries.replay(session, delivery_id)
+    delivery = fetched(database, delivery_id)
+    assert (delivery.attempts, [attempt.number for attempt in delivery.tries]) == (5, [3, 4, 5])
+
+
 def test_what_does_not_exist_cannot_be_replayed(database: Database) -> None:
     with database.session() as session, pytest.raises(DeliveryNotFound):
         deliveries.replay(session, "dlv_0")

@@ -1,7 +1,5 @@
 """Jobs over HTTP."""
 
-import asyncio
-import time
 from typing import Annotated
 from uuid import UUID
 
@@ -27,7 +25,6 @@ from app.wiring import Resources
 router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER = "1"  # seconds until a client should ask again
-FIRST_POLL, LONGEST_POLL = 0.03, 0.5  # seconds between looks at a job that a client waits for
 
 
 @router.post(
@@ -82,12 +79,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, caller:
 
 
 async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
-    deadline, pause = time.monotonic() + seconds, FIRST_POLL
-    while time.monotonic() < deadline and not resources.stopping.is_set():
-        if await resources.database.read(jobs.status_of, job_id) not in JOB_OPEN:
-            break
-        await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-        pause = min(pause * 1.5, LONGEST_POLL)
+    await resources.endings.wait(job_id, seconds)
     view = await _view(resources, job_id)
     if view.status in JOB_OPEN:
         return JSONResponse(view.model_dump(mode="json"), 202, {**headers, "Retry-After": RETRY_AFTER})

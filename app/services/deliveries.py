@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, literal, or_, select, update
+from sqlalchemy import and_, delete, func, literal, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
@@ -37,6 +37,7 @@ LONGEST_RETRY_AFTER = 86_400.0  # seconds that a receiver may ask for
 LONGEST_POSTPONEMENT = 3600.0  # seconds
 EARLY_SECONDS = 1.0  # tolerance between the clock readings of a delivery and of its message
 MAX_PAGE = 100
+KEPT_ATTEMPTS = 100  # of a delivery, the last ones: it can be replayed without end
 BATCH = 200  # deliveries in one transaction
 ENDPOINT_OFF = "the endpoint is disabled"
 TOO_LATE = "the host did not come back in time"
@@ -223,6 +224,9 @@ def _is_written(session: Session, due: Due, outcome: Outcome) -> bool:
 
 def _write(session: Session, delivery: WebhookDelivery, outcome: Outcome) -> None:
     delivery.attempts += 1
+    if delivery.attempts > KEPT_ATTEMPTS:
+        forgotten = DeliveryAttempt.number <= delivery.attempts - KEPT_ATTEMPTS
+        session.execute(delete(DeliveryAttempt).where(DeliveryAttempt.delivery_id == delivery.id, forgotten))
     session.add(
         DeliveryAttempt(
             delivery_id=delivery.id,

@@ -52,6 +52,7 @@ def end_silently(session: Session, job: Job, status: JobStatus) -> None:
     job.status = status
     job.finished_at = from_now()
     session.flush()
+    after_commit(session, partial(session.info["ended"], job.id))
 
 
 def _outcome(session: Session, job: Job) -> JobStatus:
