@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
+import psutil
 from kombu import Connection
 
 from app.operations import DEAD_LETTER_QUEUE
@@ -18,7 +21,8 @@ from tests.support.receiver import answer, receiving
 
 FIRES_WITHIN = 90.0  # seconds
 CLEARS_WITHIN = 150.0  # seconds
-ML_WORKER = 2
+IMAGE_WORKER, ML_WORKER = 1, 2
+CHILD = "app.imaging.child"
 
 
 @dataclass(frozen=True)
@@ -133,19 +137,40 @@ def resume_api(stage: Stage) -> None:
 
 def lose_storage_under_work(stage: Stage) -> None:
     """Jobs that were accepted lose their upload's storage for longer than their attempts last."""
-    os.killpg(stage.deployment.processes[1].pid, signal.SIGSTOP)
+    os.killpg(stage.deployment.processes[IMAGE_WORKER].pid, signal.SIGSTOP)
     for _ in range(12):
         upload(stage.deployment.url, ["convert_webp"])
     stage.proxies["storage"].cut()
-    os.killpg(stage.deployment.processes[1].pid, signal.SIGCONT)
+    os.killpg(stage.deployment.processes[IMAGE_WORKER].pid, signal.SIGCONT)
+
+
+class Killer:
+    """Kills the processes that do the pixel work again and again, as a kernel short of memory would."""
+
+    def begin(self, stage: Stage) -> None:
+        self._over = threading.Event()
+        worker = psutil.Process(stage.deployment.processes[IMAGE_WORKER].pid)
+        self._thread = threading.Thread(target=self._kill, args=(worker,), daemon=True)
+        self._thread.start()
+
+    def _kill(self, worker: psutil.Process) -> None:
+        while not self._over.wait(0.03):
+            for process in worker.children(recursive=True):
+                with suppress(psutil.Error):
+                    if CHILD in process.cmdline():
+                        process.kill()
+
+    def end(self, stage: Stage) -> None:
+        self._over.set()
+        self._thread.join()
+        purge_dead_letters(stage)  # the load sends the same image again and again, which is refused as poison
 
 
 class FailingReceiver:
     """Refuses events until it recovers."""
 
     def fail(self, stage: Stage) -> None:
-        self._context = receiving(answer(500))
-        self._receiver = self._context.__enter__()
+        self._receiver = stage.stack.enter_context(receiving(answer(500)))
         for _ in range(12):
             upload(stage.deployment.url, ["convert_webp"], webhook_url=self._receiver.url)
 
@@ -153,7 +178,7 @@ class FailingReceiver:
         self._receiver.behave(answer(204))
 
 
-RECEIVER = FailingReceiver()
+RECEIVER, KILLER = FailingReceiver(), Killer()
 OUTAGES = [
     Outage(
         "Redis is lost",
@@ -200,6 +225,12 @@ OUTAGES = [
             {"alertname": "PixToolsBudgetBurnsFast", "slo": "job_success"},
             {"alertname": "PixToolsBudgetBurnsSlowly", "slo": "job_success"},
         ),
+    ),
+    Outage(
+        "pixel processes are killed",
+        KILLER.begin,
+        KILLER.end,
+        ({"alertname": "PixToolsStepsCrash"}, {"alertname": "PixToolsDeadLetters"}),
     ),
     Outage(
         "a receiver refuses its webhooks",

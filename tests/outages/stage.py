@@ -99,6 +99,8 @@ class Stage:
     deployment: Deployment
     proxies: dict[str, TcpProxy]
     prometheus: Prometheus
+    #: what it holds ends with the stage
+    stack: ExitStack
 
 
 @contextmanager
@@ -133,4 +135,4 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
         prometheus = Prometheus(folder / "prometheus", targets, fast_rules(rules))
         stack.callback(prometheus.kill)
         prometheus.start()
-        yield Stage(deployment, proxies, prometheus)
+        yield Stage(deployment, proxies, prometheus, stack)
