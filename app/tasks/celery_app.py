@@ -13,7 +13,7 @@ from app.operations import DEAD_LETTER_QUEUE, Queue
 from app.tasks import drain, signals  # noqa: F401 - connects what every message and task gets
 
 EXCHANGE = "pixtools"
-MEMORY_POLLING = 0.01  # seconds; kombu's default of 1 s would be the latency of every embedded job
+MEMORY_TRANSPORT = "app.tasks.memory_broker:Transport"
 QUORUM = {"x-queue-type": "quorum"}
 DEAD_LETTERING: dict[str, Any] = {
     # Far above what spot interruptions and deployments cost a message; attempts at a step are counted in the database.
@@ -60,7 +60,7 @@ GUARANTEES: dict[str, Any] = {
 
 def _broker(settings: Settings) -> dict[str, Any]:
     if settings.embedded:
-        return {"broker_transport_options": {"polling_interval": MEMORY_POLLING}, "task_queues": _queues(durable=False)}
+        return {"broker_transport": MEMORY_TRANSPORT, "task_queues": _queues(durable=False)}
     return {
         # An unconfirmed publish may be lost; a broker in alarm would block an unbounded one for ever.
         "broker_transport_options": {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10},
