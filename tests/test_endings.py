@@ -22,13 +22,19 @@ def cancel(database: Database, job_id: UUID) -> None:
 
 
 def waited(
-    endings: Endings, job_id: UUID, meanwhile: Callable[[], object], *, seconds: float = NEVER, clients: int = 1
+    endings: Endings,
+    job_id: UUID,
+    meanwhile: Callable[[], object],
+    *,
+    seconds: float = NEVER,
+    clients: int = 1,
+    is_new: bool = True,
 ) -> float:
     """How long clients had to wait, while something else happens in another thread a little later."""
 
     async def wait() -> float:
         began = time.monotonic()
-        waiting = [asyncio.create_task(endings.wait(job_id, seconds)) for _ in range(clients)]
+        waiting = [asyncio.create_task(endings.wait(job_id, seconds, is_new=is_new)) for _ in range(clients)]
         await asyncio.sleep(0.1)
         await asyncio.gather(asyncio.to_thread(meanwhile), *waiting)
         await endings.database.async_engine.dispose()
@@ -79,6 +85,13 @@ def test_a_job_that_has_ended_before_is_not_waited_for(database: Database) -> No
     endings, job_id = endings_of(database), accept(database)
     cancel(database, job_id)
     assert waited(endings, job_id, lambda: None) < NEVER / 2
+
+
+@pytest.mark.usefixtures("nobody_looks")
+def test_a_job_that_was_accepted_earlier_is_looked_at_first(database: Database) -> None:
+    endings, job_id = endings_of(database), accept(database)
+    cancel(database, job_id)
+    assert waited(endings, job_id, lambda: None, is_new=False) < NEVER / 2
 
 
 def test_a_job_that_is_gone_is_not_waited_for(database: Database) -> None:

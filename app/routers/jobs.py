@@ -65,7 +65,8 @@ async def process(
     if seconds is None:
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
     headers["Preference-Applied"] = f"wait={seconds}"
-    return await _answer_when_ended(resources, accepted.job_id, seconds, headers)
+    await resources.endings.wait(accepted.job_id, seconds, is_new=not accepted.replayed)
+    return await _answer(resources, accepted.job_id, headers)
 
 
 async def _accept(request: Request, resources: Resources, base_url: str, caller: str) -> Accepted:
@@ -78,8 +79,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, caller:
     )
 
 
-async def _answer_when_ended(resources: Resources, job_id: UUID, seconds: int, headers: dict[str, str]) -> JSONResponse:
-    await resources.endings.wait(job_id, seconds)
+async def _answer(resources: Resources, job_id: UUID, headers: dict[str, str]) -> JSONResponse:
     view = await _view(resources, job_id)
     if view.status in JOB_OPEN:
         return JSONResponse(view.model_dump(mode="json"), 202, {**headers, "Retry-After": RETRY_AFTER})

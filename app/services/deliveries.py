@@ -28,7 +28,7 @@ from app.operations import Queue
 from app.services import endpoints, events, outbox
 from app.services.egress import origin_of
 from app.services.endpoints import Target
-from app.services.ids import DELIVERY, new_id
+from app.services.ids import DELIVERY
 from app.services.links import DownloadLinks
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Outcome:
 def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
     """Write that an event is to be sent, and the message that has it sent at once."""
     delivery = WebhookDelivery(
-        id=new_id(DELIVERY.prefix),
+        id=DELIVERY.new(),
         event_id=event.id,
         endpoint_id=target.endpoint_id,
         url=target.url,

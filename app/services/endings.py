@@ -31,16 +31,27 @@ class Endings:
     stopping: threading.Event
     _waiting: defaultdict[UUID, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
 
-    async def wait(self, job_id: UUID, seconds: float) -> None:
-        """Return when the job has ended, when so many seconds are over, or when this process has to stop."""
+    async def wait(self, job_id: UUID, seconds: float, *, is_new: bool) -> None:
+        """Return when the job has ended, when so many seconds are over, or when this process has to stop.
+
+        Args:
+            job_id: of the job.
+            seconds: to wait at most.
+            is_new: it has just been accepted; any other one may have ended long ago, and is looked at first.
+        """
+        if not is_new and await self._has_ended(job_id):
+            return
         deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_ALONE if self.alone else FIRST_PAUSE
         with self._told(job_id) as told:
             while (left := deadline - time.monotonic()) > 0 and not self.stopping.is_set():
                 if (await asyncio.wait((told,), timeout=min(pause, left)))[0]:
                     return
-                if await self.database.read(jobs.status_of, job_id) not in JOB_OPEN:
+                if await self._has_ended(job_id):
                     return
                 pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    async def _has_ended(self, job_id: UUID) -> bool:
+        return await self.database.read(jobs.status_of, job_id) not in JOB_OPEN
 
     @contextmanager
     def _told(self, job_id: UUID) -> Iterator[asyncio.Future[None]]:

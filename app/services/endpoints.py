@@ -12,7 +12,7 @@ from app.database import from_now
 from app.errors import EndpointDisabled, TooManyEndpoints
 from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services import signing
-from app.services.ids import ENDPOINT, new_id
+from app.services.ids import ENDPOINT
 
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
@@ -39,7 +39,7 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     if count >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
     endpoint = WebhookEndpoint(
-        id=new_id(ENDPOINT.prefix),
+        id=ENDPOINT.new(),
         url=url,
         description=description,
         events=[str(event) for event in events],

@@ -21,6 +21,10 @@ class Kind:
     noun: str
     missing: type[NotFound]
 
+    def new(self) -> str:
+        """An id for another one."""
+        return new_id(self.prefix)
+
     @property
     def pattern(self) -> str:
         """Of an id, as a regular expression."""
