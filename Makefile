@@ -54,6 +54,10 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@scripts/install-test-servers
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+.PHONY: test-full
+test-full: ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
+	@$(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
+
 .PHONY: check
 check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
