@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,6 +52,11 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="How clients reach the API; default: as the request addressed it."
     )
+    allowed_hosts: Annotated[frozenset[Annotated[str, AfterValidator(str.lower)]] | None, NoDecode, LISTED] = Field(
+        None,
+        description="Names and addresses that clients may reach the API by; `*`: any. Default: loopback and "
+        "that of the public URL where it listens on loopback, else any.",
+    )
     data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
     spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
 
@@ -80,8 +86,21 @@ class Settings(BaseSettings):
     max_depth: int = Field(8, ge=1, le=32)
     max_open_jobs: int = Field(20_000, ge=1, description="Above so many unfinished jobs, new ones are put off.")
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
+    max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is no upload.")
+    max_target_bytes: int = Field(8 * 1024, ge=256, description="Path and query of a request.")
+    max_head_bytes: int = Field(32 * 1024, ge=1024, description="Request line and headers, and trailers.")
+    max_headers: int = Field(100, ge=20, description="Of one request.")
+    max_connections: int = Field(1000, ge=10, description="To one API process; above it only /health/live is answered.")
+    max_waits: int = Field(
+        500, ge=0, description="Answers held by `Prefer: wait` in one API process; further ones come at once."
+    )
 
     # Times, in seconds
+    head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
+    silence_seconds: float = Field(
+        30.0, gt=0, description="Without a byte, after which a body or a reader of an answer is given up."
+    )
+    keep_alive_seconds: float = Field(5.0, gt=0, description="A connection is kept for its next request.")
     download_url_seconds: int = Field(3600, ge=1, le=7 * 86400)
     results_kept_seconds: int = Field(86400, ge=1)
     idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
@@ -182,6 +201,21 @@ class Settings(BaseSettings):
             return self.webhook_allowed_networks
         # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
         return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
+
+    @cached_property
+    def hosts(self) -> frozenset[str] | None:
+        """The hosts that the API answers to, without ports and brackets; None: all."""
+        if self.allowed_hosts is not None:
+            return None if "*" in self.allowed_hosts else frozenset(host.strip("[]") for host in self.allowed_hosts)
+        if self.host not in LOOPBACK_HOSTS:
+            return None
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        return frozenset(LOOPBACK_HOSTS | ({public} if public else set()))
+
+    @property
+    def own_port(self) -> int | None:
+        """The port on loopback where this very server listens, for a process on the same machine."""
+        return self.port if self.embedded or self.host in LOOPBACK_HOSTS else None
 
     @property
     def base_url(self) -> str:

@@ -1,14 +1,10 @@
 """The single process: API, worker, relay and reconciler together; nothing else is needed."""
 
-import uvicorn
-
+from app import server
 from app.config import Settings
 from app.errors import CannotStart
-from app.http_protocol import SmallReadsProtocol
 from app.main import create_app, only_process
 from app.wiring import Resources
-
-GRACE_SECONDS = 10  # for requests in flight when the process is to end; clients may hold theirs open much longer
 
 
 def serve(settings: Settings) -> None:
@@ -32,13 +28,4 @@ def _check(settings: Settings) -> None:
 
 def run_api(settings: Settings) -> None:
     """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        http=SmallReadsProtocol,  # type: ignore[arg-type]  # asks for Protocol, takes any kind
-        ws="none",
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        log_config=None,
-        access_log=False,
-    )
+    server.run(create_app(settings), settings)

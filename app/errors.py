@@ -5,7 +5,8 @@ PixToolsError
 │   ├── TruncatedRequest          400  the body ended early
 │   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
-│   └── InvalidCursor             400
+│   ├── InvalidCursor             400
+│   └── HostRefused               421  the `Host` is not one of this server's
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
@@ -18,6 +19,9 @@ PixToolsError
 │   └── InvalidFilename           422
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
 │   ├── UploadTooLarge            413
+│   ├── BodyTooLarge              413
+│   ├── TargetTooLong             414
+│   ├── HeadTooLarge              431
 │   ├── TooManyEndpoints          422
 │   └── FieldTooLong              413
 ├── IdempotencyKeyReused          422
@@ -35,6 +39,8 @@ PixToolsError
 │   ├── EndpointDisabled          409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
+├── ForeignOrigin                 403  a page of another origin sent it
+├── OwnWebhook                    403  PixTools itself sent it, as a webhook
 ├── RangeNotSatisfiable           416
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   ├── NotInstalled              500  an optional part of the package
@@ -53,6 +59,8 @@ PixToolsError
 │   └── UnexpectedFailure         -    retryable
 └── Unavailable                   503  retryable
     ├── TooMuchWork               503
+    ├── TooManyConnections        503
+    ├── Stopping                  503
     ├── StoreUnavailable          503
     │   └── ObjectNotFound        -
     └── DatabaseUnavailable       503
@@ -137,6 +145,13 @@ class InvalidCursor(InvalidRequest):
     """The cursor is not one that this service issued for this listing."""
 
     code = "invalid_cursor"
+
+
+class HostRefused(InvalidRequest):
+    """This server does not answer to this Host; PIXTOOLS_ALLOWED_HOSTS names those that it answers to."""
+
+    code = "host_refused"
+    status = 421
 
 
 class InvalidOperations(PixToolsError):
@@ -225,6 +240,27 @@ class UploadTooLarge(LimitExceeded):
 
     code = "upload_too_large"
     status = 413
+
+
+class BodyTooLarge(LimitExceeded):
+    """The body of the request is larger than this service accepts here."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class TargetTooLong(LimitExceeded):
+    """The path and query of the request are too long."""
+
+    code = "target_too_long"
+    status = 414
+
+
+class HeadTooLarge(LimitExceeded):
+    """The headers or trailers of the request are too large or too many."""
+
+    code = "head_too_large"
+    status = 431
 
 
 class FieldTooLong(LimitExceeded):
@@ -334,6 +370,20 @@ class InvalidDownloadLink(PixToolsError):
     """The download link is invalid or has expired; fetch the job again for a fresh one."""
 
     code = "invalid_download_link"
+    status = 403
+
+
+class ForeignOrigin(PixToolsError):
+    """A page of another origin sent this request; browsers may change things here from PixTools' own pages only."""
+
+    code = "foreign_origin"
+    status = 403
+
+
+class OwnWebhook(PixToolsError):
+    """PixTools sent this request itself, as a webhook; it takes none, since they would have no end."""
+
+    code = "own_webhook"
     status = 403
 
 
@@ -449,6 +499,18 @@ class TooMuchWork(Unavailable):
     """There is more unfinished work than the server takes."""
 
     code = "too_much_work"
+
+
+class TooManyConnections(Unavailable):
+    """There are as many connections as the server takes."""
+
+    code = "too_many_connections"
+
+
+class Stopping(Unavailable):
+    """The server is stopping; repeat the request."""
+
+    code = "stopping"
 
 
 class StoreUnavailable(Unavailable):

@@ -15,13 +15,15 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from app import background, problems, tracing
+from app.admission import AdmissionMiddleware
+from app.bodies import BodyMiddleware
 from app.config import Settings
 from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
 from app.operations import Queue
-from app.routers import downloads, events, health, jobs, metrics, operations, webhooks
+from app.routers import docs, downloads, events, health, jobs, metrics, operations, webhooks
 from app.services import deliveries, replays
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
@@ -70,12 +72,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # ours loads nothing from elsewhere
         redoc_url=None,
         servers=None,
         # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(BodyMiddleware)
+    app.add_middleware(AdmissionMiddleware)
+    app.add_middleware(RequestMiddleware)  # the outermost: what is refused is counted and logged as well
     problems.install(app)
     app.include_router(jobs.router)
     app.include_router(downloads.router)
@@ -84,6 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(events.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(docs.router)
     return app
 
 

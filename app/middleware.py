@@ -1,5 +1,6 @@
 """What every request gets: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -10,6 +11,7 @@ from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics, problems, tracing
+from app.errors import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,15 @@ CONTEXT = (b"traceparent", b"tracestate")
 QUIET = ("/health", "/metrics")  # asked every few seconds by machines
 NO_ROUTE = "none"  # nothing is there; the path itself could be anything
 DISCONNECTED = 499  # nginx's number for a client that went before its answer
+MAX_LOGGED = 256  # characters of a path
+
+#: Of every answer that does not say otherwise: nobody else keeps it, and it is no page that could do anything.
+PRIVATE = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",  # links are signed in their query
+    b"x-content-type-options": b"nosniff",
+}
 
 
 class RequestMiddleware:
@@ -38,6 +49,10 @@ class RequestMiddleware:
         with tracing.request(request_id, context, scope["method"]) as span:
             try:
                 await self._app(scope, receive, answer.send)
+            except asyncio.CancelledError:
+                # only the server cancels a request, at the end of the time that it has to stop
+                if not answer.status:
+                    await problems.answer(Stopping())(scope, receive, answer.send)
             except Exception as error:
                 log.exception("request_crashed")
                 tracing.fail(span, type(error).__name__)
@@ -49,7 +64,7 @@ class RequestMiddleware:
 
 
 class _Answer:
-    """Notes the status and adds the id."""
+    """Notes the status; adds the id, and the headers that make an answer private."""
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -59,7 +74,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            headers = [*message.get("headers", ()), self._header]
+            told = {name.lower() for name, _ in headers}
+            headers += [header for header in PRIVATE.items() if header[0] not in told]
+            message = {**message, "headers": headers}
         await self._send(message)
 
 
@@ -72,7 +90,12 @@ def _observe(scope: Scope, status: int, seconds: float, span: Span) -> None:
     route = getattr(scope.get("route"), "path", NO_ROUTE)
     metrics.count_request(method, route, status, seconds)
     _describe(span, method, route, status)
-    fields: dict[str, Any] = {"method": method, "path": scope["path"], "status": status, "seconds": round(seconds, 4)}
+    fields: dict[str, Any] = {
+        "method": method,
+        "path": scope["path"][:MAX_LOGGED],
+        "status": status,
+        "seconds": round(seconds, 4),
+    }
     log.log(logging.DEBUG if scope["path"].startswith(QUIET) else logging.INFO, "request", extra=fields)
 
 

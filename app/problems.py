@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
+MAX_REPORTED = 20  # mistakes in one answer
 
 
 def install(app: FastAPI) -> None:
@@ -39,7 +40,12 @@ def _problem(
 def _on_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, PixToolsError):
         raise error
-    members = dict(error.extra)
+    return answer(error, instance=request.url.path)
+
+
+def answer(error: PixToolsError, **more: Any) -> JSONResponse:
+    """The answer to a request that was refused on purpose."""
+    members = dict(error.extra) | more
     if error.pointer and "errors" not in members:
         members["errors"] = [{"detail": error.message, "pointer": error.pointer}]
     members |= {name: value for name in ("limit", "value") if (value := getattr(error, name)) is not None}
@@ -48,13 +54,13 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
     )
     headers = error.headers | ({"Retry-After": str(retry_after)} if retry_after else {})
     code = error.error_code if isinstance(error, InvalidOperations) else error.code
-    return _problem(error.status, code, error.message, headers=headers, instance=request.url.path, **members)
+    return _problem(error.status, code, error.message, headers=headers, **members)
 
 
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [_mistake(mistake) for mistake in error.errors()]
+    errors = [_mistake(mistake) for mistake in error.errors()[:MAX_REPORTED]]
     detail = errors[0]["detail"]
     return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
 

@@ -18,7 +18,6 @@ from app.ml import dncnn
 from app.operations import Queue
 from app.services.breakers import Breakers
 from app.services.egress import MAX_URL, Egress
-from app.services.endings import Endings
 from app.services.executor import Executor, Renderer
 from app.services.health import Checks
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
@@ -36,6 +35,7 @@ from app.services.shares import Shares
 from app.services.submission import ImageLimits, Submissions
 from app.services.uploads import FormLimits
 from app.services.vitals import Vitals
+from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
@@ -108,10 +108,11 @@ class Resources:
         )
 
     @cached_property
-    def endings(self) -> Endings:
-        endings = Endings(self.database, self.settings.embedded, self.stopping)
-        self.database.ended = endings.tell
-        return endings
+    def waiters(self) -> Waiters:
+        settings = self.settings
+        waiters = Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
+        self.database.ended = waiters.tell
+        return waiters
 
     @cached_property
     def pressure(self) -> Pressure:
@@ -231,7 +232,14 @@ class Resources:
         # Twice: threads that ask a silent name server are held for longer than an attempt takes
         places = self.settings.webhook_concurrency
         sending = Lookups(most=2 * places, of_one=places)
-        return Egress(self.settings.webhook_ports, self.settings.webhook_networks, sending=sending)
+        settings = self.settings
+        return Egress(
+            settings.webhook_ports,
+            settings.webhook_networks,
+            own_origin=settings.public_url or "",
+            own_port=settings.own_port,
+            sending=sending,
+        )
 
     @cached_property
     def breakers(self) -> Breakers:

@@ -51,6 +51,12 @@ async def _caller(request: Request) -> str:
 Caller = Annotated[str, Depends(_caller)]
 
 
+async def left(request: Request) -> None:
+    """Come to an end when the client has gone; for a request whose body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def preferred_wait(prefer: str | None, longest: int) -> int | None:
     """The N of `Prefer: wait=N`, at most `longest`."""
     wait = WAIT.search(prefer or "")

@@ -1,15 +1,14 @@
 """The log of events, for receivers that no webhook can reach."""
 
-import asyncio
 import time
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.errors import InvalidCursor
 from app.models import EventType
-from app.routers.dependencies import CurrentResources, preferred_wait
+from app.routers.dependencies import CurrentResources, left, preferred_wait
 from app.routers.openapi import problems
 from app.schemas import EventPage, EventView
 from app.services import events
@@ -17,12 +16,11 @@ from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
-POLL_SECONDS = 0.25  # between two looks for a client that waits
-
 
 @router.head("/events", include_in_schema=False)
 @router.get("/events", summary="The log of events, oldest first", responses=problems(400, 422))
 async def list_events(
+    request: Request,
     resources: CurrentResources,
     response: Response,
     after: Annotated[str, Query(description="`next_after` of the answer before; 0: from the beginning.")] = "0",
@@ -37,13 +35,17 @@ async def list_events(
     A page may be short, or empty, although there are more."""
     if not after.isascii() or not after.isdecimal() or len(after) > 18:
         raise InvalidCursor("`after` is the `next_after` of an answer, or 0.")
-    seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
-    if seconds is not None:
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-    deadline = time.monotonic() + (seconds or 0)
     page = await _page(resources, int(after), limit, type)
-    while not page.data and time.monotonic() < deadline and not resources.stopping.is_set():
-        await asyncio.sleep(0 if page.has_more else POLL_SECONDS)
+    seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    if seconds is None or resources.waiters.are_full:
+        return page
+    response.headers["Preference-Applied"] = f"wait={seconds}"
+    deadline = time.monotonic() + seconds
+    while not page.data and (remaining := deadline - time.monotonic()) > 0 and not resources.stopping.is_set():
+        if not page.has_more:
+            await resources.waiters.event(int(page.next_after), type, remaining, partial(left, request))
+        if await request.is_disconnected():
+            break
         page = await _page(resources, int(page.next_after), limit, type)
     return page
 

@@ -1,5 +1,6 @@
 """Jobs over HTTP."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -7,9 +8,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app import metrics
+from app.bodies import allow_body
 from app.errors import JobNotFinished, PixToolsError, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
-from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, link_next, preferred_wait
+from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, left, link_next, preferred_wait
 from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
@@ -64,15 +66,19 @@ async def process(
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is None:
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
-    headers["Preference-Applied"] = f"wait={seconds}"
-    await resources.endings.wait(accepted.job_id, seconds, is_new=not accepted.replayed)
+    if not resources.waiters.are_full:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        gone = partial(left, request)
+        await resources.waiters.job(accepted.job_id, seconds, gone, is_new=not accepted.replayed)
     return await _answer(resources, accepted.job_id, headers)
 
 
 async def _accept(request: Request, resources: Resources, base_url: str, caller: str) -> Accepted:
     key = key_of(request.headers.getlist("idempotency-key"))
     boundary = boundary_of(request.headers.get("content-type"))
-    check_content_length(request.headers.get("content-length"), resources.submissions.form_limits)
+    limits = resources.submissions.form_limits
+    check_content_length(request.headers.get("content-length"), limits)
+    allow_body(request.scope, limits.body_bytes)
     await resources.pressure.check()
     return await resources.submissions.submit(
         request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
@@ -92,8 +98,21 @@ async def _view(resources: Resources, job_id: UUID) -> JobView:
 
 @router.head("/jobs/{job_id}", include_in_schema=False)
 @router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=problems(404))
-async def get_job(job_id: JobId, resources: CurrentResources, response: Response) -> JobView:
+async def get_job(
+    request: Request,
+    job_id: JobId,
+    resources: CurrentResources,
+    response: Response,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` holds the answer until the job has ended, at most N seconds.")
+    ] = None,
+) -> JobView:
     """Download URLs are fresh in every answer."""
+    response.headers["Vary"] = "Prefer"
+    seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    if seconds is not None and not resources.waiters.are_full:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        await resources.waiters.job(job_id, seconds, partial(left, request))
     view = await _view(resources, job_id)
     if view.status in JOB_OPEN:
         response.headers["Retry-After"] = RETRY_AFTER

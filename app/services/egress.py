@@ -134,6 +134,9 @@ class Egress:
     ports: frozenset[int]
     #: private ranges that are allowed all the same, on any port
     networks: tuple[Network, ...] = ()
+    #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
+    own_origin: str = ""
+    own_port: int | None = None
     resolve: Resolve = resolve
     #: apart from each other, for a process that does both
     checking: Lookups = field(default_factory=Lookups, repr=False)
@@ -148,6 +151,8 @@ class Egress:
             WebhookUrlRefused: it leads to a place that is not allowed.
         """
         destination = parse(url)
+        if self.own_origin and origin_of(url) == origin_of(self.own_origin):
+            raise _refuse_own(destination)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 await self._addresses(destination, self.checking)
@@ -188,6 +193,8 @@ class Egress:
         addresses = [ip_address(text.partition("%")[0]) for text in found]
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise WebhookUrlRefused(pointer="#/webhook_url", value=destination.host)
+        if destination.port == self.own_port and any(address.is_loopback for address in addresses):
+            raise _refuse_own(destination)
         if not self._port_allowed(destination) and not all(self._named(address) for address in addresses):
             self._refuse_port(destination)
         return [str(address) for address in addresses]
@@ -209,6 +216,11 @@ class Egress:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return self.tls or httpx.create_ssl_context()
+
+
+def _refuse_own(destination: Destination) -> WebhookUrlRefused:
+    detail = "The webhook URL leads back to this PixTools server."
+    return WebhookUrlRefused(detail, pointer="#/webhook_url", value=destination.host)
 
 
 def _bracketed(host: str) -> str:

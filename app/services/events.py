@@ -203,6 +203,12 @@ def page(
     return told, last if more else max(after, end, last), more
 
 
+def types_behind(session: Session, after: int) -> list[tuple[int, str]]:
+    """The next events behind a place in the log, by place and type alone."""
+    query = select(Event.position, Event.type).where(Event.position > after).order_by(Event.position).limit(BATCH)
+    return [(position, type_) for position, type_ in session.execute(query) if position]
+
+
 def forget(session: Session, job_id: UUID) -> None:
     """Erase what is known of a job that its client has deleted; that it ended stays, for those who are yet to hear."""
     for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):

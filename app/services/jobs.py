@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -113,8 +113,13 @@ def get(session: Session, job_id: UUID) -> Job:
 
 
 def status_of(session: Session, job_id: UUID) -> str | None:
-    """Only the state: what waiting clients ask for again and again."""
+    """Only the state."""
     return session.scalar(select(Job.status).where(Job.id == job_id))
+
+
+def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are there and have not ended: what waiting clients ask for again and again."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
 
 
 def list_page(

@@ -97,8 +97,8 @@ def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str,
     """The object; which of two values under one key was meant, nobody can tell."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)[:64]
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))[:64]  # type: ignore[func-returns-value]
         mistakes.stop("invalid_json", f"The key {twice!r} stands twice in one object.", "#/operations", value=twice)
     return found
 
@@ -165,7 +165,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
-        for mistake in error.errors(include_url=False):
+        for mistake in error.errors(include_url=False)[:MAX_REPORTED]:
             where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
             more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
             unknown = mistake["type"] == "extra_forbidden"

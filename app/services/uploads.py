@@ -20,7 +20,6 @@ from app.errors import (
     InvalidFilename,
     InvalidRequest,
     MissingPart,
-    RequestTimedOut,
     StoreUnavailable,
     TruncatedRequest,
     UnknownPart,
@@ -34,7 +33,6 @@ MAX_FILENAME = 255  # characters; what file systems take
 MAX_STEM = 100  # characters of a result's file name that come from the upload's
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
 MAX_PARTS = 8
-SILENCE_SECONDS = 30  # after which a client that sends nothing is given up
 FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
 
@@ -142,17 +140,11 @@ async def receive(
         raise
 
 
-async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, unless the client falls silent or goes away."""
+async def _whole(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, unless the client goes away."""
     try:
-        while True:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                chunk = await anext(body)
+        async for chunk in body:
             yield chunk
-    except StopAsyncIteration:
-        return
-    except TimeoutError:
-        raise RequestTimedOut(f"Nothing has arrived for {SILENCE_SECONDS} seconds.") from None
     except ClientDisconnect:
         raise TruncatedRequest from None
 
@@ -180,7 +172,7 @@ class _Reception:
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
         try:
-            return await self._read(_in_time(body), boundary)
+            return await self._read(_whole(body), boundary)
         except OSError as error:
             raise _no_room(error) from None
 

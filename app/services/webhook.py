@@ -27,6 +27,7 @@ from app.services.shares import Shares
 log = logging.getLogger(__name__)
 
 GONE = 410
+DELIVERY_HEADER = "pixtools-delivery"  # also by what PixTools recognizes its own webhooks, and takes none of them
 MAX_KEPT = 1000  # characters of an answer that are kept
 BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 EXPLANATIONS: dict[type[Exception], str] = {
@@ -156,6 +157,7 @@ def _headers(due: Due, at: datetime) -> dict[str, str]:
         "Content-Type": "application/json",
         "User-Agent": "PixTools",
         "Accept-Encoding": "identity",
+        DELIVERY_HEADER: due.delivery_id,
         "webhook-id": due.message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": signing.sign(due.secrets, message_id=due.message_id, timestamp=timestamp, body=due.body),

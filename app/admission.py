@@ -1,0 +1,95 @@
+"""Who may talk to this server, and from where: what is refused before any route looks at a request. Plain ASGI."""
+
+import re
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import problems
+from app.config import Settings
+from app.errors import ForeignOrigin, HostRefused, InvalidRequest, OwnWebhook, PixToolsError, TargetTooLong
+from app.services.webhook import DELIVERY_HEADER
+
+HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+MAX_NAMED = 64  # characters of a refused value that are repeated
+ANY_HOST = ("/health", "/metrics")  # whoever probes and scrapes comes by address
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
+
+
+class AdmissionMiddleware:
+    """Refuses requests by their head alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                check(scope, scope["app"].state.resources.settings)
+            except PixToolsError as error:
+                await problems.answer(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def check(scope: Scope, settings: Settings) -> None:
+    """Look at target, Host and origin of a request.
+
+    Raises:
+        PixToolsError: it is refused.
+    """
+    headers = Headers(scope=scope)
+    _check_target(scope, settings.max_target_bytes)
+    _check_host(headers.getlist("host"), None if scope["path"].startswith(ANY_HOST) else settings.hosts)
+    if scope["method"] in SAFE:
+        return
+    _check_origin(headers, settings.public_url)
+    if DELIVERY_HEADER in headers:
+        raise OwnWebhook
+
+
+def _check_target(scope: Scope, limit: int) -> None:
+    length = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
+    if length > limit:
+        detail = f"Path and query of the request have {length} bytes, the limit is {limit}."
+        raise TargetTooLong(detail, limit=limit, value=length)
+
+
+def _check_host(given: list[str], known: frozenset[str] | None) -> None:
+    if len(given) > 1:
+        raise InvalidRequest("The request has several Host headers.")
+    host = given[0] if given else ""
+    if not host:
+        return  # of HTTP/1.0; no browser sends such a request
+    parts = HOST.fullmatch(host)
+    if parts is None:
+        raise InvalidRequest("The Host header is no host.", value=host[:MAX_NAMED])
+    name = parts["name"].strip("[]").lower().removesuffix(".")
+    if known is not None and name not in known:
+        raise HostRefused(
+            f"This server does not answer to the host {name[:MAX_NAMED]!r}; PIXTOOLS_ALLOWED_HOSTS names those that it "
+            "answers to.",
+            value=name[:MAX_NAMED],
+        )
+
+
+def _check_origin(headers: Headers, public_url: str | None) -> None:
+    """Refuse what a page of another origin sends: forms and plain posts need no leave of the server.
+
+    Browsers tell the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
+    no browsers tell neither.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    own = {headers.get("host", "").lower(), _netloc(public_url)} - {""}
+    if _netloc(origin) in own or site in OWN_SITE or (site is None and origin is None):
+        return
+    raise ForeignOrigin(value=(origin or site or "")[:MAX_NAMED])
+
+
+def _netloc(url: str | None) -> str:
+    try:
+        return urlsplit(url or "").netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,89 @@
+"""Bodies of requests: how large, and how long a client may be silent in the middle of one. Plain ASGI."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import problems
+from app.errors import BodyTooLarge, PixToolsError, RequestTimedOut
+
+LIMIT = "pixtools.body_limit"  # of the scope; routes that read their body piece by piece may change it
+
+
+class BodyMiddleware:
+    """Refuses a body that is too large or stops arriving, whatever the application makes of that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        settings = scope["app"].state.resources.settings
+        scope[LIMIT] = settings.max_json_bytes
+        body = _Body(scope, receive, send, settings.silence_seconds)
+        await self._app(scope, body.receive, body.send)
+
+
+def allow_body(scope: Scope, limit: int) -> None:
+    """Take a body of up to so many bytes: the route keeps none of it in memory."""
+    scope[LIMIT] = limit
+
+
+class _Body:
+    """The body of one request on its way in, and the answer that tells of its refusal."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, silence_seconds: float) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._silence_seconds = silence_seconds
+        self._announced = _announced(scope)
+        self._size = 0
+        self._is_complete = False
+        self._refusal: PixToolsError | None = None
+        self._has_begun = self._is_answered = False
+
+    async def receive(self) -> Message:
+        if self._is_complete:
+            return await self._receive()
+        self._check(self._announced)
+        message = await self._next()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._is_complete = not message.get("more_body", False)
+            self._check(self._size)
+        return message
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                return await self._receive()
+        except TimeoutError:
+            detail = f"Nothing has arrived for {self._silence_seconds:g} seconds."
+            self._refuse(RequestTimedOut(detail, limit=self._silence_seconds, headers={"Connection": "close"}))
+            raise
+
+    def _check(self, size: int) -> None:
+        limit = self._scope[LIMIT]
+        if size > limit:
+            self._refuse(BodyTooLarge(f"The body is larger than {limit} bytes.", limit=limit, value=size))
+
+    def _refuse(self, error: PixToolsError) -> None:
+        self._refusal = error
+        raise error
+
+    async def send(self, message: Message) -> None:
+        """Pass an answer on; FastAPI makes one of its own of whatever ends the reading of a body."""
+        if self._refusal is None or self._has_begun:
+            self._has_begun = True
+            await self._send(message)
+        elif not self._is_answered:
+            self._is_answered = True
+            answer = problems.answer(self._refusal, instance=self._scope["path"])
+            await answer(self._scope, self._receive, self._send)
+
+
+def _announced(scope: Scope) -> int:
+    """The length that the client told, or 0."""
+    told = dict(scope["headers"]).get(b"content-length", b"")
+    return int(told) if told.isdigit() else 0

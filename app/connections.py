@@ -1,0 +1,281 @@
+"""uvicorn's HTTP protocol with bounds on what a client sends and holds before and beside its requests.
+
+Three things that uvicorn leaves to its clients are bounded here. Memory: every connection reads through one small
+buffer that all share, and headers, trailers and pipelined requests are counted. Time: for the head of a request, for
+the rest of a body that nobody reads any more, and for an answer that its client does not read. Number: when there are
+as many connections as there may be, a new one takes the place of the oldest one without a request; if all have one, it
+is answered 503, except for the probe of the process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app import problems
+from app.errors import HeadTooLarge, InvalidRequest, PixToolsError, RequestTimedOut, TooManyConnections
+
+log = logging.getLogger(__name__)
+
+READ_SIZE = 32 * 1024  # bytes
+MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
+TOO_MANY = 32  # connections above the limit, so that a probe is heard among them
+LINGER_SECONDS = 10.0  # that the rest of a body may take to arrive when its request has been answered already
+SWEEP_SECONDS = 1.0  # between two looks at all connections
+QUIET_SECONDS = 60.0  # between two lines of the log about connections that were refused
+ALWAYS_ANSWERED = "/health/live"
+CLOSE = (b"connection", b"close")
+
+_buffer = bytearray(READ_SIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """What clients may send and hold; each is a setting."""
+
+    head_bytes: int
+    headers: int
+    head_seconds: float
+    silence_seconds: float
+    connections: int
+
+
+@dataclass
+class Connections:
+    """All connections of one server."""
+
+    limits: ConnectionLimits
+    #: the oldest first
+    _open: dict["Connection", None] = field(default_factory=dict)
+    _sweep_at: asyncio.TimerHandle | None = None
+    _told_at: float = float("-inf")
+
+    def protocol(self, *args: Any, **options: Any) -> "Connection":
+        """The protocol of the next connection."""
+        return Connection(self, *args, **options)
+
+    def admit(self, connection: "Connection") -> None:
+        """Count a connection in, and decide whether its requests are answered."""
+        most = self.limits.connections
+        if len(self._open) >= most:
+            self._tell()
+            self._give_up(other for other in self._open if other.is_admitted)
+        connection.is_admitted = len(self._open) < most
+        if len(self._open) >= most + TOO_MANY:
+            self._give_up(self._open)
+        self._open[connection] = None
+        if self._sweep_at is None:
+            self._sweep_later()
+
+    def leave(self, connection: "Connection") -> None:
+        self._open.pop(connection, None)
+
+    def _give_up(self, connections: Iterable["Connection"]) -> None:
+        """Close the oldest of these that has no request."""
+        idle = next((connection for connection in connections if not connection.is_busy), None)
+        if idle is not None:
+            self.leave(idle)
+            idle.give_way()
+
+    def _tell(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at >= QUIET_SECONDS:
+            self._told_at = now
+            log.warning("connections_at_limit", extra={"limit": self.limits.connections})
+
+    def _sweep_later(self) -> None:
+        pause = min(SWEEP_SECONDS, self.limits.head_seconds / 2)
+        self._sweep_at = asyncio.get_running_loop().call_later(pause, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_at = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            connection.check(now)
+        if self._open:
+            self._sweep_later()
+
+
+class _Http(HttpToolsProtocol):
+    """uvicorn's protocol, keeping no more of one connection than it may."""
+
+    def __init__(self, max_headers: int, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._max_headers = max_headers
+        self.in_head = self.in_body = False
+        #: counts whatever is no head and no trailer
+        self.progress = 0
+        self.refusal: PixToolsError | None = None
+
+    @property
+    def is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def on_message_begin(self) -> None:
+        self.in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:
+            return  # a trailer; uvicorn would add it to the headers
+        if len(self.headers) < self._max_headers:
+            super().on_header(name, value)
+        else:
+            detail = f"The request has more than {self._max_headers} headers."
+            self.refusal = HeadTooLarge(detail, limit=self._max_headers)
+
+    def on_headers_complete(self) -> None:
+        self.in_head, self.in_body = False, True
+        self.progress += 1
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.refusal = InvalidRequest(f"More than {MAX_PIPELINED} requests were sent ahead.", limit=MAX_PIPELINED)
+        if self.refusal is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.progress += 1
+        if self.refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        self.progress += 1
+        if self.refusal is None:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade may be ignored; a client that asks for one is no matter for the log."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, which reads no more than `READ_SIZE` at a time.
+
+    A wrapper and not a subclass: uvloop ignores the buffer of whatever is an `asyncio.Protocol` as well.
+    """
+
+    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
+        self.is_admitted = True
+        self._connections = connections
+        self._limits = connections.limits
+        self._http = _Http(self._limits.headers, *args, **options)
+        self._transport: Any = None
+        self._head = 0  # bytes since the last one that was no part of a head or trailer
+        self._has_asked = False
+        self._waits_since: float | None = None  # for the rest of a head
+        self._lingers_since: float | None = None
+        self._unread = (0, 0.0)  # bytes of an answer that the client leaves, and since when
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being read or answered."""
+        return self._http.in_body or self._http.is_answering
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._waits_since = asyncio.get_running_loop().time()
+        self._http.connection_made(transport)
+        self._connections.admit(self)
+        if not self.is_admitted:
+            self._http.app = partial(_only_live, self._http.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.leave(self)
+        self._http.connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._transport.is_closing():
+            return
+        before = self._http.progress
+        self._http.data_received(bytes(_buffer[:nbytes]))
+        moved = self._http.progress != before
+        self._has_asked |= moved
+        self._head = 0 if moved else self._head + nbytes
+        if self._head > self._limits.head_bytes:
+            detail = f"The headers or trailers of the request have more than {self._limits.head_bytes} bytes."
+            self._http.refusal = HeadTooLarge(detail, limit=self._limits.head_bytes, value=self._head)
+        if self._http.refusal:
+            self._refuse(self._http.refusal)
+        elif self.is_busy:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = asyncio.get_running_loop().time()
+
+    def check(self, now: float) -> None:
+        """Give up a client that has taken too long for something."""
+        limits = self._limits
+        if self._transport.is_closing():
+            return
+        if self._waits_since is not None and not self.is_busy and now - self._waits_since > limits.head_seconds:
+            detail = f"The head of the request was not complete after {limits.head_seconds:g} seconds."
+            self._refuse(RequestTimedOut(detail, limit=limits.head_seconds) if self._head else None)
+        elif self._leaves_answer(now):
+            self._transport.abort()
+        elif self._lingers_too_long(now):
+            self._transport.close()
+
+    def _lingers_too_long(self, now: float) -> bool:
+        if self._http.is_answering or not self._http.in_body:
+            self._lingers_since = None
+            return False
+        self._lingers_since = self._lingers_since or now
+        return now - self._lingers_since > LINGER_SECONDS
+
+    def _leaves_answer(self, now: float) -> bool:
+        left = self._transport.get_write_buffer_size()
+        if not left or left != self._unread[0]:
+            self._unread = (left, now)
+        return bool(left) and now - self._unread[1] > self._limits.silence_seconds
+
+    def give_way(self) -> None:
+        """Close a connection without a request; one that has never had any learns why."""
+        self._refuse(None if self._has_asked else TooManyConnections(limit=self._limits.connections))
+
+    def _refuse(self, error: PixToolsError | None) -> None:
+        if self._transport.is_closing():
+            return
+        if error and not self._http.is_answering:  # an answer within another one would be no HTTP
+            self._transport.write(_wire(error))
+        self._transport.close()
+
+    def eof_received(self) -> None:
+        self._http.eof_received()
+
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._http.resume_writing()
+
+
+def _wire(error: PixToolsError) -> bytes:
+    """A problem as bytes of HTTP, where no request has come as far as the application."""
+    answer = problems.answer(error)
+    status = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
+    headers = (b": ".join(header) for header in (*answer.raw_headers, CLOSE))
+    return b"\r\n".join((status, *headers, b"", bytes(answer.body)))
+
+
+async def _only_live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """What a connection too many gets: only whoever asks whether the process lives is answered; both are closed."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
+        await send(message)
+
+    if scope["path"] == ALWAYS_ANSWERED:
+        await app(scope, receive, closing)
+    else:
+        await problems.answer(TooManyConnections())(scope, receive, closing)

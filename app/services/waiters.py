@@ -1,0 +1,172 @@
+"""Requests that wait for something: the end of a job, or another event in the log.
+
+All that wait in one process share one reader of the database, which looks only while somebody waits. What ends in this
+process is told at once; for what ends in another one the reader looks, less and less often until somebody else comes.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from app.database import Database
+from app.models import JOB_OPEN
+from app.services import events, jobs
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between looks; the pause grows by half each time
+FIRST_PAUSE_ALONE = 0.2  # for who is told: a job may have ended before its client began to wait
+
+Left = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """One request that waits."""
+
+    #: for this job to end, or
+    job_id: UUID | None = None
+    #: for an event behind this place in the log
+    after: int = 0
+    type: str | None = None
+    told: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def tell(self) -> None:
+        if not self.told.done():
+            self.told.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.told.done():
+            self.told.set_exception(error)
+
+
+@dataclass
+class Waiters:
+    """Those that wait in one process."""
+
+    database: Database
+    #: requests that may wait at a time
+    most: int
+    #: set when nothing is to wait any more
+    stopping: threading.Event
+    #: whether jobs end in this process only
+    alone: bool = False
+    _waiting: set[_Waiter] = field(default_factory=set)
+    _reader: asyncio.Task[None] | None = None
+    _look: asyncio.Event | None = None
+    _pause: float = FIRST_PAUSE
+
+    @property
+    def are_full(self) -> bool:
+        """Whether another request would be answered without waiting."""
+        return len(self._waiting) >= self.most
+
+    async def job(self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False) -> None:
+        """Return when the job has ended, when so many seconds are over, or when this process has to stop.
+
+        Args:
+            job_id: of the job.
+            seconds: to wait at most.
+            left: comes to its end when the client has gone, which ends the waiting as well.
+            is_new: it has just been accepted; any other one may have ended long ago, and is looked at first.
+        """
+        with self._waits(_Waiter(job_id=job_id)) as waiter:
+            if waiter and (is_new or await self.database.read(jobs.status_of, job_id) in JOB_OPEN):
+                await _wait(waiter, seconds, left)
+
+    async def event(self, after: int, type_: str | None, seconds: float, left: Left) -> None:
+        """Return when there is an event of this type behind a place in the log; else as `job`."""
+        with self._waits(_Waiter(after=after, type=type_)) as waiter:
+            if waiter:
+                await _wait(waiter, seconds, left)
+
+    def tell(self, job_id: UUID) -> None:
+        """A job has ended in this process; from any thread."""
+        for waiter in tuple(self._waiting):
+            if waiter.job_id == job_id:
+                waiter.told.get_loop().call_soon_threadsafe(waiter.tell)
+            elif waiter.job_id is None and self._look:
+                waiter.told.get_loop().call_soon_threadsafe(self._look.set)
+
+    @contextmanager
+    def _waits(self, waiter: _Waiter) -> Iterator[_Waiter | None]:
+        if self.are_full or self.stopping.is_set():
+            yield None
+            return
+        self._waiting.add(waiter)
+        self._pause = FIRST_PAUSE_ALONE if self.alone else FIRST_PAUSE
+        if self._reader is None or self._reader.done():
+            self._look = asyncio.Event()
+            self._reader = asyncio.create_task(self._read(self._look), context=Context())  # of no request
+        try:
+            yield waiter
+        finally:
+            self._waiting.discard(waiter)
+            if not self._waiting and self._look:
+                self._look.set()  # the reader may go
+
+    async def _read(self, look: asyncio.Event) -> None:
+        """Look for what anybody waits for, until nobody does."""
+        while self._waiting:
+            try:
+                async with asyncio.timeout(self._pause):
+                    await look.wait()
+            except TimeoutError:
+                self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+            look.clear()
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        waiting = tuple(self._waiting)
+        if self.stopping.is_set():
+            for waiter in waiting:
+                waiter.tell()
+            return
+        try:
+            await self._look_at_jobs([waiter for waiter in waiting if waiter.job_id])
+            await self._look_at_log([waiter for waiter in waiting if waiter.job_id is None])
+        except Exception as error:  # noqa: BLE001 - whatever it is, every one of them has to answer it
+            for waiter in waiting:
+                waiter.fail(error)
+
+    async def _look_at_jobs(self, waiting: list[_Waiter]) -> None:
+        ids = {waiter.job_id for waiter in waiting if waiter.job_id}
+        open_ones = await self.database.read(jobs.open_among, ids) if ids else set()
+        for waiter in waiting:
+            if waiter.job_id not in open_ones:
+                waiter.tell()
+
+    async def _look_at_log(self, waiting: list[_Waiter]) -> None:
+        """Only events behind all that anybody has seen are read, so that those of other types are passed over once."""
+        if not waiting:
+            return
+        if await self.database.read(events.has_unnumbered):
+            await self.database.call(events.number)
+        added = await self.database.read(events.types_behind, min(waiter.after for waiter in waiting))
+        for waiter in waiting:
+            if any(place > waiter.after and waiter.type in {None, type_} for place, type_ in added):
+                waiter.tell()
+            elif added:
+                waiter.after = max(waiter.after, added[-1][0])
+
+
+async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
+    gone = asyncio.ensure_future(left())
+    both: tuple[asyncio.Future[Any], ...] = (waiter.told, gone)
+    try:
+        done, _ = await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if waiter.told in done:
+            waiter.told.result()  # or what made the reader fail
+    finally:
+        for future in both:
+            future.add_done_callback(_forget)
+            future.cancel()
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    """Nobody asks any more what became of it; asyncio would log that."""
+    if not future.cancelled():
+        future.exception()
