@@ -112,10 +112,16 @@ class _Http(HttpToolsProtocol):
         #: counts whatever is no head and no trailer
         self.progress = 0
         self.refusal: PixToolsError | None = None
+        #: more requests were sent ahead than are kept
+        self.is_full = False
 
     @property
     def is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_heard(self) -> bool:
+        return self.refusal is None and not self.is_full
 
     def on_message_begin(self) -> None:
         self.in_head = True
@@ -134,19 +140,20 @@ class _Http(HttpToolsProtocol):
         self.in_head, self.in_body = False, True
         self.progress += 1
         if len(self.pipeline) >= MAX_PIPELINED:
-            self.refusal = InvalidRequest(f"More than {MAX_PIPELINED} requests were sent ahead.", limit=MAX_PIPELINED)
-        if self.refusal is None:
+            self.is_full = True
+            self.cycle.keep_alive = False  # its client has to send the others again
+        if self._is_heard:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.progress += 1
-        if self.refusal is None:
+        if self._is_heard:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.in_body = False
         self.progress += 1
-        if self.refusal is None:
+        if self._is_heard:
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
+from tests.support.proxy import TcpProxy
 from tests.support.receiver import Behaviour, Receiver, answer, hang, receiving
 from tests.test_cli import pixtools
 
@@ -350,3 +351,35 @@ def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(
                     delivery_in(api, "delivered", 90, job=job_id)
         finally:
             running.stop()
+
+
+def test_the_servers_own_address_is_no_receiver(api: ApiClient, deployment: Deployment, photo: bytes) -> None:
+    for host in ("127.0.0.1", "localhost", "127.0.0.2", "[::1]"):
+        url = f"http://{host}:{deployment.port}/webhooks/ep_1/test"
+        refused = api.http.post("/webhooks", json={"url": url})
+        assert (refused.status_code, refused.json()["code"]) == (422, "webhook_url_refused"), refused.text
+    url = f"http://127.0.0.1:{deployment.port}/process"
+    assert api.process(photo, ["convert_png"], webhook_url=url).json()["code"] == "webhook_url_refused"
+
+
+def test_an_endpoint_that_leads_back_by_another_way_does_not_feed_itself(
+    api: ApiClient, deployment: Deployment
+) -> None:
+    with TcpProxy("127.0.0.1", deployment.port) as way:
+        created = api.http.post("/webhooks", json={"url": f"http://localhost:{way.port}/", "events": ["job.failed"]})
+        endpoint = created.json()["id"]
+        try:
+            url = f"http://localhost:{way.port}/webhooks/{endpoint}/test"
+            assert api.http.patch(f"/webhooks/{endpoint}", json={"url": url}).status_code == 200
+            api.http.post(f"/webhooks/{endpoint}/test")
+            deadline = time.monotonic() + SOON
+            while not (told := api.http.get("/deliveries", params={"endpoint": endpoint}).json()["data"])[0]["error"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(1)
+            (delivery,) = api.http.get("/deliveries", params={"endpoint": endpoint}).json()["data"]
+            assert delivery["error"] == told[0]["error"] == "answered 403"
+            (attempt, *_) = api.http.get(f"/deliveries/{delivery['id']}").json()["attempts"]
+            assert "own_webhook" in attempt["answer"]
+        finally:
+            api.http.delete(f"/webhooks/{endpoint}")

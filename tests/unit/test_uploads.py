@@ -17,7 +17,6 @@ from app.errors import (
     InvalidFilename,
     InvalidRequest,
     PixToolsError,
-    RequestTimedOut,
     StoreUnavailable,
     TruncatedRequest,
     UploadTooLarge,
@@ -235,18 +234,6 @@ def test_any_body_is_a_form_or_refused(tmp_path: Path, body: bytes, start: bytes
     with pytest.raises(PixToolsError) as error:
         received(start + body, "b", tmp_path)
     assert error.value.status in {400, 413, 422}
-
-
-def test_a_client_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "SILENCE_SECONDS", 0.1)
-
-    async def silent() -> AsyncIterator[bytes]:
-        yield b"--b\r\n"
-        await asyncio.sleep(60)
-
-    with pytest.raises(RequestTimedOut):
-        asyncio.run(receive(silent(), "b", LIMITS, tmp_path, Gate()))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disconnected_client_is_no_crash(tmp_path: Path) -> None:
