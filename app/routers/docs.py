@@ -16,7 +16,7 @@ FILES = {
     **{name: SWAGGER / name for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")},
 }
 POLICY = (
-    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "style-src 'self' 'unsafe-inline'; "  # Swagger UI writes styles into its elements
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )

@@ -162,15 +162,18 @@ def _operation(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> O
 
 def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> Params | None:
     given = {key: value for key, value in entry.items() if key not in NODE_KEYS}
+    unknown = [key for key in given if key not in operation.params.model_fields]
+    for key in unknown[MAX_REPORTED:]:
+        del given[key]  # so many would take their time to be told, and are not reported anyway
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
         for mistake in error.errors(include_url=False)[:MAX_REPORTED]:
             where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
             more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
-            unknown = mistake["type"] == "extra_forbidden"
+            is_unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if unknown else _sentence(mistake["msg"])
+            said = f"there is no such parameter; there are {known}." if is_unknown else _sentence(mistake["msg"])
             detail = f"{operation.name}: {said}"
             mistakes.add("invalid_parameter", detail, where, **_limit_of(mistake), **more)
         return None

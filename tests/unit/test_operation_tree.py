@@ -1,6 +1,7 @@
 """The operations field: what is accepted, and where each mistake is said to be."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -320,3 +321,25 @@ def test_values_that_json_allows_and_answers_cannot_hold_are_still_refused_with_
 ) -> None:
     error = refused(f'[{{"op": "resize", "height": 5, {member}: {value}}}]')
     can_be_sent(error)
+
+
+MANY = 8620
+FIELDS = ",".join(f'"{number:x}":0' for number in range(MANY))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[{{{FIELDS},"{MANY - 1:x}":0}}]',
+        f'[{{"op":"resize",{FIELDS}}}]',
+        f'[{{"op":"blur","then":{"[" * 20_000}',
+        f"[{','.join(['1'] * 30_000)}]",
+    ],
+    ids=["twice", "unknown", "deep", "long"],
+)
+def test_hostile_trees_are_refused_in_little_time(text: str) -> None:
+    """They are read in the event loop, where everybody waits meanwhile."""
+    limits = TreeLimits(nodes=32, depth=8, bytes=100_000)
+    began = time.process_time()
+    assert isinstance(outcome(text, limits), InvalidOperations)
+    assert time.process_time() - began < 0.1
