@@ -17,6 +17,7 @@ from app.schemas import Node
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 MAX_RESULT_NAME = 64  # characters
 MAX_REPORTED = 20  # mistakes in one answer
+LONGEST_HINT = 300  # characters that are searched for the names of operations
 NODE_KEYS = frozenset({"op", "then", "keep", "as"})
 
 
@@ -78,19 +79,39 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
         detail = f"The operations field is {size} bytes long, the limit is {limit}."
         mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes))
+        raw = json.loads(
+            _without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes)
+        )
         # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError:
         _too_deep(mistakes, "#/operations", None)
     except ValueError as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        mistakes.stop("invalid_json", f"The operations field is not valid JSON{where}.", "#/operations")
+        detail = f"The operations field is not valid JSON{where}.{_right_form(text)}"
+        mistakes.stop("invalid_json", detail, "#/operations")
     if not isinstance(raw, list):
-        mistakes.stop("invalid_operations", "The operations must be a JSON array of branches.", "#/operations")
+        detail = f"The operations must be a JSON array of branches.{_right_form(raw)}"
+        mistakes.stop("invalid_operations", detail, "#/operations")
     if not raw:
         mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
     return raw
+
+
+def _without_mark(text: str | bytes) -> str | bytes:
+    """The text without the byte order mark that some editors write in front; of bytes the parser takes it itself."""
+    return text.removeprefix("\ufeff") if isinstance(text, str) else text
+
+
+def _right_form(given: Any) -> str:
+    """How to write what was most likely meant: names without brackets and quotes, or one operation without an array."""
+    text = given.decode(errors="replace") if isinstance(given, bytes) else given
+    if isinstance(text, dict) and isinstance(text.get("op"), str):
+        return " Put the operation between [ and ]."
+    names = re.findall(r"[\w-]+", text[:LONGEST_HINT]) if isinstance(text, str) else []
+    if not names or not OPERATIONS.keys() >= set(names):
+        return ""
+    return f" Write {json.dumps(names)}."
 
 
 def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
