@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, WebhookDelivery
-from app.routers.dependencies import CurrentResources, link_next
+from app.routers.dependencies import CurrentResources, WholeNumber, link_next
 from app.routers.openapi import problems
 from app.schemas import (
     AttemptView,
@@ -26,13 +26,13 @@ from app.schemas import (
     Secret,
 )
 from app.services import deliveries, endpoints, replays, webhook
-from app.services.ids import ENDPOINT
+from app.services.ids import DELIVERY, ENDPOINT
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
-EndpointId = Annotated[str, Path(description="Id of the endpoint.", max_length=64)]
-DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=64)]
+EndpointId = Annotated[str, Path(description="Id of the endpoint.", json_schema_extra={"pattern": ENDPOINT.pattern})]
+DeliveryId = Annotated[str, Path(description="Id of the delivery.", json_schema_extra={"pattern": DELIVERY.pattern})]
 
 
 @router.post("/webhooks", status_code=201, summary="Register a receiver of events", responses=problems(422))
@@ -136,7 +136,7 @@ async def list_deliveries(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    limit: Annotated[int, Query(ge=1, description=f"More than {deliveries.MAX_PAGE} is cut to that.")] = 20,
+    limit: Annotated[int, WholeNumber, Query(ge=1, le=deliveries.MAX_PAGE)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
     endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=ENDPOINT.pattern)] = None,

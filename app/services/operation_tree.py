@@ -13,6 +13,7 @@ from app.errors import InvalidOperations
 from app.operations import METADATA, OPERATIONS, Operation
 from app.parameters import Params
 from app.schemas import Node
+from app.services.mistakes import escaped, limit_of, sentence, short, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 MAX_RESULT_NAME = 64  # characters
@@ -187,42 +188,20 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
-            where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
-            more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
+            where = "/".join([pointer, *(escaped(str(part)) for part in mistake["loc"])])
             unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if unknown else _sentence(mistake["msg"])
+            said = f"there is no such parameter; there are {known}." if unknown else sentence(mistake["msg"])
             detail = f"{operation.name}: {said}"
-            mistakes.add("invalid_parameter", detail, where, **_limit_of(mistake), **more)
+            mistakes.add("invalid_parameter", detail, where, **limit_of(mistake), **value_of(mistake))
         return None
-
-
-def _limit_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The bound that a number crossed."""
-    context = mistake.get("ctx", {})
-    return next(({"limit": context[name]} for name in ("ge", "le") if name in context), {})
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ").rstrip(".") + "."
-
-
-def _short(value: Any) -> Any:
-    """The refused value, unless it is something large."""
-    if isinstance(value, bool | int | float | None):
-        return value
-    return str(value)[:64]
-
-
-def _escape(part: str) -> str:
-    return part[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _keep(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> bool:
     keep = entry.get("keep", False)
     if isinstance(keep, bool):
         return keep
-    mistakes.add("invalid_operations", "`keep` must be true or false.", f"{pointer}/keep", value=_short(keep))
+    mistakes.add("invalid_operations", "`keep` must be true or false.", f"{pointer}/keep", value=short(keep))
     return False
 
 
@@ -233,7 +212,7 @@ def _name(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> str | 
     if isinstance(name, str) and len(name) <= MAX_RESULT_NAME and RESULT_NAME.fullmatch(name):
         return name
     detail = f"`as` must be 1 to {MAX_RESULT_NAME} letters, digits, '_', '-' and single dots."
-    mistakes.add("invalid_result_name", detail, f"{pointer}/as", limit=MAX_RESULT_NAME, value=_short(name))
+    mistakes.add("invalid_result_name", detail, f"{pointer}/as", limit=MAX_RESULT_NAME, value=short(name))
     return None
 
 

@@ -21,6 +21,7 @@ from app.errors import (
     StoreUnavailable,
     TruncatedRequest,
     UnknownPart,
+    UnsupportedMediaType,
     UploadTooLarge,
 )
 from app.services.filenames import HEADER_CHARSET, check_filename, names_of
@@ -83,12 +84,15 @@ def boundary_of(content_type: str | None) -> str:
     """The boundary of a multipart form.
 
     Raises:
-        InvalidRequest: the body is something else.
+        UnsupportedMediaType: the body is something else.
+        InvalidRequest: there is no boundary.
     """
     kind, options = parse_options_header(content_type or "")
+    if kind != "multipart/form-data":
+        raise UnsupportedMediaType("Send the upload as multipart/form-data with the parts `file` and `operations`.")
     boundary = options.get("boundary", "")
-    if kind != "multipart/form-data" or not boundary:
-        raise InvalidRequest("Send the upload as multipart/form-data with the parts `file` and `operations`.")
+    if not boundary:
+        raise InvalidRequest("The Content-Type multipart/form-data needs a `boundary`.")
     return str(boundary)
 
 
