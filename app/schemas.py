@@ -222,7 +222,7 @@ StrictBool = Annotated[bool, Field(strict=True)]
 class NewEndpoint(Body):
     """A receiver to register."""
 
-    url: WebhookUrl = Field(examples=["https://example.org/hooks/pixtools"])
+    url: WebhookUrl = Field(examples=["https://hooks.example/pixtools"])
     events: Outcomes = Field([], description="Types of events that it gets; empty: all.")
     description: Description = ""
 
@@ -258,9 +258,7 @@ def _timestamp(value: object) -> object:
 
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-Moment = Annotated[
-    AwareDatetime, BeforeValidator(_timestamp, json_schema_input_type=AwareDatetime), AfterValidator(_utc)
-]
+Moment = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
 
 
 class ReplayRequest(Body):

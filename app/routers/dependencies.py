@@ -77,7 +77,7 @@ def _whole_number(value: object) -> object:
     return value
 
 
-WholeNumber = BeforeValidator(_whole_number, json_schema_input_type=int)
+WholeNumber = BeforeValidator(_whole_number)
 
 
 async def _base_url(request: Request, resources: CurrentResources) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.routers.dependencies import CurrentResources
 from app.schemas import Count, Model, left_out
@@ -16,6 +16,8 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 class HealthCheck(Model):
     """One part of the service."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     status: Health
     seconds: float

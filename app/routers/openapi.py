@@ -33,12 +33,12 @@ PROCESS_BODY: dict[str, Any] = {
                         "type": "string",
                         "format": "uri",
                         "description": "Gets a POST when the job has ended.",
-                        "examples": ["https://example.org/hooks/pixtools"],
+                        "examples": ["https://hooks.example/pixtools"],
                     },
                 },
             },
             "encoding": {
-                "file": {"contentType": "image/*"},
+                "file": {"contentType": "image/jpeg, image/png, image/webp, image/gif, image/tiff, image/avif"},
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
             },
@@ -119,14 +119,20 @@ def problem(status: int) -> dict[str, Any]:
     return described | ({"headers": HEADERS[status]} if status in HEADERS else {})
 
 
-def link_to_job(operation: str) -> dict[str, Any]:
-    """From an answer that is a job to a request about it."""
-    return {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
+def _links(parameter: str, *operations: str) -> dict[str, Any]:
+    """From an answer that has an `id` to requests about it."""
+    return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
-JOB_LINKS = {name: link_to_job(name) for name in ("get_job", "cancel_job", "retry_job", "delete_job", "get_archive")}
+JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive")
+ENDPOINT_LINKS = _links(
+    "endpoint_id",
+    *("get_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret"),
+    *("test_endpoint", "replay_events", "list_replays"),
+)
+DELIVERY_LINKS = _links("delivery_id", "get_delivery", "replay_delivery")
 JOB: dict[str, Any] = {"application/json": {"schema": {"$ref": REFERENCE.format(model="JobView")}}}
-LOCATION = {"Location": {"description": "Where to look for its progress.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
 APPLIED = {"Preference-Applied": {"description": "`wait=N`, if it was asked for.", "schema": {"type": "string"}}}
 REPLAYED = {"Idempotent-Replayed": {"description": "`true` on a repeat.", "schema": {"const": "true"}}}
 
@@ -147,6 +153,14 @@ PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
     **problems(404),
+}
+
+ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    201: {"description": "The endpoint and its secret.", "headers": LOCATION, "links": ENDPOINT_LINKS},
+}
+DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "The delivery.", "headers": LOCATION, "links": DELIVERY_LINKS},
+    **problems(404, 409),
 }
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
