@@ -5,9 +5,13 @@ PixToolsError
 │   ├── TruncatedRequest          400  the body ended early
 │   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
+│   ├── InvalidJson               400  the body is no JSON
+│   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
 │   └── HostRefused               421  the `Host` is not one of this server's
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
+├── InvalidParameter              422  a parameter or a member of the body
+│   └── UnknownParameter          422
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
 │   └── UnknownPart               422
@@ -141,6 +145,19 @@ class InvalidIdempotencyKey(InvalidRequest):
     code = "invalid_idempotency_key"
 
 
+class InvalidJson(InvalidRequest):
+    """The body is not valid JSON."""
+
+    code = "invalid_json"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body of the request is of a media type that is not read here."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
 class InvalidCursor(InvalidRequest):
     """The cursor is not one that this service issued for this listing."""
 
@@ -169,6 +186,19 @@ class InvalidOperations(PixToolsError):
         """
         super().__init__(errors[0]["detail"], extra={"errors": errors})
         self.error_code = code or type(self).code
+
+
+class InvalidParameter(PixToolsError):
+    """A parameter of the request is invalid."""
+
+    code = "invalid_parameter"
+    status = 422
+
+
+class UnknownParameter(InvalidParameter):
+    """There is no such query parameter, or it is there twice."""
+
+    code = "unknown_parameter"
 
 
 class InvalidForm(PixToolsError):
@@ -530,3 +560,9 @@ class DatabaseUnavailable(Unavailable):
     """The database is unavailable at the moment."""
 
     code = "database_unavailable"
+
+
+def codes_of(*kinds: type[PixToolsError]) -> set[str]:
+    """The codes of these errors and of all below them."""
+    below = (codes_of(*kind.__subclasses__()) for kind in kinds)
+    return {kind.code for kind in kinds}.union(*below)

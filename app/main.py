@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from app import background, problems, tracing
 from app.admission import AdmissionMiddleware
@@ -24,6 +24,8 @@ from app.middleware import RequestMiddleware
 from app.migrations import upgrade
 from app.operations import Queue
 from app.routers import docs, downloads, events, health, jobs, metrics, operations, webhooks
+from app.routers.dependencies import only_known_parameters
+from app.routers.document import TAGS, Api, operation_id
 from app.services import deliveries, replays
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
@@ -67,13 +69,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             gc.freeze()
             yield
 
-    app = FastAPI(
+    app = Api(
         title="PixTools",
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # ours loads nothing from elsewhere
         redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        dependencies=[Depends(only_known_parameters)],
         servers=None,
         # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -37,6 +37,8 @@ class Params(BaseModel):
 class ResizeParams(Params):
     """Scale to a width, a height or a box; the aspect ratio is kept unless `fit` is `fill`."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["width"]}, {"required": ["height"]}]})
+
     width: Side | None = Field(None, description="Target width in pixels.", examples=[1280])
     height: Side | None = Field(None, description="Target height in pixels.")
     fit: Literal["inside", "outside", "cover", "contain", "fill"] = Field(
@@ -65,6 +67,8 @@ class ResizeParams(Params):
 
 class CropParams(Params):
     """Cut out a rectangle: at a place, or by gravity."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"left": ["top"], "top": ["left"]}})
 
     width: Side = Field(description="Pixels.", examples=[800])
     height: Side = Field(description="Pixels.", examples=[600])
@@ -118,6 +122,8 @@ class SharpenParams(Params):
 
 class WatermarkParams(Params):
     """Lay a stored image or a text over it."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["text"]}]})
 
     image: AssetName | None = Field(None, description="Name of an image that the server's operator has stored.")
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["© Ann"])

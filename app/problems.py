@@ -1,5 +1,6 @@
 """Every error as RFC 9457 `application/problem+json` with a stable `code`."""
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -10,13 +11,23 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from app.errors import DatabaseUnavailable, InvalidOperations, PixToolsError
+from app.errors import (
+    DatabaseUnavailable,
+    InvalidJson,
+    InvalidOperations,
+    InvalidParameter,
+    PixToolsError,
+    UnsupportedMediaType,
+)
+from app.services.mistakes import escaped, limit_of, sentence, value_of
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
 
 
@@ -30,11 +41,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_crash)
 
 
+class _ProblemResponse(JSONResponse):
+    """What a client sent may stand in it, also what is no text: half of a surrogate pair."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
+
+
 def _problem(
     status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> JSONResponse:
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
-    return JSONResponse({**body, **members}, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return _ProblemResponse({**body, **members}, status_code=status, headers=headers)
 
 
 def _on_error(request: Request, error: Exception) -> JSONResponse:
@@ -60,28 +80,45 @@ def answer(error: PixToolsError, **more: Any) -> JSONResponse:
 def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [_mistake(mistake) for mistake in error.errors()[:MAX_REPORTED]]
-    detail = errors[0]["detail"]
-    return _problem(422, "invalid_parameter", detail, instance=request.url.path, errors=errors)
+    mistakes = error.errors()
+    if mistakes[0]["type"] == "json_invalid":
+        return _on_error(request, InvalidJson(f"The body is not valid JSON: {mistakes[0]['ctx']['error']}."))
+    if isinstance(error.body, bytes) and mistakes[0]["loc"] == ("body",):
+        return _on_error(request, UnsupportedMediaType("Send the body as application/json."))
+    errors = [_mistake(mistake) for mistake in mistakes[:MAX_REPORTED]]
+    return _on_error(request, InvalidParameter(errors[0]["detail"], extra={"errors": errors}))
 
 
 def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
-    if mistake["type"] == "json_invalid":
-        return {"detail": "The body is not valid JSON.", "pointer": "#"}
-    return {"detail": f"{mistake['loc'][-1]}: {mistake['msg']}.", "pointer": _pointer(mistake["loc"])}
+    detail = f"{mistake['loc'][-1]}: {sentence(mistake['msg'])}"
+    return {"detail": detail, "pointer": _pointer(mistake["loc"]), **limit_of(mistake), **value_of(mistake)}
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:
     in_body = place[0] == "body"  # whose fields are pointed at as those of the form are
-    return f"#/{'/'.join(map(str, place[in_body:]))}"
+    return "/".join(["#", *(escaped(str(part)) for part in place[in_body:])])
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    code = HTTPStatus(error.status_code).name.lower()
-    headers = dict(error.headers) if error.headers else None
-    return _problem(error.status_code, code, f"{error.detail}.", headers=headers, instance=request.url.path)
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # how FastAPI tells of a body that its parser gives up on
+        return _on_error(request, InvalidJson())
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return _problem(status, status.name.lower(), f"{error.detail}.", headers=headers, instance=request.url.path)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes at this path; the router tells those of the first one."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _on_database_error(request: Request, error: Exception) -> JSONResponse:
@@ -96,3 +133,10 @@ def _on_crash(request: Request, error: Exception) -> JSONResponse:
 def crash() -> JSONResponse:
     """The answer to what nobody expected; the traceback is in the log, the client learns nothing of it."""
     return _problem(500, "internal_error", "Something went wrong; the operator's log knows what.")
+
+
+def code_of(error: Exception) -> str:
+    """The code that the answer to an error has; other libraries' errors have a `code` of their own."""
+    if isinstance(error, PixToolsError):
+        return error.code
+    return DatabaseUnavailable.code if isinstance(error, DBAPIError | PoolTimeout) else PixToolsError.code

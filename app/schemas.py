@@ -1,15 +1,17 @@
 """What goes over the wire, and the operation tree."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.models import EventType
-from app.operations import Operation
+from app.errors import StepFailed, Unavailable, codes_of
+from app.models import DeliveryStatus, EventType, JobStatus, StepStatus
+from app.operations import CONTENT_TYPES, OPERATIONS, Operation, Queue
 from app.parameters import Params
 
 
@@ -42,10 +44,30 @@ class Model(BaseModel):
     model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 
 
+def one_of(values: Iterable[str]) -> dict[str, Any]:
+    """Members of a schema: the values of this version; what another one has stored is shown all the same."""
+    return {"enum": sorted(values)}
+
+
+STEP_CODES = codes_of(StepFailed, Unavailable)
+
+ResultFormat = Annotated[str, Field(json_schema_extra=one_of(set(CONTENT_TYPES) - {"heic"}))]
+InputFormat = Annotated[str, Field(json_schema_extra=one_of(set(CONTENT_TYPES) - {"json"}))]
+ContentType = Annotated[str, Field(json_schema_extra=one_of(CONTENT_TYPES.values()))]
+OperationName = Annotated[str, Field(json_schema_extra=one_of(OPERATIONS))]
+Sha256 = Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
+Count = Annotated[int, Field(ge=0)]
+
+
+def left_out(schema: dict[str, Any]) -> None:
+    """Change the schema of a member that is there or not, and never null."""
+    schema.pop("default", None)
+
+
 class ErrorRecord(Model):
     """Why a job or a step did not succeed."""
 
-    code: str = Field(examples=["corrupt_image"])
+    code: str = Field(examples=["corrupt_image"], json_schema_extra=one_of(STEP_CODES))
     message: str = Field(examples=["The image data is corrupt and cannot be decoded."])
     retryable: bool = Field(description="Whether the same work may succeed when it is repeated.")
 
@@ -54,24 +76,21 @@ class InputView(Model):
     """The uploaded file."""
 
     filename: str = Field(examples=["photo.jpg"])
-    format: str = Field(examples=["jpeg"])
+    format: InputFormat = Field(examples=["jpeg"])
     width: int = Field(description="Pixels, as stored: before the EXIF orientation is applied.", examples=[4000])
     height: int = Field(examples=[3000])
     bytes: int = Field(examples=[2193417])
-    sha256: str
+    sha256: Sha256
 
 
 class StepView(Model):
     """One operation of the tree."""
 
     id: str = Field(description="Path in the tree: `0.1` is the second `then` entry of the first branch.")
-    op: str = Field(examples=["resize"])
-    status: str = Field(
-        description="pending, running, succeeded, failed, skipped (what it continues from failed) or cancelled.",
-        examples=["succeeded"],
-    )
-    attempts: int
-    queue: str = Field(examples=["default_queue"])
+    op: OperationName = Field(examples=["resize"])
+    status: StepStatus = Field(description="`skipped`: what it continues from failed.", examples=["succeeded"])
+    attempts: Count
+    queue: Queue = Field(examples=["default_queue"])
     started_at: datetime | None
     seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
     progress: float = Field(ge=0, le=1)
@@ -86,12 +105,12 @@ class ResultView(Model):
 
     name: str = Field(examples=["resize.convert_webp"])
     step: str = Field(description="Id of the step that made it.")
-    format: str = Field(examples=["webp"])
-    content_type: str = Field(examples=["image/webp"])
+    format: ResultFormat = Field(examples=["webp"])
+    content_type: ContentType = Field(examples=["image/webp"])
     width: int = Field(examples=[1280])
     height: int = Field(examples=[960])
     bytes: int = Field(examples=[115812])
-    sha256: str
+    sha256: Sha256
     filename: str = Field(examples=["photo-resize.convert_webp.webp"])
     url: str = Field(description="Absolute, signed, valid until `expires_at`. Get the job again for a fresh one.")
     expires_at: datetime
@@ -108,10 +127,7 @@ class JobView(Model):
     """A job: what was sent, how far it is, what came out."""
 
     id: UUID
-    status: str = Field(
-        description="pending, processing, completed, completed_with_errors, failed or cancelled.",
-        examples=["completed"],
-    )
+    status: JobStatus = Field(examples=["completed"])
     created_at: datetime
     finished_at: datetime | None
     input: InputView
@@ -135,8 +151,8 @@ class OperationView(Model):
 
     name: str
     description: str
-    queue: str
-    output_format: str | None = Field(description="Null: the format stays as it is.")
+    queue: Queue
+    output_format: ResultFormat | None = Field(description="Null: the format stays as it is.")
     params: dict[str, Any] = Field(description="JSON schema of the parameters.")
     example: dict[str, Any] | str
 
@@ -190,33 +206,42 @@ Outcomes = Annotated[list[Outcome], Field(max_length=4), AfterValidator(_once)]
 Description = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL refuses text with a NUL
 
 
-class NewEndpoint(BaseModel):
-    """A receiver to register."""
+class Body(BaseModel):
+    """Base of all request bodies: unknown members are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(examples=["https://example.org/hooks/pixtools"])
+
+#: checked by the service, which says what is wrong with it
+WebhookUrl = Annotated[
+    str, Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "maxLength": 2048})
+]
+StrictBool = Annotated[bool, Field(strict=True)]
+
+
+class NewEndpoint(Body):
+    """A receiver to register."""
+
+    url: WebhookUrl = Field(examples=["https://hooks.example/pixtools"])
     events: Outcomes = Field([], description="Types of events that it gets; empty: all.")
     description: Description = ""
 
 
-class EndpointChange(BaseModel):
+class EndpointChange(Body):
     """What is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: str | None = None
+    url: WebhookUrl | None = None
     events: Outcomes | None = None
     description: Description | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
 
 
-class Rotation(BaseModel):
+class Rotation(Body):
     """How a key is replaced."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    overlap_seconds: int = Field(86_400, ge=0, le=30 * 86_400, description="How long the old key signs as well.")
+    overlap_seconds: int = Field(
+        86_400, ge=0, le=30 * 86_400, strict=True, description="How long the old key signs as well."
+    )
 
 
 def _utc(moment: datetime) -> datetime:
@@ -226,17 +251,22 @@ def _utc(moment: datetime) -> datetime:
         raise ValueError("the year is out of range") from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+def _timestamp(value: object) -> object:
+    if not isinstance(value, str) or not TIMESTAMP.fullmatch(value):
+        raise ValueError("a date and a time with its zone are wanted, as in 2026-11-28T12:00:00Z (RFC 3339)")
+    return value
 
 
-class ReplayRequest(BaseModel):
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+Moment = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
+
+
+class ReplayRequest(Body):
     """Which events an endpoint gets again."""
-
-    model_config = ConfigDict(extra="forbid")
 
     since: Moment
     until: Moment | None = Field(None, description="Default: now.")
-    missed_only: bool = Field(False, description="Leave out what the endpoint has taken.")
+    missed_only: StrictBool = Field(False, description="Leave out what the endpoint has taken.")
 
 
 class ReplayView(Model):
@@ -279,7 +309,7 @@ class DeliverySummary(Model):
     job_id: UUID | None
     endpoint_id: str | None = Field(description="Null: it goes to the `webhook_url` of the job.")
     url: str
-    status: str = Field(description="pending, delivered or exhausted.", examples=["delivered"])
+    status: DeliveryStatus = Field(examples=["delivered"])
     attempt_count: int
     postponements: int = Field(description="How often in a row it was put off because its host had failed too often.")
     created_at: datetime
@@ -323,26 +353,3 @@ class EventPage(Model):
     data: list[EventView]
     next_after: str = Field(description="Pass as `after` to go on behind what this answer has looked at.")
     has_more: bool
-
-
-class ProblemError(Model):
-    """One mistake in the input."""
-
-    model_config = ConfigDict(extra="allow")
-
-    detail: str
-    pointer: str | None = Field(None, description="JSON pointer to the mistake, as a URI fragment.")
-
-
-class Problem(Model):
-    """RFC 9457 problem details; decide by `code`, which never changes its meaning."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    instance: str | None = None
-    errors: list[ProblemError] | None = None

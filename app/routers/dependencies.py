@@ -2,13 +2,18 @@
 
 import hashlib
 import re
-from typing import Annotated
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, NoReturn
 from uuid import UUID
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response
+from fastapi.dependencies.models import Dependant
+from pydantic import BeforeValidator
 
 from app import tracing
-from app.errors import JobNotFound
+from app.errors import JobNotFound, UnknownParameter
+from app.services.mistakes import escaped
 from app.wiring import Resources
 
 WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
@@ -35,6 +40,46 @@ async def _job_id(
 JobId = Annotated[UUID, Depends(_job_id)]
 
 
+async def only_known_parameters(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a filter that is ignored would show everything.
+
+    Raises:
+        UnknownParameter: there is one, or a known one twice.
+    """
+    given = request.query_params.multi_items()
+    if not given:
+        return
+    known = list(_query_names(request.scope["route"].dependant))
+    for name, _ in given:
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "there are none here"
+            _refuse_parameter(name, f"There is no query parameter {name[:64]!r}; {there}.")
+    twice = next((name for name, number in Counter(name for name, _ in given).items() if number > 1), None)
+    if twice:
+        _refuse_parameter(twice, f"The query parameter {twice!r} is there twice.")
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """The names of the query parameters that a route and what it depends on ask for."""
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
+
+
+def _refuse_parameter(name: str, detail: str) -> NoReturn:
+    raise UnknownParameter(detail, pointer=f"#/query/{escaped(name)}", value=name[:64])
+
+
+def _whole_number(value: object) -> object:
+    """Query parameters are text: what only looks like a number (`5.0`, `1_0`, ` 5`) is none."""
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
+        raise ValueError("a whole number is wanted")
+    return value
+
+
+WholeNumber = BeforeValidator(_whole_number)
+
+
 async def _base_url(request: Request, resources: CurrentResources) -> str:
     return resources.settings.public_url or str(request.base_url).rstrip("/")
 
@@ -55,6 +100,15 @@ async def left(request: Request) -> None:
     """Come to an end when the client has gone; for a request whose body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+Prefer = Annotated[
+    str | None,
+    Header(
+        description="`wait=N` holds the answer until there is something new to tell, at most N seconds.",
+        openapi_examples={"wait": {"value": "wait=20"}},
+    ),
+]
 
 
 def preferred_wait(prefer: str | None, longest: int) -> int | None:

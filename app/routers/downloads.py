@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from app.errors import InvalidDownloadLink, RangeNotSatisfiable, ResultNotFound
-from app.routers.dependencies import CurrentResources, JobId
+from app.routers.dependencies import CurrentResources, JobId, WholeNumber
 from app.routers.openapi import DOWNLOAD_RESPONSES
 from app.services import jobs
 from app.services.links import ApiLinks
@@ -30,7 +30,7 @@ async def download_result(
     job_id: JobId,
     name: str,
     resources: CurrentResources,
-    expires: Annotated[int, Query(description="From the link.")],
+    expires: Annotated[int, WholeNumber, Query(description="From the link.")],
     signature: Annotated[str, Query(description="From the link.", max_length=128)],
 ) -> Response:
     """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded."""

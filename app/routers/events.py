@@ -4,11 +4,11 @@ import time
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import InvalidCursor
 from app.models import EventType
-from app.routers.dependencies import CurrentResources, left, preferred_wait
+from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait
 from app.routers.openapi import problems
 from app.schemas import EventPage, EventView
 from app.services import events
@@ -23,12 +23,16 @@ async def list_events(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    after: Annotated[str, Query(description="`next_after` of the answer before; 0: from the beginning.")] = "0",
-    limit: Annotated[int, Query(ge=1, description=f"More than {events.MAX_PAGE} is cut to that.")] = 50,
+    after: Annotated[
+        str,
+        Query(
+            description="`next_after` of the answer before; 0: from the beginning.",
+            json_schema_extra={"pattern": "^[0-9]{1,18}$"},
+        ),
+    ] = "0",
+    limit: Annotated[int, WholeNumber, Query(ge=1, le=events.MAX_PAGE)] = 50,
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
-    prefer: Annotated[
-        str | None, Header(description="`wait=N` holds the answer until there is an event, at most N seconds.")
-    ] = None,
+    prefer: Prefer = None,
 ) -> EventPage:
     """The same events as webhooks tell, in an order that never changes: nothing is ever added before `next_after`.
 

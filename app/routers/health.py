@@ -1,36 +1,86 @@
 """Whether the process lives, whether it can take work, and how everything that it needs is."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from pydantic import ConfigDict, Field
 
 from app.routers.dependencies import CurrentResources
+from app.schemas import Count, Model, left_out
 from app.services.health import Check, Health
 from app.services.probes import ESSENTIAL
 
 router = APIRouter(prefix="/health", tags=["health"])
 
-UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"description": "Nothing can be accepted."}}
+
+class HealthCheck(Model):
+    """One part of the service."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    status: Health
+    seconds: float
+    error: str = Field("", description="Why it is not ok.", json_schema_extra=left_out)
+
+
+class QueueView(Model):
+    """One queue."""
+
+    messages: Count = Field(description="That wait for a worker.")
+    workers: Count = Field(description="That take messages from it.")
+
+
+class Readiness(Model):
+    """Whether work can be accepted, and how what that needs is."""
+
+    status: Health
+    checks: dict[str, HealthCheck]
+
+
+class HealthView(Readiness):
+    """How everything is."""
+
+    queues: dict[str, QueueView]
+
+
+class Liveness(Model):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+def _unavailable(model: type[Model]) -> dict[int | str, dict[str, Any]]:
+    return {503: {"description": "Nothing can be accepted.", "model": model}}
 
 
 @router.head("/live", include_in_schema=False)
 @router.get("/live", summary="The process answers; touches nothing else")
-async def live() -> dict[str, str]:
-    return {"status": "ok"}
+async def check_liveness() -> Liveness:
+    return Liveness(status="ok")
 
 
 @router.head("/ready", include_in_schema=False)
-@router.get("/ready", summary="Work can be accepted: database and storage answer", responses=UNAVAILABLE)
-async def ready(resources: CurrentResources) -> JSONResponse:
+@router.get(
+    "/ready",
+    summary="Work can be accepted: database and storage answer",
+    response_model=Readiness,
+    responses=_unavailable(Readiness),
+)
+async def check_readiness(resources: CurrentResources) -> JSONResponse:
     """Broker and workers may be away: what is accepted meanwhile waits in the database."""
     checks = await resources.checks.run(*ESSENTIAL)
     return _answer(resources.checks.overall(checks), checks)
 
 
 @router.head("", include_in_schema=False)
-@router.get("", summary="Every dependency with its latency, the queues and their workers", responses=UNAVAILABLE)
-async def health(resources: CurrentResources) -> JSONResponse:
+@router.get(
+    "",
+    summary="Every dependency with its latency, the queues and their workers",
+    response_model=HealthView,
+    responses=_unavailable(HealthView),
+)
+async def check_health(resources: CurrentResources) -> JSONResponse:
     """`degraded`: work is accepted, and waits until what is missing is back. For people and dashboards, not for probes
     that restart something."""
     checks = await resources.checks.run()

@@ -9,10 +9,21 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from app import metrics
 from app.bodies import allow_body
-from app.errors import JobNotFinished, PixToolsError, ResultNotFound
+from app.errors import JobNotFinished, ResultNotFound
 from app.models import JOB_OPEN, JobStatus
-from app.routers.dependencies import BaseUrl, Caller, CurrentResources, JobId, left, link_next, preferred_wait
-from app.routers.openapi import ARCHIVE_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
+from app.problems import code_of
+from app.routers.dependencies import (
+    BaseUrl,
+    Caller,
+    CurrentResources,
+    JobId,
+    Prefer,
+    WholeNumber,
+    left,
+    link_next,
+    preferred_wait,
+)
+from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
 from app.services.archive import stream_archive
@@ -26,6 +37,8 @@ from app.wiring import Resources
 
 router = APIRouter(tags=["jobs"])
 
+#: what `services/idempotency.py` takes, as far as one pattern can say it
+IDEMPOTENCY_KEY = r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$'
 RETRY_AFTER = "1"  # seconds until a client should ask again
 
 
@@ -37,18 +50,20 @@ RETRY_AFTER = "1"  # seconds until a client should ask again
     openapi_extra={"requestBody": PROCESS_BODY},
     responses=PROCESS_RESPONSES,
 )
-async def process(
+async def submit_job(
     request: Request,
     resources: CurrentResources,
     base_url: BaseUrl,
     caller: Caller,
     idempotency_key: Annotated[  # read below, where several of them show
         str | None,
-        Header(description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare."),
+        Header(
+            description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare.",
+            json_schema_extra={"pattern": IDEMPOTENCY_KEY},
+            openapi_examples={"quoted": {"value": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}},
+        ),
     ] = None,
-    prefer: Annotated[
-        str | None, Header(description="`wait=N` holds the answer until the job has ended, at most N seconds.")
-    ] = None,
+    prefer: Prefer = None,
 ) -> Response:
     """The answer is 202 with the job, in state `pending`; `Location` is where to look for its progress.
 
@@ -57,7 +72,7 @@ async def process(
     try:
         accepted = await _accept(request, resources, base_url, caller)
     except Exception as error:
-        metrics.UPLOADS.labels(getattr(type(error), "code", PixToolsError.code)).inc()
+        metrics.UPLOADS.labels(code_of(error)).inc()
         raise
     metrics.UPLOADS.labels(metrics.REPLAYED if accepted.replayed else metrics.ACCEPTED).inc()
     headers = {"Location": f"/jobs/{accepted.job_id}", "Vary": "Prefer"}
@@ -97,15 +112,9 @@ async def _view(resources: Resources, job_id: UUID) -> JobView:
 
 
 @router.head("/jobs/{job_id}", include_in_schema=False)
-@router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=problems(404))
+@router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=JOB_RESPONSES)
 async def get_job(
-    request: Request,
-    job_id: JobId,
-    resources: CurrentResources,
-    response: Response,
-    prefer: Annotated[
-        str | None, Header(description="`wait=N` holds the answer until the job has ended, at most N seconds.")
-    ] = None,
+    request: Request, job_id: JobId, resources: CurrentResources, response: Response, prefer: Prefer = None
 ) -> JobView:
     """Download URLs are fresh in every answer."""
     response.headers["Vary"] = "Prefer"
@@ -125,7 +134,7 @@ async def list_jobs(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    limit: Annotated[int, Query(ge=1, description=f"More than {jobs.MAX_PAGE} is cut to that.")] = 20,
+    limit: Annotated[int, WholeNumber, Query(ge=1, le=jobs.MAX_PAGE)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobPage:

@@ -1,14 +1,12 @@
-"""What FastAPI cannot derive: the streamed upload, and the problems of each route."""
+"""What FastAPI cannot derive: the streamed upload, and what else each route answers."""
 
+import json
 from typing import Any
 
+from app.operations import CONTENT_TYPES
 from app.problems import MEDIA_TYPE
-from app.schemas import Problem
-
-TREE_EXAMPLE = (
-    '["convert_avif", {"op": "resize", "width": 1280, "then": '
-    '["convert_webp", {"op": "convert_jpeg", "quality": 85, "as": "hero"}]}]'
-)
+from app.routers.tree_schema import EXAMPLES as TREES
+from app.routers.tree_schema import REFERENCE, TREE
 
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
@@ -17,39 +15,57 @@ PROCESS_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": ["file", "operations"],
+                "additionalProperties": False,
                 "properties": {
                     "file": {
                         "type": "string",
                         "format": "binary",  # what the docs page needs to offer a file chooser
-                        "description": "JPEG, PNG, WebP, GIF, TIFF or AVIF.",
+                        "description": "JPEG, PNG, WebP, GIF, TIFF or AVIF, with a file name.",
                     },
                     "operations": {
                         "type": "string",
                         "description": "The operation tree as JSON: an array of parallel branches.",
-                        "example": TREE_EXAMPLE,
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": REFERENCE.format(model=TREE)},
+                        "examples": [json.dumps(tree) for tree in TREES],
                     },
                     "webhook_url": {
                         "type": "string",
                         "format": "uri",
                         "description": "Gets a POST when the job has ended.",
+                        "examples": ["https://hooks.example/pixtools"],
                     },
                 },
             },
-            "encoding": {"operations": {"contentType": "application/json"}},
+            "encoding": {
+                "file": {"contentType": "image/jpeg, image/png, image/webp, image/gif, image/tiff, image/avif"},
+                "operations": {"contentType": "application/json, text/plain"},
+                "webhook_url": {"contentType": "text/plain"},
+            },
         }
     },
 }
 
 TITLES = {
     400: "The request is malformed.",
-    403: "The link is invalid or has expired.",
+    403: "The request is not allowed: a link that is invalid or has expired, or a page of another origin.",
     404: "There is no such thing.",
+    408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
-    413: "The upload is larger than the limit.",
-    415: "Not an image in a supported format.",
+    413: "The body, or a part of it, is larger than the limit.",
+    414: "The path and query are too long.",
+    415: "Not an image in a supported format, or not the media type that is read here.",
     416: "The range begins behind the end.",
+    421: "The server does not answer to this `Host`.",
     422: "The input is invalid; `errors[].pointer` says where.",
+    431: "The headers are too large or too many.",
     503: "A part of the service is unavailable; try again after `Retry-After`.",
+}
+
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+HEADERS = {
+    503: RETRY_AFTER,
+    416: {"Content-Range": {"description": "The size, as `bytes */size`.", "schema": {"type": "string"}}},
 }
 
 EXAMPLES = {
@@ -84,29 +100,67 @@ EXAMPLES = {
 }
 
 
+EVERYWHERE = (414, 421, 422, 431, 503)  # 422: unknown query parameters
+CHANGES = (403,)  # by another method than GET
+JSON_BODY = (400, 408, 413, 415)
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these problems."""
-    return {status: _problem(status) for status in statuses}
+    """The `responses` of a route that answers with these problems, beside those that every route answers with."""
+    return {status: problem(status) for status in statuses}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+def problem(status: int) -> dict[str, Any]:
+    """One of the `responses`."""
+    content: dict[str, Any] = {"schema": {"$ref": REFERENCE.format(model="Problem")}}
     if status in EXAMPLES:
         content["example"] = EXAMPLES[status]
-    return {"description": TITLES[status], "content": {MEDIA_TYPE: content}, "model": Problem}
+    described = {"description": TITLES[status], "content": {MEDIA_TYPE: content}}
+    return described | ({"headers": HEADERS[status]} if status in HEADERS else {})
 
+
+def _links(parameter: str, *operations: str) -> dict[str, Any]:
+    """From an answer that has an `id` to requests about it."""
+    return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
+
+
+JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive")
+ENDPOINT_LINKS = _links(
+    "endpoint_id",
+    *("get_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret"),
+    *("test_endpoint", "replay_events", "list_replays"),
+)
+DELIVERY_LINKS = _links("delivery_id", "get_delivery", "replay_delivery")
+JOB: dict[str, Any] = {"application/json": {"schema": {"$ref": REFERENCE.format(model="JobView")}}}
+LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+APPLIED = {"Preference-Applied": {"description": "`wait=N`, if it was asked for.", "schema": {"type": "string"}}}
+REPLAYED = {"Idempotent-Replayed": {"description": "`true` on a repeat.", "schema": {"const": "true"}}}
 
 PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "With `Prefer: wait`: the job has ended."},
+    200: {
+        "description": "With `Prefer: wait`: the job has ended; `status` says how.",
+        "content": JOB,
+        "headers": LOCATION | APPLIED | REPLAYED,
+        "links": JOB_LINKS,
+    },
     202: {
         "description": "Accepted.",
-        "headers": {
-            "Location": {"description": "Of the job.", "schema": {"type": "string"}},
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
-            "Idempotent-Replayed": {"description": "`true` on a repeat.", "schema": {"type": "string"}},
-        },
+        "headers": LOCATION | RETRY_AFTER | APPLIED | REPLAYED,
+        "links": JOB_LINKS,
     },
-    **problems(400, 409, 413, 415, 422, 503),
+    **problems(400, 408, 409, 413, 415),
+}
+JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
+    **problems(404),
+}
+
+ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    201: {"description": "The endpoint and its secret.", "headers": LOCATION, "links": ENDPOINT_LINKS},
+}
+DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "The delivery.", "headers": LOCATION, "links": DELIVERY_LINKS},
+    **problems(404, 409),
 }
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -114,9 +168,16 @@ ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409),
 }
+RESULT = {media_type: BINARY for name, media_type in CONTENT_TYPES.items() if name != "heic"}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image.", "content": {"image/*": BINARY}},
-    206: {"description": "The requested range."},
+    200: {"description": "The result.", "content": RESULT},
+    206: {"description": "The requested range.", "content": RESULT},
     304: {"description": "`If-None-Match` names it."},
     **problems(403, 404, 416),
+}
+METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The metrics, in the format that `Accept` prefers.",
+        "content": {name: {"schema": {"type": "string"}} for name in ("text/plain", "application/openmetrics-text")},
+    },
 }

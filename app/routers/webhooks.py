@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, WebhookDelivery
-from app.routers.dependencies import CurrentResources, link_next
-from app.routers.openapi import problems
+from app.routers.dependencies import CurrentResources, WholeNumber, link_next
+from app.routers.openapi import DELIVERY_RESPONSES, ENDPOINT_RESPONSES, problems
 from app.schemas import (
     AttemptView,
     DeliveryPage,
@@ -26,16 +26,16 @@ from app.schemas import (
     Secret,
 )
 from app.services import deliveries, endpoints, replays, webhook
-from app.services.ids import ENDPOINT
+from app.services.ids import DELIVERY, ENDPOINT
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
 
-EndpointId = Annotated[str, Path(description="Id of the endpoint.", max_length=64)]
-DeliveryId = Annotated[str, Path(description="Id of the delivery.", max_length=64)]
+EndpointId = Annotated[str, Path(description="Id of the endpoint.", json_schema_extra={"pattern": ENDPOINT.pattern})]
+DeliveryId = Annotated[str, Path(description="Id of the delivery.", json_schema_extra={"pattern": DELIVERY.pattern})]
 
 
-@router.post("/webhooks", status_code=201, summary="Register a receiver of events", responses=problems(422))
+@router.post("/webhooks", status_code=201, summary="Register a receiver of events", responses=ENDPOINT_RESPONSES)
 async def create_endpoint(new: NewEndpoint, resources: CurrentResources, response: Response) -> EndpointWithSecret:
     """The answer holds the secret that its receiver checks signatures with; it is not shown again."""
     await _check(new.url, resources)
@@ -93,7 +93,7 @@ async def rotate_secret(
     "/webhooks/{endpoint_id}/test",
     status_code=202,
     summary="Send an event of type webhook.test",
-    responses=problems(404, 409),
+    responses=DELIVERY_RESPONSES,
 )
 async def test_endpoint(endpoint_id: EndpointId, resources: CurrentResources, response: Response) -> DeliveryView:
     """`Location` is where to look for what came of it."""
@@ -136,7 +136,7 @@ async def list_deliveries(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    limit: Annotated[int, Query(ge=1, description=f"More than {deliveries.MAX_PAGE} is cut to that.")] = 20,
+    limit: Annotated[int, WholeNumber, Query(ge=1, le=deliveries.MAX_PAGE)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
     endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=ENDPOINT.pattern)] = None,
@@ -157,7 +157,7 @@ async def get_delivery(delivery_id: DeliveryId, resources: CurrentResources) -> 
 
 
 @router.post(
-    "/deliveries/{delivery_id}/replay", status_code=202, summary="Send one event again", responses=problems(404, 409)
+    "/deliveries/{delivery_id}/replay", status_code=202, summary="Send one event again", responses=DELIVERY_RESPONSES
 )
 async def replay_delivery(delivery_id: DeliveryId, resources: CurrentResources, response: Response) -> DeliveryView:
     """At once, and by a new schedule if that fails; the `webhook-id` stays."""

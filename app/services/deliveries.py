@@ -385,7 +385,6 @@ def list_page(
     Raises:
         InvalidCursor: it is not the id of a delivery.
     """
-    limit = min(limit, MAX_PAGE)
     query = select(WebhookDelivery).options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
     if status:
         query = query.where(WebhookDelivery.status == status)

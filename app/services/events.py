@@ -33,7 +33,7 @@ from app.services.links import DownloadLinks
 CLOCKS_DIFFER = 3600.0  # seconds at most: ids have the time of the process, rows that of the database
 MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
 BATCH = 500  # events in one transaction
-MAX_PAGE = 100  # events; a larger `limit` is cut to this
+MAX_PAGE = 100  # events
 COUNTER = "events"
 
 
@@ -191,7 +191,6 @@ def page(
 
     That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
     """
-    limit = min(limit, MAX_PAGE)
     end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
     query = select(Event).where(Event.position > after).order_by(Event.position).limit(limit + 1)
     if type_:

@@ -33,11 +33,11 @@ from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monito
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
+from app.services.filenames import result_filename
 from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
-from app.services.uploads import result_filename
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from app.services.dag_builder import Plan
 from app.services.job_views import LOAD_VIEW
 from app.services.s3 import input_key
 
-MAX_PAGE = 100  # jobs; a larger `limit` is cut to this
+MAX_PAGE = 100  # jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,6 @@ def list_page(
     Raises:
         InvalidCursor: the cursor belongs to another listing or to none.
     """
-    limit = min(limit, MAX_PAGE)
     query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
     if status:
         query = query.where(Job.status == status)

@@ -13,10 +13,12 @@ from app.errors import InvalidOperations
 from app.operations import METADATA, OPERATIONS, Operation
 from app.parameters import Params
 from app.schemas import Node
+from app.services.mistakes import escaped, limit_of, sentence, short, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 MAX_RESULT_NAME = 64  # characters
 MAX_REPORTED = 20  # mistakes in one answer
+LONGEST_HINT = 300  # characters that are searched for the names of operations
 NODE_KEYS = frozenset({"op", "then", "keep", "as"})
 
 
@@ -78,19 +80,39 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
         detail = f"The operations field is {size} bytes long, the limit is {limit}."
         mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes))
+        raw = json.loads(
+            _without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes)
+        )
         # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except RecursionError:
         _too_deep(mistakes, "#/operations", None)
     except ValueError as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        mistakes.stop("invalid_json", f"The operations field is not valid JSON{where}.", "#/operations")
+        detail = f"The operations field is not valid JSON{where}.{_right_form(text)}"
+        mistakes.stop("invalid_json", detail, "#/operations")
     if not isinstance(raw, list):
-        mistakes.stop("invalid_operations", "The operations must be a JSON array of branches.", "#/operations")
+        detail = f"The operations must be a JSON array of branches.{_right_form(raw)}"
+        mistakes.stop("invalid_operations", detail, "#/operations")
     if not raw:
         mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
     return raw
+
+
+def _without_mark(text: str | bytes) -> str | bytes:
+    """The text without the byte order mark that some editors write in front; of bytes the parser takes it itself."""
+    return text.removeprefix("\ufeff") if isinstance(text, str) else text
+
+
+def _right_form(given: Any) -> str:
+    """How to write what was most likely meant: names without brackets and quotes, or one operation without an array."""
+    text = given.decode(errors="replace") if isinstance(given, bytes) else given
+    if isinstance(text, dict) and isinstance(text.get("op"), str):
+        return " Put the operation between [ and ]."
+    names = re.findall(r"[\w-]+", text[:LONGEST_HINT]) if isinstance(text, str) else []
+    if not names or not OPERATIONS.keys() >= set(names):
+        return ""
+    return f" Write {json.dumps(names)}."
 
 
 def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,42 +191,20 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
         for mistake in error.errors(include_url=False)[:MAX_REPORTED]:
-            where = "/".join([pointer, *(_escape(str(part)) for part in mistake["loc"])])
-            more = {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": _short(mistake["input"])}
+            where = "/".join([pointer, *(escaped(str(part)) for part in mistake["loc"])])
             is_unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if is_unknown else _sentence(mistake["msg"])
+            said = f"there is no such parameter; there are {known}." if is_unknown else sentence(mistake["msg"])
             detail = f"{operation.name}: {said}"
-            mistakes.add("invalid_parameter", detail, where, **_limit_of(mistake), **more)
+            mistakes.add("invalid_parameter", detail, where, **limit_of(mistake), **value_of(mistake))
         return None
-
-
-def _limit_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The bound that a number crossed."""
-    context = mistake.get("ctx", {})
-    return next(({"limit": context[name]} for name in ("ge", "le") if name in context), {})
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ").rstrip(".") + "."
-
-
-def _short(value: Any) -> Any:
-    """The refused value, unless it is something large."""
-    if isinstance(value, bool | int | float | None):
-        return value
-    return str(value)[:64]
-
-
-def _escape(part: str) -> str:
-    return part[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _keep(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> bool:
     keep = entry.get("keep", False)
     if isinstance(keep, bool):
         return keep
-    mistakes.add("invalid_operations", "`keep` must be true or false.", f"{pointer}/keep", value=_short(keep))
+    mistakes.add("invalid_operations", "`keep` must be true or false.", f"{pointer}/keep", value=short(keep))
     return False
 
 
@@ -215,7 +215,7 @@ def _name(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> str | 
     if isinstance(name, str) and len(name) <= MAX_RESULT_NAME and RESULT_NAME.fullmatch(name):
         return name
     detail = f"`as` must be 1 to {MAX_RESULT_NAME} letters, digits, '_', '-' and single dots."
-    mistakes.add("invalid_result_name", detail, f"{pointer}/as", limit=MAX_RESULT_NAME, value=_short(name))
+    mistakes.add("invalid_result_name", detail, f"{pointer}/as", limit=MAX_RESULT_NAME, value=short(name))
     return None
 
 

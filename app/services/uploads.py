@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import logging
-import re
 import tempfile
-import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +15,21 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import (
     FieldTooLong,
-    InvalidFilename,
     InvalidRequest,
     MissingPart,
     StoreUnavailable,
     TruncatedRequest,
     UnknownPart,
+    UnsupportedMediaType,
     UploadTooLarge,
 )
+from app.services.filenames import HEADER_CHARSET, check_filename, names_of
 
 log = logging.getLogger(__name__)
 
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
-MAX_FILENAME = 255  # characters; what file systems take
-MAX_STEM = 100  # characters of a result's file name that come from the upload's
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
 MAX_PARTS = 8
-FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
-UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +82,15 @@ def boundary_of(content_type: str | None) -> str:
     """The boundary of a multipart form.
 
     Raises:
-        InvalidRequest: the body is something else.
+        UnsupportedMediaType: the body is something else.
+        InvalidRequest: there is no boundary.
     """
     kind, options = parse_options_header(content_type or "")
+    if kind != "multipart/form-data":
+        raise UnsupportedMediaType("Send the upload as multipart/form-data with the parts `file` and `operations`.")
     boundary = options.get("boundary", "")
-    if kind != "multipart/form-data" or not boundary:
-        raise InvalidRequest("Send the upload as multipart/form-data with the parts `file` and `operations`.")
+    if not boundary:
+        raise InvalidRequest("The Content-Type multipart/form-data needs a `boundary`.")
     return str(boundary)
 
 
@@ -178,7 +176,9 @@ class _Reception:
 
     async def _read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
         try:
-            with PushMultipartParser(boundary, max_segment_count=MAX_PARTS, strict=True) as parser:
+            with PushMultipartParser(
+                boundary, max_segment_count=MAX_PARTS, header_charset=HEADER_CHARSET, strict=True
+            ) as parser:
                 async for chunk in body:
                     if not chunk:  # would close the parser
                         continue
@@ -201,7 +201,7 @@ class _Reception:
             await self._data(event)
 
     def _begin(self, segment: MultipartSegment) -> None:
-        name = segment.name or ""
+        name, filename = names_of(segment)
         if name not in {"file", *self.limits.fields}:
             known = ", ".join(["file", *self.limits.fields])
             pointer = quote(name[:64].replace("~", "~0").replace("/", "~1"), safe="~")
@@ -210,7 +210,7 @@ class _Reception:
             raise UnknownPart(f"The field {name!r} is there twice.", pointer=f"#/{name}")
         self.current = name
         if name == "file":
-            self.filename = check_filename(segment.filename)
+            self.filename = check_filename(filename)
         else:
             self.fields[name] = bytearray()
 
@@ -247,28 +247,3 @@ def _decode(name: str, value: bytearray) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise InvalidRequest(f"The field {name!r} is not UTF-8.", pointer=f"#/{name}") from None
-
-
-def check_filename(filename: str | None) -> str:
-    """Refuse file names that no file has; nothing is ever stored under a client's file name."""
-    if not filename:
-        raise InvalidFilename("The part `file` needs a file name.", pointer="#/file")
-    if len(filename) > MAX_FILENAME:
-        detail = f"The file name has {len(filename)} characters, the limit is {MAX_FILENAME}."
-        raise InvalidFilename(detail, pointer="#/file", limit=MAX_FILENAME, value=len(filename))
-    if FORBIDDEN_IN_FILENAME.search(filename) or filename in {".", ".."}:
-        detail = "The file name must not be a path or hold control characters."
-        raise InvalidFilename(detail, pointer="#/file", value=filename[:64])
-    return filename
-
-
-def result_filename(upload: str, result: str, extension: str) -> str:
-    """The name of a result's file: no longer than file systems take, which count bytes."""
-    name = f"{safe_stem(upload)}-{result}".encode()[: MAX_FILENAME - len(extension) - 1]
-    return f"{name.decode(errors='ignore').rstrip('-.')}.{extension}"
-
-
-def safe_stem(filename: str) -> str:
-    """The file name without its extension, fit for any file system and header; letters of every script stay."""
-    stem = Path(unicodedata.normalize("NFC", filename)).stem
-    return UNSAFE_IN_STEM.sub("-", stem)[:MAX_STEM].strip("-.") or "image"

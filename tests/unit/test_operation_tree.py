@@ -155,6 +155,44 @@ def test_what_is_not_json(text: str | bytes) -> None:
     assert mistakes(refused(text, limits)) == [("invalid_json", "#/operations")]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeff["convert_webp"]',
+        b'\xef\xbb\xbf["convert_webp"]',
+        '["convert_webp"]\n',
+        '\r\n\t [\r\n  "convert_webp"\r\n]\r\n',
+        '\ufeff\n["convert_webp"]',
+    ],
+)
+def test_what_editors_put_around_json_is_no_mistake(text: str | bytes) -> None:
+    raw, branches = parse_tree(text, TreeLimits(nodes=8, depth=4, bytes=10_000))
+    assert raw == ["convert_webp"]
+    assert [branch.operation.name for branch in branches] == ["convert_webp"]
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("convert_webp", 'Write ["convert_webp"].'),
+        ("convert_webp, convert_avif\n", 'Write ["convert_webp", "convert_avif"].'),
+        ("['convert_webp']", 'Write ["convert_webp"].'),
+        ("[convert_webp]", 'Write ["convert_webp"].'),
+        ('"convert_webp"', 'Write ["convert_webp"].'),
+        ('{"op": "convert_webp"}', "Put the operation between [ and ]."),
+    ],
+)
+def test_the_right_form_is_shown_for_what_was_meant(text: str, form: str) -> None:
+    assert refused(text, TreeLimits(nodes=8, depth=4, bytes=10_000)).message.endswith(form)
+
+
+@pytest.mark.parametrize("text", ["", "{", "hello", "[1, 2", "x" * 5000, "null", "3"])
+def test_no_form_is_shown_for_what_names_no_operation(text: str) -> None:
+    message = refused(text, TreeLimits(nodes=8, depth=4, bytes=10_000)).message
+    assert "Write" not in message
+    assert "Put" not in message
+
+
 def test_the_place_of_a_syntax_error_is_told() -> None:
     assert "line 2, column 3" in refused('["convert_png",\n  oops]').message
 

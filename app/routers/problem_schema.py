@@ -1,0 +1,61 @@
+"""Problems, as they are described; `app/problems.py` writes them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import CannotStart, PixToolsError, StepFailed, codes_of
+from app.schemas import left_out, one_of
+
+#: of a tree's mistakes, beside those of the error tree
+TREE_CODES = {
+    "missing_field",
+    "operations_too_long",
+    "too_many_operations",
+    "tree_too_deep",
+    "unknown_operation",
+    "invalid_result_name",
+    "duplicate_result_name",
+    "unknown_asset",
+}
+#: of what no route answers
+HTTP_CODES = {"not_found", "method_not_allowed"}
+
+PROBLEM_CODES = (
+    (codes_of(PixToolsError) - codes_of(StepFailed, CannotStart)) | {PixToolsError.code} | TREE_CODES | HTTP_CODES
+)
+
+
+class ProblemError(BaseModel):
+    """One mistake in the input."""
+
+    model_config = ConfigDict(extra="allow")
+
+    detail: str
+    pointer: str = Field(
+        description="JSON pointer to the mistake, as a URI fragment.", examples=["#/operations/0/width"]
+    )
+    code: str = Field("", description="Of this mistake.", json_schema_extra=left_out)
+    limit: float = Field(0, description="What was exceeded.", json_schema_extra=left_out)
+    value: Any = Field(None, description="What was refused, shortened.", json_schema_extra=left_out)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; decide by `code`, which never changes its meaning."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["about:blank"], json_schema_extra={"format": "uri-reference"})
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="For people.", examples=["There is no job with this id."])
+    code: str = Field(examples=["job_not_found"], json_schema_extra=one_of(PROBLEM_CODES))
+    instance: str = Field("", description="Path of the request.", json_schema_extra=left_out)
+    errors: list[ProblemError] = Field(
+        [],
+        description="Where a mistake can be pointed at; not there otherwise.",
+        min_length=1,
+        json_schema_extra=left_out,
+    )
+    limit: float = Field(0, description="The setting's limit that was exceeded.", json_schema_extra=left_out)
+    value: Any = Field(None, description="What was refused, shortened.", json_schema_extra=left_out)

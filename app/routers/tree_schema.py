@@ -1,0 +1,97 @@
+"""The operation tree as JSON schema, made of the models that check it: a union over the registry, by `op`."""
+
+from functools import cache
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from typing_extensions import TypeAliasType
+
+from app.operations import METADATA, OPERATIONS, Operation
+from app.schemas import left_out
+from app.services.operation_tree import MAX_RESULT_NAME, RESULT_NAME
+
+TREE = "OperationTree"
+ENTRY = "OperationEntry"
+REFERENCE = "#/components/schemas/{model}"
+
+EXAMPLES: list[Any] = [
+    ["convert_avif", {"op": "resize", "width": 1280, "then": ["convert_webp", {"op": "convert_jpeg", "as": "hero"}]}],
+    ["convert_webp"],
+]
+
+
+@cache
+def components() -> dict[str, Any]:
+    """The schemas of `OperationTree` and of all that it refers to, for the components of the API's description."""
+    generated = TypeAdapter(_entry()).json_schema(ref_template=REFERENCE)
+    schemas: dict[str, Any] = generated["$defs"]
+    for node in schemas.values():
+        if "op" in node.get("properties", {}):
+            node["properties"] = {"op": node["properties"].pop("op"), **node["properties"]}  # what it is comes first
+    return {TREE: _tree(), **schemas}
+
+
+def _tree() -> dict[str, Any]:
+    return {
+        "title": TREE,
+        "description": "Parallel branches that all start from the upload. `GET /operations` tells how many operations "
+        "and levels there may be.",
+        "type": "array",
+        "items": {"$ref": REFERENCE.format(model=ENTRY)},
+        "minItems": 1,
+        "examples": EXAMPLES,
+    }
+
+
+def _entry() -> Any:
+    """A name alone, or an object with parameters."""
+    nodes = [_node(operation) for operation in OPERATIONS.values()]
+    union: Any = Union[tuple(nodes)]  # noqa: UP007 - of a list that is computed
+    names: Any = Literal[tuple(name for name, operation in OPERATIONS.items() if _works_alone(operation))]
+    alone = _alias("OperationName", names)
+    entry = _alias(ENTRY, Union[alone, Annotated[union, Field(discriminator="op")]])  # noqa: UP007
+    for node in nodes:
+        node.model_rebuild(_types_namespace={ENTRY: entry})
+    return entry
+
+
+def _alias(name: str, value: Any) -> Any:
+    """A type that has a schema of its own under its name."""
+    make: Any = TypeAliasType
+    return make(name, value)
+
+
+def _works_alone(operation: Operation) -> bool:
+    """Whether it needs no parameter, so that its name will do."""
+    try:
+        operation.params()
+    except ValidationError:
+        return False
+    return True
+
+
+def _node(operation: Operation) -> type[BaseModel]:
+    most = 0 if operation is METADATA else None  # nothing continues from what is no image
+    fields: dict[str, Any] = {
+        "op": (Literal[operation.name], ...),
+        "as_": (
+            str,
+            Field(
+                None,
+                alias="as",
+                pattern=f"^{RESULT_NAME.pattern}$",
+                max_length=MAX_RESULT_NAME,
+                description="Name of the result; default: the path of operations.",
+                json_schema_extra=left_out,
+            ),
+        ),
+        "keep": (bool, Field(False, description="Whether it is a result although `then` continues from it.")),
+        "then": (list[ENTRY], Field([], max_length=most, description="What continues from its output.")),  # type: ignore[valid-type]
+    }
+    model: type[BaseModel] = create_model(
+        f"{operation.name.title().replace('_', '')}Operation",
+        __base__=operation.params,
+        __doc__=operation.params.__doc__,
+        **fields,
+    )
+    return model

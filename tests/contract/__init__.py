@@ -1,0 +1,1 @@
+"""What the API answers, held against its own description."""

@@ -1,0 +1,78 @@
+"""Holds a running PixTools against its own `/openapi.json`: `python -m tests.contract embedded --seconds 600`.
+
+Schemathesis invents addresses that the service would call, so it runs only where nothing but loopback can be reached. What is
+excepted, and why, stands in `schemathesis.toml`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.fixtures import ServerPool
+from tests.support.loopback import is_isolated, isolated
+
+HERE = Path(__file__).parent
+SETTINGS = {
+    "PIXTOOLS_PREFER_WAIT_SECONDS": "1",
+    "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "1",
+    "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "2",
+    "PIXTOOLS_MAX_OPEN_JOBS": "1000000",
+}
+
+
+def main() -> int:
+    arguments = _arguments()
+    if not is_isolated():
+        return subprocess.run(isolated([sys.executable, "-m", "tests.contract", *sys.argv[1:]]), check=False).returncode
+    with tempfile.TemporaryDirectory() as folder, _running(arguments.mode, Path(folder)) as deployment:
+        code = _examine(deployment, arguments)
+        lost = [process.args for process in deployment.processes if process.poll() is not None]
+        if lost:
+            print(f"Processes ended: {lost}\n{deployment.log.read_text()[-4000:]}")
+        return code or len(lost)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.contract", description=__doc__)
+    parser.add_argument("mode", choices=["embedded", "cluster"])
+    parser.add_argument("--seconds", type=int, help="Go on for so long.")
+    parser.add_argument("--examples", type=int, default=50, help="Requests for each operation and phase.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
+    return parser.parse_args()
+
+
+@contextmanager
+def _running(mode: str, folder: Path) -> Iterator[Deployment]:
+    pool = ServerPool(folder / "servers")
+    deployment = None
+    try:
+        deployment = embedded(folder, **SETTINGS) if mode == "embedded" else cluster(folder, pool.cluster(), **SETTINGS)
+        deployment.start()
+        yield deployment
+    finally:
+        if deployment:
+            deployment.stop()
+        pool.stop()
+
+
+def _examine(deployment: Deployment, arguments: argparse.Namespace) -> int:
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml")),
+        *("run", f"{deployment.url}/openapi.json", "--phases", arguments.phases),
+        *("--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--no-color"),
+        *("--continue-on-failure", "--generation-database", "none"),
+        *(["--max-time", str(arguments.seconds)] if arguments.seconds else []),
+    ]
+    own = {"SCHEMATHESIS_HOOKS": "tests.contract.hooks", "NO_PROXY": "*"}
+    return subprocess.run(command, env=os.environ | own, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
