@@ -74,8 +74,10 @@ SERVICE_FAULTS = frozenset(
     {
         "internal_error",
         "workspace_failed",
+        "workspace_full",
         "pixel_process_died",
         "storage_unavailable",
+        "object_incomplete",
         "object_not_found",
         "database_unavailable",
         "unavailable",

@@ -7,6 +7,7 @@ import re
 import tempfile
 import unicodedata
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,8 +21,8 @@ from app.errors import (
     InvalidFilename,
     InvalidRequest,
     MissingPart,
+    NoRoom,
     RequestTimedOut,
-    StoreUnavailable,
     TruncatedRequest,
     UnknownPart,
     UploadTooLarge,
@@ -62,7 +63,7 @@ class ReceivedForm:
     fields: dict[str, str]
 
     def close(self) -> None:
-        self.file.close()
+        discard(self.file)
 
 
 @dataclass
@@ -80,6 +81,10 @@ class _Spool:
     def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)
         self._sha256.update(data)
+
+    async def flush(self) -> None:
+        """Write what is left in the buffer, while a full disk can still be told to the client."""
+        await asyncio.to_thread(self.file.flush)
 
     def sha256(self) -> str:
         return self._sha256.hexdigest()
@@ -138,8 +143,14 @@ async def receive(
     try:
         return await _Reception(_Spool(file), limits, gate).read(body, boundary)
     except BaseException:
-        file.close()
+        discard(file)
         raise
+
+
+def discard(file: BinaryIO) -> None:
+    """Close a file that nobody wants any more; what could not be written is of no interest."""
+    with suppress(OSError):  # closing writes what is left in the buffer
+        file.close()
 
 
 async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -157,9 +168,9 @@ async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise TruncatedRequest from None
 
 
-def _no_room(error: OSError) -> StoreUnavailable:
+def _no_room(error: OSError) -> NoRoom:
     log.warning("upload_not_spooled", extra={"error": type(error).__name__, "errno": error.errno})
-    return StoreUnavailable("The server has no room for uploads at the moment.")
+    return NoRoom()
 
 
 def _temporary_file(folder: Path) -> BinaryIO:
@@ -180,7 +191,9 @@ class _Reception:
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
         try:
-            return await self._read(_in_time(body), boundary)
+            form = await self._read(_in_time(body), boundary)
+            await self.spool.flush()
+            return form
         except OSError as error:
             raise _no_room(error) from None
 
