@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
     spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
+    min_free_bytes: int = Field(
+        100 * MEGABYTE,
+        ge=0,
+        description="Free on the disks of spool and data folder; with less, uploads are refused with 503.",
+    )
 
     # What it runs on
     database_url: str | None = Field(None, description="sqlite:///… or postgresql://…")

@@ -18,14 +18,14 @@ from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
+
+from app.database_errors import DATABASE_ERRORS, is_away, name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +39,6 @@ KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_coun
 READ_ONLY = {"pixtools_read_only": True}
 ON_COMMIT = "pixtools_on_commit"
 
-AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what says nothing about the statement itself
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries at a database that is away; doubles
 PATIENCE = 900.0  # seconds; RabbitMQ takes back a message that is not acknowledged within 30 minutes
 
@@ -179,17 +178,17 @@ class Database:
             stop: whether to give up.
 
         Raises:
-            OperationalError: the database is still away, and `stop` says so or patience is over; others of `AWAY` too.
+            DBAPIError: the database is still away, and `stop` says so or patience is over; or the statement is wrong.
         """
         deadline, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
         while True:
             try:
                 with self.session() as session:
                     return service(session, *args, **kwargs)
-            except AWAY as error:
-                if stop() or time.monotonic() >= deadline:
+            except DATABASE_ERRORS as error:
+                if not is_away(error) or stop() or time.monotonic() >= deadline:
                     raise
-                log.warning("database_away", extra={"error": type(error).__name__})
+                log.warning("database_away", extra={"error": name_of(error)})
             time.sleep(pause * random.uniform(0.5, 1))  # by chance: not everybody comes back at once
             pause = min(2 * pause, LONGEST_PAUSE)
 

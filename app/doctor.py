@@ -30,6 +30,7 @@ SMALLEST_PNG = bytes.fromhex(
 )
 ADVICE = {
     "database": "start it, or correct PIXTOOLS_DATABASE_URL",
+    "disk": "make room on the disks of PIXTOOLS_SPOOL_DIR and PIXTOOLS_DATA_DIR, or lower PIXTOOLS_MIN_FREE_BYTES",
     "storage": "start it, or correct PIXTOOLS_STORAGE_URL, PIXTOOLS_S3_ENDPOINT and the S3 keys; the bucket must exist",
     "redis": "start it, or correct PIXTOOLS_REDIS_URL and PIXTOOLS_RESULT_BACKEND",
     "broker": "start it, or correct PIXTOOLS_BROKER_URL",
@@ -162,6 +163,11 @@ def _spool(settings: Settings) -> Finding:
         advice = "make it writable, or choose another folder by PIXTOOLS_SPOOL_DIR"
         return Finding(Health.DOWN, "spool", f"{settings.spool}: {os.strerror(error.errno or 0)}", advice)
     free = shutil.disk_usage(settings.spool).free
+    if free < settings.min_free_bytes:
+        what = (
+            f"{settings.spool}: {free / 1e9:.3g} GB free; below {settings.min_free_bytes / 1e9:.3g} uploads are refused"
+        )
+        return Finding(Health.DOWN, "spool", what, "make room, or lower PIXTOOLS_MIN_FREE_BYTES")
     health = Health.OK if free >= FREE_BYTES else Health.DEGRADED
     advice = "" if health is Health.OK else "make room, or choose another disk by PIXTOOLS_SPOOL_DIR"
     return Finding(health, "spool", f"{settings.spool}: {free / 1e9:.1f} GB free", advice)

@@ -60,14 +60,19 @@ PixToolsError
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
 │   ├── WorkspaceFailed           -    retryable
+│   │   └── WorkspaceFull         -    retryable, waits
 │   └── UnexpectedFailure         -    retryable
 └── Unavailable                   503  retryable
     ├── TooMuchWork               503
+    ├── NoRoom                    503
     ├── TooManyConnections        503
     ├── Stopping                  503
-    ├── StoreUnavailable          503
+    ├── StoreUnavailable          503  waits
+    │   ├── ObjectIncomplete      -
     │   └── ObjectNotFound        -
     └── DatabaseUnavailable       503
+
+What `waits` uses up no attempt of a step: it says something about the server's disk or storage, and passes.
 
 The docstring is the default message. `message` is always safe to show to a client: it never holds the text of a
 foreign exception, a secret or a path of the server.
@@ -82,6 +87,8 @@ class PixToolsError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    #: a step that meets it is put off until it passes, however long that takes
+    waits: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -510,6 +517,13 @@ class WorkspaceFailed(StepFailed):
     retryable = True
 
 
+class WorkspaceFull(WorkspaceFailed):
+    """The worker's disk is full; the operation waits until there is room."""
+
+    code = "workspace_full"
+    waits = True
+
+
 class UnexpectedFailure(StepFailed):
     """Something unexpected went wrong; the operator's log has the details."""
 
@@ -543,10 +557,24 @@ class Stopping(Unavailable):
     code = "stopping"
 
 
+class NoRoom(Unavailable):
+    """The server has no room for uploads at the moment."""
+
+    code = "no_room"
+
+
 class StoreUnavailable(Unavailable):
     """The object storage is unavailable at the moment."""
 
     code = "storage_unavailable"
+    waits = True
+
+
+class ObjectIncomplete(StoreUnavailable):
+    """The object storage returned incomplete or changed data."""
+
+    code = "object_incomplete"
+    waits = False
 
 
 class ObjectNotFound(StoreUnavailable):
@@ -554,6 +582,7 @@ class ObjectNotFound(StoreUnavailable):
 
     code = "object_not_found"
     retryable = False
+    waits = False
 
 
 class DatabaseUnavailable(Unavailable):

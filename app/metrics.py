@@ -74,8 +74,10 @@ SERVICE_FAULTS = frozenset(
     {
         "internal_error",
         "workspace_failed",
+        "workspace_full",
         "pixel_process_died",
         "storage_unavailable",
+        "object_incomplete",
         "object_not_found",
         "database_unavailable",
         "unavailable",
@@ -88,6 +90,9 @@ SERVICE_FAULTS = frozenset(
 OUTBOX_MESSAGES = _counter("pixtools_outbox_messages_total", "Messages that the relay sent, or failed to.", "outcome")
 REPAIRS = _counter("pixtools_reconciler_repairs_total", "What the reconciler has set going again.", "kind")
 EXPIRED_JOBS = _counter("pixtools_expired_jobs_total", "Jobs removed because their time was over.")
+RETENTION_FAILURES = _counter(
+    "pixtools_retention_failures_total", "Tries to remove an expired job whose objects could not be deleted."
+)
 DEAD_LETTERS = _counter("pixtools_dead_letters_total", "Messages read from the dead letter queue.", "reason")
 DEAD_LETTER_REASONS = frozenset({"poison_input", "delivery_limit", "rejected", "expired", "maxlen"})
 WEBHOOK_ATTEMPTS = _counter("pixtools_webhook_attempts_total", "Attempts at a webhook by outcome.", "outcome")

@@ -8,11 +8,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
 from app.errors import (
     DatabaseUnavailable,
     InvalidJson,
@@ -29,6 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
+DATABASE_FULL = "The database has no room on its disk at the moment."
 
 
 def install(app: FastAPI) -> None:
@@ -36,8 +36,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PixToolsError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(DBAPIError, _on_database_error)
-    app.add_exception_handler(PoolTimeout, _on_database_error)
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, _on_database_error)
     app.add_exception_handler(Exception, _on_crash)
 
 
@@ -122,8 +122,11 @@ def _allowed(request: Request) -> list[str]:
 
 
 def _on_database_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("database_error", extra={"error": type(error).__name__}, exc_info=error)
-    return _on_error(request, DatabaseUnavailable())
+    if not is_away(error):  # a mistake of this service: repeating the request would not help
+        log.error("database_error", extra={"error": name_of(error)}, exc_info=error)
+        return crash()
+    log.warning("database_away", extra={"error": name_of(error)})
+    return _on_error(request, DatabaseUnavailable(DATABASE_FULL if is_full(error) else None))
 
 
 def _on_crash(request: Request, error: Exception) -> JSONResponse:
@@ -139,4 +142,4 @@ def code_of(error: Exception) -> str:
     """The code that the answer to an error has; other libraries' errors have a `code` of their own."""
     if isinstance(error, PixToolsError):
         return error.code
-    return DatabaseUnavailable.code if isinstance(error, DBAPIError | PoolTimeout) else PixToolsError.code
+    return DatabaseUnavailable.code if is_away(error) else PixToolsError.code

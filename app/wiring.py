@@ -29,6 +29,7 @@ from app.services.pressure import Pressure
 from app.services.probes import Probes
 from app.services.reconciler import Reconciler, Waiting
 from app.services.retention import Retention
+from app.services.room import Room
 from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.sandbox import Sandbox
 from app.services.shares import Shares
@@ -96,6 +97,7 @@ class Resources:
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
             egress=self.egress,
             spool=settings.spool,
+            room=self.room,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
             tree_limits=TreeLimits(
                 nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
@@ -113,6 +115,16 @@ class Resources:
         waiters = Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
         self.database.ended = waiters.tell
         return waiters
+
+    @cached_property
+    def room(self) -> Room:
+        settings = self.settings
+        folders = {settings.spool}
+        if self.storage.is_local:
+            folders.add(self.storage.local_path(""))
+        if settings.embedded:
+            folders.add(settings.data_dir)
+        return Room(tuple(folders), settings.min_free_bytes)
 
     @cached_property
     def pressure(self) -> Pressure:
@@ -149,6 +161,7 @@ class Resources:
             local_workers=self.local_workers,
             weights=settings.denoise_weights,
             check_network=self.check_network,
+            room=self.room,
         ).checks()
 
     @cached_property

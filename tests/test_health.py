@@ -78,7 +78,7 @@ def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
 @pytest.mark.parametrize("part", ADDRESSES)
 def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, part: str, how: str) -> None:
     whole = await_health(proxied, part, "ok")
-    assert set(whole["checks"]) == {"database", "storage", "redis", "broker", "workers", "model"}
+    assert set(whole["checks"]) == {"database", "storage", "disk", "redis", "broker", "workers", "model"}
     api = proxied.deployment.processes[0]
     getattr(proxied.proxies[part], how)()
     try:
@@ -152,7 +152,7 @@ def test_the_single_process_knows_its_own_workers(tmp_path: Path) -> None:
         running.stop()
     assert told["status"] == "ok"
     assert {name: check["status"] for name, check in told["checks"].items()} == dict.fromkeys(
-        ("database", "storage", "workers", "model"), "ok"
+        ("database", "storage", "disk", "workers", "model"), "ok"
     )
 
 

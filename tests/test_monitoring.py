@@ -162,7 +162,11 @@ def test_every_metric_in_a_rule_or_panel_exists() -> None:
 def test_every_metric_is_on_a_dashboard() -> None:
     shown = set().union(*map(used, queries()))
     shown |= {name.removesuffix(suffix) for name in shown for suffix in SUFFIXES}
-    assert set(all_names()) - shown == {"pixtools_expired_jobs_total", "pixtools_outbox_waiting"}
+    assert set(all_names()) - shown == {
+        "pixtools_expired_jobs_total",
+        "pixtools_outbox_waiting",
+        "pixtools_retention_failures_total",
+    }
 
 
 def test_thresholds_are_named_once() -> None:

@@ -18,10 +18,13 @@ import pytest
 import redis
 from kombu import Connection
 from sqlalchemy import select, update
+from typer.testing import CliRunner
 from uuid_utils.compat import uuid7
 
+from app import metrics
+from app.cli import app
 from app.database import Database, from_now
-from app.errors import KnownPoison, PixelProcessDied, TooMuchWork
+from app.errors import JobNotFinished, KnownPoison, PixelProcessDied, StoreUnavailable, TooMuchWork
 from app.imaging import pipeline
 from app.models import DeadLetter, IdempotencyKey, Job, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
@@ -33,7 +36,7 @@ from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.pressure import Pressure
 from app.services.retention import Retention, find_orphans
-from app.services.s3 import ObjectStorage, StorageConfig, input_key, result_key
+from app.services.s3 import ObjectStorage, StorageConfig, input_key, job_prefix, result_key
 from app.tasks import drain
 from app.tasks.dead_letters import read
 from tests.conftest import make_photo
@@ -157,7 +160,10 @@ def refuse(database: Database, content: bytes, tree: list[Any]) -> None:
 
 
 def test_the_same_upload_for_the_same_work_is_refused_until_it_is_redriven_or_forgotten(database: Database) -> None:
-    received(database, poisoned(database))
+    job_id = poisoned(database)
+    received(database, job_id)
+    with database.session() as session:
+        finalize(session, job_id)
     with pytest.raises(KnownPoison, match="convert_png"):
         refuse(database, b"poison", ["convert_webp", "convert_png"])
     refuse(database, b"poison", ["convert_webp"])
@@ -193,6 +199,48 @@ def test_a_letter_whose_job_is_gone_can_be_redriven(database: Database) -> None:
         jobs.remove(session, job_id)
     with database.session() as session:
         assert "gone" in dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+
+
+def test_a_step_that_failed_in_an_open_job_stays_listed_until_the_job_has_ended(database: Database) -> None:
+    job_id = poisoned(database, ["convert_png", "convert_webp"])
+    received(database, job_id)
+    messages(database)
+    with pytest.raises(JobNotFinished), database.session() as session:
+        dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+    assert [letter.job_id for letter in letters(database)] == [job_id], "it stays listed"
+    assert messages(database) == []
+    run_task(database, job_id, "1")
+    with database.session() as session:
+        finalize(session, job_id)
+    messages(database)
+    with database.session() as session:
+        said = dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+    assert said == f"job {job_id} runs again"
+    run_task(database, job_id, "0")
+    assert letters(database) == []
+
+
+def test_a_job_whose_first_message_was_given_up_is_sent_again(database: Database) -> None:
+    job_id = accept(database)
+    letter = Letter(
+        id="x", reason="delivery_limit", queue="default_queue", task="pixtools.start_job", args=[str(job_id)]
+    )
+    with database.session() as session:
+        dead_letters.receive(session, letter)
+    with database.session() as session:
+        said = dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
+    assert said == f"job {job_id} is still open; what it lacks is sent again"
+    assert messages(database) == [("pixtools.start_job", [str(job_id)], 0)]
+    assert letters(database) == []
+
+
+@pytest.mark.parametrize("command", ["redrive", "purge"])
+@pytest.mark.parametrize("arguments", [[], ["--all", "some-id"]])
+def test_a_command_about_dead_letters_must_name_them(tmp_path: Path, command: str, arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, ["dlq", command, *arguments], env={"PIXTOOLS_DATA_DIR": str(tmp_path)})
+    assert done.exit_code == 2
+    assert "--all" in done.output
+    assert not list(tmp_path.iterdir())
 
 
 # -- attempts and drain ------------------------------------------------------------------------------------------------
@@ -305,6 +353,56 @@ def test_expired_jobs_go_with_their_objects_and_others_stay(
     assert keys(storage) == {input_key(kept), input_key(running)}
     with database.session(read_only=True) as session:
         assert set(session.scalars(select(Job.id))) == {kept, running}
+
+
+class Stubborn(ObjectStorage):
+    """A storage that does not delete what lies below some prefixes, as one with a legal hold does."""
+
+    held: tuple[str, ...] = ()
+
+    async def delete_prefix(self, prefix: str) -> int:
+        if prefix.startswith(self.held):
+            raise StoreUnavailable
+        return await super().delete_prefix(prefix)
+
+
+def test_what_cannot_be_deleted_holds_up_nothing_else(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    monkeypatch.setattr(retention, "FIRST_PAUSE", 2.0)
+    storage = Stubborn(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    old = [ended_job(database) for _ in range(9)]
+    for number, job_id in enumerate(old):
+        store(storage, input_key(job_id), tmp_path)
+        change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(number - 100)))
+    held = old[:2]  # the oldest: what every turn would begin with
+    storage.held = tuple(job_prefix(job_id) for job_id in held)
+    cleaning = cleaner(database, storage)
+    failures = metrics.RETENTION_FAILURES._value.get()
+    assert cleaning.run_once() == 7
+    assert metrics.RETENTION_FAILURES._value.get() == failures + 2
+    assert keys(storage) == {input_key(job_id) for job_id in held}
+    assert cleaning.run_once() == 0
+    assert metrics.RETENTION_FAILURES._value.get() == failures + 2, "they are passed over for a while"
+    storage.held = ()
+    time.sleep(2.1)
+    assert cleaning.run_once() == 2
+    assert keys(storage) == set()
+
+
+def test_a_storage_that_deletes_nothing_does_not_keep_keys_and_letters(database: Database, tmp_path: Path) -> None:
+    storage = Stubborn(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    storage.held = ("jobs/",)
+    job_id, other = ended_job(database), ended_job(database)
+    change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
+    with database.session() as session:
+        session.add(
+            IdempotencyKey(caller="c", key="k", fingerprint="f", job_id=other, response={}, expires_at=from_now(-1))
+        )
+    assert cleaner(database, storage).run_once() == 0
+    with database.session(read_only=True) as session:
+        assert list(session.scalars(select(IdempotencyKey.key))) == []
 
 
 def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage) -> None:

@@ -38,14 +38,23 @@ def redrive_letter(
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
     """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    from app.errors import JobNotFinished
     from app.services import dead_letters
 
+    _require_choice(letter_ids, every)
     settings = current_settings()
+    left = 0
     with transaction() as session:
         letters = dead_letters.newest(session, 10_000) if every else [_letter(session, id_) for id_ in letter_ids or []]
         for letter in letters:
-            done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
+            try:
+                done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
+            except JobNotFinished:
+                left += 1
+                done = f"not sent again: job {letter.job_id} has not ended; repeat this command when it has"
             typer.echo(f"{letter.id}: {done}")
+    if left:
+        raise typer.Exit(1)
 
 
 @dlq_app.command("purge")
@@ -56,8 +65,14 @@ def purge_letters(
     """Forget letters; the same upload is accepted again."""
     from app.services import dead_letters
 
+    _require_choice(letter_ids, every)
     with transaction() as session:
         typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+
+
+def _require_choice(letter_ids: list[str] | None, every: bool) -> None:
+    if bool(letter_ids) == every:
+        raise typer.BadParameter("Name the ids of dead letters, or --all of them.")
 
 
 def _letter(session: Any, letter_id: str) -> Any:

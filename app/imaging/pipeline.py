@@ -11,7 +11,8 @@ from typing import Any
 
 import pyvips
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, PixToolsError, WorkspaceFailed
+from app import disk
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, PixToolsError, WorkspaceFailed, WorkspaceFull
 from app.imaging import resize
 from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
@@ -46,7 +47,7 @@ def render(
         CorruptImage: the source cannot be decoded.
         ImageTooLarge: the source or the result exceeds the limits.
         ContractUnreachable: no quality of an encoder keeps what was asked of the file.
-        WorkspaceFailed: disk or memory ran out; nothing is known about the image.
+        WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
     """
     monitor = monitor or Monitor()
     with _decoding():
@@ -218,10 +219,10 @@ def _decoding() -> Iterator[None]:
     except InvalidUpload as error:
         raise CorruptImage(error.message) from error
     except OSError as error:
-        raise WorkspaceFailed from error
+        raise _workspace(error) from error
     except pyvips.Error as error:
-        if _is_out_of_memory(error):
-            raise WorkspaceFailed from error
+        if _is_out_of_memory(error) or disk.is_full(error):
+            raise _workspace(error) from error
         raise CorruptImage from error
 
 
@@ -230,7 +231,11 @@ def _encoding() -> Iterator[None]:
     try:
         yield
     except (OSError, pyvips.Error) as error:
-        raise WorkspaceFailed from error
+        raise _workspace(error) from error
+
+
+def _workspace(error: Exception) -> WorkspaceFailed:
+    return WorkspaceFull() if disk.is_full(error) else WorkspaceFailed()
 
 
 def _is_out_of_memory(error: pyvips.Error) -> bool:

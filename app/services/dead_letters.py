@@ -103,8 +103,16 @@ def redrive(session: Session, letter: DeadLetter, *, kept_seconds: int) -> str:
     """Do the work again, and say what was done.
 
     The job repeats what failed; an older job may be gone, then only the refusal of its upload is lifted.
+
+    Raises:
+        JobNotFinished: the failed step cannot be repeated before its job has ended; the letter stays listed.
     """
+    done = _redrive(session, letter, kept_seconds)
     session.execute(update(DeadLetter).where(DeadLetter.id == letter.id).values(redriven_at=from_now()))
+    return done
+
+
+def _redrive(session: Session, letter: DeadLetter, kept_seconds: int) -> str:
     if letter.job_id is None:
         return "its message names no job; it only counts as seen"
     try:
@@ -114,7 +122,10 @@ def redrive(session: Session, letter: DeadLetter, *, kept_seconds: int) -> str:
     except NothingToRetry:
         return f"job {letter.job_id} has nothing left to repeat"
     except JobNotFinished:
+        if letter.job_task in steps.ended_tasks(session, letter.job_id):
+            raise
         outbox.enqueue(session, outbox.START_JOB, [str(letter.job_id)])
+        return f"job {letter.job_id} is still open; what it lacks is sent again"
     return f"job {letter.job_id} runs again"
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import metrics, tracing
+from app import disk, metrics, tracing
 from app.database import Database
 from app.errors import (
     AssetMissing,
@@ -28,6 +28,8 @@ from app.errors import (
     PixToolsError,
     StepTimedOut,
     UnexpectedFailure,
+    WorkspaceFailed,
+    WorkspaceFull,
 )
 from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
@@ -102,6 +104,7 @@ class Executor:
         """Do the work; what became of it, for the metrics."""
         log.info("task_started", extra=_fields(held))
         try:
+            self.spool.mkdir(parents=True, exist_ok=True)
             with (
                 self._kept_lease(held) as lost,
                 tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
@@ -117,7 +120,12 @@ class Executor:
             log.info("task_handed_back", extra=_fields(held))
             return "handed_back"
         except PixToolsError as error:
-            return self._fail(held, error)
+            return self._put_off(held, error) if error.waits else self._fail(held, error)
+        except OSError as error:
+            log.warning(
+                "workspace_failed", extra={**_fields(held), "error": type(error).__name__, "errno": error.errno}
+            )
+            return self._put_off(held, WorkspaceFull()) if disk.is_full(error) else self._fail(held, WorkspaceFailed())
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
             return self._fail(held, UnexpectedFailure())
@@ -252,6 +260,15 @@ class Executor:
             for task in (held.task, *held.plan.along(held.task)):
                 if task.result:
                     self.storage.delete(result_key(held.job.id, task.id, _extension(task.result.format)))
+
+    def _put_off(self, held: Claim, error: PixToolsError) -> str:
+        """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
+        delay = self.database.insist(steps.put_off, self.must_stop, held, error)
+        if delay is None:
+            return "outdated"
+        log.warning("task_put_off", extra={**_fields(held), "code": error.code, "seconds": round(delay, 1)})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        return "put_off"
 
     def _fail(self, held: Claim, error: PixToolsError) -> str:
         counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)

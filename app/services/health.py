@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from app.errors import PixToolsError
+
 TIMEOUT = 3.0  # seconds for each check
 FRESH_SECONDS = 1.0  # that an answer is good for, however many ask
 
@@ -67,7 +69,7 @@ class Question:
         except Degraded as reason:
             health, error = Health.DEGRADED, str(reason)
         except Exception as reason:  # noqa: BLE001 - whatever a client library raises: it does not answer
-            health, error = Health.DOWN, type(reason).__name__
+            health, error = Health.DOWN, reason.message if isinstance(reason, PixToolsError) else type(reason).__name__
         check = Check(health=health, seconds=time.perf_counter() - started, error=error, value=value)
         self._answered, self._running = (time.monotonic(), check), None
         return check

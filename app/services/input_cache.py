@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from app import disk
+
 MAX_IDLE_SECONDS = 600  # a client who erases a job expects that its upload is gone soon
 LOCKS = (
     ".locks"  # folder of one empty file for each first pair of digits: they are never removed, which would be a race
@@ -37,11 +39,20 @@ class InputCache:
         if size > self.limit_bytes:
             download(path)
             return
+        try:
+            self._fetch(sha256, size, path, download)
+        except OSError as error:
+            if not disk.is_full(error):
+                raise
+            self._evict(0)  # the room that the cache takes belongs to the work
+            self._fetch(sha256, size, path, download)
+        self._evict(self.limit_bytes)
+
+    def _fetch(self, sha256: str, size: int, path: Path, download: Callable[[Path], None]) -> None:
         with self._only_one(sha256):
             if not self._link(sha256, size, path):
                 download(path)
                 self._keep(sha256, path)
-        self._evict()
 
     @contextmanager
     def _only_one(self, sha256: str) -> Iterator[None]:
@@ -70,11 +81,11 @@ class InputCache:
         with suppress(OSError):  # a file system without hard links, or two machines on one: it works without a cache
             os.link(path, self.folder / sha256)
 
-    def _evict(self) -> None:
+    def _evict(self, limit_bytes: int) -> None:
         total, oldest = 0, time.time() - MAX_IDLE_SECONDS
         for used_at, size, entry in sorted(self._entries(), reverse=True):
             total += size
-            if total > self.limit_bytes or used_at < oldest:
+            if total > limit_bytes or used_at < oldest:
                 entry.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:

@@ -1,6 +1,7 @@
 """The questions behind `/health`, `/metrics` and `pixtools doctor`: one for each thing that this process needs."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ from app.database import Database
 from app.operations import Queue
 from app.services.broker import QueueState, queue_states
 from app.services.health import Checks, Degraded, Question
+from app.services.room import Room
 from app.services.s3 import ObjectStorage
 
-ESSENTIAL = ("database", "storage")  # without them nothing can be accepted
+ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
+WRITE_SECONDS = 15.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
 REDIS_TIMEOUT = 2.0  # seconds
 
 
@@ -32,11 +35,18 @@ class Probes:
     local_workers: Mapping[Queue, Callable[[], bool]]
     weights: Path
     check_network: Callable[[], None]
+    room: Room
     #: modification times of weights that were found to be good
     _checked: set[float] = field(default_factory=set)
+    #: when the storage took the last object
+    _written_at: list[float] = field(default_factory=lambda: [float("-inf")])
 
     def checks(self) -> Checks:
-        questions = {"database": Question(self._ask_database), "storage": Question(self.storage.check)}
+        questions = {
+            "database": Question(self._ask_database),
+            "storage": Question(self._ask_storage),
+            "disk": Question(self._ask_disk),
+        }
         if self.redis_urls:
             questions["redis"] = Question(self._ask_redis)
         if self.broker_url:
@@ -50,6 +60,16 @@ class Probes:
 
     async def _ask_database(self) -> None:
         await self.database.read(_select_one)
+
+    async def _ask_storage(self) -> None:
+        await self.storage.check()
+        if time.monotonic() - self._written_at[0] >= WRITE_SECONDS:
+            self._written_at[0] = float("-inf")
+            await self.storage.check_writing()
+            self._written_at[0] = time.monotonic()
+
+    async def _ask_disk(self) -> None:
+        await asyncio.to_thread(self.room.probe)
 
     async def _ask_redis(self) -> None:
         for url in self.redis_urls:

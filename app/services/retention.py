@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -26,31 +26,71 @@ log = logging.getLogger(__name__)
 BATCH = 50  # rows of one kind in one transaction
 PARALLEL = 8  # jobs whose objects are deleted at the same time
 PAGE = 1000  # jobs or objects that are compared at a time
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds until a job whose objects could not be deleted is tried again
 YOUNG_SECONDS = 3600  # longer than any upload takes from its object to its job
 
 
-def remove_expired_jobs(session: Session, storage: ObjectStorage) -> int:
-    """Remove a batch of ended jobs whose time is over, oldest first; how many that was.
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What became of a batch of expired jobs."""
+
+    removed: list[UUID]
+    #: whose objects cannot be deleted; they stay until they can
+    kept: dict[UUID, PixToolsError]
+
+    @property
+    def is_last(self) -> bool:
+        """True if no more is to be done now: nothing is left, or the storage deletes nothing."""
+        return len(self.removed) + len(self.kept) < BATCH or not self.removed
+
+
+def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: Sequence[UUID] = ()) -> Removal:
+    """Remove a batch of ended jobs whose time is over, oldest first.
 
     They stay locked while their objects go, so that no client's retry begins in between.
     """
-    query = select(Job.id).where(Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN))
+    query = select(Job.id).where(Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over))
     found = list(session.scalars(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)))
-    if found:
-        # The objects first: a job without them can be removed again, objects without a job nobody would look for
-        asyncio.run(_delete_objects(storage, found))
-        session.execute(delete(Job).where(Job.id.in_(found)))
-    return len(found)
+    # The objects first: a job without them can be removed again, objects without a job nobody would look for
+    kept = asyncio.run(_delete_objects(storage, found)) if found else {}
+    removed = [job_id for job_id in found if job_id not in kept]
+    session.execute(delete(Job).where(Job.id.in_(removed)))
+    return Removal(removed=removed, kept=kept)
 
 
-async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> None:
+async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
+    """Delete what these jobs have stored; those of which something is left, and why."""
     slots = asyncio.Semaphore(PARALLEL)
+    kept: dict[UUID, PixToolsError] = {}
 
     async def delete_one(job_id: UUID) -> None:
         async with slots:
-            await storage.delete_prefix(job_prefix(job_id))
+            try:
+                await storage.delete_prefix(job_prefix(job_id))
+            except PixToolsError as error:
+                kept[job_id] = error
 
     await asyncio.gather(*map(delete_one, job_ids))
+    return kept
+
+
+@dataclass
+class Postponed:
+    """Jobs whose objects could not be deleted: each is passed over for a while, every time for twice as long."""
+
+    _until: dict[UUID, tuple[float, float]] = field(default_factory=dict)
+
+    def current(self) -> list[UUID]:
+        now = time.monotonic()
+        return [job_id for job_id, (until, _) in self._until.items() if until > now]
+
+    def note(self, removal: Removal) -> None:
+        for job_id in removal.removed:
+            self._until.pop(job_id, None)
+        for job_id in removal.kept:
+            _, last = self._until.get(job_id, (0.0, FIRST_PAUSE / 2))
+            pause = min(2 * last, LONGEST_PAUSE)
+            self._until[job_id] = (time.monotonic() + pause, pause)
 
 
 def remove_expired_keys(session: Session) -> int:
@@ -166,10 +206,11 @@ class Retention(Periodic):
         self._storage = storage
         self._letters_kept_seconds = letters_kept_seconds
         self._events_kept_seconds = events_kept_seconds
+        self._postponed = Postponed()
 
     def run_once(self) -> int:
         """Remove all that has expired by now; how many jobs that was."""
-        removed = self._in_batches(partial(remove_expired_jobs, storage=self._storage))
+        removed = self._remove_jobs()
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(events.Expiry(self._events_kept_seconds))
@@ -177,6 +218,21 @@ class Retention(Periodic):
         if removed:
             metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})
+        return removed
+
+    def _remove_jobs(self) -> int:
+        """Each batch is a transaction; one job that cannot be removed holds up no other."""
+        removed = 0
+        while not self.stopping.is_set():
+            with self._database.session() as session:
+                removal = remove_expired_jobs(session, self._storage, self._postponed.current())
+            self._postponed.note(removal)
+            removed += len(removal.removed)
+            for job_id, error in removal.kept.items():
+                metrics.RETENTION_FAILURES.inc()
+                log.warning("expired_job_kept", extra={"job_id": str(job_id), "error": error.code})
+            if removal.is_last:
+                break
         return removed
 
     def _in_batches(self, remove: Callable[[Session], int]) -> int:

@@ -19,14 +19,17 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from app.errors import ObjectNotFound, StoreUnavailable
+from app import disk
+from app.errors import ObjectIncomplete, ObjectNotFound, StoreUnavailable
 
 PART_SIZE = 5 * 1024 * 1024  # bytes; the least that S3 allows, and what one upload holds in memory
 PARALLEL_PARTS = 2
 PARALLEL_UPLOADS = 4  # of one API process, so that its memory stays bounded however many clients upload
 DELETE_BATCH = 1000  # keys; the most that S3 takes at once
-ASSETS, JOBS = "assets/", "jobs/"
+ASSETS, JOBS, HEALTH = "assets/", "jobs/", "health"
 READ_SIZE = 1024 * 1024  # bytes
+NO_BUCKET = "NoSuchBucket"  # S3's code
+FULL = "The object storage has no room at the moment."
 
 
 def job_prefix(job_id: UUID) -> str:
@@ -126,7 +129,7 @@ class ObjectStorage:
 
     def _upload(self, key: str, file: BinaryIO) -> None:
         file.seek(0)
-        with _translated(key):
+        with _stored(key):
             obstore.put(self._store, key, file, use_multipart=self.is_local or None, **self._parts)
 
     @property
@@ -145,32 +148,48 @@ class ObjectStorage:
 
         Raises:
             ObjectNotFound: there is none.
-            StoreUnavailable: the storage does not answer, or not with the whole object.
+            ObjectIncomplete: the storage answered, but not with the whole object.
+            StoreUnavailable: the storage does not answer.
+            OSError: the file cannot be written.
         """
         digest = hashlib.sha256()
-        with _translated(key), path.open("wb") as file:
-            size, chunks = self._read(key)
-            for chunk in chunks:
+        with path.open("wb") as file:
+            for chunk in self._pieces(key):
                 file.write(chunk)
                 digest.update(chunk)
-            complete = file.tell() == size
-        if not complete or (sha256 and digest.hexdigest() != sha256):
-            raise StoreUnavailable("The object storage returned incomplete data.")
+        if sha256 and digest.hexdigest() != sha256:
+            raise ObjectIncomplete
+
+    def _pieces(self, key: str) -> Iterator[Any]:
+        """The content of an object; only the storage's own errors are translated, not those of who takes the pieces."""
+        read = 0
+        with _translated(key):
+            size, chunks = self._read(key)
+            for chunk in chunks:
+                read += len(chunk)
+                yield chunk
+        if read != size:
+            raise ObjectIncomplete
 
     def _read(self, key: str) -> tuple[int, Iterable[Any]]:
         """Size and content of an object, piece by piece."""
         if self.is_local:  # obstore would hand out a local file in pieces of 8 KB
             path = self.local_path(key)
-            return path.stat().st_size, _pieces(path)
+            return path.stat().st_size, _file_pieces(path)
         answer = obstore.get(self._store, key)
         return answer.meta["size"], answer.stream(min_chunk_size=READ_SIZE)
 
     def upload_processed(self, key: str, path: Path, *, content_type: str, filename: str | None = None) -> None:
-        """Store an output; S3 serves it with this type, to be saved under this file name."""
+        """Store an output; S3 serves it with this type, to be saved under this file name.
+
+        Raises:
+            StoreUnavailable: the storage does not answer, or has no room.
+            OSError: the file cannot be read.
+        """
         attributes = {"Content-Type": content_type}
         if filename:
             attributes["Content-Disposition"] = content_disposition(filename)
-        with _translated(key):
+        with path.open("rb"), _stored(key):  # opened here as well: a lost file is no fault of the storage
             obstore.put(
                 self._store,
                 key,
@@ -219,12 +238,21 @@ class ObjectStorage:
             return
 
     async def check(self) -> None:
-        """Ask the storage for something that is not there.
+        """Ask the storage for something that need not be there.
 
         Raises:
             StoreUnavailable: it does not answer as it should.
         """
-        await self.exists("health")
+        await self.exists(HEALTH)
+
+    async def check_writing(self) -> None:
+        """Store a small object: a storage without room still answers questions.
+
+        Raises:
+            StoreUnavailable: it cannot be stored.
+        """
+        with _stored(HEALTH):
+            await obstore.put_async(self._store, HEALTH, b"ok")
 
     def presign(self, key: str, seconds: int) -> str:
         """A download URL of S3 that expires."""
@@ -235,7 +263,7 @@ class ObjectStorage:
         return self._folder / key
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _file_pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(READ_SIZE):
             yield piece
@@ -243,12 +271,25 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _translated(key: str) -> Iterator[None]:
+    """Around the storage's own calls, and nothing else."""
     try:
         yield
     except FileNotFoundError as error:
+        if NO_BUCKET in str(error):
+            raise StoreUnavailable("The bucket of the object storage is missing.") from error
         raise ObjectNotFound(f"The object {key} is missing.") from error
     except (BaseError, OSError) as error:
-        raise StoreUnavailable from error
+        raise StoreUnavailable(FULL if disk.is_full(error) else None) from error
+
+
+@contextmanager
+def _stored(key: str) -> Iterator[None]:
+    """Around writing: what is missing then is the place for the object."""
+    try:
+        with _translated(key):
+            yield
+    except ObjectNotFound as error:
+        raise StoreUnavailable("The object storage does not take the object: its place is missing.") from error
 
 
 def content_disposition(filename: str) -> str:

@@ -24,6 +24,7 @@ from app.services.dag_builder import Plan, PlannedTask
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
 MAX_BACKOFF_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or the storage is back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,8 +289,28 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     return True
 
 
-def hand_back(session: Session, held: Claim) -> bool:
+def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None:
+    """Return a task undone because a disk is full or the storage is away; the attempt does not count.
+
+    Returns:
+        Seconds until the next attempt, about as many as the task has waited so far; None when this attempt no longer
+        counts.
+    """
+    started = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id)
+    began, now = session.scalar(started), session.scalars(select(from_now())).one()
+    waited = (now - began).total_seconds() if began else 0.0
+    delay = min(max(waited, BACKOFF_SECONDS), LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
+    return delay if hand_back(session, held, delay=delay, error=error.as_record()) else None
+
+
+def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[str, Any] | None = None) -> bool:
     """Return a task undone because its worker has to stop; the attempt does not count.
+
+    Args:
+        session: one transaction.
+        held: the attempt.
+        delay: seconds before the next one.
+        error: why it waits, for those who look at the step meanwhile.
 
     Returns:
         False when this attempt no longer counts; nothing was written.
@@ -298,14 +319,19 @@ def hand_back(session: Session, held: Claim) -> bool:
         return False
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
         _held(held).values(
-            status=StepStatus.PENDING, lease_owner=None, lease_until=None, attempts=held.attempt - 1, progress=0.0
+            status=StepStatus.PENDING,
+            lease_owner=None,
+            lease_until=None,
+            attempts=held.attempt - 1,
+            progress=0.0,
+            error=error,
         )
     )
     if pending.rowcount == 0:
         return False
     this = (StepAttempt.job_id == held.job.id, StepAttempt.run == held.job.run, StepAttempt.task == held.task.id)
     session.execute(delete(StepAttempt).where(*this, StepAttempt.number == held.attempt))
-    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id])
+    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
     return True
 
 

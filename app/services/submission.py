@@ -18,6 +18,7 @@ from app.errors import (
     InvalidOperations,
     InvalidUpload,
     LimitExceeded,
+    NoRoom,
     PixToolsError,
     StoreUnavailable,
     UnsupportedImage,
@@ -33,6 +34,7 @@ from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.links import DownloadLinks
 from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.room import Room
 from app.services.s3 import ObjectStorage, asset_key, input_key, job_prefix
 from app.services.uploads import FormLimits, Gate, ReceivedForm, receive
 
@@ -107,6 +109,7 @@ class Submissions:
     idempotency: Idempotency
     egress: Egress
     spool: Path
+    room: Room
     form_limits: FormLimits
     tree_limits: TreeLimits
     image_limits: ImageLimits
@@ -121,6 +124,7 @@ class Submissions:
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
+        await asyncio.to_thread(self._check_room)
         form = await receive(body, boundary, self.form_limits, self._folder(), self._gate)
         started = time.perf_counter()
         try:
@@ -129,6 +133,13 @@ class Submissions:
             form.close()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         return accepted
+
+    def _check_room(self) -> None:
+        try:
+            self.room.check()
+        except OSError as error:
+            log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
+            raise NoRoom from None
 
     def _folder(self) -> Path:
         if self.spool not in self._ready:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +18,7 @@ from app.errors import (
     FieldTooLong,
     InvalidRequest,
     MissingPart,
-    StoreUnavailable,
+    NoRoom,
     TruncatedRequest,
     UnknownPart,
     UnsupportedMediaType,
@@ -55,7 +56,7 @@ class ReceivedForm:
     fields: dict[str, str]
 
     def close(self) -> None:
-        self.file.close()
+        discard(self.file)
 
 
 @dataclass
@@ -73,6 +74,10 @@ class _Spool:
     def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)
         self._sha256.update(data)
+
+    async def flush(self) -> None:
+        """Write what is left in the buffer, while a full disk can still be told to the client."""
+        await asyncio.to_thread(self.file.flush)
 
     def sha256(self) -> str:
         return self._sha256.hexdigest()
@@ -134,8 +139,14 @@ async def receive(
     try:
         return await _Reception(_Spool(file), limits, gate).read(body, boundary)
     except BaseException:
-        file.close()
+        discard(file)
         raise
+
+
+def discard(file: BinaryIO) -> None:
+    """Close a file that nobody wants any more; what could not be written is of no interest."""
+    with suppress(OSError):  # closing writes what is left in the buffer
+        file.close()
 
 
 async def _whole(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -147,9 +158,9 @@ async def _whole(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise TruncatedRequest from None
 
 
-def _no_room(error: OSError) -> StoreUnavailable:
+def _no_room(error: OSError) -> NoRoom:
     log.warning("upload_not_spooled", extra={"error": type(error).__name__, "errno": error.errno})
-    return StoreUnavailable("The server has no room for uploads at the moment.")
+    return NoRoom()
 
 
 def _temporary_file(folder: Path) -> BinaryIO:
@@ -170,7 +181,9 @@ class _Reception:
 
     async def read(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
         try:
-            return await self._read(_whole(body), boundary)
+            form = await self._read(_whole(body), boundary)
+            await self.spool.flush()
+            return form
         except OSError as error:
             raise _no_room(error) from None
 

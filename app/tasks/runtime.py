@@ -7,7 +7,7 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError as BrokerAway
 
 from app.config import Settings
-from app.database import AWAY
+from app.database_errors import DATABASE_ERRORS, is_away
 from app.tasks import drain
 from app.wiring import Resources
 
@@ -34,5 +34,7 @@ def undone_when_cut_off() -> Iterator[None]:
     """
     try:
         yield
-    except (*AWAY, BrokerAway) as error:
+    except (*DATABASE_ERRORS, BrokerAway) as error:
+        if not isinstance(error, BrokerAway) and not is_away(error):
+            raise  # the same would happen again
         raise Reject(error, requeue=True) from error

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app.errors import ObjectNotFound, StoreUnavailable
+from app.errors import ObjectIncomplete, ObjectNotFound, PixToolsError, StoreUnavailable
 from app.services import s3
 from app.services.s3 import (
     PART_SIZE,
@@ -124,10 +124,10 @@ def test_a_cut_or_changed_object_is_an_error_that_may_pass(
     storage: ObjectStorage, job_id: UUID, tmp_path: Path, content: bytes
 ) -> None:
     put(storage, input_key(job_id), content)
-    with pytest.raises(StoreUnavailable) as error:
+    with pytest.raises(ObjectIncomplete) as error:
         get(storage, input_key(job_id), tmp_path, hashlib.sha256(b"content").hexdigest())
-    assert type(error.value) is StoreUnavailable
     assert error.value.retryable
+    assert not error.value.waits, "it may stay so"
 
 
 def test_a_missing_object_is_an_error_that_stays(storage: ObjectStorage, job_id: UUID, tmp_path: Path) -> None:
@@ -136,6 +136,37 @@ def test_a_missing_object_is_an_error_that_stays(storage: ObjectStorage, job_id:
     assert not error.value.retryable
     with pytest.raises(ObjectNotFound):
         streamed(storage, input_key(job_id))
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/no/such/folder/source"])
+def test_what_is_wrong_with_this_machines_disk_is_not_said_of_the_storage(
+    storage: ObjectStorage, job_id: UUID, path: str
+) -> None:
+    put(storage, input_key(job_id), pattern(100_000))
+    with pytest.raises(OSError, match=r"No space left|No such file") as error:
+        storage.download_raw(input_key(job_id), Path(path))
+    assert not isinstance(error.value, PixToolsError)
+
+
+def test_an_output_that_is_lost_is_not_said_to_be_missing_in_the_storage(
+    storage: ObjectStorage, job_id: UUID, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.upload_processed(result_key(job_id, "0", "png"), tmp_path / "lost", content_type="image/png")
+
+
+@pytest.mark.integration
+def test_a_bucket_that_is_missing_is_a_storage_that_is_away(
+    object_store_server: ObjectStoreServer, job_id: UUID, tmp_path: Path
+) -> None:
+    storage = ObjectStorage(replace(s3_config(object_store_server), url="s3://not-there"))
+    for call in (
+        lambda: storage.download_raw(input_key(job_id), tmp_path / "file"),
+        lambda: asyncio.run(storage.check_writing()),
+    ):
+        with pytest.raises(StoreUnavailable) as error:
+            call()
+        assert error.value.waits, error.value.message
 
 
 def test_an_output_is_stored_and_overwritten(storage: ObjectStorage, job_id: UUID, tmp_path: Path) -> None:

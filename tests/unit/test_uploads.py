@@ -1,7 +1,6 @@
 """Multipart forms while they stream: what survives, what is refused, and where limits bite."""
 
 import asyncio
-import errno
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import (
     InvalidRequest,
+    NoRoom,
     PixToolsError,
-    StoreUnavailable,
     TruncatedRequest,
     UploadTooLarge,
 )
@@ -242,16 +241,30 @@ def test_a_disconnected_client_is_no_crash(tmp_path: Path) -> None:
         asyncio.run(receive(gone(), "b", LIMITS, tmp_path, Gate()))
 
 
-def test_a_full_disk_is_the_servers_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_folder_that_is_missing_is_the_servers_trouble(tmp_path: Path) -> None:
     body, boundary = form(b"image", operations=OPERATIONS)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(NoRoom):
         received(body, boundary, tmp_path / "no" / "such" / "folder")
-    monkeypatch.setattr(uploads._Spool, "_store", full)
-    with pytest.raises(StoreUnavailable):
-        received(body, boundary, tmp_path)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_full_disk_is_the_servers_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, whole: bool
+) -> None:
+    """Also where nothing is written before the file is closed: a small upload is still in the buffer then."""
+    opened: list[Any] = []
+
+    def full(_: Path) -> Any:
+        opened.append(Path("/dev/full").open("w+b"))  # noqa: SIM115 - the code under test closes it
+        return opened[-1]
+
+    monkeypatch.setattr(uploads, "_temporary_file", full)
+    body, boundary = form(bytes(size), operations=OPERATIONS)
+    with pytest.raises(NoRoom if whole or size > 100_000 else TruncatedRequest) as error:
+        received(body if whole else body[:-40], boundary, tmp_path)
+    assert error.value.status == (503 if isinstance(error.value, NoRoom) else 400)
+    assert opened[0].closed
 
 
 def test_a_foreign_message_does_not_reach_the_client(tmp_path: Path) -> None:

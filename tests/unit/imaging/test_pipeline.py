@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
+from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed, WorkspaceFull
 from app.imaging import decode, pipeline
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When
@@ -400,6 +400,7 @@ def test_a_full_disk_does_not_make_the_image_corrupt(samples: dict[str, Path], o
     with pytest.raises(WorkspaceFailed) as caught:
         render(samples["jpeg"], [], [Target(Path(path), op, {})], LIMITS)
     assert caught.value.retryable
+    assert isinstance(caught.value, WorkspaceFull) == (path == "/dev/full"), "only a full disk is waited for"
     assert path not in caught.value.message
 
 

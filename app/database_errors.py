@@ -1,0 +1,86 @@
+"""What an error of a database means: that it is away, overloaded or full, or that the statement is wrong.
+
+Decided by SQLSTATE and by SQLite's result code, never by the class of the error: drivers report a broken connection and
+a misspelt column by the same class.
+"""
+
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+#: everything that is to be looked at by `is_away`
+DATABASE_ERRORS = (DBAPIError, PoolTimeout)
+
+AWAY_CLASSES = {
+    "08",  # the connection
+    "53",  # out of connections, memory or disk
+}
+AWAY_STATES = {
+    "25006",  # read-only: a failover has made this server a standby
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55P03",  # the lock was not free in time
+    "57P01",  # the server shuts down
+    "57P02",  # the server crashed
+    "57P03",  # the server starts
+    "57P05",  # the session was idle for too long
+    "58030",  # input or output failed
+}
+DISK_FULL = "53100"
+SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,  # the file system was mounted anew after an error
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,  # the lock of the write-ahead log
+}
+SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def is_away(error: BaseException) -> bool:
+    """True if the same statement may succeed later: the error says nothing about the statement itself."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return _primary(error.orig) in SQLITE_AWAY
+    state = _sqlstate(error)
+    if state is None:  # the server did not get to say anything
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return state in AWAY_STATES or state[:2] in AWAY_CLASSES
+
+
+def is_full(error: BaseException) -> bool:
+    """True if the disk of the database has no room."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return _primary(error.orig) == sqlite3.SQLITE_FULL or _sqlstate(error) == DISK_FULL
+
+
+def is_damaged(error: BaseException) -> bool:
+    """True if the file is no SQLite database, or a damaged one."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return _primary(original) in SQLITE_DAMAGED
+
+
+def name_of(error: BaseException) -> str:
+    """A name for the log: SQLite's result code, the SQLSTATE, or else the class."""
+    original = getattr(error, "orig", None)
+    return str(
+        getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None) or type(error).__name__
+    )
+
+
+def _primary(original: BaseException | None) -> int | None:
+    """The primary result code: the low byte of an extended one."""
+    code: int | None = getattr(original, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

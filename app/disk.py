@@ -1,0 +1,14 @@
+"""Whether a disk is full: by the number of an error, or by its text where a library keeps only that."""
+
+import errno
+import os
+
+NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT})
+TEXTS = tuple(os.strerror(number) for number in NUMBERS)
+
+
+def is_full(error: BaseException) -> bool:
+    """True if the error says that a disk, or the caller's share of it, has no room."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in NUMBERS
+    return any(text in str(error) for text in TEXTS)

@@ -1,0 +1,54 @@
+"""Room on this machine's disks: below a minimum no upload is taken, so that accepted work can use what is left."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import NoRoom
+
+RETRY_AFTER = 30  # seconds
+SAMPLE = bytes(4096)  # what a probe writes: a block
+
+
+@dataclass(frozen=True)
+class Room:
+    """The folders that this process writes to, and the bytes that must be free in each."""
+
+    folders: tuple[Path, ...]
+    least: int
+
+    def check(self) -> None:
+        """Look at the free room.
+
+        Raises:
+            NoRoom: there is less than the minimum.
+            OSError: a folder cannot be looked at.
+        """
+        free = min(map(_free, self.folders))
+        if free < self.least:
+            detail = f"The server has {free} bytes free on a disk and keeps {self.least} for accepted work."
+            raise NoRoom(detail, limit=self.least, value=free, retry_after=RETRY_AFTER)
+
+    def probe(self) -> None:
+        """Look at the free room, and write: a disk with a quota, or one that has become read-only, may show room.
+
+        Raises:
+            NoRoom: there is less than the minimum.
+            OSError: a folder cannot be written to.
+        """
+        self.check()
+        for folder in self.folders:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(SAMPLE)
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may still be written; none where no file can be made."""
+    try:
+        status = os.statvfs(folder)
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.statvfs(folder)
+    has_files_left = status.f_files == 0 or status.f_favail > 0  # some file systems do not count them
+    return status.f_bavail * status.f_frsize if has_files_left else 0

@@ -1,0 +1,217 @@
+"""A disk that is filled and freed under load: clients are told, and no accepted job is lost or fails."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.config import Settings
+from app.doctor import examine
+from app.errors import NoRoom, StoreUnavailable
+from app.services import steps
+from app.services.health import Health
+from app.services.room import Room
+from tests.conftest import MODES, make_photo
+from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.servers import ObjectStoreServer
+from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk
+from tests.support.work import accept, claimed, messages, step_of
+
+TREE = ["convert_png", {"op": "resize", "width": 300, "then": ["convert_webp"]}]
+RESULTS = {"convert_png", "resize.convert_webp"}
+MEGABYTES = 64
+NOTICED = 15.0  # seconds until the service must have seen what has become of its disk
+FULL_SECONDS = 6.0  # longer than all attempts at a step and their pauses would take if they counted
+PATIENCE = 90.0  # seconds until what waited has ended
+REFUSALS = {"no_room", "storage_unavailable", "database_unavailable"}
+SETTINGS = {"PIXTOOLS_MIN_FREE_BYTES": "4000000", "PIXTOOLS_STEP_MAX_ATTEMPTS": "2"}
+
+
+@dataclass
+class Load:
+    """Clients that upload again and again, and keep what they were answered."""
+
+    url: str
+    clients: int = 2
+    most: int = 40
+    accepted: list[str] = field(default_factory=list)
+    refused: list[httpx.Response] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Load":
+        self._threads = [threading.Thread(target=self._upload, args=(n,)) for n in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _upload(self, number: int) -> None:
+        photo = make_photo(seed=number)
+        with httpx.Client(base_url=self.url, timeout=60) as http:
+            while not self.stop.is_set() and len(self.accepted) < self.most:
+                data = {"operations": '["convert_png", {"op": "resize", "width": 300, "then": ["convert_webp"]}]'}
+                answer = http.post("/process", data=data, files={"file": ("photo.jpg", photo)})
+                self._note(answer)
+                time.sleep(0.2)
+
+    def _note(self, answer: httpx.Response) -> None:
+        if answer.status_code == 202:
+            self.accepted.append(answer.json()["id"])
+        elif answer.status_code == 503 and "retry-after" in answer.headers and answer.json()["code"] in REFUSALS:
+            self.refused.append(answer)
+        else:
+            self.wrong.append(f"{answer.status_code} {answer.text}")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service and the disk below it."""
+
+    deployment: Deployment
+    disk: Path
+
+    def ready(self) -> int:
+        return httpx.get(f"{self.deployment.url}/health/ready", timeout=10).status_code
+
+
+@pytest.fixture(params=[*MODES, pytest.param("s3", marks=pytest.mark.full)])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service | None]:
+    """None: the test has run in a namespace."""
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk", MEGABYTES))
+        except CannotMount as reason:
+            _elsewhere(request, reason)
+            yield None
+            return
+        deployment = _deployment(request, stack, tmp_path, disk)
+        stack.callback(deployment.stop)
+        deployment.start()
+        yield Service(deployment, disk)
+
+
+def _elsewhere(request: pytest.FixtureRequest, reason: CannotMount) -> None:
+    if INSIDE in os.environ or request.param != "embedded":  # the servers of a cluster need users of their own
+        pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}); run the tests as root")
+    done = run_in_namespace(request.node.nodeid)
+    if "unshare:" in done.stderr:
+        pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}; {done.stderr.strip()}); run the tests as root")
+    assert done.returncode == 0, done.stdout
+
+
+def _deployment(request: pytest.FixtureRequest, stack: ExitStack, folder: Path, disk: Path) -> Deployment:
+    if request.param == "embedded":
+        running = embedded(folder, **SETTINGS)
+        running.environment["PIXTOOLS_DATA_DIR"] = str(disk / "data")
+        return running
+    settings = {**SETTINGS, "PIXTOOLS_SPOOL_DIR": str(disk / "spool"), "PIXTOOLS_RECONCILE_SECONDS": "2"}
+    servers = request.getfixturevalue("cluster_servers")
+    if request.param == "s3":
+        server = stack.enter_context(ObjectStoreServer(disk / "s3"))
+        settings |= {
+            "PIXTOOLS_STORAGE_URL": f"s3://{server.bucket}",
+            "PIXTOOLS_S3_ENDPOINT": server.endpoint,
+            "PIXTOOLS_S3_ACCESS_KEY": server.access_key,
+            "PIXTOOLS_S3_SECRET_KEY": server.secret_key,
+            "PIXTOOLS_SPOOL_DIR": str(folder / "spool"),
+        }
+    else:
+        settings["PIXTOOLS_STORAGE_URL"] = (disk / "objects").as_uri()
+    return cluster(folder, servers, **settings)
+
+
+def await_(what: Callable[[], bool], seconds: float, why: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.1)
+
+
+def test_a_disk_that_is_filled_and_freed_under_load_costs_no_job(service: Service | None) -> None:
+    if service is None:
+        return
+    _fill_and_free(service, rounds=1)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_a_disk_that_is_filled_and_freed_again_and_again_costs_no_job(service: Service | None) -> None:
+    if service is None:
+        return
+    _fill_and_free(service, rounds=4)
+
+
+def _fill_and_free(service: Service, rounds: int) -> None:
+    with service.deployment.client() as api, Load(service.deployment.url) as load:
+        for number in range(1, rounds + 1):
+            load.most = len(load.accepted) + 40
+            await_(lambda enough=6 * number: len(load.accepted) >= enough, PATIENCE, "too few jobs are accepted")  # type: ignore[misc]
+            with filled(service.disk):
+                await_(lambda: service.ready() == 503, NOTICED, "a full disk is not noticed")
+                refused = len(load.refused)
+                until = time.monotonic() + FULL_SECONDS
+                while time.monotonic() < until:
+                    failed = [job["error"] for job in map(api.job, list(load.accepted)) if job["status"] == "failed"]
+                    assert not failed
+                    assert service.ready() == 503
+                    time.sleep(0.5)
+                assert len(load.refused) > refused
+            await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
+        load.stop.set()
+        assert not load.wrong
+        for job_id in load.accepted:
+            _check(api, api.ended(job_id, timeout=PATIENCE))
+        assert api.total_jobs() == len(load.accepted)
+    log = service.deployment.log.read_text()
+    assert "Traceback" not in log, log[log.index("Traceback") - 2000 :][:6000]
+
+
+def _check(api: Any, job: dict[str, Any]) -> None:
+    assert job["status"] == "completed", job["error"]
+    assert {result["name"] for result in job["results"]} == RESULTS
+    for result in job["results"]:
+        assert hashlib.sha256(api.download(result).content).hexdigest() == result["sha256"]
+
+
+def test_a_step_waits_for_the_storage_and_uses_up_no_attempt(database: Any) -> None:
+    job_id = accept(database, ["convert_png"])
+    for _ in range(10):
+        held = claimed(database, job_id, "0")
+        assert held.attempt == 1
+        with database.session() as session:
+            assert steps.put_off(session, held, StoreUnavailable()) is not None
+        step = step_of(database, job_id, "0")
+        assert (step.status, step.attempts, step.error["code"]) == ("pending", 0, "storage_unavailable")
+        [(task, args, delay)] = messages(database)
+        assert (task, args, delay) == ("pixtools.start_job", [str(job_id), "0"], 2)
+        with database.session() as session:
+            assert steps.put_off(session, held, StoreUnavailable()) is None, "this attempt counts no more"
+
+
+def test_a_disk_below_the_minimum_has_no_room(tmp_path: Path) -> None:
+    Room((tmp_path / "new",), 1).probe()
+    with pytest.raises(NoRoom) as error:
+        Room((tmp_path,), 10**18).check()
+    assert error.value.limit == 10**18
+    assert error.value.retry_after
+    assert str(tmp_path) not in error.value.message
+
+
+def test_the_doctor_sees_a_disk_below_the_minimum(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path / "data", min_free_bytes=10**18)
+    [finding] = [finding for finding in examine(settings) if finding.subject == "spool"]
+    assert finding.health is Health.DOWN
+    assert "PIXTOOLS_MIN_FREE_BYTES" in str(finding)
