@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from uuid import UUID
 
-from sqlalchemy import case, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
 from app.database import Database, from_now
-from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
+from app.models import JOB_OPEN, Job, Step, StepStatus
 from app.operations import Queue
 from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 BATCH = 100  # jobs or tasks of one kind in one sweep
 LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
-STRANDED_SECONDS = 10  # a job whose steps have all ended is usually finalized within milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,6 @@ class Repairs:
     """What one sweep has set going again."""
 
     expired: int = 0
-    stranded: int = 0
     silent: int = 0
     webhooks: int = 0
     replays: int = 0
@@ -57,7 +55,6 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
     reached = cache(partial(_reached, session, waiting))
     return Repairs(
         expired=_resend_expired(session),
-        stranded=_finalize_stranded(session, reached),
         silent=_resend_silent(session, redispatch_seconds, reached),
         webhooks=deliveries.sweep(
             session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
@@ -83,28 +80,6 @@ def _resend_expired(session: Session) -> int:
     return len(expired)
 
 
-def _open_steps() -> object:
-    return select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN)).exists()
-
-
-def _finalize_stranded(session: Session, reached: Callable[[], Reached]) -> int:
-    """Jobs whose steps have all ended, and the message that they have is in no queue any more."""
-    before = from_now(-STRANDED_SECONDS)
-    last_end = select(func.max(Step.finished_at)).where(Step.job_id == Job.id).scalar_subquery()
-    sent_at = case((last_end > Job.dispatched_at, last_end), else_=Job.dispatched_at)
-    stranded = (
-        select(Job.id, sent_at)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~_open_steps(), sent_at < before)  # type: ignore[operator]
-        .limit(BATCH)
-    )
-    found = session.execute(stranded).all()
-    lost = [job_id for job_id, sent in found if sent and _has_passed(reached(), Queue.DEFAULT.value, sent)]
-    for job_id in lost:
-        outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
-        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
-    return len(lost)
-
-
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
     """Jobs whose message is in no queue any more."""
     before = from_now(-redispatch_seconds)
@@ -113,7 +88,7 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
     )
     silent = (
         select(Job)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, _open_steps(), ~alive.exists())  # type: ignore[arg-type]
+        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~alive.exists())
         .order_by(Job.dispatched_at)
         .limit(BATCH)
     )

@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from app import metrics
 from app.database import after_commit, from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
-from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
+from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
 from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
+from app.services.finalizer import end_if_through, lock_open_job
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
 MAX_BACKOFF_SECONDS = 60.0
@@ -51,12 +52,6 @@ class Outcome:
     sha256: str
 
 
-def lock_job(session: Session, job_id: UUID) -> Job | None:
-    """The job, locked until the end of the transaction; None when it is deleted or has ended."""
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
-    return job if job is not None and job.status in JOB_OPEN else None
-
-
 def claim(
     session: Session, job_id: UUID, task_id: str, *, owner: str, lease_seconds: float, max_attempts: int
 ) -> Claim | None:
@@ -66,7 +61,7 @@ def claim(
         None when there is nothing to do: the job or the task has ended, what it continues from is not there, or another
         worker is at it. Should that worker die, its lease ends and the reconciler sends the task again.
     """
-    job = lock_job(session, job_id)
+    job = lock_open_job(session, job_id)
     if job is None:
         return None
     plan = Plan.from_json(job.plan)
@@ -165,7 +160,7 @@ def succeed(
     outcomes: Mapping[str, Outcome],
     reports: Mapping[str, dict[str, Any]] | None = None,
 ) -> bool:
-    """Record a task's success and, with its last step, ask for the job to be finalized.
+    """Record a task's success, and the end of the job with its last step.
 
     Args:
         session: one transaction.
@@ -176,7 +171,7 @@ def succeed(
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    job = lock_job(session, held.job.id)
+    job = lock_open_job(session, held.job.id)
     if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
         return False
     _note_end(session, held, "succeeded")
@@ -185,7 +180,7 @@ def succeed(
             _add_result(session, job.id, held.plan.task(task_id), outcome)
     for step_id, report in (reports or {}).items():
         session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
-    finalize_if_through(session, job.id)
+    end_if_through(session, job)
     return True
 
 
@@ -257,7 +252,7 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    job = lock_job(session, held.job.id)
+    job = lock_open_job(session, held.job.id)
     if job is None:
         return False
     if error.retryable and held.attempt < max_attempts:
@@ -270,7 +265,7 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
     if isinstance(error, PoisonInput):
         _bury(session, job, held.task)
     _skip_descendants(session, held.job.id, held.plan, held.task)
-    finalize_if_through(session, job.id)
+    end_if_through(session, job)
     return True
 
 
@@ -294,7 +289,7 @@ def hand_back(session: Session, held: Claim) -> bool:
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    if lock_job(session, held.job.id) is None:
+    if lock_open_job(session, held.job.id) is None:
         return False
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
         _held(held).values(
@@ -323,7 +318,7 @@ def _bury(session: Session, job: Job, task: PlannedTask) -> None:
 
 def give_up(session: Session, job_id: UUID, task_id: str, error: PixToolsError) -> None:
     """End a task that will never be worked on, if it is still open."""
-    job = lock_job(session, job_id)
+    job = lock_open_job(session, job_id)
     if job is None or task_id in ended_tasks(session, job_id):
         return
     plan = Plan.from_json(job.plan)
@@ -336,15 +331,7 @@ def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: P
     )
     session.execute(ended.values(**values))
     _skip_descendants(session, job.id, plan, task)
-    finalize_if_through(session, job.id)
-
-
-def finalize_if_through(session: Session, job_id: UUID) -> None:
-    """Ask for the job to be finalized when no step is open: the chord's body is only the faster way there."""
-    session.flush()
-    left = select(func.count()).select_from(Step).where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
-    if session.scalar(left) == 0:
-        outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
+    end_if_through(session, job)
 
 
 def ended_tasks(session: Session, job_id: UUID) -> set[str]:
