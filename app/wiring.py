@@ -109,9 +109,7 @@ class Resources:
 
     @cached_property
     def endings(self) -> Endings:
-        endings = Endings(self.database, self.settings.embedded, self.stopping)
-        self.database.ended = endings.tell
-        return endings
+        return Endings(self.database, self.settings.embedded, self.stopping)
 
     @cached_property
     def pressure(self) -> Pressure:

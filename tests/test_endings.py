@@ -45,7 +45,7 @@ def waited(
 
 def endings_of(database: Database, *, alone: bool = True) -> Endings:
     endings = Endings(database, alone, threading.Event())
-    database.ended = endings.tell
+    database.hooks.ended = endings.tell
     return endings
 
 

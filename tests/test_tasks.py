@@ -42,7 +42,7 @@ from app.operations import OPERATIONS, Operation
 from app.services import jobs, outbox, reconciler, steps
 from app.services.dispatch import canvas_for, waiting_in
 from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
-from app.services.finalizer import finalize
+from app.services.finalizer import finalize, lock_open_job
 from app.services.input_cache import InputCache
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
@@ -474,6 +474,32 @@ def test_a_sweep_sends_a_task_whose_worker_is_silent_again(database: Database) -
     assert claimed(database, job_id, "0.0", "bob").attempt == 2
 
 
+def test_a_sweep_sends_a_job_once_though_it_is_silent_too(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 5, "then": ["convert_webp"]}])
+    claimed(database, job_id, "0.0", "ann", lease=OVER)
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs(expired=1)
+    assert messages(database) == [(START_JOB, [str(job_id), "0.0"], 0)]
+    assert sweep(database) == Repairs()
+
+
+@ON_POSTGRESQL
+def test_a_sweep_and_a_worker_do_not_wait_for_each_other_for_ever(database: Database) -> None:
+    """The worker has locked its job and locks the steps next; a sweep that began with the steps would block it."""
+    job_id = accept(database, ["convert_webp"])
+    held = claimed(database, job_id, "0", "ann", lease=OVER)
+    swept: list[Repairs] = []
+    with database.session() as session:
+        assert lock_open_job(session, job_id) is not None
+        sweeping = threading.Thread(target=lambda: swept.append(sweep(database)))
+        sweeping.start()
+        sweeping.join(2)
+        assert steps.succeed(session, held, {"0": OUTCOME})
+    sweeping.join(PATIENCE)
+    assert swept == [Repairs()], "a job that somebody works on is looked at again by the next sweep"
+    assert (states(database, job_id), messages(database)) == ({"0": "succeeded"}, [])
+
+
 def test_a_job_that_an_earlier_version_left_without_an_end_is_found_and_ended(database: Database) -> None:
     job_id = accept(database, ["convert_webp"])
     long_ago = from_now(-LONG_AGO)
@@ -763,10 +789,10 @@ def test_a_relay_leaves_alone_what_another_one_is_sending(database: Database) ->
 
 def test_a_commit_wakes_the_relay_and_a_rollback_does_not(database: Database) -> None:
     crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [1]))
-    assert not database.wake.is_set()
+    assert not database.hooks.wake.is_set()
     assert outbox_rows(database) == []
     enqueue(database, 2)
-    assert database.wake.is_set()
+    assert database.hooks.wake.is_set()
 
 
 def test_a_running_relay_sends_at_once_what_is_committed(database: Database) -> None:
@@ -825,7 +851,7 @@ def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) 
     enqueue(database, *range(3 * outbox.BATCH))
     relay.stop()
     assert [message.args for message in broker.sent] == [[number] for number in range(3 * outbox.BATCH)]
-    assert database.take_over is None
+    assert database.hooks.take_over is None
 
 
 def test_a_running_relay_finds_by_itself_what_became_due(database: Database) -> None:

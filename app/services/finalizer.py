@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import metrics
-from app.database import after_commit, from_now
+from app.database import after_commit, from_now, hooks_of
 from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
 from app.services import webhook
 
@@ -75,4 +75,4 @@ def end_silently(session: Session, job: Job, status: JobStatus) -> None:
     job.status = status
     job.finished_at = from_now()
     session.flush()
-    after_commit(session, partial(session.info["ended"], job.id))
+    after_commit(session, partial(hooks_of(session).ended, job.id))

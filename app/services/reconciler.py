@@ -71,13 +71,28 @@ def _alone(session: Session) -> bool:
 
 def _resend_expired(session: Session) -> int:
     """Tasks whose worker is silent: a copy of the message takes the lease over."""
-    expired = steps.expired_leases(session, BATCH)
-    for job_id, task in expired:
+    given_up = [
+        (job_id, task)
+        for job_id, tasks in steps.expired_leases(session, BATCH).items()
+        if _lock_idle(session, job_id)
+        for task in tasks
+        if steps.give_lease_up(session, job_id, task)
+    ]
+    for job_id, task in given_up:
         log.warning("lease_expired", extra={"job_id": str(job_id), "task": task})
-        postponed = update(Step).where(Step.job_id == job_id, Step.task == task, Step.status == StepStatus.RUNNING)
-        session.execute(postponed.values(status=StepStatus.PENDING, lease_owner=None, lease_until=None))
         outbox.enqueue(session, outbox.START_JOB, [str(job_id), task])
-    return len(expired)
+        _note_dispatch(session, job_id)
+    return len(given_up)
+
+
+def _lock_idle(session: Session, job_id: UUID) -> bool:
+    """Lock an open job before its steps, as every worker does; False while somebody else has it locked."""
+    idle = select(Job.id).where(Job.id == job_id, Job.status.in_(JOB_OPEN)).with_for_update(skip_locked=True)
+    return session.scalar(idle) is not None
+
+
+def _note_dispatch(session: Session, job_id: UUID) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
 
 
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
@@ -91,6 +106,7 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
         .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~alive.exists())
         .order_by(Job.dispatched_at)
         .limit(BATCH)
+        .with_for_update(skip_locked=True)
     )
     found = session.scalars(silent).all()
     return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
@@ -127,7 +143,7 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
     for job_id in job_ids:
         log.warning("job_sent_again", extra={"job_id": str(job_id)})
         outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
-        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
+        _note_dispatch(session, job_id)
     return len(job_ids)
 
 
@@ -136,8 +152,7 @@ def resume_all(session: Session) -> int:
 
     Its predecessor's broker was memory, and its leases are held by nobody.
     """
-    abandoned = update(Step).where(Step.status == StepStatus.RUNNING)
-    session.execute(abandoned.values(status=StepStatus.PENDING, lease_owner=None, lease_until=None))
+    steps.give_all_leases_up(session)
     return _resend(session, list(session.scalars(select(Job.id).where(Job.status.in_(JOB_OPEN)))))
 
 

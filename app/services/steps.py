@@ -5,7 +5,6 @@ only forward. A task that runs twice, even at the same time, has the effect of o
 lease's owner fence off every late writer.
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, u
 from sqlalchemy.orm import Session
 
 from app import metrics
+from app.backoff import Backoff
 from app.database import after_commit, from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
@@ -23,8 +23,9 @@ from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
 from app.services.finalizer import end_if_through, lock_open_job
 
-BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
-MAX_BACKOFF_SECONDS = 60.0
+# half of a pause by chance: what failed together because a store was away must not come back together
+RETRIES = Backoff(first=2.0, longest=60.0, least_share=0.5)
+UNHELD: dict[str, Any] = {"status": StepStatus.PENDING, "lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,15 +272,13 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
 
 def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(status=StepStatus.PENDING, lease_owner=None, lease_until=None, error=error.as_record())
+        _held(held).values(**UNHELD, error=error.as_record())
     )
     if pending.rowcount == 0:
         return False
     _note_end(session, held, "failed", error)
     after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
-    # half of it by chance: what failed together because a store was away must not come back together
-    delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1)
-    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
+    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=RETRIES.pause(held.attempt))
     return True
 
 
@@ -292,9 +291,7 @@ def hand_back(session: Session, held: Claim) -> bool:
     if lock_open_job(session, held.job.id) is None:
         return False
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(
-            status=StepStatus.PENDING, lease_owner=None, lease_until=None, attempts=held.attempt - 1, progress=0.0
-        )
+        _held(held).values(**UNHELD, attempts=held.attempt - 1, progress=0.0)
     )
     if pending.rowcount == 0:
         return False
@@ -340,12 +337,28 @@ def ended_tasks(session: Session, job_id: UUID) -> set[str]:
     return set(session.scalars(ended))
 
 
-def expired_leases(session: Session, limit: int) -> list[tuple[UUID, str]]:
-    """Tasks whose worker has gone silent."""
+def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
+    """Tasks whose worker has gone silent, by their jobs."""
     silent = (
         select(Step.job_id, Step.task)
         .where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
         .group_by(Step.job_id, Step.task)
         .limit(limit)
     )
-    return [(job_id, task) for job_id, task in session.execute(silent)]
+    found: dict[UUID, list[str]] = {}
+    for job_id, task in session.execute(silent):
+        found.setdefault(job_id, []).append(task)
+    return found
+
+
+def give_lease_up(session: Session, job_id: UUID, task_id: str) -> bool:
+    """Let another attempt begin at a task of a locked job; False when its lease has been renewed or given back."""
+    given_up: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now()).values(UNHELD)
+    )
+    return given_up.rowcount > 0
+
+
+def give_all_leases_up(session: Session) -> None:
+    """At the start of a process that is the only one: its predecessor holds nothing any more."""
+    session.execute(update(Step).where(Step.status == StepStatus.RUNNING).values(UNHELD))
