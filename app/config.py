@@ -226,3 +226,23 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Base of absolute URLs where no request tells it."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+
+class CurrentSettings:
+    """The settings of this process, for whatever is not handed them: Celery configures itself when it is first used."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+
+    def __call__(self) -> Settings:
+        """Those that were given when the process started; otherwise read from the environment, once."""
+        if self._settings is None:
+            self._settings = Settings()
+        return self._settings
+
+    def use(self, settings: Settings) -> None:
+        """Work with these from now on."""
+        self._settings = settings
+
+
+current = CurrentSettings()

@@ -6,11 +6,11 @@ opened and nowhere else.
 """
 
 import logging
-import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
@@ -20,11 +20,12 @@ from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, c
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from app.backoff import Backoff
 from app.database_errors import DATABASE_ERRORS, is_away, name_of
 
 P = ParamSpec("P")
@@ -37,9 +38,8 @@ LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is r
 # PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
-ON_COMMIT = "pixtools_on_commit"
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries at a database that is away; doubles
+RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # at a database that is away
 PATIENCE = 900.0  # seconds; RabbitMQ takes back a message that is not acknowledged within 30 minutes
 
 
@@ -101,26 +101,69 @@ def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {later}) || '000')"
 
 
+@dataclass
+class Hooks:
+    """What a process does with what it has committed; each is set once, when the process starts."""
+
+    #: the outbox has a message for this process's relay
+    wake: threading.Event = field(default_factory=threading.Event)
+    #: sends a message at once; None: whichever relay comes first finds it in the outbox
+    take_over: Callable[[Any], None] | None = None
+    #: a job has ended
+    ended: Callable[[UUID], None] = lambda _: None
+
+
+class Transaction(Session):
+    """One transaction, and what is to be done when it has committed."""
+
+    def __init__(self, bind: Any, *, hooks: Hooks, **options: Any) -> None:
+        super().__init__(bind, **{**options, "expire_on_commit": False})
+        self.hooks = hooks
+        self.callbacks: list[Callable[[], None]] = []
+        self.committed = False
+
+
+@event.listens_for(Transaction, "after_commit")
+def _note_commit(session: Transaction) -> None:
+    session.committed = session.get_nested_transaction() is None  # the end of a savepoint is no commit
+
+
+@event.listens_for(Transaction, "after_transaction_end")
+def _call_back(session: Transaction, ended: SessionTransaction) -> None:
+    if ended.parent is not None:
+        return
+    callbacks, committed = session.callbacks, session.committed
+    session.callbacks, session.committed = [], False
+    for callback in callbacks if committed else ():
+        try:
+            callback()
+        except Exception:  # the transaction has committed: whoever ran it must not take it for failed
+            log.exception("after_commit_failed")
+
+
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call back once when this transaction has committed; never when it is rolled back."""
-    session.info.setdefault(ON_COMMIT, {})[callback] = None
+    """Call back when this transaction has committed and its connection is free; never when it is rolled back."""
+    _transaction(session).callbacks.append(callback)
+
+
+def hooks_of(session: Session) -> Hooks:
+    """What the process of this transaction does with what it commits."""
+    return _transaction(session).hooks
+
+
+def _transaction(session: Session) -> Transaction:
+    if not isinstance(session, Transaction):
+        raise TypeError("the session is none of `Database`")
+    return session
 
 
 class Database:
     """The engines of one process, made on first use: after a fork, and only those that the process needs."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hooks: Hooks | None = None) -> None:
         self._url = make_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        #: set after each commit that left something for this process's relay
-        self.wake = threading.Event()
-        #: takes each message that this process has committed, if a relay runs in it
-        self.take_over: Callable[[Any], None] | None = None
-        #: is told of each job that a transaction of this process has ended
-        self.ended: Callable[[UUID], None] = lambda _: None
-
-    def _info(self) -> dict[str, Any]:
-        return {"wake": self.wake.set, "take_over": self.take_over, "ended": self.ended}
+        self.hooks = hooks or Hooks()
 
     def url(self, *, asynchronous: bool = False) -> URL:
         if self.is_sqlite:
@@ -156,10 +199,8 @@ class Database:
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
-        session = Session(bind, expire_on_commit=False, info=self._info())
-        with session, session.begin():
+        with Transaction(bind, hooks=self.hooks) as session, session.begin():
             yield session
-        _run_callbacks(session)
 
     def insist(
         self,
@@ -180,8 +221,8 @@ class Database:
         Raises:
             DBAPIError: the database is still away, and `stop` says so or patience is over; or the statement is wrong.
         """
-        deadline, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
-        while True:
+        deadline = time.monotonic() + PATIENCE
+        for pause in RETRIES.pauses():
             try:
                 with self.session() as session:
                     return service(session, *args, **kwargs)
@@ -189,17 +230,16 @@ class Database:
                 if not is_away(error) or stop() or time.monotonic() >= deadline:
                     raise
                 log.warning("database_away", extra={"error": name_of(error)})
-            time.sleep(pause * random.uniform(0.5, 1))  # by chance: not everybody comes back at once
-            pause = min(2 * pause, LONGEST_PAUSE)
+            time.sleep(pause)
+        raise AssertionError("pauses have no end")
 
     @asynccontextmanager
     async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
         bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
-        session = AsyncSession(bind, expire_on_commit=False, info=self._info())
+        session = AsyncSession(bind, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks)
         async with session, session.begin():
             yield session
-        _run_callbacks(session.sync_session)
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service function in a transaction of its own."""
@@ -219,11 +259,6 @@ class Database:
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()
-
-
-def _run_callbacks(session: Session) -> None:
-    for callback in session.info.pop(ON_COMMIT, {}):
-        callback()
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

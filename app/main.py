@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI
 from app import background, problems, tracing
 from app.admission import AdmissionMiddleware
 from app.bodies import BodyMiddleware
-from app.config import Settings
+from app.config import Settings, current
 from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
@@ -29,7 +29,7 @@ from app.routers.document import TAGS, Api, operation_id
 from app.services import deliveries, replays
 from app.services.executor import TASK_FOLDER
 from app.services.reconciler import resume_all
-from app.tasks import drain, runtime
+from app.tasks import celery_app, drain, runtime
 from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources
 
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.resources = await _start(settings or Settings(), stack)
+            app.state.resources = await _start(settings or current(), stack)
             # What is loaded now stays: a full collection over it would stop the event loop for more than 100 ms
             gc.collect()
             gc.freeze()
@@ -101,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     """Start everything that runs beside the requests; the stack stops it in reverse order."""
+    celery_app.use(settings)
     configure_logging(settings.log_level)
     if settings.embedded:
         stack.enter_context(only_process(settings.data_dir))
@@ -108,6 +109,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
     resources = Resources(settings, drain.is_over)
+    resources.database.hooks.ended = resources.waiters.tell
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:

@@ -112,9 +112,7 @@ class Resources:
     @cached_property
     def waiters(self) -> Waiters:
         settings = self.settings
-        waiters = Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
-        self.database.ended = waiters.tell
-        return waiters
+        return Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
 
     @cached_property
     def room(self) -> Room:

@@ -9,7 +9,7 @@ from app.database import Database, from_now
 from app.errors import CorruptImage, JobNotFound, StoreUnavailable
 from app.models import DeadLetter, Job, OutboxMessage, Step
 from app.operations import Queue
-from app.services import dead_letters, finalizer, outbox, story
+from app.services import dead_letters, outbox, story
 from app.services.backlog import Backlog, measure
 from app.services.dead_letters import Letter
 from tests.support.work import accept, change, claimed, fail, job_of, messages, run_task
@@ -63,10 +63,10 @@ def test_the_age_of_a_queue_is_of_jobs_of_which_nothing_runs(database: Database)
 
 def test_lag_is_of_what_is_due_or_could_not_be_sent(database: Database) -> None:
     with database.session() as session:
-        outbox.enqueue(session, outbox.FINALIZE, ["later"], delay=1000)
+        outbox.enqueue(session, outbox.START_JOB, ["later"], delay=1000)
     assert (looked(database).outbox_waiting, looked(database).outbox_lag_seconds) == (0, 0.0)
     with database.session() as session:
-        outbox.enqueue(session, outbox.FINALIZE, ["now"])
+        outbox.enqueue(session, outbox.START_JOB, ["now"])
     change(database, update(OutboxMessage).where(OutboxMessage.args.is_not(None)).values(created_at=from_now(-AGE)))
     assert looked(database).outbox_waiting == 1
     assert looked(database).outbox_lag_seconds == about(0.0)
@@ -120,8 +120,6 @@ def test_the_story_of_a_job_that_has_ended(database: Database) -> None:
     change(database, update(Job).values(context={"request_id": "r-1", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}))
     for task in ("0", "0.0", "0.1", "1"):
         run_task(database, job_id, task)
-    with database.session() as session:
-        finalizer.finalize(session, job_id)
     text = told(database, job_id)
     assert f"In the logs: request_id r-1, trace_id {'a' * 32}." in text
     assert "ended: completed" in text

@@ -59,7 +59,7 @@ CLOSED: dict[str, dict[str, set[str]]] = {
         "method": {*metrics.METHODS, metrics.OTHER},
         "status": {*JobStatus, *map(str, range(200, 600))},
         "fault": {"none", "input", "service"},
-        "kind": {"expired", "stranded", "silent", "webhooks"},
+        "kind": {"expired", "silent", "webhooks"},
         "reason": {*metrics.DEAD_LETTER_REASONS, metrics.OTHER},
         "dependency": {"database", "storage", "redis", "broker", "workers", "model"},
         "state": {"closed", "open", "half-open"},

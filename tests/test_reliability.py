@@ -32,7 +32,6 @@ from app.services import dead_letters, jobs, retention, steps
 from app.services.dag_builder import Plan
 from app.services.dead_letters import Letter
 from app.services.executor import Executor
-from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.pressure import Pressure
 from app.services.retention import Retention, find_orphans
@@ -162,8 +161,6 @@ def refuse(database: Database, content: bytes, tree: list[Any]) -> None:
 def test_the_same_upload_for_the_same_work_is_refused_until_it_is_redriven_or_forgotten(database: Database) -> None:
     job_id = poisoned(database)
     received(database, job_id)
-    with database.session() as session:
-        finalize(session, job_id)
     with pytest.raises(KnownPoison, match="convert_png"):
         refuse(database, b"poison", ["convert_webp", "convert_png"])
     refuse(database, b"poison", ["convert_webp"])
@@ -180,10 +177,6 @@ def test_the_same_upload_for_the_same_work_is_refused_until_it_is_redriven_or_fo
 def test_a_redriven_job_runs_again(database: Database) -> None:
     job_id = poisoned(database)
     received(database, job_id)
-    with database.session() as session:
-        steps.finalize_if_through(session, job_id)
-    with database.session() as session:
-        assert finalize(session, job_id)
     with database.session() as session:
         said = dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)
     assert said == f"job {job_id} runs again"
@@ -210,8 +203,6 @@ def test_a_step_that_failed_in_an_open_job_stays_listed_until_the_job_has_ended(
     assert [letter.job_id for letter in letters(database)] == [job_id], "it stays listed"
     assert messages(database) == []
     run_task(database, job_id, "1")
-    with database.session() as session:
-        finalize(session, job_id)
     messages(database)
     with database.session() as session:
         said = dead_letters.redrive(session, dead_letters.newest(session, 1)[0], kept_seconds=60)

@@ -42,7 +42,7 @@ from app.operations import OPERATIONS, Operation
 from app.services import jobs, outbox, reconciler, steps
 from app.services.dispatch import canvas_for, waiting_in
 from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
-from app.services.finalizer import finalize
+from app.services.finalizer import finalize, lock_open_job
 from app.services.input_cache import InputCache
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.reconciler import Repairs
@@ -58,6 +58,7 @@ from tests.support.work import (
     LONG_AGO,
     MAX_ATTEMPTS,
     ON_POSTGRESQL,
+    OUTCOME,
     OVER,
     PATIENCE,
     accept,
@@ -212,7 +213,7 @@ def test_the_last_attempt_ends_the_branch_though_the_failure_may_pass(database: 
         assert fail(database, claimed(database, job_id, "0"), StoreUnavailable())
     step = step_of(database, job_id, "0")
     assert (step.status, step.attempts) == (StepStatus.FAILED, MAX_ATTEMPTS)
-    assert messages(database)[-1] == (FINALIZE, [str(job_id)], 0)
+    assert job_of(database, job_id).status == JobStatus.FAILED
 
 
 def test_the_pause_between_attempts_has_a_limit(database: Database) -> None:
@@ -234,15 +235,16 @@ def test_a_lasting_failure_ends_its_branch_only(database: Database) -> None:
     assert messages(database) == []
 
     run_task(database, job_id, "1")
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
 
 
-def test_a_lasting_failure_of_the_last_open_branch_asks_for_the_end(database: Database) -> None:
+def test_a_lasting_failure_of_the_last_open_branch_ends_the_job(database: Database) -> None:
     job_id = accept(database)
     run_task(database, job_id, "1")
-    assert messages(database) == []
+    assert job_of(database, job_id).status == JobStatus.PROCESSING
     assert fail(database, claimed(database, job_id, "0"))
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
+    assert messages(database) == []
 
 
 def test_what_kills_every_worker_is_given_up(database: Database) -> None:
@@ -257,7 +259,8 @@ def test_what_kills_every_worker_is_given_up(database: Database) -> None:
     assert step.error is not None
     assert step.error["code"] == "poison_input"
     assert states(database, job_id) == {"0": "failed", "0.0": "skipped", "0.1": "skipped", "1": "succeeded"}
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0), ("pixtools.resize", [str(job_id), "0"], 0)]
+    assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
+    assert messages(database) == [("pixtools.resize", [str(job_id), "0"], 0)]
 
 
 def test_what_ends_its_process_every_time_is_poison(database: Database) -> None:
@@ -304,52 +307,55 @@ def test_an_attempt_from_before_a_cancel_and_retry_counts_no_more(database: Data
 # -- the end of a job --------------------------------------------------------------------------------------------------
 
 
-def ended(database: Database, job_id: UUID) -> bool:
-    with database.session() as session:
-        return finalize(session, job_id)
+def events_of(database: Database, job_id: UUID) -> list[str]:
+    with database.session(read_only=True) as session:
+        return list(session.scalars(select(Event.type).where(Event.job_id == job_id)))
 
 
-def test_the_end_is_asked_for_exactly_when_the_last_step_ends(database: Database) -> None:
-    job_id = accept(database)
+def test_the_job_ends_in_the_transaction_of_its_last_step(database: Database) -> None:
+    job_id = accept(database, webhook_url="http://receiver.test/")
     for task in ("0", "0.1", "1"):
         run_task(database, job_id, task)
-        assert messages(database) == []
-        assert not ended(database, job_id)
+        assert job_of(database, job_id).status == JobStatus.PROCESSING
     run_task(database, job_id, "0.0")
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
-
-
-def test_of_last_steps_that_end_together_one_asks_for_the_end(database: Database) -> None:
-    job_id = accept(database, ["convert_webp", "convert_png", "convert_jpeg", "convert_avif"])
-    held = [claimed(database, job_id, str(n)) for n in range(4)]
-    calls = [lambda one=one: (fail if one.task.id == "2" else succeed)(database, one) for one in held]
-    assert in_parallel(calls) == [True] * 4
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
-
-
-def test_a_job_ends_once(database: Database) -> None:
-    job_id = accept(database, ["convert_webp"], webhook_url="http://receiver.test/")
-    run_task(database, job_id, "0")
-    messages(database)
-
-    assert sorted(in_parallel([lambda: ended(database, job_id)] * 4)) == [False, False, False, True]
 
     job = job_of(database, job_id)
-    assert job.status == JobStatus.COMPLETED
+    assert (job.status, job.error) == (JobStatus.COMPLETED, None)
     assert job.finished_at is not None
-    assert job.error is None
     with database.session(read_only=True) as session:
         (delivery,) = session.scalars(select(WebhookDelivery)).all()
         event = session.get_one(Event, delivery.event_id)
     assert (event.type, event.job_id) == ("job.completed", job_id)
-    assert messages(database) == [(DELIVER_WEBHOOK, [delivery.id], 0)]
+    assert [step["status"] for step in event.data["steps"]] == ["succeeded"] * 4
+    assert [result["step"] for result in event.data["results"]] == ["0.0", "0.1", "1"]
+    assert messages(database) == [(DELIVER_WEBHOOK, [delivery.id], 0)], "no other message is needed"
+
+
+def test_of_last_steps_that_end_together_one_ends_the_job(database: Database) -> None:
+    job_id = accept(database, ["convert_webp", "convert_png", "convert_jpeg", "convert_avif"])
+    held = [claimed(database, job_id, str(n)) for n in range(4)]
+    calls = [lambda one=one: (fail if one.task.id == "2" else succeed)(database, one) for one in held]
+    assert in_parallel(calls) == [True] * 4
+    assert events_of(database, job_id) == ["job.completed_with_errors"]
+
+
+def finalized(database: Database, job_id: UUID) -> bool:
+    with database.session() as session:
+        return finalize(session, job_id)
+
+
+def test_the_body_of_a_chord_finds_the_job_ended(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    assert not finalized(database, job_id)
+    run_task(database, job_id, "0")
+    assert in_parallel([lambda: finalized(database, job_id)] * 4) == [False] * 4
+    assert events_of(database, job_id) == ["job.completed"]
 
 
 def test_some_failures_are_completed_with_errors(database: Database) -> None:
     job_id = accept(database)
     assert fail(database, claimed(database, job_id, "0"))
     run_task(database, job_id, "1")
-    assert ended(database, job_id)
     job = job_of(database, job_id)
     assert job.status == JobStatus.COMPLETED_WITH_ERRORS
     assert job.error == CorruptImage().as_record()
@@ -359,7 +365,6 @@ def test_nothing_but_failures_is_failed_and_the_first_one_in_the_tree_is_the_job
     job_id = accept(database)
     assert fail(database, claimed(database, job_id, "1"), steps.PoisonInput())
     assert fail(database, claimed(database, job_id, "0"))
-    assert ended(database, job_id)
     job = job_of(database, job_id)
     assert job.status == JobStatus.FAILED
     assert job.error == CorruptImage().as_record()
@@ -370,17 +375,17 @@ def test_success_without_any_result_below_it_is_failed(database: Database) -> No
     run_task(database, job_id, "0")
     for task in ("0.0", "0.1"):
         assert fail(database, claimed(database, job_id, task))
-    assert ended(database, job_id)
     assert job_of(database, job_id).status == JobStatus.FAILED
 
 
 def test_an_end_is_undone_with_its_transaction(database: Database) -> None:
     job_id = accept(database, ["convert_webp"], webhook_url="http://receiver.test/")
-    run_task(database, job_id, "0")
-    messages(database)
-    crash_after(database, lambda session: finalize(session, job_id))
+    held = claimed(database, job_id, "0")
+    crash_after(database, lambda session: steps.succeed(session, held, {"0": OUTCOME}))
     assert job_of(database, job_id).status == JobStatus.PROCESSING
-    assert messages(database) == []
+    assert (states(database, job_id), messages(database)) == ({"0": "running"}, [])
+    assert succeed(database, held)
+    assert events_of(database, job_id) == ["job.completed"]
 
 
 # -- dispatch ----------------------------------------------------------------------------------------------------------
@@ -451,7 +456,6 @@ def test_a_sweep_leaves_jobs_alone_that_are_well(database: Database) -> None:
     claimed(database, running, "0")
     finished = accept(database, ["convert_webp"])
     run_task(database, finished, "0")
-    assert ended(database, finished)
     messages(database)
     assert sweep(database) == Repairs()
     assert messages(database) == []
@@ -470,18 +474,44 @@ def test_a_sweep_sends_a_task_whose_worker_is_silent_again(database: Database) -
     assert claimed(database, job_id, "0.0", "bob").attempt == 2
 
 
-def test_a_sweep_ends_a_job_whose_last_message_was_lost(database: Database) -> None:
-    job_id = accept(database, ["convert_webp"])
-    run_task(database, job_id, "0")
-    messages(database)
-    assert sweep(database) == Repairs()
+def test_a_sweep_sends_a_job_once_though_it_is_silent_too(database: Database) -> None:
+    job_id = accept(database, [{"op": "resize", "width": 5, "then": ["convert_webp"]}])
+    claimed(database, job_id, "0.0", "ann", lease=OVER)
     change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs(expired=1)
+    assert messages(database) == [(START_JOB, [str(job_id), "0.0"], 0)]
     assert sweep(database) == Repairs()
-    change(database, update(Step).values(finished_at=from_now(-LONG_AGO)))
+
+
+@ON_POSTGRESQL
+def test_a_sweep_and_a_worker_do_not_wait_for_each_other_for_ever(database: Database) -> None:
+    """The worker has locked its job and locks the steps next; a sweep that began with the steps would block it."""
+    job_id = accept(database, ["convert_webp"])
+    held = claimed(database, job_id, "0", "ann", lease=OVER)
+    swept: list[Repairs] = []
+    with database.session() as session:
+        assert lock_open_job(session, job_id) is not None
+        sweeping = threading.Thread(target=lambda: swept.append(sweep(database)))
+        sweeping.start()
+        sweeping.join(2)
+        assert steps.succeed(session, held, {"0": OUTCOME})
+    sweeping.join(PATIENCE)
+    assert swept == [Repairs()], "a job that somebody works on is looked at again by the next sweep"
+    assert (states(database, job_id), messages(database)) == ({"0": "succeeded"}, [])
+
+
+def test_a_job_that_an_earlier_version_left_without_an_end_is_found_and_ended(database: Database) -> None:
+    job_id = accept(database, ["convert_webp"])
+    long_ago = from_now(-LONG_AGO)
+    change(database, update(Step).values(status=StepStatus.SUCCEEDED, finished_at=long_ago))
+    assert sweep(database) == Repairs()
+    change(database, update(Job).values(dispatched_at=long_ago))
     assert sweep(database, waiting=1) == Repairs()
-    assert sweep(database) == Repairs(stranded=1)
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
-    assert sweep(database) == Repairs()
+    assert sweep(database) == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(job_id)], 0)]
+    with database.session() as session:
+        assert canvas_for(session, celery_app, job_id, None) is None
+    assert events_of(database, job_id) == ["job.completed"]
 
 
 def test_a_sweep_sends_a_silent_job_again_once_in_a_while(database: Database) -> None:
@@ -759,10 +789,10 @@ def test_a_relay_leaves_alone_what_another_one_is_sending(database: Database) ->
 
 def test_a_commit_wakes_the_relay_and_a_rollback_does_not(database: Database) -> None:
     crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [1]))
-    assert not database.wake.is_set()
+    assert not database.hooks.wake.is_set()
     assert outbox_rows(database) == []
     enqueue(database, 2)
-    assert database.wake.is_set()
+    assert database.hooks.wake.is_set()
 
 
 def test_a_running_relay_sends_at_once_what_is_committed(database: Database) -> None:
@@ -821,7 +851,7 @@ def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) 
     enqueue(database, *range(3 * outbox.BATCH))
     relay.stop()
     assert [message.args for message in broker.sent] == [[number] for number in range(3 * outbox.BATCH)]
-    assert database.take_over is None
+    assert database.hooks.take_over is None
 
 
 def test_a_running_relay_finds_by_itself_what_became_due(database: Database) -> None:
@@ -916,13 +946,12 @@ def test_a_tree_is_run_task_by_task(
     else:
         executor.run(job_id, "0", "ann")
         assert not storage.local_path(intermediate_key(job_id, "0")).exists()
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert messages(database) == []
     assert attempts_of(database, job_id) == {task: [(1, "succeeded")] for task in ("0", "0.0", "0.1", "1")}
     for task in ("0", "0.0"):  # a second copy of the message, and the first one of what is done
         executor.run(job_id, task, "ann")
     assert all(step.attempts == 1 and step.started_at for step in job_of(database, job_id).steps)
 
-    assert not ended(database, job_id), "whoever ended its last step has done so"
     job = job_of(database, job_id)
     assert job.status == JobStatus.COMPLETED
     assert [(result.name, result.format, result.width, result.height) for result in job.results] == [
@@ -977,7 +1006,6 @@ def test_what_cannot_be_written_along_fails_alone(database: Database, storage: O
     executor.run(job_id, "0.0", "ann")
     step = step_of(database, job_id, "0.0")
     assert (step.status, step.error and step.error["code"]) == ("failed", "image_too_large")
-    assert not ended(database, job_id), "whoever ended its last step has done so"
     assert job_of(database, job_id).status == JobStatus.COMPLETED_WITH_ERRORS
     assert [result.step_id for result in job_of(database, job_id).results] == ["0.1"]
 
@@ -1088,7 +1116,7 @@ def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path
     executor.run(job_id, "0", "ann")
     assert executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
     assert step_of(executor.database, job_id, "0").attempts == 1
-    assert messages(executor.database) == [(FINALIZE, [str(job_id)], 0)]
+    assert events_of(executor.database, job_id) == ["job.completed"]
 
 
 def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(
@@ -1108,7 +1136,7 @@ def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(
     (result,) = job_of(database, job_id).results
     assert result.sha256 == hashlib.sha256(first).hexdigest()
     assert step_of(database, job_id, "0").attempts == 2
-    assert messages(database) == [(FINALIZE, [str(job_id)], 0)]
+    assert events_of(database, job_id) == ["job.completed"]
 
 
 def test_a_corrupt_upload_fails_at_the_first_attempt(executor: Executor, tmp_path: Path, photo: bytes) -> None:
@@ -1119,7 +1147,7 @@ def test_a_corrupt_upload_fails_at_the_first_attempt(executor: Executor, tmp_pat
     executor.run(job_id, "0", "ann")
     step = step_of(executor.database, job_id, "0")
     assert (step.status, step.attempts, step.error) == (StepStatus.FAILED, 1, CorruptImage().as_record())
-    assert messages(executor.database) == [(FINALIZE, [str(job_id)], 0)]
+    assert events_of(executor.database, job_id) == ["job.failed"]
     assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
 
 

@@ -64,7 +64,7 @@ def waited(
 
 def waiters_of(database: Database, *, alone: bool = True, most: int = MOST) -> Waiters:
     waiters = Waiters(database, most, threading.Event(), alone=alone)
-    database.ended = waiters.tell
+    database.hooks.ended = waiters.tell
     return waiters
 
 

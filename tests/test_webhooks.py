@@ -23,10 +23,11 @@ from app.models import (
     Event,
     EventType,
     Job,
+    JobStatus,
     Result,
     WebhookDelivery,
 )
-from app.services import deliveries, endpoints, events, jobs, reconciler, replays, webhook
+from app.services import deliveries, endpoints, events, jobs, reconciler, replays, steps, webhook
 from app.services.breakers import Breakers
 from app.services.egress import Egress
 from app.services.finalizer import finalize
@@ -47,7 +48,18 @@ from tests.support.receiver import (
     receiving,
     reset,
 )
-from tests.support.work import ON_POSTGRESQL, accept, change, crash_after, in_parallel, job_of, messages, run_task
+from tests.support.work import (
+    ON_POSTGRESQL,
+    OUTCOME,
+    accept,
+    change,
+    claimed,
+    crash_after,
+    in_parallel,
+    job_of,
+    messages,
+    run_task,
+)
 
 PAUSES = (5, 300, 1800)
 LINKS = ApiLinks(b"key", 60)
@@ -72,9 +84,6 @@ def ended(database: Database, url: str | None = NOWHERE, tree: Sequence[Any] = (
     """A job that has completed."""
     job_id = accept(database, list(tree), webhook_url=url)
     run_task(database, job_id, "0")
-    messages(database)
-    with database.session() as session:
-        assert finalize(session, job_id)
     return job_id
 
 
@@ -114,9 +123,9 @@ def registered(database: Database, url: str, *types: EventType) -> tuple[str, st
 def test_the_end_of_a_job_its_event_and_its_deliveries_are_one_transaction(database: Database) -> None:
     registered(database, NOWHERE)
     job_id = accept(database, ["convert_png"], webhook_url="http://job.test/")
-    run_task(database, job_id, "0")
-    messages(database)
-    crash_after(database, lambda session: finalize(session, job_id))
+    held = claimed(database, job_id, "0")
+    crash_after(database, lambda session: steps.succeed(session, held, {"0": OUTCOME}))
+    assert job_of(database, job_id).status == JobStatus.PROCESSING
     with database.session(read_only=True) as session:
         assert session.scalars(select(Event)).all() == []
         assert session.scalars(select(WebhookDelivery)).all() == []
@@ -735,21 +744,19 @@ def test_the_log_has_every_event_once_in_pages(database: Database) -> None:
 @ON_POSTGRESQL
 def test_a_slow_transaction_is_not_passed_over(database: Database) -> None:
     slow, quick = accept(database, ["convert_png"]), accept(database, ["convert_png"])
-    for job_id in (slow, quick):
-        run_task(database, job_id, "0")
+    held = claimed(database, slow, "0")
     written, commit = threading.Event(), threading.Event()
 
     def end_slowly() -> None:
         with database.session() as session:
-            finalize(session, slow)
+            steps.succeed(session, held, {"0": OUTCOME})
             written.set()
             commit.wait(10)
 
     thread = threading.Thread(target=end_slowly)
     thread.start()
     written.wait(10)
-    with database.session() as session:
-        finalize(session, quick)
+    run_task(database, quick, "0")
     first, after, _ = read(database)
     commit.set()
     thread.join()

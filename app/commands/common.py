@@ -4,10 +4,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 Server = Annotated[str, typer.Option(envvar="PIXTOOLS_URL", help="Address of the API.")]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -26,14 +29,14 @@ def echo_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def current_settings() -> Any:
+def current_settings() -> "Settings":
     """The settings; a mistake in them ends the command with its name."""
     from pydantic import ValidationError
 
-    from app.config import Settings
+    from app.config import current
 
     try:
-        return Settings()
+        return current()
     except ValidationError as error:
         for mistake in error.errors():
             name = "_".join(str(part) for part in mistake["loc"]).upper()

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from app import tracing
 from app.database import from_now
 from app.services.dag_builder import Plan, PlannedTask, to_canvas
+from app.services.finalizer import end_if_through, lock_open_job
 from app.services.outbox import FINALIZE, Message
-from app.services.steps import ended_tasks, lock_job
+from app.services.steps import ended_tasks
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,17 @@ def canvas_for(
         root: only this task and what continues from it.
         counted: whether a chord counts the tasks; a job ends without as well.
     """
-    job = lock_job(session, job_id)
+    job = lock_open_job(session, job_id)
     if job is None:
         return None
     job.dispatched_at = from_now()
     tracing.adopt(job.context)
     body = app.signature(FINALIZE, args=(str(job_id),), immutable=True) if counted else None
-    plan = Plan.from_json(job.plan)
-    return to_canvas(plan, _signatures(app, job_id), body=body, done=ended_tasks(session, job_id), root=root)
+    plan, done = Plan.from_json(job.plan), ended_tasks(session, job_id)
+    if len(done) == len(plan.tasks):
+        end_if_through(session, job)  # a worker of an earlier version may have left it open
+        return None
+    return to_canvas(plan, _signatures(app, job_id), body=body, done=done, root=root)
 
 
 def _signatures(app: Celery, job_id: UUID) -> Callable[[PlannedTask], Signature]:

@@ -36,7 +36,6 @@ from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.filenames import result_filename
-from app.services.finalizer import finalize
 from app.services.input_cache import InputCache
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
@@ -239,15 +238,10 @@ class Executor:
         if not counted:
             self._discard(held)
             return "outdated"
-        self._end_job(held)
         for outcome in outcomes.values():
             metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
             metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
         return "succeeded"
-
-    def _end_job(self, held: Claim) -> None:
-        """End the job if that was its last step; the message that asks for it stands behind all other work."""
-        self.database.insist(finalize, self.must_stop, held.job.id)
 
     def _discard(self, held: Claim) -> None:
         """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
@@ -274,8 +268,6 @@ class Executor:
         counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
         metrics.STEP_ERRORS.labels(error.code).inc()
-        if counted:
-            self._end_job(held)
         return "failed" if counted else "outdated"
 
 

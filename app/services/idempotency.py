@@ -22,6 +22,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.backoff import Backoff
 from app.database import Database, from_now
 from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, InvalidIdempotencyKey
 from app.models import IdempotencyKey
@@ -32,7 +33,7 @@ MAX_KEY = 255  # characters
 IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died stops nobody; the upload is here already
 REDIS_TIMEOUT = 0.5  # seconds
 REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
-FIRST_POLL, LONGEST_POLL = 0.02, 0.5  # seconds between looks while a repeat waits
+POLLS = Backoff(first=0.02, longest=0.5)  # between looks while a repeat waits
 
 QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
@@ -231,8 +232,8 @@ class Idempotency:
             IdempotencyKeyReused: the key was used with another payload.
             IdempotencyKeyInFlight: the first request is not through within the waiting time.
         """
-        deadline, pause = time.monotonic() + self.wait_seconds, FIRST_POLL
-        while True:
+        deadline = time.monotonic() + self.wait_seconds
+        for pause in POLLS.pauses():
             mark = await self.front.mark(scope, job_id)
             answer = await self._stored(scope, job_id, mine=mark is None)
             if answer or mark is None:
@@ -242,7 +243,7 @@ class Idempotency:
             if time.monotonic() >= deadline:
                 raise IdempotencyKeyInFlight(retry_after=1, extra={"job_id": mark.job_id})
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_POLL)
+        raise AssertionError("pauses have no end")
 
     async def _stored(self, scope: Scope, job_id: UUID, *, mine: bool) -> dict[str, Any] | None:
         """Look after marking, never before: the first request may end in between."""

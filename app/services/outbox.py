@@ -24,7 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
-from app.database import Database, after_commit, from_now
+from app.backoff import Backoff
+from app.database import Database, after_commit, from_now, hooks_of
 from app.models import OutboxMessage
 from app.operations import Queue
 
@@ -33,8 +34,7 @@ log = logging.getLogger(__name__)
 CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
 BATCH = 50  # messages
 SENDING_SECONDS = 20  # after which another relay may send what this one has claimed; a send gives up after 10
-RETRY_SECONDS = 2.0  # after a failed send; the relay goes on until the broker is back
-MAX_RETRY_SECONDS = 30.0
+RETRIES = Backoff(first=2.0, longest=30.0)  # after failed sends; the relay goes on until the broker is back
 TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 
 START_JOB = "pixtools.start_job"
@@ -75,7 +75,8 @@ def enqueue(
         delay: seconds before it is sent.
         queue: where it goes.
     """
-    take_over = None if delay else session.info["take_over"]
+    hooks = hooks_of(session)
+    take_over = None if delay else hooks.take_over
     context = tracing.carrier() or None
     row = OutboxMessage(
         task=task,
@@ -94,7 +95,7 @@ def enqueue(
         return
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
-    after_commit(session, session.info["wake"])
+    after_commit(session, hooks.wake.set)
 
 
 class Relay:
@@ -112,13 +113,13 @@ class Relay:
     def start(self) -> None:
         self._thread.start()
         self._sender.start()
-        self._database.take_over = self._taken.put
+        self._database.hooks.take_over = self._taken.put
 
     def stop(self, timeout: float = 5.0) -> None:
-        self._database.take_over = None
+        self._database.hooks.take_over = None
         self._taken.put(None)
         self._stopping.set()
-        self._database.wake.set()
+        self._database.hooks.wake.set()
         self._thread.join(timeout)
         self._sender.join(timeout)
 
@@ -146,7 +147,7 @@ class Relay:
     def _run(self) -> None:
         with self._waiting() as wait:
             while not self._stopping.is_set():
-                self._database.wake.clear()
+                self._database.hooks.wake.clear()
                 try:
                     while self.run_once() == BATCH and not self._stopping.is_set():
                         pass
@@ -165,7 +166,7 @@ class Relay:
                 yield wait
 
     def _wait_local(self, seconds: float) -> None:
-        self._database.wake.wait(seconds)
+        self._database.hooks.wake.wait(seconds)
 
     def run_once(self) -> int:
         """Send one batch; how many messages it had."""
@@ -230,15 +231,14 @@ class Relay:
     def _postpone(self, message_id: int) -> None:
         with self._database.session() as session:
             attempts = session.scalar(select(OutboxMessage.attempts).where(OutboxMessage.id == message_id)) or 1
-            seconds = min(RETRY_SECONDS * 2 ** min(attempts - 1, 10), MAX_RETRY_SECONDS)
             postponed = update(OutboxMessage).where(OutboxMessage.id == message_id)
-            session.execute(postponed.values(available_at=from_now(seconds)))
+            session.execute(postponed.values(available_at=from_now(RETRIES.pause(attempts))))
 
     def _release(self, message_ids: list[int]) -> None:
         """Put off what stood behind a failed send: each of them would wait for the same broker in vain."""
         if message_ids:
             put_off = update(OutboxMessage).where(OutboxMessage.id.in_(message_ids))
-            untried = {"attempts": OutboxMessage.attempts - 1, "available_at": from_now(RETRY_SECONDS)}
+            untried = {"attempts": OutboxMessage.attempts - 1, "available_at": from_now(RETRIES.first)}
             with self._database.session() as session:
                 session.execute(put_off.values(untried))
 

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from uuid import UUID
 
-from sqlalchemy import case, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
 from app.database import Database, from_now
-from app.models import JOB_OPEN, STEP_OPEN, Job, Step, StepStatus
+from app.models import JOB_OPEN, Job, Step, StepStatus
 from app.operations import Queue
 from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 BATCH = 100  # jobs or tasks of one kind in one sweep
 LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
-STRANDED_SECONDS = 10  # a job whose steps have all ended is usually finalized within milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,6 @@ class Repairs:
     """What one sweep has set going again."""
 
     expired: int = 0
-    stranded: int = 0
     silent: int = 0
     webhooks: int = 0
     replays: int = 0
@@ -57,7 +55,6 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
     reached = cache(partial(_reached, session, waiting))
     return Repairs(
         expired=_resend_expired(session),
-        stranded=_finalize_stranded(session, reached),
         silent=_resend_silent(session, redispatch_seconds, reached),
         webhooks=deliveries.sweep(
             session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
@@ -74,35 +71,28 @@ def _alone(session: Session) -> bool:
 
 def _resend_expired(session: Session) -> int:
     """Tasks whose worker is silent: a copy of the message takes the lease over."""
-    expired = steps.expired_leases(session, BATCH)
-    for job_id, task in expired:
+    given_up = [
+        (job_id, task)
+        for job_id, tasks in steps.expired_leases(session, BATCH).items()
+        if _lock_idle(session, job_id)
+        for task in tasks
+        if steps.give_lease_up(session, job_id, task)
+    ]
+    for job_id, task in given_up:
         log.warning("lease_expired", extra={"job_id": str(job_id), "task": task})
-        postponed = update(Step).where(Step.job_id == job_id, Step.task == task, Step.status == StepStatus.RUNNING)
-        session.execute(postponed.values(status=StepStatus.PENDING, lease_owner=None, lease_until=None))
         outbox.enqueue(session, outbox.START_JOB, [str(job_id), task])
-    return len(expired)
+        _note_dispatch(session, job_id)
+    return len(given_up)
 
 
-def _open_steps() -> object:
-    return select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN)).exists()
+def _lock_idle(session: Session, job_id: UUID) -> bool:
+    """Lock an open job before its steps, as every worker does; False while somebody else has it locked."""
+    idle = select(Job.id).where(Job.id == job_id, Job.status.in_(JOB_OPEN)).with_for_update(skip_locked=True)
+    return session.scalar(idle) is not None
 
 
-def _finalize_stranded(session: Session, reached: Callable[[], Reached]) -> int:
-    """Jobs whose steps have all ended, and the message that they have is in no queue any more."""
-    before = from_now(-STRANDED_SECONDS)
-    last_end = select(func.max(Step.finished_at)).where(Step.job_id == Job.id).scalar_subquery()
-    sent_at = case((last_end > Job.dispatched_at, last_end), else_=Job.dispatched_at)
-    stranded = (
-        select(Job.id, sent_at)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~_open_steps(), sent_at < before)  # type: ignore[operator]
-        .limit(BATCH)
-    )
-    found = session.execute(stranded).all()
-    lost = [job_id for job_id, sent in found if sent and _has_passed(reached(), Queue.DEFAULT.value, sent)]
-    for job_id in lost:
-        outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
-        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
-    return len(lost)
+def _note_dispatch(session: Session, job_id: UUID) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
 
 
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
@@ -113,9 +103,10 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
     )
     silent = (
         select(Job)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, _open_steps(), ~alive.exists())  # type: ignore[arg-type]
+        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~alive.exists())
         .order_by(Job.dispatched_at)
         .limit(BATCH)
+        .with_for_update(skip_locked=True)
     )
     found = session.scalars(silent).all()
     return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
@@ -152,7 +143,7 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
     for job_id in job_ids:
         log.warning("job_sent_again", extra={"job_id": str(job_id)})
         outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
-        session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
+        _note_dispatch(session, job_id)
     return len(job_ids)
 
 
@@ -161,8 +152,7 @@ def resume_all(session: Session) -> int:
 
     Its predecessor's broker was memory, and its leases are held by nobody.
     """
-    abandoned = update(Step).where(Step.status == StepStatus.RUNNING)
-    session.execute(abandoned.values(status=StepStatus.PENDING, lease_owner=None, lease_until=None))
+    steps.give_all_leases_up(session)
     return _resend(session, list(session.scalars(select(Job.id).where(Job.status.in_(JOB_OPEN)))))
 
 

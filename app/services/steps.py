@@ -15,15 +15,18 @@ from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, u
 from sqlalchemy.orm import Session
 
 from app import metrics
+from app.backoff import Backoff
 from app.database import after_commit, from_now
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
-from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
+from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
 from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
+from app.services.finalizer import end_if_through, lock_open_job
 
-BACKOFF_SECONDS = 2.0  # before the second attempt; doubles
-MAX_BACKOFF_SECONDS = 60.0
+# half of a pause by chance: what failed together because a store was away must not come back together
+RETRIES = Backoff(first=2.0, longest=60.0, least_share=0.5)
+UNHELD: dict[str, Any] = {"status": StepStatus.PENDING, "lease_owner": None, "lease_until": None}
 LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or the storage is back
 
 
@@ -52,12 +55,6 @@ class Outcome:
     sha256: str
 
 
-def lock_job(session: Session, job_id: UUID) -> Job | None:
-    """The job, locked until the end of the transaction; None when it is deleted or has ended."""
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
-    return job if job is not None and job.status in JOB_OPEN else None
-
-
 def claim(
     session: Session, job_id: UUID, task_id: str, *, owner: str, lease_seconds: float, max_attempts: int
 ) -> Claim | None:
@@ -67,7 +64,7 @@ def claim(
         None when there is nothing to do: the job or the task has ended, what it continues from is not there, or another
         worker is at it. Should that worker die, its lease ends and the reconciler sends the task again.
     """
-    job = lock_job(session, job_id)
+    job = lock_open_job(session, job_id)
     if job is None:
         return None
     plan = Plan.from_json(job.plan)
@@ -166,7 +163,7 @@ def succeed(
     outcomes: Mapping[str, Outcome],
     reports: Mapping[str, dict[str, Any]] | None = None,
 ) -> bool:
-    """Record a task's success and, with its last step, ask for the job to be finalized.
+    """Record a task's success, and the end of the job with its last step.
 
     Args:
         session: one transaction.
@@ -177,7 +174,7 @@ def succeed(
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    job = lock_job(session, held.job.id)
+    job = lock_open_job(session, held.job.id)
     if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
         return False
     _note_end(session, held, "succeeded")
@@ -186,7 +183,7 @@ def succeed(
             _add_result(session, job.id, held.plan.task(task_id), outcome)
     for step_id, report in (reports or {}).items():
         session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
-    finalize_if_through(session, job.id)
+    end_if_through(session, job)
     return True
 
 
@@ -258,7 +255,7 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    job = lock_job(session, held.job.id)
+    job = lock_open_job(session, held.job.id)
     if job is None:
         return False
     if error.retryable and held.attempt < max_attempts:
@@ -271,21 +268,19 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
     if isinstance(error, PoisonInput):
         _bury(session, job, held.task)
     _skip_descendants(session, held.job.id, held.plan, held.task)
-    finalize_if_through(session, job.id)
+    end_if_through(session, job)
     return True
 
 
 def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(status=StepStatus.PENDING, lease_owner=None, lease_until=None, error=error.as_record())
+        _held(held).values(**UNHELD, error=error.as_record())
     )
     if pending.rowcount == 0:
         return False
     _note_end(session, held, "failed", error)
     after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
-    # half of it by chance: what failed together because a store was away must not come back together
-    delay = min(BACKOFF_SECONDS * 2 ** (held.attempt - 1), MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1)
-    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
+    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=RETRIES.pause(held.attempt))
     return True
 
 
@@ -299,7 +294,7 @@ def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None
     started = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id)
     began, now = session.scalar(started), session.scalars(select(from_now())).one()
     waited = (now - began).total_seconds() if began else 0.0
-    delay = min(max(waited, BACKOFF_SECONDS), LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
+    delay = min(max(waited, RETRIES.first), LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
     return delay if hand_back(session, held, delay=delay, error=error.as_record()) else None
 
 
@@ -315,17 +310,10 @@ def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[st
     Returns:
         False when this attempt no longer counts; nothing was written.
     """
-    if lock_job(session, held.job.id) is None:
+    if lock_open_job(session, held.job.id) is None:
         return False
     pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(
-            status=StepStatus.PENDING,
-            lease_owner=None,
-            lease_until=None,
-            attempts=held.attempt - 1,
-            progress=0.0,
-            error=error,
-        )
+        _held(held).values(**UNHELD, attempts=held.attempt - 1, progress=0.0, error=error)
     )
     if pending.rowcount == 0:
         return False
@@ -349,7 +337,7 @@ def _bury(session: Session, job: Job, task: PlannedTask) -> None:
 
 def give_up(session: Session, job_id: UUID, task_id: str, error: PixToolsError) -> None:
     """End a task that will never be worked on, if it is still open."""
-    job = lock_job(session, job_id)
+    job = lock_open_job(session, job_id)
     if job is None or task_id in ended_tasks(session, job_id):
         return
     plan = Plan.from_json(job.plan)
@@ -362,15 +350,7 @@ def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: P
     )
     session.execute(ended.values(**values))
     _skip_descendants(session, job.id, plan, task)
-    finalize_if_through(session, job.id)
-
-
-def finalize_if_through(session: Session, job_id: UUID) -> None:
-    """Ask for the job to be finalized when no step is open: the chord's body is only the faster way there."""
-    session.flush()
-    left = select(func.count()).select_from(Step).where(Step.job_id == job_id, Step.status.in_(STEP_OPEN))
-    if session.scalar(left) == 0:
-        outbox.enqueue(session, outbox.FINALIZE, [str(job_id)])
+    end_if_through(session, job)
 
 
 def ended_tasks(session: Session, job_id: UUID) -> set[str]:
@@ -379,12 +359,28 @@ def ended_tasks(session: Session, job_id: UUID) -> set[str]:
     return set(session.scalars(ended))
 
 
-def expired_leases(session: Session, limit: int) -> list[tuple[UUID, str]]:
-    """Tasks whose worker has gone silent."""
+def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
+    """Tasks whose worker has gone silent, by their jobs."""
     silent = (
         select(Step.job_id, Step.task)
         .where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
         .group_by(Step.job_id, Step.task)
         .limit(limit)
     )
-    return [(job_id, task) for job_id, task in session.execute(silent)]
+    found: dict[UUID, list[str]] = {}
+    for job_id, task in session.execute(silent):
+        found.setdefault(job_id, []).append(task)
+    return found
+
+
+def give_lease_up(session: Session, job_id: UUID, task_id: str) -> bool:
+    """Let another attempt begin at a task of a locked job; False when its lease has been renewed or given back."""
+    given_up: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now()).values(UNHELD)
+    )
+    return given_up.rowcount > 0
+
+
+def give_all_leases_up(session: Session) -> None:
+    """At the start of a process that is the only one: its predecessor holds nothing any more."""
+    session.execute(update(Step).where(Step.status == StepStatus.RUNNING).values(UNHELD))

@@ -7,7 +7,7 @@ from celery.signals import setup_logging, worker_shutting_down
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
-from app.config import Settings
+from app.config import Settings, current
 from app.logging_config import configure_logging
 from app.operations import DEAD_LETTER_QUEUE, Queue
 from app.tasks import drain, signals  # noqa: F401 - connects what every message and task gets
@@ -94,7 +94,7 @@ def dead_letter_queue(*, durable: bool) -> KombuQueue:
 
 
 def configuration() -> dict[str, Any]:
-    settings = Settings()
+    settings = current()
     return {
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,
@@ -125,11 +125,19 @@ celery_app.loader.override_backends = {
 }
 
 
+def use(settings: Settings) -> None:
+    """Let Celery, its signals and its tasks work with these settings, also where it has worked with others before."""
+    current.use(settings)
+    if celery_app.configured:
+        celery_app.conf.update(configuration())
+        celery_app.__dict__.pop("amqp", None)  # its queues are those of the settings before
+
+
 @worker_shutting_down.connect
 def _drain(**_: object) -> None:
-    drain.begin(Settings().drain_seconds)
+    drain.begin(current().drain_seconds)
 
 
 @setup_logging.connect
 def _configure_logging(**_: object) -> None:
-    configure_logging(Settings().log_level)
+    configure_logging(current().log_level)

@@ -13,7 +13,7 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 @celery_app.task(name=FINALIZE, ignore_result=True)
 def finalize(job_id: str) -> None:
-    """End the job if all its steps have ended; whoever asks first does it, everyone else finds it done."""
+    """The body of a tree's chord. The transaction of the last step has ended the job already."""
     with undone_when_cut_off():
         resources().database.insist(finalize_job, resources().must_stop, UUID(job_id))
 

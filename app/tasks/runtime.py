@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from celery.exceptions import Reject
 from kombu.exceptions import OperationalError as BrokerAway
 
-from app.config import Settings
+from app.config import current
 from app.database_errors import DATABASE_ERRORS, is_away
 from app.tasks import drain
 from app.wiring import Resources
@@ -22,7 +22,7 @@ def use(resources: Resources) -> None:
 def resources() -> Resources:
     """Made by the first task that needs them: after the fork of a worker's child, never before it."""
     if not _shared:
-        use(Resources(Settings(), drain.is_over))
+        use(Resources(current(), drain.is_over))
     return _shared[0]
 
 

@@ -26,7 +26,7 @@ from opentelemetry.trace import Span, SpanKind
 from prometheus_client import start_http_server
 
 from app import metrics, slots, tracing
-from app.config import Settings
+from app.config import current
 from app.errors import NotInstalled
 from app.operations import Queue
 from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
@@ -119,7 +119,7 @@ def _begin_child(**_: object) -> None:
 
 
 def _start_tracing() -> None:
-    _stop_tracing[:] = [tracing.start(Settings().otlp_endpoint, "worker")]
+    _stop_tracing[:] = [tracing.start(current().otlp_endpoint, "worker")]
 
 
 @worker_shutdown.connect
@@ -131,7 +131,7 @@ def _send_last_spans(**_: object) -> None:
 
 @worker_ready.connect
 def _serve_metrics(**_: object) -> None:
-    settings = Settings()
+    settings = current()
     if settings.metrics_port is None:
         return
     serve_metrics(settings.host, settings.metrics_port)

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -44,6 +45,16 @@ POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 EVERY_ROW = (IdempotencyKey, Event, WebhookEndpoint, Result, StepAttempt, Step, OutboxMessage, DeadLetter, Job)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
+OUTCOME = Outcome(
+    key="key",
+    filename="photo.png",
+    format="png",
+    content_type="image/png",
+    width=1,
+    height=1,
+    bytes=1,
+    sha256="0" * 64,
+)
 
 
 @pytest.fixture(scope="module", params=["sqlite", POSTGRESQL])
@@ -119,16 +130,7 @@ def claimed(database: Database, job_id: UUID, task: str, owner: str = "worker", 
 
 
 def succeed(database: Database, held: Claim) -> bool:
-    outcome = Outcome(
-        key=f"key-{held.attempt}",
-        filename="photo.png",
-        format="png",
-        content_type="image/png",
-        width=1,
-        height=1,
-        bytes=1,
-        sha256="0" * 64,
-    )
+    outcome = replace(OUTCOME, key=f"key-{held.attempt}")
     with database.session() as session:
         return steps.succeed(session, held, {held.task.id: outcome} if held.task.result else {})
 

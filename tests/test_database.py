@@ -1,0 +1,91 @@
+"""Transactions of the service, and what a process does when one has committed."""
+
+import asyncio
+import logging
+import threading
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.database import Database, after_commit
+
+calls: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    calls.clear()
+
+
+def note() -> None:
+    calls.append("called")
+
+
+def test_equal_callbacks_are_all_called_after_the_commit(database: Database) -> None:
+    with database.session() as session:
+        for _ in range(2):
+            after_commit(session, note)
+        assert calls == []
+    assert calls == ["called", "called"]
+
+
+def test_nothing_is_called_after_a_rollback(database: Database) -> None:
+    def fail() -> None:
+        with database.session() as session:
+            after_commit(session, note)
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        fail()
+    assert calls == []
+
+
+def test_a_savepoint_is_no_commit(database: Database) -> None:
+    with database.session() as session:
+        session.execute(select(1))
+        with session.begin_nested():
+            after_commit(session, note)
+        assert calls == []
+    assert calls == ["called"]
+
+
+def test_a_callback_that_fails_does_not_make_a_committed_transaction_look_failed(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("callback")
+
+    with caplog.at_level(logging.ERROR), database.session() as session:
+        after_commit(session, fail)
+        after_commit(session, note)
+    assert calls == ["called"]
+    assert [record.message for record in caplog.records] == ["after_commit_failed"]
+
+
+def test_the_connection_is_free_again_when_callbacks_run(database: Database) -> None:
+    free = threading.Event()
+
+    def write() -> None:
+        with database.session() as other:  # on SQLite it would wait for the writer that calls it
+            other.execute(text("DELETE FROM outbox"))
+        free.set()
+
+    with database.session() as session:
+        session.execute(text("DELETE FROM outbox"))
+        after_commit(session, write)
+    assert free.is_set()
+
+
+def test_asynchronous_transactions_call_back_too(database: Database) -> None:
+    def service(session: Session) -> None:
+        session.execute(select(1))
+        after_commit(session, note)
+        assert calls == []
+
+    async def run() -> None:
+        await database.call(service)
+        await database.async_engine.dispose()
+
+    asyncio.run(run())
+    assert calls == ["called"]
