@@ -136,9 +136,14 @@ def test_a_client_that_leaves_is_waited_for_no_longer(database: Database) -> Non
 
 
 def test_a_request_too_many_does_not_wait(database: Database) -> None:
-    waiters, job_id = waiters_of(database, most=0), accept(database)
-    assert waiters.are_full
-    assert waited(waiters, job_id, is_new=False) < NEVER / 2
+    waiters, job_id = waiters_of(database, most=1), accept(database)
+    told: list[bool] = []
+
+    async def wait() -> None:
+        told.append(await waiters.job(job_id, 1.0, never))
+
+    together(waiters, lambda: None, wait(), wait())
+    assert told == [False, True]
 
 
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:

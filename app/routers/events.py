@@ -41,16 +41,16 @@ async def list_events(
         raise InvalidCursor("`after` is the `next_after` of an answer, or 0.")
     page = await _page(resources, int(after), limit, type)
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
-    if seconds is None or resources.waiters.are_full:
+    if seconds is None:
         return page
-    response.headers["Preference-Applied"] = f"wait={seconds}"
-    deadline = time.monotonic() + seconds
-    while not page.data and (remaining := deadline - time.monotonic()) > 0 and not resources.stopping.is_set():
-        if not page.has_more:
-            await resources.waiters.event(int(page.next_after), type, remaining, partial(left, request))
+    deadline, gone = time.monotonic() + seconds, partial(left, request)
+    while not page.data and (remaining := deadline - time.monotonic()) > 0:
+        if not page.has_more and not await resources.waiters.event(int(page.next_after), type, remaining, gone):
+            return page  # too many wait already
         if await request.is_disconnected():
-            break
+            return page
         page = await _page(resources, int(page.next_after), limit, type)
+    response.headers["Preference-Applied"] = f"wait={seconds}"
     return page
 
 

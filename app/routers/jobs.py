@@ -81,10 +81,9 @@ async def submit_job(
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is None:
         return JSONResponse(accepted.body, 202, {**headers, "Retry-After": RETRY_AFTER})
-    if not resources.waiters.are_full:
+    is_new = not accepted.replayed
+    if await resources.waiters.job(accepted.job_id, seconds, partial(left, request), is_new=is_new):
         headers["Preference-Applied"] = f"wait={seconds}"
-        gone = partial(left, request)
-        await resources.waiters.job(accepted.job_id, seconds, gone, is_new=not accepted.replayed)
     return await _answer(resources, accepted.job_id, headers)
 
 
@@ -119,9 +118,8 @@ async def get_job(
     """Download URLs are fresh in every answer."""
     response.headers["Vary"] = "Prefer"
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
-    if seconds is not None and not resources.waiters.are_full:
+    if seconds is not None and await resources.waiters.job(job_id, seconds, partial(left, request)):
         response.headers["Preference-Applied"] = f"wait={seconds}"
-        await resources.waiters.job(job_id, seconds, partial(left, request))
     view = await _view(resources, job_id)
     if view.status in JOB_OPEN:
         response.headers["Retry-After"] = RETRY_AFTER

@@ -59,13 +59,10 @@ class Waiters:
     _look: asyncio.Event | None = None
     _pause: float = FIRST_PAUSE
 
-    @property
-    def are_full(self) -> bool:
-        """Whether another request would be answered without waiting."""
-        return len(self._waiting) >= self.most
-
-    async def job(self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False) -> None:
+    async def job(self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False) -> bool:
         """Return when the job has ended, when so many seconds are over, or when this process has to stop.
+
+        At once and False: too many wait already.
 
         Args:
             job_id: of the job.
@@ -76,12 +73,14 @@ class Waiters:
         with self._waits(_Waiter(job_id=job_id)) as waiter:
             if waiter and (is_new or await self.database.read(jobs.status_of, job_id) in JOB_OPEN):
                 await _wait(waiter, seconds, left)
+        return waiter is not None
 
-    async def event(self, after: int, type_: str | None, seconds: float, left: Left) -> None:
+    async def event(self, after: int, type_: str | None, seconds: float, left: Left) -> bool:
         """Return when there is an event of this type behind a place in the log; else as `job`."""
         with self._waits(_Waiter(after=after, type=type_)) as waiter:
             if waiter:
                 await _wait(waiter, seconds, left)
+        return waiter is not None
 
     def tell(self, job_id: UUID) -> None:
         """A job has ended in this process; from any thread."""
@@ -93,7 +92,7 @@ class Waiters:
 
     @contextmanager
     def _waits(self, waiter: _Waiter) -> Iterator[_Waiter | None]:
-        if self.are_full or self.stopping.is_set():
+        if len(self._waiting) >= self.most or self.stopping.is_set():
             yield None
             return
         self._waiting.add(waiter)
