@@ -81,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
         dependencies=[Depends(only_known_parameters)],
         servers=None,
+        redirect_slashes=False,  # one address for each thing, and no `Location` made of the request's `Host`
         # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

@@ -219,6 +219,16 @@ WebhookUrl = Annotated[
 StrictBool = Annotated[bool, Field(strict=True)]
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("a whole number is wanted")  # noqa: TRY004 - pydantic turns only this one into a mistake
+    return value
+
+
+#: `1.0` is one as well, by JSON Schema
+JsonNumber = Annotated[int, BeforeValidator(_number)]
+
+
 class NewEndpoint(Body):
     """A receiver to register."""
 
@@ -239,9 +249,7 @@ class EndpointChange(Body):
 class Rotation(Body):
     """How a key is replaced."""
 
-    overlap_seconds: int = Field(
-        86_400, ge=0, le=30 * 86_400, strict=True, description="How long the old key signs as well."
-    )
+    overlap_seconds: JsonNumber = Field(86_400, ge=0, le=30 * 86_400, description="How long the old key signs as well.")
 
 
 def _utc(moment: datetime) -> datetime:

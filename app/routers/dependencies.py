@@ -72,7 +72,7 @@ def _refuse_parameter(name: str, detail: str) -> NoReturn:
 
 def _whole_number(value: object) -> object:
     """Query parameters are text: what only looks like a number (`5.0`, `1_0`, ` 5`) is none."""
-    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}", value):
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,1000}", value):
         raise ValueError("a whole number is wanted")
     return value
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from app.errors import InvalidDownloadLink, RangeNotSatisfiable, ResultNotFound
 from app.routers.dependencies import CurrentResources, JobId, WholeNumber
@@ -15,6 +16,7 @@ from app.services.s3 import content_disposition
 
 router = APIRouter(tags=["jobs"])
 
+LAST_SECOND = 253_402_300_799  # of the year 9999
 RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE)
 
 
@@ -30,7 +32,7 @@ async def download_result(
     job_id: JobId,
     name: str,
     resources: CurrentResources,
-    expires: Annotated[int, WholeNumber, Query(description="From the link.")],
+    expires: Annotated[int, Field(ge=0, le=LAST_SECOND), WholeNumber, Query(description="From the link.")],
     signature: Annotated[str, Query(description="From the link.", max_length=128)],
 ) -> Response:
     """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded."""

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from app.errors import InvalidCursor
 from app.models import EventType
@@ -30,7 +31,7 @@ async def list_events(
             json_schema_extra={"pattern": "^[0-9]{1,18}$"},
         ),
     ] = "0",
-    limit: Annotated[int, WholeNumber, Query(ge=1, le=events.MAX_PAGE)] = 50,
+    limit: Annotated[int, Field(ge=1, le=events.MAX_PAGE), WholeNumber, Query()] = 50,
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     prefer: Prefer = None,
 ) -> EventPage:

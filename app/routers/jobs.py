@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field
 
 from app import metrics
 from app.bodies import allow_body
@@ -132,7 +133,7 @@ async def list_jobs(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    limit: Annotated[int, WholeNumber, Query(ge=1, le=jobs.MAX_PAGE)] = 20,
+    limit: Annotated[int, Field(ge=1, le=jobs.MAX_PAGE), WholeNumber, Query()] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobPage:

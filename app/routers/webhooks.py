@@ -4,6 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, WebhookDelivery
@@ -136,7 +137,7 @@ async def list_deliveries(
     request: Request,
     resources: CurrentResources,
     response: Response,
-    limit: Annotated[int, WholeNumber, Query(ge=1, le=deliveries.MAX_PAGE)] = 20,
+    limit: Annotated[int, Field(ge=1, le=deliveries.MAX_PAGE), WholeNumber, Query()] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     status: Annotated[DeliveryStatus | None, Query(description="Only deliveries in this state.")] = None,
     endpoint: Annotated[str | None, Query(description="Only to this endpoint.", pattern=ENDPOINT.pattern)] = None,

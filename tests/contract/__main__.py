@@ -1,11 +1,12 @@
 """Holds a running PixTools against its own `/openapi.json`: `python -m tests.contract embedded --seconds 600`.
 
-Schemathesis invents addresses that the service would call, so it runs only where nothing but loopback can be reached. What is
-excepted, and why, stands in `schemathesis.toml`.
+Schemathesis invents addresses that the service would call, so it runs only where nothing but loopback can be reached.
+What is excepted, and why, stands in `schemathesis.toml`.
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ServerPool
 from tests.support.loopback import is_isolated, isolated
 
+UPLOADS = re.compile(r'^pixtools_uploads_total\{outcome="(\w+)"\} (\S+)$', re.MULTILINE)
 HERE = Path(__file__).parent
 SETTINGS = {
     "PIXTOOLS_PREFER_WAIT_SECONDS": "1",
@@ -32,6 +36,7 @@ def main() -> int:
         return subprocess.run(isolated([sys.executable, "-m", "tests.contract", *sys.argv[1:]]), check=False).returncode
     with tempfile.TemporaryDirectory() as folder, _running(arguments.mode, Path(folder)) as deployment:
         code = _examine(deployment, arguments)
+        print("Uploads by outcome:", _uploads(deployment))
         lost = [process.args for process in deployment.processes if process.poll() is not None]
         if lost:
             print(f"Processes ended: {lost}\n{deployment.log.read_text()[-4000:]}")
@@ -46,6 +51,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
     return parser.parse_args()
+
+
+def _uploads(deployment: Deployment) -> dict[str, int]:
+    text = httpx.get(f"{deployment.url}/metrics", timeout=10, trust_env=False).text
+    return {name: int(float(number)) for name, number in UPLOADS.findall(text)}
 
 
 @contextmanager

@@ -1,1 +1,43 @@
-"""What schemathesis cannot know."""
+"""What schemathesis cannot make by itself: operation trees as text in a form, and addresses that may be called here."""
+
+import json
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+from app.operations import METADATA, OPERATIONS, Operation
+
+TREE, ADDRESS = "operation-tree", "loopback-address"
+
+
+def _node(operation: Operation, then: list[Any], keep: bool) -> Any:
+    node = {"op": operation.name, **operation.example}
+    if operation is METADATA:
+        return node
+    return {**node, **({"keep": keep} if keep else {}), **({"then": then} if then else {})}
+
+
+ENTRIES: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from(["convert_webp", "convert_png", "flip", "metadata", "denoise"]),
+    lambda entries: st.builds(
+        _node, st.sampled_from(list(OPERATIONS.values())), st.lists(entries, max_size=2), st.booleans()
+    ),
+    max_leaves=5,
+)
+# Nobody listens there, so that deliveries fail and are tried again
+ADDRESSES = st.builds("http://127.0.0.{}:{}/hooks".format, st.integers(1, 254), st.integers(1, 9))
+
+schemathesis.openapi.format(TREE, st.lists(ENTRIES, min_size=1, max_size=3).map(json.dumps))
+schemathesis.openapi.format(ADDRESS, ADDRESSES)
+
+
+@schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """Ask for both by format, in what is sent; answers are held against the description as it is."""
+    form = raw_schema["paths"]["/process"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form["properties"]["operations"] = {"type": "string", "format": TREE}
+    form["properties"]["webhook_url"] = {"type": "string", "format": ADDRESS}
+    schemas = raw_schema["components"]["schemas"]
+    schemas["NewEndpoint"]["properties"]["url"] = {"type": "string", "format": ADDRESS}
+    schemas["EndpointChange"]["properties"]["url"]["anyOf"][0] = {"type": "string", "format": ADDRESS}
