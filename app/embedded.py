@@ -2,6 +2,7 @@
 
 import uvicorn
 
+from app import migrations
 from app.config import Settings
 from app.errors import CannotStart
 from app.http_protocol import SmallReadsProtocol
@@ -25,6 +26,7 @@ def _check(settings: Settings) -> None:
     """Say in one line what would make the start fail; the start checks again, within a server that logs tracebacks."""
     try:
         with only_process(settings.data_dir):
+            migrations.check(settings.database)
             Resources(settings).check_network()
     except CannotStart as error:
         raise SystemExit(error.message) from None

@@ -1,5 +1,6 @@
 """What every request gets: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 CONTEXT = (b"traceparent", b"tracestate")
 QUIET = ("/health", "/metrics")  # asked every few seconds by machines
+PATH_SHOWN = 200  # characters
 NO_ROUTE = "none"  # nothing is there; the path itself could be anything
 DISCONNECTED = 499  # nginx's number for a client that went before its answer
 
@@ -38,6 +40,10 @@ class RequestMiddleware:
         with tracing.request(request_id, context, scope["method"]) as span:
             try:
                 await self._app(scope, receive, answer.send)
+            except asyncio.CancelledError:  # only the server does this, when it has to stop and waits no longer
+                log.info("request_cut_off", extra={"path": scope["path"][:PATH_SHOWN]})
+                if not answer.status:
+                    await problems.stopping()(scope, receive, answer.send)
             except Exception as error:
                 log.exception("request_crashed")
                 tracing.fail(span, type(error).__name__)

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
-from app.errors import DatabaseUnavailable, InvalidOperations, PixToolsError
+from app.errors import DatabaseUnavailable, InvalidOperations, PixToolsError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,12 @@ def _on_database_error(request: Request, error: Exception) -> JSONResponse:
 
 def _on_crash(request: Request, error: Exception) -> JSONResponse:
     return crash()
+
+
+def stopping() -> JSONResponse:
+    """The answer to a request that the server does not wait for any longer."""
+    headers = {"Retry-After": str(UNAVAILABLE_RETRY_AFTER)}
+    return _problem(503, Unavailable.code, "The server is stopping; repeat the request.", headers=headers)
 
 
 def crash() -> JSONResponse:

@@ -31,7 +31,9 @@ def current_settings() -> Any:
     from pydantic import ValidationError
 
     from app.config import Settings
+    from app.private import keep_new_files_private
 
+    keep_new_files_private()
     try:
         return Settings()
     except ValidationError as error:

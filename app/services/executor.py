@@ -102,7 +102,7 @@ class Executor:
 
     def _attempt(self, held: Claim) -> str:
         """Do the work; what became of it, for the metrics."""
-        log.info("task_started", extra=_fields(held))
+        log.debug("task_started", extra=_fields(held))
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             with (
@@ -235,7 +235,9 @@ class Executor:
 
     def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
         counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
-        log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
+        log.log(
+            *((logging.DEBUG, "task_succeeded") if counted else (logging.INFO, "task_outdated")), extra=_fields(held)
+        )
         if not counted:
             self._discard(held)
             return "outdated"
