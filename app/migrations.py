@@ -32,6 +32,7 @@ def check(database_url: str) -> None:
     Raises:
         CannotStart: says what to do.
     """
+    _config()
     database = Database(database_url)
     if not database.is_sqlite:
         return

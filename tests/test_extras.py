@@ -79,7 +79,7 @@ def test_no_text_says_to_install_a_package_that_belongs_to_somebody_else() -> No
         path = ROOT / name
         if path.is_file() and path.suffix in {"", ".md", ".py", ".txt", ".toml", ".yaml", ".yml", ".sh", ".html"}:
             assert not said.search(path.read_text(errors="replace")), name
-    assert said.search("pip install 'pixtools[ml]'")
+    assert said.search("pip" + " install 'pixtools[ml]'")
 
 
 def test_code_without_its_folders_says_so_in_a_line(tmp_path: Path) -> None:

@@ -235,12 +235,11 @@ class Executor:
 
     def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
         counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
-        log.log(
-            *((logging.DEBUG, "task_succeeded") if counted else (logging.INFO, "task_outdated")), extra=_fields(held)
-        )
         if not counted:
+            log.info("task_outdated", extra=_fields(held))
             self._discard(held)
             return "outdated"
+        log.debug("task_succeeded", extra=_fields(held))
         self._end_job(held)
         for outcome in outcomes.values():
             metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
