@@ -16,7 +16,20 @@ from functools import cached_property
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    Float,
+    MetaData,
+    Uuid,
+    create_engine,
+    event,
+    literal,
+    make_url,
+    text,
+)
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -25,7 +38,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from app.database_errors import DATABASE_ERRORS, is_away, name_of
+from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +50,9 @@ LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is r
 # PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
+TEMPORARY_MEGABYTE = (
+    "CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat('x', 1000) AS data FROM generate_series(1, 1000)"
+)
 ON_COMMIT = "pixtools_on_commit"
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries at a database that is away; doubles
@@ -116,6 +132,8 @@ class Database:
         self.wake = threading.Event()
         #: takes each message that this process has committed, if a relay runs in it
         self.take_over: Callable[[Any], None] | None = None
+        #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
+        self.is_full = False
         #: is told of each job that a transaction of this process has ended
         self.ended: Callable[[UUID], None] = lambda _: None
 
@@ -157,9 +175,33 @@ class Database:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
         session = Session(bind, expire_on_commit=False, info=self._info())
-        with session, session.begin():
+        with self._noting_room(), session, session.begin():
             yield session
         _run_callbacks(session)
+
+    @contextmanager
+    def _noting_room(self) -> Iterator[None]:
+        try:
+            yield
+        except DATABASE_ERRORS as error:
+            self.is_full = self.is_full or is_full(error)
+            raise
+
+    async def check_room(self) -> None:
+        """Write as much as needs new blocks, if the disk was full; small writes may still find a place in old ones.
+
+        Raises:
+            DBAPIError: it still is.
+        """
+        if not self.is_full:
+            return
+        try:
+            if not self.is_sqlite:  # whose disk the process can look at itself
+                await self.call(_write_temporarily)
+        except DATABASE_ERRORS as error:
+            if is_away(error):  # and not that its user may make no tables
+                raise
+        self.is_full = False
 
     def insist(
         self,
@@ -197,8 +239,9 @@ class Database:
         """One transaction for a request: commits at the end, rolls back on any error."""
         bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
         session = AsyncSession(bind, expire_on_commit=False, info=self._info())
-        async with session, session.begin():
-            yield session
+        with self._noting_room():
+            async with session, session.begin():
+                yield session
         _run_callbacks(session.sync_session)
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -219,6 +262,10 @@ class Database:
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()
+
+
+def _write_temporarily(session: Session) -> None:
+    session.execute(text(TEMPORARY_MEGABYTE))
 
 
 def _run_callbacks(session: Session) -> None:
