@@ -19,8 +19,9 @@ LOCK_TIMEOUT = "5s"  # a migration must not queue behind a long query and block 
 @contextmanager
 def _alone(database: Database, connection: Connection) -> Iterator[None]:
     if not database.is_sqlite:
-        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        connection.execute(text("SET lock_timeout = 0"))  # another migrator may take minutes: it is waited for
         connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         yield
         return
     with Path(f"{database.url().database}.migration-lock").open("w") as file:

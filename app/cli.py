@@ -100,6 +100,7 @@ def migrate(
 ) -> None:
     """Bring the database to the current schema."""
     from app import migrations
+    from app.errors import CannotStart
     from app.logging_config import configure_logging
 
     settings = current_settings()
@@ -107,7 +108,11 @@ def migrate(
         configure_logging(settings.log_level)
         migrations.wait(settings.database)
     else:
-        migrations.upgrade(settings.database)
+        try:
+            migrations.check(settings.database)
+            migrations.upgrade(settings.database)
+        except CannotStart as error:
+            raise SystemExit(error.message) from None
     typer.echo("The database is up to date.")
 
 

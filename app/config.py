@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     max_frames: int = Field(100, ge=1)
     heic: bool = Field(
         default_factory=lambda: find_spec("pi_heif") is not None,
-        description="Whether HEIC is accepted; the workers need `pip install pixtools[heic]`.",
+        description="Whether HEIC is accepted; the workers need the package pi-heif.",
     )
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)

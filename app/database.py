@@ -16,7 +16,20 @@ from functools import cached_property
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Dialect, Engine, Float, MetaData, Uuid, create_engine, event, literal, make_url
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Engine,
+    Float,
+    MetaData,
+    Uuid,
+    create_engine,
+    event,
+    literal,
+    make_url,
+    text,
+)
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -26,7 +39,7 @@ from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from app.backoff import Backoff
-from app.database_errors import DATABASE_ERRORS, is_away, name_of
+from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +51,9 @@ LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is r
 # PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
+TEMPORARY_MEGABYTE = (
+    "CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat('x', 1000) AS data FROM generate_series(1, 1000)"
+)
 
 RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # at a database that is away
 PATIENCE = 900.0  # seconds; RabbitMQ takes back a message that is not acknowledged within 30 minutes
@@ -164,6 +180,8 @@ class Database:
         self._url = make_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.hooks = hooks or Hooks()
+        #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
+        self.is_full = False
 
     def url(self, *, asynchronous: bool = False) -> URL:
         if self.is_sqlite:
@@ -199,8 +217,32 @@ class Database:
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
-        with Transaction(bind, hooks=self.hooks) as session, session.begin():
+        with self._noting_room(), Transaction(bind, hooks=self.hooks) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _noting_room(self) -> Iterator[None]:
+        try:
+            yield
+        except DATABASE_ERRORS as error:
+            self.is_full = self.is_full or is_full(error)
+            raise
+
+    async def check_room(self) -> None:
+        """Write as much as needs new blocks, if the disk was full; small writes may still find a place in old ones.
+
+        Raises:
+            DBAPIError: it still is.
+        """
+        if not self.is_full:
+            return
+        try:
+            if not self.is_sqlite:  # whose disk the process can look at itself
+                await self.call(_write_temporarily)
+        except DATABASE_ERRORS as error:
+            if is_away(error):  # and not that its user may make no tables
+                raise
+        self.is_full = False
 
     def insist(
         self,
@@ -238,8 +280,9 @@ class Database:
         """One transaction for a request: commits at the end, rolls back on any error."""
         bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
         session = AsyncSession(bind, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks)
-        async with session, session.begin():
-            yield session
+        with self._noting_room():
+            async with session, session.begin():
+                yield session
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service function in a transaction of its own."""
@@ -259,6 +302,10 @@ class Database:
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()
+
+
+def _write_temporarily(session: Session) -> None:
+    session.execute(text(TEMPORARY_MEGABYTE))
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

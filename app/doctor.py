@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app import migrations
+from app import migrations, private
 from app.config import Settings
-from app.errors import NotInstalled, PixToolsError
+from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
 from app.services.health import Check, Health
@@ -87,6 +87,9 @@ def _mode(settings: Settings) -> Iterator[Finding]:
     """Settings that contradict each other."""
     if settings.embedded:
         yield Finding(Health.OK, "mode", f"embedded: one process, data in {settings.data_dir}")
+        if private.is_open(settings.data_dir):
+            what = f"other users of this machine may look into {settings.data_dir}"
+            yield Finding(Health.DEGRADED, "mode", what, f"chmod 700 {settings.data_dir}")
         if settings.database_url and not settings.database_url.startswith("sqlite"):
             yield Finding(
                 Health.DEGRADED,
@@ -129,7 +132,10 @@ def _dependency(name: str, check: Check) -> Finding:
 
 def _schema(settings: Settings) -> Finding:
     try:
+        migrations.check(settings.database)
         here, wanted = migrations.state(settings.database)
+    except CannotStart as error:
+        return Finding(Health.DOWN, "schema", error.message)
     except Exception as error:  # noqa: BLE001 - whatever the driver raises; that it does not answer is said above
         return Finding(Health.DOWN, "schema", type(error).__name__, "see database")
     if here == wanted:
@@ -193,8 +199,8 @@ def _pixels(resources: Resources) -> Finding:
 
 def _heic(settings: Settings) -> Finding:
     if settings.heic and find_spec("pi_heif") is None:
-        return Finding(Health.DOWN, "heic", "is accepted, and cannot be decoded here", "pip install 'pixtools[heic]'")
-    return Finding(Health.OK, "heic", "is accepted" if settings.heic else "is refused; pixtools[heic] reads it")
+        return Finding(Health.DOWN, "heic", "is accepted, and cannot be decoded here", "pip install pi-heif")
+    return Finding(Health.OK, "heic", "is accepted" if settings.heic else "is refused; pi-heif reads it")
 
 
 def _collector(endpoint: str) -> Finding:

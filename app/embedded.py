@@ -1,6 +1,6 @@
 """The single process: API, worker, relay and reconciler together; nothing else is needed."""
 
-from app import server
+from app import migrations, server
 from app.config import Settings
 from app.errors import CannotStart
 from app.main import create_app, only_process
@@ -21,6 +21,7 @@ def _check(settings: Settings) -> None:
     """Say in one line what would make the start fail; the start checks again, within a server that logs tracebacks."""
     try:
         with only_process(settings.data_dir):
+            migrations.check(settings.database)
             Resources(settings).check_network()
     except CannotStart as error:
         raise SystemExit(error.message) from None

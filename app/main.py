@@ -14,7 +14,7 @@ from types import FrameType
 import anyio.to_thread
 from fastapi import Depends, FastAPI
 
-from app import background, problems, tracing
+from app import background, private, problems, tracing
 from app.admission import AdmissionMiddleware
 from app.bodies import BodyMiddleware
 from app.config import Settings, current
@@ -104,7 +104,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     """Start everything that runs beside the requests; the stack stops it in reverse order."""
     celery_app.use(settings)
     configure_logging(settings.log_level)
+    private.keep_new_files_private()
     if settings.embedded:
+        if private.is_open(settings.data_dir):
+            log.warning("data_folder_open", extra={"hint": f"others may look into it: chmod 700 {settings.data_dir}"})
         stack.enter_context(only_process(settings.data_dir))
         await anyio.to_thread.run_sync(upgrade, settings.database)
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))

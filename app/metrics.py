@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 from app import slots
+from app.metric_files import ReservedDict
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)  # seconds
@@ -30,6 +31,7 @@ OTHER = "other"  # whatever is not in the closed set of a label
 ACCEPTED, REPLAYED = "accepted", "replayed"
 
 if slots.folder():
+    values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
     values.ValueClass = MultiProcessValue(slots.current)  # type: ignore[no-untyped-call]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads

@@ -49,8 +49,8 @@ class RequestMiddleware:
         with tracing.request(request_id, context, scope["method"]) as span:
             try:
                 await self._app(scope, receive, answer.send)
-            except asyncio.CancelledError:
-                # only the server cancels a request, at the end of the time that it has to stop
+            except asyncio.CancelledError:  # only the server does this, when it has to stop and waits no longer
+                log.info("request_cut_off", extra={"path": scope["path"][:MAX_LOGGED]})
                 if not answer.status:
                     await problems.answer(Stopping())(scope, receive, answer.send)
             except Exception as error:

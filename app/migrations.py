@@ -7,10 +7,12 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from alembic import command
 from app.database import Database
+from app.database_errors import is_damaged, name_of
+from app.errors import CannotStart
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,29 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     config = _config()
     config.attributes["database_url"] = database_url
     command.upgrade(config, revision)
+
+
+def check(database_url: str) -> None:
+    """Look whether a database in a file can be used at all.
+
+    Raises:
+        CannotStart: says what to do.
+    """
+    _config()
+    database = Database(database_url)
+    if not database.is_sqlite:
+        return
+    path = Path(str(database.url().database))
+    try:
+        if path.exists():
+            state(database_url)
+    except DBAPIError as error:
+        if is_damaged(error):
+            raise CannotStart(
+                f"The database {path} is damaged ({name_of(error)}): restore it from a backup, or move it and its "
+                "-wal and -shm files away to begin with an empty one."
+            ) from None
+        raise CannotStart(f"The database {path} cannot be used: {error.orig}.") from None
 
 
 def state(database_url: str) -> tuple[str | None, str | None]:
@@ -57,6 +82,11 @@ def _revisions() -> set[str]:
 
 
 def _config() -> Config:
+    if not (ROOT / "alembic.ini").is_file():
+        raise CannotStart(
+            "The folders alembic and models are missing beside the code: PixTools runs from its source tree "
+            "(`make run`) or its container images."
+        )
     config = Config(ROOT / "alembic.ini")
     config.set_main_option("script_location", str(ROOT / "alembic"))
     return config

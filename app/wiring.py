@@ -41,7 +41,11 @@ from app.services.webhook import WebhookSender
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
-EXTRAS = {Queue.DEFAULT: ("pixels", "pyvips"), Queue.ML: ("ml", "onnxruntime")}  # of the package, and what they bring
+#: what the work of a queue needs, and the file that installs it
+LIBRARIES = {
+    Queue.DEFAULT: ("pyvips", "requirements-worker.txt"),
+    Queue.ML: ("onnxruntime", "requirements.txt"),
+}
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -293,9 +297,10 @@ def check_installed(queue: Queue) -> None:
     Raises:
         NotInstalled: the package is here without that extra.
     """
-    extra, module = EXTRAS.get(queue, ("", ""))
+    module, requirements = LIBRARIES.get(queue, ("", ""))
     if module and find_spec(module) is None:
-        raise NotInstalled(f"{module} is not installed, which {queue} needs: pip install 'pixtools[{extra}]'")
+        command = f"pip install --require-hashes -r {requirements}"
+        raise NotInstalled(f"{module} is not installed, which {queue} needs: {command}")
 
 
 def _secret(settings: Settings) -> bytes:
@@ -310,7 +315,14 @@ def _secret(settings: Settings) -> bytes:
 
 def _create_secret(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_hex(32))
-    draft.replace(path)  # never half a key, whoever else starts now
+    try:
+        os.link(draft, path)  # never half a key, and never another one: of several processes the first one's stays
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """Errors of both real databases: which of them are repeated, and what a client is told."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from app.database_errors import is_away, is_damaged, is_full, name_of
 from app.tasks.runtime import undone_when_cut_off
 from tests.support.deployment import free_port
 from tests.support.servers import PostgreSQL
+from tests.support.small_disk import CannotMount, filled, small_disk
 
 AWAY_STATES = [
     "08006",
@@ -245,6 +248,50 @@ def test_a_client_is_asked_to_come_back_while_the_database_is_away(postgres: Dat
     assert (answer.status_code, problem["code"]) == (503, "database_unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert ("no room" in problem["detail"]) == (state == "53100")
+
+
+@pytest.mark.integration
+def test_a_server_whose_disk_is_full_is_asked_until_it_has_room(postgresql: PostgreSQL) -> None:
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(postgresql.home / "small-disk", 32))
+        except CannotMount as reason:
+            pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}); run the tests as root")
+        shutil.chown(disk, postgresql.user)
+        with postgresql.connect() as connection:
+            connection.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+            connection.execute("CREATE DATABASE small TABLESPACE small")
+            stack.callback(_drop, postgresql)
+        database = Database(postgresql.database_url("small"))
+        execute(database, "CREATE TABLE things (data TEXT)")
+        asyncio.run(_checked(database))
+        with filled(disk):
+            error = caught(
+                lambda: execute(database, "INSERT INTO things SELECT repeat('x', 1000) FROM generate_series(1, 9000)")
+            )
+            assert (name_of(error), is_full(error), is_away(error)) == ("53100", True, True)
+            error = caught(lambda: asyncio.run(_checked(database)))
+            assert is_full(error)
+            assert database.is_full
+        asyncio.run(_checked(database))
+        assert not database.is_full
+        execute(database, "INSERT INTO things SELECT repeat('x', 1000) FROM generate_series(1, 900)")
+        database.close()
+
+
+def _drop(postgresql: PostgreSQL) -> None:
+    with postgresql.connect() as connection:
+        connection.execute("DROP DATABASE small WITH (FORCE)")
+        connection.execute("DROP TABLESPACE small")
+
+
+async def _checked(database: Database) -> None:
+    try:
+        await database.check_room()
+    finally:
+        if "async_engine" in database.__dict__:
+            await database.async_engine.dispose()
+            del database.__dict__["async_engine"]
 
 
 def test_a_client_is_asked_to_come_back_while_sqlite_is_full(sqlite: Database) -> None:

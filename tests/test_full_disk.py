@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from app.services import steps
 from app.services.health import Health
 from app.services.room import Room
 from tests.conftest import MODES, make_photo
-from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.deployment import ROOT, Deployment, cluster, embedded
 from tests.support.servers import ObjectStoreServer
 from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk
 from tests.support.work import accept, claimed, messages, step_of
@@ -199,6 +201,40 @@ def test_a_step_waits_for_the_storage_and_uses_up_no_attempt(database: Any) -> N
         assert (task, args, delay) == ("pixtools.start_job", [str(job_id), "0"], 2)
         with database.session() as session:
             assert steps.put_off(session, held, StoreUnavailable()) is None, "this attempt counts no more"
+
+
+COUNTING = """
+from pathlib import Path
+from app import metrics
+from tests.support.small_disk import filled
+metrics.STEPS.labels("before", "succeeded").inc()
+with filled(Path(DISK)):
+    for number in range(9000):
+        metrics.STEPS.labels(f"op-{number}", "succeeded").inc()
+        metrics.STEP_SECONDS.labels(f"op-{number % 9}", "default_queue").observe(1)
+    assert metrics.STEPS.labels("op-8999", "succeeded")._value.get() == 1
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("reserved", [True, False])
+def test_a_process_survives_counting_on_a_full_disk(tmp_path: Path, reserved: bool) -> None:
+    """Writing to a mapped file that has no blocks would end it by a signal, with all its work."""
+    try:
+        with small_disk(tmp_path / "disk", 2) as disk:
+            before = "" if reserved else "from app import metric_files; metric_files._reserve = lambda *_: False\n"
+            done = subprocess.run(
+                [sys.executable, "-c", before + COUNTING.replace("DISK", repr(str(disk)))],
+                cwd=ROOT,
+                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(disk / "metrics"), "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+    except CannotMount as reason:
+        pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}); run the tests as root")
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 def test_a_disk_below_the_minimum_has_no_room(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from sqlalchemy import inspect, text
 
 from app import errors, models
 from app.config import Settings
-from app.database import Base, Database
+from app.database import LOCK_TIMEOUT, Base, Database
 from app.migrations import upgrade, wait
 from app.operations import OPERATIONS
 from tests.support.servers import PostgreSQL
 
 ROOT = Path(__file__).parent.parent
+MIGRATION_LOCK = int(re.findall(r"^LOCK = ([\d_]+)", (ROOT / "alembic" / "env.py").read_text(), re.MULTILINE)[0])
+LOCK_SECONDS = int(LOCK_TIMEOUT.removesuffix("s"))
 
 
 def migrated(url: str) -> Database:
@@ -58,6 +61,24 @@ def test_waiting_for_the_schema_ends_when_others_have_migrated(tmp_path: Path) -
     upgrade(url)
     waiting.join(30)
     assert not waiting.is_alive()
+
+
+@pytest.mark.integration
+def test_migrators_wait_for_each_other_however_long_one_takes(postgresql: PostgreSQL) -> None:
+    url = postgresql.create_database("two_migrators")
+    name = url.rpartition("/")[2]
+    command = [sys.executable, "-m", "app", "migrate"]
+    environment = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATABASE_URL": url, "PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
+    with postgresql.connect(name) as first:  # a migrator at its work
+        first.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+        others = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+        time.sleep(LOCK_SECONDS + 3)
+        assert [other.poll() for other in others] == [None, None], "they wait for longer than for any other lock"
+        first.execute(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
+    for other in others:
+        _, said = other.communicate(timeout=60)
+        assert other.returncode == 0, said.decode()
+    assert_schema(Database(url))
 
 
 def test_a_later_schema_is_not_waited_for(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ def watched(
 ) -> Iterator[Watched]:
     """API without relay, relay, worker, ML worker and sender of webhooks."""
     plain = cluster(
-        tmp_path_factory.mktemp("watched"), cluster_servers, PIXTOOLS_OTLP_ENDPOINT=f"{collector.endpoint}/"
+        tmp_path_factory.mktemp("watched"),
+        cluster_servers,
+        PIXTOOLS_OTLP_ENDPOINT=f"{collector.endpoint}/",
+        PIXTOOLS_LOG_LEVEL="DEBUG",  # at INFO a task says nothing while all is well
     )
     api, worker, ml, sender = plain.commands
     commands = [["tests.support.api_alone", *api], ["app", "relay"], worker, ml, sender]

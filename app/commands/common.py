@@ -34,7 +34,9 @@ def current_settings() -> "Settings":
     from pydantic import ValidationError
 
     from app.config import current
+    from app.private import keep_new_files_private
 
+    keep_new_files_private()
     try:
         return current()
     except ValidationError as error:

@@ -101,7 +101,7 @@ class Executor:
 
     def _attempt(self, held: Claim) -> str:
         """Do the work; what became of it, for the metrics."""
-        log.info("task_started", extra=_fields(held))
+        log.debug("task_started", extra=_fields(held))
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             with (
@@ -234,10 +234,11 @@ class Executor:
 
     def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
         counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
-        log.info("task_succeeded" if counted else "task_outdated", extra=_fields(held))
         if not counted:
+            log.info("task_outdated", extra=_fields(held))
             self._discard(held)
             return "outdated"
+        log.debug("task_succeeded", extra=_fields(held))
         for outcome in outcomes.values():
             metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
             metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)

@@ -221,7 +221,7 @@ class Relay:
                 log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
                 sent = False
             else:
-                log.info("message_sent", extra={"celery_task": message.task, "arguments": message.args})
+                log.debug("message_sent", extra={"celery_task": message.task, "arguments": message.args})
                 sent = True
         metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
         if not sent:

@@ -60,6 +60,7 @@ class Probes:
 
     async def _ask_database(self) -> None:
         await self.database.read(_select_one)
+        await self.database.check_room()
 
     async def _ask_storage(self) -> None:
         await self.storage.check()

@@ -10,6 +10,7 @@ from kombu import Queue as KombuQueue
 from app.config import Settings, current
 from app.logging_config import configure_logging
 from app.operations import DEAD_LETTER_QUEUE, Queue
+from app.private import keep_new_files_private
 from app.tasks import drain, signals  # noqa: F401 - connects what every message and task gets
 
 EXCHANGE = "pixtools"
@@ -140,4 +141,5 @@ def _drain(**_: object) -> None:
 
 @setup_logging.connect
 def _configure_logging(**_: object) -> None:
+    keep_new_files_private()
     configure_logging(current().log_level)

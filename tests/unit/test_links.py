@@ -1,7 +1,9 @@
 """Signed download links of the API itself."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import wiring
 from app.errors import InvalidDownloadLink
 from app.models import Job, Result
 from app.services.links import ApiLinks
@@ -84,3 +87,15 @@ def test_any_changed_part_is_refused() -> None:
 def test_a_link_of_another_secret_is_refused() -> None:
     with pytest.raises(InvalidDownloadLink):
         LINKS.check(*parts(ApiLinks(b"another", 3600)))
+
+
+def test_of_several_processes_that_start_at_once_the_first_ones_key_stays(tmp_path: Path) -> None:
+    path = tmp_path / "data" / wiring.KEY_FILE
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(wiring._create_secret, [path] * 8))  # none of them has seen another one's key
+        key = path.read_bytes()
+        list(threads.map(wiring._create_secret, [path] * 8))
+    assert path.read_bytes() == key
+    assert len(key) == 64
+    assert path.stat().st_mode & 0o077 == 0
+    assert [found.name for found in path.parent.iterdir()] == [wiring.KEY_FILE], "no draft is left"

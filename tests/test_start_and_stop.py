@@ -1,0 +1,124 @@
+"""What an operator sees of one process when something is wrong with its data, and when it is told to stop."""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.deployment import Deployment, embedded, run_bare
+
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
+HEAD = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+SPOIL = {
+    "no database": lambda path: path.write_bytes(b"this is no database " * 1000),
+    "schema overwritten": lambda path: _overwrite(path, 100, 3000),
+}
+
+
+def _overwrite(path: Path, start: int, length: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(length))
+
+
+def lines(deployment: Deployment) -> list[dict[str, Any]]:
+    found = [line for line in deployment.log.read_text().splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in found]
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: Path, spoil: str) -> None:
+    assert run_bare(tmp_path, "app", "migrate").returncode == 0
+    path = tmp_path / "data" / "pixtools.db"
+    SPOIL[spoil](path)
+    for command in ("serve", "migrate"):
+        done = run_bare(tmp_path, "app", command)
+        assert done.returncode != 0, command
+        [line] = done.stderr.splitlines()
+        assert f"{path} is damaged" in line
+        assert "restore it from a backup" in line
+    doctor = run_bare(tmp_path, "app", "doctor")
+    assert doctor.returncode == 1
+    assert "Traceback" not in doctor.stderr
+    [line] = [line for line in doctor.stdout.splitlines() if line.startswith("FAIL  schema")]
+    assert "restore it from a backup" in line
+
+
+def test_in_a_folder_that_others_may_read_everything_new_is_private(tmp_path: Path, photo: bytes) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    deployment = embedded(tmp_path)
+    deployment.start()
+    try:
+        with deployment.client() as api:
+            assert api.run(photo, ["convert_png"])["status"] == "completed"
+        made = {path: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    finally:
+        deployment.stop()
+    assert {path.name for path in made} >= {"pixtools.db", "pixtools.db-wal", "objects", "spool", "secret.key", "input"}
+    assert {path: oct(mode) for path, mode in made.items() if mode & 0o077} == {}
+    [warning] = [line for line in lines(deployment) if line["event"] == "data_folder_open"]
+    assert f"chmod 700 {folder}" in warning["hint"]
+    doctor = run_bare(tmp_path, "app", "doctor")
+    assert f"-> chmod 700 {folder}" in doctor.stdout
+
+
+def test_a_folder_of_its_own_is_no_matter(tmp_path: Path) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    deployment.stop()
+    assert not [line for line in lines(deployment) if line["event"] == "data_folder_open"]
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 5000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: Path, length: bytes) -> None:
+    deployment = embedded(tmp_path)
+    deployment.start()
+    chunked = f"{len(PART):x}\r\n".encode() + PART + b"\r\n"
+    held = []
+    try:
+        for _ in range(3):
+            connection = socket.create_connection(("127.0.0.1", deployment.port), timeout=30)
+            connection.sendall(HEAD + length + (PART if b"Length" in length else chunked))
+            held.append(connection)
+        time.sleep(0.5)
+        [process] = deployment.processes
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(40) in {0, -signal.SIGTERM}
+        answers = [connection.recv(2000) for connection in held]
+    finally:
+        for connection in held:
+            connection.close()
+        deployment.stop()
+    assert "Traceback" not in deployment.log.read_text()
+    assert all(answer.startswith(b"HTTP/1.1 503") and b"retry-after" in answer.lower() for answer in answers)
+    assert not [line for line in lines(deployment) if "exception" in line]
+    assert list((tmp_path / "data" / "spool").iterdir()) == []
+
+
+def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deployment, photo: bytes) -> None:
+    """Also one of many tasks; requests that look how it is are the client's."""
+    tree = [{"op": "resize", "width": 100 + n, "then": ["convert_webp", "convert_png"]} for n in range(2)]
+    with deployment.client() as api:
+        job = api.run(photo, [*tree, "convert_avif"], headers={"X-Request-ID": "a-quiet-job"})
+    assert job["status"] == "completed"
+    time.sleep(1)
+    looks = [line for line in lines(deployment) if line["event"] == "request" and line["request_id"] != "a-quiet-job"]
+    mine = [line for line in lines(deployment) if line not in looks and job["id"] in json.dumps(line)]
+    told = [line["event"] for line in mine if line["level"] == "info"]
+    assert "job_ended" in told, "and not nothing at all"
+    assert len(told) <= 4, told
+
+
+def test_what_is_no_line_any_more_is_counted(deployment: Deployment, photo: bytes) -> None:
+    with deployment.client() as api:
+        api.run(photo, ["convert_png"])
+        metrics = api.http.get("/metrics").text
+    sent = 'pixtools_outbox_messages_total{outcome="sent"} '
+    assert [float(line.removeprefix(sent)) > 0 for line in metrics.splitlines() if line.startswith(sent)] == [True]
