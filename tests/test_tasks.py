@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -736,10 +735,17 @@ def test_a_relay_lives_through_what_nobody_thought_of(database: Database, monkey
 
 def test_every_copy_of_a_message_has_the_same_task_id(database: Database) -> None:
     enqueue(database, 1)
-    (row,) = outbox_rows(database)
-    copies = [Message(id=row.id, task=row.task, args=row.args, queue=row.queue).task_id for _ in range(2)]
-    assert copies[0] == copies[1]
-    assert UUID(copies[0])
+    copies: list[Message] = []
+
+    def unconfirmed(message: Message) -> None:
+        copies.append(message)
+        raise ConnectionError("the broker has it, or not")
+
+    for _ in range(2):
+        assert Relay(database, unconfirmed, poll_seconds=1).run_once() == 1
+        change(database, update(OutboxMessage).values(available_at=from_now()))
+    assert copies[0].task_id == copies[1].task_id
+    assert UUID(copies[0].task_id)
 
 
 def test_a_message_of_a_relay_that_died_is_sent_by_another(database: Database) -> None:
@@ -823,32 +829,76 @@ def test_a_running_relay_sends_at_once_what_another_process_commits(database: Da
         other.close()
 
 
-def test_what_a_process_commits_is_left_to_its_own_relay_for_a_while(database: Database) -> None:
+def send_after_commit(database: Database, *numbers: int) -> None:
+    with database.session() as session:
+        for number in numbers:
+            outbox.send_after_commit(session, START_JOB, [number])
+
+
+def test_what_another_row_stands_for_is_sent_without_a_row_of_the_outbox(database: Database) -> None:
+    broker = Broker()
+    relay = Relay(database, broker, poll_seconds=60)
+    relay.start()
+    try:
+        crash_after(database, lambda session: outbox.send_after_commit(session, START_JOB, [0]))
+        send_after_commit(database, 1)
+        assert until(lambda: [message.args for message in broker.sent] == [[1]])
+        assert outbox_rows(database) == []
+    finally:
+        relay.stop()
+
+
+def test_what_cannot_be_sent_at_once_is_written_down_and_sent_later(database: Database) -> None:
     broker = Broker(down=True)
     relay = Relay(database, broker, poll_seconds=60)
     relay.start()
     try:
-        crash_after(database, lambda session: outbox.enqueue(session, START_JOB, [0]))
-        enqueue(database, 1)
-        assert Relay(database, Broker(), poll_seconds=1).run_once() == 0
-        # put off by its relay, for less than it had claimed the message for
-        assert until(lambda: outbox_rows(database)[0].available_at < datetime.now(UTC) + timedelta(seconds=10))
-        broker.down = False
-        enqueue(database, 2)
-        assert until(lambda: [message.args for message in broker.sent] == [[2]])
+        send_after_commit(database, 1, 2)
+        assert until(lambda: len(outbox_rows(database)) == 2)
     finally:
         relay.stop()
+    assert all(row.available_at > row.created_at for row in outbox_rows(database)), "the broker gets time to come back"
     change(database, update(OutboxMessage).values(available_at=from_now()))
     heir = Broker()
-    assert Relay(database, heir, poll_seconds=1).run_once() == 1
-    assert [message.args for message in heir.sent] == [[1]]
+    assert Relay(database, heir, poll_seconds=1).run_once() == 2
+    assert [message.args for message in heir.sent] == [[1], [2]]
+
+
+def test_without_a_relay_every_message_is_a_row(database: Database) -> None:
+    send_after_commit(database, 1)
+    assert messages(database) == [(START_JOB, [1], 0)]
+
+
+def test_a_worker_sends_what_it_has_committed_and_writes_down_what_it_cannot_send(database: Database) -> None:
+    broker = Broker()
+    database.hooks.take_over = outbox.DirectSender(database, broker)
+    send_after_commit(database, 1)
+    assert [message.args for message in broker.sent] == [[1]]
+    broker.down = True
+    send_after_commit(database, 2)
+    database.hooks.take_over = None
+    assert messages(database) == [(START_JOB, [2], 2)]
+
+
+def test_a_job_whose_message_was_never_sent_is_found_soon(database: Database) -> None:
+    """The process was killed between its commit and the message."""
+    unsent, begun = accept(database), accept(database)
+    run_task(database, begun, "0")
+    assert sweep(database) == Repairs()
+    soon = from_now(-outbox.UNSENT_SECONDS - 1)
+    change(database, update(Job).values(dispatched_at=soon))
+    change(database, update(Step).where(Step.finished_at.is_not(None)).values(finished_at=soon))
+    assert sweep(database, waiting=1) == Repairs(), "it may stand in the queue"
+    assert sweep(database) == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(unsent)], 0)]
+    assert sweep(database) == Repairs()
 
 
 def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) -> None:
     broker = Broker()
     relay = Relay(database, broker, poll_seconds=60)
     relay.start()
-    enqueue(database, *range(3 * outbox.BATCH))
+    send_after_commit(database, *range(3 * outbox.BATCH))
     relay.stop()
     assert [message.args for message in broker.sent] == [[number] for number in range(3 * outbox.BATCH)]
     assert database.hooks.take_over is None

@@ -27,7 +27,7 @@ from app.models import (
     Result,
     WebhookDelivery,
 )
-from app.services import deliveries, endpoints, events, jobs, reconciler, replays, steps, webhook
+from app.services import deliveries, endpoints, events, jobs, outbox, reconciler, replays, steps, webhook
 from app.services.breakers import Breakers
 from app.services.egress import Egress
 from app.services.finalizer import finalize
@@ -515,6 +515,24 @@ def test_a_lost_message_is_written_again_only_when_it_has_been_silent_for_long(d
         with database.session() as session:
             assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == found
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], 0)]
+
+
+def swept(database: Database) -> int:
+    with database.session() as session:
+        return deliveries.sweep(session, redispatch_seconds=900, is_queue_empty=lambda: True)
+
+
+def test_a_first_message_that_was_never_sent_is_written_again_soon(database: Database) -> None:
+    delivery_id = told(database, NOWHERE)
+    assert swept(database) == 0
+    change(database, update(WebhookDelivery).values(dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)))
+    assert swept(database) == 1
+    assert [args for _, args, _ in messages(database)] == [[delivery_id]]
+    change(
+        database,
+        update(WebhookDelivery).values(attempts=1, dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)),
+    )
+    assert swept(database) == 0, "later ones are rows of the outbox"
 
 
 def test_what_waits_for_its_time_is_left_alone(database: Database) -> None:

@@ -102,7 +102,10 @@ def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
 
 
 def _enqueue(session: Session, delivery_id: str, delay: float = 0) -> None:
-    outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id], delay=delay, queue=Queue.WEBHOOK.value)
+    if delay:
+        outbox.enqueue(session, outbox.DELIVER_WEBHOOK, [delivery_id], delay=delay, queue=Queue.WEBHOOK.value)
+    else:
+        outbox.send_after_commit(session, outbox.DELIVER_WEBHOOK, [delivery_id], queue=Queue.WEBHOOK.value)
 
 
 def claim(
@@ -127,9 +130,10 @@ def claim(
     Returns:
         None when there is nothing to do: it has ended, is not due yet, or another message is at it.
     """
-    delivery = _lock(session, delivery_id)
-    if delivery is None or not _claimable(session, delivery, owner):
+    found = _claimable(session, delivery_id, owner)
+    if found is None:
         return None
+    delivery, event = found
     endpoint = session.get(WebhookEndpoint, delivery.endpoint_id) if delivery.endpoint_id else None
     if endpoint is not None:
         delivery.url = endpoint.url
@@ -139,7 +143,6 @@ def claim(
     if delivery.expires_at is None:
         delivery.expires_at = from_now(delivery_seconds(pauses))
     delivery.lease_owner, delivery.lease_until = owner, from_now(lease_seconds)
-    event = session.get_one(Event, delivery.event_id)
     body, secrets = _content(session, event, delivery.endpoint_id, links)
     return Due(
         delivery_id=delivery.id,
@@ -172,14 +175,19 @@ def _lock(session: Session, delivery_id: str) -> WebhookDelivery | None:
     return delivery if delivery is not None and delivery.status == DeliveryStatus.PENDING else None
 
 
-def _claimable(session: Session, delivery: WebhookDelivery, owner: str) -> bool:
+def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookDelivery, Event] | None:
+    """A delivery that is due and that nobody else is at, locked until the end of the transaction, and its event."""
     free = or_(
         WebhookDelivery.lease_until.is_(None),
         WebhookDelivery.lease_until < from_now(),
         WebhookDelivery.lease_owner == owner,
     )
-    due = WebhookDelivery.next_attempt_at < from_now(EARLY_SECONDS)
-    return session.scalar(select(WebhookDelivery.id).where(WebhookDelivery.id == delivery.id, free, due)) is not None
+    due = (WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at < from_now(EARLY_SECONDS))
+    query = select(WebhookDelivery, Event).join(Event, Event.id == WebhookDelivery.event_id)
+    row = session.execute(
+        query.where(WebhookDelivery.id == delivery_id, free, *due).with_for_update(of=WebhookDelivery)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]) -> DeliveryStatus | None:
@@ -201,25 +209,23 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
         reason = f"it answered {outcome.status_code}"
         # One that has moved meanwhile gets the next attempt at its new URL
         outcome = replace(outcome, gone=endpoints.disable(session, due.endpoint_id, url=due.url, reason=reason))
-    delivery = session.get(WebhookDelivery, due.delivery_id, with_for_update=True)
-    if delivery is None:
+    # one that is written already: this runs again because the answer to the commit was lost
+    written = select(DeliveryAttempt.number).where(
+        DeliveryAttempt.delivery_id == due.delivery_id, DeliveryAttempt.at == outcome.at
+    )
+    found = select(WebhookDelivery, written.exists()).where(WebhookDelivery.id == due.delivery_id)
+    row = session.execute(found.with_for_update(of=WebhookDelivery)).one_or_none()
+    if row is None:
         return None
+    delivery, is_written = row
     overtaken = delivery.status != DeliveryStatus.PENDING or delivery.lease_owner != due.owner
-    if not _is_written(session, due, outcome):
+    if not is_written:
         _write(session, delivery, outcome)
         delivery.attempts_before += overtaken
     if overtaken and (outcome.error is not None or delivery.status == DeliveryStatus.DELIVERED):
         return None
     _conclude(session, delivery, outcome, pauses)
     return DeliveryStatus(delivery.status)
-
-
-def _is_written(session: Session, due: Due, outcome: Outcome) -> bool:
-    """Whether this runs again because the answer to the commit was lost."""
-    of_delivery = DeliveryAttempt.delivery_id == due.delivery_id
-    return (
-        session.scalar(select(DeliveryAttempt.number).where(of_delivery, DeliveryAttempt.at == outcome.at)) is not None
-    )
 
 
 def _write(session: Session, delivery: WebhookDelivery, outcome: Outcome) -> None:
@@ -317,11 +323,17 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
 
     Args:
         session: the transaction.
-        redispatch_seconds: after so long without a sign of life a message may be lost.
+        redispatch_seconds: after so long without a sign of life a message may be lost; the first one sooner, since no
+            row of the outbox stands for it.
         is_queue_empty: otherwise it is lost only if the queue has passed over it; asked only if that matters.
     """
     died = WebhookDelivery.lease_until < from_now()
-    silent = and_(WebhookDelivery.lease_until.is_(None), WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
+    never_sent = and_(
+        WebhookDelivery.attempts == 0,
+        WebhookDelivery.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
+    )
+    lost = or_(never_sent, WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
+    silent = and_(WebhookDelivery.lease_until.is_(None), lost)
     due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at < from_now()]
     if session.scalar(select(WebhookDelivery.id).where(*due, silent).limit(1)) and not is_queue_empty():
         running = aliased(WebhookDelivery)

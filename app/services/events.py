@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, or_, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, joinedload
 
 from app.database import from_now
 from app.models import (
@@ -27,7 +27,7 @@ from app.models import (
     WebhookDelivery,
 )
 from app.services import ids
-from app.services.job_views import LOAD_VIEW, job_view
+from app.services.job_views import job_view
 from app.services.links import DownloadLinks
 
 CLOCKS_DIFFER = 3600.0  # seconds at most: ids have the time of the process, rows that of the database
@@ -38,17 +38,14 @@ COUNTER = "events"
 
 
 def record(session: Session, job: Job) -> Event:
-    """Write the event of a job that has just ended, in the transaction that ends it."""
-    ended = session.scalars(
-        select(Job).where(Job.id == job.id).options(*LOAD_VIEW).execution_options(populate_existing=True)
-    ).one()
+    """Write the event of a job that this transaction ends; its steps and results are loaded."""
     event = Event(
         id=new_id(),
-        type=EventType(f"job.{JobStatus(ended.status).value}"),
-        job_id=ended.id,
-        run=ended.run,
-        created_at=ended.finished_at or ended.created_at,
-        data=_snapshot(ended),
+        type=EventType(f"job.{JobStatus(job.status).value}"),
+        job_id=job.id,
+        run=job.run,
+        created_at=job.finished_at or job.created_at,
+        data=_snapshot(job),
     )
     session.add(event)
     session.flush()
@@ -91,7 +88,8 @@ def _snapshot(job: Job) -> dict[str, Any]:
 def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) -> list[dict[str, Any]]:
     """Events as receivers and readers see them; a result that has been removed since has no URL."""
     ids = {event.job_id for event in events if event.data.get("results")}
-    found = session.scalars(select(Job).where(Job.id.in_(ids)).options(selectinload(Job.results))) if ids else ()
+    query = select(Job).where(Job.id.in_(ids)).options(joinedload(Job.results))
+    found = session.scalars(query).unique() if ids else ()
     jobs = {job.id: job for job in found}
     return [_payload(event, jobs.get(event.job_id) if event.job_id else None, links) for event in events]
 

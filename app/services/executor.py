@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -280,7 +280,7 @@ class _Progress:
     held: Claim
     lost: threading.Event
     share: float = 0.0
-    written_at: float = 0.0
+    written_at: float = field(default_factory=time.monotonic)
 
     def __call__(self, share: float | None) -> None:
         self.share = self.share if share is None else share

@@ -1,13 +1,16 @@
 """The end of a job: read from its steps, written once, in the transaction that ends the last of them."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app import metrics
 from app.database import after_commit, from_now, hooks_of
@@ -34,25 +37,42 @@ def finalize(session: Session, job_id: UUID) -> bool:
     return job is not None and end_if_through(session, job)
 
 
-def end_if_through(session: Session, job: Job) -> bool:
-    """End a locked job and announce it, if none of its steps is open; whether that is so."""
+def end_if_through(session: Session, job: Job, added: Sequence[Result] = ()) -> bool:
+    """End a locked job and announce it, if none of its steps is open; whether that is so.
+
+    Args:
+        session: one transaction.
+        job: of it.
+        added: results that this transaction has added; where they are all that are planned, no others are asked for.
+    """
     session.flush()
-    query = select(Step.status, Step.error).where(Step.job_id == job.id).order_by(Step.position)
-    steps = session.execute(query).all()
+    steps = _load_steps(session, job)
     if any(step.status in STEP_OPEN for step in steps):
         return False
-    if any(step.status in STEP_UNSUCCESSFUL for step in steps):
-        job.error = next((step.error for step in steps if step.status == StepStatus.FAILED), None)
-    end(session, job, _outcome(session, job, [step.status for step in steps]))
+    _load_results(session, job, added)
+    end(session, job, _outcome(job), next((step.error for step in steps if step.status == StepStatus.FAILED), None))
     after_commit(session, partial(_tell, job))
     return True
 
 
-def _outcome(session: Session, job: Job, statuses: Collection[str]) -> JobStatus:
-    if not any(status in STEP_UNSUCCESSFUL for status in statuses):
+def _load_steps(session: Session, job: Job) -> list[Step]:
+    query = select(Step).where(Step.job_id == job.id).order_by(Step.position)
+    steps = list(session.scalars(query.execution_options(populate_existing=True)))
+    set_committed_value(job, "steps", steps)
+    return steps
+
+
+def _load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> None:
+    results = added
+    if len(added) < sum(task["result"] is not None for task in job.plan["tasks"]):
+        results = session.scalars(select(Result).where(Result.job_id == job.id)).all()
+    set_committed_value(job, "results", sorted(results, key=attrgetter("position")))
+
+
+def _outcome(job: Job) -> JobStatus:
+    if not any(step.status in STEP_UNSUCCESSFUL for step in job.steps):
         return JobStatus.COMPLETED
-    results = session.scalar(select(func.count()).select_from(Result).where(Result.job_id == job.id))
-    return JobStatus.COMPLETED_WITH_ERRORS if results else JobStatus.FAILED
+    return JobStatus.COMPLETED_WITH_ERRORS if job.results else JobStatus.FAILED
 
 
 def _tell(job: Job) -> None:
@@ -64,15 +84,25 @@ def _tell(job: Job) -> None:
     log.info("job_ended", extra=told)
 
 
-def end(session: Session, job: Job, status: JobStatus) -> None:
-    """Write the final state of a locked job, and its event in the same transaction."""
-    end_silently(session, job, status)
+def end(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:
+    """Write the final state of a locked job whose steps and results are loaded, and its event."""
+    end_silently(session, job, status, error)
     webhook.announce(session, job)
 
 
-def end_silently(session: Session, job: Job, status: JobStatus) -> None:
-    """Write the final state of a locked job without an event."""
-    job.status = status
-    job.finished_at = from_now()
+def end_now(session: Session, job: Job, status: JobStatus) -> None:
+    """End a locked job before its steps have, and write its event."""
     session.flush()
+    _load_steps(session, job)
+    _load_results(session, job)
+    end(session, job, status)
+
+
+def end_silently(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:
+    """Write the final state of a locked job without an event."""
+    ended = update(Job).where(Job.id == job.id).values(status=status, finished_at=from_now(), error=error)
+    ended = ended.returning(Job.finished_at).execution_options(synchronize_session=False)
+    finished_at = session.scalars(ended).one()
+    for name, value in {"status": status.value, "finished_at": finished_at, "error": error}.items():
+        set_committed_value(job, name, value)
     after_commit(session, partial(hooks_of(session).ended, job.id))

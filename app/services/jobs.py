@@ -42,7 +42,7 @@ class NewJob:
 
 
 def accept(session: Session, new: NewJob) -> Job:
-    """Write a job, its steps and the message that starts it."""
+    """Write a job and its steps; the message that starts it is sent when they have committed."""
     now = datetime.now(UTC)
     job = Job(
         id=new.id,
@@ -75,11 +75,11 @@ def accept(session: Session, new: NewJob) -> Job:
 
 def _send(session: Session, job_id: UUID, plan: Plan) -> None:
     if len(plan.tasks) > 1:
-        outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
+        outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
         return
-    # nothing to chain or to count: the task itself is the message, and starts sooner by the way through another one
+    # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
     [task] = plan.tasks
-    outbox.enqueue(session, task.name, [str(job_id), task.id], queue=task.queue)
+    outbox.send_after_commit(session, task.name, [str(job_id), task.id], queue=task.queue)
 
 
 def _new_steps(new: NewJob) -> Iterator[Step]:
@@ -168,7 +168,7 @@ def cancel(session: Session, job_id: UUID) -> Job:
     if job.status not in JOB_OPEN:
         raise JobAlreadyFinished(f"The job has already ended: {job.status}.", value=job.status)
     _cancel_steps(session, job_id)
-    finalizer.end(session, job, JobStatus.CANCELLED)
+    finalizer.end_now(session, job, JobStatus.CANCELLED)
     after_commit(session, metrics.JOBS.labels(JobStatus.CANCELLED, "none").inc)
     return get(session, job_id)
 
@@ -210,7 +210,7 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
     job.run += 1
     job.dispatched_at = from_now()
     job.expires_at = from_now(kept_seconds)
-    outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
+    outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
     return get(session, job_id)
 
 

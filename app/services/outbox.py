@@ -1,7 +1,11 @@
-"""The outbox: messages are rows in the transaction that they announce; the relay sends them to the broker.
+"""Messages to the broker, sent after the transaction that they announce has committed.
 
-Nothing is ever published inside a request: a broker in alarm would hang it. The relay is woken on commit, so the usual
-delay is milliseconds. A message may be sent twice, after a crash between sending and deleting; every task allows that.
+What another row stands for as well (a job, a delivery) is sent by the process that has committed it; should that die in
+between, a sweep of the reconciler finds the row without its message. Any other message is a row of the outbox, which a
+relay sends and then deletes. So is one that could not be sent, and one that is to be sent later.
+
+Nothing is ever published inside a request: a broker in alarm would hang it. A message may be sent twice, after a crash
+between sending and deleting; every task allows that.
 """
 
 import itertools
@@ -10,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from queue import SimpleQueue
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import psycopg
 from opentelemetry.trace import SpanKind
@@ -35,6 +39,7 @@ CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
 BATCH = 50  # messages
 SENDING_SECONDS = 20  # after which another relay may send what this one has claimed; a send gives up after 10
 RETRIES = Backoff(first=2.0, longest=30.0)  # after failed sends; the relay goes on until the broker is back
+UNSENT_SECONDS = 30.0  # after which a job or a delivery that nothing has begun may never have been sent
 TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 
 START_JOB = "pixtools.start_job"
@@ -47,26 +52,49 @@ REPLAY_WEBHOOKS = "pixtools.replay_webhooks"
 class Message:
     """What goes to the broker."""
 
-    id: int
     task: str
     args: list[Any]
     queue: str
     #: of who wrote it
     context: dict[str, str] | None = None
+    #: the same for every copy of this message
+    task_id: str = field(default_factory=lambda: str(uuid4()))
 
-    @property
-    def task_id(self) -> str:
-        """The same for every copy of this message."""
-        return str(uuid5(TASK_IDS, str(self.id)))
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMessage(Message):
+    """A message of the outbox."""
+
+    #: of its row
+    id: int
 
 
 Send = Callable[[Message], None]
 
 
+def send_after_commit(session: Session, task: str, args: Sequence[Any], *, queue: str = Queue.DEFAULT.value) -> None:
+    """Have this process send a message as soon as the transaction has committed.
+
+    Only for what the reconciler misses by another row: no message is kept until it is sent.
+
+    Args:
+        session: the transaction that the message belongs to.
+        task: Celery's name of the task.
+        args: ids only.
+        queue: where it goes.
+    """
+    take_over = hooks_of(session).take_over
+    if take_over is None:
+        enqueue(session, task, args, queue=queue)
+        return
+    message = Message(task=task, args=list(args), queue=queue, context=tracing.carrier() or None)
+    after_commit(session, partial(take_over, message))
+
+
 def enqueue(
     session: Session, task: str, args: Sequence[Any], *, delay: float = 0, queue: str = Queue.DEFAULT.value
 ) -> None:
-    """Write a message; a relay learns of it when this transaction commits: this process's own at once.
+    """Write a message; relays learn of it when this transaction commits.
 
     Args:
         session: the transaction that the message belongs to.
@@ -75,31 +103,74 @@ def enqueue(
         delay: seconds before it is sent.
         queue: where it goes.
     """
-    hooks = hooks_of(session)
-    take_over = None if delay else hooks.take_over
-    context = tracing.carrier() or None
-    row = OutboxMessage(
-        task=task,
-        args=list(args),
-        queue=queue,
-        created_at=from_now(),
-        available_at=from_now(SENDING_SECONDS if take_over else delay),  # as if the relay had claimed it
-        attempts=1 if take_over else 0,
-        context=context,
+    session.add(
+        OutboxMessage(
+            task=task,
+            args=list(args),
+            queue=queue,
+            created_at=from_now(),
+            available_at=from_now(delay),
+            attempts=0,
+            context=tracing.carrier() or None,
+        )
     )
-    session.add(row)
     session.flush()
-    if take_over:
-        message = Message(id=row.id, task=task, args=row.args, queue=queue, context=context)
-        after_commit(session, partial(take_over, message))
-        return
+    if delay:
+        return  # the next look of a relay is early enough
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
-    after_commit(session, hooks.wake.set)
+    after_commit(session, hooks_of(session).wake.set)
+
+
+def publish(send: Send, message: Message) -> bool:
+    """Send one message; False when the broker has not taken it."""
+    with tracing.continued(message.context or {}, f"send {message.task}", SpanKind.PRODUCER) as span:
+        try:
+            send(message)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: it is sent later
+            tracing.fail(span, type(error).__name__)
+            told = {"celery_task": message.task, "arguments": message.args, "error": type(error).__name__}
+            log.warning("outbox_send_failed", extra=told)
+            sent = False
+        else:
+            log.debug("message_sent", extra={"celery_task": message.task, "arguments": message.args})
+            sent = True
+    metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
+    return sent
+
+
+def keep(database: Database, messages: Sequence[Message]) -> None:
+    """Write down what could not be sent, so that a relay sends it when the broker is back."""
+    rows = [
+        OutboxMessage(
+            task=message.task,
+            args=message.args,
+            queue=message.queue,
+            created_at=from_now(),
+            available_at=from_now(RETRIES.first),
+            attempts=1,
+            context=message.context,
+        )
+        for message in messages
+    ]
+    with database.session() as session:
+        session.add_all(rows)
+
+
+@dataclass(frozen=True)
+class DirectSender:
+    """Sends what a worker has committed in the thread that has committed it."""
+
+    database: Database
+    send: Send
+
+    def __call__(self, message: Message) -> None:
+        if not publish(self.send, message):
+            keep(self.database, [message])
 
 
 class Relay:
-    """Sends what is in the outbox, in a thread of its own; in another one what this process has just committed."""
+    """Sends what is in the outbox in one thread, and in another one what this process has just committed."""
 
     def __init__(self, database: Database, send: Send, *, poll_seconds: float) -> None:
         self._database = database
@@ -124,10 +195,12 @@ class Relay:
         self._sender.join(timeout)
 
     def _send_taken(self) -> None:
-        """Send what was claimed when it was written; should this process die, another relay finds it later."""
+        """Send messages that are no rows; should this process die, the reconciler misses them."""
         while batch := self._next_taken():
             try:
-                self._send_all(batch)
+                sent = sum(1 for _ in itertools.takewhile(self._try, batch))
+                if unsent := batch[sent:]:
+                    keep(self._database, unsent)
             except SQLAlchemyError as error:
                 log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
             except Exception:
@@ -174,14 +247,19 @@ class Relay:
         self._send_all(messages)
         return len(messages)
 
-    def _send_all(self, messages: list[Message]) -> None:
+    def _send_all(self, messages: list[StoredMessage]) -> None:
         sent = [message.id for message in itertools.takewhile(self._try, messages)]
         if sent:
             with self._database.session() as session:
                 session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(sent)))
+        if len(sent) < len(messages):
+            self._postpone(messages[len(sent)].id)
         self._release([message.id for message in messages[len(sent) + 1 :]])
 
-    def _claim(self) -> list[Message]:
+    def _try(self, message: Message) -> bool:
+        return publish(self._send, message)
+
+    def _claim(self) -> list[StoredMessage]:
         if self._database.is_sqlite and not self._has_due():
             return []
         due = (
@@ -204,29 +282,14 @@ class Relay:
         )
         with self._database.session() as session:
             rows = session.execute(claim).mappings().all()
-        return sorted((Message(**row) for row in rows), key=attrgetter("id"))
+        stored = (StoredMessage(**row, task_id=str(uuid5(TASK_IDS, str(row["id"])))) for row in rows)
+        return sorted(stored, key=attrgetter("id"))
 
     def _has_due(self) -> bool:
         # a read first: polling an empty outbox must not take SQLite's write lock
         with self._database.session(read_only=True) as session:
             due = select(OutboxMessage.id).where(OutboxMessage.available_at <= from_now()).limit(1)
             return session.scalar(due) is not None
-
-    def _try(self, message: Message) -> bool:
-        with tracing.continued(message.context or {}, f"send {message.task}", SpanKind.PRODUCER) as span:
-            try:
-                self._send(message)
-            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the row is sent later
-                tracing.fail(span, type(error).__name__)
-                log.warning("outbox_send_failed", extra={"message_id": message.id, "error": type(error).__name__})
-                sent = False
-            else:
-                log.debug("message_sent", extra={"celery_task": message.task, "arguments": message.args})
-                sent = True
-        metrics.OUTBOX_MESSAGES.labels("sent" if sent else "failed").inc()
-        if not sent:
-            self._postpone(message.id)
-        return sent
 
     def _postpone(self, message_id: int) -> None:
         with self._database.session() as session:

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
 from app.database import Database, from_now
-from app.models import JOB_OPEN, Job, Step, StepStatus
+from app.models import JOB_OPEN, Job, JobStatus, Step, StepStatus
 from app.operations import Queue
 from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
@@ -96,20 +96,29 @@ def _note_dispatch(session: Session, job_id: UUID) -> None:
 
 
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
-    """Jobs whose message is in no queue any more."""
+    """Jobs whose message is in no queue any more, or was never sent."""
+    silent = _silent(redispatch_seconds)
+    if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
+        return 0
+    passed = reached().get(Queue.DEFAULT.value)
+    if passed is None:
+        return 0  # what starts a job is in that queue
+    oldest = silent.where(Job.dispatched_at < passed - IN_FLIGHT).order_by(Job.dispatched_at).limit(BATCH)
+    found = session.scalars(oldest.with_for_update(skip_locked=True)).all()
+    return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
+
+
+def _silent(redispatch_seconds: float) -> Select[Job]:
     before = from_now(-redispatch_seconds)
     alive = select(Step.id).where(
         Step.job_id == Job.id, or_(Step.status == StepStatus.RUNNING, Step.finished_at >= before)
     )
-    silent = (
-        select(Job)
-        .where(Job.status.in_(JOB_OPEN), Job.dispatched_at < before, ~alive.exists())
-        .order_by(Job.dispatched_at)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
+    unsent = and_(
+        Job.status == JobStatus.PENDING,
+        Job.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
-    found = session.scalars(silent).all()
-    return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
+    quiet = or_(Job.dispatched_at < before, unsent)
+    return select(Job).where(Job.status.in_(JOB_OPEN), quiet, ~alive.exists())
 
 
 def _reached(session: Session, waiting: Waiting) -> Reached:

@@ -6,13 +6,13 @@ lease's owner fence off every late writer.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, CursorResult, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from app import metrics
 from app.backoff import Backoff
@@ -69,9 +69,7 @@ def claim(
         return None
     plan = Plan.from_json(job.plan)
     task = plan.task(task_id)
-    if not _parent_succeeded(session, job_id, task):
-        return None
-    attempt = _start(session, job_id, task_id, owner, lease_seconds)
+    attempt = _start(session, job_id, task, owner, lease_seconds)
     if attempt is None:
         return None
     if attempt > max_attempts:
@@ -79,14 +77,19 @@ def claim(
         _give_up(session, job, plan, task, error, attempts=max_attempts)
         _bury(session, job, task)
         return None
-    job.status = JobStatus.PROCESSING
+    if job.status != JobStatus.PROCESSING:
+        session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.PROCESSING))
     _note_start(session, job, task_id, attempt, owner)
     return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempt)
 
 
-def _start(session: Session, job_id: UUID, task_id: str, owner: str, lease_seconds: float) -> int | None:
-    """Take a task's lease, if it is free; the number of the attempt."""
-    started = _steps(job_id, task_id).where(_is_free(owner))
+def _start(session: Session, job_id: UUID, task: PlannedTask, owner: str, lease_seconds: float) -> int | None:
+    """Take a task's lease if it is free and there is something to continue from; the number of the attempt."""
+    started = _steps(job_id, task.id).where(_is_free(owner))
+    if task.parent is not None:
+        parent = aliased(Step)
+        ready = select(parent.id).where(parent.job_id == job_id, parent.id == task.parent)
+        started = started.where(ready.where(parent.status == StepStatus.SUCCEEDED).exists())
     values = {
         "status": StepStatus.RUNNING,
         "attempts": Step.attempts + 1,
@@ -112,9 +115,8 @@ def _note_start(session: Session, job: Job, task_id: str, number: int, owner: st
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))
-    session.add(
-        StepAttempt(job_id=job.id, run=job.run, task=task_id, number=number, owner=owner, started_at=from_now())
-    )
+    started = insert(StepAttempt).values(job_id=job.id, run=job.run, task=task_id, number=number, owner=owner)
+    session.execute(started.values(started_at=from_now()))
 
 
 def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError | None = None) -> None:
@@ -128,15 +130,8 @@ def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError 
 
 
 def _steps(job_id: UUID, task_id: str) -> Any:
-    return update(Step).where(Step.job_id == job_id, Step.task == task_id)
-
-
-def _parent_succeeded(session: Session, job_id: UUID, task: PlannedTask) -> bool:
-    if task.parent is None:
-        return True
-    return session.scalar(select(Step.status).where(Step.job_id == job_id, Step.id == task.parent)) == (
-        StepStatus.SUCCEEDED
-    )
+    """An update of the steps of a task; no session holds objects of them meanwhile."""
+    return update(Step).where(Step.job_id == job_id, Step.task == task_id).execution_options(synchronize_session=False)
 
 
 def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) -> bool:
@@ -175,15 +170,21 @@ def succeed(
         False when this attempt no longer counts; nothing was written.
     """
     job = lock_open_job(session, held.job.id)
-    if job is None or not _end(session, held, status=StepStatus.SUCCEEDED):
+    if job is None:
+        return False
+    ended = _end(session, held, status=StepStatus.SUCCEEDED)
+    if not ended:
         return False
     _note_end(session, held, "succeeded")
-    for task_id, outcome in outcomes.items():
-        if task_id == held.task.id or _succeed_along(session, held, task_id):
-            _add_result(session, job.id, held.plan.task(task_id), outcome)
+    for task_id in outcomes:
+        if task_id != held.task.id:
+            ended.update(_succeed_along(session, held, task_id))
+    results = list(_results(held, ended, outcomes))
+    session.add_all(results)
     for step_id, report in (reports or {}).items():
-        session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
-    end_if_through(session, job)
+        if step_id in ended:
+            session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
+    end_if_through(session, job, results)
     return True
 
 
@@ -199,54 +200,42 @@ def is_unwanted(session: Session, held: Claim) -> bool:
     return status == StepStatus.CANCELLED
 
 
-def _succeed_along(session: Session, held: Claim, task_id: str) -> bool:
-    """Record that the held task has done another one's work; False when that is not open any more."""
+def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
+    """Record that the held task has done another one's work: the steps that this ends, none if it is open no more."""
     began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
     owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
-    ended: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _steps(held.job.id, task_id)
-        .where(Step.status == StepStatus.PENDING, Step.attempts == 0)
-        .values(status=StepStatus.SUCCEEDED, attempts=1, error=None, **owned)
-    )
-    if ended.rowcount == 0:
-        return False
-    session.add(
-        StepAttempt(
-            job_id=held.job.id,
-            run=held.job.run,
-            task=task_id,
-            number=1,
-            owner=held.owner,
-            outcome="succeeded",
-            **owned,
-        )
-    )
-    return True
+    untouched = _steps(held.job.id, task_id).where(Step.status == StepStatus.PENDING, Step.attempts == 0)
+    done = untouched.values(status=StepStatus.SUCCEEDED, attempts=1, error=None, **owned)
+    ended = _positions(session, done)
+    if ended:
+        attempt = {"run": held.job.run, "task": task_id, "number": 1, "owner": held.owner, "outcome": "succeeded"}
+        session.execute(insert(StepAttempt).values(job_id=held.job.id, **attempt, **owned))
+    return ended
 
 
-def _add_result(session: Session, job_id: UUID, task: PlannedTask, outcome: Outcome) -> None:
-    if task.result is None:
-        raise ValueError(f"task {task.id} plans no result")
-    session.add(
-        Result(
-            job_id=job_id,
-            step_id=task.id,
-            position=_position(session, job_id, task.id),
-            name=task.result.name,
-            **outcome.__dict__,
-        )
-    )
+def _positions(session: Session, ending: Any) -> dict[str, int]:
+    """The steps that an update has changed, and their places in the tree."""
+    return dict(session.execute(ending.returning(Step.id, Step.position)).all())
 
 
-def _end(session: Session, held: Claim, **values: Any) -> bool:
-    ended: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values)
-    )
-    return ended.rowcount > 0
+def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, Outcome]) -> Iterator[Result]:
+    for task_id, outcome in outcomes.items():
+        planned = held.plan.task(task_id).result
+        if planned is None:
+            raise ValueError(f"task {task_id} plans no result")
+        if task_id in ended:
+            yield Result(
+                job_id=held.job.id,
+                step_id=task_id,
+                position=ended[task_id],
+                name=planned.name,
+                **outcome.__dict__,
+            )
 
 
-def _position(session: Session, job_id: UUID, step_id: str) -> int:
-    return session.scalars(select(Step.position).where(Step.job_id == job_id, Step.id == step_id)).one()
+def _end(session: Session, held: Claim, **values: Any) -> dict[str, int]:
+    """End a task if this attempt holds it; its steps and their places in the tree, or nothing."""
+    return _positions(session, _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values))
 
 
 def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: int) -> bool:

@@ -178,7 +178,6 @@ class Submissions:
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
         planned = plan(branches, header.format)
-        await self.database.read(dead_letters.refuse_known, form.sha256, planned)
         return NewJob(
             id=uuid7(),
             operations=operations,
@@ -223,6 +222,7 @@ class Submissions:
             raise
 
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
+        dead_letters.refuse_known(session, new.sha256, new.plan)
         job: Job = jobs.accept(session, new)
         body = job_view(job, self.links).model_dump(mode="json")
         if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):

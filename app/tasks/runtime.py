@@ -8,7 +8,10 @@ from kombu.exceptions import OperationalError as BrokerAway
 
 from app.config import current
 from app.database_errors import DATABASE_ERRORS, is_away
+from app.services.dispatch import sender
+from app.services.outbox import DirectSender
 from app.tasks import drain
+from app.tasks.celery_app import celery_app
 from app.wiring import Resources
 
 _shared: list[Resources] = []
@@ -22,7 +25,9 @@ def use(resources: Resources) -> None:
 def resources() -> Resources:
     """Made by the first task that needs them: after the fork of a worker's child, never before it."""
     if not _shared:
-        use(Resources(current(), drain.is_over))
+        own = Resources(current(), drain.is_over)
+        own.database.hooks.take_over = DirectSender(own.database, sender(celery_app))
+        use(own)
     return _shared[0]
 
 

@@ -1,0 +1,99 @@
+"""Counts what one job costs the database: `python -m tests.support.cost DATABASE_URL FOLDER [WEBHOOK_URL]`.
+
+All parts of the service run in this process, so that every transaction and statement of a job passes its engines. What
+runs by a timer is set so far apart that nothing of it happens meanwhile. A JSON object is printed.
+"""
+
+import asyncio
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+from sqlalchemy import Connection, Engine, event
+
+from app.config import Settings
+from app.main import create_app
+
+NEVER = 100_000  # seconds
+PATIENCE = 60.0  # seconds
+QUIET_SECONDS = 2.0  # without a statement, after which a webhook has been delivered
+RENEWAL = "renewal"
+
+
+class Meter:
+    """Statements and commits of every engine; renewals of a lease depend on how long the work takes."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.commits = 0
+        self.changed_at = 0.0
+        event.listen(Engine, "before_cursor_execute", self._execute)
+        event.listen(Engine, "commit", self._commit)
+
+    def _execute(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        self.changed_at = time.monotonic()
+        connection.info[RENEWAL] = statement.startswith("UPDATE job_steps SET lease_until")
+        if not (statement.startswith("BEGIN") or connection.info[RENEWAL]):
+            self.statements.append(f"{threading.current_thread().name}: {' '.join(statement.split())[:110]}")
+
+    def _commit(self, connection: Connection) -> None:
+        self.changed_at = time.monotonic()
+        self.commits += not connection.info.get(RENEWAL)
+
+    def reset(self) -> None:
+        self.statements, self.commits = [], 0
+
+    async def quiet(self) -> None:
+        """Wait until nothing has happened for a while."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() - self.changed_at < QUIET_SECONDS and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+def _photo() -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((640, 480)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+async def _measure(settings: Settings, webhook_url: str | None) -> dict[str, Any]:
+    app, meter, photo = create_app(settings), Meter(), _photo()
+    form = {"operations": '["convert_webp"]', **({"webhook_url": webhook_url} if webhook_url else {})}
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as api:
+        ended = threading.Event()
+        app.state.resources.database.hooks.ended = lambda _: ended.set()
+        for _ in range(2):  # the first job finds pools and caches empty
+            await meter.quiet()
+            meter.reset()
+            ended.clear()
+            answer = await api.post("/process", data=form, files={"file": ("photo.jpg", photo)})
+            await asyncio.to_thread(ended.wait, PATIENCE)
+            await meter.quiet()
+            measured = {"commits": meter.commits, "statements": list(meter.statements)}
+        job = (await api.get(f"/jobs/{answer.json()['id']}")).json()
+    return {**measured, "status": job["status"]}
+
+
+def main(database_url: str, folder: str, webhook_url: str | None = None) -> None:
+    settings = Settings(
+        database_url=database_url,
+        broker_url="memory://",
+        data_dir=Path(folder),
+        relay_poll_seconds=NEVER,
+        reconcile_seconds=NEVER,
+        retention_seconds=NEVER,
+        max_open_jobs=NEVER,
+        log_level="ERROR",
+    )
+    json.dump(asyncio.run(_measure(settings, webhook_url)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
