@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyvips
 
-from app.imaging import heic
+from app.imaging import heic, jpeg
+from app.imaging.colour import PROFILE
 from app.imaging.origin import Origin
 from app.imaging.probe import ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
@@ -33,6 +34,7 @@ SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
 }
 ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; those of others are pages
 
+FIELDS = (PROFILE, "orientation")  # of a header that belong to the pixels
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
 
@@ -78,6 +80,9 @@ class ImageFile:
 
     def read(self, shrink: int = 1) -> pyvips.Image:
         """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
+        pixels = jpeg.load(self.path, shrink) if self.header.format == "jpeg" else None
+        if pixels is not None:
+            return _upright(_with_fields_of(self._first, pixels))
         return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
 
     def read_all(self) -> list[pyvips.Image]:
@@ -96,6 +101,14 @@ def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
     return pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)
+
+
+def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:
+    """The pixels with what the file says about them."""
+    for name in FIELDS:
+        if kind := header.get_typeof(name):
+            pixels.set_type(kind, name, header.get(name))
+    return pixels
 
 
 def _upright(image: pyvips.Image) -> pyvips.Image:

@@ -1,0 +1,96 @@
+"""Removes from a JPEG what its decoder warns of although no pixel is lost."""
+
+import re
+from collections.abc import Iterator
+
+START, END = b"\xff\xd8", b"\xff\xd9"
+APP0, APP14, SCAN = 0xE0, 0xEE, 0xDA
+BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+SEQUENTIAL = {0xC0, 0xC1, 0xC9}
+WHOLE_SPECTRUM = b"\0\x3f\0"  # the only parameters that a scan of a sequential JPEG can have
+PADDING = b"\0\xff"
+
+_SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+
+
+def repaired(data: bytes, warning: str) -> bytes | None:
+    """The file without what the warning is about; None where that means lost pixels."""
+    if warning.startswith("Premature end of JPEG file"):
+        return None if data.endswith(END) else data + END  # whether pixels are missing, the next attempt tells
+    if warning.startswith(("Invalid SOS", "Warning:", "Unknown Adobe")):
+        return _changed(data, tidied(data))
+    if surplus := _SURPLUS.search(warning):
+        return _changed(data, tidied(data)) or _without_padding(data, int(surplus[1]), int(surplus[2], 16))
+    return None
+
+
+def _changed(before: bytes, after: bytes) -> bytes | None:
+    return after if after != before else None
+
+
+def tidied(data: bytes) -> bytes:
+    """The file with usual headers and nothing between its segments; as it was if it has no structure."""
+    try:
+        return START + b"".join(_segments(data))
+    except (IndexError, ValueError):
+        return data
+
+
+def _segments(data: bytes) -> Iterator[bytes]:
+    at, sequential = len(START), False
+    while True:
+        at, marker = _next_marker(data, at)
+        if marker == END[1]:
+            yield END
+            return
+        if marker in BARE:
+            continue
+        after = at + int.from_bytes(data[at : at + 2], "big")
+        body = data[at:after]
+        if len(body) < 2 or len(body) != after - at:
+            raise ValueError
+        sequential = sequential or marker in SEQUENTIAL
+        yield bytes((0xFF, marker)) + _usual(marker, body, sequential=sequential)
+        if marker == SCAN:
+            end = _AFTER_SCAN.search(data, after)
+            at = end.start() if end else len(data)
+            yield data[after:at]
+        else:
+            at = after
+
+
+def _next_marker(data: bytes, at: int) -> tuple[int, int]:
+    """The next marker, and the place after it."""
+    while True:
+        at = data.index(b"\xff", at)
+        while data[at] == 0xFF:
+            at += 1
+        if data[at]:
+            return at + 1, data[at]
+
+
+def _usual(marker: int, body: bytes, *, sequential: bool) -> bytes:
+    """A segment as every decoder knows it."""
+    if marker == APP0 and body[2:7] == b"JFIF\0":
+        return body[:7] + b"\x01\x02" + body[9:]
+    if marker == APP14 and body[2:7] == b"Adobe" and body[13] > 2:
+        return body[:13] + b"\x01" + body[14:]
+    if marker == SCAN and sequential:
+        return body[:-3] + WHOLE_SPECTRUM
+    return body
+
+
+def _without_padding(data: bytes, surplus: int, marker: int) -> bytes | None:
+    """The file without zeros and ones after the last block; None where something else is left over.
+
+    Encoders and cameras fill up with these; any other surplus means that the decoder lost its place on the way.
+    """
+    pieces, at = [], 0
+    for found in re.finditer(rb"\xff+" + re.escape(bytes((marker,))), data):
+        before = data[at : found.start()]
+        if len(before) - len(before.rstrip(PADDING)) >= surplus:
+            before = before[:-surplus]
+        pieces += [before, found[0]]
+        at = found.end()
+    return _changed(data, b"".join([*pieces, data[at:]]))
