@@ -10,12 +10,12 @@ import pyvips
 from app.imaging import heic, jpeg
 from app.imaging.colour import PROFILE
 from app.imaging.origin import Origin
-from app.imaging.probe import ImageHeader, probe
+from app.imaging.probe import ANIMATED, ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
 
-# Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
-# in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.
-# Damage that shows in the last eight lines only still passes, because libvips looks for warnings before it reads on.
+# Anything less lets a damaged file pass as a picture: decoders warn about wrong pixel data and go on in grey. What
+# harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning. JPEG and GIF
+# have their own checks, since libvips does not see all of their damage and takes odd headers for some.
 FAIL_ON = "warning"
 
 # By name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe` does.
@@ -32,8 +32,6 @@ SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
     "jpeg": lambda shrink: {"shrink": shrink},
     "webp": lambda shrink: {"scale": 1 / shrink},
 }
-ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; those of others are pages
-
 FIELDS = (PROFILE, "orientation")  # of a header that belong to the pixels
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
@@ -57,7 +55,7 @@ class ImageFile:
 
     @cached_property
     def _first(self) -> pyvips.Image:
-        return load(self.path, self.header.format)
+        return load(self.path, self.header.format, **_place(self.header))
 
     @cached_property
     def origin(self) -> Origin:
@@ -92,11 +90,18 @@ class ImageFile:
         return [_upright(strip.crop(0, number * height, strip.width, height)) for number in range(self.frames)]
 
 
-def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
+def _place(header: ImageHeader) -> dict[str, int]:
+    """Which of the pictures of a file is opened, where it is not the first."""
+    if header.sub_page is not None:
+        return {"page": header.page, "subifd": header.sub_page}
+    return {"page": header.page} if header.page else {}
+
+
+def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1, **place: int) -> pyvips.Image:
     """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
     if format_ == "heic":
         return heic.load(path)
-    options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
+    options = {**place, **(SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {})}
     if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options

@@ -3,7 +3,7 @@
 Pure Python on purpose: this runs in the API process, and no native codec may touch hostile bytes there. The structure
 of the file is walked by seeking, so that a large file costs a few reads, and a file that ends early is refused at once
 instead of failing in a worker. Pixels are not looked at: broken pixels in a sound structure pass here and fail in
-`pipeline`.
+`pipeline`. So does not everything that is odd: what browsers, Pillow and libvips show whole passes.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from app.errors import EmptyFile, UnsupportedImage
-from app.imaging.probe_formats import read_gif, read_jpeg, read_png, read_webp
+from app.imaging.probe_formats import read_gif, read_png, read_webp
 from app.imaging.probe_heif import read_heif
+from app.imaging.probe_jpeg import read_jpeg
 from app.imaging.probe_reader import Reader, Shape
 from app.imaging.probe_tiff import read_tiff
+
+ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; of others, one frame or page is read
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,19 @@ class ImageHeader:
 
     #: a key of `CONTENT_TYPES`
     format: str
-    #: pixels as stored, before any orientation is applied
+    #: pixels of the picture that one sees: cut and upright
     width: int
     height: int
     #: of an animation, or pages of a document
     frames: int = 1
+    #: which page of a document is the picture, and which of those below it, if it is one of them
+    page: int = 0
+    sub_page: int | None = None
+
+    @property
+    def frames_read(self) -> int:
+        """How many of the frames are ever decoded, and count for limits."""
+        return self.frames if self.format in ANIMATED else 1
 
 
 _READERS: dict[str, Callable[[Reader], Shape]] = {
@@ -66,7 +77,9 @@ def probe(file: BinaryIO) -> ImageHeader:
     shape = _READERS[name](reader)
     if not (shape.width and shape.height and shape.frames):
         raise UnsupportedImage("The image is empty: it has no width, no height or no frame.")
-    return ImageHeader(shape.format or name, shape.width, shape.height, shape.frames)
+    return ImageHeader(
+        shape.format or name, shape.width, shape.height, shape.frames, page=shape.page, sub_page=shape.sub_page
+    )
 
 
 def _format(prefix: bytes) -> str:
