@@ -24,29 +24,28 @@ MOST_REPAIRS = 8
 WARNINGS = ("Corrupt JPEG data", "Premature end", "Inconsistent progression", "Invalid SOS", "Warning:", "Unknown Adobe")
 
 
-class NotDecoded(Exception):
+class Unknown(Exception):
     """The file is of a kind that the binding does not know, or broken from its first bytes on."""
 
 
 def load(path: Path, shrink: int) -> pyvips.Image | None:
-    """The pixels in grey or RGB as stored, divided by `shrink`; None for a file that libvips has to decode.
+    """The pixels in grey or RGB as stored, divided by `shrink`; None for CMYK, which is checked and no more.
 
     Raises:
         CorruptImage: pixels are lost.
+        Unknown: it was not even checked.
     """
+    data = path.read_bytes()
     try:
-        height, width, kind, _ = simplejpeg.decode_jpeg_header(data := path.read_bytes(), strict=False)
+        height, width, kind, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):
-        return None
+        raise Unknown from None
     if min(width, height) < SHRINKABLE:
         shrink = 1
-    try:
-        if kind not in COLOURS:  # CMYK: only whether it is whole
-            _decode(data, "CMYK", 1, 1)
-            return None
-        pixels = _decode(data, COLOURS[kind], ceil(width / shrink), ceil(height / shrink))
-    except NotDecoded:
+    if kind not in COLOURS:
+        _decode(data, "CMYK", 1, 1)
         return None
+    pixels = _decode(data, COLOURS[kind], ceil(width / shrink), ceil(height / shrink))
     height, width, bands = pixels.shape
     image = pyvips.Image.new_from_memory(pixels, width, height, bands, "uchar")
     return image.copy(interpretation=INTERPRETATIONS[bands])
@@ -59,7 +58,7 @@ def _decode(data: bytes, colours: str, width: int, height: int) -> Any:
         except ValueError as error:
             warning = str(error)
         if not warning.startswith(WARNINGS):
-            raise NotDecoded
+            raise Unknown
         mended = repaired(data, warning)
         if mended is None:
             break

@@ -7,11 +7,12 @@ instead of failing in a worker. Pixels are not looked at: broken pixels in a sou
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
 from app.errors import EmptyFile, UnsupportedImage
-from app.imaging.probe_formats import read_gif, read_png, read_webp
+from app.imaging.probe_formats import read_png, read_webp
+from app.imaging.probe_gif import read_gif
 from app.imaging.probe_heif import read_heif
 from app.imaging.probe_jpeg import read_jpeg
 from app.imaging.probe_reader import Reader, Shape
@@ -34,6 +35,8 @@ class ImageHeader:
     #: which page of a document is the picture, and which of those below it, if it is one of them
     page: int = 0
     sub_page: int | None = None
+    #: the place, and the length, of the offset that leads from that page to the next one, if one does
+    next_page: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def frames_read(self) -> int:
@@ -77,9 +80,7 @@ def probe(file: BinaryIO) -> ImageHeader:
     shape = _READERS[name](reader)
     if not (shape.width and shape.height and shape.frames):
         raise UnsupportedImage("The image is empty: it has no width, no height or no frame.")
-    return ImageHeader(
-        shape.format or name, shape.width, shape.height, shape.frames, page=shape.page, sub_page=shape.sub_page
-    )
+    return ImageHeader(**{**asdict(shape), "format": shape.format or name})
 
 
 def _format(prefix: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Structure of PNG, GIF and WebP files."""
+"""Structure of PNG and WebP files."""
 
 import struct
 
@@ -32,71 +32,6 @@ def read_png(reader: Reader) -> Shape:
             raise
         pixels = pixels or kind == b"IDAT"
     return Shape(*upright((width, height), orientation), frames=max(frames, 1))
-
-
-# GIF: images and extensions, each with a run of small blocks, up to the trailer
-
-#: what editors write whatever the picture's size is: libvips then goes by the first frame
-_GIF_SCREENS = {(640, 480), (640, 512), (800, 600), (1024, 768), (1280, 1024), (1600, 1200)}
-_GIF_LARGEST_SCREEN = 2048
-_GIF_SECTIONS = {b",", b"!"}
-
-
-def read_gif(reader: Reader) -> Shape:
-    reader.skip(6)
-    width, height, flags = reader.unpack("<HHBxx")
-    reader.skip(_gif_palette(flags))
-    size = _gif_screen(width, height)
-    frames = 0
-    while (kind := _gif_section(reader, frames)) is not None:
-        if kind == b",":
-            extent = _gif_image(reader)
-            size = size if frames else (max(size[0], extent[0]), max(size[1], extent[1]))
-            frames += 1
-        else:
-            _gif_extension(reader, frames)
-    return Shape(*size, frames)
-
-
-def _gif_screen(width: int, height: int) -> tuple[int, int]:
-    odd = (width, height) in _GIF_SCREENS or not (width and height) or max(width, height) > _GIF_LARGEST_SCREEN
-    return (0, 0) if odd else (width, height)
-
-
-def _gif_section(reader: Reader, frames: int) -> bytes | None:
-    """What comes next. After an image, whatever is no section ends the file, as does its end."""
-    if frames and reader.position >= reader.size:
-        return None
-    kind = reader.take(1)
-    if kind in _GIF_SECTIONS:
-        return kind
-    if not frames and kind != b";":
-        raise damaged("GIF")
-    return None
-
-
-def _gif_image(reader: Reader) -> tuple[int, int]:
-    """Pass over an image and return how far it reaches."""
-    left, top, width, height, flags = reader.unpack("<HHHHB")
-    reader.skip(_gif_palette(flags) + 1)  # and the code size
-    reader.skip_blocks()
-    return left + width, top + height
-
-
-def _gif_extension(reader: Reader, frames: int) -> None:
-    """Pass over an extension; after an image it may be cut off."""
-    try:
-        reader.skip(1)  # what kind it is
-        reader.skip_blocks()
-    except TruncatedImage:
-        if not frames:
-            raise
-        reader.position = reader.size
-
-
-def _gif_palette(flags: int) -> int:
-    """Bytes of the palette that follows."""
-    return 3 << (flags & 0x07) + 1 if flags & 0x80 else 0
 
 
 # WebP: RIFF chunks, each a name, a length and data, padded to an even length. All decoders are strict with them.

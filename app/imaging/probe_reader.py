@@ -25,6 +25,8 @@ class Shape:
     #: which page of a document is the picture, and which of those below it, if it is one of them
     page: int = 0
     sub_page: int | None = None
+    #: the place, and the length, of the offset that leads from that page to the next one, if one does
+    next_page: tuple[int, int] | None = None
 
 
 def damaged(name: str) -> UnsupportedImage:
@@ -99,6 +101,13 @@ class Reader:
                 steps += 1
             self.spend(steps)
             self.skip(at)
+
+    def take_blocks(self) -> bytes:
+        """What blocks hold that each begin with their length in one byte, up to the empty one."""
+        content = bytearray()
+        while length := self.take(1)[0]:
+            content += self.take(length)
+        return bytes(content)
 
     def _ahead(self) -> memoryview:
         """The bytes from here that are at hand; at least one."""

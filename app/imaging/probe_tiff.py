@@ -37,10 +37,10 @@ def read_tiff(reader: Reader) -> Shape:
     with suppress(TruncatedImage, UnsupportedImage):  # a page that nobody reads may be broken
         for number, page in enumerate(tiff.pages()):
             pages = number + 1
-            if main is None and tiff.is_picture(page):
+            if main is None and tiff.is_picture(page.entries):
                 main = _Found(page, number)
     main = main or tiff.picture_below(first) or _Found(first)
-    directory = main.directory
+    directory = main.directory.entries
     refuse_unsupported(
         compression=tiff.number(directory, _COMPRESSION, 1),
         photometric=tiff.number(directory, _PHOTOMETRIC, 1),
@@ -51,11 +51,24 @@ def read_tiff(reader: Reader) -> Shape:
     tiff.check_pixels(directory)
     size = tiff.number(directory, _WIDTH), tiff.number(directory, _HEIGHT)
     size = upright(size, tiff.number(directory, _ORIENTATION, 1))
-    return Shape(*size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page)
+    leads_on = first if main.sub_page is not None else main.directory
+    return Shape(
+        *size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page, next_page=leads_on.next_page
+    )
 
 
 #: tag to type, number of values, and the values themselves or the place where they are
-_Directory = dict[int, tuple[int, int, bytes]]
+_Entries = dict[int, tuple[int, int, bytes]]
+
+
+@dataclass(frozen=True)
+class _Directory:
+    """A table of entries, and where the next one is."""
+
+    entries: _Entries
+    following: int
+    #: the place, and the length, of the offset of the next one; None where it is 0
+    next_page: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -92,18 +105,20 @@ class _Tiff:
         offset, seen = self.first, set[int]()
         while offset and offset not in seen:
             seen.add(offset)
-            directory, offset = self.directory(offset)
+            directory = self.directory(offset)
+            offset = directory.following
             yield directory
         if not seen:
             raise damaged("TIFF")
 
-    def directory(self, offset: int) -> tuple[_Directory, int]:
-        """The directory at an offset, and the offset of the next one."""
+    def directory(self, offset: int) -> _Directory:
+        """The directory at an offset."""
         self.reader.position = offset
         (count,) = self.reader.unpack(self.order + self.count)
         self.reader.spend(count)
         entry = struct.Struct(f"{self.order}HH{self.offset}{struct.calcsize(self.offset)}s")
         table = self.reader.take(count * entry.size)
+        end = self.reader.position
         try:
             (following,) = self.reader.unpack(self.order + self.offset)
         except TruncatedImage:
@@ -111,9 +126,10 @@ class _Tiff:
         entries = list(entry.iter_unpack(table))
         if any(kind == _ASCII and length > MAX_TEXT for _, kind, length, _ in entries):
             raise damaged("TIFF")
-        return {tag: (kind, length, value) for tag, kind, length, value in entries if tag in _TAGS}, following
+        found = {tag: (kind, length, value) for tag, kind, length, value in entries if tag in _TAGS}
+        return _Directory(found, following, (end, struct.calcsize(self.offset)) if following else None)
 
-    def numbers(self, directory: _Directory, tag: int) -> tuple[int, ...]:
+    def numbers(self, directory: _Entries, tag: int) -> tuple[int, ...]:
         """The values of a tag; none when it is absent."""
         kind, count, value = directory.get(tag, (1, 0, b""))
         if kind not in _TYPES:
@@ -126,7 +142,7 @@ class _Tiff:
             value = self.reader.take(size)
         return struct.unpack(layout, value[:size])
 
-    def number(self, directory: _Directory, tag: int, otherwise: int | None = None) -> int:
+    def number(self, directory: _Entries, tag: int, otherwise: int | None = None) -> int:
         """The first value of a tag."""
         values = self.numbers(directory, tag)
         if not values:
@@ -135,7 +151,7 @@ class _Tiff:
             return otherwise
         return values[0]
 
-    def is_picture(self, directory: _Directory) -> bool:
+    def is_picture(self, directory: _Entries) -> bool:
         """Whether it is neither a small copy of a picture nor its mask."""
         return not (
             self.number(directory, _KIND, 0) & (_REDUCED | _MASK)
@@ -144,13 +160,13 @@ class _Tiff:
 
     def picture_below(self, parent: _Directory) -> _Found | None:
         """The first picture among the directories that belong to another one."""
-        for number, offset in enumerate(self.numbers(parent, _SUB_DIRECTORIES)):
-            directory, _ = self.directory(offset)
-            if self.is_picture(directory):
+        for number, offset in enumerate(self.numbers(parent.entries, _SUB_DIRECTORIES)):
+            directory = self.directory(offset)
+            if self.is_picture(directory.entries):
                 return _Found(directory, sub_page=number)
         return None
 
-    def check_pixels(self, directory: _Directory) -> None:
+    def check_pixels(self, directory: _Entries) -> None:
         """Refuse a page whose pixels lie beyond the end of the file."""
         for offsets, counts in (_STRIPS, _TILES):
             ends = map(add, self.numbers(directory, offsets), self.numbers(directory, counts) or repeat(0))

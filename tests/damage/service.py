@@ -15,7 +15,7 @@ LIMITS = Limits(pixels=50_000_000, side=16384)
 SECONDS = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tree:
     """Operations that a file goes through."""
 
@@ -33,17 +33,24 @@ TREES = (
 )
 
 
-def answer(sandbox: Sandbox, content: bytes, tree: Tree, folder: Path) -> str:
-    """`completed`, or the code of the error."""
+@dataclass(frozen=True)
+class Answer:
+    """`completed` with a result, or the code of an error."""
+
+    status: str
+    result: bytes = b""
+
+
+def answer(sandbox: Sandbox, content: bytes, tree: Tree, folder: Path) -> Answer:
     try:
         probe(io.BytesIO(content))
     except InvalidUpload as error:
-        return error.code
+        return Answer(error.code)
     source = folder / "source"
     source.write_bytes(content)
     try:
         target = Target(folder / "result", tree.target, {})
         sandbox.render(source, list(tree.stages), [target], LIMITS, SECONDS)
     except PixToolsError as error:
-        return error.code
-    return COMPLETED
+        return Answer(error.code)
+    return Answer(COMPLETED, target.path.read_bytes())
