@@ -17,12 +17,22 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 def repaired(data: bytes, warning: str) -> bytes | None:
     """The file without what the warning is about; None where that means lost pixels."""
     if warning.startswith("Premature end of JPEG file"):
-        return None if data.endswith(END) else data + END  # whether pixels are missing, the next attempt tells
+        return None if data.endswith(END) else _ended(data)
     if warning.startswith(("Invalid SOS", "Warning:", "Unknown Adobe")):
         return _changed(data, tidied(data))
     if surplus := _SURPLUS.search(warning):
         return _changed(data, tidied(data)) or _without_padding(data, int(surplus[1]), int(surplus[2], 16))
     return None
+
+
+def _ended(data: bytes) -> bytes:
+    """The file with an end; whether pixels are missing before it, the next attempt tells.
+
+    Zeros go: as pixel data they would be blocks of one colour, so that a half file, padded, would look whole.
+    """
+    kept = data.rstrip(b"\0")
+    stuffed = b"\0" if kept.endswith(b"\xff") and kept != data else b""
+    return kept + stuffed + END
 
 
 def _changed(before: bytes, after: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ from app.errors import TruncatedImage, UnsupportedImage
 
 MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, every other ordinary file far less
 WINDOW = 8 * 1024  # bytes that are read at a time: more would slow a walk that jumps, less one that does not
-PADDING_TAIL = 4  # bytes at the end of a file
+PADDING_TAIL = 8  # bytes at the end of a file
 SEARCH_BLOCK = 64 * 1024  # bytes that are searched at a time
 
 
