@@ -93,10 +93,7 @@ class ImageFile:
         return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
 
     def _read_jpeg(self, shrink: int) -> pyvips.Image:
-        try:
-            pixels = jpeg.load(self.path, shrink)
-        except jpeg.Unknown:  # libvips looks for warnings at full size only
-            return _opened(pyvips.Source.new_from_file(str(self.path)), "jpeg", fail_on="warning")
+        pixels = jpeg.load(self.path, shrink)
         if pixels is None:
             return self._first if shrink == 1 else load(self.path, "jpeg", shrink=shrink)
         return _with_fields_of(self._first, pixels)

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 START, END = b"\xff\xd8", b"\xff\xd9"
 APP0, APP14, SCAN = 0xE0, 0xEE, 0xDA
 BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 SEQUENTIAL = {0xC0, 0xC1, 0xC9}
 WHOLE_SPECTRUM = b"\0\x3f\0"  # the only parameters that a scan of a sequential JPEG can have
+ENDED = ("Premature end of JPEG file", "premature end of JPEG image")  # in the words of libjpeg and of libvips
+ODD_HEADERS = ("Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color transform")
 PADDING = b"\0\xff"
 
 _SURPLUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
@@ -16,9 +19,9 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 def repaired(data: bytes, warning: str) -> bytes | None:
     """The file without what the warning is about; None where that means lost pixels."""
-    if warning.startswith("Premature end of JPEG file"):
+    if any(words in warning for words in ENDED):
         return None if data.endswith(END) else _ended(data)
-    if warning.startswith(("Invalid SOS", "Warning:", "Unknown Adobe")):
+    if any(words in warning for words in ODD_HEADERS):
         return _changed(data, tidied(data))
     if surplus := _SURPLUS.search(warning):
         return _changed(data, tidied(data)) or _without_padding(data, int(surplus[1]), int(surplus[2], 16))
@@ -89,6 +92,24 @@ def _usual(marker: int, body: bytes, *, sequential: bool) -> bytes:
     if marker == SCAN and sequential:
         return body[:-3] + WHOLE_SPECTRUM
     return body
+
+
+def with_phantom(data: bytes) -> bytes:
+    """The file with a component of which no scan tells."""
+    at = len(START)
+    try:
+        while True:
+            at, marker = _next_marker(data, at)
+            length = int.from_bytes(data[at : at + 2], "big")
+            if marker in FRAMES and length == 2 + 6 + 3 * data[at + 7]:
+                break
+            at += length if marker not in BARE else 0
+    except (IndexError, ValueError):
+        return data
+    count, components = data[at + 7], data[at + 8 : at + length]
+    unused = next(number for number in range(256) if number not in components[::3])
+    frame = (length + 3).to_bytes(2, "big") + data[at + 2 : at + 7] + bytes((count + 1,))
+    return data[:at] + frame + components + bytes((unused, 0x11, components[2])) + data[at + length :]
 
 
 def _without_padding(data: bytes, surplus: int, marker: int) -> bytes | None:
