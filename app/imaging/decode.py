@@ -4,18 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyvips
 
-from app.imaging import heic
+from app.imaging import gif, heic, jpeg, tiff
+from app.imaging.colour import PROFILE
 from app.imaging.origin import Origin
-from app.imaging.probe import ImageHeader, probe
+from app.imaging.probe import ANIMATED, ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
 
-# Anything less lets a damaged JPEG pass as a picture: its decoder only ever warns about wrong pixel data and goes on
-# in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning.
-# Damage that shows in the last eight lines only still passes, because libvips looks for warnings before it reads on.
-FAIL_ON = "warning"
+# Anything less lets a damaged file pass as a picture: decoders warn about wrong pixel data and go on in grey. What
+# harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning. JPEG and GIF
+# have checks of their own: libvips does not see all of their damage, and takes odd headers for some.
+FAIL_ON = {"jpeg": "none", "gif": "none"}  # anything else: "warning"
 
 # By name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe` does.
 LOADERS = {
@@ -31,8 +33,7 @@ SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
     "jpeg": lambda shrink: {"shrink": shrink},
     "webp": lambda shrink: {"scale": 1 / shrink},
 }
-ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; those of others are pages
-
+FIELDS = (PROFILE, "orientation")  # of a header that belong to the pixels
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
 
@@ -55,7 +56,14 @@ class ImageFile:
 
     @cached_property
     def _first(self) -> pyvips.Image:
+        if self.header.format == "tiff" and self.path.suffix != INTERMEDIATE_SUFFIX:
+            return _opened(self._one_page, "tiff", **_place(self.header))
         return load(self.path, self.header.format)
+
+    @cached_property
+    def _one_page(self) -> pyvips.Source:
+        """A TIFF that ends with the page that is read: no other has to be sound."""
+        return tiff.ending_with(self.path, self.header.next_page)
 
     @cached_property
     def origin(self) -> Origin:
@@ -78,13 +86,32 @@ class ImageFile:
 
     def read(self, shrink: int = 1) -> pyvips.Image:
         """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
+        if self.header.format == "jpeg":
+            return _upright(self._read_jpeg(shrink))
+        if self.header.format == "gif":
+            gif.check(self.path, 1)
         return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
+
+    def _read_jpeg(self, shrink: int) -> pyvips.Image:
+        pixels = jpeg.load(self.path, shrink)
+        if pixels is None:
+            return self._first if shrink == 1 else load(self.path, "jpeg", shrink=shrink)
+        return _with_fields_of(self._first, pixels)
 
     def read_all(self) -> list[pyvips.Image]:
         """Every frame."""
+        if self.header.format == "gif":
+            gif.check(self.path, self.frames)
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
         height = strip.height // self.frames
         return [_upright(strip.crop(0, number * height, strip.width, height)) for number in range(self.frames)]
+
+
+def _place(header: ImageHeader) -> dict[str, int]:
+    """Which of the pictures of a file is opened, where it is not the first."""
+    if header.sub_page is not None:
+        return {"page": header.page, "subifd": header.sub_page}
+    return {"page": header.page} if header.page else {}
 
 
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
@@ -95,7 +122,21 @@ def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips
     if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
-    return pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)
+    return _opened(stream, format_, **options)
+
+
+def _opened(source: pyvips.Source, format_: str, **options: Any) -> pyvips.Image:
+    """An image of this format, yet to be decoded."""
+    options = {"access": "sequential", "fail_on": FAIL_ON.get(format_, "warning"), **options}
+    return pyvips.Operation.call(LOADERS[format_], source, **options)
+
+
+def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:
+    """The pixels with what the file says about them."""
+    for name in FIELDS:
+        if kind := header.get_typeof(name):
+            pixels.set_type(kind, name, header.get(name))
+    return pixels
 
 
 def _upright(image: pyvips.Image) -> pyvips.Image:

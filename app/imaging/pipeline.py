@@ -12,7 +12,15 @@ from typing import Any
 import pyvips
 
 from app import disk
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, PixToolsError, WorkspaceFailed, WorkspaceFull
+from app.errors import (
+    CorruptImage,
+    ImageTooLarge,
+    InvalidUpload,
+    PixToolsError,
+    UnsupportedImage,
+    WorkspaceFailed,
+    WorkspaceFull,
+)
 from app.imaging import resize
 from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
@@ -26,6 +34,8 @@ from app.parameters import KeepMetadata, ResizeParams
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
 
+NOT_DECODED = ("is not configured", "not implemented", "unsupported")  # how libvips and its codecs say so
+NO_DECODER = "The image is coded in a way that no decoder of this server knows."
 CHEAP_PIXELS = 4_000_000  # of all files together; encoding more is worth a task of its own, on another core
 
 Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
@@ -45,6 +55,7 @@ def render(
 
     Raises:
         CorruptImage: the source cannot be decoded.
+        UnsupportedImage: nothing is wrong with the source, but there is no decoder for it.
         ImageTooLarge: the source or the result exceeds the limits.
         ContractUnreachable: no quality of an encoder keeps what was asked of the file.
         WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
@@ -216,6 +227,8 @@ def _save_intermediate(picture: Picture, path: Path) -> None:
 def _decoding() -> Iterator[None]:
     try:
         yield
+    except UnsupportedImage:
+        raise
     except InvalidUpload as error:
         raise CorruptImage(error.message) from error
     except OSError as error:
@@ -223,6 +236,8 @@ def _decoding() -> Iterator[None]:
     except pyvips.Error as error:
         if _is_out_of_memory(error) or disk.is_full(error):
             raise _workspace(error) from error
+        if _is_unknown_kind(error):
+            raise UnsupportedImage(NO_DECODER) from error
         raise CorruptImage from error
 
 
@@ -236,6 +251,11 @@ def _encoding() -> Iterator[None]:
 
 def _workspace(error: Exception) -> WorkspaceFailed:
     return WorkspaceFull() if disk.is_full(error) else WorkspaceFailed()
+
+
+def _is_unknown_kind(error: pyvips.Error) -> bool:
+    text = str(error).lower()
+    return any(words in text for words in NOT_DECODED)
 
 
 def _is_out_of_memory(error: pyvips.Error) -> bool:

@@ -3,18 +3,22 @@
 Pure Python on purpose: this runs in the API process, and no native codec may touch hostile bytes there. The structure
 of the file is walked by seeking, so that a large file costs a few reads, and a file that ends early is refused at once
 instead of failing in a worker. Pixels are not looked at: broken pixels in a sound structure pass here and fail in
-`pipeline`.
+`pipeline`. So does not everything that is odd: what browsers, Pillow and libvips show whole passes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
 from app.errors import EmptyFile, UnsupportedImage
-from app.imaging.probe_formats import read_gif, read_jpeg, read_png, read_webp
+from app.imaging.probe_formats import read_png, read_webp
+from app.imaging.probe_gif import read_gif
 from app.imaging.probe_heif import read_heif
+from app.imaging.probe_jpeg import read_jpeg
 from app.imaging.probe_reader import Reader, Shape
 from app.imaging.probe_tiff import read_tiff
+
+ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; of others, one frame or page is read
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,21 @@ class ImageHeader:
 
     #: a key of `CONTENT_TYPES`
     format: str
-    #: pixels as stored, before any orientation is applied
+    #: pixels of the picture that one sees: cut and upright
     width: int
     height: int
     #: of an animation, or pages of a document
     frames: int = 1
+    #: which page of a document is the picture, and which of those below it, if it is one of them
+    page: int = 0
+    sub_page: int | None = None
+    #: the place, and the length, of the offset that leads from that page to the next one, if one does
+    next_page: tuple[int, int] | None = field(default=None, compare=False)
+
+    @property
+    def frames_read(self) -> int:
+        """How many of the frames are ever decoded, and count for limits."""
+        return self.frames if self.format in ANIMATED else 1
 
 
 _READERS: dict[str, Callable[[Reader], Shape]] = {
@@ -66,7 +80,7 @@ def probe(file: BinaryIO) -> ImageHeader:
     shape = _READERS[name](reader)
     if not (shape.width and shape.height and shape.frames):
         raise UnsupportedImage("The image is empty: it has no width, no height or no frame.")
-    return ImageHeader(shape.format or name, shape.width, shape.height, shape.frames)
+    return ImageHeader(**{**asdict(shape), "format": shape.format or name})
 
 
 def _format(prefix: bytes) -> str:

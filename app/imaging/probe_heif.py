@@ -1,56 +1,33 @@
 """Structure of AVIF and HEIC: boxes within boxes; the main image is an item, its properties tell its size."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from app.errors import TruncatedImage, UnsupportedImage
+from app.imaging.probe_boxes import Box, boxes, child, optional, outermost
+from app.imaging.probe_items import check_pixels, refuse_unsupported
 from app.imaging.probe_reader import Reader, Shape, damaged
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 MAX_BRANDS = 64
-BOX_STEPS = 25  # what a box counts as: it stays in memory, and an ordinary file has a few dozen
-
-
-@dataclass(frozen=True)
-class _Box:
-    kind: bytes
-    start: int
-    end: int
 
 
 def read_heif(reader: Reader) -> Shape:
-    name = _format(reader, next(_boxes(reader, 0, reader.size)))
-    boxes = list(_boxes(reader, 0, reader.size))
-    meta = _child(boxes, b"meta")
-    width, height = _size(reader, list(_boxes(reader, meta.start + 4, meta.end)))
-    return Shape(width, height, frames=_frames(reader, boxes), format=name)
+    name = _format(reader, next(boxes(reader, 0, reader.size)))
+    found = outermost(reader)
+    if optional(found, b"meta") is None and found[-1].end == reader.size:
+        raise TruncatedImage
+    meta = _content_of_meta(reader, child(found, b"meta"))
+    item = _primary_item(reader, child(meta, b"pitm"))
+    refuse_unsupported(reader, meta, item)
+    size = _size(reader, meta, item)
+    check_pixels(reader, meta, item)
+    return Shape(*size, frames=_frames(reader, found), format=name)
 
 
-def _boxes(reader: Reader, start: int, end: int) -> Iterator[_Box]:
-    while start < end:
-        reader.position = start
-        reader.spend(BOX_STEPS)
-        size, kind = reader.unpack(">I4s")
-        if size == 1:
-            (size,) = reader.unpack(">Q")
-        after = start + size if size else end
-        if after > reader.size:
-            raise TruncatedImage
-        if not reader.position <= after <= end:
-            raise damaged("AVIF or HEIC")
-        yield _Box(kind, reader.position, after)
-        start = after
+def _content_of_meta(reader: Reader, meta: Box) -> list[Box]:
+    return list(boxes(reader, meta.start + 4, meta.end))
 
 
-def _child(boxes: list[_Box], kind: bytes) -> _Box:
-    for box in boxes:
-        if box.kind == kind:
-            return box
-    raise damaged("AVIF or HEIC")
-
-
-def _format(reader: Reader, box: _Box) -> str:
+def _format(reader: Reader, box: Box) -> str:
     reader.position = box.start
     names = reader.take(min(box.end - box.start, 4 * MAX_BRANDS))
     brands = {names[at : at + 4] for at in range(0, len(names), 4) if at != 4}  # the second is a version
@@ -61,26 +38,40 @@ def _format(reader: Reader, box: _Box) -> str:
     raise UnsupportedImage
 
 
-def _size(reader: Reader, meta: list[_Box]) -> tuple[int, int]:
-    iprp = _child(meta, b"iprp")
-    groups = list(_boxes(reader, iprp.start, iprp.end))
-    ipco = _child(groups, b"ipco")
-    properties = list(_boxes(reader, ipco.start, ipco.end))
-    wanted = _properties(reader, _child(groups, b"ipma"), _primary_item(reader, _child(meta, b"pitm")))
-    size = _child([properties[index - 1] for index in wanted if 0 < index <= len(properties)], b"ispe")
-    reader.position = size.start
+def _size(reader: Reader, meta: list[Box], item: int) -> tuple[int, int]:
+    """Width and height of an item as it is seen: cut and turned as its properties say, in their order."""
+    iprp = child(meta, b"iprp")
+    groups = list(boxes(reader, iprp.start, iprp.end))
+    ipco = child(groups, b"ipco")
+    properties = list(boxes(reader, ipco.start, ipco.end))
+    wanted = _properties(reader, child(groups, b"ipma"), item)
+    own = [properties[index - 1] for index in wanted if 0 < index <= len(properties)]
+    reader.position = child(own, b"ispe").start
     width, height = reader.unpack(">4xII")
+    for box in own:
+        reader.position = box.start
+        if box.kind == b"clap":
+            width, height = _cut(width, height, *reader.unpack(">4I"))
+        elif box.kind == b"irot" and reader.unpack(">B")[0] & 1:
+            width, height = height, width
     return width, height
 
 
-def _primary_item(reader: Reader, pitm: _Box) -> int:
+def _cut(width: int, height: int, across: int, across_of: int, down: int, down_of: int) -> tuple[int, int]:
+    """The size of a clean aperture, which is a pair of fractions."""
+    if not (across_of and down_of):
+        raise damaged("AVIF or HEIC")
+    return min(width, across // across_of), min(height, down // down_of)
+
+
+def _primary_item(reader: Reader, pitm: Box) -> int:
     reader.position = pitm.start
     (version,) = reader.unpack(">B3x")
     (item,) = reader.unpack(">I" if version else ">H")
     return int(item)
 
 
-def _properties(reader: Reader, ipma: _Box, item: int) -> list[int]:
+def _properties(reader: Reader, ipma: Box, item: int) -> list[int]:
     """Numbers, from 1, of the properties that belong to an item."""
     reader.position = ipma.start
     version, flags, entries = reader.unpack(">B2xBI")
@@ -92,14 +83,17 @@ def _properties(reader: Reader, ipma: _Box, item: int) -> list[int]:
     raise damaged("AVIF or HEIC")
 
 
-def _frames(reader: Reader, boxes: list[_Box]) -> int:
-    """Samples of the first track of a sequence; 1 for a still image."""
-    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
-        container = next((box for box in boxes if box.kind == kind), None)
-        boxes = list(_boxes(reader, container.start, container.end)) if container else []
-    sizes = next((box for box in boxes if box.kind == b"stsz"), None)
-    if sizes is None:
-        return 1
-    reader.position = sizes.start
-    (samples,) = reader.unpack(">8xI")
+def _frames(reader: Reader, found: list[Box]) -> int:
+    """Samples of the first track of a sequence; 1 for a still image, or where that cannot be read."""
+    try:
+        for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            container = optional(found, kind)
+            found = list(boxes(reader, container.start, container.end)) if container else []
+        sizes = optional(found, b"stsz")
+        if sizes is None:
+            return 1
+        reader.position = sizes.start
+        (samples,) = reader.unpack(">8xI")
+    except TruncatedImage:
+        return 1  # only the main image is read
     return max(int(samples), 1)

@@ -9,6 +9,7 @@ from app.errors import TruncatedImage, UnsupportedImage
 
 MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, every other ordinary file far less
 WINDOW = 8 * 1024  # bytes that are read at a time: more would slow a walk that jumps, less one that does not
+PADDING_TAIL = 8  # bytes at the end of a file
 SEARCH_BLOCK = 64 * 1024  # bytes that are searched at a time
 
 
@@ -21,6 +22,11 @@ class Shape:
     frames: int = 1
     #: where it says more than the first bytes do
     format: str | None = None
+    #: which page of a document is the picture, and which of those below it, if it is one of them
+    page: int = 0
+    sub_page: int | None = None
+    #: the place, and the length, of the offset that leads from that page to the next one, if one does
+    next_page: tuple[int, int] | None = None
 
 
 def damaged(name: str) -> UnsupportedImage:
@@ -74,6 +80,11 @@ class Reader:
             end, head = start, block[: len(needle) - 1]
         return False
 
+    def ends_with_padding(self, padding: bytes) -> bool:
+        """Whether the file ends with bytes that only fill up."""
+        tail = self._read_at(max(0, self.size - PADDING_TAIL), PADDING_TAIL)
+        return len(tail) == PADDING_TAIL and not tail.strip(padding)
+
     def _read_at(self, start: int, count: int) -> bytes:
         self._file.seek(start)
         return self._file.read(count)
@@ -90,6 +101,13 @@ class Reader:
                 steps += 1
             self.spend(steps)
             self.skip(at)
+
+    def take_blocks(self) -> bytes:
+        """What blocks hold that each begin with their length in one byte, up to the empty one."""
+        content = bytearray()
+        while length := self.take(1)[0]:
+            content += self.take(length)
+        return bytes(content)
 
     def _ahead(self) -> memoryview:
         """The bytes from here that are at hand; at least one."""

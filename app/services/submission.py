@@ -65,11 +65,12 @@ class ImageLimits:
         side = max(header.width, header.height)
         if side > self.side:
             _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
-        if header.frames > self.frames:
-            _refuse(f"The image has {header.frames} frames, the limit", self.frames, header.frames)
-        pixels = header.width * header.height * header.frames
+        frames = header.frames_read
+        if frames > self.frames:
+            _refuse(f"The image has {frames} frames, the limit", self.frames, frames)
+        pixels = header.width * header.height * frames
         if pixels > self.pixels:
-            over = f" over {header.frames} frames" if header.frames > 1 else ""
+            over = f" over {frames} frames" if frames > 1 else ""
             _refuse(f"The image has {pixels} pixels{over}, the limit", self.pixels, pixels)
 
 
@@ -210,7 +211,7 @@ class Submissions:
             body = await self.database.call(self._write, new, scope)
             metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
             metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
-                new.header.width * new.header.height * new.header.frames
+                new.header.width * new.header.height * new.header.frames_read
             )
             return Accepted(job_id=new.id, body=body)
         except _AnsweredElsewhere:

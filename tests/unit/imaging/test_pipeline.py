@@ -1,5 +1,6 @@
 """One decode, any number of results: upright, sRGB, without metadata, within the limits."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed, WorkspaceFull
-from app.imaging import decode, pipeline
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, UnsupportedImage, WorkspaceFailed, WorkspaceFull
+from app.imaging import decode, jpeg, pipeline, resize
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When
 from app.imaging.resize import measure
@@ -207,14 +208,17 @@ def test_only_a_cheap_target_may_fail(tmp_path: Path) -> None:
 def _recorded_loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Collects the size of every image that is opened."""
     sizes = []
-    load = decode.load
 
-    def recorded(*args: Any, **options: int) -> pyvips.Image:
-        image = load(*args, **options)
-        sizes.append((image.width, image.height))
-        return image
+    def recorded(load: Callable[..., pyvips.Image]) -> Callable[..., pyvips.Image]:
+        def recorded_load(*args: Any, **options: int) -> pyvips.Image:
+            image = load(*args, **options)
+            sizes.append((image.width, image.height))
+            return image
 
-    monkeypatch.setattr(decode, "load", recorded)
+        return recorded_load
+
+    for module in (decode, jpeg):
+        monkeypatch.setattr(module, "load", recorded(module.load))
     return sizes
 
 
@@ -227,7 +231,7 @@ def test_a_leading_resize_shrinks_while_decoding(
     assert loads == [(160, 120), (40, 30)]
     loads.clear()
     _render(samples[name], Stage("convert_webp", {}), _resize(width=35))
-    assert loads == [(160, 120)]  # what follows an encoder may as well be a task of its own, which could not
+    assert set(loads) == {(160, 120)}  # what follows an encoder may as well be a task of its own, which could not
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-orientation-6", "webp", "webp-alpha"])
@@ -236,7 +240,7 @@ def test_shrinking_while_decoding_looks_the_same(
     samples: dict[str, Path], name: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrunk = pixels(_render(samples[name], _resize(**params))[1])
-    monkeypatch.setattr(decode, "SHRINKING", {})
+    monkeypatch.setattr(resize, "SHRINKS", ())
     whole = pixels(_render(samples[name], _resize(**params))[1])
     assert not (shrunk == whole).all()
     assert similarity(shrunk, whole) > 0.95
@@ -366,16 +370,19 @@ def test_a_broken_webp_is_corrupt(samples: dict[str, Path], tmp_path: Path, name
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no image", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"]
+    "content", [b"x", b"no image", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"]
 )
-def test_other_files_are_corrupt(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_unsupported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "source").write_bytes(content)
-    with pytest.raises(CorruptImage):
+    with pytest.raises(UnsupportedImage):
         _render(tmp_path / "source")
 
 
+ONE_OF_MANY = {"png-animated", "avif-animated", "tiff-pages"}  # whose first picture, all that is read, comes early
+
+
 def test_a_cut_file_is_corrupt(samples: dict[str, Path], tmp_path: Path) -> None:
-    for path in samples.values():
+    for path in (path for name, path in samples.items() if name not in ONE_OF_MANY):
         (tmp_path / "source").write_bytes(path.read_bytes().rstrip(b"\0")[:-200])
         with pytest.raises(CorruptImage):
             _render(tmp_path / "source")

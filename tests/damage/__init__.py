@@ -1,0 +1,1 @@
+"""Damaged and odd files by seed, and what they are held against."""
