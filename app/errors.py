@@ -42,6 +42,8 @@ PixToolsError
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
+│   ├── ImageNotEncoded           -
+│   ├── UnsupportedSamples        -
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
@@ -378,6 +380,18 @@ class ImageTooLarge(StepFailed):
     """The image is larger than this service processes."""
 
     code = "image_too_large"
+
+
+class ImageNotEncoded(StepFailed):
+    """The encoder cannot write this image; another format or other parameters may do."""
+
+    code = "image_not_encoded"
+
+
+class UnsupportedSamples(StepFailed):
+    """The numbers that the image's file holds for its pixels are of a kind that cannot be shown."""
+
+    code = "unsupported_image"
 
 
 class AreaOutsideImage(StepFailed):

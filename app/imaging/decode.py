@@ -8,6 +8,7 @@ from pathlib import Path
 import pyvips
 
 from app.imaging import heic
+from app.imaging.colour import PROFILE, has_usable_profile, without_profile
 from app.imaging.origin import Origin
 from app.imaging.probe import ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
@@ -59,7 +60,16 @@ class ImageFile:
 
     @cached_property
     def origin(self) -> Origin:
-        return Origin.of(self._first, self.path, self.header)
+        return Origin.of(self._first, self.path, self.header, self._losses)
+
+    @cached_property
+    def _losses(self) -> dict[str, dict[str, str]]:
+        return {} if self._has_colours else {"profile": {"reason": "broken"}}
+
+    @cached_property
+    def _has_colours(self) -> bool:
+        """Whether its profile, should it have one, can be used."""
+        return not self._first.get_typeof(PROFILE) or has_usable_profile(self._first)
 
     @cached_property
     def frames(self) -> int:
@@ -78,11 +88,17 @@ class ImageFile:
 
     def read(self, shrink: int = 1) -> pyvips.Image:
         """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
-        return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
+        return self._in_colour(
+            _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
+        )
+
+    def _in_colour(self, image: pyvips.Image) -> pyvips.Image:
+        return image if self._has_colours else without_profile(image)
 
     def read_all(self) -> list[pyvips.Image]:
         """Every frame."""
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
+        strip = self._in_colour(strip)
         height = strip.height // self.frames
         return [_upright(strip.crop(0, number * height, strip.width, height)) for number in range(self.frames)]
 

@@ -9,6 +9,7 @@ import pyvips
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from app.imaging import gain_map, icc
+from app.imaging.beside import beside
 from app.imaging.colour import PROFILE
 from app.imaging.exif import ARTIST, COPYRIGHT, read_exif, signed
 from app.imaging.iptc import read_iptc, unwrapped, wrapped
@@ -22,6 +23,7 @@ KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:
 MARK = "PixTools/1 "  # before the origin in the description of a file between two tasks
 MAX_LINE = 500  # characters of a name or a notice
 MAX_BLOCK = 1_000_000  # bytes; cameras and editors write far less
+THUMBNAIL = "jpeg-thumbnail-data"  # libvips' name for that of EXIF in any format
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
 MOTION = {"page-height", "delay", "loop"}  # what an animation needs
 USUAL_DENSITY = 72 / 25.4  # pixels in a millimetre: what programs take where a file says nothing
@@ -51,6 +53,14 @@ class Origin(BaseModel):
     profile: str | None = None
     #: EXIF, XMP and IPTC as they are, by libvips' names
     blocks: dict[str, Base64Bytes] = {}
+    #: whether it has an ICC profile, or tells its colours in another way
+    has_profile: bool = False
+    #: per channel
+    bits: int = 8
+    #: whether EXIF holds a thumbnail
+    thumbnail: bool = False
+    #: what is lost already, since it is not read; see `losses`
+    losses: dict[str, dict[str, Any]] = {}
     #: bytes of the blocks that are too large to travel along
     oversized: dict[str, int] = {}
     #: whether it holds an HDR gain map, which only fits to the pixels that it came with
@@ -59,22 +69,39 @@ class Origin(BaseModel):
     density: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, image: pyvips.Image, path: Path, header: ImageHeader) -> "Origin":
-        """The origin of an image that was just opened: the file between tasks holds that of the upload."""
+    def of(cls, image: pyvips.Image, path: Path, header: ImageHeader, losses: dict[str, Any]) -> "Origin":
+        """The origin of an image that was just opened: the file between tasks holds that of the upload.
+
+        Args:
+            image: as its file tells it.
+            path: of the file.
+            header: of the file.
+            losses: what is lost by opening it.
+        """
         if path.suffix == INTERMEDIATE_SUFFIX:
             description = str(_field(image, "image-description", ""))
             return cls.model_validate_json(description.removeprefix(MARK))
         blocks = {name: block for name in BLOCKS if (block := _block(image, name))}
         density = image.xres, image.yres
+        found = beside(path, header.format)
+        has_gain_map = gain_map.is_in(path, header.format)
+        if has_gain_map and "sub_images" in found:
+            found["sub_images"] -= 1
+        if found.get("profile") and not image.get_typeof(PROFILE):  # which the decoder has left out
+            losses = losses | {"profile": {"reason": "broken"}}
         return cls.model_construct(
             format=header.format,
-            frames=header.frames,
+            frames=max(header.frames, found.get("frames", 1)),
             delays=tuple(_field(image, "delay", [])),
             loop=int(_field(image, "loop", 0)),
             profile=icc.description(_field(image, PROFILE, b"")),
+            has_profile=bool(image.get_typeof(PROFILE)),
+            bits=8 if image.format == "uchar" else 16,
+            thumbnail=bool(image.get_typeof(THUMBNAIL)),
+            losses=losses | {name: {"reason": "unread"} for name in ("sub_images", "exif", "xmp") if found.get(name)},
             blocks={name: block for name, block in blocks.items() if len(block) < MAX_BLOCK},
             oversized={name: len(block) for name, block in blocks.items() if len(block) >= MAX_BLOCK},
-            gain_map=gain_map.is_in(path, header.format),
+            gain_map=has_gain_map,
             density=None if density == UNKNOWN_DENSITY else density,
         )
 
