@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyvips
 
-from app.imaging import heic
+from app.imaging import heic, samples
 from app.imaging.colour import PROFILE, has_usable_profile, without_profile
+from app.imaging.heif_colours import with_meaning
+from app.imaging.notes import notes_on
 from app.imaging.origin import Origin
 from app.imaging.probe import ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
@@ -63,8 +66,8 @@ class ImageFile:
         return Origin.of(self._first, self.path, self.header, self._losses)
 
     @cached_property
-    def _losses(self) -> dict[str, dict[str, str]]:
-        return {} if self._has_colours else {"profile": {"reason": "broken"}}
+    def _losses(self) -> dict[str, dict[str, Any]]:
+        return notes_on(self._first) | ({} if self._has_colours else {"profile": {"reason": "broken"}})
 
     @cached_property
     def _has_colours(self) -> bool:
@@ -106,12 +109,18 @@ class ImageFile:
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
     """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
     if format_ == "heic":
-        return heic.load(path)
+        return with_meaning(heic.load(path), path)
     options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
     if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
-    return pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)
+    try:
+        image = pyvips.Operation.call(LOADERS[format_], stream, access="sequential", fail_on=FAIL_ON, **options)
+    except pyvips.Error as error:
+        raise (samples.unsupported() if samples.OUT_OF_RANGE in str(error) else error) from error
+    if format_ == "avif":
+        return with_meaning(image, path)
+    return samples.shown(image) if format_ == "tiff" else image
 
 
 def _upright(image: pyvips.Image) -> pyvips.Image:
