@@ -48,6 +48,7 @@ PixToolsError
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
 │   ├── InvisibleText             -
+│   ├── GlyphMissing              -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -416,6 +417,12 @@ class InvisibleText(StepFailed):
     """The text of the watermark has no visible characters."""
 
     code = "invisible_text"
+
+
+class GlyphMissing(StepFailed):
+    """No font of this server has a character of the text."""
+
+    code = "glyph_missing"
 
 
 class StepTimedOut(StepFailed):

@@ -5,6 +5,8 @@ from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app import glyphs
+
 MAX_SIDE = 16384  # pixels; AVIF and WebP cannot go much further and libvips needs a bound
 
 UNSEEN = {"Cc", "Co", "Cs", "Zl", "Zp"}  # control, private, surrogate, ends of line and paragraph
@@ -153,6 +155,8 @@ class WatermarkParams(Params):
             raise ValueError("watermark needs either an `image` or a `text`")
         if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
             raise ValueError("the text of a watermark is one line of visible characters")
+        if self.text is not None and (lacking := glyphs.missing(self.text, cjk=False)):
+            raise ValueError(f"no font of this server has the character {glyphs.told(lacking)}")
         return self
 
 
