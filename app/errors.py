@@ -52,10 +52,13 @@ PixToolsError
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
+│   ├── ImageNotEncoded           -
+│   ├── UnsupportedSamples        -
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
 │   ├── InvisibleText             -
+│   ├── GlyphMissing              -
 │   ├── StepTimedOut              -
 │   ├── PoisonInput               -
 │   ├── PixelProcessDied          -    retryable
@@ -467,6 +470,18 @@ class ImageTooLarge(StepFailed):
     code = "image_too_large"
 
 
+class ImageNotEncoded(StepFailed):
+    """The encoder cannot write this image; another format or other parameters may do."""
+
+    code = "image_not_encoded"
+
+
+class UnsupportedSamples(StepFailed):
+    """The numbers that the image's file holds for its pixels are of a kind that cannot be shown."""
+
+    code = "unsupported_image"
+
+
 class AreaOutsideImage(StepFailed):
     """The area does not lie within the image."""
 
@@ -489,6 +504,12 @@ class InvisibleText(StepFailed):
     """The text of the watermark has no visible characters."""
 
     code = "invisible_text"
+
+
+class GlyphMissing(StepFailed):
+    """No font of this server has a character of the text."""
+
+    code = "glyph_missing"
 
 
 class StepTimedOut(StepFailed):

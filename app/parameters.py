@@ -1,10 +1,15 @@
 """Parameters of every operation: what a client may say, and within which limits."""
 
 from typing import Annotated, Literal, Self
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app import glyphs
+
 MAX_SIDE = 16384  # pixels; AVIF and WebP cannot go much further and libvips needs a bound
+
+UNSEEN = {"Cc", "Co", "Cs", "Zl", "Zp"}  # control, private, surrogate, ends of line and paragraph
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -26,6 +31,22 @@ FocalPoint = Annotated[
         examples=[[0.3, 0.4]],
     ),
 ]
+
+
+def visible_line(text: str) -> str:
+    """The text without line ends, control characters and what stands for no character.
+
+    Joiners, marks of direction, the soft hyphen and any space stay: Persian, Hindi, Hebrew and emoji need them.
+    """
+    return "".join(
+        character for character in text if category(character) not in UNSEEN and not _is_no_character(character)
+    )
+
+
+def _is_no_character(character: str) -> bool:
+    """Whether Unicode will never give it a meaning; what is only unassigned yet may be this year's emoji."""
+    number = ord(character)
+    return number & 0xFFFE == 0xFFFE or 0xFDD0 <= number <= 0xFDEF
 
 
 class Params(BaseModel):
@@ -138,8 +159,10 @@ class WatermarkParams(Params):
     def _needs_one_mark(self) -> Self:
         if (self.image is None) == (self.text is None):
             raise ValueError("watermark needs either an `image` or a `text`")
-        if self.text is not None and not (self.text.isprintable() and self.text.strip()):
+        if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
             raise ValueError("the text of a watermark is one line of visible characters")
+        if self.text is not None and (lacking := glyphs.missing(self.text, cjk=False)):
+            raise ValueError(f"no font of this server has the character {glyphs.told(lacking)}")
         return self
 
 
@@ -169,7 +192,7 @@ class Encoding(Contract):
     keep_metadata: KeepMetadata = Field(
         "none",
         description="`copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, "
-        "`all` everything: place, serial numbers and the thumbnail too.",
+        "`all` everything but thumbnails: place and serial numbers too.",
     )
 
 

@@ -39,7 +39,7 @@ def test_an_animation_goes_through_a_tree(api: ApiClient) -> None:
         "resize.flip": ("GIF", 4),
     }
     reports = {step["op"]: step["report"] for step in job["steps"]}
-    assert reports["convert_png"] == {"frames": {"written": 1, "source": 4}}
+    assert reports["convert_png"] == {"lost": {"animation": {"reason": "format", "frames": 4, "written": 1}}}
     assert reports["convert_webp"] is None
 
 

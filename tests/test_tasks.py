@@ -1115,7 +1115,7 @@ def test_what_goes_along_reports_for_itself(executor: Executor, tmp_path: Path) 
     reports = {step.id: step.report for step in job_of(database, job_id).steps}
     assert reports == {
         "0": {"left": 0, "top": 0, "width": 8, "height": 8},
-        "0.0": {"frames": {"written": 1, "source": 3}},
+        "0.0": {"lost": {"animation": {"reason": "format", "frames": 3, "written": 1}}},
         "0.1": None,
     }
 

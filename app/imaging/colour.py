@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pyvips
 
-from app.imaging.icc import is_rgb
+from app.imaging.icc import is_rgb, is_sound
 
 PROFILE = "icc-profile-data"
 RGB = {"srgb", "rgb", "rgb16"}
@@ -13,6 +13,23 @@ GREY_BANDS = 2  # grey and alpha
 COLOUR_BANDS = 4  # red, green, blue and alpha
 OPAQUE = 255
 CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # names that libvips has for subsampling
+
+
+def has_usable_profile(image: pyvips.Image) -> bool:
+    """Whether its profile gives its pixels a meaning; tried on one, since libvips would fail at the very end."""
+    profile = image.get(PROFILE)
+    model = b"CMYK" if image.interpretation == "cmyk" else b"GRAY" if image.bands <= GREY_BANDS else b"RGB "
+    if not is_sound(profile, model):
+        return False
+    pixel = pyvips.Image.black(1, 1, bands=image.bands).cast(image.format).copy(interpretation=image.interpretation)
+    pixel.set_type(pyvips.GValue.blob_type, PROFILE, profile)
+    try:
+        _converted(pixel, deep=False).avg()
+        if is_rgb(profile):
+            from_srgb(pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb"), pixel).avg()
+    except pyvips.Error:
+        return False
+    return True
 
 
 def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
@@ -30,11 +47,11 @@ def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
     if has_profile and not keeps_profile:
         if image.interpretation in DEVICE_COLOURS:
             image = _converted(image, deep=deep)
-        image = _without_profile(image)
+        image = without_profile(image)
     image = image.colourspace(("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
     image = image.extract_band(0, n=min(image.bands, COLOUR_BANDS))
     # from CMYK without a profile, libvips converts by one of its own and leaves that on the RGB pixels
-    return image if keeps_profile else _without_profile(image)
+    return image if keeps_profile else without_profile(image)
 
 
 def to_srgb(image: pyvips.Image) -> pyvips.Image:
@@ -42,10 +59,11 @@ def to_srgb(image: pyvips.Image) -> pyvips.Image:
     if not image.get_typeof(PROFILE):
         return image
     space = image.interpretation
-    return _without_profile(_converted(image, deep=image.format == "ushort").copy(interpretation=space))
+    return without_profile(_converted(image, deep=image.format == "ushort").copy(interpretation=space))
 
 
-def _without_profile(image: pyvips.Image) -> pyvips.Image:
+def without_profile(image: pyvips.Image) -> pyvips.Image:
+    """The image by its bare numbers."""
     if not image.get_typeof(PROFILE):
         return image
     image = image.copy()

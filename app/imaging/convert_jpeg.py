@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyvips
 
+from app.imaging import extended_xmp
 from app.imaging.colour import CHROMA, with_background
 from app.imaging.origin import KEPT
 from app.parameters import JpegParams
@@ -11,7 +12,12 @@ from app.parameters import JpegParams
 
 def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
     """Write a JPEG file; the background shows where the image is transparent."""
-    flattened(image, params).jpegsave(
+    image = flattened(image, params)
+    xmp = bytes(image.get("xmp-data")) if image.get_typeof("xmp-data") else b""
+    if len(xmp) > extended_xmp.MAX_BYTES:
+        image = image.copy()
+        image.remove("xmp-data")
+    image.jpegsave(
         str(path),
         Q=params.quality,
         interlace=params.progressive,
@@ -22,6 +28,8 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
         optimize_scans=params.trellis and params.progressive,
         keep=KEPT[params.keep_metadata],
     )
+    if len(xmp) > extended_xmp.MAX_BYTES:
+        extended_xmp.insert(path, xmp)
 
 
 def flattened(image: pyvips.Image, params: JpegParams) -> pyvips.Image:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pyvips
 
-from app.imaging import gif, heic, jpeg, tiff
-from app.imaging.colour import PROFILE
+from app.imaging import gif, heic, jpeg, samples, tiff
+from app.imaging.colour import PROFILE, has_usable_profile, without_profile
+from app.imaging.heif_colours import with_meaning
+from app.imaging.notes import notes_on
 from app.imaging.origin import Origin
 from app.imaging.probe import ANIMATED, ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
@@ -67,7 +69,16 @@ class ImageFile:
 
     @cached_property
     def origin(self) -> Origin:
-        return Origin.of(self._first, self.path, self.header)
+        return Origin.of(self._first, self.path, self.header, self._losses)
+
+    @cached_property
+    def _losses(self) -> dict[str, dict[str, Any]]:
+        return notes_on(self._first) | ({} if self._has_colours else {"profile": {"reason": "broken"}})
+
+    @cached_property
+    def _has_colours(self) -> bool:
+        """Whether its profile, should it have one, can be used."""
+        return not self._first.get_typeof(PROFILE) or has_usable_profile(self._first)
 
     @cached_property
     def frames(self) -> int:
@@ -86,11 +97,17 @@ class ImageFile:
 
     def read(self, shrink: int = 1) -> pyvips.Image:
         """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
+        return self._in_colour(_upright(self._decodable(shrink)))
+
+    def _decodable(self, shrink: int) -> pyvips.Image:
         if self.header.format == "jpeg":
-            return _upright(self._read_jpeg(shrink))
+            return self._read_jpeg(shrink)
         if self.header.format == "gif":
             gif.check(self.path, 1)
-        return _upright(self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink))
+        return self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink)
+
+    def _in_colour(self, image: pyvips.Image) -> pyvips.Image:
+        return image if self._has_colours else without_profile(image)
 
     def _read_jpeg(self, shrink: int) -> pyvips.Image:
         pixels = jpeg.load(self.path, shrink)
@@ -103,6 +120,7 @@ class ImageFile:
         if self.header.format == "gif":
             gif.check(self.path, self.frames)
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
+        strip = self._in_colour(strip)
         height = strip.height // self.frames
         return [_upright(strip.crop(0, number * height, strip.width, height)) for number in range(self.frames)]
 
@@ -117,18 +135,23 @@ def _place(header: ImageHeader) -> dict[str, int]:
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
     """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
     if format_ == "heic":
-        return heic.load(path)
+        return with_meaning(heic.load(path), path)
     options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
     if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
-    return _opened(stream, format_, **options)
+    image = _opened(stream, format_, **options)
+    return with_meaning(image, path) if format_ == "avif" else image
 
 
 def _opened(source: pyvips.Source, format_: str, **options: Any) -> pyvips.Image:
     """An image of this format, yet to be decoded."""
     options = {"access": "sequential", "fail_on": FAIL_ON.get(format_, "warning"), **options}
-    return pyvips.Operation.call(LOADERS[format_], source, **options)
+    try:
+        image = pyvips.Operation.call(LOADERS[format_], source, **options)
+    except pyvips.Error as error:
+        raise (samples.unsupported() if samples.OUT_OF_RANGE in str(error) else error) from error
+    return samples.shown(image) if format_ == "tiff" else image
 
 
 def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:

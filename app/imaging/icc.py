@@ -1,28 +1,81 @@
 """What is in an ICC profile, as far as anybody asks. Layout: ICC.1:2022, chapters 7 and 10."""
 
 import struct
+from itertools import product
 
 HEADER = 128  # bytes
 MAX_KEPT = 1_000_000  # bytes; PNG takes no profile of many megabytes, and one of RGB has some hundreds
 MAX_TAGS = 100
+COLORANTS, CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")
+TO_CONNECTION, FROM_CONNECTION = b"A2B0", b"B2A0"  # tables that lead to and from the colours between two profiles
+TYPES: dict[bytes, tuple[bytes, ...]] = {
+    **dict.fromkeys(COLORANTS, (b"XYZ ",)),
+    **dict.fromkeys((*CURVES, b"kTRC"), (b"curv", b"para")),
+    TO_CONNECTION: (b"mft1", b"mft2", b"mAB "),
+}
+NEEDED = {b"RGB ": (*COLORANTS, *CURVES), b"GRAY": (b"kTRC",)}  # where there is no table
+#: rows that turn a colour of the connection space (XYZ, D50) into linear sRGB
+SRGB = ((3.1339, -1.6169, -0.4906), (-0.9788, 1.9161, 0.0335), (0.0719, -0.2290, 1.4052))
+OUTSIDE = -0.02  # of sRGB: less than so much of one of its primaries
+
+Tags = dict[bytes, bytes]
 
 
 def is_rgb(profile: bytes) -> bool:
-    """Whether pixels can stay in the colours of this profile."""
-    return HEADER < len(profile) <= MAX_KEPT and profile[16:20] == b"RGB "
+    """Whether pixels can stay in the colours of this profile: others can be expressed in it as well."""
+    if not HEADER < len(profile) <= MAX_KEPT or profile[16:20] != b"RGB ":
+        return False
+    tags = _tags(profile)
+    return TO_CONNECTION not in tags or FROM_CONNECTION in tags
+
+
+def is_sound(profile: bytes, model: bytes) -> bool:
+    """Whether it can tell what colours of this model look like.
+
+    Args:
+        profile: as it stands in the file.
+        model: `RGB `, `GRAY` or `CMYK`.
+    """
+    if profile[36:40] != b"acsp" or profile[16:20] != model:
+        return False
+    tags = _tags(profile)
+    needed = (TO_CONNECTION,) if TO_CONNECTION in tags else NEEDED.get(model, (TO_CONNECTION,))
+    return all(tags.get(name, b"")[:4] in TYPES[name] for name in needed)
+
+
+def is_wide(profile: bytes) -> bool:
+    """Whether it has colours that sRGB lacks, as far as its primaries tell."""
+    tags = _tags(profile)
+    return any(
+        sum(part * share for part, share in zip(_xyz(tags[name]), row, strict=True)) < OUTSIDE
+        for name, row in product(COLORANTS, SRGB)
+        if len(tags.get(name, b"")) >= 20
+    )
 
 
 def description(profile: bytes) -> str | None:
     """The profile's name, e.g. `Display P3`."""
     try:
+        return _text(_tags(profile).get(b"desc", b""))
+    except struct.error:
+        return None
+
+
+def _tags(profile: bytes) -> Tags:
+    """Its tags by name, as far as the table can be read."""
+    found: Tags = {}
+    try:
         (count,) = struct.unpack_from(">I", profile, HEADER)
         for number in range(min(count, MAX_TAGS)):
             tag, offset, size = struct.unpack_from(">4sII", profile, HEADER + 4 + 12 * number)
-            if tag == b"desc":
-                return _text(profile[offset : offset + size])
+            found[tag] = profile[offset : offset + size]
     except struct.error:
         pass
-    return None
+    return found
+
+
+def _xyz(tag: bytes) -> tuple[float, ...]:
+    return tuple(value / 65536 for value in struct.unpack_from(">3i", tag, 8))
 
 
 def _text(tag: bytes) -> str | None:

@@ -1,11 +1,14 @@
 """What IPTC says, as plain JSON values. Layout: IPTC-NAA Information Interchange Model 4.2, chapters 1 and 6."""
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 PHOTOSHOP, RESOURCE = b"Photoshop 3.0\0", b"8BIM\x04\x04"
 UTF_8 = b"\x1b%G"
 MAX_VALUES = 1000
+HEADER = 5  # bytes before a value
+MAX_LENGTH = 0x7FFF  # of a value; above it the length is another one's
 
 NAMES = {  # of the application record
     5: "object_name",
@@ -40,18 +43,28 @@ def read_iptc(block: bytes) -> dict[str, Any]:
         block: the records, bare.
     """
     found: dict[str, Any] = {}
-    data, encoding, position = block, "latin-1", 0
-    for _ in range(MAX_VALUES):
-        if data[position : position + 1] != b"\x1c" or len(data) < position + 5:
-            break
-        record, dataset, length = struct.unpack_from(">BBH", data, position + 1)
-        value = data[position + 5 : position + 5 + length]
-        position += 5 + length  # an extended length (top bit) lies beyond what any of these values may have
+    encoding = "latin-1"
+    for (record, dataset), whole in datasets(block):
+        value = whole[HEADER:]
         if (record, dataset) == (1, 90):
             encoding = "utf-8" if value == UTF_8 else encoding
         elif record == 2 and dataset in NAMES:
             _add(found, NAMES[dataset], value.decode(encoding, "replace").replace("\0", "").strip())
     return found
+
+
+def datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Record, number and all bytes of each dataset; the first that has an extended length or is cut ends them."""
+    position = 0
+    for _ in range(MAX_VALUES):
+        if block[position : position + 1] != b"\x1c" or len(block) < position + HEADER:
+            return
+        record, number, length = struct.unpack_from(">BBH", block, position + 1)
+        end = position + HEADER + length
+        if end > len(block) or length > MAX_LENGTH:
+            return
+        yield (record, number), block[position:end]
+        position = end
 
 
 def unwrapped(block: bytes) -> bytes:
@@ -62,7 +75,9 @@ def unwrapped(block: bytes) -> bytes:
     name = start + len(RESOURCE)  # a Pascal string, padded to an even length
     if name >= len(block):
         return b""
-    return block[name + (block[name] + 2 & ~1) + 4 :]  # and after it the length
+    length = name + (block[name] + 2 & ~1)
+    records = length + 4
+    return block[records : records + int.from_bytes(block[length:records])]  # not the resources that follow
 
 
 def wrapped(records: bytes) -> bytes:

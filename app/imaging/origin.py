@@ -9,19 +9,25 @@ import pyvips
 from pydantic import Base64Bytes, BaseModel, ConfigDict
 
 from app.imaging import gain_map, icc
+from app.imaging.beside import beside
 from app.imaging.colour import PROFILE
 from app.imaging.exif import ARTIST, COPYRIGHT, read_exif, signed
 from app.imaging.iptc import read_iptc, unwrapped, wrapped
+from app.imaging.previews import without_previews
 from app.imaging.probe import ImageHeader
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
 from app.imaging.xmp import read_xmp
-from app.parameters import KeepMetadata
+from app.parameters import KeepMetadata, visible_line
 
 KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # in libvips' words
 MARK = "PixTools/1 "  # before the origin in the description of a file between two tasks
 MAX_LINE = 500  # characters of a name or a notice
 MAX_BLOCK = 1_000_000  # bytes; cameras and editors write far less
+THUMBNAIL = "jpeg-thumbnail-data"  # libvips' name for that of EXIF in any format
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
+MOTION = {"page-height", "delay", "loop"}  # what an animation needs
+USUAL_DENSITY = 72 / 25.4  # pixels in a millimetre: what programs take where a file says nothing
+UNKNOWN_DENSITY = (1.0, 1.0)  # in libvips' words
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
 _RIGHTS = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -47,23 +53,56 @@ class Origin(BaseModel):
     profile: str | None = None
     #: EXIF, XMP and IPTC as they are, by libvips' names
     blocks: dict[str, Base64Bytes] = {}
+    #: whether it has an ICC profile, or tells its colours in another way
+    has_profile: bool = False
+    #: per channel
+    bits: int = 8
+    #: whether EXIF holds a thumbnail
+    thumbnail: bool = False
+    #: what is lost already, since it is not read; see `losses`
+    losses: dict[str, dict[str, Any]] = {}
+    #: bytes of the blocks that are too large to travel along
+    oversized: dict[str, int] = {}
     #: whether it holds an HDR gain map, which only fits to the pixels that it came with
     gain_map: bool = False
+    #: pixels in a millimetre, across and down; None: the file does not say
+    density: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, image: pyvips.Image, path: Path, header: ImageHeader) -> "Origin":
-        """The origin of an image that was just opened: the file between tasks holds that of the upload."""
+    def of(cls, image: pyvips.Image, path: Path, header: ImageHeader, losses: dict[str, Any]) -> "Origin":
+        """The origin of an image that was just opened: the file between tasks holds that of the upload.
+
+        Args:
+            image: as its file tells it.
+            path: of the file.
+            header: of the file.
+            losses: what is lost by opening it.
+        """
         if path.suffix == INTERMEDIATE_SUFFIX:
             description = str(_field(image, "image-description", ""))
             return cls.model_validate_json(description.removeprefix(MARK))
+        blocks = {name: block for name in BLOCKS if (block := _block(image, name))}
+        density = image.xres, image.yres
+        found = beside(path, header.format)
+        has_gain_map = gain_map.is_in(path, header.format)
+        if has_gain_map and "sub_images" in found:
+            found["sub_images"] -= 1
+        if found.get("profile") and not image.get_typeof(PROFILE):  # which the decoder has left out
+            losses = losses | {"profile": {"reason": "broken"}}
         return cls.model_construct(
             format=header.format,
-            frames=header.frames,
+            frames=max(header.frames, found.get("frames", 1)),
             delays=tuple(_field(image, "delay", [])),
             loop=int(_field(image, "loop", 0)),
             profile=icc.description(_field(image, PROFILE, b"")),
-            blocks={name: block for name in BLOCKS if len(block := _block(image, name)) in range(1, MAX_BLOCK)},
-            gain_map=gain_map.is_in(path, header.format),
+            has_profile=bool(image.get_typeof(PROFILE)),
+            bits=8 if image.format == "uchar" else 16,
+            thumbnail=bool(image.get_typeof(THUMBNAIL)),
+            losses=losses | {name: {"reason": "unread"} for name in ("sub_images", "exif", "xmp") if found.get(name)},
+            blocks={name: block for name, block in blocks.items() if len(block) < MAX_BLOCK},
+            oversized={name: len(block) for name, block in blocks.items() if len(block) >= MAX_BLOCK},
+            gain_map=has_gain_map,
+            density=None if density == UNKNOWN_DENSITY else density,
         )
 
     def described_by(self, image: pyvips.Image) -> pyvips.Image:
@@ -75,13 +114,27 @@ class Origin(BaseModel):
     def onto(self, image: pyvips.Image, keep: KeepMetadata, format_: str) -> pyvips.Image:
         """The image with that of its origin which may leave, and nothing else."""
         image = bare(image, but=PROFILE if keep in {"icc", "all"} else "")
+        image = self._with_density(image, keep)
         if keep == "all":
-            for name, block in self.blocks.items():
+            for name, block in self.clean_blocks.items():
                 image.set_type(pyvips.GValue.blob_type, name, _prepared(name, block, format_))
             image.set_type(pyvips.GValue.gint_type, "orientation", 1)
         if keep == "copyright":
             self._sign(image)
         return image
+
+    def _with_density(self, image: pyvips.Image, keep: KeepMetadata) -> pyvips.Image:
+        """PNG and TIFF always tell one; it is the source's only where everything is kept, in every format."""
+        across, down = self.density if self.density and keep == "all" else (USUAL_DENSITY, USUAL_DENSITY)
+        image = image.copy(xres=across, yres=down)
+        image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+        return image
+
+    @property
+    def clean_blocks(self) -> dict[str, bytes]:
+        """The blocks without pictures of the original."""
+        cleaned = {name: without_previews(name, block) for name, block in self.blocks.items()}
+        return {name: block for name, block in cleaned.items() if block}
 
     def _sign(self, image: pyvips.Image) -> None:
         creator, notice = self.creator, self.copyright
@@ -118,15 +171,19 @@ class Origin(BaseModel):
 def _line(value: Any) -> str:
     """What people read in a value that may be anything; without characters that XML cannot hold."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
-    return "".join(character for character in ", ".join(texts) if character.isprintable())[:MAX_LINE]
+    return visible_line(", ".join(texts))[:MAX_LINE]
 
 
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
-    """The image without anything that says where it comes from; what an animation needs stays."""
+    """The image without anything that says where it comes from; what an animation needs stays.
+
+    By what may stay: loaders put more and more beside the pixels, thumbnails of the original included.
+    """
     image = image.copy()
+    kept = {but, *(MOTION if image.get_page_height() < image.height else ())}
     for name in image.get_fields():
-        if name != but and (name in {PROFILE, *BLOCKS} or name.startswith(("exif-", "png-comment-"))):
-            image.remove(name)
+        if name not in kept:
+            image.remove(name)  # of the fields that every image has, this does nothing
     return image
 
 

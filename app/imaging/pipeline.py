@@ -1,6 +1,7 @@
 """Runs pixel operations over one image: decoded once, written as often as wanted."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -14,6 +15,7 @@ import pyvips
 from app import disk
 from app.errors import (
     CorruptImage,
+    ImageNotEncoded,
     ImageTooLarge,
     InvalidUpload,
     PixToolsError,
@@ -26,6 +28,7 @@ from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
 from app.imaging.decode import ImageFile, load
+from app.imaging.losses import Result, losses
 from app.imaging.origin import bare
 from app.imaging.picture import Picture
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
@@ -36,7 +39,14 @@ __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
 
 NOT_DECODED = ("is not configured", "not implemented", "unsupported")  # how libvips and its codecs say so
 NO_DECODER = "The image is coded in a way that no decoder of this server knows."
+log = logging.getLogger(__name__)
+
 CHEAP_PIXELS = 4_000_000  # of all files together; encoding more is worth a task of its own, on another core
+
+#: in what libvips says when the file cannot be written: the disk is full or gone
+NOT_WRITTEN = ("unable to open for write", ": write error")
+#: in what libvips, libjpeg, libheif and the others say
+OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "failed to allocate", "emory allocation", "Cannot allocate")
 
 Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
 
@@ -58,6 +68,7 @@ def render(
         UnsupportedImage: nothing is wrong with the source, but there is no decoder for it.
         ImageTooLarge: the source or the result exceeds the limits.
         ContractUnreachable: no quality of an encoder keeps what was asked of the file.
+        ImageNotEncoded: an encoder refuses the image.
         WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
     """
     monitor = monitor or Monitor()
@@ -192,9 +203,12 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
         target.path.write_text(json.dumps(handler(picture, params), ensure_ascii=False, indent=2))
         return operation.format
     frames = len(picture.frames) if operation.animated else 1
-    _report_losses(picture, frames, context)
     image = picture.strip() if frames > 1 else picture.first
     keep: KeepMetadata = getattr(params, "keep_metadata", "none")
+    bits = 16 if operation.deep and image.format == "ushort" else 8
+    result = Result(operation.format, keep, frames, animated=operation.animated, bits=bits)
+    if lost := losses(picture.origin, image, result):
+        context.report(lost=lost)
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = picture.origin.onto(image, keep, operation.format)
@@ -206,13 +220,6 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
         read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
         context.report(**fulfil(image, params, target.path, handler, read_back))
     return operation.format
-
-
-def _report_losses(picture: Picture, frames: int, context: Context) -> None:
-    if frames < picture.origin.frames:
-        context.report(frames={"written": frames, "source": picture.origin.frames})
-    if picture.origin.gain_map:
-        context.report(gain_map="dropped")
 
 
 def _save_intermediate(picture: Picture, path: Path) -> None:
@@ -245,8 +252,13 @@ def _decoding() -> Iterator[None]:
 def _encoding() -> Iterator[None]:
     try:
         yield
-    except (OSError, pyvips.Error) as error:
+    except OSError as error:
         raise _workspace(error) from error
+    except pyvips.Error as error:
+        if _is_out_of_memory(error) or disk.is_full(error) or any(words in str(error) for words in NOT_WRITTEN):
+            raise _workspace(error) from error
+        log.warning("an encoder refused an image: %s", error)
+        raise ImageNotEncoded from error
 
 
 def _workspace(error: Exception) -> WorkspaceFailed:
@@ -259,4 +271,4 @@ def _is_unknown_kind(error: pyvips.Error) -> bool:
 
 
 def _is_out_of_memory(error: pyvips.Error) -> bool:
-    return "out of memory" in str(error)
+    return any(words in str(error) for words in OUT_OF_MEMORY)

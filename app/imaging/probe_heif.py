@@ -16,7 +16,7 @@ def read_heif(reader: Reader) -> Shape:
     if optional(found, b"meta") is None and found[-1].end == reader.size:
         raise TruncatedImage
     meta = _content_of_meta(reader, child(found, b"meta"))
-    item = _primary_item(reader, child(meta, b"pitm"))
+    item = primary_item(reader, child(meta, b"pitm"))
     refuse_unsupported(reader, meta, item)
     size = _size(reader, meta, item)
     check_pixels(reader, meta, item)
@@ -44,7 +44,7 @@ def _size(reader: Reader, meta: list[Box], item: int) -> tuple[int, int]:
     groups = list(boxes(reader, iprp.start, iprp.end))
     ipco = child(groups, b"ipco")
     properties = list(boxes(reader, ipco.start, ipco.end))
-    wanted = _properties(reader, child(groups, b"ipma"), item)
+    wanted = properties_of(reader, child(groups, b"ipma"), item)
     own = [properties[index - 1] for index in wanted if 0 < index <= len(properties)]
     reader.position = child(own, b"ispe").start
     width, height = reader.unpack(">4xII")
@@ -64,14 +64,14 @@ def _cut(width: int, height: int, across: int, across_of: int, down: int, down_o
     return min(width, across // across_of), min(height, down // down_of)
 
 
-def _primary_item(reader: Reader, pitm: Box) -> int:
+def primary_item(reader: Reader, pitm: Box) -> int:
     reader.position = pitm.start
     (version,) = reader.unpack(">B3x")
     (item,) = reader.unpack(">I" if version else ">H")
     return int(item)
 
 
-def _properties(reader: Reader, ipma: Box, item: int) -> list[int]:
+def properties_of(reader: Reader, ipma: Box, item: int) -> list[int]:
     """Numbers, from 1, of the properties that belong to an item."""
     reader.position = ipma.start
     version, flags, entries = reader.unpack(">B2xBI")

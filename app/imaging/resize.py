@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyvips
 
 from app.imaging import gravity
-from app.imaging.colour import with_background, with_weighed_colours
+from app.imaging.colour import GREY_BANDS, with_background, with_weighed_colours
 from app.imaging.recipe import Context
 from app.parameters import ResizeParams
 
@@ -89,6 +89,8 @@ def _part(image: pyvips.Image, geometry: Geometry) -> tuple[int, int]:
 
 
 def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvips.Image:
+    if linear and image.bands <= GREY_BANDS:
+        return _grey_of(_scaled(image.colourspace("rgb16" if image.format == "ushort" else "srgb"), size, linear=True))
     if image.format == "uchar":
         return image.thumbnail_image(size[0], height=size[1], size="force", linear=linear)
     # the same by hand, because `thumbnail` ends with 8 bits
@@ -98,6 +100,12 @@ def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvi
     across, down = size[0] / image.width, size[1] / image.height
     image = with_weighed_colours(image, lambda weighed: weighed.resize(across, vscale=down))
     return image.copy(interpretation="scrgb" if linear else space).colourspace(space).cast(kind)
+
+
+def _grey_of(image: pyvips.Image) -> pyvips.Image:
+    """One of three equal channels, and alpha: libvips knows of no linear light in grey."""
+    grey = image.extract_band(0).copy(interpretation="grey16" if image.format == "ushort" else "b-w")
+    return grey.bandjoin(image.extract_band(3)) if image.hasalpha() else grey
 
 
 def _pad(image: pyvips.Image, canvas: tuple[int, int], params: ResizeParams) -> pyvips.Image:

@@ -1,18 +1,20 @@
 """Watermark: another image, or a line of text, laid over an image."""
 
+from functools import cache
 from html import escape
 from pathlib import Path
 
 import pyvips
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, InvisibleText
+from app import glyphs
+from app.errors import CorruptImage, GlyphMissing, ImageTooLarge, InvalidUpload, InvisibleText
 from app.imaging import gravity
 from app.imaging.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
 from app.imaging.decode import ImageFile
 from app.imaging.recipe import Context
 from app.parameters import WatermarkParams
 
-FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
+FONT = "DejaVu Sans"  # others step in for what it lacks
 MAX_PIXELS = 25_000_000  # of the file that is laid over
 DRAWN_AT = 72  # dots per inch, to see how large a text becomes
 
@@ -23,6 +25,7 @@ def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvip
     Raises:
         CorruptImage: the mark cannot be decoded.
         ImageTooLarge: the mark has too many pixels.
+        GlyphMissing: no font has a character of the text.
     """
     margin = round(min(image.width, image.height) * params.margin)
     room = max(1, image.width - 2 * margin), max(1, image.height - 2 * margin)
@@ -41,10 +44,14 @@ def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvip
 
 def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
     """The text in its colour with alpha, as large as the box allows."""
+    lacking = glyphs.missing(params.text or "")
+    if lacking:
+        raise GlyphMissing(_advice(lacking), value=lacking)
+    _know_fonts()
     text = escape(params.text or "", quote=False)  # libvips would read markup
 
     def drawn(dpi: int) -> pyvips.Image:
-        return pyvips.Image.text(text, fontfile=str(FONT), font="DejaVu Sans", dpi=dpi)
+        return pyvips.Image.text(text, font=FONT, dpi=dpi)
 
     try:
         small = drawn(DRAWN_AT)
@@ -55,6 +62,18 @@ def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
     *rgb, alpha = bytes.fromhex(params.colour.removeprefix("#").ljust(8, "f"))
     colour = (pyvips.Image.black(shape.width, shape.height, bands=3) + rgb).cast("uchar")
     return colour.bandjoin((shape * (alpha / 255)).rint().cast("uchar")).copy(interpretation="srgb")
+
+
+def _advice(lacking: str) -> str:
+    advice = f"; the workers need the package {glyphs.CJK_PACKAGE}" if glyphs.needed_cjk(lacking) else ""
+    return f"No font of this server has the character {glyphs.told(lacking)}{advice}."
+
+
+@cache
+def _know_fonts() -> None:
+    """Tell libvips of every font, which it remembers."""
+    for path in glyphs.fonts():
+        pyvips.Image.text("x", fontfile=str(path), font=FONT)
 
 
 def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:

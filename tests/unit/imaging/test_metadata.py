@@ -380,7 +380,8 @@ def test_a_gain_map_is_dropped_and_the_step_says_so(tmp_path: Path, photo: Pixel
     monitor = Monitor()
     target = Target(tmp_path / "result", "convert_jpeg", {"keep_metadata": keep})
     render(tmp_path / "source", [Stage("convert_jpeg", {})], [target], LIMITS, monitor)
-    assert monitor.reports == {0: {"gain_map": "dropped"}}
+    assert monitor.reports[0]["lost"]["gain_map"] == {"reason": "stale"}
+    assert "sub_images" not in monitor.reports[0]["lost"]  # the gain map is the only one
     assert not any(mark in target.path.read_bytes() for mark in gain_map.MARKS)
     assert _described(tmp_path / "source", tmp_path)["gain_map"]
 

@@ -1,0 +1,22 @@
+"""What reading a file has lost, noted on its image until its origin is told."""
+
+import json
+from typing import Any
+
+import pyvips
+
+FIELD = "pixtools-lost"
+
+
+def noted(image: pyvips.Image, lost: str, reason: str, **details: Any) -> pyvips.Image:
+    """The image with a note that something is lost."""
+    image = image.copy()
+    notes = json.dumps({**notes_on(image), lost: {"reason": reason, **details}})
+    image.set_type(pyvips.GValue.gstr_type, FIELD, notes)
+    return image
+
+
+def notes_on(image: pyvips.Image) -> dict[str, dict[str, Any]]:
+    """All that was noted."""
+    notes: dict[str, dict[str, Any]] = json.loads(image.get(FIELD)) if image.get_typeof(FIELD) else {}
+    return notes
