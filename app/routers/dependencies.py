@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Request, Response
 
 from app import tracing
-from app.errors import JobNotFound
+from app.errors import ClientLeft, JobNotFound
 from app.wiring import Resources
 
 WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
@@ -55,6 +55,16 @@ async def left(request: Request) -> None:
     """Come to an end when the client has gone; for a request whose body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def raise_if_left(request: Request) -> None:
+    """Do no more for a client that has gone.
+
+    Raises:
+        ClientLeft: nobody reads the answer.
+    """
+    if await request.is_disconnected():
+        raise ClientLeft
 
 
 def preferred_wait(prefer: str | None, longest: int) -> int | None:
