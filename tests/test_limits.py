@@ -19,7 +19,7 @@ import pytest
 from tests.support.deployment import Deployment, cluster, embedded
 
 MEGABYTE = 1_000_000
-PATIENCE = 5  # seconds that an answer may take on a machine that does much else
+PATIENCE = 15  # seconds that an answer may take on a machine that does much else
 FLAT = 20 * MEGABYTE  # bytes that memory may grow by
 WAITS = 20
 SETTINGS = {
@@ -87,7 +87,7 @@ def memory(server: Deployment) -> int:
 def lives(server: Deployment) -> float:
     """How long the process takes to say that it lives."""
     began = time.monotonic()
-    assert httpx.get(f"{server.url}/health/live", timeout=20).json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/health/live", timeout=2 * PATIENCE).json() == {"status": "ok"}
     return time.monotonic() - began
 
 
@@ -263,8 +263,6 @@ def accept(server: Deployment, photo: bytes) -> str:
 
 def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: bytes) -> None:
     waits = [head("GET /events?after=999999999", "Prefer: wait=60")] * 600
-    for request in waits[:100]:  # the database's connections are made once
-        connect(server, request).close()
     with stays_flat(server) as look:
         for number, request in enumerate(waits):
             connect(server, request).close()

@@ -1,5 +1,6 @@
 """What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
+import asyncio
 import hashlib
 import re
 from typing import Annotated
@@ -63,6 +64,8 @@ async def raise_if_left(request: Request) -> None:
     Raises:
         ClientLeft: nobody reads the answer.
     """
+    for _ in range(2):  # turns of the event loop, in which it may read that the connection has ended
+        await asyncio.sleep(0)
     if await request.is_disconnected():
         raise ClientLeft
 
