@@ -105,9 +105,12 @@ class Connections:
 class _Http(HttpToolsProtocol):
     """uvicorn's protocol, keeping no more of one connection than it may."""
 
-    def __init__(self, max_headers: int, *args: Any, **options: Any) -> None:
+    def __init__(self, limits: ConnectionLimits, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._max_headers = max_headers
+        self._max_headers = limits.headers
+        self._max_requests = limits.connections
+        self._whole_app = self.app
+        self.is_admitted = True
         self.in_head = self.in_body = False
         #: counts whatever is no head and no trailer
         self.progress = 0
@@ -142,6 +145,9 @@ class _Http(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self.is_full = True
             self.cycle.keep_alive = False  # its client has to send the others again
+        # requests whose clients have left are still worked on; they count as well
+        is_answered = self.is_admitted and len(self.tasks) < self._max_requests
+        self.app = self._whole_app if is_answered else partial(_only_live, self._whole_app)
         if self._is_heard:
             super().on_headers_complete()
 
@@ -173,7 +179,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_admitted = True
         self._connections = connections
         self._limits = connections.limits
-        self._http = _Http(self._limits.headers, *args, **options)
+        self._http = _Http(self._limits, *args, **options)
         self._transport: Any = None
         self._head = 0  # bytes since the last one that was no part of a head or trailer
         self._has_asked = False
@@ -191,8 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waits_since = asyncio.get_running_loop().time()
         self._http.connection_made(transport)
         self._connections.admit(self)
-        if not self.is_admitted:
-            self._http.app = partial(_only_live, self._http.app)
+        self._http.is_admitted = self.is_admitted
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.leave(self)

@@ -3,6 +3,7 @@
 PixToolsError
 ├── InvalidRequest                400  the request itself is malformed
 │   ├── TruncatedRequest          400  the body ended early
+│   ├── ClientLeft                400  nobody reads the answer
 │   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
 │   ├── InvalidJson               400  the body is no JSON
@@ -140,6 +141,13 @@ class TruncatedRequest(InvalidRequest):
     """The request body ended before the multipart form was complete."""
 
     code = "truncated_request"
+
+
+class ClientLeft(InvalidRequest):
+    """The client has gone before the answer."""
+
+    code = "client_left"
+    status = 400  # for the log; there is nobody to read it
 
 
 class RequestTimedOut(InvalidRequest):

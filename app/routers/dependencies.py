@@ -1,5 +1,6 @@
 """What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
+import asyncio
 import hashlib
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BeforeValidator
 
 from app import tracing
-from app.errors import JobNotFound, UnknownParameter
+from app.errors import ClientLeft, JobNotFound, UnknownParameter
 from app.services.mistakes import escaped
 from app.wiring import Resources
 
@@ -100,6 +101,18 @@ async def left(request: Request) -> None:
     """Come to an end when the client has gone; for a request whose body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def raise_if_left(request: Request) -> None:
+    """Do no more for a client that has gone.
+
+    Raises:
+        ClientLeft: nobody reads the answer.
+    """
+    for _ in range(2):  # turns of the event loop, in which it may read that the connection has ended
+        await asyncio.sleep(0)
+    if await request.is_disconnected():
+        raise ClientLeft
 
 
 Prefer = Annotated[

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.errors import InvalidCursor
 from app.models import EventType
-from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait
+from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait, raise_if_left
 from app.routers.openapi import problems
 from app.schemas import EventPage, EventView
 from app.services import events
@@ -40,16 +40,16 @@ async def list_events(
     A page may be short, or empty, although there are more."""
     if not after.isascii() or not after.isdecimal() or len(after) > 18:
         raise InvalidCursor("`after` is the `next_after` of an answer, or 0.")
-    page = await _page(resources, int(after), limit, type)
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is None:
-        return page
+        return await _page(resources, int(after), limit, type)
+    await raise_if_left(request)
+    page = await _page(resources, int(after), limit, type)
     deadline, gone = time.monotonic() + seconds, partial(left, request)
     while not page.data and (remaining := deadline - time.monotonic()) > 0:
         if not page.has_more and not await resources.waiters.event(int(page.next_after), type, remaining, gone):
             return page  # too many wait already
-        if await request.is_disconnected():
-            return page
+        await raise_if_left(request)
         page = await _page(resources, int(page.next_after), limit, type)
     response.headers["Preference-Applied"] = f"wait={seconds}"
     return page

@@ -23,6 +23,7 @@ from app.routers.dependencies import (
     left,
     link_next,
     preferred_wait,
+    raise_if_left,
 )
 from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
@@ -119,6 +120,8 @@ async def get_job(
     """Download URLs are fresh in every answer."""
     response.headers["Vary"] = "Prefer"
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    if seconds is not None:
+        await raise_if_left(request)
     if seconds is not None and await resources.waiters.job(job_id, seconds, partial(left, request)):
         response.headers["Preference-Applied"] = f"wait={seconds}"
     view = await _view(resources, job_id)
