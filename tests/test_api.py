@@ -264,7 +264,7 @@ def test_a_form_that_ends_early_is_refused(api: ApiClient, photo: bytes) -> None
 
 def test_a_body_of_another_type_is_refused(api: ApiClient) -> None:
     response = api.http.post("/process", json={"operations": []})
-    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
 def test_missing_and_unknown_fields_are_named(api: ApiClient, photo: bytes) -> None:
