@@ -28,6 +28,7 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-12_000:]
 
 
+@pytest.mark.timeout(2 * START)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sample_of_requests_is_answered_as_described(mode: str) -> None:
     run(mode, "--examples", "3", "--seed", "20261128")
