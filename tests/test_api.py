@@ -264,7 +264,7 @@ def test_a_form_that_ends_early_is_refused(api: ApiClient, photo: bytes) -> None
 
 def test_a_body_of_another_type_is_refused(api: ApiClient) -> None:
     response = api.http.post("/process", json={"operations": []})
-    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
 def test_missing_and_unknown_fields_are_named(api: ApiClient, photo: bytes) -> None:
@@ -372,7 +372,50 @@ def test_listing_filters_by_status_and_refuses_foreign_cursors(api: ApiClient, p
         assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
     assert api.http.get("/jobs", params={"status": "odd"}).status_code == 422
     assert api.http.get("/jobs", params={"limit": 0}).status_code == 422
-    assert api.http.get("/jobs", params={"limit": 5000}).status_code == 200
+    too_many = api.http.get("/jobs", params={"limit": 5000})
+    assert too_many.status_code == 422
+    assert too_many.json()["errors"] == [
+        {
+            "detail": "limit: Input should be less than or equal to 100.",
+            "pointer": "#/query/limit",
+            "limit": 100,
+            "value": "5000",
+        }
+    ]
+
+
+def test_unknown_parameters_are_refused_with_those_that_there_are(api: ApiClient) -> None:
+    answer = api.http.get("/jobs", params={"filename": "x"})
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["code"] == "unknown_parameter"
+    assert problem["detail"] == "There is no query parameter 'filename'; there are limit, cursor, status."
+    assert problem["errors"][0]["pointer"] == "#/query/filename"
+    twice = api.http.get("/jobs?limit=1&limit=2")
+    assert (twice.status_code, twice.json()["code"]) == (422, "unknown_parameter")
+    assert api.http.get("/health/live", params={"x": 1}).status_code == 422
+
+
+def test_the_methods_that_there_are_stand_in_the_answer_to_another_one(api: ApiClient) -> None:
+    answer = api.http.put("/jobs/x")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD, DELETE"
+
+
+def test_names_in_an_archive_are_unique_however_long_the_uploads_is(api: ApiClient, photo: bytes) -> None:
+    tree = [
+        "convert_webp",
+        {"op": "resize", "width": 20, "then": ["convert_webp", {"op": "convert_webp", "as": "hero"}]},
+    ]
+    job = api.run(photo, tree, filename="漢" * 100 + ".jpg")
+    archive = api.http.get(job["links"]["archive"])
+    names = zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
+    assert len(set(names)) == 3
+    assert [name[name.rindex("漢") + 1 :] for name in names] == [
+        "-convert_webp.webp",
+        "-resize.convert_webp.webp",
+        "-hero.webp",
+    ]
 
 
 @pytest.mark.parametrize(

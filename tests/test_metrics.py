@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -19,6 +20,7 @@ from app.models import JobStatus
 from app.operations import CONTENT_TYPES, DEAD_LETTER_QUEUE, OPERATIONS, Queue
 from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
+from tests.support.proxy import TcpProxy
 from tests.test_repository import classes_below
 
 ROOT = Path(__file__).parent.parent
@@ -95,6 +97,34 @@ def test_what_one_job_leaves_behind_and_that_labels_are_closed(deployment: Deplo
         for sample in family.samples:
             for label, value in sample.labels.items():
                 assert label == "le" or value in closed[label], (family.name, label, value)
+
+
+@pytest.mark.integration
+def test_uploads_are_counted_by_our_own_codes_while_the_database_is_away(
+    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
+) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["tests.support.api_alone", "app", "api"]]
+    address = urlsplit(running.environment["PIXTOOLS_DATABASE_URL"])
+    with TcpProxy(str(address.hostname), int(address.port or 0)) as proxy:
+        changed = running.environment["PIXTOOLS_DATABASE_URL"].replace(f":{address.port}", f":{proxy.port}", 1)
+        running.environment["PIXTOOLS_DATABASE_URL"] = changed
+        running.start()
+        try:
+            proxy.cut()
+            with running.client() as client:
+                assert client.process(photo, ["flip"]).status_code == 503
+            outcomes = {
+                sample.labels["outcome"]: sample.value
+                for family in scrape(running.url)
+                for sample in family.samples
+                if sample.name == "pixtools_uploads_total"
+            }
+            assert outcomes["database_unavailable"] == 1
+            assert set(outcomes) <= CLOSED["pixtools_uploads"]["outcome"]
+        finally:
+            proxy.heal()
+            running.stop()
 
 
 def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path, photo: bytes) -> None:

@@ -1,0 +1,50 @@
+"""Schemathesis against a running PixTools, where nothing but loopback can be reached."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import loopback
+
+pytestmark = pytest.mark.integration
+
+MODES = ("embedded", "cluster")
+LONG = 600  # seconds in each mode
+START = 120  # seconds for the servers, at most
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces() -> None:
+    reason = loopback.missing()
+    if reason:
+        pytest.skip(f"schemathesis would call addresses that it invents: {reason}")
+
+
+def run(*arguments: str) -> None:
+    """Examine; on failure the report of schemathesis is shown."""
+    command = [sys.executable, "-m", "tests.contract", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-12_000:]
+
+
+@pytest.mark.timeout(2 * START)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sample_of_requests_is_answered_as_described(mode: str) -> None:
+    run(mode, "--examples", "3", "--seed", "20261128")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(LONG + START)
+@pytest.mark.parametrize("mode", MODES)
+def test_ten_minutes_of_requests_are_answered_as_described(mode: str) -> None:
+    run(mode, "--examples", "100", "--seconds", str(LONG))
+
+
+def test_nothing_but_loopback_is_reached() -> None:
+    script = "from tests.support.loopback import is_isolated as i; print(i())"
+    done = subprocess.run(
+        loopback.isolated([sys.executable, "-c", script]), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "True", done.stderr
+    assert not loopback.is_isolated(), "this test itself has a network"
