@@ -32,7 +32,8 @@ TREE = ["convert_png", {"op": "resize", "width": 300, "then": ["convert_webp"]}]
 SLOW = [{"op": "resize", "width": 1000, "enlarge": True, "then": [{"op": "convert_webp", "effort": 6}]}]
 RESULTS = [["convert_png", "resize.convert_webp"], ["resize.convert_webp"]]
 MEGABYTES = 64
-NOTICED = 15.0  # seconds until the service must have seen what has become of its disk
+NOTICED = 30.0  # seconds until the service must have seen that its disk is full; S3 is written to every ten
+RECOVERED = 90.0  # seconds until it must have seen that there is room; SeaweedFS looks at its own disk once a minute
 FULL_SECONDS = 6.0  # longer than all attempts at a step and their pauses would take if they counted
 PATIENCE = 120.0  # seconds until what waited has ended
 REFUSALS = {"no_room", "storage_unavailable", "database_unavailable"}
@@ -176,7 +177,7 @@ def _fill_and_free(service: Service, rounds: int) -> None:
                     assert service.ready() == 503
                     time.sleep(0.5)
                 assert len(load.refused) > refused
-            await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
+            await_(lambda: service.ready() == 200, RECOVERED, "a free disk is not noticed")
         load.stop.set()
         assert not load.wrong
         for job_id in load.accepted:
