@@ -18,7 +18,7 @@ from app.services.room import Room
 from app.services.s3 import ObjectStorage
 
 ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
-WRITE_SECONDS = 15.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
+WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
 REDIS_TIMEOUT = 2.0  # seconds
 
 

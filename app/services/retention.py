@@ -19,7 +19,7 @@ from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
 from app.services import events, replays
 from app.services.periodic import Periodic
-from app.services.s3 import JOBS, ObjectStorage, job_prefix
+from app.services.s3 import HEALTH, JOBS, ObjectStorage, job_prefix
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _named(database: Database, job_ids: list[UUID]) -> list[str]:
 
 def _unknown_objects(database: Database, storage: ObjectStorage) -> Iterator[str]:
     batch: list[str] = []
-    for key, _ in storage.entries(JOBS):
+    for key in (key for key, _ in storage.entries(JOBS) if key != HEALTH):
         batch.append(key)
         if len(batch) == PAGE:
             yield from _without_job(database, batch)

@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from app.database import Database
 from app.errors import ObjectIncomplete, ObjectNotFound, PixToolsError, StoreUnavailable
 from app.services import s3
+from app.services.retention import find_orphans
 from app.services.s3 import (
     PART_SIZE,
     ObjectStorage,
@@ -303,3 +305,12 @@ def test_keys_hold_ids_only_and_lie_below_their_job() -> None:
 )
 def test_a_file_name_of_any_script_fits_into_the_header(filename: str, header: str) -> None:
     assert content_disposition(filename) == header
+
+
+@ON_S3
+def test_what_is_written_to_see_that_there_is_room_is_no_object_without_a_job(
+    storage: ObjectStorage, database: Database
+) -> None:
+    asyncio.run(storage.check_writing())
+    assert s3.HEALTH in {key for key, _ in storage.entries(s3.JOBS)}
+    assert s3.HEALTH not in find_orphans(database, storage).objects
