@@ -30,6 +30,7 @@ from app.errors import (
 log = logging.getLogger(__name__)
 
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
+INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 32 kB
 MAX_FILENAME = 255  # characters; what file systems take
 MAX_STEM = 100  # characters of a result's file name that come from the upload's
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
@@ -75,7 +76,10 @@ class _Spool:
 
     async def write(self, data: bytes | bytearray) -> None:
         self.size += len(data)
-        await asyncio.to_thread(self._store, data)  # writing and hashing would block the event loop
+        if self.size <= INLINE_BYTES:
+            self._store(data)  # into the page cache: quicker than the way to a thread and back
+        else:
+            await asyncio.to_thread(self._store, data)  # a disk that cannot keep up would stop the event loop
 
     def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)
