@@ -80,12 +80,12 @@ def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
     Raises:
         KnownPoison: names the dead letter, so that an operator can lift it.
     """
-    known = select(DeadLetter).where(
+    known = select(DeadLetter.operations).where(
         DeadLetter.input_sha256 == sha256, DeadLetter.reason == POISON, DeadLetter.redriven_at.is_(None)
     )
-    for letter in session.scalars(known):
-        if any(_operations(task) == letter.operations for task in plan.tasks):
-            names = ", ".join(letter.operations)
+    for operations in session.scalars(known):
+        if any(_operations(task) == operations for task in plan.tasks):
+            names = ", ".join(operations)
             raise KnownPoison(f"This file has ended every process that did this with it: {names}.", pointer="#/file")
 
 

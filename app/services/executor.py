@@ -10,9 +10,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -37,6 +36,7 @@ from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.filenames import result_filename
 from app.services.input_cache import InputCache
+from app.services.leases import LeaseKeeper
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome
 
@@ -105,7 +105,7 @@ class Executor:
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             with (
-                self._kept_lease(held) as lost,
+                self._leases.keep(partial(self.renew, held)) as lost,
                 tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
             ):
                 monitor = Monitor(_Progress(self, held, lost))
@@ -130,23 +130,9 @@ class Executor:
             return self._fail(held, UnexpectedFailure())
         return self._succeed(held, outcomes, _reports(held, monitor, outcomes))
 
-    @contextmanager
-    def _kept_lease(self, held: Claim) -> Iterator[threading.Event]:
-        """Renew the lease again and again; the event tells that it is lost."""
-        done, lost = threading.Event(), threading.Event()
-        keeper = threading.Thread(target=self._keep_lease, args=(held, done, lost), name="lease", daemon=True)
-        keeper.start()
-        try:
-            yield lost
-        finally:
-            done.set()
-            keeper.join()
-
-    def _keep_lease(self, held: Claim, done: threading.Event, lost: threading.Event) -> None:
-        while not done.wait(self.lease_seconds / 3):
-            if not self.renew(held):
-                lost.set()
-                return
+    @cached_property
+    def _leases(self) -> LeaseKeeper:
+        return LeaseKeeper(self.lease_seconds / 3)
 
     def renew(self, held: Claim, **values: Any) -> bool:
         """Prolong the lease; False when it is lost. A database that is away for a moment loses nothing."""

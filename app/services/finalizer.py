@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +13,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from app import metrics
 from app.database import after_commit, from_now, hooks_of
-from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
+from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, StepStatus
 from app.services import webhook
+from app.services.job_views import load_results, load_steps
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +46,13 @@ def end_if_through(session: Session, job: Job, added: Sequence[Result] = ()) -> 
         added: results that this transaction has added; where they are all that are planned, no others are asked for.
     """
     session.flush()
-    steps = _load_steps(session, job)
+    steps = load_steps(session, job)
     if any(step.status in STEP_OPEN for step in steps):
         return False
-    _load_results(session, job, added)
+    load_results(session, job, added)
     end(session, job, _outcome(job), next((step.error for step in steps if step.status == StepStatus.FAILED), None))
     after_commit(session, partial(_tell, job))
     return True
-
-
-def _load_steps(session: Session, job: Job) -> list[Step]:
-    query = select(Step).where(Step.job_id == job.id).order_by(Step.position)
-    steps = list(session.scalars(query.execution_options(populate_existing=True)))
-    set_committed_value(job, "steps", steps)
-    return steps
-
-
-def _load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> None:
-    results = added
-    if len(added) < sum(task["result"] is not None for task in job.plan["tasks"]):
-        results = session.scalars(select(Result).where(Result.job_id == job.id)).all()
-    set_committed_value(job, "results", sorted(results, key=attrgetter("position")))
 
 
 def _outcome(job: Job) -> JobStatus:
@@ -93,8 +79,8 @@ def end(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | N
 def end_now(session: Session, job: Job, status: JobStatus) -> None:
     """End a locked job before its steps have, and write its event."""
     session.flush()
-    _load_steps(session, job)
-    _load_results(session, job)
+    load_steps(session, job)
+    load_results(session, job)
     end(session, job, status)
 
 

@@ -1,8 +1,12 @@
 """A job as its clients see it."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 
-from sqlalchemy.orm import selectinload
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from app.models import Job, Result, Step, StepStatus
 from app.schemas import ErrorRecord, InputView, JobLinks, JobView, ResultView, StepView
@@ -11,11 +15,34 @@ from app.services.links import DownloadLinks
 LOAD_VIEW = (selectinload(Job.steps), selectinload(Job.results))
 
 
+def load_steps(session: Session, job: Job) -> list[Step]:
+    """Read the steps of one job; a plain query costs less than half of what `LOAD_VIEW` does."""
+    query = select(Step).where(Step.job_id == job.id).order_by(Step.position)
+    steps = list(session.scalars(query.execution_options(populate_existing=True)))
+    set_committed_value(job, "steps", steps)
+    return steps
+
+
+def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> None:
+    """Read the results of one job.
+
+    Args:
+        session: one transaction.
+        job: of it.
+        added: results that this transaction has added; where they are all that are planned, no others are asked for.
+    """
+    results = added
+    if not added or len(added) < sum(task["result"] is not None for task in job.plan["tasks"]):
+        query = select(Result).where(Result.job_id == job.id)
+        results = session.scalars(query.execution_options(populate_existing=True)).all()
+    set_committed_value(job, "results", sorted(results, key=attrgetter("position")))
+
+
 def job_view(job: Job, links: DownloadLinks) -> JobView:
     """The representation of a job, with fresh download URLs.
 
     Args:
-        job: loaded with `LOAD_VIEW`.
+        job: with its steps and results.
         links: makes the URLs.
     """
     return JobView(

@@ -29,6 +29,7 @@ from app.services.filenames import HEADER_CHARSET, check_filename, names_of
 log = logging.getLogger(__name__)
 
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
+INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 32 kB
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
 MAX_PARTS = 8
 
@@ -69,7 +70,10 @@ class _Spool:
 
     async def write(self, data: bytes | bytearray) -> None:
         self.size += len(data)
-        await asyncio.to_thread(self._store, data)  # writing and hashing would block the event loop
+        if self.size <= INLINE_BYTES:
+            self._store(data)  # into the page cache: quicker than the way to a thread and back
+        else:
+            await asyncio.to_thread(self._store, data)  # a disk that cannot keep up would stop the event loop
 
     def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)

@@ -1,0 +1,52 @@
+"""Keeping the leases of everything that this process runs, in one thread for all."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Renew = Callable[[], bool]
+
+
+class LeaseKeeper:
+    """Renews leases again and again; its thread ends when there is none to keep."""
+
+    def __init__(self, every_seconds: float) -> None:
+        self._every_seconds = every_seconds
+        self._lock = threading.Lock()
+        self._kept: dict[threading.Event, Renew] = {}
+        self._runs = False
+
+    @contextmanager
+    def keep(self, renew: Renew) -> Iterator[threading.Event]:
+        """Renew one lease while the body runs.
+
+        Args:
+            renew: prolongs it; False when it is lost.
+
+        Yields:
+            What is set when the lease is lost.
+        """
+        lost = threading.Event()
+        with self._lock:
+            self._kept[lost] = renew
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._run, name="leases", daemon=True).start()
+        try:
+            yield lost
+        finally:
+            with self._lock:
+                del self._kept[lost]
+
+    def _run(self) -> None:
+        while kept := self._after_a_pause():
+            for lost, renew in kept.items():
+                if not lost.is_set() and not renew():
+                    lost.set()
+
+    def _after_a_pause(self) -> dict[threading.Event, Renew]:
+        time.sleep(self._every_seconds)
+        with self._lock:
+            self._runs = bool(self._kept)
+            return dict(self._kept)
