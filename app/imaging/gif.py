@@ -134,4 +134,3 @@ def _layout(clear: int) -> tuple[Codes, Codes]:
     widths = np.frexp(available.astype(np.float64))[1].astype(np.int64)  # bits that a number needs
     least = int(clear).bit_length()
     return np.clip(widths, least, MOST_BITS), np.minimum(available, FULL - 1)
-

@@ -1,7 +1,5 @@
 """Structure of PNG and WebP files."""
 
-import struct
-
 from app.errors import TruncatedImage
 from app.imaging.probe_orientation import MAX_EXIF, orientation_of, upright
 from app.imaging.probe_reader import Reader, Shape, damaged

@@ -76,9 +76,9 @@ def _section(reader: Reader, frames: int) -> bytes | None:
 
 def _image(reader: Reader) -> _Image:
     """Pass over an image."""
-    *box, flags = reader.unpack("<HHHHB")
+    left, top, width, height, flags = reader.unpack("<HHHHB")
     reader.skip(_palette(flags))
-    image = _Image(*box, data=reader.position)
+    image = _Image(left, top, width, height, reader.position)
     reader.skip(1)  # the size of its codes
     reader.skip_blocks()
     return image

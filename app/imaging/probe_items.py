@@ -72,9 +72,7 @@ def _needed(references: list[tuple[bytes, int, tuple[int, ...]]], item: int) -> 
     waiting = list(needed)
     while waiting:
         whole = waiting.pop()
-        parts = {
-            part for kind, number, others in references if kind == _PARTS and number == whole for part in others
-        }
+        parts = {part for kind, number, others in references if kind == _PARTS and number == whole for part in others}
         waiting += parts - needed
         needed |= parts
     return needed

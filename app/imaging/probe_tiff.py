@@ -52,9 +52,7 @@ def read_tiff(reader: Reader) -> Shape:
     size = tiff.number(directory, _WIDTH), tiff.number(directory, _HEIGHT)
     size = upright(size, tiff.number(directory, _ORIENTATION, 1))
     leads_on = first if main.sub_page is not None else main.directory
-    return Shape(
-        *size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page, next_page=leads_on.next_page
-    )
+    return Shape(*size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page, next_page=leads_on.next_page)
 
 
 #: tag to type, number of values, and the values themselves or the place where they are

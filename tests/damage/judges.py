@@ -66,9 +66,7 @@ def _is_padding(line: str, content: bytes) -> bool:
     if not found:
         return False
     surplus, marker = int(found[1]), bytes((0xFF, int(found[2], 16)))
-    return any(
-        not content[: at.start()][-surplus:].strip(b"\0\xff") for at in re.finditer(re.escape(marker), content)
-    )
+    return any(not content[: at.start()][-surplus:].strip(b"\0\xff") for at in re.finditer(re.escape(marker), content))
 
 
 def _pngcheck(file: Path, _first: bool) -> str:
@@ -105,9 +103,7 @@ def _giflib(file: Path, first: bool) -> str:
     if first:
         return _pillow(file, first=True)
     with file.open("rb") as source:
-        done = subprocess.run(
-            ["giftool"], stdin=source, capture_output=True, timeout=SECONDS, check=False
-        )
+        done = subprocess.run(["giftool"], stdin=source, capture_output=True, timeout=SECONDS, check=False)
     return done.stderr.decode(errors="replace").strip() or "failed" if done.returncode else ""
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, InvalidUpload, UnsupportedImage, WorkspaceFailed
+from app.errors import CorruptImage, ImageTooLarge, UnsupportedImage, WorkspaceFailed
 from app.imaging import decode, jpeg, pipeline, resize
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When

@@ -176,7 +176,7 @@ def test_every_kind_of_jpeg_frame_that_can_be_decoded_is_read(samples: dict[str,
 
 @pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF])
 def test_other_kinds_of_jpeg_are_unsupported_and_not_damaged(samples: dict[str, Path], kind: int) -> None:
-    with pytest.raises(UnsupportedImage, match="lossless|hierarchical"):
+    with pytest.raises(UnsupportedImage, match=r"lossless|hierarchical"):
         probe(_with_frame(samples["jpeg"].read_bytes(), kind))
 
 
