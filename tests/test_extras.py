@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.deployment import run_bare
 
-PIXELS = ("blurhash", "pyvips")
-NETWORK = ("numpy", "onnx", "onnxruntime")
+PIXELS = ("blurhash", "numpy", "pyvips", "simplejpeg")
+NETWORK = ("onnx", "onnxruntime")
 NO_BROKER = "amqp://127.0.0.1:1//"
 
 

@@ -57,13 +57,9 @@ class ImageFile:
     @cached_property
     def _first(self) -> pyvips.Image:
         if self.header.format == "tiff" and self.path.suffix != INTERMEDIATE_SUFFIX:
-            return _opened(self._one_page, "tiff", **_place(self.header))
+            source = tiff.ending_with(self.path, self.header.next_page)
+            return _opened(source, "tiff", **_place(self.header))
         return load(self.path, self.header.format)
-
-    @cached_property
-    def _one_page(self) -> pyvips.Source:
-        """A TIFF that ends with the page that is read: no other has to be sound."""
-        return tiff.ending_with(self.path, self.header.next_page)
 
     @cached_property
     def origin(self) -> Origin:
@@ -128,7 +124,9 @@ def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips
 def _opened(source: pyvips.Source, format_: str, **options: Any) -> pyvips.Image:
     """An image of this format, yet to be decoded."""
     options = {"access": "sequential", "fail_on": FAIL_ON.get(format_, "warning"), **options}
-    return pyvips.Operation.call(LOADERS[format_], source, **options)
+    image = pyvips.Operation.call(LOADERS[format_], source, **options)
+    image._references.append(source)  # noqa: SLF001 - as `new_from_source` does: what it reads from stays as long
+    return image
 
 
 def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:
