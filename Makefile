@@ -125,6 +125,11 @@ bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fi
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos
 
+.PHONY: damage
+damage: $(VENV)/dev ## 1,400 damaged files against the reference decoders of their formats; both error rates; minutes
+	@scripts/install-test-servers
+	$(BIN)/python -m tests.damage $(ARGS)
+
 .PHONY: drills
 drills: $(VENV)/dev ## Rehearse docs/runbooks: five failures on real servers, and what is seen of them; minutes
 	@scripts/install-test-servers

@@ -1,6 +1,6 @@
 """What a resize of 12 megapixels to WebP, JPEG, AVIF and all three costs: PixTools as a whole, and others at it.
 
-    make bench-images [ARGS="--rounds 10 --image photo.jpg --peers folder"]
+    make bench-images [ARGS="--rounds 10 --image photo.jpg --peers folder --before checkout"]
 
 starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, beside bare libvips,
 sharp, Pillow and thumbor, which it installs into `--peers` (default: a cache folder; needs npm). All write WebP of
@@ -222,15 +222,26 @@ def install(*command: str | Path) -> None:
         raise OSError(f"{' '.join(map(str, command))} failed: {done.stderr[-500:]}")
 
 
+def of_checkout(folder: Path, source: Path, checkout: Path) -> AbstractContextManager[Contestant]:
+    """The service in one process, by the code of another checkout."""
+    deployment = embedded(folder)
+    deployment.environment |= {"PYTHONPATH": str(checkout.absolute()), "PYTHONSAFEPATH": "1"}
+    return service(f"{EMBEDDED}, {checkout.name}", deployment, source)
+
+
 @contextmanager
-def contestants(folder: Path, source: Path, peers: Path) -> Iterator[list[Contestant]]:
-    """All that can be had, running."""
+def contestants(folder: Path, source: Path, peers: Path, before: Path | None) -> Iterator[list[Contestant]]:
+    """All that can be had, running; with another checkout, that one and this one alone."""
 
     def own(name: str) -> Path:
         (folder / name).mkdir()
         return folder / name
 
     with ExitStack() as stack:
+        if before:
+            now = service(EMBEDDED, embedded(own("embedded")), source)
+            yield [stack.enter_context(one) for one in (of_checkout(own("before"), source, before), now)]
+            return
         pool = ServerPool(folder / "servers")
         stack.callback(pool.stop)
         servers = pool.cluster()
@@ -306,6 +317,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--image", type=Path)
     parser.add_argument("--peers", type=Path, default=CACHE)
+    parser.add_argument("--before", type=Path, help="a checkout to compare with, instead of the peers")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -314,7 +326,7 @@ def main() -> None:
             source.write_bytes(arguments.image.read_bytes())
         else:
             photograph().save(source, quality=QUALITY)
-        with contestants(folder, source, arguments.peers.absolute()) as found:
+        with contestants(folder, source, arguments.peers.absolute(), arguments.before) as found:
             measure(found, arguments.rounds)
             report(found, source)
 
@@ -337,7 +349,8 @@ def report(found: Sequence[Contestant], source: Path) -> None:
     medians("CPU seconds of a job", found, lambda one: one.cpu)
     medians("CPU seconds of its servers", [one for one in found if one.server_pids()], lambda one: one.server_cpu)
     medians("Seconds until the answer", found, lambda one: one.wall)
-    aims(found)
+    if any(one.name == CLUSTER for one in found):
+        aims(found)
     memory(found)
     quality(found, source)
 

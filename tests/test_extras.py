@@ -11,8 +11,8 @@ import pytest
 from app.config import WEIGHTS
 from tests.support.deployment import ROOT, run_bare
 
-PIXELS = ("blurhash", "pyvips")
-NETWORK = ("numpy", "onnx", "onnxruntime")
+PIXELS = ("blurhash", "numpy", "pyvips", "simplejpeg")
+NETWORK = ("onnx", "onnxruntime")
 NO_BROKER = "amqp://127.0.0.1:1//"
 
 

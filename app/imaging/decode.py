@@ -59,13 +59,9 @@ class ImageFile:
     @cached_property
     def _first(self) -> pyvips.Image:
         if self.header.format == "tiff" and self.path.suffix != INTERMEDIATE_SUFFIX:
-            return _opened(self._one_page, "tiff", **_place(self.header))
+            source = tiff.ending_with(self.path, self.header.next_page)
+            return _opened(source, "tiff", **_place(self.header))
         return load(self.path, self.header.format)
-
-    @cached_property
-    def _one_page(self) -> pyvips.Source:
-        """A TIFF that ends with the page that is read: no other has to be sound."""
-        return tiff.ending_with(self.path, self.header.next_page)
 
     @cached_property
     def origin(self) -> Origin:
@@ -151,6 +147,7 @@ def _opened(source: pyvips.Source, format_: str, **options: Any) -> pyvips.Image
         image = pyvips.Operation.call(LOADERS[format_], source, **options)
     except pyvips.Error as error:
         raise (samples.unsupported() if samples.OUT_OF_RANGE in str(error) else error) from error
+    image._references.append(source)  # noqa: SLF001 - as `new_from_source` does: what it reads from stays as long
     return samples.shown(image) if format_ == "tiff" else image
 
 

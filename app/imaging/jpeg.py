@@ -32,7 +32,7 @@ class _Warned(Exception):
 
 
 def load(path: Path, shrink: int) -> pyvips.Image | None:
-    """The pixels in grey or RGB as stored, divided by `shrink`; None where they are only checked: libvips decodes them.
+    """The pixels in grey or RGB as stored, divided by `shrink`; None where libvips has to decode what is checked here.
 
     Raises:
         CorruptImage: pixels are lost.

@@ -78,7 +78,7 @@ def _image(reader: Reader) -> _Image:
     """Pass over an image."""
     left, top, width, height, flags = reader.unpack("<HHHHB")
     reader.skip(_palette(flags))
-    image = _Image(left, top, width, height, data=reader.position)
+    image = _Image(left, top, width, height, reader.position)
     reader.skip(1)  # the size of its codes
     reader.skip_blocks()
     return image

@@ -19,6 +19,4 @@ def ending_with(path: Path, next_page: tuple[int, int] | None) -> pyvips.Source:
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # only what is changed takes memory
     content[at : at + length] = bytes(length)
-    source = pyvips.Source.new_from_memory(content)
-    source._references = [content]  # noqa: SLF001
-    return source
+    return pyvips.Source.new_from_memory(content)
