@@ -43,7 +43,6 @@ PixToolsError
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
 │   ├── ImageNotEncoded           -
-│   ├── UnsupportedSamples        -
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
@@ -192,7 +191,7 @@ class EmptyFile(InvalidUpload):
 
 
 class UnsupportedImage(InvalidUpload):
-    """The file is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, AVIF)."""
+    """The file is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC)."""
 
     code = "unsupported_image"
     status = 415
@@ -387,12 +386,6 @@ class ImageNotEncoded(StepFailed):
     """The encoder cannot write this image; another format or other parameters may do."""
 
     code = "image_not_encoded"
-
-
-class UnsupportedSamples(StepFailed):
-    """The numbers that the image's file holds for its pixels are of a kind that cannot be shown."""
-
-    code = "unsupported_image"
 
 
 class AreaOutsideImage(StepFailed):

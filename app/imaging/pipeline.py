@@ -12,7 +12,15 @@ from typing import Any
 
 import pyvips
 
-from app.errors import CorruptImage, ImageNotEncoded, ImageTooLarge, InvalidUpload, PixToolsError, WorkspaceFailed
+from app.errors import (
+    CorruptImage,
+    ImageNotEncoded,
+    ImageTooLarge,
+    InvalidUpload,
+    PixToolsError,
+    UnsupportedImage,
+    WorkspaceFailed,
+)
 from app.imaging import resize
 from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
@@ -54,6 +62,7 @@ def render(
 
     Raises:
         CorruptImage: the source cannot be decoded.
+        UnsupportedImage: nothing is wrong with the source, but there is no decoder for it.
         ImageTooLarge: the source or the result exceeds the limits.
         ContractUnreachable: no quality of an encoder keeps what was asked of the file.
         ImageNotEncoded: an encoder refuses the image.
@@ -227,6 +236,8 @@ def _save_intermediate(picture: Picture, path: Path) -> None:
 def _decoding() -> Iterator[None]:
     try:
         yield
+    except UnsupportedImage:
+        raise
     except InvalidUpload as error:
         raise CorruptImage(error.message) from error
     except OSError as error:

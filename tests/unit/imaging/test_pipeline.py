@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, WorkspaceFailed
+from app.errors import CorruptImage, ImageTooLarge, UnsupportedImage, WorkspaceFailed
 from app.imaging import decode, pipeline
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When
@@ -352,7 +352,7 @@ def test_broken_pixels_are_corrupt(
     source = tmp_path / "source"
     source.write_bytes(_large(name) if name.startswith("jpeg") else samples[name].read_bytes())
     _render(source, *stages)
-    with pytest.raises(CorruptImage):
+    with pytest.raises((CorruptImage, UnsupportedImage)):
         _render(_damaged(source, source, start=0.4, length=0.3, zero=zero), *stages)
 
 
@@ -366,11 +366,11 @@ def test_a_broken_webp_is_corrupt(samples: dict[str, Path], tmp_path: Path, name
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no image", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"]
+    "content", [b"x", b"no image", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"]
 )
-def test_other_files_are_corrupt(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_unsupported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "source").write_bytes(content)
-    with pytest.raises(CorruptImage):
+    with pytest.raises(UnsupportedImage):
         _render(tmp_path / "source")
 
 
@@ -390,7 +390,7 @@ def test_damage_anywhere_ends_in_a_picture_or_an_error_of_ours(
     start, length = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 0.5))
     source = _damaged(path, tmp_path / "source", start=start, length=length, zero=data.draw(st.booleans()))
     stages = data.draw(st.sampled_from([(), (_resize(width=40),)]))
-    with suppress(CorruptImage, ImageTooLarge):
+    with suppress(CorruptImage, ImageTooLarge, UnsupportedImage):
         _render(source, *stages)
 
 
