@@ -37,7 +37,7 @@ def _encoded(source: Path, memory: int, op: str, **params: Any) -> dict[str, Any
     monitor = Monitor()
     with Sandbox(processes=1, memory_bytes=memory) as sandbox:
         target = Target(source.parent / "result", op, params)
-        sandbox.render(source, [Stage(op, params)], [target], LIMITS, 170, monitor)
+        sandbox.render(source, [Stage(op, params)], [target], LIMITS, 800, monitor)
     return monitor.reports.get(0, {})
 
 
@@ -74,6 +74,7 @@ def test_colour_in_full_resolution_gives_way_where_the_encoder_may_choose(tmp_pa
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("format_", sorted(ENCODERS))
 def test_the_largest_picture_within_the_default_limit(tmp_path: Path, format_: str) -> None:
     fast = {
