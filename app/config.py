@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
@@ -83,10 +82,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
     max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
     max_frames: int = Field(100, ge=1)
-    heic: bool = Field(
-        default_factory=lambda: find_spec("pi_heif") is not None,
-        description="Whether HEIC is accepted; the workers need the package pi-heif.",
-    )
+    heic: bool = Field(True, description="Whether HEIC is accepted; its codec, HEVC, is patented in some countries.")
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)
     max_open_jobs: int = Field(20_000, ge=1, description="Above so many unfinished jobs, new ones are put off.")

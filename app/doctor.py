@@ -10,7 +10,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -71,7 +70,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield _pixels(resources)
     finally:
         asyncio.run(resources.aclose())
-    yield _heic(settings)
     if settings.otlp_endpoint:
         yield _collector(settings.otlp_endpoint)
 
@@ -195,12 +193,6 @@ def _pixels(resources: Resources) -> Finding:
         advice = "raise PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES; the log above may say more"
         return Finding(Health.DOWN, "pixels", getattr(error, "message", type(error).__name__), advice)
     return Finding(Health.OK, "pixels", "a pixel process decodes and encodes")
-
-
-def _heic(settings: Settings) -> Finding:
-    if settings.heic and find_spec("pi_heif") is None:
-        return Finding(Health.DOWN, "heic", "is accepted, and cannot be decoded here", "pip install pi-heif")
-    return Finding(Health.OK, "heic", "is accepted" if settings.heic else "is refused; pi-heif reads it")
 
 
 def _collector(endpoint: str) -> Finding:

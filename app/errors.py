@@ -54,7 +54,6 @@ PixToolsError
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
 │   ├── ImageNotEncoded           -
-│   ├── UnsupportedSamples        -
 │   ├── AreaOutsideImage          -
 │   ├── ContractUnreachable       -
 │   ├── AssetMissing              -
@@ -252,7 +251,7 @@ class EmptyFile(InvalidUpload):
 
 
 class UnsupportedImage(InvalidUpload):
-    """The file is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, AVIF)."""
+    """The file is not an image in a supported format (JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC)."""
 
     code = "unsupported_image"
     status = 415
@@ -482,12 +481,6 @@ class ImageNotEncoded(StepFailed):
     """The encoder cannot write this image; another format or other parameters may do."""
 
     code = "image_not_encoded"
-
-
-class UnsupportedSamples(StepFailed):
-    """The numbers that the image's file holds for its pixels are of a kind that cannot be shown."""
-
-    code = "unsupported_image"
 
 
 class AreaOutsideImage(StepFailed):

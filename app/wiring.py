@@ -109,6 +109,7 @@ class Resources:
             image_limits=ImageLimits(
                 pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
             ),
+            memory_bytes=settings.pixel_process_memory_bytes,
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
         )

@@ -1,4 +1,4 @@
-"""Decodes HEIC by a library that has the codec, where it is installed: libvips' own wheel cannot."""
+"""Decodes HEIC by a library that has the codec: libvips' own wheel cannot."""
 
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +16,9 @@ def load(path: Path) -> pyvips.Image:
     """The main image of the file, decoded and upright.
 
     Raises:
-        CorruptImage: it cannot be decoded, or not here.
+        CorruptImage: it cannot be decoded.
     """
-    try:
-        library: Any = import_module("pi_heif")
-    except ImportError:
-        raise CorruptImage("This worker cannot decode HEIC: pi-heif is not installed there.") from None
+    library: Any = import_module("pi_heif")  # brings Pillow along, which most processes never need
     try:
         file = library.open_heif(path, convert_hdr_to_8bit=False)
         image = pyvips.Image.new_from_memory(*_plane(file))

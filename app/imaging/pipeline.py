@@ -28,6 +28,7 @@ from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
 from app.imaging.decode import ImageFile, load
+from app.imaging.fitting import fitted, threads
 from app.imaging.losses import Result, losses
 from app.imaging.origin import bare
 from app.imaging.picture import Picture
@@ -207,18 +208,23 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     keep: KeepMetadata = getattr(params, "keep_metadata", "none")
     bits = 16 if operation.deep and image.format == "ushort" else 8
     result = Result(operation.format, keep, frames, animated=operation.animated, bits=bits)
-    if lost := losses(picture.origin, image, result):
-        context.report(lost=lost)
+    lost = losses(picture.origin, image, result)
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = picture.origin.onto(image, keep, operation.format)
     if operation is CONVERT_JPEG:
         image = flattened(image, params)  # before it is compared with what was written
-    if params.is_open:
-        handler(image, params, target.path)
-    else:
-        read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
-        context.report(**fulfil(image, params, target.path, handler, read_back))
+    work = fitted(operation.name, params, image)
+    if work.params != params:
+        lost["chroma"] = {"reason": "memory"}
+    if lost:
+        context.report(lost=lost)
+    with threads(work.threads):
+        if params.is_open:
+            handler(image, work.params, target.path)
+        else:
+            read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
+            context.report(**fulfil(image, work.params, target.path, handler, read_back))
     return operation.format
 
 

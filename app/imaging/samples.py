@@ -2,7 +2,7 @@
 
 import pyvips
 
-from app.errors import UnsupportedSamples
+from app.errors import UnsupportedImage
 from app.imaging.colour import GREY_BANDS
 from app.imaging.notes import noted
 
@@ -21,12 +21,12 @@ def shown(image: pyvips.Image) -> pyvips.Image:
     They are taken for numbers of the image's profile, or of sRGB, as ImageMagick and GIMP do.
 
     Raises:
-        UnsupportedSamples: no picture can be made of them.
+        UnsupportedImage: no picture can be made of them.
     """
     if image.interpretation not in SHOWN or image.format in {"uchar", "ushort"}:
         return image
     if image.format in SIGNED:
-        raise UnsupportedSamples(
+        raise UnsupportedImage(
             "The TIFF file holds signed integers; convert them to unsigned ones or to floats from 0 to 1."
         )
     if image.format not in SCALES:
@@ -37,8 +37,8 @@ def shown(image: pyvips.Image) -> pyvips.Image:
     return scaled.copy(interpretation="grey16" if image.bands <= GREY_BANDS else "rgb16")
 
 
-def unsupported() -> UnsupportedSamples:
-    return UnsupportedSamples(
+def unsupported() -> UnsupportedImage:
+    return UnsupportedImage(
         "The TIFF file holds numbers that cannot be shown; convert them to unsigned integers of 8 or 16 bit or floats "
         "of 32 bit from 0 (black) to 1 (white)."
     )
@@ -46,10 +46,10 @@ def unsupported() -> UnsupportedSamples:
 
 def _checked(image: pyvips.Image) -> pyvips.Image:
     if image.relational(image, "noteq").max():
-        raise UnsupportedSamples("The TIFF file holds pixels that are no number (NaN).")
+        raise UnsupportedImage("The TIFF file holds pixels that are no number (NaN).")
     low, high = image.min(), image.max()
     if low < -TOLERATED or high > 1 + TOLERATED:
-        raise UnsupportedSamples(
+        raise UnsupportedImage(
             f"The floats in the TIFF file reach from {low:g} to {high:g}; 0 has to be black and 1 white.",
             limit=1,
             value=high if high > 1 + TOLERATED else low,

@@ -33,6 +33,7 @@ from app.services.idempotency import Idempotency, Scope
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.links import DownloadLinks
+from app.services.memory import check_memory
 from app.services.operation_tree import TreeLimits, parse_tree
 from app.services.room import Room
 from app.services.s3 import ObjectStorage, asset_key, input_key, job_prefix
@@ -114,6 +115,8 @@ class Submissions:
     form_limits: FormLimits
     tree_limits: TreeLimits
     image_limits: ImageLimits
+    #: of one pixel process; None: any
+    memory_bytes: int | None
     kept_seconds: int
     idempotency_seconds: int
     _ready: set[Path] = field(default_factory=set)
@@ -178,6 +181,7 @@ class Submissions:
             await self.egress.check(webhook_url)
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
+        check_memory(branches, header, self.memory_bytes)
         planned = plan(branches, header.format)
         return NewJob(
             id=uuid7(),

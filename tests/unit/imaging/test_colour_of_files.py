@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from app.errors import UnsupportedSamples
+from app.errors import UnsupportedImage
 from app.imaging import cicp
 from app.imaging.pipeline import Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
@@ -192,7 +192,7 @@ def test_every_kind_of_number_is_scaled(tmp_path: Path, kind: str, dtype: str) -
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u8", "f8", "c8"])
 def test_numbers_that_make_no_picture_are_refused_by_name(tmp_path: Path, dtype: str) -> None:
     tifffile.imwrite(tmp_path / "source", _ramp("grey").astype(dtype))
-    with pytest.raises(UnsupportedSamples) as caught:
+    with pytest.raises(UnsupportedImage) as caught:
         _rendered(tmp_path / "source", tmp_path)
     assert not caught.value.retryable
 
@@ -202,7 +202,7 @@ def test_floating_point_numbers_without_a_known_white_are_refused(tmp_path: Path
     stored = (_ramp("grey") * high).astype("f4")
     stored[0, 0] = low
     tifffile.imwrite(tmp_path / "source", stored)
-    with pytest.raises(UnsupportedSamples, match="NaN" if low != low else f"to {high}"):  # noqa: PLR0124
+    with pytest.raises(UnsupportedImage, match="NaN" if low != low else f"to {high}"):  # noqa: PLR0124
         _rendered(tmp_path / "source", tmp_path)
 
 

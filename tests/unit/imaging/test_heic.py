@@ -1,14 +1,17 @@
-"""HEIC, where its decoder is installed."""
+"""HEIC, as phones send it."""
 
-import sys
+import io
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image
 
 from app.errors import CorruptImage
 from app.imaging import heic
-from tests.unit.imaging.conftest import Pixels, similarity
+from app.imaging.pipeline import Limits, Target, render
+from tests.unit.imaging.conftest import ORIENTATION, Pixels, exif, similarity, unturned
 
 
 @pytest.mark.parametrize(
@@ -22,10 +25,21 @@ def test_pixels(samples: dict[str, Path], photo: Pixels, name: str, bands: int, 
     assert similarity(eight_bits.mean(-1), photo.mean(-1)) > 0.95
 
 
-def test_a_worker_without_the_decoder_says_so(samples: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(CorruptImage, match="pi-heif"):
-        heic.load(samples["heic"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_phones_pictures_stand_upright(tmp_path: Path, photo: Pixels, orientation: int) -> None:
+    """As phones write them: turned by the file's own transformation, with EXIF that says the same."""
+    buffer = io.BytesIO()
+    stored = unturned(Image.fromarray(photo), orientation)
+    pillow_heif.from_pillow(stored).save(buffer, quality=90, exif=exif(orientation).tobytes())
+    assert (b"irot" in buffer.getvalue()) == (orientation > 1)
+    (tmp_path / "source").write_bytes(buffer.getvalue())
+    target = Target(tmp_path / "result", "convert_png", {"keep_metadata": "all"})
+    [rendered] = render(tmp_path / "source", [], [target], Limits(pixels=10**6, side=4000))
+    assert rendered
+    assert (rendered.width, rendered.height) == (160, 120)
+    with Image.open(target.path) as image:
+        assert image.getexif().get(ORIENTATION, 1) == 1
+        assert abs(np.asarray(image.convert("RGB")).astype(int) - photo).mean() < 3
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"])
