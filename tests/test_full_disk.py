@@ -24,7 +24,6 @@ from app.services.health import Health
 from app.services.room import Room
 from tests.conftest import MODES, make_photo
 from tests.support.deployment import ROOT, Deployment, cluster, embedded
-from tests.support.servers import ObjectStoreServer
 from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk
 from tests.support.work import accept, claimed, messages, step_of
 
@@ -32,8 +31,7 @@ TREE = ["convert_png", {"op": "resize", "width": 300, "then": ["convert_webp"]}]
 SLOW = [{"op": "resize", "width": 1000, "enlarge": True, "then": [{"op": "convert_webp", "effort": 6}]}]
 RESULTS = [["convert_png", "resize.convert_webp"], ["resize.convert_webp"]]
 MEGABYTES = 64
-NOTICED = 30.0  # seconds until the service must have seen that its disk is full; S3 is written to every ten
-RECOVERED = 90.0  # seconds until it must have seen that there is room; SeaweedFS looks at its own disk once a minute
+NOTICED = 30.0  # seconds until the service must have seen what has become of its disk
 FULL_SECONDS = 6.0  # longer than all attempts at a step and their pauses would take if they counted
 PATIENCE = 120.0  # seconds until what waited has ended
 REFUSALS = {"no_room", "storage_unavailable", "database_unavailable"}
@@ -92,7 +90,7 @@ class Service:
         return httpx.get(f"{self.deployment.url}/health/ready", timeout=10).status_code
 
 
-@pytest.fixture(params=[*MODES, pytest.param("s3", marks=pytest.mark.full)])
+@pytest.fixture(params=MODES)
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service | None]:
     """None: the test has run in a namespace."""
     with ExitStack() as stack:
@@ -102,7 +100,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service 
             _elsewhere(request, reason)
             yield None
             return
-        deployment = _deployment(request, stack, tmp_path, disk)
+        deployment = _deployment(request, tmp_path, disk)
         stack.callback(deployment.stop)
         deployment.start()
         yield Service(deployment, disk)
@@ -117,24 +115,14 @@ def _elsewhere(request: pytest.FixtureRequest, reason: CannotMount) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def _deployment(request: pytest.FixtureRequest, stack: ExitStack, folder: Path, disk: Path) -> Deployment:
+def _deployment(request: pytest.FixtureRequest, folder: Path, disk: Path) -> Deployment:
     if request.param == "embedded":
         running = embedded(folder, **SETTINGS)
         running.environment["PIXTOOLS_DATA_DIR"] = str(disk / "data")
         return running
     settings = {**SETTINGS, "PIXTOOLS_SPOOL_DIR": str(disk / "spool"), "PIXTOOLS_RECONCILE_SECONDS": "2"}
     servers = request.getfixturevalue("cluster_servers")
-    if request.param == "s3":
-        server = stack.enter_context(ObjectStoreServer(disk / "s3"))
-        settings |= {
-            "PIXTOOLS_STORAGE_URL": f"s3://{server.bucket}",
-            "PIXTOOLS_S3_ENDPOINT": server.endpoint,
-            "PIXTOOLS_S3_ACCESS_KEY": server.access_key,
-            "PIXTOOLS_S3_SECRET_KEY": server.secret_key,
-            "PIXTOOLS_SPOOL_DIR": str(folder / "spool"),
-        }
-    else:
-        settings["PIXTOOLS_STORAGE_URL"] = (disk / "objects").as_uri()
+    settings["PIXTOOLS_STORAGE_URL"] = (disk / "objects").as_uri()
     return cluster(folder, servers, **settings)
 
 
@@ -177,7 +165,7 @@ def _fill_and_free(service: Service, rounds: int) -> None:
                     assert service.ready() == 503
                     time.sleep(0.5)
                 assert len(load.refused) > refused
-            await_(lambda: service.ready() == 200, RECOVERED, "a free disk is not noticed")
+            await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
         load.stop.set()
         assert not load.wrong
         for job_id in load.accepted:

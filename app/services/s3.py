@@ -29,6 +29,7 @@ DELETE_BATCH = 1000  # keys; the most that S3 takes at once
 ASSETS, JOBS = "assets/", "jobs/"
 HEALTH = f"{JOBS}health"  # written to see that there is room; where rights are given by prefix, there are some here
 READ_SIZE = 1024 * 1024  # bytes
+SAMPLE = bytes(8192)  # more than the rest of a block that a full disk may still have
 NO_BUCKET = "NoSuchBucket"  # S3's code
 FULL = "The object storage has no room at the moment."
 
@@ -255,7 +256,7 @@ class ObjectStorage:
         if self.is_local:
             return
         with _stored(HEALTH):
-            await obstore.put_async(self._store, HEALTH, b"ok")
+            await obstore.put_async(self._store, HEALTH, SAMPLE)
 
     def presign(self, key: str, seconds: int) -> str:
         """A download URL of S3 that expires."""
