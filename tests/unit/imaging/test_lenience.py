@@ -5,7 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -181,14 +181,17 @@ def _all_show_it_whole(format_: str, content: bytes, original: bytes, folder: Pa
     return format_ != "jpeg" or not any(judge(format_, file, first=True).complaints)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Changed:
     """A file and what it was; shown by what was done to it."""
 
     format: str
     variant: str
-    content: bytes = field(repr=False)
+    content: bytes
     changes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.format} {self.variant}: {'; '.join(self.changes)}"
 
     @property
     def original(self) -> bytes:
