@@ -32,7 +32,9 @@ def read_png(reader: Reader) -> Shape:
     return Shape(*upright((width, height), orientation), frames=max(frames, 1))
 
 
-# WebP: RIFF chunks, each a name, a length and data, padded to an even length. All decoders are strict with them.
+# WebP: RIFF chunks, each a name, a length and data, padded to an even length
+
+_WEBP_PIXELS = {b"VP8 ", b"VP8L", b"ALPH", b"ANMF"}
 
 
 def read_webp(reader: Reader) -> Shape:
@@ -50,10 +52,10 @@ def read_webp(reader: Reader) -> Shape:
         size = size or _webp_size(reader, kind)
         animation += kind == b"ANMF"
         stills += kind in {b"VP8 ", b"VP8L"}
-        if after > end:
+        if after > end and (kind in _WEBP_PIXELS or not (animation or stills)):
             raise TruncatedImage
         if kind == b"EXIF":
-            orientation = orientation_of(reader.take(min(length, MAX_EXIF)))
+            orientation = orientation_of(reader.take(min(length, MAX_EXIF, end - reader.position)))
         reader.position = after + length % 2
     if size is None:
         raise damaged("WebP")

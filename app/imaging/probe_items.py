@@ -68,13 +68,18 @@ def _references(reader: Reader, meta: list[Box]) -> Iterator[tuple[bytes, int, t
 
 def _needed(references: list[tuple[bytes, int, tuple[int, ...]]], item: int) -> set[int]:
     """The item with its alpha channel, and all that these are made of."""
-    needed = {item, *(number for kind, number, others in references if kind == _ALPHA and item in others)}
-    waiting = list(needed)
+    parts: dict[int, set[int]] = {}
+    waiting = [item]
+    for kind, number, others in references:
+        if kind == _PARTS:
+            parts.setdefault(number, set()).update(others)
+        elif kind == _ALPHA and item in others:
+            waiting.append(number)
+    needed: set[int] = set()
     while waiting:
-        whole = waiting.pop()
-        parts = {part for kind, number, others in references if kind == _PARTS and number == whole for part in others}
-        waiting += parts - needed
-        needed |= parts
+        number = waiting.pop()
+        needed.add(number)
+        waiting += parts.pop(number, set()) - needed
     return needed
 
 

@@ -75,5 +75,8 @@ def _orientation(reader: Reader) -> int | None:
     (length,) = reader.unpack(">H")
     if length < 2:
         raise damaged("JPEG")
-    content = reader.take(length - 2)
-    return orientation_of(content) if content.startswith(EXIF_MARK) else None
+    after = reader.position + length - 2
+    is_exif = length - 2 >= len(EXIF_MARK) and reader.take(len(EXIF_MARK)) == EXIF_MARK
+    content = reader.take(after - reader.position) if is_exif else None
+    reader.skip(after - reader.position)
+    return None if content is None else orientation_of(content)

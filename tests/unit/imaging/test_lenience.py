@@ -4,7 +4,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.imaging.decode import LOADERS
 from app.imaging.pipeline import Limits, Target, render
-from app.imaging.probe import probe
+from app.imaging.probe import ANIMATED, probe
 from tests.damage.judges import judge, shown
 from tests.damage.originals import FORMATS, originals
 
@@ -155,21 +155,26 @@ def _pixels(content: bytes) -> Any:
 
 
 @cache
-def _as_pillow(content: bytes) -> list[bytes]:
-    return shown(content, first=True)
+def _as_pillow(content: bytes, first: bool) -> list[bytes]:
+    return shown(content, first=first)
 
 
 @cache
 def _as_libvips(format_: str, content: bytes) -> bytes:
     fail_on = "none" if format_ == "jpeg" else "warning"
     source = pyvips.Source.new_from_memory(content)
-    return bytes(pyvips.Operation.call(LOADERS[format_], source, fail_on=fail_on).write_to_memory())
+    pages = {"n": -1} if format_ in ANIMATED else {}
+    return bytes(pyvips.Operation.call(LOADERS[format_], source, fail_on=fail_on, **pages).write_to_memory())
 
 
 def _all_show_it_whole(format_: str, content: bytes, original: bytes, folder: Path) -> bool:
-    """Whether Pillow, libvips, and for JPEG libjpeg itself, show every pixel as it was."""
+    """Whether Pillow, libvips, and for JPEG and GIF the reference decoder, show every pixel as it was.
+
+    A GIF that ends within the data of an image is refused at once, even if no pixel is missing: nearly always some are.
+    """
     try:
-        if shown(content, first=True) != _as_pillow(original):
+        first = format_ not in ANIMATED
+        if shown(content, first=first) != _as_pillow(original, first):
             return False
         if format_ in LOADERS and _as_libvips.__wrapped__(format_, content) != _as_libvips(format_, original):
             return False
@@ -177,24 +182,40 @@ def _all_show_it_whole(format_: str, content: bytes, original: bytes, folder: Pa
         return False
     file = folder / f"judged.{format_}"
     file.write_bytes(content)
-    return format_ != "jpeg" or not any(judge(format_, file, first=True).complaints)
+    return format_ not in {"jpeg", "gif"} or not any(judge(format_, file, first=False).complaints)
+
+
+class _Changed:
+    """A file and what it was; shown by what was done to it."""
+
+    def __init__(self, format_: str, variant: str, content: bytes, changes: Sequence[str]) -> None:
+        self.format, self.variant, self.content, self.changes = format_, variant, content, changes
+
+    def __repr__(self) -> str:
+        return f"{self.format} {self.variant}: {'; '.join(self.changes)}"
+
+    @property
+    def original(self) -> bytes:
+        return originals(self.format)[self.variant]
 
 
 @st.composite
-def _changed(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
+def _changed(draw: st.DrawFn) -> _Changed:
     """A file with bytes inserted, appended, overwritten or cut off: mostly where no pixels are."""
     format_ = draw(st.sampled_from(FORMATS))
-    original = originals(format_)[draw(st.sampled_from(sorted(originals(format_))))]
-    content = original
+    variant = draw(st.sampled_from(sorted(originals(format_))))
+    content = originals(format_)[variant]
+    changes = []
     for _ in range(draw(st.integers(1, 3))):
         change = draw(st.sampled_from(("append", "cut", "insert", "overwrite", *sorted(HARMLESS[format_]))))
         piece = draw(st.binary(min_size=1, max_size=12) | st.just(bytes(8)) | st.just(b"\xff\xff"))
         near_an_end = st.integers(8, min(120, len(content))) | st.integers(max(8, len(content) - 60), len(content))
         at = draw(near_an_end | st.integers(8, max(8, len(content))))
+        changes.append(f"{change} at {at} of {len(content)}: {piece!r}")
         if change == "append":
             content += piece
         elif change == "cut":
-            content = content[: -draw(st.integers(1, 40))]
+            content = content[: -len(piece)]
         elif change == "insert":
             content = content[:at] + piece + content[at:]
         elif change == "overwrite":
@@ -204,13 +225,12 @@ def _changed(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
                 content = HARMLESS[format_][change](content)
             except (ValueError, IndexError, struct.error):
                 continue
-    return format_, content, original
+    return _Changed(format_, variant, content, changes)
 
 
 @settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(file=_changed())
-def test_what_all_decoders_show_whole_passes(file: tuple[str, bytes, bytes], tmp_path: Path) -> None:
-    format_, content, original = file
-    if _all_show_it_whole(format_, content, original, tmp_path):
-        event(f"{format_} shown whole")
-        assert _pixels(_result(content, tmp_path)).tobytes() == _pixels(_result(original, tmp_path)).tobytes()
+def test_what_all_decoders_show_whole_passes(file: _Changed, tmp_path: Path) -> None:
+    if _all_show_it_whole(file.format, file.content, file.original, tmp_path):
+        event(f"{file.format} shown whole")
+        assert shown(_result(file.content, tmp_path), first=True) == shown(_result(file.original, tmp_path), first=True)

@@ -126,6 +126,14 @@ def _box(kind: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(joined), kind) + joined
 
 
+def _avif_of(*more: bytes) -> bytes:
+    """An AVIF without pixels, with more boxes within its `meta`."""
+    group = _box(b"ipma", bytes(4), struct.pack(">IHBB", 1, 1, 1, 1))
+    size = _box(b"ipco", _box(b"ispe", struct.pack(">4xII", 160, 120)))
+    main = _box(b"pitm", bytes(4), struct.pack(">H", 1))
+    return _box(b"ftyp", b"avif", bytes(4)) + _box(b"meta", bytes(4), main, _box(b"iprp", size, group), *more)
+
+
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow fields", "wide fields"])
 def test_the_size_is_that_of_the_main_image_and_not_of_its_preview(wide: bool) -> None:
     version = b"\x01\0\0\x01" if wide else bytes(4)
@@ -297,6 +305,14 @@ ENDLESS: dict[str, Callable[[], bytes]] = {
     "PNG chunks": lambda: b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01" + bytes(9) + bytes(12) * 1_000_000,
     "WebP chunks": lambda: b"RIFF" + struct.pack("<I", 8_000_004) + b"WEBP" + b"JUNK\0\0\0\0" * 1_000_000,
     "AVIF boxes": lambda: b"\0\0\0\x10ftypavif\0\0\0\0" + b"\0\0\0\x08free" * 30_000,
+    "AVIF references": lambda: _avif_of(
+        _box(
+            b"iref",
+            bytes(4),
+            *(_box(b"dimg", struct.pack(">HHH", 1 + at % 60_000, 1, 2 + at % 60_000)) for at in range(30_000)),
+        )
+    ),
+    "AVIF extents": lambda: _avif_of(_box(b"iloc", b"\2\0\0\0\0\0" + struct.pack(">I", 300_000), bytes(3_000_000))),
     "TIFF pages": lambda: _tiff(*(_directory(8 + 30 * page, *SIZE) for page in range(1, 200_000))),
     "TIFF entries": lambda: _tiff(*(_directory(8 + 720_006 * page, *SIZE * 30_000) for page in range(1, 12))),
     "TIFF strips": lambda: _tiff(_directory(0, *SIZE, (273, 4, 600_000, 8)), bytes(2_400_000)),
