@@ -5,7 +5,6 @@ of tens of megabytes, which counts where it is installed.
 """
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -53,9 +52,9 @@ def fonts() -> list[Path]:
 def _is_there(character: str, *, cjk: bool) -> bool:
     if category(character) in INVISIBLE or ord(character) in SELECTORS:
         return True
-    if any(_coverage(path).has(ord(character)) for path in _bundled()):
+    if any(ord(character) in _coverage(path) for path in _bundled()):
         return True
-    return any(_coverage(path).has(ord(character)) for path in _cjk()) if cjk else needed_cjk(character)
+    return any(ord(character) in _coverage(path) for path in _cjk()) if cjk else needed_cjk(character)
 
 
 @cache
@@ -70,18 +69,9 @@ def _cjk() -> tuple[Path, ...]:
     return tuple(found[file] for file in CJK_FILES if file in found)[:1]
 
 
-@dataclass(frozen=True)
-class _Coverage:
-    """The characters of one font: first and last one of each run."""
-
-    runs: tuple[tuple[int, int], ...]
-
-    def has(self, number: int) -> bool:
-        return any(first <= number <= last for first, last in self.runs)
-
-
 @cache
-def _coverage(path: Path) -> _Coverage:
+def _coverage(path: Path) -> frozenset[int]:
+    """The numbers of a font's characters."""
     font = path.read_bytes()
     start = struct.unpack_from(">I", font, 12)[0] if font[:4] == b"ttcf" else 0
     tables = _tables(font, start)
@@ -92,7 +82,7 @@ def _coverage(path: Path) -> _Coverage:
         platform, encoding, offset = struct.unpack_from(">HHI", font, at + 4 + 8 * number)
         if (platform, encoding) in PLATFORMS:
             runs |= _runs(font, at + offset)
-    return _Coverage(tuple(sorted(runs)))
+    return frozenset(number for first, last in runs for number in range(first, last + 1))
 
 
 def _tables(font: bytes, start: int) -> dict[bytes, int]:
