@@ -5,7 +5,6 @@ of tens of megabytes, which counts where it is installed.
 """
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -17,7 +16,7 @@ CJK_FILES = ("NotoSansCJK-Regular.ttc", "NotoSansCJK-VF.ttf.ttc", "NotoSansCJKsc
 CJK_PACKAGE = "fonts-noto-cjk"  # of Debian
 CJK = (  # blocks, without what the bundled fonts may get some day
     *((0x1100, 0x11FF), (0x2E80, 0x2FDF), (0x2FF0, 0x33FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
-    *((0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF), (0x20000, 0x3FFFF)),
+    *((0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF), (0x20000, 0x323AF)),
 )
 INVISIBLE = {"Cf", "Zs"}  # joiners, marks of direction and spaces need no glyph
 SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x180E))  # of variants of a glyph
@@ -53,9 +52,9 @@ def fonts() -> list[Path]:
 def _is_there(character: str, *, cjk: bool) -> bool:
     if category(character) in INVISIBLE or ord(character) in SELECTORS:
         return True
-    if any(_coverage(path).has(ord(character)) for path in _bundled()):
+    if any(ord(character) in _coverage(path) for path in _bundled()):
         return True
-    return any(_coverage(path).has(ord(character)) for path in _cjk()) if cjk else needed_cjk(character)
+    return any(ord(character) in _coverage(path) for path in _cjk()) if cjk else needed_cjk(character)
 
 
 @cache
@@ -70,18 +69,9 @@ def _cjk() -> tuple[Path, ...]:
     return tuple(found[file] for file in CJK_FILES if file in found)[:1]
 
 
-@dataclass(frozen=True)
-class _Coverage:
-    """The characters of one font: first and last one of each run."""
-
-    runs: tuple[tuple[int, int], ...]
-
-    def has(self, number: int) -> bool:
-        return any(first <= number <= last for first, last in self.runs)
-
-
 @cache
-def _coverage(path: Path) -> _Coverage:
+def _coverage(path: Path) -> frozenset[int]:
+    """The numbers of a font's characters."""
     font = path.read_bytes()
     start = struct.unpack_from(">I", font, 12)[0] if font[:4] == b"ttcf" else 0
     tables = _tables(font, start)
@@ -92,7 +82,7 @@ def _coverage(path: Path) -> _Coverage:
         platform, encoding, offset = struct.unpack_from(">HHI", font, at + 4 + 8 * number)
         if (platform, encoding) in PLATFORMS:
             runs |= _runs(font, at + offset)
-    return _Coverage(tuple(sorted(runs)))
+    return frozenset(number for first, last in runs for number in range(first, last + 1))
 
 
 def _tables(font: bytes, start: int) -> dict[bytes, int]:

@@ -123,3 +123,11 @@ def test_heic_comes_in_and_leaves_as_jpeg(api: ApiClient) -> None:
     assert (result["format"], result["filename"]) == ("jpeg", "IMG_1-resize.jpg")
     red, green, _ = opened(api.download(result).content).getpixel((10, 10))  # type: ignore[misc]
     assert red > 180 > green
+
+
+def test_a_character_without_a_glyph_is_refused_by_its_number(api: ApiClient, photo: bytes) -> None:
+    answer = api.process(photo, [{"op": "watermark", "text": "\U00012000"}])
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert "U+12000" in error["detail"]
+    assert error["pointer"].startswith("#/operations/0")
