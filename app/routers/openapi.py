@@ -31,8 +31,8 @@ PROCESS_BODY: dict[str, Any] = {
                     },
                     "webhook_url": {
                         "type": "string",
-                        "format": "uri",
-                        "description": "Gets a POST when the job has ended.",
+                        "anyOf": [{"format": "uri"}, {"maxLength": 0}],  # forms of web pages send empty fields
+                        "description": "Gets a POST when the job has ended; empty: nothing does.",
                         "examples": ["https://hooks.example/pixtools"],
                     },
                 },

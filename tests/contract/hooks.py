@@ -37,7 +37,7 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     """Ask for both by format, in what is sent; answers are held against the description as it is."""
     form = raw_schema["paths"]["/process"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     form["properties"]["operations"] = {"type": "string", "format": TREE}
-    form["properties"]["webhook_url"] = {"type": "string", "format": ADDRESS}
+    form["properties"]["webhook_url"] = {"anyOf": [{"type": "string", "format": ADDRESS}, {"const": ""}]}
     schemas = raw_schema["components"]["schemas"]
     schemas["NewEndpoint"]["properties"]["url"] = {"type": "string", "format": ADDRESS}
     schemas["EndpointChange"]["properties"]["url"]["anyOf"][0] = {"type": "string", "format": ADDRESS}
