@@ -37,7 +37,7 @@ def waited(
         waiting = [asyncio.create_task(endings.wait(job_id, seconds, is_new=is_new)) for _ in range(clients)]
         await asyncio.sleep(0.1)
         await asyncio.gather(asyncio.to_thread(meanwhile), *waiting)
-        await endings.database.async_engine.dispose()
+        await endings.database.aclose()
         return time.monotonic() - began
 
     return asyncio.run(wait())

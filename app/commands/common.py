@@ -33,9 +33,10 @@ def current_settings() -> "Settings":
     """The settings; a mistake in them ends the command with its name."""
     from pydantic import ValidationError
 
-    from app.config import current
+    from app.config import Settings, current
 
     try:
+        current.use(Settings())
         return current()
     except ValidationError as error:
         for mistake in error.errors():
