@@ -23,7 +23,8 @@ def test_leases_are_renewed_by_one_thread_that_ends_with_the_last_of_them() -> N
     with keeper.keep(lambda: renewing(renewed[0])) as first, keeper.keep(lambda: renewing(renewed[1])) as second:
         assert all(event.wait(PATIENCE) for event in renewed)
         assert keepers() == 1
-        assert not (first.is_set() or second.is_set())
+        assert not first.is_set()
+        assert not second.is_set()
     deadline = time.monotonic() + PATIENCE
     while keepers() and time.monotonic() < deadline:
         time.sleep(EVERY)
