@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI
 from app import background, private, problems, tracing
 from app.admission import AdmissionMiddleware
 from app.bodies import BodyMiddleware
-from app.config import Settings, current
+from app.config import Settings
 from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.resources = await _start(settings or current(), stack)
+            app.state.resources = await _start(settings or Settings(), stack)
             # What is loaded now stays: a full collection over it would stop the event loop for more than 100 ms
             gc.collect()
             gc.freeze()

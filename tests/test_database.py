@@ -85,7 +85,7 @@ def test_asynchronous_transactions_call_back_too(database: Database) -> None:
 
     async def run() -> None:
         await database.call(service)
-        await database.async_engine.dispose()
+        await database.aclose()
 
     asyncio.run(run())
     assert calls == ["called"]

@@ -33,11 +33,12 @@ def current_settings() -> "Settings":
     """The settings; a mistake in them ends the command with its name."""
     from pydantic import ValidationError
 
-    from app.config import current
+    from app.config import Settings, current
     from app.private import keep_new_files_private
 
     keep_new_files_private()
     try:
+        current.use(Settings())
         return current()
     except ValidationError as error:
         for mistake in error.errors():
