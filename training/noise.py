@@ -1,0 +1,117 @@
+"""Noise for the networks that are told how strong it is: the noisy patches, and the map of the noise they are given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from training.data import MAX_SIGMA, Pixels, arrived, random_patch
+from training.networks import BLOCK, COLOURS
+
+CLIPPED_SHARE = 0.7  # of the patches are rounded and clipped to 8 bit
+SHOT_SHARE = 0.4  # of the patches have noise that grows with the light
+GAIN_SPREAD = 0.2  # of the colours' noise levels among each other, natural logarithm
+MISJUDGED_SHARE = 0.5  # of the maps are wrong, as an estimate is
+MISJUDGED_BY = 0.1  # natural logarithm
+OVERRATED_SHARE = 0.25  # of the maps are too high by about this much, as fine texture makes an estimate
+OVERRATED_BY = 1.0  # of 255
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevel:
+    """Variance of the noise of each colour, in 0..1, as a straight line over the light: `slope` * light + `base`."""
+
+    slope: Values
+    base: Values
+
+    def scaled(self, factor: float, more: float) -> "NoiseLevel":
+        """Standard deviations times `factor`, plus about `more`."""
+        return NoiseLevel(slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One patch, (height, width, 3) in 0..255, and the noise level that the network is told."""
+
+    noisy: Values
+    level: NoiseLevel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Patches of shape (batch, 3, side, side) in 0..1; maps of half the side; the mean noise of each patch in 0..255."""
+
+    clean: Tensor
+    noisy: Tensor
+    noise_map: Tensor
+    sigma: Tensor
+
+
+Noise = Callable[[Pixels, np.random.Generator], Sample]
+
+
+class NoisyPatches:
+    """Random patches with noise. Batch `n` depends on the seed and on `n` alone: a resumed training sees the same."""
+
+    def __init__(self, images: list[Pixels], noise: Noise, *, side: int, batch: int, seed: int) -> None:
+        self._images = images
+        self._noise = noise
+        self._side = side
+        self._batch = batch
+        self._seed = seed
+
+    def batch(self, step: int) -> Batch:
+        random = np.random.default_rng((self._seed, step))
+        patches = [random_patch(self._images, self._side, random) for _ in range(self._batch)]
+        samples = [self._noise(patch, random) for patch in patches]
+        clean, noisy = _planes(patches), _planes([sample.noisy for sample in samples])
+        return Batch(
+            clean=clean,
+            noisy=noisy,
+            noise_map=torch.cat(
+                [
+                    noise_map(noisy[index : index + 1], misjudged(sample.level, random))
+                    for index, sample in enumerate(samples)
+                ]
+            ),
+            sigma=(noisy - clean).square().mean(dim=(1, 2, 3)).sqrt() * 255,
+        )
+
+
+def gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
+    """Normal noise of one strength, or stronger in the light; mostly rounded and clipped to 8 bit."""
+    sigma = random.uniform(0, MAX_SIGMA)
+    shot = random.uniform(0, 1) if random.random() < SHOT_SHARE else 0.0
+    spread = np.exp(random.standard_normal(COLOURS) * GAIN_SPREAD * (shot > 0))
+    variance = ((sigma / 255 * spread) ** 2).astype(np.float32)
+    level = NoiseLevel(slope=2 * shot * variance, base=(1 - shot) * variance)
+    light = patch.astype(np.float32) / 255
+    deviation = np.sqrt(level.slope * light + level.base) * 255
+    noisy = patch + random.standard_normal(patch.shape, dtype=np.float32) * deviation
+    return Sample(noisy=arrived(noisy, random) if random.random() < CLIPPED_SHARE else noisy, level=level)
+
+
+def misjudged(level: NoiseLevel, random: np.random.Generator) -> NoiseLevel:
+    """What an estimate may say instead, so that the network learns to look for itself."""
+    factor = float(np.exp(random.standard_normal() * MISJUDGED_BY)) if random.random() < MISJUDGED_SHARE else 1.0
+    more = abs(random.standard_normal()) * OVERRATED_BY / 255 if random.random() < OVERRATED_SHARE else 0.0
+    return level.scaled(factor, more)
+
+
+def noise_map(noisy: Tensor, level: NoiseLevel) -> Tensor:
+    """The noise at each 2x2 block by the light around it: (batch, 3, height, width) gives half the height and width."""
+    light = functional.avg_pool2d(noisy, BLOCK).clamp(0, 1)
+    light = functional.avg_pool2d(light, 3, stride=1, padding=1, count_include_pad=False)
+    slope, base = (torch.from_numpy(values)[:, None, None] for values in (level.slope, level.base))
+    return (light * slope + base).clamp_min(0).sqrt()
+
+
+def _planes(patches: list[Values] | list[Pixels]) -> Tensor:
+    stacked = np.ascontiguousarray(np.stack(patches).transpose(0, 3, 1, 2), dtype=np.float32)
+    return torch.from_numpy(stacked).div_(255)
