@@ -13,7 +13,9 @@ from training.data import MAX_SIGMA, Pixels, arrived, random_patch
 from training.networks import BLOCK, COLOURS
 
 CLIPPED_SHARE = 0.7  # of the patches are rounded and clipped to 8 bit
-SHOT_SHARE = 0.4  # of the patches have noise that grows with the light
+GREY_SHARE = 0.08  # of the patches have no colours, nor has their noise
+SHOT_SHARE = 0.4  # of the patches have noise that depends on the light
+DARK_SHARE = 0.3  # of those: stronger in the shadows, as a tone curve makes it; else stronger in the light
 GAIN_SPREAD = 0.2  # of the colours' noise levels among each other, natural logarithm
 MISJUDGED_SHARE = 0.5  # of the maps are wrong, as an estimate is
 MISJUDGED_BY = 0.1  # natural logarithm
@@ -39,6 +41,7 @@ class NoiseLevel:
 class Sample:
     """One patch, (height, width, 3) in 0..255, and the noise level that the network is told."""
 
+    clean: Values
     noisy: Values
     level: NoiseLevel
 
@@ -70,31 +73,41 @@ class NoisyPatches:
         random = np.random.default_rng((self._seed, step))
         patches = [random_patch(self._images, self._side, random) for _ in range(self._batch)]
         samples = [self._noise(patch, random) for patch in patches]
-        clean, noisy = _planes(patches), _planes([sample.noisy for sample in samples])
+        clean, noisy = (_planes([getattr(sample, name) for sample in samples]) for name in ("clean", "noisy"))
         return Batch(
             clean=clean,
             noisy=noisy,
             noise_map=torch.cat(
-                [
-                    noise_map(noisy[index : index + 1], misjudged(sample.level, random))
-                    for index, sample in enumerate(samples)
-                ]
+                [noise_map(noisy[i : i + 1], misjudged(sample.level, random)) for i, sample in enumerate(samples)]
             ),
             sigma=(noisy - clean).square().mean(dim=(1, 2, 3)).sqrt() * 255,
         )
 
 
 def gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
-    """Normal noise of one strength, or stronger in the light; mostly rounded and clipped to 8 bit."""
+    """Normal noise of one strength, or one that follows the light; mostly rounded and clipped to 8 bit."""
+    grey = random.random() < GREY_SHARE
+    clean = (_grey(patch) if grey else patch).astype(np.float32)
+    level = _any_level(random, colours=1 if grey else COLOURS)
+    deviation = np.sqrt(level.slope * clean / 255 + level.base) * 255
+    normal = random.standard_normal(patch.shape, dtype=np.float32)
+    noisy = clean + (normal[:, :, :1] if grey else normal) * deviation
+    return Sample(clean=clean, noisy=arrived(noisy, random) if random.random() < CLIPPED_SHARE else noisy, level=level)
+
+
+def _any_level(random: np.random.Generator, colours: int) -> NoiseLevel:
+    """For three colours; with `colours` = 1 the same for all of them."""
     sigma = random.uniform(0, MAX_SIGMA)
-    shot = random.uniform(0, 1) if random.random() < SHOT_SHARE else 0.0
-    spread = np.exp(random.standard_normal(COLOURS) * GAIN_SPREAD * (shot > 0))
-    variance = ((sigma / 255 * spread) ** 2).astype(np.float32)
-    level = NoiseLevel(slope=2 * shot * variance, base=(1 - shot) * variance)
-    light = patch.astype(np.float32) / 255
-    deviation = np.sqrt(level.slope * light + level.base) * 255
-    noisy = patch + random.standard_normal(patch.shape, dtype=np.float32) * deviation
-    return Sample(noisy=arrived(noisy, random) if random.random() < CLIPPED_SHARE else noisy, level=level)
+    share = random.uniform(0, 1) if random.random() < SHOT_SHARE else 0.0
+    spread = np.exp(random.standard_normal(colours) * GAIN_SPREAD * (share > 0))
+    variance = np.broadcast_to((sigma / 255 * spread) ** 2, COLOURS).astype(np.float32)
+    if random.random() < DARK_SHARE:
+        return NoiseLevel(slope=-2 * share * variance, base=(1 + share) * variance)
+    return NoiseLevel(slope=2 * share * variance, base=(1 - share) * variance)
+
+
+def _grey(patch: Pixels) -> Pixels:
+    return np.repeat(np.rint(patch.mean(axis=2, keepdims=True)), COLOURS, axis=2).astype(np.uint8)
 
 
 def misjudged(level: NoiseLevel, random: np.random.Generator) -> NoiseLevel:
@@ -112,6 +125,6 @@ def noise_map(noisy: Tensor, level: NoiseLevel) -> Tensor:
     return (light * slope + base).clamp_min(0).sqrt()
 
 
-def _planes(patches: list[Values] | list[Pixels]) -> Tensor:
+def _planes(patches: list[Values]) -> Tensor:
     stacked = np.ascontiguousarray(np.stack(patches).transpose(0, 3, 1, 2), dtype=np.float32)
     return torch.from_numpy(stacked).div_(255)

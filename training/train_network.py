@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.camera import camera
 from training.data import load_images
 from training.evaluate_network import validation_line
 from training.networks import CANDIDATES, fresh
@@ -28,13 +29,13 @@ SEED = 20261128
 SIDE = 96  # pixels of a patch
 BATCH = 8
 RATE = 1e-3
-WARM_UP = 200  # steps
+WARM_UP = 100  # steps
 CHECKPOINT_EVERY = 200  # steps
 VALIDATE_EVERY = 1000  # steps
 VALIDATION_IMAGES = 6
 MEAN_OVER = 1000  # steps of the running mean
 WEIGHTS = "weights.pth"
-NOISES = {"gaussian": gaussian}
+NOISES = {"gaussian": gaussian, "camera": camera}
 
 
 @dataclass(frozen=True, kw_only=True)
