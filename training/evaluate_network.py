@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.ml.unet import BLOCK, COLOURS
 from training.data import Pixels, eight_bit, load_images
 from training.evaluate import SEED, SIGMAS, psnr
-from training.networks import BLOCK, CANDIDATES, COLOURS, Network
+from training.networks import CANDIDATES, Network
 
 
 def denoised(net: Network, noisy: np.ndarray, sigma: float) -> Pixels:

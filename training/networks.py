@@ -1,57 +1,15 @@
 """Networks for the profiles `fast` and `camera`, as PyTorch modules: for training, export and parity tests only.
 
-Every one of them works on 2x2 blocks of pixels (12 numbers instead of 3 at a quarter of the places) and is told by a map
-how strong the noise is. It predicts the noise in units of the map, so where the map is zero nothing changes. Convolutions
-and ReLU only: what a pixel becomes depends on its surroundings up to a halo, and tiles stay exact.
+Every one of them works on 2x2 blocks of pixels (12 numbers instead of 3 at a quarter of the places) and is told by a
+map how strong the noise is. Convolutions and ReLU only: what a pixel becomes depends on its surroundings up to a halo,
+and tiles stay exact.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCK = 2  # pixels along each axis that the first layer sees as one place
-COLOURS = 3
-PLANES = COLOURS * BLOCK * BLOCK
-KERNEL = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What a network is built from."""
-
-    #: channels at half the resolution, and at each halving after it
-    channels: tuple[int, ...]
-    #: residual blocks (two convolutions each) before going down and after coming up, for each halving but the last
-    outer: int
-    #: residual blocks at the lowest resolution
-    inner: int
-
-    @property
-    def align(self) -> int:
-        """Sides of what is put in must be multiples of it."""
-        return int(BLOCK * 2 ** (len(self.channels) - 1))
-
-    @property
-    def halo(self) -> int:
-        """Pixels around a pixel that its result depends on: those that each convolution sees, and the places' own size."""
-        seen = 2 * BLOCK + BLOCK * 2 * self.inner * 2 ** (len(self.channels) - 1)  # the first and last, the inner ones
-        seen += sum(BLOCK * 4 * self.outer * 2**level for level in range(len(self.channels) - 1))
-        return -(-(seen + self.align - 1) // self.align) * self.align
-
-    @property
-    def multiplications(self) -> float:
-        """For each pixel."""
-        count = (PLANES + COLOURS + PLANES) * self.channels[0] * KERNEL**2 / BLOCK**2
-        for level, channels in enumerate(self.channels):
-            places = (BLOCK * 2**level) ** 2
-            last = level == len(self.channels) - 1
-            count += (2 * self.inner if last else 4 * self.outer) * channels**2 * KERNEL**2 / places
-            if not last:
-                count += 2 * channels * self.channels[level + 1] / places
-        return count
-
+from app.ml.unet import BLOCK, COLOURS, KERNEL, PLANES, Shape
 
 CANDIDATES = {
     "plain-96": Shape(channels=(96,), outer=0, inner=5),  # FFDNet's size, with shortcuts: 12 convolutions
@@ -60,6 +18,7 @@ CANDIDATES = {
     "unet-48-128": Shape(channels=(48, 128), outer=1, inner=5),
     "unet-64-96": Shape(channels=(64, 96), outer=2, inner=4),
     "unet-48-96-160": Shape(channels=(48, 96, 160), outer=1, inner=1),
+    "unet-64-128-256": Shape(channels=(64, 128, 256), outer=1, inner=1),
 }
 
 
@@ -96,8 +55,7 @@ class Network(nn.Module):
         value = self.inner(value)
         for up, after, skipped in reversed(list(zip(self.up, self.after, kept, strict=True))):
             value = after(functional.pixel_shuffle(up(value), 2) + skipped)
-        scale = noise_map.repeat_interleave(BLOCK * BLOCK, dim=1)
-        return functional.pixel_shuffle(self.tail(value).float() * scale, BLOCK)
+        return functional.pixel_shuffle(self.tail(value).float(), BLOCK)
 
 
 class Residual(nn.Module):

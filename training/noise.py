@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from app.ml.unet import BLOCK, COLOURS
 from training.data import MAX_SIGMA, Pixels, arrived, random_patch
-from training.networks import BLOCK, COLOURS
 
 CLIPPED_SHARE = 0.7  # of the patches are rounded and clipped to 8 bit
 GREY_SHARE = 0.08  # of the patches have no colours, nor has their noise
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Patches of shape (batch, 3, side, side) in 0..1; maps of half the side; the mean noise of each patch in 0..255."""
+    """Patches of shape (batch, 3, side, side) in 0..1; maps of half the side; the mean noise of a patch in 0..255."""
 
     clean: Tensor
     noisy: Tensor

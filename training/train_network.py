@@ -3,9 +3,10 @@
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER [--steps N] [--validate FOLDER]
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER --start CHECKPOINT --decay N
 
-The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a checkpoint
-of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. What is exported is the
-running mean of the weights. bfloat16 where the machine multiplies it in hardware, float32 weights throughout.
+The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a
+checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. What is
+exported is the running mean of the weights. bfloat16 where the machine multiplies it in hardware, float32 weights
+throughout.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SIDE = 96  # pixels of a patch
 BATCH = 8
 RATE = 1e-3
 WARM_UP = 100  # steps
-CHECKPOINT_EVERY = 200  # steps
+CHECKPOINT_EVERY = 100  # steps
 VALIDATE_EVERY = 1000  # steps
 VALIDATION_IMAGES = 6
 MEAN_OVER = 1000  # steps of the running mean
@@ -40,14 +41,13 @@ NOISES = {"gaussian": gaussian, "camera": camera}
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The learning rate: it rises over the warm-up, then stays, or falls to nothing within `decay` steps."""
+    """After a warm-up the learning rate stays, or falls to nothing within `decay` steps."""
 
     decay: int | None = None
 
-    def rate_at(self, step: int, begin: int) -> float:
-        """At a step of the whole training; this part of it began at `begin`."""
-        left = max(0.0, 1 - (step - begin) / self.decay) if self.decay else 1.0
-        return RATE * min(1.0, (step + 1) / WARM_UP) * left
+    def left(self, step: int, begin: int) -> float:
+        """Share of the rate at a step of the whole training; this part of it began at `begin`."""
+        return max(0.0, 1 - (step - begin) / self.decay) if self.decay else 1.0
 
 
 def loss_of(predicted: Tensor, batch: Batch) -> Tensor:
@@ -80,10 +80,19 @@ class Training:
             self._load(checkpoint)
             self.begin = self.step
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step to come."""
+        return self.full_rate * self._schedule.left(self.step, self.begin)
+
+    @property
+    def full_rate(self) -> float:
+        return RATE * min(1.0, (self.step + 1) / WARM_UP)
+
     def advance(self) -> float:
         """One step; its loss."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate_at(self.step, self.begin)
+            group["lr"] = self.rate
         batch = self._batch()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             predicted = self.net(batch.noisy.contiguous(memory_format=torch.channels_last), batch.noise_map)
@@ -118,7 +127,10 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
         }
         _replace(self.file, state)
-        _replace(self.file.with_name(WEIGHTS), {key: value.contiguous() for key, value in state["mean"].items()})
+        plain = {
+            key: value.clone(memory_format=torch.contiguous_format) for key, value in self.mean.state_dict().items()
+        }
+        _replace(self.file.with_name(WEIGHTS), plain)
 
     def close(self) -> None:
         self._ahead.shutdown(cancel_futures=True)
@@ -129,6 +141,11 @@ class Training:
         self.net.load_state_dict(state["net"])
         self.mean.load_state_dict(state["mean"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def save_weights(file: Path, net: nn.Module) -> None:
+    """In the layout that the service reads."""
+    _replace(file, {key: value.clone(memory_format=torch.contiguous_format) for key, value in net.state_dict().items()})
 
 
 def _replace(file: Path, state: dict[str, Any]) -> None:
@@ -146,6 +163,9 @@ def main() -> None:
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--start", type=Path, help="a checkpoint of another training to go on from")
     parser.add_argument("--decay", type=int, help="steps within which the learning rate falls to nothing")
+    parser.add_argument(
+        "--side", type=int, default=SIDE, help="pixels of a patch; smaller ones give quicker first steps"
+    )
     parser.add_argument("--steps", type=int, default=1_000_000, help="where to stop, counted from the very first step")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of CPU time after which to stop")
     parser.add_argument("--validate", type=Path, help="a folder of images that are not trained on")
@@ -154,7 +174,7 @@ def main() -> None:
     images = [image for folder in options.images for image in load_images(folder)]
     validation = load_images(options.validate)[:VALIDATION_IMAGES] if options.validate else []
     options.checkpoints.mkdir(parents=True, exist_ok=True)
-    patches = NoisyPatches(images, NOISES[options.noise], side=SIDE, batch=BATCH, seed=SEED)
+    patches = NoisyPatches(images, NOISES[options.noise], side=options.side, batch=BATCH, seed=SEED)
     training = Training(options.network, patches, options.checkpoints, Schedule(decay=options.decay))
     if options.start:
         training.start_from(options.start)

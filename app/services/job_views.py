@@ -1,6 +1,6 @@
 """A job as its clients see it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.orm import selectinload
 
@@ -53,9 +53,18 @@ def _step_view(step: Step) -> StepView:
         started_at=step.started_at,
         seconds=_seconds(step.started_at, step.finished_at),
         progress=1.0 if step.status == StepStatus.SUCCEEDED else step.progress,
+        seconds_left=_seconds_left(step),
         report=step.report,
         error=_error(step.error),
     )
+
+
+def _seconds_left(step: Step) -> float | None:
+    """As if what is left took as long as what is done."""
+    if step.status != StepStatus.RUNNING or not step.progress or not step.started_at:
+        return None
+    elapsed = (datetime.now(UTC) - step.started_at).total_seconds()
+    return round(max(0.0, elapsed) * (1 - step.progress) / step.progress, 1)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
