@@ -89,7 +89,7 @@ def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClie
     large = api.accepted(make_photo(2000, 1900), ["denoise"])
     step = await_progress(api, large["id"])
     assert 0 < step["progress"] < 1
-    assert 0 < step["seconds_left"] < 600
+    assert 0 < step["seconds_left"] < 3600
 
     # the image queue does not wait for the network
     assert api.run(make_photo(), [{"op": "resize", "width": 100}])["status"] == "completed"

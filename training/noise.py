@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from app.ml.noise_level import NoiseLevel
 from app.ml.unet import BLOCK, COLOURS
 from training.data import MAX_SIGMA, Pixels, arrived, random_patch
 
@@ -23,18 +24,6 @@ OVERRATED_SHARE = 0.25  # of the maps are too high by about this much, as fine t
 OVERRATED_BY = 1.0  # of 255
 
 Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseLevel:
-    """Variance of the noise of each colour, in 0..1, as a straight line over the light: `slope` * light + `base`."""
-
-    slope: Values
-    base: Values
-
-    def scaled(self, factor: float, more: float) -> "NoiseLevel":
-        """Standard deviations times `factor`, plus about `more`."""
-        return NoiseLevel(slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ class GuidedDenoiser:
         side = _side(config.memory_bytes, GUIDED_BYTES_PER_PIXEL, shape.halo)
         self._geometry = Geometry(halo=shape.halo, align=shape.align, side=side)
         self._session = session(unet_graph.to_onnx(state), config.threads)
-        some = NoiseLevel(slope=np.zeros(COLOURS, np.float32), base=np.full(COLOURS, 0.01, np.float32), sigma=25.5)
+        some = NoiseLevel(slope=np.zeros(COLOURS, np.float32), base=np.full(COLOURS, 0.01, np.float32))
         _check_finite(lambda colours: self._noise(colours, some), config.weights)
 
     def denoise(self, pixels: Pixels, level: NoiseLevel, *, on_tile: OnTile | None = None) -> float:

@@ -8,7 +8,7 @@ light, and a straight line is laid through what they give.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,13 @@ class NoiseLevel:
 
     slope: Floats
     base: Floats
-    #: standard deviation over the whole image, on the scale of 8 bit
-    sigma: float
+    #: of the whole image on average
+    light: float = 0.5
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation over the whole image, on the scale of 8 bit."""
+        return math.sqrt(float(np.maximum(0, self.slope * self.light + self.base).mean())) * 255
 
     @property
     def varies(self) -> bool:
@@ -50,9 +55,9 @@ class NoiseLevel:
         deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, 1e-7))
         return bool(deviations.max() > VARIES * deviations.min())
 
-    def scaled(self, strength: float) -> "NoiseLevel":
-        """Of noise so many times as strong."""
-        return NoiseLevel(slope=self.slope * strength**2, base=self.base * strength**2, sigma=self.sigma * strength)
+    def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
+        """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, beside it."""
+        return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 
 def noise_level(pixels: Pixels) -> NoiseLevel:
@@ -61,8 +66,7 @@ def noise_level(pixels: Pixels) -> NoiseLevel:
     blocks = _blocks(pixels[:, :, :channels])
     lines = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
     slope, base = np.array(lines * (COLOURS // channels), np.float32).T
-    variance = np.maximum(0, slope[:channels] * blocks.mean(axis=(0, 1, 2)) + base[:channels]).mean()
-    return NoiseLevel(slope=slope, base=base, sigma=math.sqrt(float(variance)) * 255)
+    return NoiseLevel(slope=slope, base=base, light=float(blocks.mean()))
 
 
 def _blocks(pixels: Pixels) -> Floats:

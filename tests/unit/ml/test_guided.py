@@ -15,9 +15,7 @@ from app.ml.noise_level import NoiseLevel
 from tests.support.checkpoints import random_unet, write_checkpoint
 
 SHAPE = unet.Shape(channels=(8, 16), outer=1, inner=4)
-LEVEL = NoiseLevel(
-    slope=np.array([0.01, -0.005, 0], np.float32), base=np.array([0.002, 0.01, 0.004], np.float32), sigma=20
-)
+LEVEL = NoiseLevel(slope=np.array([0.01, -0.005, 0], np.float32), base=np.array([0.002, 0.01, 0.004], np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +92,8 @@ def test_further_channels_stay(one_tile: GuidedDenoiser, channels: int) -> None:
 
 def test_where_the_noise_differs_the_answer_does(one_tile: GuidedDenoiser) -> None:
     # the same variance at every light, or only at some: equal where the light is the one at which the lines meet
-    flat = NoiseLevel(slope=np.zeros(3, np.float32), base=np.full(3, 0.01, np.float32), sigma=25.5)
-    steep = NoiseLevel(slope=np.full(3, 0.02, np.float32), base=np.zeros(3, np.float32), sigma=25.5)
+    flat = NoiseLevel(slope=np.zeros(3, np.float32), base=np.full(3, 0.01, np.float32))
+    steep = NoiseLevel(slope=np.full(3, 0.02, np.float32), base=np.zeros(3, np.float32))
     half = np.full((200, 200, 3), 0.5, np.float32)
     assert np.abs(one_tile._noise(half, flat) - one_tile._noise(half, steep)).max() < 1e-6
     assert np.abs(one_tile._noise(half / 2, flat) - one_tile._noise(half / 2, steep)).max() > 1e-4
