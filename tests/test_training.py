@@ -86,6 +86,32 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     assert (tmp_path / "exported.pth").exists()
 
 
+REFINE = """
+import sys
+from pathlib import Path
+import torch
+from training.data import Patches, load_images
+from training.model import DnCNN
+from training.train import Stage, Training, _finished
+folder, weights = Path(sys.argv[1]), Path(sys.argv[2])
+stages = [Stage(depth=20, steps=3, rate=1e-4, last_rate=1e-6)]
+def training():
+    return Training(stages, Patches(load_images(folder), side=32, batch=1, seed=1), folder, "cpu", _finished(weights))
+first = training()
+state = torch.load(weights, weights_only=True)
+assert all(torch.equal(state[key], value) for key, value in first.net.state_dict().items())
+first.advance()
+first.save()
+assert training().step == 1
+"""
+
+
+def test_finished_weights_can_be_refined(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    run_training("-c", REFINE, str(tmp_path), str(WEIGHTS))
+
+
 def test_a_deepened_network_computes_the_same(tmp_path: Path) -> None:
     run_training(
         "-c",
