@@ -157,11 +157,10 @@ def test_a_guided_network_agrees_with_pytorch(tmp_path: Path, name: str) -> None
 RESUME_NETWORK = """
 import sys
 from pathlib import Path
-from training.camera import camera
 from training.data import load_images
-from training.noise import NoisyPatches, gaussian
-from training.train_network import Schedule, Training
-folder, noise = Path(sys.argv[1]), {"camera": camera, "gaussian": gaussian}[sys.argv[2]]
+from training.noise import NoisyPatches
+from training.train_network import NOISES, Schedule, Training
+folder, noise = Path(sys.argv[1]), NOISES[sys.argv[2]]
 def training(name, decay=None):
     (folder / name).mkdir(exist_ok=True)
     patches = NoisyPatches(load_images(folder), noise, side=32, batch=2, seed=1)
@@ -190,7 +189,7 @@ for one in (through, first, second, ending, again):
 
 @pytest.mark.parametrize("noise", ["gaussian", "camera"])
 def test_a_guided_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, noise: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    picture = np.random.default_rng(0).integers(0, 255, (260, 280, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     run_training("-c", RESUME_NETWORK, str(tmp_path), noise)
 

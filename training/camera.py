@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.ml.noise_level import noise_level
 from training.data import Pixels, eight_bit, through_jpeg
-from training.noise import NoiseLevel, Sample, Values
+from training.noise import Noise, Sample, Values
 
 ISO = (100, 12_800)  # drawn evenly over the logarithm
 SHOT_AT_ISO_100 = 1e-4  # variance of the noise at full light, which is 1; grows with the ISO
@@ -31,6 +32,7 @@ COLOUR_MIXING = (0.05, 0.35)  # what the matrix takes of the other two colours
 JPEG_QUALITY = (60, 95)
 DEMOSAICINGS = (cv2.COLOR_BayerRGGB2RGB, cv2.COLOR_BayerRGGB2RGB_EA)  # bilinear, edge aware
 SENSOR_MAX = 65_535
+SEEN = 192  # pixels; the level of the noise cannot be found in much less
 BLACK = 4096  # of those: so that noise below black is kept
 
 Light = NDArray[np.float64]
@@ -90,28 +92,13 @@ def taken(camera: Camera, photograph: Pixels, random: np.random.Generator) -> tu
     return camera.developed(sensor), file
 
 
-def camera(patch: Pixels, random: np.random.Generator) -> Sample:
-    """A patch as any camera takes it; what the network is told is a line through the squared errors over the light."""
-    clean, file = taken(any_camera(random), patch, random)
-    noisy = file.astype(np.float32)
-    return Sample(clean=clean, noisy=noisy, level=fitted_level(clean, noisy))
+def _camera(photograph: Pixels, random: np.random.Generator) -> Sample:
+    """A photograph as any camera takes it; the network is told what the service finds in such a file.
 
-
-def fitted_level(clean: Values, noisy: Values) -> NoiseLevel:
-    """The straight line over the light that fits the squared errors of each colour best."""
-    lines = [
-        _line(clean[:, :, colour].ravel() / 255, ((noisy - clean)[:, :, colour].ravel() / 255) ** 2)
-        for colour in range(clean.shape[2])
-    ]
-    slope, base = np.array(lines, np.float32).T
-    return NoiseLevel(slope=slope, base=base)
-
-
-def _line(light: Values, squares: Values) -> tuple[float, float]:
-    """Slope and base; flat where there is one light only."""
-    spread = float(light.var())
-    slope = float(((light - light.mean()) * squares).mean()) / spread if spread > 1e-3 else 0.0
-    return slope, float(squares.mean() - slope * light.mean())
+    That is less than the noise: demosaicing and JPEG take the high frequencies, by which it is measured.
+    """
+    clean, file = taken(any_camera(random), photograph, random)
+    return Sample(clean=clean, noisy=file.astype(np.float32), level=noise_level(file))
 
 
 def _mosaic(light: Light) -> Light:
@@ -131,3 +118,6 @@ def _linear(finished: Light) -> Light:
     """The light that `_finished` makes this of."""
     encoded = 0.5 - np.sin(np.arcsin(1 - 2 * finished) / 3)
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+CAMERA = Noise(make=_camera, seen=SEEN)

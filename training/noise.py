@@ -1,7 +1,7 @@
 """Noise for the networks that are told how strong it is: the noisy patches, and the map of the noise they are given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,6 +34,15 @@ class Sample:
     noisy: Values
     level: NoiseLevel
 
+    def cut(self, side: int, random: np.random.Generator) -> "Sample":
+        """A square of it; blocks of 2x2 pixels stay whole."""
+        spare = self.clean.shape[0] - side
+        if not spare:
+            return self
+        top, left = (int(random.integers(spare // BLOCK + 1)) * BLOCK for _ in range(2))
+        rows, columns = slice(top, top + side), slice(left, left + side)
+        return replace(self, clean=self.clean[rows, columns], noisy=self.noisy[rows, columns])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -45,7 +54,13 @@ class Batch:
     sigma: Tensor
 
 
-Noise = Callable[[Pixels, np.random.Generator], Sample]
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How patches get noise."""
+
+    make: Callable[[Pixels, np.random.Generator], Sample]
+    #: side of what gets noise before the patch is cut out of it; 0: no more than the patch
+    seen: int = 0
 
 
 class NoisyPatches:
@@ -60,8 +75,9 @@ class NoisyPatches:
 
     def batch(self, step: int) -> Batch:
         random = np.random.default_rng((self._seed, step))
-        patches = [random_patch(self._images, self._side, random) for _ in range(self._batch)]
-        samples = [self._noise(patch, random) for patch in patches]
+        side = max(self._side, self._noise.seen)
+        patches = [random_patch(self._images, side, random) for _ in range(self._batch)]
+        samples = [self._noise.make(patch, random).cut(self._side, random) for patch in patches]
         clean, noisy = (_planes([getattr(sample, name) for sample in samples]) for name in ("clean", "noisy"))
         return Batch(
             clean=clean,
@@ -73,7 +89,7 @@ class NoisyPatches:
         )
 
 
-def gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
+def _gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
     """Normal noise of one strength, or one that follows the light; mostly rounded and clipped to 8 bit."""
     grey = random.random() < GREY_SHARE
     clean = (_grey(patch) if grey else patch).astype(np.float32)
@@ -117,3 +133,6 @@ def noise_map(noisy: Tensor, level: NoiseLevel) -> Tensor:
 def _planes(patches: list[Values]) -> Tensor:
     stacked = np.ascontiguousarray(np.stack(patches).transpose(0, 3, 1, 2), dtype=np.float32)
     return torch.from_numpy(stacked).div_(255)
+
+
+GAUSSIAN = Noise(make=_gaussian)

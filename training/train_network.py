@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.camera import camera
+from training.camera import CAMERA
 from training.data import load_images
 from training.evaluate_network import validation_line
 from training.networks import CANDIDATES, fresh
-from training.noise import Batch, NoisyPatches, gaussian
+from training.noise import GAUSSIAN, Batch, NoisyPatches
 
 SEED = 20261128
 SIDE = 96  # pixels of a patch
@@ -36,7 +36,7 @@ VALIDATE_EVERY = 1000  # steps
 VALIDATION_IMAGES = 6
 MEAN_OVER = 1000  # steps of the running mean
 WEIGHTS = "weights.pth"
-NOISES = {"gaussian": gaussian, "camera": camera}
+NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
 
 
 @dataclass(frozen=True, kw_only=True)
