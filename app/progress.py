@@ -32,7 +32,14 @@ def _table(job: dict[str, Any]) -> Table:
     )
     for step in job["steps"]:
         indent = "  " * step["id"].count(".")
-        seconds = f"{step['seconds']:.2f} s" if step["seconds"] is not None else ""
         problem = step["error"]["message"] if step["error"] else ""
-        table.add_row(MARKS[step["status"]], f"{indent}{step['op']}", seconds, problem)
+        table.add_row(MARKS[step["status"]], f"{indent}{step['op']}", _time(step), problem)
     return table
+
+
+def _time(step: dict[str, Any]) -> str:
+    if step["seconds"] is not None:
+        return f"{step['seconds']:.2f} s"
+    if step["seconds_left"] is not None:
+        return f"{step['progress']:.0%}, {step['seconds_left']:.0f} s left"
+    return ""

@@ -93,7 +93,10 @@ class StepView(Model):
     queue: Queue = Field(examples=["default_queue"])
     started_at: datetime | None
     seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
-    progress: float = Field(ge=0, le=1)
+    progress: float = Field(ge=0, le=1, description="Share that is done; counted during `denoise`.")
+    seconds_left: float | None = Field(
+        description="As long as this if it goes on as before; null where nothing is counted.", examples=[12.5]
+    )
     report: dict[str, Any] | None = Field(
         description="What the operation found out about the image.", examples=[{"noise_sigma": 24.3, "skipped": False}]
     )

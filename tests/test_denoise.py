@@ -2,6 +2,7 @@
 
 import io
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.config import WEIGHTS
 from tests.conftest import make_photo
 from tests.support.checkpoints import random_weights, write_checkpoint
 from tests.support.deployment import ApiClient, run_bare
@@ -43,7 +45,9 @@ def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
     job = api.run(upload, ["denoise"], filename="night.png")
     assert job["status"] == "completed"
     [step] = job["steps"]
-    assert (step["queue"], step["progress"]) == ("ml_inference_queue", 1.0)
+    assert (step["queue"], step["progress"], step["seconds_left"]) == ("ml_inference_queue", 1.0, None)
+    assert (step["report"]["profile"], step["report"]["arithmetic"]) == ("exact", "float32")
+    assert step["report"]["weights"] == sha256(WEIGHTS.read_bytes()).hexdigest()
     assert step["report"]["skipped"] is False
     assert step["report"]["noise_sigma"] == pytest.approx(SIGMA, rel=0.2)
     [result] = job["results"]
@@ -83,8 +87,9 @@ def test_wrong_parameters_are_named(api: ApiClient, photo: bytes) -> None:
 
 def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClient) -> None:
     large = api.accepted(make_photo(2000, 1900), ["denoise"])
-    progress = await_progress(api, large["id"])
-    assert 0 < progress < 1
+    step = await_progress(api, large["id"])
+    assert 0 < step["progress"] < 1
+    assert 0 < step["seconds_left"] < 3600
 
     # the image queue does not wait for the network
     assert api.run(make_photo(), [{"op": "resize", "width": 100}])["status"] == "completed"
@@ -99,12 +104,13 @@ def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClie
     assert cancelled["results"] == []
 
 
-def await_progress(api: ApiClient, job_id: str) -> float:
+def await_progress(api: ApiClient, job_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        progress: float = api.job(job_id)["steps"][0]["progress"]
-        if progress:
-            return progress
+        step: dict[str, Any] = api.job(job_id)["steps"][0]
+        assert (step["seconds_left"] is None) == (step["progress"] == 0)
+        if step["progress"]:
+            return step
         time.sleep(0.2)
     pytest.fail("no progress")
 

@@ -19,8 +19,12 @@ Pixels = NDArray[np.uint8]
 
 
 def load_images(folder: Path) -> list[Pixels]:
-    """Every image of a folder as (height, width, 3), in the order of their names."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".png"})
+    """Every image of a folder as (height, width, 3), in the order of their names.
+
+    `folder` may end in a pattern: `photos/cid22-*`.
+    """
+    found = folder.iterdir() if folder.is_dir() else folder.parent.glob(folder.name)
+    files = sorted(path for path in found if path.suffix.lower() in {".jpg", ".png", ".webp"})
     if not files:
         raise FileNotFoundError(f"there are no images in {folder}")
     return [np.asarray(Image.open(path).convert("RGB")) for path in files]
@@ -46,21 +50,23 @@ class Patches:
 
     def batch(self, step: int) -> Batch:
         random = np.random.default_rng((self._seed, step))
-        clean = np.stack([self._patch(random) for _ in range(self._batch)])
+        clean = np.stack([random_patch(self._images, self._side, random) for _ in range(self._batch)])
         sigma = random.uniform(0, MAX_SIGMA, self._batch).astype(np.float32)
         noise = random.standard_normal(clean.shape, dtype=np.float32) * sigma[:, None, None, None]
         noisy = clean + noise
         for index in np.flatnonzero(random.random(self._batch) < CLIPPED_SHARE):
-            noisy[index] = _arrived(noisy[index], random)
+            noisy[index] = arrived(noisy[index], random)
         return Batch(clean=_tensor(clean), noisy=_tensor(noisy), sigma=torch.from_numpy(sigma))
 
-    def _patch(self, random: np.random.Generator) -> Pixels:
-        image = self._images[random.integers(len(self._images))]
-        top = random.integers(image.shape[0] - self._side + 1)
-        left = random.integers(image.shape[1] - self._side + 1)
-        patch = image[top : top + self._side, left : left + self._side]
-        patch = np.rot90(patch, random.integers(4))
-        return patch[:, ::-1] if random.random() < 0.5 else patch
+
+def random_patch(images: list[Pixels], side: int, random: np.random.Generator) -> Pixels:
+    """A square of one of the images, turned and mirrored by chance."""
+    image = images[random.integers(len(images))]
+    top = random.integers(image.shape[0] - side + 1)
+    left = random.integers(image.shape[1] - side + 1)
+    patch = image[top : top + side, left : left + side]
+    patch = np.rot90(patch, random.integers(4))
+    return patch[:, ::-1] if random.random() < 0.5 else patch
 
 
 def eight_bit(values: NDArray[np.float32]) -> Pixels:
@@ -68,14 +74,20 @@ def eight_bit(values: NDArray[np.float32]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _arrived(values: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+def arrived(values: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Rounded and clipped to 8 bit, some of them compressed."""
     pixels = eight_bit(values)
     if random.random() < JPEG_SHARE:
-        file = io.BytesIO()
-        quality = int(random.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
-        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=int(random.choice([0, 2])))
-        pixels = np.asarray(Image.open(file))
+        pixels = through_jpeg(pixels, JPEG_QUALITY, random)
     return pixels.astype(np.float32)
+
+
+def through_jpeg(pixels: Pixels, qualities: tuple[int, int], random: np.random.Generator) -> Pixels:
+    """As a JPEG file of any quality within the limits gives the pixels back."""
+    file = io.BytesIO()
+    quality = int(random.integers(qualities[0], qualities[1] + 1))
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=int(random.choice([0, 2])))
+    return np.asarray(Image.open(file))
 
 
 def _tensor(values: NDArray[np.float32] | Pixels) -> Tensor:

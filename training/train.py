@@ -1,9 +1,11 @@
 """Train DnCNN for blind colour denoising; stop it at any time, the same command resumes it.
 
     python -m training.train IMAGES... --checkpoints FOLDER [--validate FOLDER]
+    python -m training.train IMAGES... --checkpoints FOLDER --refine WEIGHTS [--scale N]
 
-The net grows: it starts shallow and is deepened, function-preserving, from stage to stage. bfloat16 where the machine
-multiplies it in hardware, float32 weights throughout. What is exported is the running mean of the weights.
+The second form goes on from finished weights, on larger patches and at a lower rate. In the first one the net grows: it
+starts shallow and is deepened, function-preserving, from stage to stage. bfloat16 where the machine multiplies it in
+hardware, float32 weights throughout. What is exported is the running mean of the weights.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from training.model import DEPTH, DnCNN, deepened, fresh
 
 SEED = 20170201
 SIDE = 64  # pixels of a patch
+REFINED_SIDE = 96
 BATCH = 8
 WARM_UP = 200  # steps
 CHECKPOINT_EVERY = 250  # steps
@@ -57,6 +60,11 @@ def schedule(scale: float) -> list[Stage]:
     ]
 
 
+def refinement(scale: float) -> list[Stage]:
+    """One stage for weights that are finished already."""
+    return [Stage(depth=DEPTH, steps=round(20_000 * scale), rate=2e-4, last_rate=1e-6)]
+
+
 def loss_of(output: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     """Squared error over what is usual at this noise level, so that every level counts the same."""
     usual = 4e-5 * (sigma + 3) ** 1.1  # mean squared error of a good denoiser, fitted to published figures
@@ -66,14 +74,17 @@ def loss_of(output: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
 class Training:
     """The state of one stage, and its checkpoint file."""
 
-    def __init__(self, stages: list[Stage], patches: Patches, folder: Path, device: str) -> None:
+    def __init__(
+        self, stages: list[Stage], patches: Patches, folder: Path, device: str, start: DnCNN | None = None
+    ) -> None:
+        """Begin with `start`, or with a network that has learnt nothing; where there is a checkpoint, go on from it."""
         self._stages = stages
         self._patches = patches
         self._file = folder / "checkpoint.pt"
         self._device = device
         self.stage = 0
         self.step = 0
-        self._begin(fresh(stages[0].depth, torch.Generator().manual_seed(SEED)))
+        self._begin(start or fresh(stages[0].depth, torch.Generator().manual_seed(SEED)))
         if self._file.exists():
             self._load()
 
@@ -143,6 +154,12 @@ class Training:
         torch.save({key: value.contiguous().cpu() for key, value in net.state_dict().items()}, path)
 
 
+def _finished(weights: Path) -> DnCNN:
+    net = DnCNN()
+    net.load_state_dict(torch.load(weights, weights_only=True))
+    return net
+
+
 def _report(training: Training, loss: float, seconds: float, validation: list[Pixels]) -> None:
     line = f"step {training.total} stage {training.stage} loss {loss:.4f} {seconds:.0f} s"
     if validation and training.total % VALIDATE_EVERY == 0:
@@ -158,14 +175,17 @@ def main() -> None:
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--validate", type=Path, help="a folder of images that are not trained on")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+    parser.add_argument("--refine", type=Path, help="weights to go on from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 
     images = [image for folder in options.images for image in load_images(folder)]
     validation = load_images(options.validate)[:VALIDATION_IMAGES] if options.validate else []
     options.checkpoints.mkdir(parents=True, exist_ok=True)
-    patches = Patches(images, side=SIDE, batch=BATCH, seed=SEED)
-    training = Training(schedule(options.scale), patches, options.checkpoints, options.device)
+    start = _finished(options.refine) if options.refine else None
+    patches = Patches(images, side=REFINED_SIDE if start else SIDE, batch=BATCH, seed=SEED)
+    stages = refinement(options.scale) if start else schedule(options.scale)
+    training = Training(stages, patches, options.checkpoints, options.device, start)
     started = time.monotonic()
     losses = []
     while not training.finished:

@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 import pyvips
 
-from app.ml.denoiser import Denoiser, DenoiserConfig, Pixels
+from app.ml.denoiser import ARITHMETIC, Denoiser, DenoiserConfig
+from app.ml.noise_level import noise_level
+from app.ml.tiles import Pixels
 from app.parameters import DenoiseParams
 
 
@@ -33,17 +35,19 @@ def configure(weights: str, memory_bytes: int, threads: int) -> None:
 def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.Image:
     """Remove the noise of an upright sRGB or grey image of 8 or 16 bit; alpha stays as it is.
 
-    Reports the standard deviation of the noise on the scale of 8 bit, and whether the image was left alone.
+    Reports the standard deviation of the noise on the scale of 8 bit, and whether the image was left alone; if not,
+    what worked on it: the profile, the SHA-256 of its weights and the arithmetic.
     """
     (denoiser,) = _loaded
     pixels = _pixels(image)
     if params.if_noisy is not None:
-        sigma = denoiser.estimate(pixels)
+        sigma = noise_level(pixels).sigma
         if sigma < params.if_noisy:
             monitor.report(noise_sigma=round(sigma, 1), skipped=True)
             return _image(pixels, image)
     sigma = denoiser.denoise(pixels, strength=params.strength, on_tile=monitor.progress)
-    monitor.report(noise_sigma=round(sigma, 1), skipped=False)
+    made_by = {"profile": params.profile, "weights": denoiser.fingerprint, "arithmetic": ARITHMETIC}
+    monitor.report(noise_sigma=round(sigma, 1), skipped=False, **made_by)
     return _image(pixels, image)
 
 

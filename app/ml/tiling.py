@@ -19,25 +19,34 @@ class Window:
     valid_end: int
 
 
-def windows(size: int, length: int, halo: int) -> list[Window]:
-    """Windows along one axis, as even as possible; all of them have the same length.
+def windows(size: int, length: int, halo: int, align: int = 1) -> list[Window]:
+    """Windows along one axis, as even as possible.
+
+    All of them have the same length; where they are aligned, the last one ends with the image and may be up to
+    `align - 1` pixels longer.
 
     Args:
         size: of the image along this axis, in pixels.
         length: the longest window; must leave something beside two halos.
-        halo: pixels read beside the valid ones.
+        halo: pixels read beside the valid ones; a multiple of `align`.
+        align: windows begin at multiples of it.
     """
     if size <= length:
         return [Window(0, size, 0, size)]
+    length -= length % align
     if length <= 2 * halo:
         raise ValueError(f"a window of {length} pixels is all halo")
     inner = size - 2 * halo  # valid pixels, not counting what the windows at the borders answer for beyond
     count = math.ceil(inner / (length - 2 * halo))
-    step = math.ceil(inner / count)
+    step = _up(math.ceil(inner / count), align)
     length = step + 2 * halo
-    begins = [min(index * step, size - length) for index in range(count)]
+    begins = [min(index * step, (size - length) // align * align) for index in range(count)]
     ends = [begin + length - halo for begin in begins[:-1]] + [size]
     return [
-        Window(begin, begin + length, valid_begin, valid_end)
+        Window(begin, size if valid_end == size else begin + length, valid_begin, valid_end)
         for begin, valid_begin, valid_end in zip(begins, [0, *ends[:-1]], ends, strict=True)
     ]
+
+
+def _up(value: int, align: int) -> int:
+    return -(-value // align) * align

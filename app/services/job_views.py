@@ -1,7 +1,7 @@
 """A job as its clients see it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 
 from sqlalchemy import select
@@ -80,9 +80,18 @@ def _step_view(step: Step) -> StepView:
         started_at=step.started_at,
         seconds=_seconds(step.started_at, step.finished_at),
         progress=1.0 if step.status == StepStatus.SUCCEEDED else step.progress,
+        seconds_left=_seconds_left(step),
         report=step.report,
         error=_error(step.error),
     )
+
+
+def _seconds_left(step: Step) -> float | None:
+    """As if what is left took as long as what is done."""
+    if step.status != StepStatus.RUNNING or not step.progress or not step.started_at:
+        return None
+    elapsed = (datetime.now(UTC) - step.started_at).total_seconds()
+    return round(max(0.0, elapsed) * (1 - step.progress) / step.progress, 1)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

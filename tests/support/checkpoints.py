@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ml import dncnn
+from app.ml import dncnn, unet
 from app.ml.weights import LEGACY_MAGIC
 
 Array = NDArray[Any]
@@ -123,10 +123,19 @@ def write_archive(path: Path, pickled: bytes, data: Mapping[str, bytes], *, fold
 
 
 def random_weights(seed: int = 0) -> dict[str, Array]:
-    """A network that has learnt nothing, whose output depends on every pixel within its reach."""
+    """A DnCNN that has learnt nothing, whose output depends on every pixel within its reach."""
+    return _random_weights(dncnn.shapes(), seed)
+
+
+def random_unet(shape: unet.Shape, seed: int = 0) -> dict[str, Array]:
+    """The same as a residual U-Net."""
+    return _random_weights(shape.shapes(), seed)
+
+
+def _random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
     random = np.random.default_rng(seed)
     weights = {}
-    for name, shape in dncnn.shapes().items():
+    for name, shape in shapes.items():
         scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.01
         weights[name] = (random.standard_normal(shape) * scale).astype(np.float32)
     return weights

@@ -1,5 +1,6 @@
 """The operation within the pipeline: depth, grey and alpha stay as they were."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -86,3 +87,35 @@ def test_progress_is_told(tmp_path: Path) -> None:
     render(source, STAGES, [Target(tmp_path / "out.png", "convert_png", {})], LIMITS, Monitor(shares.append))
     assert len(shares) > 2
     assert shares[-1] == 1
+
+
+# -- the noise, and what worked on it ----------------------------------------------------------------------------------
+
+
+def noisy_file(path: Path, sigma: float) -> Path:
+    picture = photograph().astype(float)
+    noisy = np.clip(np.rint(picture + np.random.default_rng(0).standard_normal(picture.shape) * sigma), 0, 255)
+    pyvips.Image.new_from_array(noisy.astype(np.uint8)).copy(interpretation="srgb").pngsave(str(path))
+    return path
+
+
+def denoised(source: Path, **params: object) -> tuple[np.ndarray, dict[str, object]]:
+    """The pixels, and the step's report."""
+    monitor, result = Monitor(), source.with_name("out.png")
+    render(source, [Stage("denoise", params)], [Target(result, "convert_png", {})], LIMITS, monitor)
+    return pixels(result), monitor.reports[0]
+
+
+def test_the_report_says_what_did_it(tmp_path: Path, checkpoint: Path) -> None:
+    _, report = denoised(noisy_file(tmp_path / "in.png", 20), if_noisy=10)
+    assert report.keys() == {"noise_sigma", "skipped", "profile", "weights", "arithmetic"}
+    assert (report["profile"], report["arithmetic"], report["skipped"]) == ("exact", "float32", False)
+    assert report["weights"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_if_noisy_costs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denoise, "_loaded", [None])
+    source = noisy_file(tmp_path / "in.png", 5)
+    after, report = denoised(source, if_noisy=10)
+    assert report == {"noise_sigma": pytest.approx(5, abs=1.5), "skipped": True}
+    assert (after == pixels(source)).all()

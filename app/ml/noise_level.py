@@ -1,0 +1,154 @@
+"""How strong the noise of an image is, and how it depends on the light; without any network.
+
+Noise is what is left where the picture is smooth. Blocks of 8x8 pixels from all over the image are taken apart into
+frequencies. The low ones tell which blocks are smooth, the high ones how strong the noise is there: as the two are
+independent of each other in noise, choosing by the one does not bias the other. This is done for several levels of
+light, and a straight line is laid through what they give.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8  # pixels
+CROP = 64  # pixels
+CROPS = 12  # along each axis, at most
+LIGHTS = 8  # levels
+SMOOTH_SHARE = 0.12  # of the blocks of one light are taken for smooth
+MIN_BLOCKS = 6  # of one light
+MIN_SHARE = 0.05  # of all blocks, below which those near black or white are looked at, too
+LOW = 4  # frequencies (sum of both axes) up to it tell what is smooth
+HIGH = 8  # frequencies from it on tell the noise
+MEDIAN_OF_MEAN = 0.976  # of the squares of normal numbers, over 28 of them as there are high frequencies
+FIRST_CUT = 0.04  # light so near to black or white tells nothing: the noise is cut off there
+CUT = 2.2  # the same in standard deviations, when these are known
+LARGEST_CUT = 0.35
+CUT_ROUNDS = 3
+FIT_ROUNDS = 4
+COLOURS = 3
+VARIES = 1.5  # times as strong in one place as in another
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevel:
+    """Variance of the noise of red, green and blue, in 0..1: `slope` * light + `base`."""
+
+    slope: Floats
+    base: Floats
+    #: of the whole image on average
+    light: float = 0.5
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation over the whole image, on the scale of 8 bit."""
+        return math.sqrt(float(np.maximum(0, self.slope * self.light + self.base).mean())) * 255
+
+    @property
+    def varies(self) -> bool:
+        """Whether it depends on the light or on the colour, as a camera's does."""
+        deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, 1e-7))
+        return bool(deviations.max() > VARIES * deviations.min())
+
+    def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
+        """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, beside it."""
+        return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
+
+
+def noise_level(pixels: Pixels) -> NoiseLevel:
+    """The noise of (height, width, channels) of 8 or 16 bit; the first three channels are RGB, a single one is grey."""
+    channels = COLOURS if pixels.shape[2] >= COLOURS else 1
+    blocks = _blocks(pixels[:, :, :channels])
+    lines = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
+    slope, base = np.array(lines * (COLOURS // channels), np.float32).T
+    return NoiseLevel(slope=slope, base=base, light=float(blocks.mean()))
+
+
+def _blocks(pixels: Pixels) -> Floats:
+    """(count, 8, 8, channels) in 0..1 from all over the image; smaller images are continued by their mirror image."""
+    most = np.float32(np.iinfo(pixels.dtype).max)
+    missing = [max(0, BLOCK - size) for size in pixels.shape[:2]]
+    if any(missing):
+        return _blocks(np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric"))  # type: ignore[arg-type]
+    parts = [_cut(pixels[row, column]) for row in _places(pixels.shape[0]) for column in _places(pixels.shape[1])]
+    return np.concatenate(parts).astype(np.float32) / most
+
+
+def _places(size: int) -> Iterator[slice]:
+    """Crops along one axis, evenly spread; the whole of it where it is short."""
+    count = min(CROPS, max(1, size // CROP))
+    length = size if size < CROP * (count + 1) else CROP
+    if count * length >= size:
+        length = size // count
+    for index in range(count):
+        begin = (size - length) * (2 * index + 1) // (2 * count)
+        yield slice(begin, begin + length)
+
+
+def _cut(crop: Pixels) -> Pixels:
+    rows, columns = (size // BLOCK for size in crop.shape[:2])
+    whole = crop[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, -1)
+    return whole.transpose(0, 2, 1, 3, 4).reshape(rows * columns, BLOCK, BLOCK, -1)
+
+
+def _line_of(blocks: Floats) -> tuple[float, float]:
+    """Slope and base for the blocks of one colour."""
+    light = blocks.mean(axis=(1, 2))
+    squares = np.square(_TRANSFORM @ blocks @ _TRANSFORM.T)
+    structure = squares[:, _FREQUENCY_IS_LOW].sum(axis=1)
+    noise = squares[:, _FREQUENCY_IS_HIGH].mean(axis=1)
+    cut, line = FIRST_CUT, _line(*_levels(light, structure, noise))
+    for _ in range(CUT_ROUNDS):
+        inside = (light > cut) & (light < 1 - cut)
+        if inside.sum() < max(2 * MIN_BLOCKS, MIN_SHARE * len(light)):
+            break
+        line = _line(*_levels(light[inside], structure[inside], noise[inside]))
+        cut = min(LARGEST_CUT, CUT * math.sqrt(max(0.0, line[0] / 2 + line[1])))
+    return line
+
+
+def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """The light of each level, and the variance of the noise in its smooth blocks."""
+    order = np.argsort(light, kind="stable")
+    levels = np.array_split(order, max(1, min(LIGHTS, len(order) // (MIN_BLOCKS * 4))))
+    counts = [max(MIN_BLOCKS, int(len(level) * SMOOTH_SHARE)) for level in levels]
+    smooth = [level[np.argsort(structure[level])[:count]] for level, count in zip(levels, counts, strict=True)]
+    return (
+        np.array([light[level].mean() for level in smooth], np.float32),
+        np.array([np.median(noise[level]) for level in smooth], np.float32) / MEDIAN_OF_MEAN,
+    )
+
+
+def _line(light: Floats, variance: Floats) -> tuple[float, float]:
+    """Slope and base of a line that texture, which only ever adds, does not lift."""
+    weights = 1 / np.maximum(variance, 1e-7) ** 2
+    slope, base = 0.0, float(variance.min())
+    for _ in range(FIT_ROUNDS):
+        total = weights.sum()
+        mean_light, mean_variance = (weights * light).sum() / total, (weights * variance).sum() / total
+        spread = (weights * (light - mean_light) ** 2).sum() / total
+        slope = (weights * (light - mean_light) * (variance - mean_variance)).sum() / total / (spread + 1e-3)
+        base = mean_variance - slope * mean_light
+        fitted = np.maximum(slope * light + base, 1e-7)
+        weights = 1 / fitted**2 / np.maximum(1, variance / fitted) ** 4
+    return float(slope), float(base)
+
+
+def _transform() -> Floats:
+    """The discrete cosine transform of 8 numbers, orthonormal."""
+    frequency, place = np.mgrid[:BLOCK, :BLOCK]
+    waves = np.cos((2 * place + 1) * frequency * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
+    waves[0] /= math.sqrt(2)
+    return np.asarray(waves, np.float32)
+
+
+_SOME_LIGHTS = np.array([[0.25], [0.75]], np.float32)
+_TRANSFORM = _transform()
+_FREQUENCY = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
+_FREQUENCY_IS_LOW = (_FREQUENCY > 0) & (_FREQUENCY <= LOW)
+_FREQUENCY_IS_HIGH = _FREQUENCY >= HIGH

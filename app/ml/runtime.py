@@ -1,0 +1,31 @@
+"""ONNX Runtime as it is used here."""
+
+import os
+from typing import Any
+
+# Read while it is loaded. Its official builds send events to their maker by default, with a lasting id of the machine.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that there is
+
+
+def session(model: bytes, threads: int) -> Any:
+    """A loaded network.
+
+    Args:
+        model: as ONNX.
+        threads: 0: one for each core.
+    """
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in PROVIDERS if name in available]
+    return onnxruntime.InferenceSession(model, _options(threads), providers=providers)
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    # Threads that wait must sleep: the cores may be shared with a server and with other workers
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    return options

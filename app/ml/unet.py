@@ -1,0 +1,109 @@
+"""The network of the profile `fast`: a residual U-Net that is told how strong the noise is.
+
+It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. Convolutions and ReLU only, so that what a
+pixel becomes depends on its surroundings up to `Shape.halo`. How many channels and blocks there are is read from the
+checkpoint; its keys are those of `training/networks.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import InvalidWeights
+from app.ml.weights import Tensor, load_state_dict
+
+BLOCK = 2  # pixels along each axis of a place
+COLOURS = 3
+PLANES = COLOURS * BLOCK * BLOCK
+KERNEL = 3
+MAX_LEVELS = 4  # resolutions
+MAX_BLOCKS = 32  # of one resolution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a network is built from."""
+
+    #: channels at half the resolution, and at each halving after it
+    channels: tuple[int, ...]
+    #: residual blocks before going down and after coming up, at each resolution but the lowest
+    outer: int
+    #: residual blocks at the lowest resolution
+    inner: int
+
+    @property
+    def levels(self) -> int:
+        """Halvings after the first one."""
+        return len(self.channels) - 1
+
+    @property
+    def align(self) -> int:
+        """Sides of what goes in, and places where a tile begins, must be multiples of it."""
+        return BLOCK << self.levels
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a pixel that its result depends on, rounded up to whole places.
+
+        Each convolution sees one place further: the first and the last one, two in each block, and the map's mean. Up
+        to `align - 1` pixels are added where pixels are put together to places.
+        """
+        seen = 2 * BLOCK + 2 * self.inner * self.align
+        seen += sum(4 * self.outer * (BLOCK << level) for level in range(self.levels))
+        seen += BLOCK  # the map, of which the first convolution sees one place more
+        return -(-(seen + self.align - 1) // self.align) * self.align
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of the state dict."""
+        first, lowest = self.channels[0], self.channels[-1]
+        found = _convolution("head", PLANES + COLOURS, first) | _convolution("tail", first, PLANES)
+        for level, (upper, lower) in enumerate(zip(self.channels, self.channels[1:], strict=False)):
+            for part in (f"before.{level}", f"after.{level}"):
+                found |= _blocks(part, upper, self.outer)
+            found |= _convolution(f"down.{level}", upper, lower, 2) | _convolution(f"up.{level}", lower, 4 * upper, 1)
+        return found | _blocks("inner", lowest, self.inner)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The weights of such a network.
+
+    Raises:
+        InvalidWeights: the file is no checkpoint, or one of another network.
+    """
+    state = load_state_dict(path)
+    expected = shape_of(state).shapes()
+    wrong = [name for name in expected if name not in state] + [name for name in state if name not in expected]
+    wrong += [name for name in expected if name in state and state[name].shape != expected[name]]
+    if wrong:
+        raise InvalidWeights(f"{path} is not a residual U-Net for the profile fast: {wrong[0]!r} does not fit.")
+    return state
+
+
+def shape_of(state: Mapping[str, Tensor]) -> Shape:
+    """What these tensors' names and sizes say; whether all of them fit is for `Shape.shapes` to tell."""
+    levels = _count(state, "down.{}.weight", MAX_LEVELS)
+    layers = ["head", *(f"down.{level}" for level in range(levels))]
+    outputs = [state[f"{layer}.weight"].shape[:1] if f"{layer}.weight" in state else () for layer in layers]
+    channels = tuple(first for shape in outputs for first in shape or (0,))
+    return Shape(
+        channels=channels,
+        outer=_count(state, "before.0.{}.first.weight", MAX_BLOCKS),
+        inner=_count(state, "inner.{}.first.weight", MAX_BLOCKS),
+    )
+
+
+def _count(state: Mapping[str, Tensor], pattern: str, most: int) -> int:
+    found: Iterator[int] = (number for number in range(most) if pattern.format(number) not in state)
+    return next(found, most)
+
+
+def _blocks(part: str, channels: int, count: int) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for block in range(count):
+        for layer in ("first", "second"):
+            found |= _convolution(f"{part}.{block}.{layer}", channels, channels)
+    return found
+
+
+def _convolution(name: str, inputs: int, outputs: int, kernel: int = KERNEL) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (outputs, inputs, kernel, kernel), f"{name}.bias": (outputs,)}

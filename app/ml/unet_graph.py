@@ -1,0 +1,120 @@
+"""The residual U-Net as an ONNX graph.
+
+The network is told the noise as a straight line over the light for each colour, for noise often depends on the light.
+The graph makes a map of it for the first layer: the light at a place is the mean over 3x3 places.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from app.ml import unet
+from app.ml.weights import Tensor
+
+NOISY = "noisy"  # float32, (batch, 3, height, width), RGB in 0..1; sides are multiples of `Shape.align`
+SLOPE, BASE = "slope", "base"  # float32, (1, 3, 1, 1): the variance of the noise is slope * light + base
+OUTPUT = "noise"  # shaped as `noisy`
+OPSET = 17
+IR_VERSION = 9
+
+
+def to_onnx(state: Mapping[str, Tensor]) -> bytes:
+    """The network as a serialized ONNX model, for images of any size that is a multiple of `align`."""
+    graph = _Graph(unet.shape_of(state))
+    graph.build()
+    size: list[str | int | None] = ["batch", unet.COLOURS, "height", "width"]
+    level: list[str | int | None] = [1, unet.COLOURS, 1, 1]
+    constants = [
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "unet",
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in ((NOISY, size), (SLOPE, level), (BASE, level))
+            ],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, size)],
+            [
+                *constants,
+                *(
+                    helper.make_tensor(name, TensorProto.FLOAT, tensor.shape, tensor.data, raw=True)
+                    for name, tensor in _reordered(state).items()
+                ),
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    return bytes(model.SerializeToString())
+
+
+class _Graph:
+    """Lines up the nodes of the network."""
+
+    def __init__(self, shape: unet.Shape) -> None:
+        self.nodes: list[Any] = []
+        self._shape = shape
+
+    def build(self) -> None:
+        noise_map = self._noise_map()
+        value = self._node("SpaceToDepth", NOISY, blocksize=unet.BLOCK)
+        value = self._convolved("head", self._node("Concat", value, noise_map, axis=1))
+        kept = []
+        for level in range(self._shape.levels):
+            value = self._through(f"before.{level}", value, self._shape.outer)
+            kept.append(value)
+            value = self._convolved(f"down.{level}", value, kernel=2, stride=2)
+        value = self._through("inner", value, self._shape.inner)
+        for level in reversed(range(self._shape.levels)):
+            value = self._grown(self._convolved(f"up.{level}", value, kernel=1))
+            value = self._through(f"after.{level}", self._node("Add", value, kept[level]), self._shape.outer)
+        self._grown(self._convolved("tail", value), name=OUTPUT)
+
+    def _noise_map(self) -> str:
+        """The standard deviation of the noise at each place."""
+        light = self._node(
+            "AveragePool", NOISY, kernel_shape=[unet.BLOCK, unet.BLOCK], strides=[unet.BLOCK, unet.BLOCK]
+        )
+        light = self._node("Clip", light, "zero", "one")
+        light = self._node(
+            "AveragePool", light, kernel_shape=[unet.KERNEL, unet.KERNEL], pads=[1] * 4, count_include_pad=0
+        )
+        variance = self._node("Add", self._node("Mul", light, SLOPE), BASE)
+        return self._node("Sqrt", self._node("Relu", variance))
+
+    def _through(self, part: str, value: str, count: int) -> str:
+        for block in range(count):
+            inner = self._node("Relu", self._convolved(f"{part}.{block}.first", value))
+            value = self._node("Add", self._convolved(f"{part}.{block}.second", inner), value)
+        return value
+
+    def _convolved(self, layer: str, value: str, *, kernel: int = unet.KERNEL, stride: int = 1) -> str:
+        sizes: dict[str, Any] = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [stride] * 2,
+            "pads": [kernel // 2 * (stride == 1)] * 4,
+        }
+        return self._node("Conv", value, f"{layer}.weight", f"{layer}.bias", **sizes)
+
+    def _grown(self, value: str, name: str = "") -> str:
+        """Four planes become one of twice the sides."""
+        return self._node("DepthToSpace", value, name=name, blocksize=unet.BLOCK, mode="CRD")
+
+    def _node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        output = name or f"value_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+
+def _reordered(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The first layer for planes as ONNX orders them, by place within a block and then by colour: not as PyTorch."""
+    head = state["head.weight"]
+    weights = np.frombuffer(head.data, np.float32).reshape(head.shape)
+    planes = np.arange(unet.PLANES).reshape(unet.COLOURS, unet.BLOCK * unet.BLOCK).T.ravel()
+    ordered = weights[:, [*planes, *range(unet.PLANES, unet.PLANES + unet.COLOURS)]]
+    return {**state, "head.weight": Tensor(head.shape, ordered.tobytes())}

@@ -1,0 +1,200 @@
+"""Train a network of `training/networks.py`; stop it at any time, the same command resumes it.
+
+    python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER [--steps N] [--validate FOLDER]
+    python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER --start CHECKPOINT --decay N
+
+The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a
+checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. What is
+exported is the running mean of the weights. bfloat16 where the machine multiplies it in hardware, float32 weights
+throughout.
+"""
+
+import argparse
+import copy
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.camera import CAMERA
+from training.data import load_images
+from training.evaluate_network import validation_line
+from training.networks import CANDIDATES, fresh
+from training.noise import GAUSSIAN, Batch, NoisyPatches
+
+SEED = 20261128
+SIDE = 96  # pixels of a patch
+BATCH = 8
+RATE = 1e-3
+WARM_UP = 100  # steps
+CHECKPOINT_EVERY = 100  # steps
+VALIDATE_EVERY = 1000  # steps
+VALIDATION_IMAGES = 6
+MEAN_OVER = 1000  # steps of the running mean
+WEIGHTS = "weights.pth"
+NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """After a warm-up the learning rate stays, or falls to nothing within `decay` steps."""
+
+    decay: int | None = None
+
+    def left(self, step: int, begin: int) -> float:
+        """Share of the rate at a step of the whole training; this part of it began at `begin`."""
+        return max(0.0, 1 - (step - begin) / self.decay) if self.decay else 1.0
+
+
+def loss_of(predicted: Tensor, batch: Batch) -> Tensor:
+    """Squared error over what is usual at this noise level, so that every level counts the same."""
+    usual = 4e-5 * (batch.sigma + 3) ** 1.1  # mean squared error of a good denoiser, fitted to published figures
+    error = (batch.noisy - predicted - batch.clean).square().mean(dim=(1, 2, 3))
+    return (error / usual).mean()
+
+
+class Training:
+    """The state of a training, and its checkpoint file."""
+
+    def __init__(self, network: str, patches: NoisyPatches, folder: Path, schedule: Schedule) -> None:
+        self._patches = patches
+        self._schedule = schedule
+        self.file = folder / "checkpoint.pt"
+        self.begin = 0
+        self.step = 0
+        self.net = fresh(CANDIDATES[network], torch.Generator().manual_seed(SEED)).to(memory_format=torch.channels_last)
+        self.mean = copy.deepcopy(self.net).eval()
+        self._optimizer = torch.optim.Adam(self.net.parameters(), betas=(0.9, 0.99))
+        self._ahead = ThreadPoolExecutor(1)
+        self._next: Future[Batch] | None = None
+        if self.file.exists():
+            self._load(self.file)
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Go on from another training, unless this one has begun."""
+        if not self.file.exists():
+            self._load(checkpoint)
+            self.begin = self.step
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step to come."""
+        return self.full_rate * self._schedule.left(self.step, self.begin)
+
+    @property
+    def full_rate(self) -> float:
+        return RATE * min(1.0, (self.step + 1) / WARM_UP)
+
+    def advance(self) -> float:
+        """One step; its loss."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate
+        batch = self._batch()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            predicted = self.net(batch.noisy.contiguous(memory_format=torch.channels_last), batch.noise_map)
+        loss = loss_of(predicted, batch)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self._optimizer.step()
+        self._update_mean()
+        self.step += 1
+        return loss.item()
+
+    def _batch(self) -> Batch:
+        """This step's patches; those of the next one are made meanwhile."""
+        ready = self._next or self._ahead.submit(self._patches.batch, self.step)
+        batch = ready.result()
+        self._next = self._ahead.submit(self._patches.batch, self.step + 1)
+        return batch
+
+    def _update_mean(self) -> None:
+        keep = min(1 - 1 / MEAN_OVER, self.step / (self.step + 10))
+        with torch.no_grad():
+            for mean, value in zip(self.mean.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(value, 1 - keep)
+
+    def save(self) -> None:
+        state = {
+            "begin": self.begin,
+            "step": self.step,
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        _replace(self.file, state)
+        plain = {
+            key: value.clone(memory_format=torch.contiguous_format) for key, value in self.mean.state_dict().items()
+        }
+        _replace(self.file.with_name(WEIGHTS), plain)
+
+    def close(self) -> None:
+        self._ahead.shutdown(cancel_futures=True)
+
+    def _load(self, file: Path) -> None:
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        self.begin, self.step = state["begin"], state["step"]
+        self.net.load_state_dict(state["net"])
+        self.mean.load_state_dict(state["mean"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def save_weights(file: Path, net: nn.Module) -> None:
+    """In the layout that the service reads."""
+    _replace(file, {key: value.clone(memory_format=torch.contiguous_format) for key, value in net.state_dict().items()})
+
+
+def _replace(file: Path, state: dict[str, Any]) -> None:
+    """Whoever is killed leaves the file as it was before."""
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path, help="folders of clean images, or patterns")
+    parser.add_argument("--network", required=True, choices=CANDIDATES)
+    parser.add_argument("--noise", default="gaussian", choices=NOISES)
+    parser.add_argument("--checkpoints", required=True, type=Path)
+    parser.add_argument("--start", type=Path, help="a checkpoint of another training to go on from")
+    parser.add_argument("--decay", type=int, help="steps within which the learning rate falls to nothing")
+    parser.add_argument(
+        "--side", type=int, default=SIDE, help="pixels of a patch; smaller ones give quicker first steps"
+    )
+    parser.add_argument("--steps", type=int, default=1_000_000, help="where to stop, counted from the very first step")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of CPU time after which to stop")
+    parser.add_argument("--validate", type=Path, help="a folder of images that are not trained on")
+    options = parser.parse_args()
+
+    images = [image for folder in options.images for image in load_images(folder)]
+    validation = load_images(options.validate)[:VALIDATION_IMAGES] if options.validate else []
+    options.checkpoints.mkdir(parents=True, exist_ok=True)
+    patches = NoisyPatches(images, NOISES[options.noise], side=options.side, batch=BATCH, seed=SEED)
+    training = Training(options.network, patches, options.checkpoints, Schedule(decay=options.decay))
+    if options.start:
+        training.start_from(options.start)
+    end = training.begin + options.decay if options.decay else options.steps
+    started, used = time.monotonic(), time.process_time()
+    losses = []
+    while training.step < end and time.process_time() - used < options.seconds:
+        losses.append(training.advance())
+        if training.step % CHECKPOINT_EVERY == 0:
+            training.save()
+            line = f"step {training.step} loss {sum(losses) / len(losses):.4f}"
+            line += f" {time.monotonic() - started:.0f} s, CPU {time.process_time() - used:.0f} s"
+            if validation and training.step % VALIDATE_EVERY == 0:
+                line += validation_line(training.mean, validation)
+            print(line, flush=True)
+            losses.clear()
+    training.save()
+    training.close()
+    print(f"stopped at step {training.step}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
