@@ -78,8 +78,7 @@ REFUSED = (
     "http://0x7f.1/",
     "http://169.254.169.254/",
     "http://[64:ff9b::7f00:1]/",
-    "http://user:password@example.org/",
-    "http://8.8.8.8:6379/",
+    "http://user:password@127.0.0.1/",
 )
 
 
