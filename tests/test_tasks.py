@@ -894,6 +894,46 @@ def test_a_job_whose_message_was_never_sent_is_found_soon(database: Database) ->
     assert sweep(database) == Repairs()
 
 
+def test_a_repeated_job_whose_message_was_never_sent_is_found_soon(database: Database) -> None:
+    """What it has of its run before ended a moment ago; nothing has begun since."""
+    job_id = accept(database)
+    run_task(database, job_id, "0")
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    with database.session() as session:
+        jobs.retry(session, job_id, kept_seconds=60)
+    messages(database)
+    assert sweep(database) == Repairs()
+    change(database, update(Job).values(dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)))
+    assert sweep(database) == Repairs(silent=1)
+
+
+def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long queue for the network holds more jobs than one sweep repairs, all of them older."""
+    monkeypatch.setattr(reconciler, "BATCH", 2)
+    network_first: list[Any] = [{"op": "denoise", "then": ["convert_webp", "convert_png"]}]
+    waiting = [accept(database, tree) for tree in 3 * (["denoise"], network_first)]
+    lost = [accept(database, ["convert_webp"]) for _ in range(3)]
+    change(database, update(Job).values(dispatched_at=from_now(-60)))
+    change(database, update(Job).where(Job.id.in_(waiting)).values(dispatched_at=from_now(-90)))
+    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0}
+    for found in (2, 1, 0):
+        with database.session() as session:
+            repairs = reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)
+        assert repairs == Repairs(silent=found)
+    assert sorted(args[0] for _, args, _ in messages(database)) == sorted(map(str, lost))
+
+
+def test_a_job_whose_message_the_broker_does_not_take_is_not_sent_again(database: Database) -> None:
+    """A broker in alarm tells that its queues are empty, and takes nothing."""
+    job_id = accept(database)
+    outbox.keep(database, [Message(task=START_JOB, args=[str(job_id)], queue="default_queue")])
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs()
+    assert len(messages(database)) == 1
+    assert sweep(database) == Repairs(silent=1)
+
+
 def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) -> None:
     broker = Broker()
     relay = Relay(database, broker, poll_seconds=60)

@@ -157,6 +157,11 @@ def keep(database: Database, messages: Sequence[Message]) -> None:
         session.add_all(rows)
 
 
+def subjects(session: Session) -> set[str]:
+    """Ids of the jobs, deliveries and replays that messages here are about."""
+    return {str(args[0]) for args in session.scalars(select(OutboxMessage.args)) if args}
+
+
 @dataclass(frozen=True)
 class DirectSender:
     """Sends what a worker has committed in the thread that has committed it."""
