@@ -20,6 +20,7 @@ from PIL import Image
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 
+from app.backoff import Backoff
 from app.config import Settings
 from app.database import Database, from_now
 from app.errors import CorruptImage, PixelProcessDied, PixToolsError, StepTimedOut, StoreUnavailable
@@ -878,6 +879,52 @@ def test_a_worker_sends_what_it_has_committed_and_writes_down_what_it_cannot_sen
     send_after_commit(database, 2)
     database.hooks.take_over = None
     assert messages(database) == [(START_JOB, [2], 2)]
+
+
+def test_a_worker_waits_once_for_a_broker_that_takes_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A send takes ten seconds then, and one transaction may have many messages."""
+    monkeypatch.setattr(outbox, "RETRIES", Backoff(first=0.3, longest=0.3))
+    broker, tried = Broker(down=True), []
+
+    def send(message: Message) -> None:
+        tried.append(message.args)
+        broker(message)
+
+    database.hooks.take_over = outbox.DirectSender(database, send)
+    try:
+        send_after_commit(database, 1, 2, 3)
+        assert tried == [[1]]
+        time.sleep(0.4)
+        broker.down = False
+        send_after_commit(database, 4)
+    finally:
+        database.hooks.take_over = None
+    assert tried == [[1], [4]]
+    assert [args for _, args, _ in messages(database)] == [[1], [2], [3]]
+
+
+def test_what_comes_while_the_broker_takes_nothing_is_written_down_after_one_failed_send(database: Database) -> None:
+    release, tried = threading.Event(), []
+
+    def send(message: Message) -> None:
+        tried.append(message.args)
+        release.wait(PATIENCE)
+        raise ConnectionError("blocked")
+
+    relay = Relay(database, send, poll_seconds=60)
+    relay.start()
+    try:
+        send_after_commit(database, 0)
+        assert until(lambda: tried == [[0]])
+        send_after_commit(database, *range(1, 3 * outbox.BATCH))
+        release.set()
+        assert until(lambda: len(outbox_rows(database)) == 3 * outbox.BATCH)
+        assert tried == [[0]]
+    finally:
+        relay.stop()
+    assert [row.args for row in outbox_rows(database)] == [[number] for number in range(3 * outbox.BATCH)]
 
 
 def test_a_job_whose_message_was_never_sent_is_found_soon(database: Database) -> None:

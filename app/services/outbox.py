@@ -162,15 +162,20 @@ def subjects(session: Session) -> set[str]:
     return {str(args[0]) for args in session.scalars(select(OutboxMessage.args)) if args}
 
 
-@dataclass(frozen=True)
+@dataclass
 class DirectSender:
     """Sends what a worker has committed in the thread that has committed it."""
 
     database: Database
     send: Send
+    #: of the monotonic clock; what comes until then would wait for a broker that has just taken nothing
+    _away_until: float = 0.0
 
     def __call__(self, message: Message) -> None:
-        if not publish(self.send, message):
+        if time.monotonic() < self._away_until:
+            keep(self.database, [message])
+        elif not publish(self.send, message):
+            self._away_until = time.monotonic() + RETRIES.first
             keep(self.database, [message])
 
 
@@ -205,7 +210,7 @@ class Relay:
             try:
                 sent = sum(1 for _ in itertools.takewhile(self._try, batch))
                 if unsent := batch[sent:]:
-                    keep(self._database, unsent)
+                    keep(self._database, [*unsent, *self._rest()])
             except SQLAlchemyError as error:
                 log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
             except Exception:
@@ -221,6 +226,15 @@ class Relay:
                 break
             batch.append(message)
         return batch
+
+    def _rest(self) -> Iterator[Message]:
+        """Whatever has come during a failed send: it would wait for the same broker in vain, and in memory."""
+        for _ in range(self._taken.qsize()):
+            message = self._taken.get()
+            if message is None:
+                self._taken.put(None)  # for the next look
+                return
+            yield message
 
     def _run(self) -> None:
         with self._waiting() as wait:
