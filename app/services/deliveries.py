@@ -334,7 +334,8 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
     )
     lost = or_(never_sent, WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
     # a broker in alarm tells that its queue is empty, and takes nothing
-    kept = select(OutboxMessage.args[0].as_string()).where(OutboxMessage.task == outbox.DELIVER_WEBHOOK)
+    of_deliveries = OutboxMessage.task == outbox.DELIVER_WEBHOOK
+    kept = select(OutboxMessage.args[0].as_string()).where(of_deliveries, outbox.kept_now())
     silent = and_(WebhookDelivery.lease_until.is_(None), lost, WebhookDelivery.id.not_in(kept))
     due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at < from_now()]
     if session.scalar(select(WebhookDelivery.id).where(*due, silent).limit(1)) and not is_queue_empty():

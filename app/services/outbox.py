@@ -23,7 +23,7 @@ from uuid import UUID, uuid4, uuid5
 
 import psycopg
 from opentelemetry.trace import SpanKind
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import ColumnElement, delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -157,9 +157,14 @@ def keep(database: Database, messages: Sequence[Message]) -> None:
         session.add_all(rows)
 
 
+def kept_now() -> ColumnElement[bool]:
+    """Messages that are due, or will be tried again within moments; not those that wait for their time."""
+    return OutboxMessage.available_at < from_now(RETRIES.longest)
+
+
 def subjects(session: Session) -> set[str]:
-    """Ids of the jobs, deliveries and replays that messages here are about."""
-    return {str(args[0]) for args in session.scalars(select(OutboxMessage.args)) if args}
+    """Ids of the jobs, deliveries and replays that such messages are about."""
+    return {str(args[0]) for args in session.scalars(select(OutboxMessage.args).where(kept_now())) if args}
 
 
 @dataclass
