@@ -955,6 +955,26 @@ def test_a_repeated_job_whose_message_was_never_sent_is_found_soon(database: Dat
     assert sweep(database) == Repairs(silent=1)
 
 
+def test_a_job_that_was_never_started_does_not_wait_for_the_queue_of_its_tasks(database: Database) -> None:
+    """Its message is in the default queue, those of its tasks come after it."""
+    job_id = accept(database, ["denoise", "convert_webp"])
+    soon = from_now(-outbox.UNSENT_SECONDS - 1)
+    change(database, update(Job).values(created_at=soon))
+    change(database, update(Job).values(dispatched_at=Job.created_at))
+    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0}
+
+    def swept() -> Repairs:
+        with database.session() as session:
+            return reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)
+
+    assert swept() == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(job_id)], 0)]
+    with database.session() as session:
+        assert canvas_for(session, celery_app, job_id, None) is not None
+    change(database, update(Job).values(dispatched_at=soon, created_at=from_now(-LONG_AGO)))
+    assert swept() == Repairs(), "it was started, and one of its tasks may stand in the long queue"
+
+
 def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long queue for the network holds more jobs than one sweep repairs, all of them older."""
     monkeypatch.setattr(reconciler, "BATCH", 2)

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
+DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
 
 
@@ -101,9 +102,9 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
     silent = _silent(redispatch_seconds)
     if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
         return 0
-    passed = reached().get(Queue.DEFAULT.value)
+    passed = reached().get(DEFAULT)
     if passed is None:
-        return 0  # what starts a job is in that queue
+        return 0
     passed_over = (Job.dispatched_at < passed - IN_FLIGHT, _may_be_lost(reached()))
     oldest = silent.with_only_columns(Job.id).where(*passed_over).order_by(Job.dispatched_at)
     lost = list(islice(_lost(session, session.scalars(oldest).all(), reached()), BATCH))
@@ -123,10 +124,14 @@ def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterato
     kept = outbox.subjects(session)  # which the broker has not taken yet
     for first in range(0, len(silent), BATCH):
         ids = silent[first : first + BATCH]
-        batch = select(Job.id, Job.plan, Job.dispatched_at).where(Job.id.in_(ids)).order_by(Job.dispatched_at)
+        facts = (Job.id, Job.plan, Job.dispatched_at, Job.dispatched_at != Job.created_at)
+        batch = select(*facts).where(Job.id.in_(ids)).order_by(Job.dispatched_at)
         ended = steps.ended_tasks_of(session, ids)
-        for job_id, plan, sent_at in session.execute(batch).all():
-            if str(job_id) not in kept and _is_lost(Plan.from_json(plan), ended[job_id], sent_at, reached):
+        for job_id, plan_, sent_at, sent_again in session.execute(batch).all():
+            plan = Plan.from_json(plan_)
+            begun = sent_again or len(plan.tasks) == 1  # before, only the message that starts the job can be lost
+            queues = _queues(plan, ended[job_id]) if begun else set()
+            if str(job_id) not in kept and all(_has_passed(reached, queue, sent_at) for queue in {DEFAULT, *queues}):
                 yield job_id
 
 
@@ -164,10 +169,9 @@ def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
     return queue in reached and sent_at + IN_FLIGHT < reached[queue]
 
 
-def _is_lost(plan: Plan, ended: set[str], sent_at: datetime, reached: Reached) -> bool:
-    queues = {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
-    # the message that starts the job is in the default queue, those of its tasks are in theirs
-    return all(_has_passed(reached, queue, sent_at) for queue in {Queue.DEFAULT.value, *queues})
+def _queues(plan: Plan, ended: set[str]) -> set[str]:
+    """Where the messages of the tasks are that could run now."""
+    return {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
 
 
 def _resend(session: Session, job_ids: list[UUID]) -> int:
