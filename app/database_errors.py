@@ -18,6 +18,7 @@ AWAY_CLASSES = {
 }
 AWAY_STATES = {
     "25006",  # read-only: a failover has made this server a standby
+    "25P03",  # the transaction was idle for too long
     "40001",  # serialization failure
     "40P01",  # deadlock
     "55P03",  # the lock was not free in time

@@ -27,6 +27,7 @@ from tests.support.small_disk import CannotMount, filled, small_disk
 AWAY_STATES = [
     "08006",
     "25006",
+    "25P03",
     "40001",
     "40P01",
     "53000",

@@ -20,6 +20,7 @@ from PIL import Image
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 
+from app.backoff import Backoff
 from app.config import Settings
 from app.database import Database, from_now
 from app.errors import CorruptImage, PixelProcessDied, PixToolsError, StepTimedOut, StoreUnavailable
@@ -880,6 +881,52 @@ def test_a_worker_sends_what_it_has_committed_and_writes_down_what_it_cannot_sen
     assert messages(database) == [(START_JOB, [2], 2)]
 
 
+def test_a_worker_waits_once_for_a_broker_that_takes_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A send takes ten seconds then, and one transaction may have many messages."""
+    monkeypatch.setattr(outbox, "RETRIES", Backoff(first=0.3, longest=0.3))
+    broker, tried = Broker(down=True), []
+
+    def send(message: Message) -> None:
+        tried.append(message.args)
+        broker(message)
+
+    database.hooks.take_over = outbox.DirectSender(database, send)
+    try:
+        send_after_commit(database, 1, 2, 3)
+        assert tried == [[1]]
+        time.sleep(0.4)
+        broker.down = False
+        send_after_commit(database, 4)
+    finally:
+        database.hooks.take_over = None
+    assert tried == [[1], [4]]
+    assert [args for _, args, _ in messages(database)] == [[1], [2], [3]]
+
+
+def test_what_comes_while_the_broker_takes_nothing_is_written_down_after_one_failed_send(database: Database) -> None:
+    release, tried = threading.Event(), []
+
+    def send(message: Message) -> None:
+        tried.append(message.args)
+        release.wait(PATIENCE)
+        raise ConnectionError("blocked")
+
+    relay = Relay(database, send, poll_seconds=60)
+    relay.start()
+    try:
+        send_after_commit(database, 0)
+        assert until(lambda: tried == [[0]])
+        send_after_commit(database, *range(1, 3 * outbox.BATCH))
+        release.set()
+        assert until(lambda: len(outbox_rows(database)) == 3 * outbox.BATCH)
+        assert tried == [[0]]
+    finally:
+        relay.stop()
+    assert [row.args for row in outbox_rows(database)] == [[number] for number in range(3 * outbox.BATCH)]
+
+
 def test_a_job_whose_message_was_never_sent_is_found_soon(database: Database) -> None:
     """The process was killed between its commit and the message."""
     unsent, begun = accept(database), accept(database)
@@ -892,6 +939,66 @@ def test_a_job_whose_message_was_never_sent_is_found_soon(database: Database) ->
     assert sweep(database) == Repairs(silent=1)
     assert messages(database) == [(START_JOB, [str(unsent)], 0)]
     assert sweep(database) == Repairs()
+
+
+def test_a_repeated_job_whose_message_was_never_sent_is_found_soon(database: Database) -> None:
+    """What it has of its run before ended a moment ago; nothing has begun since."""
+    job_id = accept(database)
+    run_task(database, job_id, "0")
+    with database.session() as session:
+        jobs.cancel(session, job_id)
+    with database.session() as session:
+        jobs.retry(session, job_id, kept_seconds=60)
+    messages(database)
+    assert sweep(database) == Repairs()
+    change(database, update(Job).values(dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)))
+    assert sweep(database) == Repairs(silent=1)
+
+
+def test_a_job_that_was_never_started_does_not_wait_for_the_queue_of_its_tasks(database: Database) -> None:
+    """Its message is in the default queue, those of its tasks come after it."""
+    job_id = accept(database, ["denoise", "convert_webp"])
+    soon = from_now(-outbox.UNSENT_SECONDS - 1)
+    change(database, update(Job).values(created_at=soon))
+    change(database, update(Job).values(dispatched_at=Job.created_at))
+    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0}
+
+    def swept() -> Repairs:
+        with database.session() as session:
+            return reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)
+
+    assert swept() == Repairs(silent=1)
+    assert messages(database) == [(START_JOB, [str(job_id)], 0)]
+    with database.session() as session:
+        assert canvas_for(session, celery_app, job_id, None) is not None
+    change(database, update(Job).values(dispatched_at=soon, created_at=from_now(-LONG_AGO)))
+    assert swept() == Repairs(), "it was started, and one of its tasks may stand in the long queue"
+
+
+def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long queue for the network holds more jobs than one sweep repairs, all of them older."""
+    monkeypatch.setattr(reconciler, "BATCH", 2)
+    network_first: list[Any] = [{"op": "denoise", "then": ["convert_webp", "convert_png"]}]
+    waiting = [accept(database, tree) for tree in 3 * (["denoise"], network_first)]
+    lost = [accept(database, ["convert_webp"]) for _ in range(3)]
+    change(database, update(Job).values(dispatched_at=from_now(-60)))
+    change(database, update(Job).where(Job.id.in_(waiting)).values(dispatched_at=from_now(-90)))
+    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0}
+    for found in (2, 1, 0):
+        with database.session() as session:
+            repairs = reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)
+        assert repairs == Repairs(silent=found)
+    assert sorted(args[0] for _, args, _ in messages(database)) == sorted(map(str, lost))
+
+
+def test_a_job_whose_message_the_broker_does_not_take_is_not_sent_again(database: Database) -> None:
+    """A broker in alarm tells that its queues are empty, and takes nothing."""
+    job_id = accept(database)
+    outbox.keep(database, [Message(task=START_JOB, args=[str(job_id)], queue="default_queue")])
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))
+    assert sweep(database) == Repairs()
+    assert len(messages(database)) == 1
+    assert sweep(database) == Repairs(silent=1)
 
 
 def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) -> None:

@@ -535,6 +535,26 @@ def test_a_first_message_that_was_never_sent_is_written_again_soon(database: Dat
     assert swept(database) == 0, "later ones are rows of the outbox"
 
 
+def test_the_first_message_of_a_replay_that_was_never_sent_is_written_again_soon(database: Database) -> None:
+    delivery_id = told(database, NOWHERE)
+    change(database, update(WebhookDelivery).values(attempts=3, status=DeliveryStatus.EXHAUSTED))
+    with database.session() as session:
+        deliveries.replay(session, delivery_id)
+    messages(database)
+    with database.session() as session:  # that of an attempt before, which the replay has overtaken
+        outbox.enqueue(session, DELIVER_WEBHOOK, [delivery_id], delay=3600, queue="webhook_queue")
+    change(database, update(WebhookDelivery).values(dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)))
+    assert swept(database) == 1
+
+
+def test_a_message_that_the_broker_does_not_take_is_not_written_twice(database: Database) -> None:
+    delivery_id, other = told(database, NOWHERE), told(database, NOWHERE)
+    outbox.keep(database, [outbox.Message(task=DELIVER_WEBHOOK, args=[delivery_id], queue="webhook_queue")])
+    change(database, update(WebhookDelivery).values(dispatched_at=from_now(-601), next_attempt_at=from_now(-601)))
+    assert swept(database) == 1
+    assert [args for _, args, _ in messages(database)] == [[delivery_id], [other]]
+
+
 def test_what_waits_for_its_time_is_left_alone(database: Database) -> None:
     told(database, NOWHERE)
     change(database, update(WebhookDelivery).values(next_attempt_at=from_now(3600), dispatched_at=from_now(-9999)))

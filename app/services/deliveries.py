@@ -23,7 +23,7 @@ from app import metrics
 from app.config import DELIVERY_JITTER, delivery_seconds
 from app.database import UtcDateTime, after_commit, from_now
 from app.errors import InvalidCursor
-from app.models import DeliveryAttempt, DeliveryStatus, Event, WebhookDelivery, WebhookEndpoint
+from app.models import DeliveryAttempt, DeliveryStatus, Event, OutboxMessage, WebhookDelivery, WebhookEndpoint
 from app.operations import Queue
 from app.services import endpoints, events, outbox
 from app.services.egress import origin_of
@@ -329,11 +329,14 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
     """
     died = WebhookDelivery.lease_until < from_now()
     never_sent = and_(
-        WebhookDelivery.attempts == 0,
+        WebhookDelivery.attempts == WebhookDelivery.attempts_before,  # those before belong to an earlier schedule
         WebhookDelivery.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
     lost = or_(never_sent, WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
-    silent = and_(WebhookDelivery.lease_until.is_(None), lost)
+    # a broker in alarm tells that its queue is empty, and takes nothing
+    of_deliveries = OutboxMessage.task == outbox.DELIVER_WEBHOOK
+    kept = select(OutboxMessage.args[0].as_string()).where(of_deliveries, outbox.kept_now())
+    silent = and_(WebhookDelivery.lease_until.is_(None), lost, WebhookDelivery.id.not_in(kept))
     due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at < from_now()]
     if session.scalar(select(WebhookDelivery.id).where(*due, silent).limit(1)) and not is_queue_empty():
         running = aliased(WebhookDelivery)

@@ -1,9 +1,12 @@
 """Keeping the leases of everything that this process runs, in one thread for all."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 Renew = Callable[[], bool]
 
@@ -29,10 +32,10 @@ class LeaseKeeper:
         """
         lost = threading.Event()
         with self._lock:
+            if not self._runs:  # and if no thread can be started, the next lease tries again
+                threading.Thread(target=self._run, name="leases", daemon=True).start()
+                self._runs = True
             self._kept[lost] = renew
-            starts, self._runs = not self._runs, True
-        if starts:
-            threading.Thread(target=self._run, name="leases", daemon=True).start()
         try:
             yield lost
         finally:
@@ -42,7 +45,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         while kept := self._after_a_pause():
             for lost, renew in kept.items():
-                if not lost.is_set() and not renew():
+                if not lost.is_set() and not _renewed(renew):
                     lost.set()
 
     def _after_a_pause(self) -> dict[threading.Event, Renew]:
@@ -50,3 +53,11 @@ class LeaseKeeper:
         with self._lock:
             self._runs = bool(self._kept)
             return dict(self._kept)
+
+
+def _renewed(renew: Renew) -> bool:
+    try:
+        return renew()
+    except Exception:  # a thread that has ended would keep no lease of this process any more
+        log.exception("lease_renewal_failed")
+        return True

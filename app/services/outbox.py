@@ -23,7 +23,7 @@ from uuid import UUID, uuid4, uuid5
 
 import psycopg
 from opentelemetry.trace import SpanKind
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import ColumnElement, delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -157,15 +157,30 @@ def keep(database: Database, messages: Sequence[Message]) -> None:
         session.add_all(rows)
 
 
-@dataclass(frozen=True)
+def kept_now() -> ColumnElement[bool]:
+    """Messages that are due, or will be tried again within moments; not those that wait for their time."""
+    return OutboxMessage.available_at < from_now(RETRIES.longest)
+
+
+def subjects(session: Session) -> set[str]:
+    """Ids of the jobs, deliveries and replays that such messages are about."""
+    return {str(args[0]) for args in session.scalars(select(OutboxMessage.args).where(kept_now())) if args}
+
+
+@dataclass
 class DirectSender:
     """Sends what a worker has committed in the thread that has committed it."""
 
     database: Database
     send: Send
+    #: of the monotonic clock; what comes until then would wait for a broker that has just taken nothing
+    _away_until: float = 0.0
 
     def __call__(self, message: Message) -> None:
-        if not publish(self.send, message):
+        if time.monotonic() < self._away_until:
+            keep(self.database, [message])
+        elif not publish(self.send, message):
+            self._away_until = time.monotonic() + RETRIES.first
             keep(self.database, [message])
 
 
@@ -200,7 +215,7 @@ class Relay:
             try:
                 sent = sum(1 for _ in itertools.takewhile(self._try, batch))
                 if unsent := batch[sent:]:
-                    keep(self._database, unsent)
+                    keep(self._database, [*unsent, *self._rest()])
             except SQLAlchemyError as error:
                 log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
             except Exception:
@@ -216,6 +231,15 @@ class Relay:
                 break
             batch.append(message)
         return batch
+
+    def _rest(self) -> Iterator[Message]:
+        """Whatever has come during a failed send: it would wait for the same broker in vain, and in memory."""
+        for _ in range(self._taken.qsize()):
+            message = self._taken.get()
+            if message is None:
+                self._taken.put(None)  # for the next look
+                return
+            yield message
 
     def _run(self) -> None:
         with self._waiting() as wait:

@@ -1,19 +1,20 @@
 """Repairs what a crash, a lost message or a flushed Redis left behind, so that every accepted job ends."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
+from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
 from app.database import Database, from_now
-from app.models import JOB_OPEN, Job, JobStatus, Step, StepStatus
+from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Step, StepStatus
 from app.operations import Queue
 from app.services import deliveries, outbox, replays, steps
 from app.services.dag_builder import Plan
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
+DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
 
 
@@ -100,12 +102,37 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
     silent = _silent(redispatch_seconds)
     if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
         return 0
-    passed = reached().get(Queue.DEFAULT.value)
+    passed = reached().get(DEFAULT)
     if passed is None:
-        return 0  # what starts a job is in that queue
-    oldest = silent.where(Job.dispatched_at < passed - IN_FLIGHT).order_by(Job.dispatched_at).limit(BATCH)
-    found = session.scalars(oldest.with_for_update(skip_locked=True)).all()
-    return _resend(session, [job.id for job in found if _is_lost(session, job, reached())])
+        return 0
+    passed_over = (Job.dispatched_at < passed - IN_FLIGHT, _may_be_lost(reached()))
+    oldest = silent.with_only_columns(Job.id).where(*passed_over).order_by(Job.dispatched_at)
+    lost = list(islice(_lost(session, session.scalars(oldest).all(), reached()), BATCH))
+    still = silent.with_only_columns(Job.id).where(Job.id.in_(lost)).with_for_update(skip_locked=True)
+    return _resend(session, list(session.scalars(still.order_by(Job.dispatched_at))))
+
+
+def _may_be_lost(reached: Reached) -> ColumnElement[bool]:
+    """Not those that wait in one queue with all that they still need: of a long one these are most."""
+    open_steps = select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN))
+    passed = [and_(Step.queue == queue, Job.dispatched_at < until - IN_FLIGHT) for queue, until in reached.items()]
+    return or_(~open_steps.exists(), open_steps.where(or_(*passed)).exists())
+
+
+def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterator[UUID]:
+    """Those of these jobs that wait in no queue; the others are passed over, however many they are, and not locked."""
+    kept = outbox.subjects(session)  # which the broker has not taken yet
+    for first in range(0, len(silent), BATCH):
+        ids = silent[first : first + BATCH]
+        facts = (Job.id, Job.plan, Job.dispatched_at, Job.dispatched_at != Job.created_at)
+        batch = select(*facts).where(Job.id.in_(ids)).order_by(Job.dispatched_at)
+        ended = steps.ended_tasks_of(session, ids)
+        for job_id, plan_, sent_at, sent_again in session.execute(batch).all():
+            plan = Plan.from_json(plan_)
+            begun = sent_again or len(plan.tasks) == 1  # before, only the message that starts the job can be lost
+            queues = _queues(plan, ended[job_id]) if begun else set()
+            if str(job_id) not in kept and all(_has_passed(reached, queue, sent_at) for queue in {DEFAULT, *queues}):
+                yield job_id
 
 
 def _silent(redispatch_seconds: float) -> Select[Job]:
@@ -113,12 +140,13 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
     alive = select(Step.id).where(
         Step.job_id == Job.id, or_(Step.status == StepStatus.RUNNING, Step.finished_at >= before)
     )
+    # also one that is repeated: what ended a while ago was its run before
     unsent = and_(
         Job.status == JobStatus.PENDING,
         Job.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
-    quiet = or_(Job.dispatched_at < before, unsent)
-    return select(Job).where(Job.status.in_(JOB_OPEN), quiet, ~alive.exists())
+    quiet = and_(Job.dispatched_at < before, ~alive.exists())
+    return select(Job).where(Job.status.in_(JOB_OPEN), or_(quiet, unsent))
 
 
 def _reached(session: Session, waiting: Waiting) -> Reached:
@@ -141,11 +169,9 @@ def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
     return queue in reached and sent_at + IN_FLIGHT < reached[queue]
 
 
-def _is_lost(session: Session, job: Job, reached: Reached) -> bool:
-    plan, ended = Plan.from_json(job.plan), steps.ended_tasks(session, job.id)
-    queues = {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
-    # the message that starts the job is in the default queue, those of its tasks are in theirs
-    return all(_has_passed(reached, queue, job.dispatched_at) for queue in {Queue.DEFAULT.value, *queues})
+def _queues(plan: Plan, ended: set[str]) -> set[str]:
+    """Where the messages of the tasks are that could run now."""
+    return {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
 
 
 def _resend(session: Session, job_ids: list[UUID]) -> int:

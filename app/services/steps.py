@@ -6,7 +6,7 @@ lease's owner fence off every late writer.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -344,8 +344,16 @@ def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: P
 
 def ended_tasks(session: Session, job_id: UUID) -> set[str]:
     """Ids of the tasks that need no worker any more."""
-    ended = select(Step.task).where(Step.job_id == job_id, Step.status.not_in(STEP_OPEN)).distinct()
-    return set(session.scalars(ended))
+    return ended_tasks_of(session, [job_id])[job_id]
+
+
+def ended_tasks_of(session: Session, job_ids: Collection[UUID]) -> dict[UUID, set[str]]:
+    """The same of several jobs."""
+    ended: dict[UUID, set[str]] = {job_id: set() for job_id in job_ids}
+    query = select(Step.job_id, Step.task).where(Step.job_id.in_(job_ids), Step.status.not_in(STEP_OPEN)).distinct()
+    for job_id, task in session.execute(query):
+        ended[job_id].add(task)
+    return ended
 
 
 def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:

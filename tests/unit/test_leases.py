@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 from app.services.leases import LeaseKeeper
 
 EVERY = 0.05  # seconds
@@ -39,3 +41,30 @@ def test_a_lease_that_is_lost_is_not_asked_for_again() -> None:
         assert lost.wait(PATIENCE)
         time.sleep(4 * EVERY)
     assert len(asked) == 1
+
+
+def test_a_renewal_that_crashes_costs_the_other_leases_nothing() -> None:
+    keeper, asked = LeaseKeeper(EVERY), [threading.Event(), threading.Event()]
+
+    def crash() -> bool:
+        event = asked[asked[0].is_set()]
+        event.set()
+        raise RuntimeError("nobody thought of it")
+
+    with keeper.keep(crash) as crashing, keeper.keep(lambda: False) as other:
+        assert other.wait(PATIENCE)
+        assert all(event.wait(PATIENCE) for event in asked), "it is asked again"
+        assert not crashing.is_set()
+
+
+def test_a_thread_that_cannot_be_started_is_started_for_the_next_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    keeper = LeaseKeeper(EVERY)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError), keeper.keep(lambda: True):
+            pass
+    with keeper.keep(lambda: False) as lost:
+        assert lost.wait(PATIENCE)
