@@ -65,8 +65,8 @@ def _photo() -> bytes:
 async def _measure(settings: Settings, webhook_url: str | None) -> dict[str, Any]:
     app, meter, photo = create_app(settings), Meter(), _photo()
     form = {"operations": '["convert_webp"]', **({"webhook_url": webhook_url} if webhook_url else {})}
-    transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as api:
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), client as api:
         ended = threading.Event()
         app.state.resources.database.hooks.ended = lambda _: ended.set()
         for _ in range(2):  # the first job finds pools and caches empty
