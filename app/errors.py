@@ -346,7 +346,7 @@ class InvalidWebhookUrl(PixToolsError):
 
 
 class WebhookUrlRefused(InvalidWebhookUrl):
-    """The webhook URL leads to an address that this service sends nothing to."""
+    """The webhook URL leads to an address not allowed here; see PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS."""
 
     code = "webhook_url_refused"
 
