@@ -213,7 +213,7 @@ class InvalidParameter(PixToolsError):
 
 
 class UnknownParameter(InvalidParameter):
-    """There is no such query parameter, or it is there twice."""
+    """There is no such query parameter, or it is given twice."""
 
     code = "unknown_parameter"
 

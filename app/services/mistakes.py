@@ -1,11 +1,13 @@
 """What is told about a value that pydantic refused: a sentence, the limit and the value."""
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
 LONGEST_VALUE = 64  # characters of a refused value that are told again
+KIND_SHOULD = re.compile(r"^[A-Z][a-z]+ should ")  # how pydantic begins: `Input should`, `String should`
 BOUNDS = ("ge", "le", "gt", "lt", "max_length", "min_length")
 
 
@@ -27,8 +29,8 @@ def told(mistake: Mapping[str, Any]) -> str:
         return f"{name} is missing."
     if mistake["type"] == "extra_forbidden":
         return f"{name} is not known here."
-    said = mistake["msg"].removeprefix("Value error, ").rstrip(".")
-    said = said.replace("Input should", "must", 1) if said.startswith("Input should ") else said
+    said = mistake["msg"].removeprefix("Value error, ").rstrip(".").replace(" after validation", "")
+    said = KIND_SHOULD.sub("must ", said)
     return f"{name} {said}." if name and said.startswith("must ") else f"{name}: {said}." if name else f"{said}."
 
 

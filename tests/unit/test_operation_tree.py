@@ -220,6 +220,8 @@ def test_the_reason_is_told_where_no_place_shows_it(text: str | bytes, reason: s
         ({"op": "resize", "width": 0}, "resize: width must be greater than or equal to 1."),
         ({**RESIZE, "enlarge": 1}, "resize: enlarge must be a valid boolean."),
         ({**RESIZE, "focal_point": [0.5, 2]}, "resize: focal_point[1] must be less than or equal to 1."),
+        ({**RESIZE, "focal_point": [0.5]}, "resize: focal_point must have at least 2 items, not 1."),
+        ({"op": "watermark", "text": "x" * 201}, "watermark: text must have at most 200 characters."),
         ({"op": "crop", "width": 5}, "crop: height is missing."),
         ({"op": "watermark", "text": "a\nb"}, "watermark: the text must be one line of visible characters."),
     ],
