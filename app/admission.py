@@ -65,7 +65,7 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
         return  # of HTTP/1.0; no browser sends such a request
     parts = HOST.fullmatch(host)
     if parts is None:
-        raise InvalidRequest("The Host header is no host.", value=host[:MAX_NAMED])
+        raise InvalidRequest("The Host header does not hold a host name or address.", value=host[:MAX_NAMED])
     name = parts["name"].strip("[]").lower().removesuffix(".")
     if known is not None and name not in known:
         raise HostRefused(

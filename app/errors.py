@@ -213,7 +213,7 @@ class InvalidParameter(PixToolsError):
 
 
 class UnknownParameter(InvalidParameter):
-    """There is no such query parameter, or it is there twice."""
+    """There is no such query parameter, or it is given twice."""
 
     code = "unknown_parameter"
 
@@ -346,7 +346,7 @@ class InvalidWebhookUrl(PixToolsError):
 
 
 class WebhookUrlRefused(InvalidWebhookUrl):
-    """The webhook URL leads to an address that this service sends nothing to."""
+    """The webhook URL leads to an address not allowed here; see PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS."""
 
     code = "webhook_url_refused"
 

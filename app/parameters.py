@@ -80,7 +80,7 @@ class ResizeParams(Params):
     @model_validator(mode="after")
     def _needs_a_side(self) -> Self:
         if self.width is None and self.height is None:
-            raise ValueError("resize needs a width, a height or both")
+            raise ValueError("a width, a height or both are needed")
         if self.gravity == "attention" and self.fit == "contain":
             raise ValueError("the gravity `attention` is for `cover`; nothing is cut off by `contain`")
         return self
@@ -101,7 +101,7 @@ class CropParams(Params):
     @model_validator(mode="after")
     def _corner_is_whole(self) -> Self:
         if (self.left is None) != (self.top is None):
-            raise ValueError("crop needs `left` and `top` together, or neither")
+            raise ValueError("`left` and `top` go together: give both or neither")
         return self
 
 
@@ -158,9 +158,9 @@ class WatermarkParams(Params):
     @model_validator(mode="after")
     def _needs_one_mark(self) -> Self:
         if (self.image is None) == (self.text is None):
-            raise ValueError("watermark needs either an `image` or a `text`")
+            raise ValueError("either an `image` or a `text` is needed")
         if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
-            raise ValueError("the text of a watermark is one line of visible characters")
+            raise ValueError("the text must be one line of visible characters")
         if self.text is not None and (lacking := glyphs.missing(self.text, cjk=False)):
             raise ValueError(f"no font of this server has the character {glyphs.told(lacking)}")
         return self

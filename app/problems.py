@@ -20,7 +20,7 @@ from app.errors import (
     PixToolsError,
     UnsupportedMediaType,
 )
-from app.services.mistakes import escaped, limit_of, sentence, value_of
+from app.services.mistakes import escaped, limit_of, told, value_of
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,7 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
-    detail = f"{mistake['loc'][-1]}: {sentence(mistake['msg'])}"
-    return {"detail": detail, "pointer": _pointer(mistake["loc"]), **limit_of(mistake), **value_of(mistake)}
+    return {"detail": told(mistake), "pointer": _pointer(mistake["loc"]), **limit_of(mistake), **value_of(mistake)}
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:
@@ -108,7 +107,18 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed(request))
-    return _problem(status, status.name.lower(), f"{error.detail}.", headers=headers, instance=request.url.path)
+    return _problem(
+        status, status.name.lower(), _explained(status, error, headers), headers=headers, instance=request.url.path
+    )
+
+
+def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]) -> str:
+    """What Starlette says in two words, with what to do."""
+    if status is HTTPStatus.NOT_FOUND:
+        return "There is nothing at this path; /openapi.json lists those that there are."
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        return f"The method is not allowed at this path; allowed: {headers['Allow']}."
+    return f"{error.detail}."
 
 
 def _allowed(request: Request) -> list[str]:

@@ -224,7 +224,7 @@ StrictBool = Annotated[bool, Field(strict=True)]
 
 def _number(value: object) -> object:
     if isinstance(value, bool | str):
-        raise ValueError("a whole number is wanted")  # noqa: TRY004 - pydantic turns only this one into a mistake
+        raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic turns only this one into a mistake
     return value
 
 
@@ -264,7 +264,7 @@ def _utc(moment: datetime) -> datetime:
 
 def _timestamp(value: object) -> object:
     if not isinstance(value, str) or not TIMESTAMP.fullmatch(value):
-        raise ValueError("a date and a time with its zone are wanted, as in 2026-11-28T12:00:00Z (RFC 3339)")
+        raise ValueError("must be a date and time with a time zone, such as 2026-11-28T12:00:00Z (RFC 3339)")
     return value
 
 

@@ -376,7 +376,7 @@ def test_listing_filters_by_status_and_refuses_foreign_cursors(api: ApiClient, p
     assert too_many.status_code == 422
     assert too_many.json()["errors"] == [
         {
-            "detail": "limit: Input should be less than or equal to 100.",
+            "detail": "limit must be less than or equal to 100.",
             "pointer": "#/query/limit",
             "limit": 100,
             "value": "5000",
@@ -400,6 +400,7 @@ def test_the_methods_that_there_are_stand_in_the_answer_to_another_one(api: ApiC
     answer = api.http.put("/jobs/x")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD, DELETE"
+    assert answer.json()["detail"] == "The method is not allowed at this path; allowed: GET, HEAD, DELETE."
 
 
 def test_names_in_an_archive_are_unique_however_long_the_uploads_is(api: ApiClient, photo: bytes) -> None:
@@ -625,6 +626,19 @@ def test_unknown_paths_and_methods_are_problems(api: ApiClient) -> None:
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["code"]
+
+
+@pytest.mark.parametrize(
+    ("target", "detail"),
+    [
+        ("/jobs?limit=5.0", "limit must be a whole number."),
+        ("/jobs/0198f3c2-0000-7000-8000-000000000000/results/x", "expires is missing."),
+        ("/health?x=1", "There is no query parameter 'x'; this path takes none."),
+        ("/nowhere", "There is nothing at this path; /openapi.json lists those that there are."),
+    ],
+)
+def test_the_detail_is_a_sentence_that_names_what_is_meant(api: ApiClient, target: str, detail: str) -> None:
+    assert api.http.get(target).json()["detail"] == detail
 
 
 def test_openapi_describes_the_upload_and_every_error(api: ApiClient) -> None:

@@ -116,6 +116,11 @@ def test_endpoints_are_changed_switched_off_and_removed(api: ApiClient, photo: b
         assert api.http.get(path).json()["code"] == "endpoint_not_found"
 
 
+def test_a_bad_entry_is_told_with_the_name_of_its_list(api: ApiClient) -> None:
+    body = {"url": "http://8.8.8.8/", "events": ["job.failed", "x"]}
+    assert api.http.post("/webhooks", json=body).json()["detail"].startswith("events[1] must be 'job.completed', ")
+
+
 @pytest.mark.parametrize(
     ("body", "code", "pointer"),
     [

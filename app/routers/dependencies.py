@@ -53,11 +53,11 @@ async def only_known_parameters(request: Request) -> None:
     known = list(_query_names(request.scope["route"].dependant))
     for name, _ in given:
         if name not in known:
-            there = f"there are {', '.join(known)}" if known else "there are none here"
+            there = f"there are {', '.join(known)}" if known else "this path takes none"
             _refuse_parameter(name, f"There is no query parameter {name[:64]!r}; {there}.")
     twice = next((name for name, number in Counter(name for name, _ in given).items() if number > 1), None)
     if twice:
-        _refuse_parameter(twice, f"The query parameter {twice!r} is there twice.")
+        _refuse_parameter(twice, f"The query parameter {twice!r} is given twice.")
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _refuse_parameter(name: str, detail: str) -> NoReturn:
 def _whole_number(value: object) -> object:
     """Query parameters are text: what only looks like a number (`5.0`, `1_0`, ` 5`) is none."""
     if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,1000}", value):
-        raise ValueError("a whole number is wanted")
+        raise ValueError("must be a whole number")
     return value
 
 

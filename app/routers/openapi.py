@@ -20,7 +20,7 @@ PROCESS_BODY: dict[str, Any] = {
                     "file": {
                         "type": "string",
                         "format": "binary",  # what the docs page needs to offer a file chooser
-                        "description": "JPEG, PNG, WebP, GIF, TIFF or AVIF, with a file name.",
+                        "description": "JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC, with a file name.",
                     },
                     "operations": {
                         "type": "string",
@@ -38,7 +38,9 @@ PROCESS_BODY: dict[str, Any] = {
                 },
             },
             "encoding": {
-                "file": {"contentType": "image/jpeg, image/png, image/webp, image/gif, image/tiff, image/avif"},
+                "file": {
+                    "contentType": "image/jpeg, image/png, image/webp, image/gif, image/tiff, image/avif, image/heic"
+                },
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
             },

@@ -1,10 +1,13 @@
 """What is told about a value that pydantic refused: a sentence, the limit and the value."""
 
 import math
+import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 LONGEST_VALUE = 64  # characters of a refused value that are told again
+KIND_SHOULD = re.compile(r"^[A-Z][a-z]+ should ")  # how pydantic begins: `Input should`, `String should`
 BOUNDS = ("ge", "le", "gt", "lt", "max_length", "min_length")
 
 
@@ -19,9 +22,23 @@ def value_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
     return {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": short(mistake["input"])}
 
 
-def sentence(message: str) -> str:
-    """What pydantic says, without its mark for errors of validators."""
-    return message.removeprefix("Value error, ").rstrip(".") + "."
+def told(mistake: Mapping[str, Any]) -> str:
+    """What is wrong, as a sentence that names the field."""
+    name = _name_of(mistake["loc"])
+    if mistake["type"] == "missing":
+        return f"{name} is missing."
+    if mistake["type"] == "extra_forbidden":
+        return f"{name} is not known here."
+    said = mistake["msg"].removeprefix("Value error, ").rstrip(".").replace(" after validation", "")
+    said = KIND_SHOULD.sub("must ", said)
+    return f"{name} {said}." if name and said.startswith("must ") else f"{name}: {said}." if name else f"{said}."
+
+
+def _name_of(place: tuple[str | int, ...]) -> str:
+    """`events[0]`: the field, and which entry of it; not where it stands, which the pointer tells."""
+    indices = list(takewhile(lambda part: isinstance(part, int), reversed(place)))[::-1]
+    names = place[: len(place) - len(indices)]
+    return "".join([str(names[-1])[:LONGEST_VALUE] if names else "", *(f"[{index}]" for index in indices)])
 
 
 def short(value: Any) -> Any:

@@ -13,7 +13,7 @@ from app.errors import InvalidOperations
 from app.operations import METADATA, OPERATIONS, Operation
 from app.parameters import Params
 from app.schemas import Node
-from app.services.mistakes import escaped, limit_of, sentence, short, value_of
+from app.services.mistakes import escaped, limit_of, short, told, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 MAX_RESULT_NAME = 64  # characters
@@ -88,8 +88,7 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
     except RecursionError:
         _too_deep(mistakes, "#/operations", None)
     except ValueError as error:
-        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        detail = f"The operations field is not valid JSON{where}.{_right_form(text)}"
+        detail = f"The operations field is not valid JSON{_reason(error)}.{_right_form(text)}"
         mistakes.stop("invalid_json", detail, "#/operations")
     if not isinstance(raw, list):
         detail = f"The operations must be a JSON array of branches.{_right_form(raw)}"
@@ -97,6 +96,19 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
     if not raw:
         mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
     return raw
+
+
+def _reason(error: ValueError) -> str:
+    """Where the text stops being JSON, or what in it is not; by its number, a character that may not be visible."""
+    if isinstance(error, json.JSONDecodeError):
+        found = error.doc[error.pos : error.pos + 1]
+        number = f" (U+{ord(found):04X})" if found and not found.isascii() else ""
+        return f" at line {error.lineno}, column {error.colno}{number}"
+    if isinstance(error, UnicodeDecodeError):
+        return ": it must be UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return ": a \\u escape is half of a surrogate pair"
+    return ": NaN, Infinity and numbers too large to be stored are not allowed"
 
 
 def _without_mark(text: str | bytes) -> str | bytes:
@@ -121,7 +133,7 @@ def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str,
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))[:64]  # type: ignore[func-returns-value]
-        mistakes.stop("invalid_json", f"The key {twice!r} stands twice in one object.", "#/operations", value=twice)
+        mistakes.stop("invalid_json", f"The key {twice!r} appears twice in one object.", "#/operations", value=twice)
     return found
 
 
@@ -194,7 +206,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
             where = "/".join([pointer, *(escaped(str(part)) for part in mistake["loc"])])
             is_unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if is_unknown else sentence(mistake["msg"])
+            said = f"there is no such parameter; there are {known}." if is_unknown else told(mistake)
             detail = f"{operation.name}: {said}"
             mistakes.add("invalid_parameter", detail, where, **limit_of(mistake), **value_of(mistake))
         return None

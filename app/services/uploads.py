@@ -224,7 +224,7 @@ class _Reception:
             pointer = quote(name[:64].replace("~", "~0").replace("/", "~1"), safe="~")
             raise UnknownPart(f"There is no field {name[:64]!r}; there are {known}.", pointer=f"#/{pointer}")
         if name in self.fields or (name == "file" and self.filename is not None):
-            raise UnknownPart(f"The field {name!r} is there twice.", pointer=f"#/{name}")
+            raise UnknownPart(f"The field {name!r} is given twice.", pointer=f"#/{name}")
         self.current = name
         if name == "file":
             self.filename = check_filename(filename)

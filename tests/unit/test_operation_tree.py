@@ -194,7 +194,40 @@ def test_no_form_is_shown_for_what_names_no_operation(text: str) -> None:
 
 
 def test_the_place_of_a_syntax_error_is_told() -> None:
-    assert "line 2, column 3" in refused('["convert_png",\n  oops]').message
+    assert "line 2, column 3." in refused('["convert_png",\n  oops]').message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('["convert_png"]\u200b', "line 1, column 16 (U+200B)."),
+        ("[“convert_png”]", "line 1, column 2 (U+201C)."),
+        (b'["\xff"]', "it must be UTF-8."),
+        ('["\\ud800"]', "half of a surrogate pair."),
+        ("[NaN]", "NaN, Infinity"),
+        ("[1e999]", "NaN, Infinity"),
+        ("[" + "9" * 5000 + "]", "too large"),
+    ],
+)
+def test_the_reason_is_told_where_no_place_shows_it(text: str | bytes, reason: str) -> None:
+    assert reason in refused(text, TreeLimits(nodes=8, depth=4, bytes=10_000)).message
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        ("resize", "resize: a width, a height or both are needed."),
+        ({"op": "resize", "width": 0}, "resize: width must be greater than or equal to 1."),
+        ({**RESIZE, "enlarge": 1}, "resize: enlarge must be a valid boolean."),
+        ({**RESIZE, "focal_point": [0.5, 2]}, "resize: focal_point[1] must be less than or equal to 1."),
+        ({**RESIZE, "focal_point": [0.5]}, "resize: focal_point must have at least 2 items, not 1."),
+        ({"op": "watermark", "text": "x" * 201}, "watermark: text must have at most 200 characters."),
+        ({"op": "crop", "width": 5}, "crop: height is missing."),
+        ({"op": "watermark", "text": "a\nb"}, "watermark: the text must be one line of visible characters."),
+    ],
+)
+def test_the_sentence_names_the_operation_and_the_parameter(entry: Any, detail: str) -> None:
+    assert [mistake["detail"] for mistake in refused([entry]).extra["errors"]] == [detail]
 
 
 @pytest.mark.parametrize("tree", [{}, {"op": "convert_png"}, "7", "null", '"convert_png"', []])
