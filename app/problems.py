@@ -25,6 +25,8 @@ from app.services.mistakes import escaped, limit_of, told, value_of
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+#: of RFC 9110; Python's own are older in some releases, and a title must not depend on those
+TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
@@ -53,7 +55,8 @@ class _ProblemResponse(JSONResponse):
 def _problem(
     status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
     return _ProblemResponse({**body, **members}, status_code=status, headers=headers)
 
 

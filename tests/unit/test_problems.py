@@ -1,11 +1,13 @@
 """Which code an error is told and counted by."""
 
+import json
+
 import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.errors import EmptyFile
-from app.problems import code_of
+from app.errors import EmptyFile, PixToolsError, TargetTooLong, UploadTooLarge
+from app.problems import answer, code_of
 
 
 class Foreign(Exception):
@@ -24,3 +26,15 @@ class Foreign(Exception):
 )
 def test_codes_of_other_libraries_are_not_ours(error: Exception, code: str) -> None:
     assert code_of(error) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "title"),
+    [
+        (EmptyFile(), "Unprocessable Content"),
+        (UploadTooLarge("too large"), "Content Too Large"),
+        (TargetTooLong("too long"), "URI Too Long"),
+    ],
+)
+def test_titles_are_the_same_on_every_python(error: PixToolsError, title: str) -> None:
+    assert json.loads(answer(error).body)["title"] == title
