@@ -64,7 +64,7 @@ CLOSED: dict[str, dict[str, set[str]]] = {
         "fault": {"none", "input", "service"},
         "kind": {"expired", "silent", "webhooks"},
         "reason": {*metrics.DEAD_LETTER_REASONS, metrics.OTHER},
-        "dependency": {"database", "storage", "redis", "broker", "workers", "model"},
+        "dependency": {"database", "disk", "storage", "redis", "broker", "workers", "model"},
         "state": {"closed", "open", "half-open"},
     },
     "pixtools_uploads": {"outcome": {*CODES, metrics.ACCEPTED, metrics.REPLAYED}},
