@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
-        2_000_000_000, ge=200_000_000, description="Address space of one pixel process."
+        2_100_000_000, ge=200_000_000, description="Address space of one pixel process."
     )
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
     denoise_memory_bytes: int = Field(

@@ -45,7 +45,7 @@ from tests.support.fixtures import ServerPool
 FORMATS = ("jpeg", "png", "webp", "avif", "gif", "tiff")
 MEGAPIXELS = {0.1: 6, 0.26: 5, 0.7: 4, 1.8: 3, 4.6: 2, 12.0: 1}  # and how often they are drawn
 LIMITS = Limits(pixels=50_000_000, side=16384)
-ADDRESS_SPACE = 2_000_000_000  # bytes; the default of the embedded mode
+ADDRESS_SPACE = 2_100_000_000  # bytes; the default of the embedded mode
 TIMEOUT = 300.0  # seconds
 MEGABYTE = 1e6
 AIM = 300  # MB for a photograph of 12 megapixels

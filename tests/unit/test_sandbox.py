@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import CorruptImage, ImageTooLarge, PixelProcessDied, PixToolsError, StepTimedOut, WorkspaceFailed
+from app.errors import ImageTooLarge, PixelProcessDied, PixToolsError, StepTimedOut, UnsupportedImage, WorkspaceFailed
 from app.imaging.recipe import Limits, Rendered, Stage, Target
 from app.services import sandbox as module
 from app.services.sandbox import Sandbox
@@ -131,7 +131,7 @@ def test_errors_arrive_as_they_were_raised(sandbox: Sandbox, source: Path, tmp_p
     with pytest.raises(WorkspaceFailed):
         sandbox.render(tmp_path / "lost", [], [], LIMITS, LONG)
     (tmp_path / "broken").write_bytes(b"no image")
-    with pytest.raises(CorruptImage):
+    with pytest.raises(UnsupportedImage):
         sandbox.render(tmp_path / "broken", [], [], LIMITS, LONG)
     assert len(_pids(sandbox)) == 1
 
@@ -242,7 +242,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("app.")]))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert all(
-        name.startswith(("app.imaging", "app.errors", "app.operations", "app.parameters"))
+        name.startswith(("app.disk", "app.errors", "app.glyphs", "app.imaging", "app.operations", "app.parameters"))
         for name in json.loads(done.stdout)
     )
 

@@ -19,7 +19,7 @@ from app.services.sandbox import Sandbox
 from tests.unit.imaging.conftest import photograph
 
 LIMITS = Limits(pixels=50_000_000, side=16384)
-DEFAULT = 2_000_000_000  # bytes: PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES
+DEFAULT = 2_100_000_000  # bytes: PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES
 LARGE = 49_000_000  # pixels
 TREE = TreeLimits(nodes=32, depth=8, bytes=65536)
 
