@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from training.data import Patches, Pixels, load_images
 from training.evaluate import mean_psnr
 from training.model import DEPTH, DnCNN, deepened, fresh
+from training.state import save_whole, update_mean
 
 SEED = 20170201
 SIDE = 64  # pixels of a patch
@@ -31,7 +32,6 @@ WARM_UP = 200  # steps
 CHECKPOINT_EVERY = 250  # steps
 VALIDATE_EVERY = 1000  # steps
 VALIDATION_IMAGES = 6
-MEAN_OVER = 1000  # steps of the running mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +118,9 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._optimizer.step()
-        self._update_mean()
+        update_mean(self.mean, self.net, self.step)
         self.step += 1
         return loss.item()
-
-    def _update_mean(self) -> None:
-        keep = min(1 - 1 / MEAN_OVER, self.step / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.mean.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
 
     def save(self) -> None:
         state = {
@@ -136,9 +130,7 @@ class Training:
             "mean": self.mean.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        part = self._file.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self._file)
+        save_whole(self._file, state)
 
     def _load(self) -> None:
         state: dict[str, Any] = torch.load(self._file, weights_only=True, map_location=self._device)

@@ -25,6 +25,7 @@ from training.data import load_images
 from training.evaluate_network import validation_line
 from training.networks import CANDIDATES, fresh
 from training.noise import GAUSSIAN, Batch, NoisyPatches
+from training.state import save_whole, update_mean
 
 SEED = 20261128
 SIDE = 96  # pixels of a patch
@@ -34,7 +35,6 @@ WARM_UP = 100  # steps
 CHECKPOINT_EVERY = 100  # steps
 VALIDATE_EVERY = 1000  # steps
 VALIDATION_IMAGES = 6
-MEAN_OVER = 1000  # steps of the running mean
 WEIGHTS = "weights.pth"
 NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
 
@@ -101,7 +101,7 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._optimizer.step()
-        self._update_mean()
+        update_mean(self.mean, self.net, self.step)
         self.step += 1
         return loss.item()
 
@@ -112,12 +112,6 @@ class Training:
         self._next = self._ahead.submit(self._patches.batch, self.step + 1)
         return batch
 
-    def _update_mean(self) -> None:
-        keep = min(1 - 1 / MEAN_OVER, self.step / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.mean.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
-
     def save(self) -> None:
         state = {
             "begin": self.begin,
@@ -126,11 +120,8 @@ class Training:
             "mean": self.mean.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        _replace(self.file, state)
-        plain = {
-            key: value.clone(memory_format=torch.contiguous_format) for key, value in self.mean.state_dict().items()
-        }
-        _replace(self.file.with_name(WEIGHTS), plain)
+        save_whole(self.file, state)
+        save_weights(self.file.with_name(WEIGHTS), self.mean)
 
     def close(self) -> None:
         self._ahead.shutdown(cancel_futures=True)
@@ -145,14 +136,9 @@ class Training:
 
 def save_weights(file: Path, net: nn.Module) -> None:
     """In the layout that the service reads."""
-    _replace(file, {key: value.clone(memory_format=torch.contiguous_format) for key, value in net.state_dict().items()})
-
-
-def _replace(file: Path, state: dict[str, Any]) -> None:
-    """Whoever is killed leaves the file as it was before."""
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(file)
+    save_whole(
+        file, {key: value.clone(memory_format=torch.contiguous_format) for key, value in net.state_dict().items()}
+    )
 
 
 def main() -> None:
