@@ -15,6 +15,7 @@ from app.errors import InvalidWeights
 from app.ml import dncnn
 from app.ml.denoiser import BYTES_PER_PIXEL, MIN_TILE, Denoiser, DenoiserConfig
 from tests.support.checkpoints import random_weights, write_checkpoint
+from tests.support.pictures import picture
 
 ROOT = Path(__file__).parents[3]
 MIB = 1024 * 1024
@@ -28,11 +29,6 @@ def small_tiles(checkpoint: Path) -> Denoiser:
 @pytest.fixture(scope="module")
 def one_tile(checkpoint: Path) -> Denoiser:
     return Denoiser(DenoiserConfig(weights=checkpoint, memory_bytes=400 * 400 * BYTES_PER_PIXEL))
-
-
-def picture(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    most = np.iinfo(dtype).max
-    return np.random.default_rng(seed).integers(0, most, (height, width, channels), dtype, endpoint=True)
 
 
 @settings(deadline=None, max_examples=30)

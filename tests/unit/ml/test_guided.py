@@ -13,6 +13,7 @@ from app.ml import unet
 from app.ml.denoiser import GUIDED_BYTES_PER_PIXEL, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import NoiseLevel
 from tests.support.checkpoints import random_unet, write_checkpoint
+from tests.support.pictures import picture
 
 SHAPE = unet.Shape(channels=(8, 16), outer=1, inner=4)
 LEVEL = NoiseLevel(slope=np.array([0.01, -0.005, 0], np.float32), base=np.array([0.002, 0.01, 0.004], np.float32))
@@ -31,11 +32,6 @@ def small_tiles(weights: Path) -> GuidedDenoiser:
 @pytest.fixture(scope="module")
 def one_tile(weights: Path) -> GuidedDenoiser:
     return GuidedDenoiser(DenoiserConfig(weights=weights, memory_bytes=700 * 700 * GUIDED_BYTES_PER_PIXEL))
-
-
-def picture(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    most = np.iinfo(dtype).max
-    return np.random.default_rng(seed).integers(0, most, (height, width, channels), dtype, endpoint=True)
 
 
 @settings(deadline=None, max_examples=50)
