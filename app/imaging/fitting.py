@@ -1,6 +1,7 @@
 """Fits the work of an encoder into the memory of the process."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,28 +10,62 @@ import pyvips
 from app.errors import ImageTooLarge
 from app.imaging.memory import WITHOUT_PIXELS, Work, attempts, held, limit, too_much
 
+log = logging.getLogger(__name__)
 
-def fitted(op: str, params: Any, image: pyvips.Image) -> Work:
-    """How an image, which is in memory, is encoded within the limit.
+
+#: in what libvips, libjpeg, libheif and the others say
+OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "ailed to allocate", "emory allocation", "Cannot allocate")
+
+
+def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], None]) -> Work:
+    """Encode an image, which is in memory, within the memory limit.
+
+    Args:
+        op: the encoder.
+        params: its parameters.
+        image: what is written.
+        write: does the work; called again with work that takes less if the encoder ran out of memory all the same.
+
+    Returns:
+        the work that was done.
 
     Raises:
-        ImageTooLarge: in no way.
+        ImageTooLarge: no way of doing it fits.
     """
+    ways = _fitting(op, params, image)
+    for way, work in enumerate(ways, 1):
+        try:
+            with _threads(work.threads):
+                write(work)
+        except pyvips.Error as error:
+            if way == len(ways) or not is_out_of_memory(error):
+                raise
+            log.warning("an encoder ran out of memory that was predicted to suffice; trying with less: %s", error)
+        else:
+            return work
+    raise AssertionError
+
+
+def is_out_of_memory(error: pyvips.Error) -> bool:
+    """Whether a library could not allocate memory."""
+    return any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def _fitting(op: str, params: Any, image: pyvips.Image) -> list[Work]:
     pixels, alpha = image.width * image.height, bool(image.hasalpha())
-    work = Work(op, params, pixels, alpha=alpha, threads=pyvips.concurrency_get())
+    ways = list(attempts(Work(op, params, pixels, alpha=alpha, threads=pyvips.concurrency_get())))
     most = limit()
     if most is None or pixels <= WITHOUT_PIXELS:
-        return work
+        return ways
     free = most - held()
-    for attempt in attempts(work):
-        if attempt.encoding <= free:
-            return attempt
-    least = most - free + min(attempt.encoding for attempt in attempts(work))
+    if fitting := [work for work in ways if work.encoding <= free]:
+        return fitting
+    least = most - free + min(work.encoding for work in ways)
     raise ImageTooLarge(too_much(op, pixels, least, most), limit=most, value=least)
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     """Let so many threads work meanwhile."""
     before = pyvips.concurrency_get()
     pyvips.concurrency_set(count)

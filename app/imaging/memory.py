@@ -104,7 +104,9 @@ def held() -> int:
 def attempts(work: Work) -> Iterator[Work]:
     """The work, and ways to do it in less memory."""
     yield work
-    for params in (work.params, frugal(work.params)):
+    if work.threads > 1:
+        yield replace(work, threads=1)
+    if (params := frugal(work.params)) != work.params:
         yield replace(work, params=params, threads=1)
 
 

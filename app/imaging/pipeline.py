@@ -28,12 +28,13 @@ from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
 from app.imaging.decode import ImageFile, load
-from app.imaging.fitting import fitted, threads
+from app.imaging.fitting import encode, is_out_of_memory
 from app.imaging.losses import Result, losses
-from app.imaging.origin import bare
+from app.imaging.memory import Work
+from app.imaging.origin import Origin, bare
 from app.imaging.picture import Picture
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
-from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE
+from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE, Operation
 from app.parameters import KeepMetadata, ResizeParams
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
@@ -46,8 +47,6 @@ CHEAP_PIXELS = 4_000_000  # of all files together; encoding more is worth a task
 
 #: in what libvips says when the file cannot be written: the disk is full or gone
 NOT_WRITTEN = ("unable to open for write", ": write error")
-#: in what libvips, libjpeg, libheif and the others say
-OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "failed to allocate", "emory allocation", "Cannot allocate")
 
 Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
 
@@ -209,23 +208,30 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     bits = 16 if operation.deep and image.format == "ushort" else 8
     result = Result(operation.format, keep, frames, animated=operation.animated, bits=bits)
     lost = losses(picture.origin, image, result)
-    image = image if keep in {"icc", "all"} else to_srgb(image)
-    image = image if operation.deep else to_eight_bits(image)
-    image = picture.origin.onto(image, keep, operation.format)
-    if operation is CONVERT_JPEG:
-        image = flattened(image, params)  # before it is compared with what was written
-    work = fitted(operation.name, params, image)
-    if work.params != params:
-        lost["chroma"] = {"reason": "memory"}
-    if lost:
-        context.report(lost=lost)
-    with threads(work.threads):
+    image = _as_asked(picture.origin, image, operation, params)
+    read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
+
+    def write(work: Work) -> None:
         if params.is_open:
             handler(image, work.params, target.path)
         else:
-            read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
             context.report(**fulfil(image, work.params, target.path, handler, read_back))
+
+    if encode(operation.name, params, image, write).params != params:
+        lost["chroma"] = {"reason": "memory"}
+    if lost:
+        context.report(lost=lost)
     return operation.format
+
+
+def _as_asked(origin: Origin, image: pyvips.Image, operation: Operation, params: Any) -> pyvips.Image:
+    """The image with the colours, the depth and the metadata that are to be written."""
+    keep: KeepMetadata = getattr(params, "keep_metadata", "none")
+    image = image if keep in {"icc", "all"} else to_srgb(image)
+    image = image if operation.deep else to_eight_bits(image)
+    image = origin.onto(image, keep, str(operation.format))
+    # before it is compared with what was written
+    return flattened(image, params) if operation is CONVERT_JPEG else image
 
 
 def _save_intermediate(picture: Picture, path: Path) -> None:
@@ -247,7 +253,7 @@ def _decoding() -> Iterator[None]:
     except OSError as error:
         raise _workspace(error) from error
     except pyvips.Error as error:
-        if _is_out_of_memory(error) or disk.is_full(error):
+        if is_out_of_memory(error) or disk.is_full(error):
             raise _workspace(error) from error
         if _is_unknown_kind(error):
             raise UnsupportedImage(NO_DECODER) from error
@@ -261,7 +267,7 @@ def _encoding() -> Iterator[None]:
     except OSError as error:
         raise _workspace(error) from error
     except pyvips.Error as error:
-        if _is_out_of_memory(error) or disk.is_full(error) or any(words in str(error) for words in NOT_WRITTEN):
+        if is_out_of_memory(error) or disk.is_full(error) or any(words in str(error) for words in NOT_WRITTEN):
             raise _workspace(error) from error
         log.warning("an encoder refused an image: %s", error)
         raise ImageNotEncoded from error
@@ -274,7 +280,3 @@ def _workspace(error: Exception) -> WorkspaceFailed:
 def _is_unknown_kind(error: pyvips.Error) -> bool:
     text = str(error).lower()
     return any(words in text for words in NOT_DECODED)
-
-
-def _is_out_of_memory(error: pyvips.Error) -> bool:
-    return any(words in str(error) for words in OUT_OF_MEMORY)

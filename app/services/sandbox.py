@@ -206,8 +206,9 @@ def _threads(processes: int) -> int:
 def _environment() -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     root = Path(app.__file__).parent.parent
-    # glibc and OpenBLAS reserve address space for each of their threads, which the memory limit would count
-    return {**inherited, "PYTHONPATH": str(root), "MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+    # glibc and OpenBLAS reserve address space for each of their threads, which the memory limit would count. A second
+    # arena of glibc grows by 64 MB at a time, whenever a thread happens to ask: no prediction would hold
+    return {**inherited, "PYTHONPATH": str(root), "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _raise(answer: dict[str, Any]) -> NoReturn:

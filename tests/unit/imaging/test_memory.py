@@ -1,6 +1,7 @@
 """What an encoder is let begin with ends within the memory limit; what would not is refused with limit and value."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import pyvips
 
 from app.errors import ImageTooLarge, LimitExceeded
+from app.imaging.fitting import encode
 from app.imaging.memory import Work, attempts
 from app.imaging.probe import ImageHeader
 from app.imaging.recipe import Limits, Monitor, Stage, Target
@@ -35,7 +37,8 @@ def _source(folder: Path, megapixels: float, *, alpha: bool = False) -> Path:
 
 def _encoded(source: Path, memory: int, op: str, **params: Any) -> dict[str, Any]:
     monitor = Monitor()
-    with Sandbox(processes=1, memory_bytes=memory) as sandbox:
+    # with one thread, for each takes address space: what is left for an encoder would depend on the machine's cores
+    with Sandbox(processes=1, memory_bytes=memory, beside=os.cpu_count()) as sandbox:
         target = Target(source.parent / "result", op, params)
         sandbox.render(source, [Stage(op, params)], [target], LIMITS, 800, monitor)
     return monitor.reports.get(0, {})
@@ -68,9 +71,38 @@ def test_colour_in_full_resolution_gives_way_where_the_encoder_may_choose(tmp_pa
     source = _source(tmp_path, 4)
     work = Work("convert_avif", AvifParams(quality=95, effort=0), 4_000_000)
     least = min(attempt.needed for attempt in attempts(work))
-    assert _encoded(source, least + 10_000_000, "convert_avif", quality=95, effort=0) == {
+    # a process with one thread holds about 60 MB less than is counted for four
+    assert _encoded(source, least - 25_000_000, "convert_avif", quality=95, effort=0) == {
         "lost": {"chroma": {"reason": "memory"}}
     }
+
+
+def _encoded_after(*errors: str) -> tuple[Work, int]:
+    image = pyvips.Image.black(600, 600, bands=3).copy(interpretation="srgb")
+    failures = [pyvips.Error("unable to call heifsave", error) for error in errors]
+    tries = []
+
+    def write(work: Work) -> None:
+        tries.append(work)
+        if failures:
+            raise failures.pop(0)
+
+    return encode("convert_avif", AvifParams(quality=95), image, write), len(tries)
+
+
+def test_a_prediction_that_was_too_low_gives_way_to_a_way_that_takes_less() -> None:
+    ways = list(attempts(Work("convert_avif", AvifParams(quality=95), 360_000, threads=pyvips.concurrency_get())))
+    assert len(ways) >= 2
+    failures = ["Failed to allocate linebuf[plane]"] * (len(ways) - 1)
+    work, tries = _encoded_after(*failures)
+    assert (work.params.chroma, tries) == ("4:2:0", len(ways))
+    with pytest.raises(pyvips.Error, match="linebuf"):
+        _encoded_after(*failures, "Failed to allocate linebuf[plane]")
+
+
+def test_another_error_of_an_encoder_is_not_tried_again() -> None:
+    with pytest.raises(pyvips.Error, match="Unsupported bit depth"):
+        _encoded_after("Unsupported bit depth")
 
 
 @pytest.mark.full
