@@ -1,0 +1,24 @@
+"""`pixtools serve` whose workers never take anything: `python benchmarks/queue/idle.py`. All else is as it is."""
+
+import app.main
+from app.config import Settings
+from app.embedded import serve
+from app.operations import Queue
+
+
+class IdleWorker:
+    """Stands where a `LocalWorker` would."""
+
+    def __init__(self, queue: Queue, concurrency: int) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def is_alive(self) -> bool:
+        return True
+
+
+if __name__ == "__main__":
+    app.main.LocalWorker = IdleWorker  # type: ignore[assignment, misc]
+    serve(Settings())
