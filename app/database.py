@@ -1,18 +1,21 @@
 """Engines, sessions and the clock of the database.
 
-The API uses async sessions, tasks use sync ones; both run the same service functions, which take a plain `Session`
-(`await session.run_sync(service, ...)`). One request or task is one transaction, committed where the session was
-opened and nowhere else.
+The API and tasks run the same service functions, which take a plain `Session`. For the API, a transaction of
+PostgreSQL is asynchronous (`await session.run_sync(service, ...)`), one of SQLite runs as a whole in a thread. One
+request or task is one transaction, committed where the session was opened and nowhere else.
 """
 
+import asyncio
+import contextvars
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -47,6 +50,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
+READERS = 4  # threads that read SQLite for requests; one more writes
 LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is repeated instead
 # PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
@@ -182,11 +186,12 @@ class Database:
         self.hooks = hooks or Hooks()
         #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
         self.is_full = False
+        # SQLite lets one write at a time, and whoever waits for it looks again every few milliseconds. A callback after
+        # a commit may write again before its thread has left
+        self._writing = threading.RLock()
 
-    def url(self, *, asynchronous: bool = False) -> URL:
-        if self.is_sqlite:
-            return self._url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite")
-        return self._url.set(drivername="postgresql+psycopg")
+    def url(self) -> URL:
+        return self._url.set(drivername="sqlite" if self.is_sqlite else "postgresql+psycopg")
 
     @cached_property
     def engine(self) -> Engine:
@@ -196,13 +201,21 @@ class Database:
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
-        engine = create_async_engine(self.url(asynchronous=True), **self._options())
-        self._prepare(engine.sync_engine)
-        return engine
+        """Of PostgreSQL."""
+        return create_async_engine(self.url(), **self._options())
+
+    @cached_property
+    def _writer(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
 
     def _options(self) -> dict[str, Any]:
         if self.is_sqlite:
-            return {"connect_args": {"timeout": BUSY_TIMEOUT, "isolation_level": None}, "hide_parameters": True}
+            waiting = {"timeout": BUSY_TIMEOUT, "isolation_level": None}
+            return {"connect_args": waiting, "hide_parameters": True, "pool_size": 10, "max_overflow": 20}
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"
         arguments = {"connect_timeout": 5, "options": options, **KEEPALIVES}
         pool = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
@@ -217,8 +230,26 @@ class Database:
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """One transaction for a task: commits at the end, rolls back on any error."""
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
-        with self._noting_room(), Transaction(bind, hooks=self.hooks) as session, session.begin():
+        with (
+            self._noting_room(),
+            self._turn(read_only=read_only),
+            Transaction(bind, hooks=self.hooks) as session,
+            session.begin(),
+        ):
             yield session
+
+    def _turn(self, *, read_only: bool) -> AbstractContextManager[None]:
+        return self._writing_alone() if self.is_sqlite and not read_only else nullcontext()
+
+    @contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """Wait for this process's other writers; whoever has waited too long leaves it to SQLite to refuse it."""
+        is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT)
+        try:
+            yield
+        finally:
+            if is_mine:
+                self._writing.release()
 
     @contextmanager
     def _noting_room(self) -> Iterator[None]:
@@ -276,25 +307,39 @@ class Database:
         raise AssertionError("pauses have no end")
 
     @asynccontextmanager
-    async def async_session(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+    async def _async_session(self) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
-        bind = self.async_engine.execution_options(**READ_ONLY) if read_only else self.async_engine
-        session = AsyncSession(bind, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks)
+        session = AsyncSession(
+            self.async_engine, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks
+        )
         with self._noting_room():
             async with session, session.begin():
                 yield session
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one service function in a transaction of its own."""
-        async with self.async_session() as session:
+        """Run one service function in a transaction of its own; it is over when this ends, also by being cancelled."""
+        if self.is_sqlite:
+            return await _in_thread(self._writer, partial(self._run, False, service, *args, **kwargs))
+        async with self._async_session() as session:
             return await session.run_sync(service, *args, **kwargs)
 
     async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service function that only reads; readers never wait for a SQLite writer."""
-        async with self.async_session(read_only=True) as session:
+        if self.is_sqlite:
+            return await _in_thread(self._readers, partial(self._run, True, service, *args, **kwargs))
+        async with self._async_session() as session:
             return await session.run_sync(service, *args, **kwargs)
 
+    def _run(
+        self, read_only: bool, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        with self.session(read_only=read_only) as session:
+            return service(session, *args, **kwargs)
+
     def close(self) -> None:
+        for threads in ("_writer", "_readers"):
+            if threads in self.__dict__:
+                self.__dict__.pop(threads).shutdown()
         if "engine" in self.__dict__:
             self.engine.dispose()
 
@@ -302,6 +347,18 @@ class Database:
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()
+
+
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+    """Do a whole transaction in one of these threads: every statement on its own would cost the way there and back."""
+    context = contextvars.copy_context()
+    running = asyncio.get_running_loop().run_in_executor(threads, context.run, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # It cannot be stopped, and whoever cleans up must see what came of it
+        await asyncio.wait([running])
+        raise
 
 
 def _write_temporarily(session: Session) -> None:

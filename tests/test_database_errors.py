@@ -224,8 +224,7 @@ def answer_of(database: Database, statement: str) -> tuple[httpx.Response, dict[
         try:
             return await _answers(database, statement)
         finally:
-            await database.async_engine.dispose()
-            del database.__dict__["async_engine"]  # the next test has an event loop of its own
+            await _forget_engine(database)
 
     answer = asyncio.run(main())
     return answer, answer.json()
@@ -286,13 +285,18 @@ def _drop(postgresql: PostgreSQL) -> None:
         connection.execute("DROP TABLESPACE small")
 
 
+async def _forget_engine(database: Database) -> None:
+    """The next call has an event loop of its own."""
+    if "async_engine" in database.__dict__:
+        await database.async_engine.dispose()
+        del database.__dict__["async_engine"]
+
+
 async def _checked(database: Database) -> None:
     try:
         await database.check_room()
     finally:
-        if "async_engine" in database.__dict__:
-            await database.async_engine.dispose()
-            del database.__dict__["async_engine"]
+        await _forget_engine(database)
 
 
 def test_a_client_is_asked_to_come_back_while_sqlite_is_full(sqlite: Database) -> None:
@@ -302,9 +306,9 @@ def test_a_client_is_asked_to_come_back_while_sqlite_is_full(sqlite: Database) -
 
     statement = "INSERT INTO more VALUES (zeroblob(1000000))"
     event.listen(
-        sqlite.async_engine.sync_engine,
-        "connect",
-        lambda connection, _: connection.cursor().execute(f"PRAGMA max_page_count = {pages}"),
+        sqlite.engine,
+        "checkout",
+        lambda connection, *_: connection.cursor().execute(f"PRAGMA max_page_count = {pages}"),
     )
     answer, problem = answer_of(sqlite, statement)
     assert (answer.status_code, problem["code"]) == (503, "database_unavailable")

@@ -42,7 +42,7 @@ def together(waiters: Waiters, meanwhile: Callable[[], object], *waiting: Any) -
         tasks = [asyncio.create_task(coroutine) for coroutine in waiting]
         await asyncio.sleep(0.1)
         await asyncio.gather(asyncio.to_thread(meanwhile), *tasks)
-        await waiters.database.async_engine.dispose()
+        await waiters.database.aclose()
         return time.monotonic() - began
 
     return asyncio.run(wait())
@@ -149,7 +149,7 @@ def test_a_request_too_many_does_not_wait(database: Database) -> None:
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:
     waiters, job_id = waiters_of(database, alone=False), accept(database)
     asked: list[str] = []
-    event.listen(database.async_engine.sync_engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     waiting = [waiters.job(job_id, 1.5, never, is_new=True) for _ in range(20)]
     waiting += [waiters.event(0, None, 1.5, never) for _ in range(20)]
     together(waiters, lambda: None, *waiting)

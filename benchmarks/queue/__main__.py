@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -260,12 +261,18 @@ def measure(found: Sequence[Contestant], rounds: int, count: int) -> None:
     for _ in range(rounds):
         for one in found:
             one.jobs.append(one.measured(run, count))
+            tell(one.name, one.jobs[-1])
     for one in found:
         one.stop_workers()
         submit(one.port, WARM_UP)
     for _ in range(rounds):
         for one in found:
             one.accepted.append(one.measured(submit, count))
+            tell(one.name, one.accepted[-1])
+
+
+def tell(name: str, seen: Round) -> None:
+    print(f"{name}: {seen.rate:.1f}/s, CPU {seen.own:.1f} + {seen.servers:.1f} ms", file=sys.stderr, flush=True)
 
 
 def median(rounds: Sequence[Round], name: str) -> float:
@@ -306,6 +313,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout, whose single process takes part as well")
     parser.add_argument("--peers", type=Path, default=CACHE, help="where npm installs the peer")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends as well
     only = options.only.split(",")
     home = (options.peers / "queue").absolute()
     if "peer" in only:
