@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now
@@ -15,6 +15,12 @@ from app.services import jobs, outbox, steps
 from app.services.dag_builder import Plan, PlannedTask
 
 POISON = "poison_input"
+#: asked for every upload: made once, and without the ORM, which would cost more than the database
+KNOWN = select(DeadLetter.__table__.c.operations).where(
+    DeadLetter.__table__.c.input_sha256 == bindparam("sha256"),
+    DeadLetter.__table__.c.reason == POISON,
+    DeadLetter.__table__.c.redriven_at.is_(None),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,7 @@ def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
     Raises:
         KnownPoison: names the dead letter, so that an operator can lift it.
     """
-    known = select(DeadLetter.operations).where(
-        DeadLetter.input_sha256 == sha256, DeadLetter.reason == POISON, DeadLetter.redriven_at.is_(None)
-    )
-    for operations in session.scalars(known):
+    for (operations,) in session.connection().execute(KNOWN, {"sha256": sha256}):
         if any(_operations(task) == operations for task in plan.tasks):
             names = ", ".join(operations)
             raise KnownPoison(f"This file has ended every process that did this with it: {names}.", pointer="#/file")

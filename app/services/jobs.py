@@ -5,10 +5,11 @@ import binascii
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Insert, Table, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
@@ -76,9 +77,16 @@ def accept(session: Session, new: NewJob) -> Job:
 
 def _insert(session: Session, rows: Sequence[Job | Step]) -> None:
     """Insert new rows in one statement; the unit of work would cost more than everything else about them."""
-    table = cast("Table", rows[0].__table__)
-    values = [{column.key: getattr(row, column.key) for column in table.columns} for row in rows]
-    session.connection().execute(insert(table), values)
+    statement, columns = _insertion(type(rows[0]))
+    values = [{column: getattr(row, column) for column in columns} for row in rows]
+    session.connection().execute(statement, values)
+
+
+@cache
+def _insertion(kind: type[Job | Step]) -> tuple[Insert, tuple[str, ...]]:
+    """The statement, made once for a table, and its columns."""
+    table = cast("Table", kind.__table__)
+    return insert(table), tuple(column.key for column in table.columns)
 
 
 def _send(session: Session, job_id: UUID, plan: Plan) -> None:

@@ -5,6 +5,7 @@ Keys are made here from ids alone, never from what a client sent. A client objec
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,9 +131,32 @@ class ObjectStorage:
             await asyncio.to_thread(self._upload, key, file)  # obstore reads a file in the thread that calls it
 
     def _upload(self, key: str, file: BinaryIO) -> None:
+        if self.is_local and self._named(key, file):
+            return
         file.seek(0)
         with _stored(key):
             obstore.put(self._store, key, file, use_multipart=self.is_local or None, **self._parts)
+
+    def _named(self, key: str, file: BinaryIO) -> bool:
+        """Give a file without a name its place in the folder, instead of copying its bytes; whether that is possible.
+
+        It is on Linux, on one file system, and if nothing has the key.
+        """
+        path = self.local_path(key)
+        try:
+            file.flush()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = os.open(path.parent, os.O_PATH)
+        except OSError:
+            return False
+        try:
+            # with `dst_dir_fd` Python calls linkat(2), which follows the symbolic link that the name in /proc is
+            os.link(f"/proc/self/fd/{file.fileno()}", path.name, dst_dir_fd=folder)
+        except OSError:
+            return False
+        finally:
+            os.close(folder)
+        return True
 
     @property
     def _parts(self) -> dict[str, Any]:

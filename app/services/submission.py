@@ -128,8 +128,7 @@ class Submissions:
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
-        await asyncio.to_thread(self._check_room)
-        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate)
+        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
         started = time.perf_counter()
         try:
             accepted = await self._accept(form, request)

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,10 @@ class _Spool:
 
     async def flush(self) -> None:
         """Write what is left in the buffer, while a full disk can still be told to the client."""
-        await asyncio.to_thread(self.file.flush)
+        if self.size <= INLINE_BYTES:
+            self.file.flush()
+        else:
+            await asyncio.to_thread(self.file.flush)
 
     def sha256(self) -> str:
         return self._sha256.hexdigest()
@@ -122,7 +126,12 @@ class Gate(asyncio.Semaphore):
 
 
 async def receive(
-    body: AsyncIterator[bytes], boundary: str, limits: FormLimits, folder: Path, gate: Gate
+    body: AsyncIterator[bytes],
+    boundary: str,
+    limits: FormLimits,
+    folder: Path,
+    gate: Gate,
+    check: Callable[[], None] = lambda: None,
 ) -> ReceivedForm:
     """Read a form with one `file` and text fields.
 
@@ -132,12 +141,13 @@ async def receive(
         limits: what it may hold.
         folder: where the file is spooled.
         gate: shared by all uploads of the process.
+        check: called before the file is made, in the same thread; raises if there must be none.
 
     Raises:
         PixToolsError: the form is refused; nothing is left on disk.
     """
     try:
-        file = await asyncio.to_thread(_temporary_file, folder)
+        file = await asyncio.to_thread(_checked_file, folder, check)
     except OSError as error:
         raise _no_room(error) from None
     try:
@@ -167,7 +177,16 @@ def _no_room(error: OSError) -> NoRoom:
     return NoRoom()
 
 
+def _checked_file(folder: Path, check: Callable[[], None]) -> BinaryIO:
+    check()
+    return _temporary_file(folder)
+
+
 def _temporary_file(folder: Path) -> BinaryIO:
+    """A file without a name that may yet be given one, where the file system can do that; `tempfile` rules it out."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):
+            return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), "w+b")
     return cast("BinaryIO", tempfile.TemporaryFile(dir=folder))
 
 
