@@ -23,7 +23,7 @@ from app.errors import HeadTooLarge, InvalidRequest, PixToolsError, RequestTimed
 
 log = logging.getLogger(__name__)
 
-READ_SIZE = 32 * 1024  # bytes
+READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when a body that nobody has taken yet is longer
 MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
 TOO_MANY = 32  # connections above the limit, so that a probe is heard among them
 LINGER_SECONDS = 10.0  # that the rest of a body may take to arrive when its request has been answered already
