@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app.database import from_now, table_of
 from app.errors import JobNotFinished, JobNotFound, KnownPoison, NothingToRetry, PoisonInput
 from app.models import DeadLetter, Job
 from app.services import jobs, outbox, steps
@@ -16,10 +16,9 @@ from app.services.dag_builder import Plan, PlannedTask
 
 POISON = "poison_input"
 #: asked for every upload: made once, and without the ORM, which would cost more than the database
-KNOWN = select(DeadLetter.__table__.c.operations).where(
-    DeadLetter.__table__.c.input_sha256 == bindparam("sha256"),
-    DeadLetter.__table__.c.reason == POISON,
-    DeadLetter.__table__.c.redriven_at.is_(None),
+LETTERS = table_of(DeadLetter)
+KNOWN = select(LETTERS.c.operations).where(
+    LETTERS.c.input_sha256 == bindparam("sha256"), LETTERS.c.reason == POISON, LETTERS.c.redriven_at.is_(None)
 )
 
 

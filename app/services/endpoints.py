@@ -177,13 +177,21 @@ def _of(endpoint_id: str | None) -> Any:
     return WebhookSecret.endpoint_id.is_(None) if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id
 
 
+#: asked at the end of every job
+ENABLED = (
+    select(WebhookEndpoint)
+    .where(WebhookEndpoint.enabled.is_(True))
+    .order_by(WebhookEndpoint.id)
+    .with_for_update(read=True, key_share=True)
+)
+
+
 def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
     """Everybody who is to be told of an event; an endpoint with the URL of the job is told once.
 
     None of them goes away before this transaction ends.
     """
-    enabled = select(WebhookEndpoint).where(WebhookEndpoint.enabled.is_(True)).order_by(WebhookEndpoint.id)
-    every = session.scalars(enabled.with_for_update(read=True, key_share=True))
+    every = session.scalars(ENABLED)
     found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]
     if webhook_url and webhook_url not in {target.url for target in found}:
         found.append(Target(endpoint_id=None, url=webhook_url))

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from app.database import from_now
+from app.database import from_now, insert_rows
 from app.errors import InvalidCursor
 from app.models import (
     DEFAULT_TENANT,
@@ -56,8 +56,7 @@ def record(session: Session, job: Job) -> Event:
         created_at=job.finished_at or job.created_at,
         data=_snapshot(job),
     )
-    session.add(event)
-    session.flush()
+    insert_rows(session, [event])
     return event
 
 

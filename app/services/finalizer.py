@@ -7,23 +7,29 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app import metrics
-from app.database import after_commit, from_now, hooks_of
+from app.database import after_commit, from_now, hooks_of, table_of
 from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, StepStatus
 from app.services import webhook
 from app.services.job_views import load_results, load_steps
 
 log = logging.getLogger(__name__)
 
+# What every job needs is made once: to put such a statement together costs more than to run it
+JOBS = table_of(Job)
+LOCKED = select(Job).where(Job.id == bindparam("job_id")).with_for_update().execution_options(populate_existing=True)
+ENDED = (
+    update(JOBS).where(JOBS.c.id == bindparam("job_id")).values(finished_at=from_now()).returning(JOBS.c.finished_at)
+)
+
 
 def lock_open_job(session: Session, job_id: UUID) -> Job | None:
     """The job, locked until the end of the transaction; None when it is deleted or has ended."""
-    locked = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
-    job = session.scalar(locked)
+    job = session.scalar(LOCKED, {"job_id": job_id})
     return job if job is not None and job.status in JOB_OPEN else None
 
 
@@ -86,9 +92,8 @@ def end_now(session: Session, job: Job, status: JobStatus) -> None:
 
 def end_silently(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:
     """Write the final state of a locked job without an event."""
-    ended = update(Job).where(Job.id == job.id).values(status=status, finished_at=from_now(), error=error)
-    ended = ended.returning(Job.finished_at).execution_options(synchronize_session=False)
-    finished_at = session.scalars(ended).one()
+    ended = session.connection().execute(ENDED, {"job_id": job.id, "status": status, "error": error})
+    finished_at = ended.scalar_one()
     for name, value in {"status": status.value, "finished_at": finished_at, "error": error}.items():
         set_committed_value(job, name, value)
     after_commit(session, partial(hooks_of(session).ended, job.id))

@@ -2,18 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Insert, Table, delete, insert, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
-from app.database import after_commit, from_now
+from app.database import after_commit, from_now, insert_rows
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
 from app.models import (
@@ -82,24 +80,10 @@ def accept(session: Session, new: NewJob) -> Job:
         steps=list(_new_steps(new)),
         results=[],
     )
-    _insert(session, [job])
-    _insert(session, job.steps)
+    insert_rows(session, [job])
+    insert_rows(session, job.steps)
     _send(session, job.id, new.plan)
     return job
-
-
-def _insert(session: Session, rows: Sequence[Job | Step]) -> None:
-    """Insert new rows in one statement; the unit of work would cost more than everything else about them."""
-    statement, columns = _insertion(type(rows[0]))
-    values = [{column: getattr(row, column) for column in columns} for row in rows]
-    session.connection().execute(statement, values)
-
-
-@cache
-def _insertion(kind: type[Job | Step]) -> tuple[Insert, tuple[str, ...]]:
-    """The statement, made once for a table, and its columns."""
-    table = cast("Table", kind.__table__)
-    return insert(table), tuple(column.key for column in table.columns)
 
 
 def _send(session: Session, job_id: UUID, plan: Plan) -> None:

@@ -8,15 +8,18 @@ lease's owner fence off every late writer.
 import random
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, insert, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app import metrics
 from app.backoff import Backoff
-from app.database import after_commit, from_now
+from app.database import after_commit, from_now, insert_rows, table_of
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
@@ -26,6 +29,32 @@ from app.services.finalizer import end_if_through, lock_open_job
 
 # half of a pause by chance: what failed together because a store was away must not come back together
 RETRIES = Backoff(first=2.0, longest=60.0, least_share=0.5)
+# What every task needs is made once and without the ORM: to put a statement together costs more than to run it. Names
+# that end in `_` are bound in conditions, others are those of the columns that are set
+JOBS, STEPS, ATTEMPTS = table_of(Job), table_of(Step), table_of(StepAttempt)
+OF_TASK = (STEPS.c.job_id == bindparam("job_"), STEPS.c.task == bindparam("task_"))
+HELD = update(STEPS).where(
+    *OF_TASK,
+    STEPS.c.status == StepStatus.RUNNING,
+    STEPS.c.lease_owner == bindparam("owner_"),
+    STEPS.c.attempts == bindparam("attempt_"),
+)
+SUCCEEDED = HELD.values(
+    status=StepStatus.SUCCEEDED, lease_owner=None, lease_until=None, finished_at=from_now()
+).returning(STEPS.c.id, STEPS.c.position)
+REPORTED = update(STEPS).where(STEPS.c.job_id == bindparam("job_"), STEPS.c.id == bindparam("step_"))
+PROCESSING = update(JOBS).where(JOBS.c.id == bindparam("job_")).values(status=JobStatus.PROCESSING)
+BEGUN = insert(ATTEMPTS).values(started_at=from_now())
+OVER = (
+    update(ATTEMPTS)
+    .where(
+        ATTEMPTS.c.job_id == bindparam("job_"),
+        ATTEMPTS.c.run == bindparam("run_"),
+        ATTEMPTS.c.task == bindparam("task_"),
+        ATTEMPTS.c.number == bindparam("number_"),
+    )
+    .values(finished_at=from_now())
+)
 UNHELD: dict[str, Any] = {"status": StepStatus.PENDING, "lease_owner": None, "lease_until": None}
 LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or the storage is back
 
@@ -78,35 +107,46 @@ def claim(
         _bury(session, job, task)
         return None
     if job.status != JobStatus.PROCESSING:
-        session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.PROCESSING))
+        session.connection().execute(PROCESSING, {"job_": job_id})
+        set_committed_value(job, "status", JobStatus.PROCESSING.value)
     _note_start(session, job, task_id, attempt, owner)
     return Claim(job=job, plan=plan, task=task, owner=owner, attempt=attempt)
 
 
 def _start(session: Session, job_id: UUID, task: PlannedTask, owner: str, lease_seconds: float) -> int | None:
     """Take a task's lease if it is free and there is something to continue from; the number of the attempt."""
-    started = _steps(job_id, task.id).where(_is_free(owner))
+    given = {"job_": job_id, "task_": task.id, "owner_": owner, "seconds_": float(lease_seconds)}
     if task.parent is not None:
-        parent = aliased(Step)
-        ready = select(parent.id).where(parent.job_id == job_id, parent.id == task.parent)
-        started = started.where(ready.where(parent.status == StepStatus.SUCCEEDED).exists())
-    values = {
-        "status": StepStatus.RUNNING,
-        "attempts": Step.attempts + 1,
-        "lease_owner": owner,
-        "lease_until": from_now(lease_seconds),
-        "started_at": func.coalesce(Step.started_at, from_now()),
-        "progress": 0.0,
-        "error": None,
-    }
-    attempts: int | None = session.scalars(started.values(values).returning(Step.attempts)).first()
+        given["parent_"] = task.parent
+    started = session.connection().execute(_starting(continued=task.parent is not None), given)
+    attempts: int | None = started.scalars().first()
     return attempts
 
 
-def _is_free(owner: str) -> ColumnElement[bool]:
+@cache
+def _starting(*, continued: bool) -> ReturningUpdate[int]:
+    """The update that takes a lease: of a task that continues from another one, only when that one has succeeded."""
+    started = update(STEPS).where(*OF_TASK, _is_free())
+    if continued:
+        parent = STEPS.alias()
+        ready = select(parent.c.id).where(parent.c.job_id == bindparam("job_"), parent.c.id == bindparam("parent_"))
+        started = started.where(ready.where(parent.c.status == StepStatus.SUCCEEDED).exists())
+    values = {
+        "status": StepStatus.RUNNING,
+        "attempts": STEPS.c.attempts + 1,
+        "lease_owner": bindparam("owner_"),
+        "lease_until": from_now(bindparam("seconds_", type_=Float)),
+        "started_at": func.coalesce(STEPS.c.started_at, from_now()),
+        "progress": 0.0,
+        "error": None,
+    }
+    return started.values(values).returning(STEPS.c.attempts)
+
+
+def _is_free() -> ColumnElement[bool]:
     """Never started, or its lease is over or the caller's own."""
-    taken_over = or_(Step.lease_until < from_now(), Step.lease_owner == owner)
-    return or_(Step.status == StepStatus.PENDING, (Step.status == StepStatus.RUNNING) & taken_over)
+    taken_over = or_(STEPS.c.lease_until < from_now(), STEPS.c.lease_owner == bindparam("owner_"))
+    return or_(STEPS.c.status == StepStatus.PENDING, (STEPS.c.status == StepStatus.RUNNING) & taken_over)
 
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
@@ -115,18 +155,14 @@ def _note_start(session: Session, job: Job, task_id: str, number: int, owner: st
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))
-    started = insert(StepAttempt).values(job_id=job.id, run=job.run, task=task_id, number=number, owner=owner)
-    session.execute(started.values(started_at=from_now()))
+    started = {"job_id": job.id, "run": job.run, "task": task_id, "number": number, "owner": owner}
+    session.connection().execute(BEGUN, started)
 
 
 def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError | None = None) -> None:
-    attempt = update(StepAttempt).where(
-        StepAttempt.job_id == held.job.id,
-        StepAttempt.run == held.job.run,
-        StepAttempt.task == held.task.id,
-        StepAttempt.number == held.attempt,
-    )
-    session.execute(attempt.values(outcome=outcome, finished_at=from_now(), error=error.as_record() if error else None))
+    attempt = {"job_": held.job.id, "run_": held.job.run, "task_": held.task.id, "number_": held.attempt}
+    became = {"outcome": outcome, "error": error.as_record() if error else None}
+    session.connection().execute(OVER, {**attempt, **became})
 
 
 def _steps(job_id: UUID, task_id: str) -> Any:
@@ -172,7 +208,7 @@ def succeed(
     job = lock_open_job(session, held.job.id)
     if job is None:
         return False
-    ended = _end(session, held, status=StepStatus.SUCCEEDED)
+    ended = _succeed(session, held)
     if not ended:
         return False
     _note_end(session, held, "succeeded")
@@ -180,10 +216,10 @@ def succeed(
         if task_id != held.task.id:
             ended.update(_succeed_along(session, held, task_id))
     results = list(_results(held, ended, outcomes))
-    session.add_all(results)
+    insert_rows(session, results)
     for step_id, report in (reports or {}).items():
         if step_id in ended:
-            session.execute(update(Step).where(Step.job_id == job.id, Step.id == step_id).values(report=report))
+            session.connection().execute(REPORTED, {"job_": job.id, "step_": step_id, "report": report})
     end_if_through(session, job, results)
     return True
 
@@ -198,6 +234,12 @@ def is_unwanted(session: Session, held: Claim) -> bool:
         return True
     status = session.scalar(select(Step.status).where(Step.job_id == job.id, Step.id == held.task.id))
     return status == StepStatus.CANCELLED
+
+
+def _succeed(session: Session, held: Claim) -> dict[str, int]:
+    """End a task with success if this attempt holds it; its steps and their places in the tree, or nothing."""
+    attempt = {"job_": held.job.id, "task_": held.task.id, "owner_": held.owner, "attempt_": held.attempt}
+    return dict(session.connection().execute(SUCCEEDED, attempt).all())
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
