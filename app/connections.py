@@ -33,6 +33,7 @@ ALWAYS_ANSWERED = "/health/live"
 CLOSE = (b"connection", b"close")
 
 _buffer = bytearray(READ_SIZE)
+_read = memoryview(_buffer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +211,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         before = self._http.progress
-        self._http.data_received(bytes(_buffer[:nbytes]))
+        self._http.data_received(bytes(_read[:nbytes]))
         moved = self._http.progress != before
         self._has_asked |= moved
         self._head = 0 if moved else self._head + nbytes

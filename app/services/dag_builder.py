@@ -11,6 +11,7 @@ writes their files along with its own, and they find their work done.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from celery import chain, chord, group
@@ -85,6 +86,11 @@ class Plan:
             yield from self.descendants(child.id)
 
     def to_json(self) -> dict[str, Any]:
+        """The plan as plain data, made once; it is not to be changed."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -27,7 +28,7 @@ from app.imaging.probe import ImageHeader, probe
 from app.models import Job
 from app.schemas import Node
 from app.services import dead_letters, idempotency, jobs
-from app.services.dag_builder import plan
+from app.services.dag_builder import Plan, plan
 from app.services.egress import Egress
 from app.services.idempotency import Idempotency, Scope
 from app.services.job_views import job_view
@@ -42,6 +43,8 @@ from app.services.uploads import FormLimits, Gate, ReceivedForm, receive
 log = logging.getLogger(__name__)
 
 
+TREES_KEPT = 64  # of those last sent: clients send the same few again and again
+LONGEST_KEPT = 4096  # characters
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
 
 
@@ -99,6 +102,29 @@ class Accepted:
 
 class _AnsweredElsewhere(Exception):
     """Another process has stored a job under the same key first."""
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
+
+    operations: list[Any]
+    branches: tuple[Node, ...]
+    _plans: dict[str, Plan] = field(default_factory=dict)
+
+    def plan(self, format_: str) -> Plan:
+        if format_ not in self._plans:
+            self._plans[format_] = plan(self.branches, format_)
+        return self._plans[format_]
+
+
+def _tree(text: str, limits: TreeLimits) -> _Tree:
+    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else _Tree(*parse_tree(text, limits))
+
+
+@lru_cache(maxsize=TREES_KEPT)
+def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
+    return _Tree(*parse_tree(text, limits))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,20 +199,19 @@ class Submissions:
         if text is None:
             missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
             raise InvalidOperations([missing], code="missing_field")
-        operations, branches = parse_tree(text, self.tree_limits)
-        await self._check_assets(branches)
+        tree = _tree(text, self.tree_limits)
+        await self._check_assets(tree.branches)
         webhook_url = form.fields.get("webhook_url") or None
         if webhook_url:
             await self.egress.check(webhook_url)
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
-        check_memory(branches, header, self.memory_bytes)
-        planned = plan(branches, header.format)
+        check_memory(tree.branches, header, self.memory_bytes)
         return NewJob(
             id=uuid7(),
-            operations=operations,
-            branches=branches,
-            plan=planned,
+            operations=tree.operations,
+            branches=tree.branches,
+            plan=tree.plan(header.format),
             webhook_url=webhook_url,
             base_url=request.base_url,
             filename=form.filename,
