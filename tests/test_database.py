@@ -1,8 +1,11 @@
 """Transactions of the service, and what a process does when one has committed."""
 
 import asyncio
+import contextvars
 import logging
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -89,3 +92,52 @@ def test_asynchronous_transactions_call_back_too(database: Database) -> None:
 
     asyncio.run(run())
     assert calls == ["called"]
+
+
+def test_a_request_that_is_cancelled_leaves_no_transaction_of_sqlite_behind(tmp_path: Path) -> None:
+    """A thread goes on, whoever waits for it; and whoever cleans up looks for what it has written."""
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    begun, ended = threading.Event(), threading.Event()
+
+    def service(session: Session) -> None:
+        session.execute(text("CREATE TABLE things (id INTEGER)"))
+        begun.set()
+        time.sleep(0.3)
+        after_commit(session, ended.set)
+
+    async def run() -> None:
+        request = asyncio.create_task(database.call(service))
+        await asyncio.to_thread(begun.wait)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert ended.is_set()
+        await database.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_service_knows_the_request_that_it_runs_for(database: Database) -> None:
+    request_id = contextvars.ContextVar("request_id", default="none")
+
+    async def run() -> str:
+        request_id.set("of this request")
+        try:
+            return await database.read(lambda _: request_id.get())
+        finally:
+            await database.aclose()
+
+    assert asyncio.run(run()) == "of this request"
+
+
+def test_readers_of_requests_do_not_wait_for_a_writer_of_sqlite(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+
+    async def run() -> int:
+        async with asyncio.timeout(10):
+            return await database.read(lambda session: session.execute(select(1)).scalar_one())
+
+    with database.session() as session:
+        session.execute(text("CREATE TABLE things (id INTEGER)"))
+        assert asyncio.run(run()) == 1
+    database.close()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -120,6 +121,12 @@ def test_every_operation_is_documented() -> None:
         assert f"`{operation.name}`" in documented
         for parameter in operation.params.model_fields:
             assert f"`{parameter}`" in documented, f"{operation.name}: {parameter}"
+
+
+def test_the_peers_packages_are_pinned_and_come_from_whatever_registry_npm_uses() -> None:
+    packages = json.loads((ROOT / "benchmarks/queue/peer/package-lock.json").read_text())["packages"]
+    assert not [name for name, package in packages.items() if "resolved" in package]
+    assert not [name for name, package in packages.items() if name and "integrity" not in package]
 
 
 def test_services_never_commit() -> None:

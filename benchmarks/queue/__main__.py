@@ -2,10 +2,10 @@
 
     make bench-queue [ARGS="--rounds 5 --jobs 200 --before CHECKOUT"]
 
-Every job makes the JPEG of 315 kB in docs/ a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200 jobs and
-then ask after them in turn; all contestants run the whole time, and take turns. The peer is what one would write in an
-afternoon (benchmarks/queue/peer): it keeps five attempts and a file on a disk, but no row that a power cut leaves, no
-check of the upload, no idempotency, no events and no limits. Its Redis has its defaults.
+Every job makes the JPEG of 315 kB in docs/ a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200 jobs
+and then ask after them in turn; all contestants run the whole time, and take turns. The peer is what one would write in
+an afternoon (benchmarks/queue/peer): it makes five attempts and keeps files on a disk, but has no row that a power cut
+leaves, no check of the upload, no idempotency, no events and no limits. Its Redis has its defaults.
 
 Printed are jobs a second from the first request to the end of the last job, and CPU milliseconds of a job: of the
 contestant's own processes, and of the servers that it uses. Then, with the workers stopped, uploads accepted a second.
@@ -289,7 +289,8 @@ def report(found: Sequence[Contestant]) -> None:
     first = found[0]
     if len(found) == 1:
         return
-    print(f"\n| as multiples of {first.name} | jobs/s | CPU a job | with servers | accepted/s |\n|---|---:|---:|---:|---:|")
+    print(f"\n| as multiples of {first.name} | jobs/s | CPU a job | with servers | accepted/s |")
+    print("|---|---:|---:|---:|---:|")
     for one in found[1:]:
         ratios = [
             median(one.jobs, "rate") / median(first.jobs, "rate"),
@@ -318,7 +319,9 @@ def main() -> None:
     home = (options.peers / "queue").absolute()
     if "peer" in only:
         if packages := missing():
-            raise SystemExit(f"The peer needs {', '.join(packages)} of this machine (Debian: apt-get install nodejs npm).")
+            raise SystemExit(
+                f"The peer needs {', '.join(packages)} of this machine (Debian: apt-get install nodejs npm)."
+            )
         install(home)
     with tempfile.TemporaryDirectory() as name, contestants(Path(name), home, options.before, only) as found:
         print(f"Medians of {options.rounds} rounds of {options.jobs} jobs by {CLIENTS} clients\n", flush=True)

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import io
+import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from app.database import Database
 from app.errors import ObjectIncomplete, ObjectNotFound, PixToolsError, StoreUnavailable
+from app.private import OTHERS
 from app.services import s3
 from app.services.retention import find_orphans
 from app.services.s3 import (
@@ -26,6 +29,7 @@ from app.services.s3 import (
     job_prefix,
     result_key,
 )
+from app.services.uploads import _temporary_file
 from tests.support.deployment import free_port
 from tests.support.servers import ObjectStoreServer
 
@@ -209,6 +213,34 @@ def test_a_storage_that_answers_passes_its_check(storage: ObjectStorage) -> None
 def test_an_object_in_a_folder_is_a_file(storage: ObjectStorage, job_id: UUID) -> None:
     put(storage, input_key(job_id), b"content")
     assert storage.is_local
+    assert storage.local_path(input_key(job_id)).read_bytes() == b"content"
+
+
+@ON_FOLDER
+def test_an_upload_in_the_spool_becomes_its_object_without_being_copied(
+    storage: ObjectStorage, job_id: UUID, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        for key in (input_key(job_id), f"{job_prefix(job_id)}other"):
+            await storage.upload_raw(key, file)
+
+    with _temporary_file(tmp_path) as file:
+        file.write(b"content")
+        asyncio.run(main())
+        spooled = os.fstat(file.fileno())
+    stored = storage.local_path(input_key(job_id))
+    assert stored.read_bytes() == b"content"
+    if sys.platform == "linux":  # elsewhere a file without a name cannot be given one
+        assert stored.stat().st_ino == spooled.st_ino
+    assert stored.stat().st_mode & OTHERS == 0
+
+
+@ON_FOLDER
+def test_an_object_that_is_there_is_replaced(storage: ObjectStorage, job_id: UUID, tmp_path: Path) -> None:
+    put(storage, input_key(job_id), b"something longer")
+    with _temporary_file(tmp_path) as file:
+        file.write(b"content")
+        asyncio.run(storage.upload_raw(input_key(job_id), file))
     assert storage.local_path(input_key(job_id)).read_bytes() == b"content"
 
 

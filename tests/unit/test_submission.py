@@ -1,0 +1,34 @@
+"""What the way of an upload keeps from one request to the next."""
+
+import pytest
+
+from app.errors import InvalidOperations
+from app.services.operation_tree import TreeLimits
+from app.services.submission import LONGEST_KEPT, _tree
+
+LIMITS = TreeLimits(nodes=8, depth=4, bytes=10_000)
+SENT = '["resize", "convert_webp"]'.replace('"resize"', '{"op": "resize", "width": 64}')
+
+
+def test_a_tree_that_was_sent_before_is_checked_and_planned_once() -> None:
+    tree = _tree(SENT, LIMITS)
+    assert _tree(SENT, LIMITS) is tree
+    assert tree.plan("jpeg") is tree.plan("jpeg")
+    assert tree.plan("jpeg") != tree.plan("png"), "what no operation converts keeps its format"
+
+
+def test_other_limits_are_another_check() -> None:
+    _tree(SENT, LIMITS)
+    with pytest.raises(InvalidOperations):
+        _tree(SENT, TreeLimits(nodes=1, depth=4, bytes=10_000))
+
+
+def test_a_tree_that_is_refused_is_refused_again() -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidOperations):
+            _tree('["nothing"]', LIMITS)
+
+
+def test_a_long_tree_is_not_kept() -> None:
+    sent = SENT + " " * LONGEST_KEPT
+    assert _tree(sent, LIMITS) is not _tree(sent, LIMITS)
