@@ -93,6 +93,11 @@ bench-images: $(VENV)/dev ## Measure: one resize and its encoders against libvip
 	@scripts/install-test-servers
 	$(BIN)/python benchmarks/images.py $(ARGS)
 
+.PHONY: bench-queue
+bench-queue: $(VENV)/dev ## Measure: jobs a second and CPU of a job beside Express, BullMQ and sharp; needs npm; minutes
+	@scripts/install-test-servers
+	$(BIN)/python -m benchmarks.queue $(ARGS)
+
 .PHONY: bench-memory
 bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jobs; draws docs/worker-memory.svg
 	@scripts/install-test-servers
