@@ -149,7 +149,8 @@ def test_a_request_too_many_does_not_wait(database: Database) -> None:
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:
     waiters, job_id = waiters_of(database, alone=False), accept(database)
     asked: list[str] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    engine = database.engine if database.is_sqlite else database.async_engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     waiting = [waiters.job(job_id, 1.5, never, is_new=True) for _ in range(20)]
     waiting += [waiters.event(0, None, 1.5, never) for _ in range(20)]
     together(waiters, lambda: None, *waiting)
