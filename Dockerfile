@@ -94,7 +94,7 @@ HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["py
 import os, sys\n\
 from app.tasks.celery_app import celery_app\n\
 sys.exit(not celery_app.control.ping(['worker@' + os.uname().nodename], timeout=10))"]
-CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", "default_queue", "-c", "2"]
+CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", "default_queue", "-c", "2", "--spare"]
 
 
 FROM runtime AS worker-ml

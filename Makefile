@@ -108,6 +108,11 @@ bench-latency: $(VENV)/dev ## Measure: an accepted job's way to its first task, 
 	@scripts/install-test-servers
 	$(BIN)/python benchmarks/latency.py $(ARGS)
 
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/dev ## Measure: a small job behind a thousand others, and beside one that takes long; minutes
+	@scripts/install-test-servers
+	$(BIN)/python benchmarks/fairness.py $(ARGS)
+
 .PHONY: bench-drain
 bench-drain: $(VENV)/dev ## Measure: memory while 10,000 jobs wait and are drained; a quarter of an hour
 	@scripts/install-test-servers

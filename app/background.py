@@ -1,11 +1,11 @@
-"""What runs beside the requests: the relay, the reconciler, retention and the reader of dead letters.
+"""What runs beside the requests: the relay, the dispatcher, the reconciler, retention and the reader of dead letters.
 
 Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
 """
 
 from typing import Protocol
 
-from app.services.dispatch import sender, waiting_in
+from app.services.dispatch import QueueLook, sender, waiting_in
 from app.services.outbox import Relay
 from app.tasks.celery_app import celery_app
 from app.tasks.dead_letters import DeadLetterReader
@@ -23,8 +23,17 @@ class Service(Protocol):
 def services(resources: Resources) -> list[Service]:
     """All of them, yet to be started."""
     settings, database = resources.settings, resources.database
+    send = sender(celery_app)
+    dispatcher = resources.dispatcher(send, QueueLook(celery_app, is_alone=settings.embedded))
+    relay = Relay(
+        database,
+        dispatcher.sender(send),
+        poll_seconds=settings.relay_poll_seconds,
+        on_wake=dispatcher.places.note_due,
+    )
     return [
-        Relay(database, sender(celery_app), poll_seconds=settings.relay_poll_seconds),
+        relay,
+        dispatcher,
         resources.reconciler(waiting_in(celery_app)),
         resources.retention(),
         DeadLetterReader(celery_app, database),

@@ -50,7 +50,10 @@ def worker(
         int | None, typer.Option(min=1, help="Processes, 2; for webhooks threads, PIXTOOLS_WEBHOOK_CONCURRENCY.")
     ] = None,
 ) -> None:
-    """Run a worker of a cluster, in processes that can be killed; for webhooks in threads."""
+    """Run a worker of a cluster, in processes that can be killed; for webhooks in threads.
+
+    That of default_queue has one process more, for small work only.
+    """
     from app.operations import Queue
     from app.slots import share
 
@@ -64,6 +67,8 @@ def worker(
 
     pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
     options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"]
+    if queue == Queue.DEFAULT:
+        options.append("--spare")
     celery.main(["-A", "app.tasks.celery_app", "worker", *options])  # unlike worker_main it fails when the worker does
 
 
@@ -123,6 +128,7 @@ def submit(
     server: Server = DEFAULT_SERVER,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
     webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; 5 without.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Makes a repeated call harmless.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the end and show the progress.")] = True,
 ) -> None:
@@ -134,7 +140,7 @@ def submit(
         _make_folder(output)
     tree = operations if operations.lstrip().startswith("[") else json.dumps([n.strip() for n in operations.split(",")])
     with Client(server) as client:
-        job = client.submit(file, tree, webhook_url=webhook_url, idempotency_key=idempotency_key)
+        job = client.submit(file, tree, webhook_url=webhook_url, priority=priority, idempotency_key=idempotency_key)
         if not wait:
             typer.echo(job["id"])
             return

@@ -48,10 +48,17 @@ class Client:
         return response.json() if response.content else None
 
     def submit(
-        self, file: Path, operations: str, *, webhook_url: str | None = None, idempotency_key: str | None = None
+        self,
+        file: Path,
+        operations: str,
+        *,
+        webhook_url: str | None = None,
+        priority: int | None = None,
+        idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """Upload an image; the accepted job."""
-        fields = {"operations": operations} | ({"webhook_url": webhook_url} if webhook_url else {})
+        given = {"operations": operations, "webhook_url": webhook_url, "priority": priority}
+        fields = {name: str(value) for name, value in given.items() if value not in (None, "")}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         with file.open("rb") as content:
             files = {"file": (file.name, content)}

@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Pixel processes on this machine."
     )
+    worker_takes: int = Field(
+        2, ge=1, description="What one pixel worker of a cluster works on at the same time: KEDA's target."
+    )
+    most_workers: int = Field(
+        20, ge=1, description="Workers of one kind that the work in the broker is enough for; the rest waits its turn."
+    )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
         2_100_000_000, ge=200_000_000, description="Address space of one pixel process."

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -125,6 +125,23 @@ def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {later}) || '000')"
 
 
+class Window(Protocol):
+    """How much of the work may be in the broker."""
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether somebody takes small work."""
+        ...
+
+    def take(self, queue: str, places: int = 1) -> bool:
+        """Take places in a queue for what is sent now; False when it has to wait for its turn."""
+        ...
+
+    def note_due(self) -> None:
+        """Something waits for its turn."""
+        ...
+
+
 @dataclass
 class Hooks:
     """What a process does with what it has committed; each is set once, when the process starts."""
@@ -133,6 +150,8 @@ class Hooks:
     wake: threading.Event = field(default_factory=threading.Event)
     #: sends a message at once; None: whichever relay comes first finds it in the outbox
     take_over: Callable[[Any], None] | None = None
+    #: None: nobody in this process knows the queues, and what is sent is not held back
+    window: Window | None = None
     #: a job has ended
     ended: Callable[[UUID], None] = lambda _: None
 

@@ -129,7 +129,12 @@ async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)
     runtime.use(resources)
-    threads = {Queue.DEFAULT: settings.worker_concurrency, Queue.ML: 1, Queue.WEBHOOK: settings.webhook_concurrency}
+    threads = {
+        Queue.DEFAULT: settings.worker_concurrency,
+        Queue.SMALL: 1,
+        Queue.ML: 1,
+        Queue.WEBHOOK: settings.webhook_concurrency,
+    }
     for queue, concurrency in threads.items():
         worker = LocalWorker(queue, concurrency)
         await anyio.to_thread.run_sync(worker.start)

@@ -125,6 +125,7 @@ class Scraped:
 OUTBOX_WAITING = Scraped("pixtools_outbox_waiting", "Due messages that no relay has sent yet.")
 OUTBOX_LAG = Scraped("pixtools_outbox_lag_seconds", "Age of the oldest due message.")
 OPEN_JOBS = Scraped("pixtools_open_jobs", "Jobs that have not ended.", ("status",))
+DUE_TASKS = Scraped("pixtools_due_tasks", "Work that waits in the database for its turn.", ("queue",))
 QUEUE_AGE = Scraped("pixtools_queue_age_seconds", "Longest wait of a job of which nothing runs.", ("queue",))
 STEPS_RUNNING = Scraped("pixtools_steps_running", "Operations that a worker is at.", ("queue",))
 DEAD_LETTERS_WAITING = Scraped("pixtools_dead_letters_waiting", "Dead letters that nobody has sent again.")

@@ -198,6 +198,40 @@ class Step(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
+class DueTask(Base):
+    """Work that waits for its turn to be sent to the broker: a task that could run, or all that a job needs."""
+
+    __tablename__ = "due_tasks"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    #: id of the planned task; empty: everything that the job still needs
+    task: Mapped[str] = mapped_column(String(128), primary_key=True)
+    #: of the task, or of the first one
+    queue: Mapped[str] = mapped_column(String(64))
+    #: whether it may go to the spare processes
+    small: Mapped[bool]
+    tenant: Mapped[str] = mapped_column(String(64))
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    #: within the job
+    position: Mapped[int]
+    #: of the Celery task that is sent
+    name: Mapped[str] = mapped_column(String(128))
+    #: when the job's last task was sent; until then when it was accepted
+    served_at: Mapped[datetime]
+    #: the queue that it is being sent to, by a process that is to be done by then
+    lane: Mapped[str | None] = mapped_column(String(64))
+    claimed_until: Mapped[datetime | None]
+
+
+class TenantTurn(Base):
+    """When something of a tenant was last sent: whoever was served longest ago is next."""
+
+    __tablename__ = "tenant_turns"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    served_at: Mapped[datetime]
+
+
 class StepAttempt(Base):
     """One start of a task, and what became of it; for people who ask what happened."""
 

@@ -32,6 +32,8 @@ class Queue(StrEnum):
 
     #: pixel work by libvips, job bookkeeping
     DEFAULT = "default_queue"
+    #: pixel work that is soon done, and the start of trees: for the spare process of each pixel worker
+    SMALL = "small_queue"
     #: neural networks, one at a time per worker
     ML = "ml_inference_queue"
     #: attempts at webhooks, which mostly wait for others; in threads
@@ -56,6 +58,8 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
+    #: CPU time for each pixel, roughly, by which small work is told from other work; see `services/effort.py`
+    nanoseconds: float
     #: whether 16 bits per channel stay 16
     deep: bool = False
     #: parameters that name a stored file
@@ -73,6 +77,7 @@ RESIZE = Operation(
     params=ResizeParams,
     handler="app.imaging.resize:run",
     task="pixtools.resize",
+    nanoseconds=15,
     deep=True,
     animated=True,
     example={"width": 1280},
@@ -82,6 +87,7 @@ CROP = Operation(
     params=CropParams,
     handler="app.imaging.crop:run",
     task="pixtools.crop",
+    nanoseconds=5,
     deep=True,
     animated=True,
     example={"width": 800, "height": 600},
@@ -91,6 +97,7 @@ ROTATE = Operation(
     params=RotateParams,
     handler="app.imaging.rotate:run",
     task="pixtools.rotate",
+    nanoseconds=30,
     deep=True,
     animated=True,
     example={"angle": 90},
@@ -100,6 +107,7 @@ FLIP = Operation(
     params=FlipParams,
     handler="app.imaging.flip:run",
     task="pixtools.flip",
+    nanoseconds=5,
     deep=True,
     animated=True,
     example={},
@@ -109,6 +117,7 @@ TRIM = Operation(
     params=TrimParams,
     handler="app.imaging.trim:run",
     task="pixtools.trim",
+    nanoseconds=200,
     deep=True,
     animated=True,
     example={},
@@ -118,6 +127,7 @@ BLUR = Operation(
     params=BlurParams,
     handler="app.imaging.blur:run",
     task="pixtools.blur",
+    nanoseconds=90,
     deep=True,
     animated=True,
     example={"sigma": 3},
@@ -127,6 +137,7 @@ SHARPEN = Operation(
     params=SharpenParams,
     handler="app.imaging.sharpen:run",
     task="pixtools.sharpen",
+    nanoseconds=100,
     deep=True,
     animated=True,
     example={},
@@ -136,6 +147,7 @@ WATERMARK = Operation(
     params=WatermarkParams,
     handler="app.imaging.watermark:run",
     task="pixtools.watermark",
+    nanoseconds=20,
     deep=True,
     animated=True,
     assets=("image",),
@@ -146,6 +158,7 @@ CONVERT_WEBP = Operation(
     params=WebpParams,
     handler="app.imaging.convert_webp:save",
     task="pixtools.convert_webp",
+    nanoseconds=110,
     format="webp",
     animated=True,
     example={"quality": 80},
@@ -155,6 +168,7 @@ CONVERT_AVIF = Operation(
     params=AvifParams,
     handler="app.imaging.convert_avif:save",
     task="pixtools.convert_avif",
+    nanoseconds=260,
     format="avif",
     example={"quality": 65},
 )
@@ -163,6 +177,7 @@ CONVERT_JPEG = Operation(
     params=JpegParams,
     handler="app.imaging.convert_jpeg:save",
     task="pixtools.convert_jpeg",
+    nanoseconds=30,
     format="jpeg",
     example={"quality": 80},
 )
@@ -171,6 +186,7 @@ CONVERT_PNG = Operation(
     params=PngParams,
     handler="app.imaging.convert_png:save",
     task="pixtools.convert_png",
+    nanoseconds=160,
     format="png",
     deep=True,
     example={},
@@ -180,6 +196,7 @@ CONVERT_GIF = Operation(
     params=GifParams,
     handler="app.imaging.convert_gif:save",
     task="pixtools.convert_gif",
+    nanoseconds=850,
     format="gif",
     animated=True,
     example={},
@@ -189,6 +206,7 @@ CONVERT_TIFF = Operation(
     params=TiffParams,
     handler="app.imaging.convert_tiff:save",
     task="pixtools.convert_tiff",
+    nanoseconds=50,
     format="tiff",
     deep=True,
     example={},
@@ -198,6 +216,7 @@ METADATA = Operation(
     params=MetadataParams,
     handler="app.imaging.metadata:describe",
     task="pixtools.metadata",
+    nanoseconds=10,
     format="json",
     deep=True,
     example={},
@@ -207,6 +226,7 @@ DENOISE = Operation(
     params=DenoiseParams,
     handler="app.ml.denoise:run",
     task="pixtools.denoise",
+    nanoseconds=1_000_000,
     queue=Queue.ML,
     deep=True,
     lossless=True,

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.errors import StepFailed, Unavailable, codes_of
-from app.models import DeliveryStatus, EventType, JobStatus, StepStatus
+from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, StepStatus
 from app.operations import CONTENT_TYPES, OPERATIONS, Operation, Queue
 from app.parameters import Params
 
@@ -133,6 +133,7 @@ class JobView(Model):
     status: JobStatus = Field(examples=["completed"])
     created_at: datetime
     finished_at: datetime | None
+    priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
     input: InputView
     operations: list[Any] = Field(description="The tree as it was sent.")
     steps: list[StepView]

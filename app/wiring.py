@@ -17,6 +17,7 @@ from app.imaging.recipe import Limits
 from app.ml import dncnn
 from app.operations import Queue
 from app.services.breakers import Breakers
+from app.services.dispatcher import Dispatcher
 from app.services.egress import MAX_URL, Egress
 from app.services.executor import Executor, Renderer
 from app.services.health import Checks
@@ -25,6 +26,7 @@ from app.services.input_cache import InputCache
 from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.lookups import Lookups
 from app.services.operation_tree import TreeLimits
+from app.services.outbox import Send
 from app.services.pressure import Pressure
 from app.services.probes import Probes
 from app.services.reconciler import Reconciler, Waiting
@@ -38,14 +40,18 @@ from app.services.uploads import FormLimits
 from app.services.vitals import Vitals
 from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
+from app.services.window import Look, Sizes
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
 #: what the work of a queue needs, and the file that installs it
 LIBRARIES = {
     Queue.DEFAULT: ("pyvips", "requirements-worker.txt"),
+    Queue.SMALL: ("pyvips", "requirements-worker.txt"),
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
+PAUSE, LOCAL_PAUSE = 0.05, 0.02  # seconds between two looks at the queues while work waits for its turn
+MAX_PRIORITY = 16  # bytes of the field, which has one digit
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -93,7 +99,7 @@ class Resources:
     @cached_property
     def submissions(self) -> Submissions:
         settings = self.settings
-        fields = {"operations": settings.max_operations_bytes, "webhook_url": 4 * MAX_URL}
+        fields = {"operations": settings.max_operations_bytes, "webhook_url": 4 * MAX_URL, "priority": MAX_PRIORITY}
         return Submissions(
             database=self.database,
             storage=self.storage,
@@ -141,6 +147,14 @@ class Resources:
             every_seconds=settings.reconcile_seconds,
             redispatch_seconds=settings.redispatch_seconds,
         )
+
+    def dispatcher(self, send: Send, look: Look) -> Dispatcher:
+        settings = self.settings
+        if settings.embedded:
+            sizes, pause = Sizes(worker_takes=settings.worker_concurrency, most_workers=1), LOCAL_PAUSE
+        else:
+            sizes, pause = Sizes(worker_takes=settings.worker_takes, most_workers=settings.most_workers), PAUSE
+        return Dispatcher(self.database, send, look, sizes, pause=pause)
 
     def retention(self) -> Retention:
         settings = self.settings
@@ -233,9 +247,10 @@ class Resources:
     @cached_property
     def sandbox(self) -> Sandbox:
         settings = self.settings
-        # a child of Celery's pool runs one task at a time
-        processes = settings.worker_concurrency if settings.embedded else 1
-        return Sandbox(processes, settings.pixel_process_memory_bytes, settings.worker_concurrency)
+        # a child of Celery's pool runs one task at a time; embedded, there is one more for small work
+        processes = settings.worker_concurrency + 1 if settings.embedded else 1
+        memory_bytes, beside = settings.pixel_process_memory_bytes, settings.worker_concurrency
+        return Sandbox(processes, memory_bytes, beside, reserve=settings.embedded)
 
     @cached_property
     def network_sandbox(self) -> Sandbox:

@@ -648,6 +648,7 @@ def test_openapi_describes_the_upload_and_every_error(api: ApiClient) -> None:
     assert set(post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]) == {
         "file",
         "operations",
+        "priority",
         "webhook_url",
     }
     assert {"202", "400", "409", "413", "415", "422", "503"} <= set(post["responses"])

@@ -31,6 +31,7 @@ def about(age: float) -> object:
 def test_nothing_waits_in_an_empty_database(database: Database) -> None:
     assert looked(database) == Backlog(
         outbox_waiting=0,
+        due_tasks={},
         outbox_lag_seconds=0.0,
         open_jobs={},
         queue_age_seconds={},

@@ -28,6 +28,7 @@ from app.imaging import libvips, pipeline
 from app.imaging.recipe import Limits, Monitor, Rendered, Stage, Target, When
 from app.models import (
     DeadLetter,
+    DueTask,
     Event,
     IdempotencyKey,
     Job,
@@ -534,7 +535,7 @@ def test_a_sweep_leaves_jobs_alone_that_stand_in_a_long_queue(database: Database
 
 
 def test_a_sweep_finds_who_was_passed_over_in_a_queue_that_is_never_empty(database: Database) -> None:
-    lost, younger = accept(database, ["convert_webp"]), accept(database, ["convert_webp"])
+    lost, younger = (accept(database, ["convert_webp"], size=(4000, 3000)) for _ in range(2))
     change(database, update(Job).where(Job.id == lost).values(dispatched_at=from_now(-LONG_AGO)))
     assert sweep(database, waiting=7) == Repairs()
     claimed(database, younger, "0")
@@ -547,7 +548,7 @@ def test_a_job_that_waits_for_a_network_is_not_passed_over_by_other_work(databas
     change(database, update(Job).where(Job.id == waiting).values(dispatched_at=from_now(-LONG_AGO)))
     claimed(database, younger, "0")
     with database.session() as session:
-        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0}
+        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0, "small_queue": 0}
         assert reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__) == Repairs()
     assert sweep(database, waiting=0) == Repairs(silent=1)
 
@@ -615,9 +616,9 @@ def test_a_process_that_is_the_only_one_takes_up_every_open_job(database: Databa
         jobs.cancel(session, cancelled)
     with database.session() as session:
         assert reconciler.resume_all(session) == 2
-    assert sorted(args[0] for task, args, _ in messages(database) if task == START_JOB) == sorted(
-        map(str, (waiting, running))
-    )
+    with database.session(read_only=True) as session:
+        due = session.execute(select(DueTask.job_id, DueTask.name)).all()
+    assert sorted(due) == sorted((job_id, START_JOB) for job_id in (waiting, running))
     assert not succeed(database, abandoned)
     assert claimed(database, running, "0", "bob").attempt == 2
 
@@ -961,7 +962,7 @@ def test_a_job_that_was_never_started_does_not_wait_for_the_queue_of_its_tasks(d
     soon = from_now(-outbox.UNSENT_SECONDS - 1)
     change(database, update(Job).values(created_at=soon))
     change(database, update(Job).values(dispatched_at=Job.created_at))
-    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0}
+    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0, "small_queue": 0}
 
     def swept() -> Repairs:
         with database.session() as session:
@@ -983,7 +984,7 @@ def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypat
     lost = [accept(database, ["convert_webp"]) for _ in range(3)]
     change(database, update(Job).values(dispatched_at=from_now(-60)))
     change(database, update(Job).where(Job.id.in_(waiting)).values(dispatched_at=from_now(-90)))
-    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0}
+    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0, "small_queue": 0}
     for found in (2, 1, 0):
         with database.session() as session:
             repairs = reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)

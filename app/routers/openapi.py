@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from app.models import DEFAULT_PRIORITY
 from app.operations import CONTENT_TYPES
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
@@ -35,6 +36,12 @@ PROCESS_BODY: dict[str, Any] = {
                         "description": "Gets a POST when the job has ended; empty: nothing does.",
                         "examples": ["https://hooks.example/pixtools"],
                     },
+                    "priority": {
+                        "type": "string",
+                        "pattern": "^[0-9]?$",
+                        "default": str(DEFAULT_PRIORITY),
+                        "description": "0 to 9: among the jobs that wait, yours of the highest priority go first.",
+                    },
                 },
             },
             "encoding": {
@@ -43,6 +50,7 @@ PROCESS_BODY: dict[str, Any] = {
                 },
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
+                "priority": {"contentType": "text/plain"},
             },
         }
     },

@@ -7,7 +7,17 @@ from sqlalchemy import ColumnElement, Float, case, cast, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.database import from_now
-from app.models import JOB_OPEN, DeadLetter, DeliveryStatus, Job, OutboxMessage, Step, StepStatus, WebhookDelivery
+from app.models import (
+    JOB_OPEN,
+    DeadLetter,
+    DeliveryStatus,
+    DueTask,
+    Job,
+    OutboxMessage,
+    Step,
+    StepStatus,
+    WebhookDelivery,
+)
 
 OLDEST = 500  # open jobs that are looked at for the longest wait
 TIMEOUT = "2s"  # PostgreSQL: a scrape must not be what keeps a database busy
@@ -21,6 +31,8 @@ class Backlog:
     outbox_lag_seconds: float
     #: by status
     open_jobs: dict[str, int]
+    #: by queue: what waits for its turn
+    due_tasks: dict[str, int]
     #: by queue: longest wait of a job of which nothing runs
     queue_age_seconds: dict[str, float]
     #: by queue
@@ -38,6 +50,7 @@ def measure(session: Session) -> Backlog:
         outbox_waiting=waiting,
         outbox_lag_seconds=lag,
         open_jobs=_by(session, Job.status, Job.finished_at.is_(None)),
+        due_tasks=_by(session, DueTask.queue, DueTask.job_id.is_not(None)),
         queue_age_seconds=_queue_ages(session),
         steps_running=_by(session, Step.queue, Step.status == StepStatus.RUNNING),
         dead_letters=_count(session, DeadLetter.id, DeadLetter.redriven_at.is_(None)),

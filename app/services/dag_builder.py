@@ -9,7 +9,7 @@ end a branch below it stay tasks of their own, which nothing else can fail; but 
 writes their files along with its own, and they find their work done.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import Signature
 
-from app.operations import ENCODERS, OPERATIONS, WRITTEN_AS
+from app.operations import ENCODERS, OPERATIONS, WRITTEN_AS, Operation
 from app.schemas import Node
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
+NARROW = 4  # tasks that a Canvas sends at the same time; more of them wait in the database for their turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,14 @@ class Plan:
     def along(self, task: PlannedTask) -> list[PlannedTask]:
         """Those of its children whose results it may write along with its own."""
         return [child for child in self.children(task.id) if child.along and child.queue == task.queue]
+
+    def is_wide(self, task_id: str | None) -> bool:
+        """Whether so much follows a task, or the upload, that a Canvas must not send it all at once."""
+        return len(self.children(task_id)) > NARROW
+
+    def ready(self, done: Collection[str]) -> list[PlannedTask]:
+        """What is left and continues from nothing that is left."""
+        return [task for task in self.tasks if task.id not in done and (task.parent is None or task.parent in done)]
 
     def descendants(self, task_id: str) -> Iterator[PlannedTask]:
         for child in self.children(task_id):
@@ -167,8 +176,14 @@ def _goes_along(node: Node) -> bool:
     """Whether it is nothing but a file to write, of a quality that need not be searched, without special effort."""
     if node.then or node.operation not in ENCODERS.values() or not getattr(node.params, "is_open", True):
         return False
-    dear = any(getattr(node.params, name, False) for name in ("lossless", "trellis"))
-    return not dear and getattr(node.params, "effort", 0) <= getattr(node.operation.params(), "effort", 0)
+    return not is_dear(node.operation, node.params.model_dump())
+
+
+def is_dear(operation: Operation, params: Mapping[str, Any]) -> bool:
+    """Whether an encoder is asked for more effort than usual."""
+    if params.get("lossless") or params.get("trellis"):
+        return True
+    return "effort" in params and params["effort"] > operation.params.model_fields["effort"].default
 
 
 def _planned_result(node: Node, encoder: _Encoder, names: dict[str, str]) -> PlannedResult | None:
@@ -234,6 +249,8 @@ def to_canvas(
         done: ids of tasks that have ended; what continues from them starts at once.
         root: only this task and what continues from it.
 
+    Where much follows a task, the Canvas ends: the transaction of its success makes that due.
+
     Returns:
         A chord of parallel branches, or their group; None when nothing is left.
     """
@@ -248,7 +265,7 @@ def _branches(plan: Plan, task: PlannedTask, signature: SignatureFactory, done: 
     following = [branch for child in plan.children(task.id) for branch in _branches(plan, child, signature, done)]
     if task.id in done:
         return following
-    if not following:
+    if not following or plan.is_wide(task.id):
         return [signature(task)]
     rest = following[0] if len(following) == 1 else group(following)
     return [chain(signature(task), rest)]

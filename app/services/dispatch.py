@@ -1,7 +1,11 @@
 """Sending what is left of a job to the broker, and asking it what still waits there."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from uuid import UUID
 
 from celery import Celery
@@ -11,18 +15,24 @@ from sqlalchemy.orm import Session
 
 from app import tracing
 from app.database import from_now
-from app.services.dag_builder import Plan, PlannedTask, to_canvas
+from app.operations import Queue
+from app.services import due
+from app.services.dag_builder import NARROW, Plan, PlannedTask, to_canvas
+from app.services.effort import Size, is_small, size_of
 from app.services.finalizer import end_if_through, lock_open_job
 from app.services.outbox import FINALIZE, Message
 from app.services.steps import ended_tasks
+from app.services.window import Depth, Depths
 
 log = logging.getLogger(__name__)
 
 
 def canvas_for(
-    session: Session, app: Celery, job_id: UUID, root: str | None, *, counted: bool = True
+    session: Session, app: Celery, job_id: UUID, root: str | None, *, counted: bool = True, spare: bool = False
 ) -> Signature | None:
     """The Canvas of everything that a job still needs; None when it has ended or needs nothing.
+
+    None as well when so much of it could run at once that the tasks have to wait for their turns: they are due then.
 
     Sending one twice is harmless: a task that has ended, or that another worker holds, is left alone by its copy.
 
@@ -32,23 +42,44 @@ def canvas_for(
         job_id: of the job.
         root: only this task and what continues from it.
         counted: whether a chord counts the tasks; a job ends without as well.
+        spare: whether somebody takes small work.
     """
     job = lock_open_job(session, job_id)
     if job is None:
         return None
     job.dispatched_at = from_now()
     tracing.adopt(job.context)
-    body = app.signature(FINALIZE, args=(str(job_id),), immutable=True) if counted else None
+    queue = (Queue.SMALL if spare else Queue.DEFAULT).value
+    body = app.signature(FINALIZE, args=(str(job_id),), queue=queue, immutable=True) if counted else None
     plan, done = Plan.from_json(job.plan), ended_tasks(session, job_id)
     if len(done) == len(plan.tasks):
         end_if_through(session, job)  # a worker of an earlier version may have left it open
         return None
-    return to_canvas(plan, _signatures(app, job_id), body=body, done=done, root=root)
+    ready = _ready(plan, done, root)
+    if len(ready) > NARROW:
+        due.add_tasks(session, job, plan, ready)
+        return None
+    queue_of = partial(_queue_of, plan, size_of(job)) if spare else attrgetter("queue")
+    return to_canvas(plan, _signatures(app, job_id, queue_of), body=body, done=done, root=root)
 
 
-def _signatures(app: Celery, job_id: UUID) -> Callable[[PlannedTask], Signature]:
+def _ready(plan: Plan, done: Collection[str], root: str | None) -> list[PlannedTask]:
+    ready = plan.ready(done)
+    if root is None:
+        return ready
+    below = {root, *(task.id for task in plan.descendants(root))}
+    return [task for task in ready if task.id in below]
+
+
+def _queue_of(plan: Plan, size: Size | None, task: PlannedTask) -> str:
+    return Queue.SMALL.value if is_small(plan, task, size) else task.queue
+
+
+def _signatures(
+    app: Celery, job_id: UUID, queue_of: Callable[[PlannedTask], str]
+) -> Callable[[PlannedTask], Signature]:
     def signature(task: PlannedTask) -> Signature:
-        return app.signature(task.name, args=(str(job_id), task.id), queue=task.queue, immutable=True)
+        return app.signature(task.name, args=(str(job_id), task.id), queue=queue_of(task), immutable=True)
 
     return signature
 
@@ -70,22 +101,68 @@ def sender(app: Celery) -> Callable[[Message], None]:
 
 
 def waiting_in(app: Celery) -> Callable[[str], int | None]:
-    """How many messages of a queue nobody has taken yet; None when the broker does not tell."""
+    """How many messages of a queue nobody has taken yet; None when the broker does not tell.
+
+    Small work that nobody takes waits for nothing: it goes the other work's way when it is sent again.
+    """
 
     def waiting(queue: str) -> int | None:
         try:
             with app.connection_for_read() as connection:
-                return _length(connection, queue)
+                depth = _depth(connection, queue)
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; it is asked again soon
             log.warning("queue_length_unknown", extra={"queue": queue, "error": type(error).__name__})
             return None
+        is_orphaned = queue == Queue.SMALL.value and not depth.workers and connection.transport.driver_type == "amqp"
+        return 0 if is_orphaned else depth.messages
 
     return waiting
 
 
-def _length(connection: Connection, queue: str) -> int:
+def _depth(connection: Connection, queue: str) -> Depth:
     try:
         with connection.channel() as channel:
-            return int(channel.queue_declare(queue, passive=True).message_count)
+            declared = channel.queue_declare(queue, passive=True)
+            return Depth(messages=int(declared.message_count), workers=int(declared.consumer_count))
     except connection.channel_errors:  # there is no such queue, so nothing waits in it
-        return 0
+        return Depth(messages=0, workers=0)
+
+
+class QueueLook:
+    """Looks at the queues that the window is for, over a connection that it keeps."""
+
+    def __init__(self, app: Celery, *, is_alone: bool) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            app: knows the broker.
+            is_alone: whether the broker is in this process, and so is one worker for each queue.
+        """
+        self._app = app
+        self._is_alone = is_alone
+        self._connection: Connection | None = None
+
+    def __call__(self) -> Depths | None:
+        try:
+            return self._all()
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+            log.debug("queues_not_seen", extra={"error": type(error).__name__})
+            self._close()
+        try:  # a connection that was idle may have been closed meanwhile
+            return self._all()
+        except Exception as error:  # noqa: BLE001
+            log.warning("queue_length_unknown", extra={"error": type(error).__name__})
+            self._close()
+            return None
+
+    def _all(self) -> Depths:
+        if self._connection is None:
+            self._connection = self._app.connection_for_read()
+        depths = {lane.queue.value: _depth(self._connection, lane.queue.value) for lane in due.LANES}
+        return {name: replace(depth, workers=1) for name, depth in depths.items()} if self._is_alone else depths
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.release()

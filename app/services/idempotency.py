@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from app.backoff import Backoff
 from app.database import Database, from_now
 from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, InvalidIdempotencyKey
-from app.models import IdempotencyKey
+from app.models import DEFAULT_PRIORITY, IdempotencyKey
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,12 @@ def parse_key(header: str) -> str:
     return key
 
 
-def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None) -> str:
+def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None, priority: int = DEFAULT_PRIORITY) -> str:
     """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random."""
-    canonical = json.dumps([sha256, operations, webhook_url], sort_keys=True, separators=(",", ":"))
+    payload: list[Any] = [sha256, operations, webhook_url]
+    if priority != DEFAULT_PRIORITY:  # keys of an earlier version know of none
+        payload.append(priority)
+    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -56,6 +56,7 @@ def job_view(job: Job, links: DownloadLinks) -> JobView:
         status=job.status,
         created_at=job.created_at,
         finished_at=job.finished_at,
+        priority=job.priority,
         input=_input_view(job),
         operations=job.operations,
         steps=[_step_view(step) for step in job.steps],

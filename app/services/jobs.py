@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
-from app.database import after_commit, from_now, insert_rows
+from app.database import after_commit, from_now, hooks_of, insert_rows
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
 from app.models import (
@@ -26,9 +27,11 @@ from app.models import (
     Step,
     StepStatus,
 )
+from app.operations import Queue
 from app.schemas import Node
-from app.services import events, finalizer, outbox
+from app.services import due, events, finalizer, outbox
 from app.services.dag_builder import Plan
+from app.services.effort import is_small, size_of
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.s3 import input_key
 
@@ -50,6 +53,7 @@ class NewJob:
     bytes: int
     sha256: str
     kept_seconds: int
+    priority: int = DEFAULT_PRIORITY
 
 
 def accept(session: Session, new: NewJob) -> Job:
@@ -58,7 +62,7 @@ def accept(session: Session, new: NewJob) -> Job:
     job = Job(
         id=new.id,
         tenant=DEFAULT_TENANT,
-        priority=DEFAULT_PRIORITY,
+        priority=new.priority,
         status=JobStatus.PENDING,
         created_at=now,
         expires_at=now + timedelta(seconds=new.kept_seconds),
@@ -82,17 +86,34 @@ def accept(session: Session, new: NewJob) -> Job:
     )
     insert_rows(session, [job])
     insert_rows(session, job.steps)
-    _send(session, job.id, new.plan)
+    _send(session, job, new.plan)
     return job
 
 
-def _send(session: Session, job_id: UUID, plan: Plan) -> None:
-    if len(plan.tasks) > 1:
-        outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
-        return
-    # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
-    [task] = plan.tasks
-    outbox.send_after_commit(session, task.name, [str(job_id), task.id], queue=task.queue)
+def _send(session: Session, job: Job, plan: Plan) -> None:
+    """Send a new job to the broker when there is room, and nobody waits who would come first."""
+    queue = _place(session, job, plan)
+    if queue is None:
+        due.add_job(session, job, plan)
+    elif len(plan.tasks) > 1:
+        outbox.send_after_commit(session, outbox.START_JOB, [str(job.id)])
+    else:
+        # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
+        [task] = plan.tasks
+        outbox.send_after_commit(session, task.name, [str(job.id), task.id], queue=queue)
+
+
+def _place(session: Session, job: Job, plan: Plan) -> str | None:
+    """Take places for the first tasks of a job; the queue of the first one, or None where it has to wait."""
+    window, first = hooks_of(session).window, plan.ready(())
+    if window is None:
+        return first[0].queue
+    if plan.is_wide(None):
+        return None
+    if all(is_small(plan, task, size_of(job)) for task in first) and window.take(Queue.SMALL.value, len(first)):
+        return Queue.SMALL.value
+    queues = Counter(task.queue for task in first)
+    return first[0].queue if all(window.take(queue, places) for queue, places in queues.items()) else None
 
 
 def _new_steps(new: NewJob) -> Iterator[Step]:
@@ -231,7 +252,11 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
     job.run += 1
     job.dispatched_at = from_now()
     job.expires_at = from_now(kept_seconds)
-    outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
+    window = hooks_of(session).window
+    if window is None or window.take(Queue.DEFAULT.value):
+        outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
+    else:
+        due.add_rest(session, Job.id == job_id)
     return get(session, job_id)
 
 

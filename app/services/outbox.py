@@ -2,7 +2,8 @@
 
 What another row stands for as well (a job, a delivery) is sent by the process that has committed it; should that die in
 between, a sweep of the reconciler finds the row without its message. Any other message is a row of the outbox, which a
-relay sends and then deletes. So is one that could not be sent, and one that is to be sent later.
+relay sends and then deletes. So is one that could not be sent, and one that is to be sent later. Work for which the
+broker has no room is no message yet: it waits its turn as a row of `due.py`.
 
 Nothing is ever published inside a request: a broker in alarm would hang it. A message may be sent twice, after a crash
 between sending and deleting; every task allows that.
@@ -187,7 +188,18 @@ class DirectSender:
 class Relay:
     """Sends what is in the outbox in one thread, and in another one what this process has just committed."""
 
-    def __init__(self, database: Database, send: Send, *, poll_seconds: float) -> None:
+    def __init__(
+        self, database: Database, send: Send, *, poll_seconds: float, on_wake: Callable[[], None] = lambda: None
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            database: has the messages.
+            send: to the broker.
+            poll_seconds: between two looks that nothing asks for.
+            on_wake: called when this or another process has written something to be sent, and at each look.
+        """
+        self._on_wake = on_wake
         self._database = database
         self._send = send
         self._poll_seconds = poll_seconds
@@ -245,6 +257,7 @@ class Relay:
         with self._waiting() as wait:
             while not self._stopping.is_set():
                 self._database.hooks.wake.clear()
+                self._on_wake()
                 try:
                     while self.run_once() == BATCH and not self._stopping.is_set():
                         pass

@@ -115,7 +115,8 @@ async def _states(broker: Question) -> dict[str, QueueState]:
 
 
 def _require_all(workers: Mapping[str, int]) -> None:
-    missing = [queue for queue, number in workers.items() if not number]
+    # without a spare process small work goes the other work's way
+    missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
     if missing:
         raise Degraded(f"no worker for {', '.join(missing)}")
 

@@ -8,7 +8,7 @@ from functools import cache, partial
 from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -16,8 +16,9 @@ from app import metrics
 from app.database import Database, from_now
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Step, StepStatus
 from app.operations import Queue
-from app.services import deliveries, outbox, replays, steps
+from app.services import deliveries, due, outbox, replays, steps
 from app.services.dag_builder import Plan
+from app.services.effort import is_small, size_of
 from app.services.periodic import Periodic
 
 log = logging.getLogger(__name__)
@@ -146,21 +147,21 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
         Job.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
     quiet = and_(Job.dispatched_at < before, ~alive.exists())
-    return select(Job).where(Job.status.in_(JOB_OPEN), or_(quiet, unsent))
+    return select(Job).where(Job.status.in_(JOB_OPEN), or_(quiet, unsent), ~due.of_job())
 
 
 def _reached(session: Session, waiting: Waiting) -> Reached:
     """How far each queue is: what was sent to it before then has been taken.
 
-    A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job.
+    A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job. What is
+    small proves nothing, since it may have gone another way.
     """
-    newest = (
-        select(Step.queue, func.max(Job.created_at))
-        .join(Job, Job.id == Step.job_id)
-        .where(Step.status == StepStatus.RUNNING)
-        .group_by(Step.queue)
-    )
-    reached: Reached = dict(session.execute(newest).all())
+    reached: Reached = {}
+    running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)
+    for job, task_id, queue in session.execute(running.where(Step.status == StepStatus.RUNNING)):
+        plan = Plan.from_json(job.plan)
+        if not is_small(plan, plan.task(task_id), size_of(job)):
+            reached[queue] = job.created_at
     now = session.scalars(select(from_now())).one()
     return reached | {queue.value: now for queue in Queue if waiting(queue.value) == 0}
 
@@ -183,12 +184,13 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
 
 
 def resume_all(session: Session) -> int:
-    """Send every open job again, at the start of a process that is the only one.
+    """Make every open job due again, at the start of a process that is the only one.
 
     Its predecessor's broker was memory, and its leases are held by nobody.
     """
     steps.give_all_leases_up(session)
-    return _resend(session, list(session.scalars(select(Job.id).where(Job.status.in_(JOB_OPEN)))))
+    due.forget_all(session)
+    return due.add_rest(session)
 
 
 class Reconciler(Periodic):

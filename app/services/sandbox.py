@@ -13,10 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from threading import Lock
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -42,6 +42,8 @@ class Sandbox:
         memory_bytes: int | None = None,
         beside: int | None = None,
         denoiser: Mapping[str, Any] | None = None,
+        *,
+        reserve: bool = False,
     ) -> None:
         """Start nothing yet.
 
@@ -51,7 +53,9 @@ class Sandbox:
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
             beside: how many such processes share the machine's cores; default: those of this sandbox.
             denoiser: `DenoiserConfig` as plain values; the children load that network when they start.
+            reserve: whether the last child is started when all others are busy, and not when it is needed.
         """
+        self._reserve = reserve
         self._arguments = (_threads(beside or processes), memory_bytes or 0, json.dumps(denoiser))
         self._lock = Lock()
         self._children: set[_Child] = set()
@@ -115,6 +119,8 @@ class Sandbox:
         child = self._places.get()
         kept = None
         try:
+            if self._reserve and self._places.qsize() == 1:
+                self._prepare()
             child = self._living(child)
             yield child
             kept = child if child.renders < RENDERS_PER_CHILD else None
@@ -122,6 +128,14 @@ class Sandbox:
             if child and not kept:
                 self._end(child)
             self._places.put(kept)
+
+    def _prepare(self) -> None:
+        with suppress(Empty):
+            idle = self._places.get_nowait()
+            try:
+                idle = self._living(idle)
+            finally:
+                self._places.put(idle)
 
     def _living(self, child: "_Child | None") -> "_Child":
         if child and not child.is_alive():

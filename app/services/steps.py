@@ -23,7 +23,7 @@ from app.database import after_commit, from_now, insert_rows, table_of
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
-from app.services import outbox
+from app.services import due, outbox
 from app.services.dag_builder import Plan, PlannedTask
 from app.services.finalizer import end_if_through, lock_open_job
 
@@ -220,6 +220,8 @@ def succeed(
     for step_id, report in (reports or {}).items():
         if step_id in ended:
             session.connection().execute(REPORTED, {"job_": job.id, "step_": step_id, "report": report})
+    if held.plan.is_wide(held.task.id):  # where its Canvas has ended
+        due.add_tasks(session, job, held.plan, [t for t in held.plan.children(held.task.id) if t.id not in ended])
     end_if_through(session, job, results)
     return True
 

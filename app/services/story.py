@@ -9,9 +9,21 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from app.models import JOB_OPEN, DeadLetter, Event, Job, OutboxMessage, Step, StepAttempt, StepStatus, WebhookDelivery
+from app.models import (
+    JOB_OPEN,
+    DeadLetter,
+    DueTask,
+    Event,
+    Job,
+    OutboxMessage,
+    Step,
+    StepAttempt,
+    StepStatus,
+    WebhookDelivery,
+)
 from app.services import jobs
 from app.services.dag_builder import Plan, PlannedTask
+from app.services.due import WHOLE
 
 LATER = 10_000  # messages in the outbox that are searched for the job's
 SAID = {
@@ -144,7 +156,11 @@ def _awaited(session: Session, job: Job) -> Iterator[str]:
         return
     for step in _leaders(job, StepStatus.RUNNING):
         yield f"{step.id} {step.op} is held by {step.lease_owner}, whose lease ends {step.lease_until:%H:%M:%S}."
-    waiting = [step for step in _leaders(job, StepStatus.PENDING) if _can_start(job, step)]
+    due = set(session.scalars(select(DueTask.task).where(DueTask.job_id == job.id)))
+    if due:
+        yield f"Waits for its turn, with priority {job.priority}: {', '.join(sorted(due - {WHOLE})) or 'all of it'}."
+    pending = [step for step in _leaders(job, StepStatus.PENDING) if _can_start(job, step)]
+    waiting = [step for step in pending if not due & {step.id, WHOLE}]
     for queue in sorted({step.queue for step in waiting}):
         ids = ", ".join(f"{step.id} {step.op}" for step in waiting if step.queue == queue)
         yield f"Waiting for a worker of {queue}: {ids}; last sent {job.dispatched_at:%H:%M:%S}."

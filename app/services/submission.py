@@ -17,6 +17,7 @@ from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     InvalidOperations,
+    InvalidParameter,
     InvalidUpload,
     LimitExceeded,
     NoRoom,
@@ -25,7 +26,7 @@ from app.errors import (
     UnsupportedImage,
 )
 from app.imaging.probe import ImageHeader, probe
-from app.models import Job
+from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.schemas import Node
 from app.services import dead_letters, idempotency, jobs
 from app.services.dag_builder import Plan, plan
@@ -184,7 +185,7 @@ class Submissions:
         scope = Scope(
             caller=request.caller,
             key=request.idempotency_key,
-            fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url),
+            fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url, new.priority),
         )
         answer = await self.idempotency.begin(scope, new.id)
         if answer is not None:
@@ -204,6 +205,7 @@ class Submissions:
         webhook_url = form.fields.get("webhook_url") or None
         if webhook_url:
             await self.egress.check(webhook_url)
+        priority = read_priority(form.fields.get("priority"))
         header = await asyncio.to_thread(_probe, form.file)
         self.image_limits.check(header)
         check_memory(tree.branches, header, self.memory_bytes)
@@ -219,6 +221,7 @@ class Submissions:
             bytes=form.size,
             sha256=form.sha256,
             kept_seconds=self.kept_seconds,
+            priority=priority,
         )
 
     async def _check_assets(self, branches: tuple[Node, ...]) -> None:
@@ -276,6 +279,20 @@ class Submissions:
             await self.storage.delete_prefix(job_prefix(job_id))
         except PixToolsError as error:
             log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
+
+
+def read_priority(text: str | None) -> int:
+    """The priority that a field of the form names; the usual one without.
+
+    Raises:
+        InvalidParameter: it names none.
+    """
+    if not text:
+        return DEFAULT_PRIORITY
+    if text not in set(map(str, PRIORITIES)):
+        detail = f"The priority is one digit, {PRIORITIES[0]} to {PRIORITIES[-1]}."
+        raise InvalidParameter(detail, pointer="#/priority", value=text)
+    return int(text)
 
 
 def _probe(file: BinaryIO) -> ImageHeader:

@@ -1,5 +1,7 @@
 """One thin task per pixel operation. A linear run of operations is one task: the one of its last operation."""
 
+from celery.signals import worker_ready
+
 from app.operations import (
     BLUR,
     CONVERT_AVIF,
@@ -17,7 +19,9 @@ from app.operations import (
     TRIM,
     WATERMARK,
 )
+from app.tasks import spare
 from app.tasks.planned import task_of
+from app.tasks.runtime import resources
 
 resize = task_of(RESIZE)
 crop = task_of(CROP)
@@ -34,3 +38,10 @@ convert_png = task_of(CONVERT_PNG)
 convert_gif = task_of(CONVERT_GIF)
 convert_tiff = task_of(CONVERT_TIFF)
 metadata = task_of(METADATA)
+
+
+@worker_ready.connect
+def _warm(**_: object) -> None:
+    """Whoever needs the spare process is in a hurry."""
+    if spare.is_one():
+        resources().sandbox.warm()

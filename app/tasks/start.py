@@ -4,6 +4,9 @@ import logging
 import time
 from uuid import UUID
 
+from celery import Task
+
+from app.operations import Queue
 from app.services.dispatch import canvas_for
 from app.services.outbox import START_JOB
 from app.tasks.celery_app import celery_app
@@ -16,18 +19,22 @@ PLAIN_SECONDS = 10.0  # without asking a result backend that has just failed
 _plain_until: list[float] = [0.0]  # of the monotonic clock
 
 
-@celery_app.task(name=START_JOB, ignore_result=True)
-def start_job(job_id: str, root: str | None = None) -> None:
+@celery_app.task(bind=True, name=START_JOB, ignore_result=True)
+def start_job(task: Task, job_id: str, root: str | None = None) -> None:
     """Send the Canvas of everything that the job still needs, or of one task and what continues from it."""
+    # who takes this message takes small work as well
+    spare = (task.request.delivery_info or {}).get("routing_key") == Queue.SMALL.value
     with undone_when_cut_off():
-        if time.monotonic() < _plain_until[0] or not _sent(job_id, root, counted=True):
-            _sent(job_id, root, counted=False)
+        if time.monotonic() < _plain_until[0] or not _sent(job_id, root, counted=True, spare=spare):
+            _sent(job_id, root, counted=False, spare=spare)
 
 
-def _sent(job_id: str, root: str | None, *, counted: bool) -> bool:
+def _sent(job_id: str, root: str | None, *, counted: bool, spare: bool) -> bool:
     """False when nothing can count the tasks of a chord now: the end of the job is found in the database then."""
     own = resources()
-    canvas = own.database.insist(canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted)
+    canvas = own.database.insist(
+        canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted, spare=spare
+    )
     try:
         if canvas is not None:
             canvas.apply_async()

@@ -170,7 +170,8 @@ def lose_messages(stage: Stage) -> None:
     deadline = time.monotonic() + 6
     with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection, connection.channel() as channel:
         while time.monotonic() < deadline:
-            channel.queue_purge(Queue.DEFAULT.value)
+            for queue in (Queue.DEFAULT, Queue.SMALL):
+                channel.queue_purge(queue.value)
             time.sleep(0.05)
 
 
@@ -191,6 +192,11 @@ FAULTS = [
     Fault("API: kill -9 after the object is stored", **at("app.services.s3:ObjectStorage._upload:after", API)),
     Fault("API: kill -9 after the commit", **at("app.services.submission:Submissions._store:after", API)),
     Fault("API: kill -9 after a message is published", **at("app.services.outbox:Relay._try:after", API, every=30)),
+    Fault(
+        "dispatcher: kill -9 between the claim and the message",
+        **at("app.services.dispatcher:Dispatcher._claim:after", API),
+    ),
+    Fault("dispatcher: kill -9 between the message and its row", **at("app.services.due:settle:before", API)),
     Fault("API: kill -9 after the answer", **at("app.services.submission:Submissions._store:soon", API)),
     Fault("webhook sender: kill -9 before the request", **at("app.services.egress:Egress.post:before", WORKER)),
     Fault("webhook sender: kill -9 after the answer", **at("app.services.egress:Egress.post:after", WORKER)),

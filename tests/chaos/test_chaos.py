@@ -15,6 +15,7 @@ SHORT = (
     "worker: kill -9 during the pixel work",
     "worker: kill -9 between the upload of the output and its row",
     "API: kill -9 after the commit",
+    "dispatcher: kill -9 between the claim and the message",
     "webhook sender: kill -9 after the answer",
     "Redis: FLUSHALL, eight times",
     "two workers on one step",

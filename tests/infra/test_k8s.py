@@ -51,7 +51,9 @@ def pods(objects: list[Json]) -> list[Pod]:
 def workers(pods: list[Pod]) -> dict[str, Pod]:
     """By the queue that their command consumes."""
     found = [pod for pod in pods if pod.component.startswith("worker-")]
-    return {option(pod.spec["containers"][0]["command"], "-Q"): pod for pod in found}
+    taken = {option(pod.spec["containers"][0]["command"], "-Q"): pod for pod in found}
+    (spare,) = (pod for pod in found if "--spare" in pod.spec["containers"][0]["command"])
+    return {**taken, Queue.SMALL: spare}
 
 
 def configuration(objects: list[Json]) -> Json:
@@ -153,8 +155,9 @@ def test_every_queue_has_a_worker_and_nothing_else_has(workers: dict[str, Pod]) 
 
 def test_every_queue_has_a_trigger_for_its_worker(objects: list[Json], workers: dict[str, Pod]) -> None:
     scaled = of_kind(objects, "ScaledObject").values()
-    targets = {found["spec"]["triggers"][0]["metadata"]["queueName"]: found["spec"] for found in scaled}
-    assert len(targets) == len(scaled)
+    triggers = [(trigger, found["spec"]) for found in scaled for trigger in found["spec"]["triggers"]]
+    targets = {trigger["metadata"]["queueName"]: spec for trigger, spec in triggers}
+    assert len(targets) == len(triggers)
     assert {queue: spec["scaleTargetRef"]["name"] for queue, spec in targets.items()} == {
         queue: pod.name for queue, pod in workers.items()
     }
@@ -165,8 +168,10 @@ def test_every_queue_has_a_trigger_for_its_worker(objects: list[Json], workers: 
 def test_triggers_count_what_runs_and_scale_to_what_a_pod_takes(objects: list[Json], workers: dict[str, Pod]) -> None:
     services = of_kind(objects, "Service")
     for scaled in of_kind(objects, "ScaledObject").values():
-        (trigger,) = scaled["spec"]["triggers"]
+        trigger, *others = scaled["spec"]["triggers"]
         told = trigger["metadata"]
+        for other in others:
+            assert other == {**trigger, "metadata": {**told, "queueName": other["metadata"]["queueName"]}}
         assert trigger["type"] == "rabbitmq"
         assert (told["protocol"], told["mode"], told["excludeUnacknowledged"]) == ("http", "QueueLength", "false")
         assert told["value"] == option(workers[told["queueName"]].spec["containers"][0]["command"], "-c")
@@ -176,6 +181,16 @@ def test_triggers_count_what_runs_and_scale_to_what_a_pod_takes(objects: list[Js
         assert trigger["authenticationRef"]["name"] in of_kind(objects, "TriggerAuthentication")
         down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
         assert down["stabilizationWindowSeconds"] >= 300
+
+
+def test_the_window_grows_as_far_as_the_workers_may(objects: list[Json]) -> None:
+    spec = of_kind(objects, "ScaledObject")["worker-standard"]["spec"]
+    given = configuration(objects)
+    takes, most = (
+        int(given.get(f"PIXTOOLS_{name.upper()}", Settings.model_fields[name].default))
+        for name in ("worker_takes", "most_workers")
+    )
+    assert (str(takes), most) == (spec["triggers"][0]["metadata"]["value"], spec["maxReplicaCount"])
 
 
 def test_nothing_but_an_autoscaler_sets_the_number_of_what_it_scales(objects: list[Json], pods: list[Pod]) -> None:

@@ -214,7 +214,7 @@ def cluster(folder: Path, servers: ClusterServers, **settings: str) -> Deploymen
         "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         **settings,
     }
-    workers = [_worker("default_queue", 2, name), _worker("ml_inference_queue", 1, name)]
+    workers = [[*_worker("default_queue", 2, name), "--spare"], _worker("ml_inference_queue", 1, name)]
     commands = [["app", "api"], *workers, _worker("webhook_queue", 16, name, pool="threads")]
     deployment = Deployment("cluster", folder, environment, commands)
     migrate = [sys.executable, "-m", "app", "migrate"]

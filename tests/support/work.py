@@ -19,7 +19,9 @@ from app.database import Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
 from app.models import (
+    DEFAULT_PRIORITY,
     DeadLetter,
+    DueTask,
     Event,
     IdempotencyKey,
     Job,
@@ -27,6 +29,7 @@ from app.models import (
     Result,
     Step,
     StepAttempt,
+    TenantTurn,
     WebhookEndpoint,
 )
 from app.services import jobs, steps
@@ -43,7 +46,19 @@ LONG_AGO = 3600.0  # seconds
 PATIENCE = 20.0  # seconds until something that happens at once counts as missing
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
-EVERY_ROW = (IdempotencyKey, Event, WebhookEndpoint, Result, StepAttempt, Step, OutboxMessage, DeadLetter, Job)
+EVERY_ROW = (
+    DueTask,
+    TenantTurn,
+    IdempotencyKey,
+    Event,
+    WebhookEndpoint,
+    Result,
+    StepAttempt,
+    Step,
+    OutboxMessage,
+    DeadLetter,
+    Job,
+)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
 OUTCOME = Outcome(
     key="key",
@@ -80,9 +95,17 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     database.close()
 
 
-def accept(database: Database, tree: list[Any] = TREE, *, content: bytes = b"", webhook_url: str | None = None) -> UUID:
+def accept(
+    database: Database,
+    tree: list[Any] = TREE,
+    *,
+    content: bytes = b"",
+    webhook_url: str | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    size: tuple[int, int] = (640, 480),
+) -> UUID:
     """A new job, whose message has been sent."""
-    raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=20, depth=5, bytes=10_000))
+    raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=40, depth=5, bytes=10_000))
     new = jobs.NewJob(
         id=uuid7(),
         operations=raw,
@@ -91,10 +114,11 @@ def accept(database: Database, tree: list[Any] = TREE, *, content: bytes = b"", 
         webhook_url=webhook_url,
         base_url="http://pixtools.test",
         filename="photo.jpg",
-        header=ImageHeader("jpeg", 640, 480),
+        header=ImageHeader("jpeg", *size),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         kept_seconds=3600,
+        priority=priority,
     )
     with database.session() as session:
         jobs.accept(session, new)

@@ -158,6 +158,17 @@ def test_renders_run_side_by_side(source: Path) -> None:
         assert 1 <= len(_pids(sandbox)) <= 2
 
 
+def test_the_last_child_is_started_when_all_others_are_busy(source: Path) -> None:
+    with Sandbox(processes=3, reserve=True) as sandbox:
+        _quick(sandbox, source)
+        assert len(_pids(sandbox)) == 1
+        with sandbox._child(), sandbox._child():
+            assert len(_pids(sandbox)) == 3
+            before = set(_pids(sandbox))
+            _quick(sandbox, source)
+            assert set(_pids(sandbox)) == before
+
+
 def test_children_are_recycled(sandbox: Sandbox, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENDERS_PER_CHILD", 2)
     _quick(sandbox, source)

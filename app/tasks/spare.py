@@ -1,0 +1,110 @@
+"""The spare process of a pixel worker: `celery worker -Q default_queue --spare` starts it, and ends it.
+
+It takes small work only, and the start of trees. A message that a busy worker has fetched waits for that worker, so no
+pixel worker takes from this queue: whatever is there is for somebody who is free within moments.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.signals import celeryd_init, worker_shutting_down
+from click import Option
+
+from app.backoff import Backoff
+from app.operations import Queue
+
+log = logging.getLogger(__name__)
+
+SPARE_OF = "PIXTOOLS_SPARE_OF"  # process id of the worker, for its spare alone
+RESTARTS = Backoff(first=1.0, longest=30.0)  # of a process that has ended
+END_SECONDS = 10.0  # that small work may take when the worker has ended
+PR_SET_PDEATHSIG = 1  # Linux: a signal for the child of a process that dies
+
+_running: list["Spare"] = []
+
+
+class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
+    """Keeps one process running beside the worker."""
+
+    def __init__(self, worker: Any, spare: bool = False, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.enabled = spare
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:
+        """Begin."""
+        _running[:] = [self]
+        self._thread = threading.Thread(target=self._run, args=(worker.hostname,), name="spare", daemon=True)
+        self._thread.start()
+
+    def stop(self, _worker: Any) -> None:
+        """Wait until the process has ended what it is at."""
+        self.end()
+        if self._thread:
+            self._thread.join(END_SECONDS)
+
+    terminate = stop
+
+    def end(self) -> None:
+        """Let the process take no more work."""
+        self._stopping.set()
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+
+    def _run(self, hostname: str) -> None:
+        for pause in RESTARTS.pauses():
+            self._process = subprocess.Popen(_command(hostname), env=_environment())  # noqa: S603 - all of it is ours
+            if self._stopping.is_set():  # meanwhile
+                self._process.terminate()
+            code = self._process.wait()
+            if self._stopping.is_set():
+                return
+            log.warning("spare_ended", extra={"exit_code": code})
+            if self._stopping.wait(pause):
+                return
+
+
+def _command(hostname: str) -> list[str]:
+    pool = ["-P", "threads", "-c", "1"]  # pixels are in a process of their own anyway
+    worker = ["-A", "app.tasks.celery_app", "worker", "-Q", Queue.SMALL.value, *pool, "-n", f"spare-{hostname}"]
+    return [sys.executable, "-m", "celery", *worker]
+
+
+def _environment() -> dict[str, str]:
+    # the worker serves the metrics of both, whose processes share a folder
+    return {**os.environ, SPARE_OF: str(os.getpid()), "PIXTOOLS_METRICS_PORT": ""}
+
+
+@celeryd_init.connect
+def _die_with_the_worker(**_: object) -> None:
+    """A worker that is killed ends nothing itself."""
+    if is_one() and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@worker_shutting_down.connect
+def _end(**_: object) -> None:
+    for spare in _running:
+        spare.end()
+
+
+def is_one() -> bool:
+    """Whether this process is the spare one of a worker."""
+    return os.environ.get(SPARE_OF) == str(os.getppid())
+
+
+def add_to(app: Celery) -> None:
+    """Teach the command `worker` the option."""
+    app.user_options["worker"].add(
+        Option(["--spare"], is_flag=True, help="Start a process beside the worker that takes small work only.")
+    )
+    app.steps["worker"].add(Spare)

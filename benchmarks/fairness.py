@@ -1,0 +1,135 @@
+"""How long a small job takes: alone, behind a thousand jobs of another tenant, and beside one job that takes long.
+
+    .venv/bin/python benchmarks/fairness.py [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
+
+starts all servers, the API and its workers, as the tests do, anew for each case. From the request to the answer of
+`POST /process` with `Prefer: wait`, one small job at a time: a PNG of 8x8 pixels to WebP. The other tenant's jobs are
+thumbnails of a photograph; the long one has 32 AVIF files of the highest effort, seconds each. How much of the other
+work was still waiting after the last round is printed beside it: had it been through, the figure would mean nothing.
+"""
+
+import argparse
+import io
+import json
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.conftest import make_photo
+from tests.support.deployment import ApiClient, Deployment, cluster, embedded
+from tests.support.fixtures import ServerPool
+
+PATIENCE = 300  # seconds
+WARM_UP = 5  # rounds
+SMALL = ["convert_webp"]
+THUMBNAIL = [{"op": "resize", "width": 320, "then": ["convert_webp"]}]
+GIANT = [{"op": "convert_avif", "effort": 9, "as": f"file{number}"} for number in range(32)]
+OPEN = "SELECT count(*) FROM job_steps WHERE status = 'pending'"
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "#336699").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def deployed(mode: str) -> Iterator[Deployment]:
+    """One mode, with data of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pool = ServerPool(folder / "servers")
+        try:
+            deployment = embedded(folder) if mode == "embedded" else cluster(folder, pool.cluster())
+            try:
+                deployment.start()
+                yield deployment
+            finally:
+                deployment.kill()
+        finally:
+            pool.stop()
+
+
+def execute(deployment: Deployment, *statements: str) -> int:
+    """Run statements; the first column of the last one."""
+    url = deployment.environment.get("PIXTOOLS_DATABASE_URL")
+    path = Path(deployment.environment["PIXTOOLS_DATA_DIR"]) / "pixtools.db"
+    connection = psycopg.connect(url.replace("+psycopg", "")) if url else sqlite3.connect(path, timeout=30)
+    with connection:
+        rows = [connection.execute(statement) for statement in statements]
+        return int((rows[-1].fetchone() or [0])[0]) if rows[-1].description else 0
+
+
+def seconds(api: ApiClient, image: bytes) -> float:
+    began = time.monotonic()
+    answer = api.process(image, SMALL, filename="small.png", headers={"Prefer": f"wait={PATIENCE}"})
+    while answer.status_code == 202:
+        answer = api.http.get(f"/jobs/{answer.json()['id']}", headers={"Prefer": "wait=60"})
+    assert answer.json()["status"] == "completed", answer.text
+    return time.monotonic() - began
+
+
+def nothing(_deployment: Deployment, _api: ApiClient) -> None:
+    pass
+
+
+def many(jobs: int) -> Callable[[Deployment, ApiClient], None]:
+    def load(deployment: Deployment, api: ApiClient) -> None:
+        photo = make_photo(640, 480)
+        for _ in range(jobs):
+            api.accepted(photo, THUMBNAIL)
+        own = "UPDATE {} SET tenant = 'another'"  # there are no keys that would tell them apart
+        execute(deployment, own.format("jobs"), own.format("due_tasks"))
+
+    return load
+
+
+def giant(_deployment: Deployment, api: ApiClient) -> None:
+    api.accepted(make_photo(600, 400), GIANT)
+    time.sleep(2)  # until it holds every process
+
+
+def measure(mode: str, name: str, load: Callable[[Deployment, ApiClient], None], rounds: int) -> float:
+    with deployed(mode) as deployment, deployment.client() as api:
+        image = png()
+        for _ in range(WARM_UP):
+            seconds(api, image)
+        load(deployment, api)
+        taken = [seconds(api, image) for _ in range(rounds)]
+        left = execute(deployment, OPEN)
+    median = statistics.median(taken)
+    print(f"| {mode} | {name} | {median * 1000:.0f} | {max(taken) * 1000:.0f} | {left} |", flush=True)
+    return median
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--modes", default="embedded,cluster")
+    arguments = parser.parse_args()
+    cases = {
+        "alone": nothing,
+        f"behind {arguments.jobs} jobs of another tenant": many(arguments.jobs),
+        "beside 32 AVIF files of effort 9": giant,
+    }
+    print("| mode | a small job | median, ms | longest, ms | tasks still waiting |\n|---|---|---:|---:|---:|")
+    medians = {}
+    for mode in arguments.modes.split(","):
+        for name, load in cases.items():
+            medians[f"{mode}, {name}"] = measure(mode, name, load, arguments.rounds)
+    print(json.dumps({name: round(value, 4) for name, value in medians.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Nobody waits behind a giant, in both modes: by the order in which things end, not by the clock."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.database import Database
+from app.models import DueTask, Job, Step, StepStatus
+from app.operations import Queue
+from tests.conftest import make_photo
+from tests.support.deployment import ApiClient, Deployment, cluster
+from tests.support.fixtures import ClusterServers
+
+PATIENCE = 90.0  # seconds
+GIANT = [{"op": "convert_avif", "effort": 9, "as": f"file{number}"} for number in range(8)]
+SLOW: list[Any] = [{"op": "convert_avif", "effort": 8}]
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def by_status(api: ApiClient, job_id: str) -> list[str]:
+    return [step["status"] for step in api.job(job_id)["steps"]]
+
+
+@contextmanager
+def cancelled_after(api: ApiClient, *job_ids: str) -> Iterator[None]:
+    """The next test needs the processes."""
+    try:
+        yield
+    finally:
+        for job_id in job_ids:
+            api.http.post(f"/jobs/{job_id}/cancel")
+
+
+def database_of(deployment: Deployment) -> Database:
+    folder = deployment.environment["PIXTOOLS_DATA_DIR"]
+    return Database(deployment.environment.get("PIXTOOLS_DATABASE_URL", f"sqlite:///{folder}/pixtools.db"))
+
+
+def test_small_jobs_do_not_wait_for_a_giant_that_holds_every_process(api: ApiClient) -> None:
+    giant = api.accepted(make_photo(640, 480), GIANT)["id"]
+    with cancelled_after(api, giant):
+        until(lambda: by_status(api, giant).count("running") >= 2)
+        for tree in (["convert_png"], ["flip", "convert_webp"]):
+            assert api.run(make_photo(8, 8), tree)["status"] == "completed"
+        assert by_status(api, giant).count("pending") >= 4
+        assert "succeeded" not in by_status(api, giant)[4:], "tasks of a job keep their order"
+
+
+def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
+    deployment: Deployment, api: ApiClient
+) -> None:
+    photo = make_photo(160, 120)
+    others = [api.accepted(photo, SLOW)["id"] for _ in range(20)]
+    database = database_of(deployment)
+    with cancelled_after(api, *others):
+        with database.session() as session:  # there are no keys that would tell them apart
+            session.execute(update(Job).where(Job.finished_at.is_(None)).values(tenant="another"))
+            session.execute(update(DueTask).values(tenant="another"))
+        assert api.run(photo, SLOW, priority="0")["status"] == "completed"
+        states = [api.job(job_id)["status"] for job_id in others]
+        assert states.count("pending") >= 8, states
+    database.close()
+
+
+def test_the_highest_priority_goes_first(api: ApiClient) -> None:
+    photo = make_photo(160, 120)
+    low = [api.accepted(photo, SLOW, priority="4")["id"] for _ in range(14)]
+    high = api.accepted(photo, SLOW, priority="9")
+    assert high["priority"] == 9
+    with cancelled_after(api, *low):
+        assert api.ended(high["id"])["status"] == "completed"
+        states = [api.job(job_id)["status"] for job_id in low]
+        assert states.count("pending") >= 4, states
+
+
+@pytest.mark.parametrize("value", ["10", "-1", "x", "5.0", "\N{SUPERSCRIPT TWO}"])
+def test_a_priority_is_one_digit(api: ApiClient, photo: bytes, value: str) -> None:
+    answer = api.process(photo, ["flip"], priority=value)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("invalid_parameter", "#/priority")
+
+
+def test_the_usual_priority_is_five(api: ApiClient, photo: bytes) -> None:
+    assert [api.run(photo, ["flip"], **given)["priority"] for given in ({}, {"priority": ""})] == [5, 5]
+
+
+@pytest.mark.integration
+def test_a_spare_process_is_started_again_and_ends_with_its_worker(
+    cluster_servers: ClusterServers, tmp_path: Path
+) -> None:
+    deployment = cluster(tmp_path, cluster_servers)
+    del deployment.commands[2:]  # API and pixel worker
+    deployment.start()
+    worker = deployment.processes[1].pid
+
+    def spare() -> int | None:
+        """Of the processes of the worker's group."""
+        found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"spare-" in _read(path)]
+        groups = {int(folder.name): _read(folder / "stat").rpartition(b")")[2].split()[2:3] for folder in found}
+        return next((pid for pid, group in groups.items() if group == [str(worker).encode()]), None)
+
+    def takes_work() -> bool:
+        with deployment.client() as api:
+            queues = api.http.get("/health").json()["queues"]
+        return bool(queues[Queue.SMALL]["workers"] == 1)
+
+    try:
+        until(takes_work)
+        first = spare()
+        assert first
+        os.kill(first, signal.SIGKILL)
+        until(lambda: spare() not in (None, first))
+        until(takes_work)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: spare() is None)
+    finally:
+        deployment.kill()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.integration
+def test_another_process_goes_on_when_the_one_that_chooses_is_killed(
+    cluster_servers: ClusterServers, tmp_path: Path
+) -> None:
+    deployment = cluster(tmp_path, cluster_servers)
+    deployment.commands.append(["app", "relay"])
+    deployment.start()
+    database = database_of(deployment)
+
+    def left() -> int:
+        with database.session(read_only=True) as session:
+            unfinished = select(func.count()).where(Step.status != StepStatus.SUCCEEDED)
+            return session.scalars(unfinished).one()
+
+    try:
+        with deployment.client() as api:
+            for _ in range(16):
+                api.accepted(make_photo(160, 120), SLOW)
+        with database.session(read_only=True) as session:
+            assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
+        deployment.processes[0].send_signal(signal.SIGKILL)
+        until(lambda: left() == 0)
+    finally:
+        database.close()
+        deployment.kill()
