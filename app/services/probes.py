@@ -30,10 +30,10 @@ class Probes:
     redis_urls: frozenset[str]
     #: of the embedded mode: whether the worker of a queue runs
     local_workers: Mapping[Queue, Callable[[], bool]]
-    weights: Path
+    weights: tuple[Path, ...]
     check_network: Callable[[], None]
     #: modification times of weights that were found to be good
-    _checked: set[float] = field(default_factory=set)
+    _checked: set[tuple[float, ...]] = field(default_factory=set)
 
     def checks(self) -> Checks:
         questions = {"database": Question(self._ask_database), "storage": Question(self.storage.check)}
@@ -73,7 +73,7 @@ class Probes:
         return workers
 
     async def _ask_model(self) -> None:
-        changed = self.weights.stat().st_mtime
+        changed = tuple(file.stat().st_mtime for file in self.weights)
         if changed not in self._checked:
             await asyncio.to_thread(self.check_network)
             self._checked.add(changed)
