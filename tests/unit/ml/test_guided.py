@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.config import FAST_WEIGHTS
 from app.errors import InvalidWeights
 from app.ml import unet
 from app.ml.denoiser import GUIDED_BYTES_PER_PIXEL, DenoiserConfig, GuidedDenoiser
@@ -74,6 +75,10 @@ def test_nothing_beyond_the_halo_matters(tmp_path: Path, shape: unet.Shape) -> N
         rows, columns = np.nonzero(difference)
         reaches.append(max(abs(rows - 120 - begin).max(), abs(columns - 120 - begin).max()))
     assert shape.halo - 2 * shape.align < max(reaches) <= shape.halo
+
+
+def test_the_project_weights_keep_the_halo_small() -> None:
+    assert unet.shape_of(unet.load(FAST_WEIGHTS)).halo <= 64
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
