@@ -97,8 +97,7 @@ def _exact(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor)
 def _fast(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor) -> tuple[float, str]:
     (networks,) = _loaded
     network = networks.fast
-    if strength:
-        network.denoise(pixels, level.scaled(strength), on_tile=monitor.progress)
+    network.denoise(pixels, level, strength=strength, on_tile=monitor.progress)
     return level.sigma, network.fingerprint
 
 
