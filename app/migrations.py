@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic.config import Config
@@ -9,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from alembic import command
+from alembic import command, op
 from app.database import Database
 from app.database_errors import is_damaged, name_of
 from app.errors import CannotStart
@@ -17,6 +19,7 @@ from app.errors import CannotStart
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCK_TIMEOUT = "5s"  # a migration must not queue behind a long query and block everything behind itself
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
@@ -24,6 +27,21 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     config = _config()
     config.attributes["database_url"] = database_url
     command.upgrade(config, revision)
+
+
+@contextmanager
+def online() -> Iterator[None]:
+    """Outside a transaction on PostgreSQL: indexes are made and dropped while others write.
+
+    That waits until every transaction that has begun before has ended, and holds nobody up meanwhile.
+    """
+    if op.get_context().dialect.name == "sqlite":
+        yield
+        return
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        yield
+        op.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
 
 
 def check(database_url: str) -> None:

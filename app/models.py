@@ -2,16 +2,18 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
+    SmallInteger,
     String,
     Text,
     UniqueConstraint,
@@ -73,10 +75,18 @@ class EventType(StrEnum):
 JOB_OPEN = (JobStatus.PENDING, JobStatus.PROCESSING)
 STEP_OPEN = (StepStatus.PENDING, StepStatus.RUNNING)
 STEP_UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
-UNNUMBERED = text("position IS NULL AND job_id IS NOT NULL")
+UNNUMBERED = text("position IS NULL AND type <> 'webhook.test'")
 PENDING = text("status = 'pending'")
 LEASED = text("lease_until IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL")
+IDENTIFIED = text("external_id IS NOT NULL")
+
+DEFAULT_TENANT = "default"  # owns everything until there are keys
+PRIORITIES = range(10)  # the highest goes first, within a tenant
+DEFAULT_PRIORITY = 5
+
+#: who owns a row; the server's default is for processes of an earlier version, which do not name one
+Tenant = Annotated[str, mapped_column(String(64), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)]
 
 
 class Job(Base):
@@ -84,13 +94,26 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "status", "id"),
+        Index(None, "tenant", "id"),
+        Index(None, "tenant", "status", "id"),
+        Index("ix_jobs_external_id", "tenant", "external_id", postgresql_where=IDENTIFIED, sqlite_where=IDENTIFIED),
         Index("ix_jobs_open", "dispatched_at", postgresql_where=text("finished_at IS NULL")),
         Index(None, "expires_at"),
     )
 
     #: UUIDv7: sorts by time of acceptance, which is the order of listings
     id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[Tenant]
+    #: one of `PRIORITIES`
+    priority: Mapped[int] = mapped_column(SmallInteger, default=DEFAULT_PRIORITY, server_default=str(DEFAULT_PRIORITY))
+    #: the client's own name for it
+    external_id: Mapped[str | None] = mapped_column(String(255))
+    #: as sent; `JobTag` has them for searches
+    tags: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    #: id of the API key that it came with
+    key_id: Mapped[str | None] = mapped_column(String(64))
+    #: name and version, `shop@2`; `operations` has the tree that came of it
+    template: Mapped[str | None] = mapped_column(String(160))
     status: Mapped[str] = mapped_column(String(24), default=JobStatus.PENDING)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
@@ -111,15 +134,30 @@ class Job(Base):
 
     input_key: Mapped[str] = mapped_column(Text)
     input_filename: Mapped[str] = mapped_column(Text)
-    input_format: Mapped[str] = mapped_column(String(16))
-    input_width: Mapped[int]
-    input_height: Mapped[int]
-    input_frames: Mapped[int]
-    input_bytes: Mapped[int] = mapped_column(BigInteger)
-    input_sha256: Mapped[str] = mapped_column(String(64))
+    #: where the input is fetched from; None: it came with the request
+    input_source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: this and the following: None until the source has been fetched
+    input_format: Mapped[str | None] = mapped_column(String(16))
+    input_width: Mapped[int | None]
+    input_height: Mapped[int | None]
+    input_frames: Mapped[int | None]
+    input_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    input_sha256: Mapped[str | None] = mapped_column(String(64))
 
     steps: Mapped[list["Step"]] = relationship(order_by="Step.position", lazy="raise", passive_deletes=True)
     results: Mapped[list["Result"]] = relationship(order_by="Result.position", lazy="raise", passive_deletes=True)
+
+
+class JobTag(Base):
+    """One tag of a job, where searches find it."""
+
+    __tablename__ = "job_tags"
+    __table_args__ = (Index(None, "tenant", "name", "value", "job_id"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))
+    tenant: Mapped[Tenant]
 
 
 class Step(Base):
@@ -151,6 +189,12 @@ class Step(Base):
     progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
     #: what the operation found out about the image
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: this and the following: what the attempt that succeeded has used; only the last step of a task has them
+    cpu_seconds: Mapped[float | None] = mapped_column(Float)
+    #: of the image that the task began with, over all frames
+    pixels: Mapped[int | None] = mapped_column(BigInteger)
+    bytes_in: Mapped[int | None] = mapped_column(BigInteger)
+    bytes_out: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
@@ -179,20 +223,22 @@ class Result(Base):
     __tablename__ = "job_results"
     __table_args__ = (
         ForeignKeyConstraint(["job_id", "step_id"], ["job_steps.job_id", "job_steps.id"], ondelete="CASCADE"),
-        UniqueConstraint("job_id", "name"),
+        Index(None, "job_id", "step_id"),
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    step_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    #: which may give several results
+    step_id: Mapped[str] = mapped_column(String(128))
     position: Mapped[int]
-    name: Mapped[str] = mapped_column(Text)
     #: deterministic: a step that runs twice writes the same object
     key: Mapped[str] = mapped_column(Text)
     filename: Mapped[str] = mapped_column(Text)
     format: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    width: Mapped[int]
-    height: Mapped[int]
+    #: pixels; None: the file is no image
+    width: Mapped[int | None]
+    height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
 
@@ -230,22 +276,24 @@ class IdempotencyKey(Base):
 
 
 class Event(Base):
-    """How a job ended, written in the transaction that ends it: the log that webhooks tell and `GET /events` shows."""
+    """What happened, written in the transaction that does it: the log that webhooks tell and `GET /events` shows."""
 
     __tablename__ = "events"
     __table_args__ = (
-        UniqueConstraint("job_id", "run"),
-        Index("ix_events_unnumbered", "id", postgresql_where=UNNUMBERED, sqlite_where=UNNUMBERED),
+        Index(None, "job_id"),
+        Index("ix_events_unlogged", "id", postgresql_where=UNNUMBERED, sqlite_where=UNNUMBERED),
         Index(None, "created_at"),
-        Index(None, "type", "position"),
+        Index(None, "tenant", "position"),
+        Index(None, "tenant", "type", "position"),
     )
 
     #: the `webhook-id`, the same for every receiver and every attempt
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[Tenant]
     #: in the log; given by the first reader after the commit, so that no reader passes over a slower transaction
     position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     type: Mapped[str] = mapped_column(String(64))
-    #: None for a test; no foreign key: an event outlives its job
+    #: None where it is about no job; no foreign key: an event outlives its job
     job_id: Mapped[UUID | None]
     run: Mapped[int | None]
     created_at: Mapped[datetime]
@@ -266,8 +314,10 @@ class WebhookEndpoint(Base):
     """A receiver that is told of every event of certain types."""
 
     __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index(None, "tenant", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[Tenant]
     url: Mapped[str] = mapped_column(Text)
     description: Mapped[str] = mapped_column(Text, default="")
     #: types of events; empty: all
@@ -285,7 +335,8 @@ class WebhookSecret(Base):
     __table_args__ = (Index(None, "endpoint_id"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-    #: None: signs what goes to the `webhook_url` of jobs
+    tenant: Mapped[Tenant]
+    #: None: signs what goes to the `webhook_url` of the tenant's jobs
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
     #: `whsec_` and base64; HMAC needs the key itself, so it cannot be kept as a hash
     secret: Mapped[str] = mapped_column(Text)
@@ -302,11 +353,13 @@ class WebhookDelivery(Base):
         UniqueConstraint("event_id", "endpoint_id"),
         Index(None, "endpoint_id", "id"),
         Index(None, "status", "id"),
+        Index(None, "tenant", "id"),
         Index("ix_deliveries_due", "next_attempt_at", postgresql_where=PENDING, sqlite_where=PENDING),
         Index("ix_deliveries_leased", "lease_until", postgresql_where=LEASED, sqlite_where=LEASED),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[Tenant]
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
     #: None: to the `webhook_url` of the job
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))

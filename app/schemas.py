@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.errors import StepFailed, Unavailable, codes_of
 from app.models import DeliveryStatus, EventType, JobStatus, StepStatus
@@ -73,14 +73,14 @@ class ErrorRecord(Model):
 
 
 class InputView(Model):
-    """The uploaded file."""
+    """The file that the job began with; all but its name is null until it has been fetched."""
 
     filename: str = Field(examples=["photo.jpg"])
-    format: InputFormat = Field(examples=["jpeg"])
-    width: int = Field(description="Pixels, as stored: before the EXIF orientation is applied.", examples=[4000])
-    height: int = Field(examples=[3000])
-    bytes: int = Field(examples=[2193417])
-    sha256: Sha256
+    format: InputFormat | None = Field(examples=["jpeg"])
+    width: int | None = Field(description="Pixels, as stored: before the EXIF orientation is applied.", examples=[4000])
+    height: int | None = Field(examples=[3000])
+    bytes: int | None = Field(examples=[2193417])
+    sha256: Sha256 | None
 
 
 class StepView(Model):
@@ -110,8 +110,8 @@ class ResultView(Model):
     step: str = Field(description="Id of the step that made it.")
     format: ResultFormat = Field(examples=["webp"])
     content_type: ContentType = Field(examples=["image/webp"])
-    width: int = Field(examples=[1280])
-    height: int = Field(examples=[960])
+    width: int | None = Field(description="Pixels; null: the file is no image.", examples=[1280])
+    height: int | None = Field(examples=[960])
     bytes: int = Field(examples=[115812])
     sha256: Sha256
     filename: str = Field(examples=["photo-resize.convert_webp.webp"])
@@ -197,15 +197,23 @@ class Secret(Model):
     secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
 
 
-#: how a job ends: the types that can be asked for
-Outcome = Literal["job.completed", "job.completed_with_errors", "job.failed", "job.cancelled"]
+def _subscribable(type_: EventType) -> EventType:
+    if type_ == EventType.TEST:
+        raise ValueError("a test is sent on request, whatever an endpoint asks for")
+    return type_
 
 
-def _once(types: list[Outcome]) -> list[Outcome]:
+SUBSCRIBABLE = [type_.value for type_ in EventType if type_ != EventType.TEST]
+Subscribable = Annotated[
+    EventType, AfterValidator(_subscribable), WithJsonSchema({"type": "string", "enum": SUBSCRIBABLE})
+]
+
+
+def _once(types: list[Subscribable]) -> list[Subscribable]:
     return sorted(set(types))
 
 
-Outcomes = Annotated[list[Outcome], Field(max_length=4), AfterValidator(_once)]
+Subscription = Annotated[list[Subscribable], Field(max_length=len(SUBSCRIBABLE)), AfterValidator(_once)]
 Description = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL refuses text with a NUL
 
 
@@ -236,7 +244,7 @@ class NewEndpoint(Body):
     """A receiver to register."""
 
     url: WebhookUrl = Field(examples=["https://hooks.example/pixtools"])
-    events: Outcomes = Field([], description="Types of events that it gets; empty: all.")
+    events: Subscription = Field([], description="Types of events that it gets; empty: all.")
     description: Description = ""
 
 
@@ -244,7 +252,7 @@ class EndpointChange(Body):
     """What is left out stays as it is."""
 
     url: WebhookUrl | None = None
-    events: Outcomes | None = None
+    events: Subscription | None = None
     description: Description | None = None
     enabled: StrictBool | None = None
 
@@ -362,5 +370,7 @@ class EventPage(Model):
     """A part of the log of events, oldest first."""
 
     data: list[EventView]
-    next_after: str = Field(description="Pass as `after` to go on behind what this answer has looked at.")
+    next_after: str = Field(
+        description="Pass as `after` to go on behind these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
+    )
     has_more: bool

@@ -263,8 +263,12 @@ def accept(server: Deployment, photo: bytes) -> str:
         return str(api.accepted(photo, ["denoise"])["id"])
 
 
+#: an event that is yet to come
+NEVER = f"msg_{'f' * 32}"
+
+
 def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: bytes) -> None:
-    waits = [head("GET /events?after=999999999", "Prefer: wait=60")] * 600
+    waits = [head(f"GET /events?after={NEVER}", "Prefer: wait=60")] * 600
     with stays_flat(server) as look:
         for number, request in enumerate(waits):
             connect(server, request).close()
@@ -274,12 +278,12 @@ def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: 
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(server, waits[0])) for _ in range(WAITS)]
         time.sleep(1)
-        answer = httpx.get(f"{server.url}/events?after=999999999", headers={"Prefer": "wait=60"}, timeout=5)
+        answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=60"}, timeout=5)
         assert answer.json()["data"] == []
         assert "preference-applied" not in answer.headers
         assert all(connection.fileno() > 0 for connection in opened)
     time.sleep(1)
-    answer = httpx.get(f"{server.url}/events?after=999999999", headers={"Prefer": "wait=1"}, timeout=5)
+    answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=1"}, timeout=5)
     assert answer.headers["preference-applied"] == "wait=1"
 
 

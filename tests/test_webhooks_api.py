@@ -191,7 +191,9 @@ def test_the_log_tells_the_same_to_who_asks(api: ApiClient, photo: bytes) -> Non
     assert ([event["data"]["id"] for event in found], page["has_more"], rest["has_more"]) == (jobs, True, False)
     assert {event["id"]: event["data"]["id"] for event in found} == {id_: e["data"]["id"] for id_, e in told.items()}
     other = api.http.get("/events", params={"after": after, "type": "job.failed"}).json()
-    assert (other["data"], other["next_after"]) == ([], rest["next_after"])
+    assert (other["data"], other["next_after"]) == ([], after)
+    assert page["next_after"] == page["data"][-1]["id"]
+    assert api.http.get("/events", params={"after": found[0]["id"]}).json()["data"][0]["id"] == found[1]["id"]
     assert api.http.get("/events", params={"after": "-1"}).json()["code"] == "invalid_cursor"
 
 

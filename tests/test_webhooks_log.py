@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings, delivery_seconds
 from app.database import Database, from_now
-from app.errors import EndpointNotFound, TooManyEndpoints
+from app.errors import EndpointNotFound, InvalidCursor, TooManyEndpoints
 from app.models import (
+    DEFAULT_TENANT,
     DeliveryStatus,
     Event,
     EventType,
@@ -398,8 +399,9 @@ def test_finding_what_an_endpoint_has_missed_takes_no_time_among_many(database: 
 @ON_POSTGRESQL
 def test_frequent_questions_are_answered_by_an_index(database: Database, crowded: str) -> None:
     leased = select(func.max(WebhookDelivery.dispatched_at)).where(WebhookDelivery.lease_until > from_now())
-    failed = select(Event.id).where(Event.position > 0, Event.type == "job.failed").order_by(Event.position).limit(51)
-    for query, index in ((leased, "ix_deliveries_leased"), (failed, "ix_events_type_position")):
+    failed = select(Event.id).where(Event.tenant == DEFAULT_TENANT, Event.position > 0, Event.type == "job.failed")
+    failed = failed.order_by(Event.position).limit(51)
+    for query, index in ((leased, "ix_deliveries_leased"), (failed, "ix_events_tenant_type_position")):
         sql = str(query.compile(database.engine, compile_kwargs={"literal_binds": True}))
         with database.engine.connect() as connection:
             plan = "\n".join(connection.scalars(text(f"EXPLAIN {sql}".replace(":", "\\:"))))
@@ -419,9 +421,8 @@ def test_a_request_numbers_some_events_and_says_that_there_are_more(
         own, after, found = Database(database_url), 0, []
         resources: Any = SimpleNamespace(database=own, links=LINKS)
         for _ in range(4):
-            page = await events_router._page(resources, after, 100, None)
-            after = int(page.next_after)
-            found.append(([event.data["id"] for event in page.data], page.has_more))
+            told, after, more = await events_router._page(resources, after, 100, None)
+            found.append(([event["data"]["id"] for event in told], more))
         await own.aclose()
         return found
 
@@ -450,6 +451,47 @@ def test_an_event_that_goes_while_it_is_numbered_leaves_a_gap(database: Database
     assert read(database, last)[0] == []
     later = ended(database, None)
     assert read(database, last)[0] == [str(later)]
+
+
+def test_a_cursor_is_the_id_of_an_event_and_tells_no_number(database: Database) -> None:
+    ended(database, None)
+    with database.session() as session:
+        [event] = session.scalars(select(Event))
+        assert events.place(session, event.id) is None, "it has no place yet"
+        events.number(session)
+        session.refresh(event)
+        assert events.place(session, event.id) == event.position
+        assert events.place(session, events.BEGINNING) == 0
+        for wrong in ("", "1", f"{event.id}0", event.id.upper(), "msg_\0", f"{event.id}\n"):
+            with pytest.raises(InvalidCursor):
+                events.place(session, wrong)
+
+
+def test_a_reader_that_comes_back_when_its_event_is_gone_misses_none(database: Database) -> None:
+    for hours in (3, 0):
+        job_id = ended(database, None)
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        values = {"id": f"{events._id_of(at.timestamp())}{uuid4().hex[:20]}"}
+        change(database, update(Event).where(Event.job_id == job_id).values(**values))
+    numbered(database)
+    with database.session() as session:
+        old, new = session.scalars(select(Event).order_by(Event.id))
+        session.delete(new)
+        session.flush()
+        assert events.place(session, new.id) == old.position, "those of the hour before are told again"
+        gone = f"{events._id_of(old.created_at.timestamp() - 4 * 3600)}{'0' * 20}"
+        assert events.place(session, gone) == 0
+
+
+def test_a_test_event_has_no_place_in_the_log(database: Database) -> None:
+    ended(database, None)
+    numbered(database)
+    test = Event(id=events.new_id(), type=EventType.TEST, created_at=datetime.now(UTC), data={})
+    with database.session() as session:
+        session.add(test)
+        session.flush()
+        assert not events.has_unnumbered(session)
+        assert events.place(session, test.id) == 0
 
 
 def test_who_asks_for_a_type_goes_on_from_the_end_of_the_log(database: Database) -> None:

@@ -158,7 +158,7 @@ def replay_delivery(delivery_id: DeliveryId, server: Server = DEFAULT_SERVER) ->
 
 
 def follow_events(
-    after: Annotated[str, typer.Option(help="Place in the log; 0: from the beginning.")] = "0",
+    after: Annotated[str, typer.Option(help="Id of the last event seen; 0: from the beginning.")] = "0",
     follow: Annotated[bool, typer.Option(help="Wait for more, for ever.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:

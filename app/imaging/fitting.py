@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 
 
 #: in what libvips, libjpeg, libheif and the others say
-OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "ailed to allocate", "emory allocation", "Cannot allocate")
+OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "failed to allocate", "emory allocation", "Cannot allocate")
+#: how libaom begins; so does libtiff when it reads a damaged file
+OF_ENCODERS = "Failed to allocate"
 
 
 def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], None]) -> Work:
@@ -38,7 +40,7 @@ def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], No
             with _threads(work.threads):
                 write(work)
         except pyvips.Error as error:
-            if way == len(ways) or not is_out_of_memory(error):
+            if way == len(ways) or not is_out_of_memory(error, encoding=True):
                 raise
             log.warning("an encoder ran out of memory that was predicted to suffice; trying with less: %s", error)
         else:
@@ -46,9 +48,10 @@ def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], No
     raise AssertionError
 
 
-def is_out_of_memory(error: pyvips.Error) -> bool:
+def is_out_of_memory(error: pyvips.Error, *, encoding: bool = False) -> bool:
     """Whether a library could not allocate memory."""
-    return any(words in str(error) for words in OUT_OF_MEMORY)
+    said = str(error)
+    return any(words in said for words in OUT_OF_MEMORY) or (encoding and OF_ENCODERS in said)
 
 
 def _fitting(op: str, params: Any, image: pyvips.Image) -> list[Work]:

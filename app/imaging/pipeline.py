@@ -267,10 +267,14 @@ def _encoding() -> Iterator[None]:
     except OSError as error:
         raise _workspace(error) from error
     except pyvips.Error as error:
-        if is_out_of_memory(error) or disk.is_full(error) or any(words in str(error) for words in NOT_WRITTEN):
+        if is_out_of_memory(error, encoding=True) or disk.is_full(error) or _is_not_written(error):
             raise _workspace(error) from error
         log.warning("an encoder refused an image: %s", error)
         raise ImageNotEncoded from error
+
+
+def _is_not_written(error: pyvips.Error) -> bool:
+    return any(words in str(error) for words in NOT_WRITTEN)
 
 
 def _workspace(error: Exception) -> WorkspaceFailed:

@@ -2,12 +2,11 @@
 
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from app.errors import InvalidCursor
 from app.models import EventType
 from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait, raise_if_left
 from app.routers.openapi import problems
@@ -27,10 +26,10 @@ async def list_events(
     after: Annotated[
         str,
         Query(
-            description="`next_after` of the answer before; 0: from the beginning.",
-            json_schema_extra={"pattern": "^[0-9]{1,18}$"},
+            description="`next_after` of the answer before, or the id of an event; 0: from the beginning.",
+            json_schema_extra={"pattern": events.CURSOR},
         ),
-    ] = "0",
+    ] = events.BEGINNING,
     limit: Annotated[int, Field(ge=1, le=events.MAX_PAGE), WholeNumber, Query()] = 50,
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     prefer: Prefer = None,
@@ -38,24 +37,37 @@ async def list_events(
     """The same events as webhooks tell, in an order that never changes: nothing is ever added before `next_after`.
 
     A page may be short, or empty, although there are more."""
-    if not after.isascii() or not after.isdecimal() or len(after) > 18:
-        raise InvalidCursor("`after` is the `next_after` of an answer, or 0.")
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
+    place = await _place(resources, after)
     if seconds is None:
-        return await _page(resources, int(after), limit, type)
+        told, _, more = await _page(resources, place, limit, type)
+        return _view(told, after, more=more)
     await raise_if_left(request)
-    page = await _page(resources, int(after), limit, type)
+    told, place, more = await _page(resources, place, limit, type)
     deadline, gone = time.monotonic() + seconds, partial(left, request)
-    while not page.data and (remaining := deadline - time.monotonic()) > 0:
-        if not page.has_more and not await resources.waiters.event(int(page.next_after), type, remaining, gone):
-            return page  # too many wait already
+    while not told and (remaining := deadline - time.monotonic()) > 0:
+        if not more and not await resources.waiters.event(place, type, remaining, gone):
+            return _view(told, after, more=more)  # too many wait already
         await raise_if_left(request)
-        page = await _page(resources, int(page.next_after), limit, type)
+        told, place, more = await _page(resources, place, limit, type)
     response.headers["Preference-Applied"] = f"wait={seconds}"
-    return page
+    return _view(told, after, more=more)
 
 
-async def _page(resources: Resources, after: int, limit: int, type_: EventType | None) -> EventPage:
+def _view(told: list[dict[str, Any]], after: str, *, more: bool) -> EventPage:
+    data = [EventView(**event) for event in told]
+    return EventPage(data=data, next_after=data[-1].id if data else after, has_more=more)
+
+
+async def _place(resources: Resources, after: str) -> int:
+    while (place := await resources.database.read(events.place, after)) is None:
+        await resources.database.call(events.number)
+    return place
+
+
+async def _page(
+    resources: Resources, after: int, limit: int, type_: EventType | None
+) -> tuple[list[dict[str, Any]], int, bool]:
     """A page that is not full may lack what nobody has read yet: some of that is numbered then, never all at once."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
@@ -64,4 +76,4 @@ async def _page(resources: Resources, after: int, limit: int, type_: EventType |
         await database.call(events.number)
         told, last, more = await database.read(page)
         more = more or await database.read(events.has_unnumbered)
-    return EventPage(data=[EventView(**event) for event in told], next_after=str(last), has_more=more)
+    return told, last, more

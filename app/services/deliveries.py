@@ -23,7 +23,15 @@ from app import metrics
 from app.config import DELIVERY_JITTER, delivery_seconds
 from app.database import UtcDateTime, after_commit, from_now
 from app.errors import InvalidCursor
-from app.models import DeliveryAttempt, DeliveryStatus, Event, OutboxMessage, WebhookDelivery, WebhookEndpoint
+from app.models import (
+    DEFAULT_TENANT,
+    DeliveryAttempt,
+    DeliveryStatus,
+    Event,
+    OutboxMessage,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from app.operations import Queue
 from app.services import endpoints, events, outbox
 from app.services.egress import origin_of
@@ -87,6 +95,7 @@ def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
     """Write that an event is to be sent, and the message that has it sent at once."""
     delivery = WebhookDelivery(
         id=DELIVERY.new(),
+        tenant=event.tenant,
         event_id=event.id,
         endpoint_id=target.endpoint_id,
         url=target.url,
@@ -394,13 +403,15 @@ def list_page(
     status: DeliveryStatus | None = None,
     endpoint_id: str | None = None,
     job_id: Any = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[WebhookDelivery], str | None]:
-    """A page of deliveries without their attempts, newest first, and the cursor of the next page.
+    """A page of a tenant's deliveries without their attempts, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: it is not the id of a delivery.
     """
-    query = select(WebhookDelivery).options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
+    query = select(WebhookDelivery).where(WebhookDelivery.tenant == tenant)
+    query = query.options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
     if status:
         query = query.where(WebhookDelivery.status == status)
     if endpoint_id:

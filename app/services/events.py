@@ -7,6 +7,7 @@ reads the log numbers first what has been committed by then, one reader at a tim
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,10 @@ from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from app.database import from_now
+from app.errors import InvalidCursor
 from app.models import (
+    DEFAULT_TENANT,
+    UNNUMBERED,
     Counter,
     DeliveryStatus,
     Event,
@@ -26,7 +30,8 @@ from app.models import (
     Result,
     WebhookDelivery,
 )
-from app.services import ids
+from app.services.ids import new_id as id_with
+from app.services.ids import pattern_of
 from app.services.job_views import job_view
 from app.services.links import DownloadLinks
 
@@ -35,12 +40,16 @@ MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
 BATCH = 500  # events in one transaction
 MAX_PAGE = 100  # events
 COUNTER = "events"
+PREFIX = "msg"
+BEGINNING = "0"  # of the log, where a cursor is asked for
+CURSOR = f"{pattern_of(PREFIX)}|^{BEGINNING}$"
 
 
 def record(session: Session, job: Job) -> Event:
     """Write the event of a job that this transaction ends; its steps and results are loaded."""
     event = Event(
         id=new_id(),
+        tenant=job.tenant,
         type=EventType(f"job.{JobStatus(job.status).value}"),
         job_id=job.id,
         run=job.run,
@@ -54,7 +63,7 @@ def record(session: Session, job: Job) -> Event:
 
 def new_id() -> str:
     """The `webhook-id` of an event; sorts by time."""
-    return ids.new_id("msg")
+    return id_with(PREFIX)
 
 
 def id_before(at: datetime) -> str:
@@ -68,7 +77,7 @@ def id_after(at: datetime) -> str:
 
 
 def _id_of(seconds: float) -> str:
-    return f"msg_{max(0, round(seconds * 1000)):012x}"
+    return f"{PREFIX}_{max(0, round(seconds * 1000)):012x}"
 
 
 class _Unlinked:
@@ -179,18 +188,46 @@ def has_unnumbered(session: Session) -> bool:
 
 
 def _unnumbered() -> Any:
-    return select(Event.id).where(Event.position.is_(None), Event.job_id.is_not(None))
+    return select(Event.id).where(UNNUMBERED)
+
+
+def place(session: Session, cursor: str) -> int | None:
+    """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
+
+    An event that is gone stands for those of an hour before its time: a reader may see some again, and misses none. The
+    numbers themselves are told to nobody: their gaps would tell what others do.
+
+    Raises:
+        InvalidCursor: this cannot be the id of an event.
+    """
+    if cursor == BEGINNING:
+        return 0
+    if not re.fullmatch(CURSOR, cursor):
+        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
+    event = session.get(Event, cursor)
+    if event is not None and event.type != EventType.TEST:
+        return event.position
+    seconds = int(cursor.removeprefix(f"{PREFIX}_")[:12], 16) / 1000
+    before = select(Event.position).where(Event.id < _id_of(seconds - CLOCKS_DIFFER), Event.position.is_not(None))
+    return session.scalar(before.order_by(Event.id.desc()).limit(1)) or 0
 
 
 def page(
-    session: Session, links: DownloadLinks, *, after: int, limit: int, type_: str | None = None
+    session: Session,
+    links: DownloadLinks,
+    *,
+    after: int,
+    limit: int,
+    type_: str | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """Events behind a place in the log, the place to go on from, and whether there are more.
+    """Events of a tenant behind a place in the log, the place to go on from, and whether there are more.
 
     That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
     """
     end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
-    query = select(Event).where(Event.position > after).order_by(Event.position).limit(limit + 1)
+    query = select(Event).where(Event.tenant == tenant, Event.position > after)
+    query = query.order_by(Event.position).limit(limit + 1)
     if type_:
         query = query.where(Event.type == type_)
     found = session.scalars(query).all()

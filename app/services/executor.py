@@ -183,11 +183,14 @@ class Executor:
 
     def _fetch(self, held: Claim, folder: Path) -> Path:
         path = folder / f"source{INTERMEDIATE_SUFFIX if held.task.parent else ''}"
+        job = held.job
         if held.task.parent is None:
-            download = partial(self.storage.download_raw, input_key(held.job.id), sha256=held.job.input_sha256)
-            self.inputs.fetch(held.job.input_sha256, held.job.input_bytes, path, download)
+            if job.input_sha256 is None or job.input_bytes is None:
+                raise ValueError(f"the input of job {job.id} has not been fetched yet")
+            download = partial(self.storage.download_raw, input_key(job.id), sha256=job.input_sha256)
+            self.inputs.fetch(job.input_sha256, job.input_bytes, path, download)
         else:
-            self.storage.download_raw(intermediate_key(held.job.id, held.task.parent), path)
+            self.storage.download_raw(intermediate_key(job.id, held.task.parent), path)
         return path
 
     def _fetch_assets(self, step: PlannedStep, folder: Path) -> dict[str, Path]:

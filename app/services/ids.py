@@ -13,6 +13,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid7().hex}"
 
 
+def pattern_of(prefix: str) -> str:
+    """Of an id with this prefix, as a regular expression."""
+    return f"^{prefix}_[0-9a-f]{{32}}$"
+
+
 @dataclass(frozen=True)
 class Kind:
     """What clients name by id."""
@@ -28,7 +33,7 @@ class Kind:
     @property
     def pattern(self) -> str:
         """Of an id, as a regular expression."""
-        return f"^{self.prefix}_[0-9a-f]{{32}}$"
+        return pattern_of(self.prefix)
 
     def is_one(self, id_: str) -> bool:
         """Whether it looks like an id; PostgreSQL refuses text with a NUL."""

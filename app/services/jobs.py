@@ -15,7 +15,18 @@ from app import metrics, tracing
 from app.database import after_commit, from_now
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
-from app.models import JOB_OPEN, STEP_OPEN, STEP_UNSUCCESSFUL, Job, JobStatus, Result, Step, StepStatus
+from app.models import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    JOB_OPEN,
+    STEP_OPEN,
+    STEP_UNSUCCESSFUL,
+    Job,
+    JobStatus,
+    Result,
+    Step,
+    StepStatus,
+)
 from app.schemas import Node
 from app.services import events, finalizer, outbox
 from app.services.dag_builder import Plan
@@ -47,6 +58,8 @@ def accept(session: Session, new: NewJob) -> Job:
     now = datetime.now(UTC)
     job = Job(
         id=new.id,
+        tenant=DEFAULT_TENANT,
+        priority=DEFAULT_PRIORITY,
         status=JobStatus.PENDING,
         created_at=now,
         expires_at=now + timedelta(seconds=new.kept_seconds),
@@ -133,14 +146,20 @@ def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
 
 
 def list_page(
-    session: Session, *, limit: int, cursor: str | None = None, status: JobStatus | None = None
+    session: Session,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    status: JobStatus | None = None,
+    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[Job], str | None]:
-    """A page of jobs, newest first, and the cursor of the next page.
+    """A page of a tenant's jobs, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: the cursor belongs to another listing or to none.
     """
-    query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
+    query = select(Job).where(Job.tenant == tenant)
+    query = query.options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
     if status:
         query = query.where(Job.status == status)
     if cursor:

@@ -50,11 +50,17 @@ def tell(session: Session, job_id: UUID) -> list[str]:
     return [*now, "", *awaited] if awaited else now
 
 
+def _input(job: Job) -> str:
+    if job.input_sha256 is None:
+        return "not fetched yet"
+    frames = f", {job.input_frames} frames" if (job.input_frames or 1) > 1 else ""
+    size = f"{job.input_width}x{job.input_height}{frames}, {job.input_bytes} bytes"
+    return f"{job.input_format}, {size}, sha256 {job.input_sha256[:12]}…"
+
+
 def _opening(job: Job) -> Iterator[str]:
     yield f"Job {job.id} is {job.status}{f', run {job.run}' if job.run > 1 else ''}."
-    frames = f", {job.input_frames} frames" if job.input_frames > 1 else ""
-    size = f"{job.input_width}x{job.input_height}{frames}, {job.input_bytes} bytes"
-    yield f"It came with {job.input_filename!r}: {job.input_format}, {size}, sha256 {job.input_sha256[:12]}…"
+    yield f"It came with {job.input_filename!r}: {_input(job)}"
     known = job.context or {}
     if request := known.get("request_id"):
         yield f"In the logs: request_id {request}{_trace(known)}."

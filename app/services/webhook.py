@@ -55,7 +55,13 @@ def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
         EndpointDisabled: nothing is sent there.
     """
     endpoint = endpoints.enabled(session, endpoint_id)
-    event = Event(id=events.new_id(), type=EventType.TEST, created_at=from_now(), data={"endpoint": endpoint.id})
+    event = Event(
+        id=events.new_id(),
+        tenant=endpoint.tenant,
+        type=EventType.TEST,
+        created_at=from_now(),
+        data={"endpoint": endpoint.id},
+    )
     session.add(event)
     session.flush()
     delivery = deliveries.create(session, event, Target(endpoint_id=endpoint.id, url=endpoint.url))

@@ -401,6 +401,14 @@ def test_damage_anywhere_ends_in_a_picture_or_an_error_of_ours(
         _render(source, *stages)
 
 
+def test_a_damaged_directory_is_not_taken_for_a_lack_of_memory(samples: dict[str, Path], tmp_path: Path) -> None:
+    """libtiff fails to allocate nothing for it, and says so."""
+    with pytest.raises(CorruptImage):
+        _render(
+            _damaged(samples["tiff-pages"], tmp_path / "source", start=0.5, length=0.5, zero=True), _resize(width=40)
+        )
+
+
 @pytest.mark.parametrize("op", [*ENCODER_NAMES, INTERMEDIATE])
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/folder/result"])
 def test_a_full_disk_does_not_make_the_image_corrupt(samples: dict[str, Path], op: str, path: str) -> None:
