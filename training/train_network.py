@@ -4,9 +4,9 @@
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER --start CHECKPOINT --decay N
 
 The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a
-checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. What is
-exported is the running mean of the weights. bfloat16 where the machine multiplies it in hardware, float32 weights
-throughout.
+checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. N may change
+when it is resumed. What is exported is the running mean of the weights, of the second form the weights themselves.
+bfloat16 where the machine multiplies it in hardware, float32 weights throughout.
 """
 
 import argparse
@@ -89,6 +89,14 @@ class Training:
     def full_rate(self) -> float:
         return RATE * min(1.0, (self.step + 1) / WARM_UP)
 
+    @property
+    def result(self) -> nn.Module:
+        """What to use: the running mean, or the weights themselves where a falling rate has calmed them.
+
+        The mean would lag behind: in an end of 2,200 steps it was 0.07 to 0.2 dB worse.
+        """
+        return self.net if self._schedule.decay else self.mean
+
     def advance(self) -> float:
         """One step; its loss."""
         for group in self._optimizer.param_groups:
@@ -121,7 +129,7 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
         }
         save_whole(self.file, state)
-        save_weights(self.file.with_name(WEIGHTS), self.mean)
+        save_weights(self.file.with_name(WEIGHTS), self.result)
 
     def close(self) -> None:
         self._ahead.shutdown(cancel_futures=True)
@@ -174,7 +182,7 @@ def main() -> None:
             line = f"step {training.step} loss {sum(losses) / len(losses):.4f}"
             line += f" {time.monotonic() - started:.0f} s, CPU {time.process_time() - used:.0f} s"
             if validation and training.step % VALIDATE_EVERY == 0:
-                line += validation_line(training.mean, validation)
+                line += validation_line(training.result, validation)
             print(line, flush=True)
             losses.clear()
     training.save()
