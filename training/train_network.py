@@ -43,6 +43,7 @@ NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
 class Schedule:
     """After a warm-up the learning rate stays, or falls to nothing within `decay` steps."""
 
+    rate: float = RATE
     decay: int | None = None
 
     def left(self, step: int, begin: int) -> float:
@@ -87,7 +88,7 @@ class Training:
 
     @property
     def full_rate(self) -> float:
-        return RATE * min(1.0, (self.step + 1) / WARM_UP)
+        return self._schedule.rate * min(1.0, (self.step + 1) / WARM_UP)
 
     @property
     def result(self) -> nn.Module:
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--noise", default="gaussian", choices=NOISES)
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--start", type=Path, help="a checkpoint of another training to go on from")
+    parser.add_argument("--rate", type=float, default=RATE, help="the learning rate, before it falls")
     parser.add_argument("--decay", type=int, help="steps within which the learning rate falls to nothing")
     parser.add_argument(
         "--side", type=int, default=SIDE, help="pixels of a patch; smaller ones give quicker first steps"
@@ -169,7 +171,7 @@ def main() -> None:
     validation = load_images(options.validate)[:VALIDATION_IMAGES] if options.validate else []
     options.checkpoints.mkdir(parents=True, exist_ok=True)
     patches = NoisyPatches(images, NOISES[options.noise], side=options.side, batch=BATCH, seed=SEED)
-    training = Training(options.network, patches, options.checkpoints, Schedule(decay=options.decay))
+    training = Training(options.network, patches, options.checkpoints, Schedule(rate=options.rate, decay=options.decay))
     if options.start:
         training.start_from(options.start)
     end = training.begin + options.decay if options.decay else options.steps
