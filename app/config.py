@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-WEIGHTS = Path(__file__).parent.parent / "models" / "dncnn_color_blind.pth"
+MODELS = Path(__file__).parent.parent / "models"
+WEIGHTS = MODELS / "dncnn_color_blind.pth"
+FAST_WEIGHTS = MODELS / "unet_fast.pth"
 MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
 
 
@@ -161,6 +163,7 @@ class Settings(BaseSettings):
         2_100_000_000, ge=200_000_000, description="Address space of one pixel process."
     )
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
+    denoise_fast_weights: Path = Field(FAST_WEIGHTS, description="A residual U-Net, for the profile `fast`.")
     denoise_memory_bytes: int = Field(
         256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, beside the image itself."
     )

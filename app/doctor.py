@@ -150,7 +150,9 @@ def _network(resources: Resources) -> Finding:
         return _not_installed("weights", error, resources.settings)
     except PixToolsError as error:
         return Finding(Health.DOWN, "weights", error.message)
-    return Finding(Health.OK, "weights", str(resources.settings.denoise_weights))
+    return Finding(
+        Health.OK, "weights", f"{resources.settings.denoise_weights}, {resources.settings.denoise_fast_weights}"
+    )
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:

@@ -260,10 +260,14 @@ class MetadataParams(Params):
 
 
 class DenoiseParams(Params):
-    """Remove noise, of a strength that need not be known, by a neural network (DnCNN)."""
+    """Remove noise, of a strength that need not be known, by a neural network."""
 
     strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
-    profile: Literal["exact"] = Field("exact", description="`exact` is the network in float32.")
+    profile: Literal["exact", "fast", "auto"] = Field(
+        "exact",
+        description="`exact` is DnCNN; `fast` is a network that is told the noise that was found in the image, several "
+        "times as fast; `auto` is `fast` where the noise depends on light or colour, else `exact`.",
+    )
     if_noisy: float | None = Field(
         None,
         ge=0,

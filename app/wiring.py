@@ -14,7 +14,7 @@ from app.config import Settings
 from app.database import Database
 from app.errors import InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
-from app.ml import dncnn
+from app.ml import dncnn, unet
 from app.operations import Queue
 from app.services.breakers import Breakers
 from app.services.dispatcher import Dispatcher
@@ -176,7 +176,7 @@ class Resources:
             broker_url=None if settings.embedded else settings.broker_url,
             redis_urls=frozenset(url for url in urls if url and url.startswith("redis")),
             local_workers=self.local_workers,
-            weights=settings.denoise_weights,
+            weights=(settings.denoise_weights, settings.denoise_fast_weights),
             check_network=self.check_network,
             room=self.room,
         ).checks()
@@ -223,10 +223,10 @@ class Resources:
         return partial(self.sandbox.render, timeout=self.settings.step_timeout_seconds)
 
     def _denoiser(self) -> dict[str, Any]:
-        """The values of `DenoiserConfig`."""
+        """The arguments of `app.ml.denoise.configure`."""
         settings = self.settings
         return {
-            "weights": str(settings.denoise_weights),
+            "weights": {"exact": str(settings.denoise_weights), "fast": str(settings.denoise_fast_weights)},
             "memory_bytes": settings.denoise_memory_bytes,
             "threads": settings.denoise_threads,
         }
@@ -236,13 +236,12 @@ class Resources:
 
         Raises:
             NotInstalled: there is nothing that could run them.
-            InvalidWeights: there is no DnCNN where the settings say.
+            InvalidWeights: there is no such network where the settings say.
         """
         check_installed(Queue.ML)
-        try:
-            dncnn.load(self.settings.denoise_weights)
-        except InvalidWeights as error:
-            raise InvalidWeights(f"{error.message} Set PIXTOOLS_DENOISE_WEIGHTS to a DnCNN checkpoint.") from None
+        settings = self.settings
+        _check_weights(dncnn.load, settings.denoise_weights, "PIXTOOLS_DENOISE_WEIGHTS to a DnCNN checkpoint")
+        _check_weights(unet.load, settings.denoise_fast_weights, "PIXTOOLS_DENOISE_FAST_WEIGHTS to a residual U-Net")
 
     @cached_property
     def sandbox(self) -> Sandbox:
@@ -317,6 +316,13 @@ def check_installed(queue: Queue) -> None:
     if module and find_spec(module) is None:
         command = f"pip install --require-hashes -r {requirements}"
         raise NotInstalled(f"{module} is not installed, which {queue} needs: {command}")
+
+
+def _check_weights(load: Callable[[Path], object], file: Path, setting: str) -> None:
+    try:
+        load(file)
+    except InvalidWeights as error:
+        raise InvalidWeights(f"{error.message} Set {setting}.") from None
 
 
 def _secret(settings: Settings) -> bytes:

@@ -29,7 +29,8 @@ from app.ml import denoise, denoiser
 source, target, tiles = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 settings = Settings()
 libvips.configure(2)
-denoise.configure(weights=str(settings.denoise_weights), memory_bytes=settings.denoise_memory_bytes, threads=0)
+weights = {{"exact": str(settings.denoise_weights)}}
+denoise.configure(weights=weights, memory_bytes=settings.denoise_memory_bytes, threads=0)
 noise, done = denoiser.Denoiser._noise, []
 def some(self, colours):
     done.append(1)

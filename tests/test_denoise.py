@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.config import WEIGHTS
+from app.config import FAST_WEIGHTS, WEIGHTS
 from tests.conftest import make_photo
 from tests.support.checkpoints import random_weights, write_checkpoint
 from tests.support.deployment import ApiClient, run_bare
@@ -53,6 +53,19 @@ def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
     [result] = job["results"]
     assert (result["format"], result["filename"]) == ("png", "night-denoise.png")
     assert psnr(api.download(result).content, clean) > psnr(upload, clean) + 5
+
+
+def test_the_fast_network_is_there_for_who_asks(api: ApiClient) -> None:
+    clean = clean_picture(300, 200)
+    upload = noisy_upload(clean)
+    tree = [{"op": "denoise", "profile": profile, "as": profile} for profile in ("exact", "fast", "auto")]
+    job = api.run(upload, tree)
+    assert job["status"] == "completed"
+    reports = {step["report"]["profile"]: step["report"] for step in job["steps"]}
+    assert set(reports) == {"exact", "fast"}, "even noise is left to the exact one by auto"
+    assert reports["fast"]["weights"] == sha256(FAST_WEIGHTS.read_bytes()).hexdigest()
+    [fast] = [result for result in job["results"] if result["name"] == "fast"]
+    assert psnr(api.download(fast).content, clean) > psnr(upload, clean) + 5
 
 
 def test_a_jpeg_is_denoised_to_a_lossless_png_unless_asked_otherwise(api: ApiClient) -> None:
@@ -137,13 +150,14 @@ def too_short(folder: Path) -> Path:
 
 @pytest.mark.parametrize("make", [missing, corrupt, too_short])
 @pytest.mark.parametrize("mode", ["embedded", "worker"])
-def test_wrong_weights_are_refused_at_the_start_in_one_line(tmp_path: Path, mode: str, make: Any) -> None:
+@pytest.mark.parametrize("setting", ["PIXTOOLS_DENOISE_WEIGHTS", "PIXTOOLS_DENOISE_FAST_WEIGHTS"])
+def test_wrong_weights_are_refused_at_the_start_in_one_line(tmp_path: Path, setting: str, mode: str, make: Any) -> None:
     weights = make(tmp_path)
     command = ["app", "serve"] if mode == "embedded" else WORKER
     settings = {} if mode == "embedded" else {"PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
-    done = run_bare(tmp_path, *command, PIXTOOLS_DENOISE_WEIGHTS=str(weights), **settings)
+    done = run_bare(tmp_path, *command, **{setting: str(weights)}, **settings)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if str(weights) in line]
     assert len(said) == 1
-    assert "PIXTOOLS_DENOISE_WEIGHTS" in said[0]
+    assert setting in said[0]
     assert "Traceback" not in done.stderr

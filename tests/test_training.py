@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.config import WEIGHTS
+from app.config import FAST_WEIGHTS, WEIGHTS
 from app.ml import dncnn
 from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import NoiseLevel
@@ -141,6 +141,14 @@ save_weights(Path(file), net)
 def test_a_guided_network_agrees_with_pytorch(tmp_path: Path, name: str) -> None:
     checkpoint = tmp_path / "fresh.pth"
     run_training("-c", FRESH, name, str(checkpoint))
+    assert_agreement(tmp_path, name, checkpoint)
+
+
+def test_the_weights_of_fast_agree_with_pytorch(tmp_path: Path) -> None:
+    assert_agreement(tmp_path, "unet-64-128", FAST_WEIGHTS)
+
+
+def assert_agreement(tmp_path: Path, name: str, checkpoint: Path) -> None:
     noisy = np.random.default_rng(0).random((96, 136, 3), np.float32)
     level = np.array([[0.01, -0.02, 0.005], [0.001, 0.015, 0.002]], np.float32)
     np.save(tmp_path / "noisy.npy", noisy)
@@ -155,7 +163,7 @@ def test_a_guided_network_agrees_with_pytorch(tmp_path: Path, name: str) -> None
 
 
 RESUME_NETWORK = """
-import sys
+import sys, torch
 from pathlib import Path
 from training.data import load_images
 from training.noise import NoisyPatches
@@ -182,6 +190,13 @@ again = training("ending", decay=4)
 again.start_from(folder / "through" / "checkpoint.pt")
 assert (again.begin, again.step) == (5, 7)
 assert again.rate == 0.5 * again.full_rate, (again.rate, again.full_rate)
+again._schedule = Schedule(rate=4e-4, decay=4)
+assert again.rate == 2e-4 * 8 / 100, (again.rate, "half of the rate, in the warm-up")
+def holds(name, net):
+    saved = torch.load(folder / name / "weights.pth", weights_only=True)
+    return all((saved[key] == value).all() for key, value in net.state_dict().items())
+assert holds("through", through.mean) and not holds("through", through.net)
+assert holds("ending", ending.net) and not holds("ending", ending.mean)
 for one in (through, first, second, ending, again):
     one.close()
 """

@@ -4,9 +4,9 @@
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER --start CHECKPOINT --decay N
 
 The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a
-checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. What is
-exported is the running mean of the weights. bfloat16 where the machine multiplies it in hardware, float32 weights
-throughout.
+checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. N may change
+when it is resumed. What is exported is the running mean of the weights, of the second form the weights themselves.
+bfloat16 where the machine multiplies it in hardware, float32 weights throughout.
 """
 
 import argparse
@@ -43,6 +43,7 @@ NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
 class Schedule:
     """After a warm-up the learning rate stays, or falls to nothing within `decay` steps."""
 
+    rate: float = RATE
     decay: int | None = None
 
     def left(self, step: int, begin: int) -> float:
@@ -87,7 +88,15 @@ class Training:
 
     @property
     def full_rate(self) -> float:
-        return RATE * min(1.0, (self.step + 1) / WARM_UP)
+        return self._schedule.rate * min(1.0, (self.step + 1) / WARM_UP)
+
+    @property
+    def result(self) -> nn.Module:
+        """What to use: the running mean, or the weights themselves where a falling rate has calmed them.
+
+        The mean would lag behind: in an end of 2,200 steps it was 0.07 to 0.2 dB worse.
+        """
+        return self.net if self._schedule.decay else self.mean
 
     def advance(self) -> float:
         """One step; its loss."""
@@ -121,7 +130,7 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
         }
         save_whole(self.file, state)
-        save_weights(self.file.with_name(WEIGHTS), self.mean)
+        save_weights(self.file.with_name(WEIGHTS), self.result)
 
     def close(self) -> None:
         self._ahead.shutdown(cancel_futures=True)
@@ -148,6 +157,7 @@ def main() -> None:
     parser.add_argument("--noise", default="gaussian", choices=NOISES)
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--start", type=Path, help="a checkpoint of another training to go on from")
+    parser.add_argument("--rate", type=float, default=RATE, help="the learning rate, before it falls")
     parser.add_argument("--decay", type=int, help="steps within which the learning rate falls to nothing")
     parser.add_argument(
         "--side", type=int, default=SIDE, help="pixels of a patch; smaller ones give quicker first steps"
@@ -161,7 +171,7 @@ def main() -> None:
     validation = load_images(options.validate)[:VALIDATION_IMAGES] if options.validate else []
     options.checkpoints.mkdir(parents=True, exist_ok=True)
     patches = NoisyPatches(images, NOISES[options.noise], side=options.side, batch=BATCH, seed=SEED)
-    training = Training(options.network, patches, options.checkpoints, Schedule(decay=options.decay))
+    training = Training(options.network, patches, options.checkpoints, Schedule(rate=options.rate, decay=options.decay))
     if options.start:
         training.start_from(options.start)
     end = training.begin + options.decay if options.decay else options.steps
@@ -174,7 +184,7 @@ def main() -> None:
             line = f"step {training.step} loss {sum(losses) / len(losses):.4f}"
             line += f" {time.monotonic() - started:.0f} s, CPU {time.process_time() - used:.0f} s"
             if validation and training.step % VALIDATE_EVERY == 0:
-                line += validation_line(training.mean, validation)
+                line += validation_line(training.result, validation)
             print(line, flush=True)
             losses.clear()
     training.save()

@@ -1,13 +1,14 @@
-"""The operation `denoise`, over one network for each process."""
+"""The operation `denoise`, over the networks of its profiles."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyvips
 
-from app.ml.denoiser import ARITHMETIC, Denoiser, DenoiserConfig
-from app.ml.noise_level import noise_level
+from app.ml.denoiser import ARITHMETIC, Denoiser, DenoiserConfig, GuidedDenoiser
+from app.ml.noise_level import NoiseLevel, noise_level
 from app.ml.tiles import Pixels
 from app.parameters import DenoiseParams
 
@@ -20,35 +21,84 @@ class Monitor(Protocol):
     def report(self, **values: Any) -> None: ...
 
 
-_loaded: list[Denoiser] = []
+class Networks:
+    """What this process can run. One network is loaded at a time: the memory of two would be twice the setting."""
+
+    def __init__(self, configs: Mapping[str, DenoiserConfig]) -> None:
+        """Load the network that runs unless a parameter asks for another one."""
+        self._configs = configs
+        self._exact: Denoiser | None = Denoiser(configs["exact"])
+        self._fast: GuidedDenoiser | None = None
+
+    @property
+    def exact(self) -> Denoiser:
+        if not self._exact:
+            self._fast = None
+            self._exact = Denoiser(self._configs["exact"])
+        return self._exact
+
+    @property
+    def fast(self) -> GuidedDenoiser:
+        if not self._fast:
+            self._exact = None
+            self._fast = GuidedDenoiser(self._configs["fast"])
+        return self._fast
 
 
-def configure(weights: str, memory_bytes: int, threads: int) -> None:
-    """Load the network that this process will use, as `DenoiserConfig` says.
+_loaded: list[Networks] = []
+
+
+def configure(weights: Mapping[str, str], memory_bytes: int, threads: int) -> None:
+    """Say which networks this process uses, as `DenoiserConfig` does; `weights` is by profile.
 
     Raises:
-        InvalidWeights: the file is not a DnCNN.
+        InvalidWeights: a file does not hold its profile's network.
     """
-    _loaded[:] = [Denoiser(DenoiserConfig(weights=Path(weights), memory_bytes=memory_bytes, threads=threads))]
+    configs = {
+        profile: DenoiserConfig(weights=Path(file), memory_bytes=memory_bytes, threads=threads)
+        for profile, file in weights.items()
+    }
+    _loaded[:] = [Networks(configs)]
 
 
 def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.Image:
     """Remove the noise of an upright sRGB or grey image of 8 or 16 bit; alpha stays as it is.
 
-    Reports the standard deviation of the noise on the scale of 8 bit, and whether the image was left alone; if not,
-    what worked on it: the profile, the SHA-256 of its weights and the arithmetic.
+    Reports the standard deviation of the noise on the scale of 8 bit, and whether the image was left alone; if not, by
+    which network it was worked on.
     """
-    (denoiser,) = _loaded
     pixels = _pixels(image)
-    if params.if_noisy is not None:
-        sigma = noise_level(pixels).sigma
-        if sigma < params.if_noisy:
-            monitor.report(noise_sigma=round(sigma, 1), skipped=True)
-            return _image(pixels, image)
-    sigma = denoiser.denoise(pixels, strength=params.strength, on_tile=monitor.progress)
-    made_by = {"profile": params.profile, "weights": denoiser.fingerprint, "arithmetic": ARITHMETIC}
-    monitor.report(noise_sigma=round(sigma, 1), skipped=False, **made_by)
+    level = noise_level(pixels)
+    if params.if_noisy is not None and level.sigma < params.if_noisy:
+        monitor.report(noise_sigma=round(level.sigma, 1), skipped=True)
+        return _image(pixels, image)
+    profile = chosen(params.profile, level)
+    work = _fast if profile == "fast" else _exact
+    sigma, fingerprint = work(pixels, level, params.strength, monitor)
+    monitor.report(
+        noise_sigma=round(sigma, 1), skipped=False, profile=profile, weights=fingerprint, arithmetic=ARITHMETIC
+    )
     return _image(pixels, image)
+
+
+def chosen(profile: str, level: NoiseLevel) -> str:
+    """What `auto` stands for."""
+    if profile != "auto":
+        return profile
+    return "fast" if level.varies else "exact"
+
+
+def _exact(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor) -> tuple[float, str]:
+    (networks,) = _loaded
+    network = networks.exact
+    return network.denoise(pixels, strength=strength, on_tile=monitor.progress), network.fingerprint
+
+
+def _fast(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor) -> tuple[float, str]:
+    (networks,) = _loaded
+    network = networks.fast
+    network.denoise(pixels, level, strength=strength, on_tile=monitor.progress)
+    return level.sigma, network.fingerprint
 
 
 def _pixels(image: pyvips.Image) -> Pixels:

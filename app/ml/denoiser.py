@@ -85,9 +85,12 @@ class GuidedDenoiser:
         some = NoiseLevel(slope=np.zeros(COLOURS, np.float32), base=np.full(COLOURS, 0.01, np.float32))
         _check_finite(lambda colours: self._noise(colours, some), config.weights)
 
-    def denoise(self, pixels: Pixels, level: NoiseLevel, *, on_tile: OnTile | None = None) -> float:
+    def denoise(
+        self, pixels: Pixels, level: NoiseLevel, *, strength: float = 1.0, on_tile: OnTile | None = None
+    ) -> float:
         """Remove noise of that level in place; the arguments and the answer are those of `Denoiser.denoise`."""
-        return _over_tiles(Tiles(pixels, self._geometry), lambda colours: self._noise(colours, level), 1.0, on_tile)
+        tiles = Tiles(pixels, self._geometry)
+        return _over_tiles(tiles, lambda colours: self._noise(colours, level), strength, on_tile)
 
     def _noise(self, colours: Colours, level: NoiseLevel) -> Colours:
         """The predicted noise of (height, width, 3) in 0..1."""

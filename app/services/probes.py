@@ -33,11 +33,11 @@ class Probes:
     redis_urls: frozenset[str]
     #: of the embedded mode: whether the worker of a queue runs
     local_workers: Mapping[Queue, Callable[[], bool]]
-    weights: Path
+    weights: tuple[Path, ...]
     check_network: Callable[[], None]
     room: Room
     #: modification times of weights that were found to be good
-    _checked: set[float] = field(default_factory=set)
+    _checked: set[tuple[float, ...]] = field(default_factory=set)
     #: when the storage took the last object
     _written_at: list[float] = field(default_factory=lambda: [float("-inf")])
 
@@ -94,7 +94,7 @@ class Probes:
         return workers
 
     async def _ask_model(self) -> None:
-        changed = self.weights.stat().st_mtime
+        changed = tuple(file.stat().st_mtime for file in self.weights)
         if changed not in self._checked:
             await asyncio.to_thread(self.check_network)
             self._checked.add(changed)

@@ -52,7 +52,7 @@ class Sandbox:
             memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
             beside: how many such processes share the machine's cores; default: those of this sandbox.
-            denoiser: `DenoiserConfig` as plain values; the children load that network when they start.
+            denoiser: what `app.ml.denoise.configure` is called with in each child when it starts.
             reserve: whether the last child is started when all others are busy, and not when it is needed.
         """
         self._reserve = reserve

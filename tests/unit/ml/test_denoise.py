@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pyvips
 
-from app.config import WEIGHTS
+from app.config import FAST_WEIGHTS, WEIGHTS
 from app.imaging.pipeline import render
 from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Stage, Target
 from app.ml import denoise
@@ -21,11 +21,12 @@ STAGES = [Stage("denoise", {"strength": 0.5})]
 
 @pytest.fixture(autouse=True)
 def _network(checkpoint: Path) -> None:
-    denoise.configure(weights=str(checkpoint), memory_bytes=10_000_000, threads=1)
+    weights = {"exact": str(checkpoint), "fast": str(FAST_WEIGHTS)}
+    denoise.configure(weights=weights, memory_bytes=10_000_000, threads=1)
 
 
 def test_golden(tmp_path: Path) -> None:
-    denoise.configure(weights=str(WEIGHTS), memory_bytes=10_000_000, threads=1)
+    denoise.configure(weights={"exact": str(WEIGHTS)}, memory_bytes=10_000_000, threads=1)
     picture = photograph().astype(float)
     noisy = np.clip(np.rint(picture + np.random.default_rng(0).standard_normal(picture.shape) * 20), 0, 255)
     pyvips.Image.new_from_array(noisy.astype(np.uint8)).copy(interpretation="srgb").pngsave(str(tmp_path / "in.png"))
@@ -89,10 +90,10 @@ def test_progress_is_told(tmp_path: Path) -> None:
     assert shares[-1] == 1
 
 
-# -- the noise, and what worked on it ----------------------------------------------------------------------------------
+# -- profiles ----------------------------------------------------------------------------------------------------------
 
 
-def noisy_file(path: Path, sigma: float) -> Path:
+def noisy_file(path: Path, sigma: np.ndarray | float) -> Path:
     picture = photograph().astype(float)
     noisy = np.clip(np.rint(picture + np.random.default_rng(0).standard_normal(picture.shape) * sigma), 0, 255)
     pyvips.Image.new_from_array(noisy.astype(np.uint8)).copy(interpretation="srgb").pngsave(str(path))
@@ -106,17 +107,64 @@ def denoised(source: Path, **params: object) -> tuple[np.ndarray, dict[str, obje
     return pixels(result), monitor.reports[0]
 
 
-def test_the_report_says_what_did_it(tmp_path: Path, checkpoint: Path) -> None:
-    _, report = denoised(noisy_file(tmp_path / "in.png", 20), if_noisy=10)
+@pytest.fixture
+def _own_weights() -> None:
+    weights = {"exact": str(WEIGHTS), "fast": str(FAST_WEIGHTS)}
+    denoise.configure(weights=weights, memory_bytes=10_000_000, threads=1)
+
+
+@pytest.mark.usefixtures("_own_weights")
+@pytest.mark.parametrize(("profile", "file"), [("exact", WEIGHTS), ("fast", FAST_WEIGHTS)])
+def test_the_report_says_what_did_it(tmp_path: Path, profile: str, file: Path) -> None:
+    source = noisy_file(tmp_path / "in.png", 20)
+    after, report = denoised(source, profile=profile, if_noisy=10)
     assert report.keys() == {"noise_sigma", "skipped", "profile", "weights", "arithmetic", "lost"}
-    assert (report["profile"], report["arithmetic"], report["skipped"]) == ("exact", "float32", False)
-    assert report["weights"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert (report["profile"], report["arithmetic"], report["skipped"]) == (profile, "float32", False)
+    assert report["weights"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert report["noise_sigma"] == pytest.approx(20, rel=0.2)
+    clean = photograph().astype(float)
+    assert np.square(after - clean).mean() < np.square(pixels(source) - clean).mean() / 2
 
 
+@pytest.mark.usefixtures("_own_weights")
+def test_profiles_take_turns(tmp_path: Path) -> None:
+    source = noisy_file(tmp_path / "in.png", 20)
+    first, again = ([denoised(source, profile=profile)[0] for profile in ("exact", "fast")] for _ in range(2))
+    assert (first[0] == again[0]).all()
+    assert (first[1] == again[1]).all()
+    assert (first[0] != first[1]).any()
+
+
+@pytest.mark.usefixtures("_own_weights")
+@pytest.mark.parametrize(("sigma", "profile"), [(20, "exact"), (np.array([30, 10, 20]), "fast")])
+def test_auto_goes_by_the_noise(tmp_path: Path, sigma: np.ndarray | float, profile: str) -> None:
+    source = noisy_file(tmp_path / "in.png", sigma)
+    after, report = denoised(source, profile="auto")
+    assert report["profile"] == profile
+    assert (after == denoised(source, profile=profile)[0]).all()
+
+
+@pytest.mark.usefixtures("_own_weights")
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+def test_strength_is_the_share_that_is_taken_away(tmp_path: Path, profile: str) -> None:
+    source = noisy_file(tmp_path / "in.png", 25)
+    before = pixels(source).astype(float)
+    none, half, full = (denoised(source, profile=profile, strength=strength)[0] for strength in (0, 0.5, 1))
+    assert (none == before).all()
+    inside = (full > 0) & (full < 255)
+    assert np.abs(half - (before + full) / 2)[inside].max() <= 1
+
+
+@pytest.mark.usefixtures("_own_weights")
 def test_if_noisy_costs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(denoise, "_loaded", [None])
+    def unwanted(*_: object) -> None:
+        raise AssertionError("no network was needed")
+
+    monkeypatch.setattr(denoise, "_exact", unwanted)
+    monkeypatch.setattr(denoise, "_fast", unwanted)
     source = noisy_file(tmp_path / "in.png", 5)
-    after, report = denoised(source, if_noisy=10)
-    assert report.keys() == {"noise_sigma", "skipped", "lost"}
-    assert (report["noise_sigma"], report["skipped"]) == (pytest.approx(5, abs=1.5), True)
-    assert (after == pixels(source)).all()
+    for profile in ("exact", "fast", "auto"):
+        after, report = denoised(source, profile=profile, if_noisy=10)
+        assert report.keys() == {"noise_sigma", "skipped", "lost"}
+        assert (report["noise_sigma"], report["skipped"]) == (pytest.approx(5, abs=1.5), True)
+        assert (after == pixels(source)).all()

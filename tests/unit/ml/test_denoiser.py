@@ -112,7 +112,8 @@ def test_what_the_callback_raises_ends_the_work(small_tiles: Denoiser) -> None:
 
 def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
     """Its telemetry begins with a lasting id of the machine below the user's home."""
-    code = "from app.config import WEIGHTS; from app.ml.denoise import configure; configure(WEIGHTS, 10**8, 1)"
+    code = "from app.config import WEIGHTS; from app.ml.denoise import configure;"
+    code += "configure({'exact': WEIGHTS}, 10**8, 1)"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True, timeout=60)
     assert not list(tmp_path.iterdir())

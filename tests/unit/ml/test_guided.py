@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.config import FAST_WEIGHTS
 from app.errors import InvalidWeights
 from app.ml import unet
 from app.ml.denoiser import GUIDED_BYTES_PER_PIXEL, DenoiserConfig, GuidedDenoiser
-from app.ml.noise_level import NoiseLevel
+from app.ml.noise_level import NoiseLevel, noise_level
+from app.ml.tiles import smallest_side
 from tests.support.checkpoints import random_unet, write_checkpoint
 from tests.support.pictures import picture
+from tests.unit.imaging.conftest import photograph
 
 SHAPE = unet.Shape(channels=(8, 16), outer=1, inner=4)
 LEVEL = NoiseLevel(slope=np.array([0.01, -0.005, 0], np.float32), base=np.array([0.002, 0.01, 0.004], np.float32))
@@ -51,6 +54,52 @@ def test_tiled_equals_untiled(
     assert (len(shares) > 1) == (height * width > (4 * SHAPE.halo) ** 2)
 
 
+SIZES = [tuple(size) for size in np.random.default_rng(50).integers(1, 500, (50, 2)).tolist()]
+SAMPLED = 10  # one of so many sizes is tried by `make test`
+
+
+@pytest.fixture(scope="module")
+def fast() -> tuple[GuidedDenoiser, GuidedDenoiser]:
+    """With the weights of the profile: in the smallest tiles, and in one tile for every size."""
+    budgets = (1, 500 * 500 * GUIDED_BYTES_PER_PIXEL)
+    tiled, whole = (GuidedDenoiser(DenoiserConfig(weights=FAST_WEIGHTS, memory_bytes=budget)) for budget in budgets)
+    return tiled, whole
+
+
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=[pytest.mark.full] * (i % SAMPLED > 0)) for i, size in enumerate(SIZES)]
+)
+def test_the_profile_fast_gives_in_tiles_what_it_gives_at_once(
+    fast: tuple[GuidedDenoiser, GuidedDenoiser], size: tuple[int, int]
+) -> None:
+    height, width = size
+    noise = np.random.default_rng(0).standard_normal((height, width, 3)) * 25
+    source = np.clip(np.rint(photograph(width, height) + noise), 0, 255).astype(np.uint8)
+    level = noise_level(source)
+    answers, tiles = [source.copy(), source.copy()], [0, 0]
+    for which, network in enumerate(fast):
+        shares: list[float] = []
+        network.denoise(answers[which], level, on_tile=shares.append)
+        tiles[which] = len(shares)
+    halo = unet.shape_of(unet.load(FAST_WEIGHTS)).halo
+    assert tiles[1] == 1
+    assert (tiles[0] > 1) == (height * width > smallest_side(halo) ** 2)
+    difference = np.abs(answers[0].astype(int) - answers[1])
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_strength_is_a_share_of_the_noise(one_tile: GuidedDenoiser) -> None:
+    source = picture(50, 40)
+    untouched, half, full = source.copy(), source.copy(), source.copy()
+    one_tile.denoise(untouched, LEVEL, strength=0)
+    one_tile.denoise(half, LEVEL, strength=0.5)
+    one_tile.denoise(full, LEVEL)
+    assert (untouched == source).all()
+    inside = (full > 0) & (full < 255)
+    assert np.abs(half - (source.astype(float) + full) / 2)[inside].max() <= 1
+
+
 def test_tiled_equals_untiled_before_rounding(small_tiles: GuidedDenoiser, one_tile: GuidedDenoiser) -> None:
     tiled, whole = picture(611, 473, dtype=np.uint16), picture(611, 473, dtype=np.uint16)
     small_tiles.denoise(tiled, LEVEL)
@@ -74,6 +123,10 @@ def test_nothing_beyond_the_halo_matters(tmp_path: Path, shape: unet.Shape) -> N
         rows, columns = np.nonzero(difference)
         reaches.append(max(abs(rows - 120 - begin).max(), abs(columns - 120 - begin).max()))
     assert shape.halo - 2 * shape.align < max(reaches) <= shape.halo
+
+
+def test_the_project_weights_keep_the_halo_small() -> None:
+    assert unet.shape_of(unet.load(FAST_WEIGHTS)).halo <= 64
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
