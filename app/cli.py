@@ -173,7 +173,7 @@ def orphans(
     remove: Annotated[bool, typer.Option(help="Remove the objects of jobs that do not exist.")] = False,
 ) -> None:
     """Find objects without a job, and uploads and results without their object, one a line."""
-    from app.services.retention import find_orphans
+    from app.services.upkeep.retention import find_orphans
 
     objects = storage()
     found = find_orphans(database(), objects)

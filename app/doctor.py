@@ -18,7 +18,7 @@ from app.config import Settings
 from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
-from app.services.health import Check, Health
+from app.services.monitoring.checks import Check, Health
 from app.wiring import Resources, check_installed
 
 FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it

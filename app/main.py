@@ -26,9 +26,9 @@ from app.operations import Queue
 from app.routers import docs, downloads, events, health, jobs, metrics, operations, webhooks
 from app.routers.dependencies import only_known_parameters
 from app.routers.document import TAGS, Api, operation_id
-from app.services import deliveries, replays
-from app.services.executor import TASK_FOLDER
-from app.services.reconciler import resume_all
+from app.services.execution.executor import TASK_FOLDER
+from app.services.upkeep.reconciler import resume_all
+from app.services.webhooks import deliveries, replays
 from app.tasks import celery_app, drain, runtime
 from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources

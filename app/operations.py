@@ -58,7 +58,7 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
-    #: CPU time for each pixel, roughly, by which small work is told from other work; see `services/effort.py`
+    #: CPU time for each pixel, roughly, by which small work is told from other work; see `scheduling/effort.py`
     nanoseconds: float
     #: whether 16 bits per channel stay 16
     deep: bool = False
@@ -214,7 +214,7 @@ CONVERT_TIFF = Operation(
 METADATA = Operation(
     name="metadata",
     params=MetadataParams,
-    handler="app.imaging.metadata:describe",
+    handler="app.imaging.metadata.describe:describe",
     task="pixtools.metadata",
     nanoseconds=10,
     format="json",

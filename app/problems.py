@@ -20,7 +20,7 @@ from app.errors import (
     PixToolsError,
     UnsupportedMediaType,
 )
-from app.services.mistakes import escaped, limit_of, told, value_of
+from app.services.intake.validation import escaped, limit_of, told, value_of
 
 log = logging.getLogger(__name__)
 

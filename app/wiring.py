@@ -16,31 +16,31 @@ from app.errors import InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
 from app.ml import dncnn, unet
 from app.operations import Queue
-from app.services.breakers import Breakers
-from app.services.dispatcher import Dispatcher
-from app.services.egress import MAX_URL, Egress
-from app.services.executor import Executor, Renderer
-from app.services.health import Checks
+from app.services.execution.executor import Executor, Renderer
+from app.services.execution.input_cache import InputCache
+from app.services.execution.sandbox import Sandbox
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
-from app.services.input_cache import InputCache
-from app.services.links import ApiLinks, DownloadLinks, PresignedLinks
-from app.services.lookups import Lookups
-from app.services.operation_tree import TreeLimits
+from app.services.intake.backpressure import Pressure
+from app.services.intake.operation_tree import TreeLimits
+from app.services.intake.submission import ImageLimits, Submissions
+from app.services.intake.uploads import FormLimits
+from app.services.monitoring.checks import Checks
+from app.services.monitoring.disk_space import Room
+from app.services.monitoring.gauges import Vitals
+from app.services.monitoring.probes import Probes
 from app.services.outbox import Send
-from app.services.pressure import Pressure
-from app.services.probes import Probes
-from app.services.reconciler import Reconciler, Waiting
-from app.services.retention import Retention
-from app.services.room import Room
 from app.services.s3 import ObjectStorage, StorageConfig
-from app.services.sandbox import Sandbox
-from app.services.shares import Shares
-from app.services.submission import ImageLimits, Submissions
-from app.services.uploads import FormLimits
-from app.services.vitals import Vitals
+from app.services.scheduling.dispatcher import Dispatcher
+from app.services.scheduling.window import Look, Sizes
+from app.services.storage.links import ApiLinks, DownloadLinks, PresignedLinks
+from app.services.upkeep.reconciler import Reconciler, Waiting
+from app.services.upkeep.retention import Retention
 from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
-from app.services.window import Look, Sizes
+from app.services.webhooks.breakers import Breakers
+from app.services.webhooks.egress import MAX_URL, Egress
+from app.services.webhooks.host_limits import Shares
+from app.services.webhooks.resolver import Lookups
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"

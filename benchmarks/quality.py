@@ -26,7 +26,7 @@ import pyvips
 from ssimulacra2 import compute_ssimulacra2
 
 from app.imaging import convert_avif, convert_gif, convert_jpeg, convert_png, convert_tiff, convert_webp, libvips
-from app.imaging.colour import to_srgb
+from app.imaging.colours.colour import to_srgb
 from app.imaging.ssim import ssim
 from app.parameters import AvifParams, GifParams, JpegParams, PngParams, TiffParams, WebpParams
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.database import Database, from_now
 from app.models import Event
-from app.services import deliveries, events
-from app.services.endpoints import Target
+from app.services.webhooks import deliveries, events
+from app.services.webhooks.endpoints import Target
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers, ServerPool

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.errors import PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
-from app.services import sandbox
+from app.services.execution import sandbox
 from tests.support.deployment import cluster
 from tests.support.fixtures import ServerPool
 

@@ -9,9 +9,10 @@ from app.database import Database, from_now
 from app.errors import CorruptImage, JobNotFound, StoreUnavailable
 from app.models import DeadLetter, Job, OutboxMessage, Step
 from app.operations import Queue
-from app.services import dead_letters, outbox, story
-from app.services.backlog import Backlog, measure
+from app.services import dead_letters, outbox
 from app.services.dead_letters import Letter
+from app.services.monitoring import timeline
+from app.services.monitoring.backlog import Backlog, measure
 from tests.support.work import accept, change, claimed, fail, job_of, messages, run_task
 
 ML_TREE: list[object] = [{"op": "resize", "width": 100, "then": ["denoise"]}]
@@ -88,7 +89,7 @@ def test_dead_letters_count_until_they_are_sent_again(database: Database) -> Non
 
 def told(database: Database, job_id: object) -> str:
     with database.session(read_only=True) as session:
-        return "\n".join(story.tell(session, job_id))  # type: ignore[arg-type]
+        return "\n".join(timeline.tell(session, job_id))  # type: ignore[arg-type]
 
 
 def test_the_story_of_a_job_that_waits(database: Database) -> None:

@@ -16,7 +16,7 @@ from app.operations import ENCODERS, OPERATIONS, RESIZE, Queue
 from app.parameters import ResizeParams, WebpParams
 from app.schemas import Node
 from app.services.dag_builder import Plan, PlannedTask, plan, to_canvas
-from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.intake.operation_tree import TreeLimits, parse_tree
 from tests.support.deployment import ApiClient
 
 LIMITS = TreeLimits(nodes=500, depth=20, bytes=1_000_000)

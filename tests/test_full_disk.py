@@ -20,8 +20,8 @@ from app.config import Settings
 from app.doctor import examine
 from app.errors import NoRoom, StoreUnavailable
 from app.services import steps
-from app.services.health import Health
-from app.services.room import Room
+from app.services.monitoring.checks import Health
+from app.services.monitoring.disk_space import Room
 from tests.conftest import MODES, make_photo
 from tests.support.deployment import ROOT, Deployment, cluster, embedded
 from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk

@@ -16,7 +16,7 @@ import pytest
 
 from app.config import Settings
 from app.doctor import examine
-from app.services.health import Health
+from app.services.monitoring.checks import Health
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy

@@ -28,14 +28,15 @@ from app.errors import JobNotFinished, KnownPoison, PixelProcessDied, StoreUnava
 from app.imaging import pipeline
 from app.models import DeadLetter, IdempotencyKey, Job, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
-from app.services import dead_letters, jobs, retention, steps
+from app.services import dead_letters, jobs, steps
 from app.services.dag_builder import Plan
 from app.services.dead_letters import Letter
-from app.services.executor import Executor
-from app.services.input_cache import InputCache
-from app.services.pressure import Pressure
-from app.services.retention import Retention, find_orphans
+from app.services.execution.executor import Executor
+from app.services.execution.input_cache import InputCache
+from app.services.intake.backpressure import Pressure
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, job_prefix, result_key
+from app.services.upkeep import retention
+from app.services.upkeep.retention import Retention, find_orphans
 from app.tasks import drain
 from app.tasks.dead_letters import read
 from tests.conftest import make_photo

@@ -40,15 +40,16 @@ from app.models import (
     WebhookDelivery,
 )
 from app.operations import OPERATIONS, Operation
-from app.services import jobs, outbox, reconciler, steps
+from app.services import jobs, outbox, steps
 from app.services.dispatch import canvas_for, waiting_in
-from app.services.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
+from app.services.execution.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
+from app.services.execution.input_cache import InputCache
 from app.services.finalizer import finalize, lock_open_job
-from app.services.input_cache import InputCache
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
-from app.services.reconciler import Repairs
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
+from app.services.upkeep import reconciler
+from app.services.upkeep.reconciler import Repairs
 from app.tasks import runtime
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import undone_when_cut_off

@@ -13,15 +13,17 @@ from sqlalchemy import select, update
 from app.database import Database, from_now
 from app.models import DueTask, Job, JobStatus
 from app.operations import Queue
-from app.services import due, jobs, reconciler
+from app.services import jobs
 from app.services.dag_builder import NARROW, plan
 from app.services.dispatch import canvas_for
-from app.services.dispatcher import Dispatcher
-from app.services.due import LANES, WHOLE, Lane
-from app.services.effort import Size, is_small
-from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import START_JOB, Message
-from app.services.window import Depth, Depths, Sizes
+from app.services.scheduling import due
+from app.services.scheduling.dispatcher import Dispatcher
+from app.services.scheduling.due import LANES, WHOLE, Lane
+from app.services.scheduling.effort import Size, is_small
+from app.services.scheduling.window import Depth, Depths, Sizes
+from app.services.upkeep import reconciler
 from app.tasks.celery_app import celery_app
 from tests.support.work import (
     LONG_AGO,

@@ -13,8 +13,9 @@ from sqlalchemy import event
 from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.models import EventType
-from app.services import events, jobs
+from app.services import jobs
 from app.services.waiters import Waiters
+from app.services.webhooks import events
 from tests.support.work import accept, crash_after
 
 NEVER = 60.0  # seconds

@@ -27,16 +27,18 @@ from app.models import (
     Result,
     WebhookDelivery,
 )
-from app.services import deliveries, endpoints, events, jobs, outbox, reconciler, replays, steps, webhook
-from app.services.breakers import Breakers
-from app.services.egress import Egress
+from app.services import jobs, outbox, steps, webhook
 from app.services.finalizer import finalize
-from app.services.links import ApiLinks
 from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
-from app.services.reconciler import Reconciler
-from app.services.replays import Wanted
-from app.services.shares import BUSY_SECONDS, Shares
+from app.services.storage.links import ApiLinks
+from app.services.upkeep import reconciler
+from app.services.upkeep.reconciler import Reconciler
 from app.services.webhook import WebhookSender
+from app.services.webhooks import deliveries, endpoints, events, replays
+from app.services.webhooks.breakers import Breakers
+from app.services.webhooks.egress import Egress
+from app.services.webhooks.host_limits import BUSY_SECONDS, Shares
+from app.services.webhooks.replays import Wanted
 from tests.support.receiver import (
     Behaviour,
     answer,

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.services import signing
+from app.services.webhooks import signing
 from tests.support.deployment import ApiClient, Deployment, free_port
 from tests.test_cli import pixtools
 

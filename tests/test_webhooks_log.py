@@ -31,11 +31,12 @@ from app.models import (
 )
 from app.routers import events as events_router
 from app.schemas import NewEndpoint
-from app.services import deliveries, endpoints, events, reconciler, replays
-from app.services.deliveries import Due, Outcome
 from app.services.outbox import REPLAY_WEBHOOKS
-from app.services.replays import Wanted
+from app.services.upkeep import reconciler
 from app.services.webhook import CRASHED
+from app.services.webhooks import deliveries, endpoints, events, replays
+from app.services.webhooks.deliveries import Due, Outcome
+from app.services.webhooks.replays import Wanted
 from tests.support.receiver import answer, receiving
 from tests.support.work import ON_POSTGRESQL, change, in_parallel, messages
 from tests.test_webhooks import (

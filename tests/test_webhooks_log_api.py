@@ -18,7 +18,7 @@ import pytest
 
 from app.database import Database
 from app.models import Event, EventType
-from app.services import events
+from app.services.webhooks import events
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.receiver import receiving
 from tests.test_cli import pixtools

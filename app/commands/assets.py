@@ -19,7 +19,7 @@ def put_asset(
 ) -> None:
     """Store an image, or replace it."""
     from app.errors import PixToolsError
-    from app.services import assets
+    from app.services.storage import assets
 
     try:
         typer.echo(assets.put(storage(), file, name or file.name))

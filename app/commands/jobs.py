@@ -62,11 +62,11 @@ def explain_job(job_id: JobId) -> None:
     from uuid import UUID
 
     from app.errors import JobNotFound
-    from app.services import story
+    from app.services.monitoring import timeline
 
     try:
         with transaction(read_only=True) as session:
-            lines = story.tell(session, UUID(job_id))
+            lines = timeline.tell(session, UUID(job_id))
     except (ValueError, JobNotFound):
         raise SystemExit(f"There is no job {job_id}.") from None
     typer.echo("\n".join(lines))

@@ -117,7 +117,7 @@ def show_secret(
     rotate: Annotated[bool, typer.Option(help="Make a new one; the old one signs for another day.")] = False,
 ) -> None:
     """The secret that signs what goes to the `webhook_url` of jobs; from the database of the PIXTOOLS_ settings."""
-    from app.services import endpoints
+    from app.services.webhooks import endpoints
 
     with transaction() as session:
         typer.echo(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None)[0])

@@ -4,7 +4,7 @@ import math
 
 import pyvips
 
-from app.imaging.colour import with_weighed_colours
+from app.imaging.colours.colour import with_weighed_colours
 from app.imaging.recipe import Context
 from app.parameters import BlurParams
 

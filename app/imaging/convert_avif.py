@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyvips
 
-from app.imaging.colour import CHROMA
-from app.imaging.origin import KEPT
+from app.imaging.colours.colour import CHROMA
+from app.imaging.metadata.origin import KEPT
 from app.parameters import AvifParams
 
 

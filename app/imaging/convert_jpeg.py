@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyvips
 
-from app.imaging import extended_xmp
-from app.imaging.colour import CHROMA, with_background
-from app.imaging.origin import KEPT
+from app.imaging.colours.colour import CHROMA, with_background
+from app.imaging.metadata import extended_xmp
+from app.imaging.metadata.origin import KEPT
 from app.parameters import JpegParams
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyvips
 
-from app.imaging.origin import KEPT
+from app.imaging.metadata.origin import KEPT
 from app.parameters import PngParams
 
 

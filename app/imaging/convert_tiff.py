@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyvips
 
-from app.imaging.origin import KEPT
+from app.imaging.metadata.origin import KEPT
 from app.parameters import TiffParams
 
 

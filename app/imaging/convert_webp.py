@@ -5,7 +5,7 @@ from pathlib import Path
 import pyvips
 
 from app.errors import ImageTooLarge
-from app.imaging.origin import KEPT
+from app.imaging.metadata.origin import KEPT
 from app.parameters import WebpParams
 
 MAX_SIDE = 16383  # pixels; the format has 14 bits for a side

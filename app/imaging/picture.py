@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyvips
 
-from app.imaging.origin import Origin
+from app.imaging.metadata.origin import Origin
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ from app.errors import (
     WorkspaceFull,
 )
 from app.imaging import resize
-from app.imaging.colour import PROFILE, to_eight_bits, to_srgb, to_working
+from app.imaging.colours.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
-from app.imaging.decode import ImageFile, load
+from app.imaging.decoding.decode import ImageFile, load
 from app.imaging.fitting import encode, is_out_of_memory
-from app.imaging.losses import Result, losses
 from app.imaging.memory import Work
-from app.imaging.origin import Origin, bare
+from app.imaging.metadata.losses import Result, losses
+from app.imaging.metadata.origin import Origin, bare
 from app.imaging.picture import Picture
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE, Operation

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyvips
 
 from app.imaging import gravity
-from app.imaging.colour import GREY_BANDS, with_background, with_weighed_colours
+from app.imaging.colours.colour import GREY_BANDS, with_background, with_weighed_colours
 from app.imaging.recipe import Context
 from app.parameters import ResizeParams
 

@@ -2,7 +2,7 @@
 
 import pyvips
 
-from app.imaging.colour import full_scale, with_background, with_weighed_colours
+from app.imaging.colours.colour import full_scale, with_background, with_weighed_colours
 from app.imaging.recipe import Context
 from app.parameters import RotateParams
 

@@ -2,7 +2,7 @@
 
 import pyvips
 
-from app.imaging.colour import full_scale
+from app.imaging.colours.colour import full_scale
 
 WINDOW = 1.5  # standard deviation in pixels
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # keep the quotients finite

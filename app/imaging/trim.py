@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyvips
 
-from app.imaging.colour import OPAQUE, full_scale, with_background
+from app.imaging.colours.colour import OPAQUE, full_scale, with_background
 from app.imaging.recipe import Context
 from app.parameters import TrimParams
 

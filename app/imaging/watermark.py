@@ -9,8 +9,8 @@ import pyvips
 from app import glyphs
 from app.errors import CorruptImage, GlyphMissing, ImageTooLarge, InvalidUpload, InvisibleText
 from app.imaging import gravity
-from app.imaging.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
-from app.imaging.decode import ImageFile
+from app.imaging.colours.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
+from app.imaging.decoding.decode import ImageFile
 from app.imaging.recipe import Context
 from app.parameters import WatermarkParams
 

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 
 from app import tracing
 from app.errors import ClientLeft, JobNotFound, UnknownParameter
-from app.services.mistakes import escaped
+from app.services.intake.validation import escaped
 from app.wiring import Resources
 
 WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)

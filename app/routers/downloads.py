@@ -11,8 +11,8 @@ from app.errors import InvalidDownloadLink, RangeNotSatisfiable, ResultNotFound
 from app.routers.dependencies import CurrentResources, JobId, WholeNumber
 from app.routers.openapi import DOWNLOAD_RESPONSES
 from app.services import jobs
-from app.services.links import ApiLinks
 from app.services.s3 import content_disposition
+from app.services.storage.links import ApiLinks
 
 router = APIRouter(tags=["jobs"])
 

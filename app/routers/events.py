@@ -11,7 +11,7 @@ from app.models import EventType
 from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait, raise_if_left
 from app.routers.openapi import problems
 from app.schemas import EventPage, EventView
-from app.services import events
+from app.services.webhooks import events
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 
 from app.routers.dependencies import CurrentResources
 from app.schemas import Count, Model, left_out
-from app.services.health import Check, Health
-from app.services.probes import ESSENTIAL
+from app.services.monitoring.checks import Check, Health
+from app.services.monitoring.probes import ESSENTIAL
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -28,13 +28,13 @@ from app.routers.dependencies import (
 from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
-from app.services.archive import stream_archive
 from app.services.idempotency import key_of
+from app.services.intake.submission import Accepted
+from app.services.intake.submission import Request as SubmissionRequest
+from app.services.intake.uploads import boundary_of, check_content_length
 from app.services.job_views import job_view
 from app.services.s3 import content_disposition, job_prefix
-from app.services.submission import Accepted
-from app.services.submission import Request as SubmissionRequest
-from app.services.uploads import boundary_of, check_content_length
+from app.services.storage.archive import stream_archive
 from app.wiring import Resources
 
 router = APIRouter(tags=["jobs"])

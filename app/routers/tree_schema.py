@@ -8,7 +8,7 @@ from typing_extensions import TypeAliasType
 
 from app.operations import METADATA, OPERATIONS, Operation
 from app.schemas import left_out
-from app.services.operation_tree import MAX_RESULT_NAME, RESULT_NAME
+from app.services.intake.operation_tree import MAX_RESULT_NAME, RESULT_NAME
 
 TREE = "OperationTree"
 ENTRY = "OperationEntry"

@@ -26,8 +26,9 @@ from app.schemas import (
     Rotation,
     Secret,
 )
-from app.services import deliveries, endpoints, replays, webhook
+from app.services import webhook
 from app.services.ids import DELIVERY, ENDPOINT
+from app.services.webhooks import deliveries, endpoints, replays
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])

@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 from app import tracing
 from app.database import from_now
 from app.operations import Queue
-from app.services import due
 from app.services.dag_builder import NARROW, Plan, PlannedTask, to_canvas
-from app.services.effort import Size, is_small, size_of
 from app.services.finalizer import end_if_through, lock_open_job
 from app.services.outbox import FINALIZE, Message
+from app.services.scheduling import due
+from app.services.scheduling.effort import Size, is_small, size_of
+from app.services.scheduling.window import Depth, Depths
 from app.services.steps import ended_tasks
-from app.services.window import Depth, Depths
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from app.models import Job, Result, Step, StepStatus
 from app.schemas import ErrorRecord, InputView, JobLinks, JobView, ResultView, StepView
-from app.services.links import DownloadLinks
+from app.services.storage.links import DownloadLinks
 
 # Made once: to put such a statement together costs more than to run it
 STEPS = (

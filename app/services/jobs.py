@@ -29,11 +29,13 @@ from app.models import (
 )
 from app.operations import Queue
 from app.schemas import Node
-from app.services import due, events, finalizer, outbox
+from app.services import finalizer, outbox
 from app.services.dag_builder import Plan
-from app.services.effort import is_small, size_of
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.s3 import input_key
+from app.services.scheduling import due
+from app.services.scheduling.effort import is_small, size_of
+from app.services.webhooks import events
 
 MAX_PAGE = 100  # jobs
 

@@ -23,9 +23,10 @@ from app.database import after_commit, from_now, insert_rows, table_of
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
-from app.services import due, outbox
+from app.services import outbox
 from app.services.dag_builder import Plan, PlannedTask
 from app.services.finalizer import end_if_through, lock_open_job
+from app.services.scheduling import due
 
 # half of a pause by chance: what failed together because a store was away must not come back together
 RETRIES = Backoff(first=2.0, longest=60.0, least_share=0.5)

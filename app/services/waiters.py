@@ -15,7 +15,8 @@ from uuid import UUID
 
 from app.database import Database
 from app.models import JOB_OPEN
-from app.services import events, jobs
+from app.services import jobs
+from app.services.webhooks import events
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between looks; the pause grows by half each time
 FIRST_PAUSE_ALONE = 0.2  # for who is told: a job may have ended before its client began to wait

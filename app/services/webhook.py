@@ -16,13 +16,13 @@ from app import metrics, tracing
 from app.database import Database, from_now
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, Event, EventType, Job, WebhookDelivery
-from app.services import deliveries, endpoints, events, signing
-from app.services.breakers import Breakers, HostFailed, HostPaused
-from app.services.deliveries import Due, Outcome
-from app.services.egress import Answer, Egress
-from app.services.endpoints import Target
-from app.services.links import DownloadLinks
-from app.services.shares import Shares
+from app.services.storage.links import DownloadLinks
+from app.services.webhooks import deliveries, endpoints, events, signing
+from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused
+from app.services.webhooks.deliveries import Due, Outcome
+from app.services.webhooks.egress import Answer, Egress
+from app.services.webhooks.endpoints import Target
+from app.services.webhooks.host_limits import Shares
 
 log = logging.getLogger(__name__)
 

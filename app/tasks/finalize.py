@@ -4,9 +4,9 @@ from uuid import UUID
 
 from celery import Task
 
-from app.services import replays
 from app.services.finalizer import finalize as finalize_job
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS
+from app.services.webhooks import replays
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import resources, undone_when_cut_off
 

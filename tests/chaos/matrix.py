@@ -178,30 +178,37 @@ def lose_messages(stage: Stage) -> None:
 WORKER, API = "celery", "app"
 FAULTS = [
     Fault("none"),
-    Fault("worker: kill -9 before the pixel work", **at("app.services.sandbox:_Child.ask:before", WORKER)),
-    Fault("worker: kill -9 during the pixel work", **at("app.services.sandbox:_Child._receive:before", WORKER)),
-    Fault("worker: kill -9 after the pixel work", **at("app.services.sandbox:_Child.ask:after", WORKER)),
+    Fault("worker: kill -9 before the pixel work", **at("app.services.execution.sandbox:_Child.ask:before", WORKER)),
+    Fault(
+        "worker: kill -9 during the pixel work", **at("app.services.execution.sandbox:_Child._receive:before", WORKER)
+    ),
+    Fault("worker: kill -9 after the pixel work", **at("app.services.execution.sandbox:_Child.ask:after", WORKER)),
     Fault(
         "worker: kill -9 between the upload of the output and its row",
         **at("app.services.s3:ObjectStorage.upload_processed:after", WORKER),
     ),
     Fault(
         "worker: kill -9 between the row and the acknowledgement",
-        **at("app.services.executor:Executor._succeed:after", WORKER),
+        **at("app.services.execution.executor:Executor._succeed:after", WORKER),
     ),
     Fault("API: kill -9 after the object is stored", **at("app.services.s3:ObjectStorage._upload:after", API)),
-    Fault("API: kill -9 after the commit", **at("app.services.submission:Submissions._store:after", API)),
+    Fault("API: kill -9 after the commit", **at("app.services.intake.submission:Submissions._store:after", API)),
     Fault("API: kill -9 after a message is published", **at("app.services.outbox:Relay._try:after", API, every=30)),
     Fault(
         "dispatcher: kill -9 between the claim and the message",
-        **at("app.services.dispatcher:Dispatcher._claim:after", API),
+        **at("app.services.scheduling.dispatcher:Dispatcher._claim:after", API),
     ),
-    Fault("dispatcher: kill -9 between the message and its row", **at("app.services.due:settle:before", API)),
-    Fault("API: kill -9 after the answer", **at("app.services.submission:Submissions._store:soon", API)),
-    Fault("webhook sender: kill -9 before the request", **at("app.services.egress:Egress.post:before", WORKER)),
-    Fault("webhook sender: kill -9 after the answer", **at("app.services.egress:Egress.post:after", WORKER)),
     Fault(
-        "webhook sender: kill -9 between the row and its commit", **at("app.services.deliveries:finish:after", WORKER)
+        "dispatcher: kill -9 between the message and its row", **at("app.services.scheduling.due:settle:before", API)
+    ),
+    Fault("API: kill -9 after the answer", **at("app.services.intake.submission:Submissions._store:soon", API)),
+    Fault(
+        "webhook sender: kill -9 before the request", **at("app.services.webhooks.egress:Egress.post:before", WORKER)
+    ),
+    Fault("webhook sender: kill -9 after the answer", **at("app.services.webhooks.egress:Egress.post:after", WORKER)),
+    Fault(
+        "webhook sender: kill -9 between the row and its commit",
+        **at("app.services.webhooks.deliveries:finish:after", WORKER),
     ),
     Fault(
         "webhook sender: kill -9 between the row and the ack",

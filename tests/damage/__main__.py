@@ -4,7 +4,7 @@ import argparse
 import os
 from collections import Counter
 
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
 from tests.damage.corpus import corpus
 from tests.damage.originals import FORMATS
 from tests.damage.trial import Outcome, outcomes

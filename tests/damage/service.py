@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import InvalidUpload, PixToolsError
 from app.imaging.probe import probe
 from app.imaging.recipe import Limits, Stage, Target
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
 
 COMPLETED = "completed"
 CORRUPT = {"corrupt_image", "truncated_image", "unsupported_image"}  # codes that say the file is to blame

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
 from tests.damage.__main__ import MEMORY
 from tests.damage.corpus import Damaged, corpus
 from tests.damage.originals import FORMATS, originals

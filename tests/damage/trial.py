@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
 from tests.damage.corpus import Damaged
 from tests.damage.judges import Verdict, judge
 from tests.damage.service import COMPLETED, CORRUPT, TREES, Answer, Tree, answer

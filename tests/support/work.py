@@ -34,7 +34,7 @@ from app.models import (
 )
 from app.services import jobs, steps
 from app.services.dag_builder import plan
-from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.steps import Claim, Outcome
 
 T = TypeVar("T")

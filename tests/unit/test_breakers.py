@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis.exceptions import LockError
 
-from app.services.breakers import Breakers, HostFailed, HostPaused, MemoryProbes, RedisProbes
+from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused, MemoryProbes, RedisProbes
 from tests.support.servers import Redis
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
@@ -218,7 +218,7 @@ def test_hosts_that_nobody_asks_for_any_more_are_forgotten(monkeypatch: pytest.M
         for _ in range(FAILURES):
             fail(guards, f"https://h{number}.test:443")
     assert len(guards._open) == 20
-    monkeypatch.setattr("app.services.breakers.KEPT_SECONDS", -1)
+    monkeypatch.setattr("app.services.webhooks.breakers.KEPT_SECONDS", -1)
     for _ in range(FAILURES):
         fail(guards)
     assert list(guards._open) == [HOST]

@@ -13,9 +13,9 @@ import trustme
 
 from app.config import Settings
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
-from app.services import egress
-from app.services.egress import Answer, Egress, Network, is_public, parse
-from app.services.lookups import Lookups, site_of
+from app.services.webhooks import egress
+from app.services.webhooks.egress import Answer, Egress, Network, is_public, parse
+from app.services.webhooks.resolver import Lookups, site_of
 from tests.support.receiver import answer, drip, drip_body, flood, garble, hang, receiving, reset
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multipart import MultipartSegment
 
 from app.errors import InvalidFilename
-from app.services.filenames import check_filename, names_of, result_filename, safe_stem
+from app.services.storage.filenames import check_filename, names_of, result_filename, safe_stem
 
 
 @pytest.mark.parametrize("filename", ["a.jpg", "a", ".hidden", "a..b", "…", "Räder am Fluß.jpg", "日本.png", "a" * 255])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.services import health
-from app.services.health import Check, Checks, Degraded, Health, Question
+from app.services.monitoring import checks as health
+from app.services.monitoring.checks import Check, Checks, Degraded, Health, Question
 
 
 @dataclass

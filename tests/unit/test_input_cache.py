@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.services.input_cache import LOCKS, MAX_IDLE_SECONDS, InputCache
+from app.services.execution.input_cache import LOCKS, MAX_IDLE_SECONDS, InputCache
 
 KIB = 1024  # bytes
 

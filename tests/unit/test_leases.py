@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.services.leases import LeaseKeeper
+from app.services.execution.leases import LeaseKeeper
 
 EVERY = 0.05  # seconds
 PATIENCE = 10.0  # seconds

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app import wiring
 from app.errors import InvalidDownloadLink
 from app.models import Job, Result
-from app.services.links import ApiLinks
+from app.services.storage.links import ApiLinks
 
 JOB_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 LINKS = ApiLinks(b"secret", 3600)

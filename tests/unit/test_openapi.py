@@ -12,8 +12,8 @@ from starlette.requests import Request
 from app import errors, problems
 from app.main import create_app
 from app.operations import OPERATIONS
-from app.services import operation_tree
-from app.services.operation_tree import TreeLimits, parse_tree
+from app.services.intake import operation_tree
+from app.services.intake.operation_tree import TreeLimits, parse_tree
 
 DOCUMENT: dict[str, Any] = create_app().openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]

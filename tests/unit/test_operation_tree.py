@@ -12,7 +12,7 @@ from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
 from app.parameters import WebpParams
 from app.schemas import Node
-from app.services.operation_tree import MAX_REPORTED, TreeLimits, parse_tree
+from app.services.intake.operation_tree import MAX_REPORTED, TreeLimits, parse_tree
 
 LIMITS = TreeLimits(nodes=8, depth=4, bytes=4000)
 RESIZE = {"op": "resize", "width": 5}

@@ -18,7 +18,7 @@ from app.database import Database
 from app.errors import ObjectIncomplete, ObjectNotFound, PixToolsError, StoreUnavailable
 from app.private import OTHERS
 from app.services import s3
-from app.services.retention import find_orphans
+from app.services.intake.uploads import _temporary_file
 from app.services.s3 import (
     PART_SIZE,
     ObjectStorage,
@@ -29,7 +29,7 @@ from app.services.s3 import (
     job_prefix,
     result_key,
 )
-from app.services.uploads import _temporary_file
+from app.services.upkeep.retention import find_orphans
 from tests.support.deployment import free_port
 from tests.support.servers import ObjectStoreServer
 

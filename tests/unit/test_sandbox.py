@@ -17,8 +17,8 @@ from PIL import Image
 
 from app.errors import ImageTooLarge, PixelProcessDied, PixToolsError, StepTimedOut, UnsupportedImage, WorkspaceFailed
 from app.imaging.recipe import Limits, Rendered, Stage, Target
-from app.services import sandbox as module
-from app.services.sandbox import Sandbox
+from app.services.execution import sandbox as module
+from app.services.execution.sandbox import Sandbox
 
 LIMITS = Limits(pixels=5_000_000, side=4000)
 LONG = 60.0  # seconds; no render here takes as long
@@ -228,7 +228,7 @@ def test_a_child_dies_with_its_parent(source: Path) -> None:
 import threading, time
 from pathlib import Path
 from app.imaging.recipe import Limits, Target
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
 sandbox = Sandbox(1)
 target = Target(Path({str(source.parent / "orphan")!r}), "convert_avif", {SLOW!r})
 args = (Path({str(source)!r}), [], [target], Limits(5_000_000, 4000), 60)
@@ -259,5 +259,5 @@ print(json.dumps([name for name in sys.modules if name.startswith("app.")]))
 
 
 def test_the_parent_loads_no_codec() -> None:
-    code = "import sys, app.services.sandbox; sys.exit('pyvips' in sys.modules)"
+    code = "import sys, app.services.execution.sandbox; sys.exit('pyvips' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.services.breakers import HostPaused
-from app.services.shares import BUSY_SECONDS, LONGEST_LINE, SLOW_SECONDS, Shares
+from app.services.webhooks.breakers import HostPaused
+from app.services.webhooks.host_limits import BUSY_SECONDS, LONGEST_LINE, SLOW_SECONDS, Shares
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.services.signing import new_secret, sign
+from app.services.webhooks.signing import new_secret, sign
 
 BODY = '{"type":"job.completed","data":{"filename":"Räder.jpg"}}'.encode()
 

@@ -3,8 +3,8 @@
 import pytest
 
 from app.errors import InvalidOperations
-from app.services.operation_tree import TreeLimits
-from app.services.submission import LONGEST_KEPT, _tree
+from app.services.intake.operation_tree import TreeLimits
+from app.services.intake.submission import LONGEST_KEPT, _tree
 
 LIMITS = TreeLimits(nodes=8, depth=4, bytes=10_000)
 SENT = '["resize", "convert_webp"]'.replace('"resize"', '{"op": "resize", "width": 64}')

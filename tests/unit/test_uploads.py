@@ -19,8 +19,8 @@ from app.errors import (
     TruncatedRequest,
     UploadTooLarge,
 )
-from app.services import uploads
-from app.services.uploads import (
+from app.services.intake import uploads
+from app.services.intake.uploads import (
     FieldTooLong,
     FormLimits,
     Gate,

@@ -10,7 +10,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from app.imaging.colour import to_eight_bits, to_srgb, to_working, with_background
+from app.imaging.colours.colour import to_eight_bits, to_srgb, to_working, with_background
 from tests.unit.imaging.conftest import Pixels, as_image, pixels, similarity
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from app.errors import UnsupportedImage
-from app.imaging import cicp
+from app.imaging.colours import cicp
 from app.imaging.pipeline import Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
 from tests.unit.imaging.conftest import Pixels

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.errors import CorruptImage
-from app.imaging import gif
+from app.imaging.decoding import gif
 from tests.damage.originals import originals, picture, saved
 
 

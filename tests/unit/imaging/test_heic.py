@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.errors import CorruptImage
-from app.imaging import heic
+from app.imaging.decoding import heic
 from app.imaging.pipeline import Limits, Target, render
 from tests.unit.imaging.conftest import ORIENTATION, Pixels, exif, similarity, unturned
 

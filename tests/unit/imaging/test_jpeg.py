@@ -8,8 +8,8 @@ import pytest
 import pyvips
 
 from app.errors import CorruptImage
-from app.imaging import jpeg
-from app.imaging.decode import ImageFile
+from app.imaging.decoding import jpeg
+from app.imaging.decoding.decode import ImageFile
 from tests.damage.judges import judge, run
 from tests.damage.originals import originals, picture, saved
 

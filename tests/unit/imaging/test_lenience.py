@@ -15,7 +15,7 @@ import pyvips
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from app.imaging.decode import LOADERS
+from app.imaging.decoding.decode import LOADERS
 from app.imaging.pipeline import Limits, Target, render
 from app.imaging.probe import ANIMATED, probe
 from tests.damage.judges import judge, shown

@@ -15,9 +15,9 @@ from app.imaging.probe import ImageHeader
 from app.imaging.recipe import Limits, Monitor, Stage, Target
 from app.operations import ENCODERS
 from app.parameters import AvifParams, JpegParams
-from app.services.memory import check_memory
-from app.services.operation_tree import TreeLimits, parse_tree
-from app.services.sandbox import Sandbox
+from app.services.execution.sandbox import Sandbox
+from app.services.intake.memory import check_memory
+from app.services.intake.operation_tree import TreeLimits, parse_tree
 from tests.unit.imaging.conftest import photograph
 
 LIMITS = Limits(pixels=50_000_000, side=16384)

@@ -11,15 +11,15 @@ import pytest
 import pyvips
 from PIL import Image, IptcImagePlugin
 
-from app.imaging import gain_map
-from app.imaging.exif import place, read_exif
-from app.imaging.icc import description
-from app.imaging.iptc import read_iptc, unwrapped
-from app.imaging.metadata import _without_places
-from app.imaging.origin import Origin
+from app.imaging.colours.icc import description
+from app.imaging.metadata import gain_map
+from app.imaging.metadata.describe import _without_places
+from app.imaging.metadata.exif import place, read_exif
+from app.imaging.metadata.iptc import read_iptc, unwrapped
+from app.imaging.metadata.origin import Origin
+from app.imaging.metadata.xmp import read_xmp
 from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
 from app.imaging.recipe import Monitor
-from app.imaging.xmp import read_xmp
 from app.operations import ENCODERS
 from tests.unit.imaging.conftest import GOLDEN, GPS, ORIENTATION, Pixels, encoded, photograph, pixels
 
@@ -321,7 +321,7 @@ def test_names_of_profiles(display_p3: bytes) -> None:
     "value", [None, 7, [], {}, [{"a": 1}], [1, 2], {"x": ["y"]}, "A\x01B\x0b", "x" * 9000, "\ud800"]
 )
 def test_a_copyright_of_any_kind_is_written_or_left_out(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.imaging.origin.read_xmp", lambda _: {"dc:rights": value, "dc:creator": value})
+    monkeypatch.setattr("app.imaging.metadata.origin.read_xmp", lambda _: {"dc:rights": value, "dc:creator": value})
     origin = Origin.model_construct(format="jpeg", blocks={})
     image = origin.onto(pyvips.Image.black(9, 9), "copyright", "jpeg")
     written = read_xmp(image.get("xmp-data")) if image.get_typeof("xmp-data") else {}

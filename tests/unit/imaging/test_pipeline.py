@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import CorruptImage, ImageTooLarge, UnsupportedImage, WorkspaceFailed, WorkspaceFull
-from app.imaging import decode, jpeg, pipeline, resize
+from app.imaging import pipeline, resize
+from app.imaging.decoding import decode, jpeg
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When
 from app.imaging.resize import measure

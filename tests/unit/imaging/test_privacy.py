@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.imaging.iptc import unwrapped, wrapped
+from app.imaging.metadata.iptc import unwrapped, wrapped
+from app.imaging.metadata.previews import without_previews
 from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
-from app.imaging.previews import without_previews
 from app.operations import ENCODERS, OPERATIONS, Queue
 from tests.unit.imaging.conftest import encoded
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from app.errors import EmptyFile, TruncatedImage, UnsupportedImage
 from app.imaging.probe import ImageHeader, probe
-from app.imaging.probe_reader import SEARCH_BLOCK
+from app.imaging.probe.reader import SEARCH_BLOCK
 
 SOUND_PREFIXES = (
     b"\xff\xd8\xff",

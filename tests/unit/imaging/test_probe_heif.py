@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import TruncatedImage, UnsupportedImage
-from app.imaging.decode import ImageFile
+from app.imaging.decoding.decode import ImageFile
 from app.imaging.probe import probe
 from tests.damage.judges import run
 from tests.damage.originals import originals, picture, saved

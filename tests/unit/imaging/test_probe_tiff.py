@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from app.errors import UnsupportedImage
-from app.imaging.decode import ImageFile
+from app.imaging.decoding.decode import ImageFile
 from app.imaging.probe import ImageHeader, probe
 from tests.damage.originals import picture, saved
 

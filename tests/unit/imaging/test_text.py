@@ -164,6 +164,6 @@ def test_long_texts_are_looked_at_in_no_time() -> None:
 
 
 def test_a_name_keeps_its_joiners() -> None:
-    from app.imaging.origin import _line
+    from app.imaging.metadata.origin import _line
 
     assert _line("می\u200cخواهم\n\x00") == "می\u200cخواهم"

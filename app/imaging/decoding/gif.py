@@ -1,0 +1,136 @@
+"""Checks that a GIF holds a value for every pixel of the frames that are read.
+
+Its decoder fills up with nothing where a frame ends early. LZW is a chain of codes that each stand for a run of pixels;
+only how long these runs are matters here, so whole tables of codes are worked on at once, without making any pixels.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import CorruptImage
+from app.imaging.probe.gif import gif_images
+from app.imaging.probe.reader import Reader
+
+Codes = NDArray[np.int64]
+
+MOST_BITS = 12  # of a code
+FULL = 1 << MOST_BITS  # entries of a table
+LEAST_SIZE, MOST_SIZE = 1, 11  # of the codes that stand for one pixel, in bits
+MORE_CODES = 65536  # that are looked at in one go once a table is full
+PADDING = b"\0\0\0"  # so that three bytes can be read wherever a code begins
+
+
+def check(path: Path, frames: int) -> None:
+    """Check the first frames of a file.
+
+    Raises:
+        CorruptImage: pixels are missing, or stand behind a code that means nothing.
+    """
+    with path.open("rb") as file:
+        for number, (pixels, content) in enumerate(gif_images(Reader(file)), 1):
+            if not _is_complete(content, pixels):
+                raise CorruptImage(f"Frame {number} of the GIF lacks pixels: its data is damaged.")
+            if number == frames:
+                return
+
+
+def _is_complete(content: bytes, pixels: int) -> bool:
+    size = content[0] if content else 0
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        return False
+    stream = _Stream(content[1:], size)
+    while pixels > 0:
+        made = stream.run(pixels)
+        if made is None:
+            return False
+        pixels -= made
+    return True
+
+
+class _Stream:
+    """A chain of codes, read from one emptying of the table to the next."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self._bits = 8 * len(content)
+        content += PADDING
+        self._bytes = np.frombuffer(content, np.uint8).astype(np.int64)
+        self._clear = 1 << size
+        self._at = 0
+        self._over = False
+
+    def run(self, wanted: int) -> int | None:
+        """How many pixels the codes up to the next emptying make; None where they end or fail before `wanted` ones."""
+        if self._over:
+            return None
+        widths, available = _layout(self._clear)
+        codes, closed = self._take(widths)
+        lengths = self._lengths(codes)
+        made = np.cumsum(lengths[codes] if len(codes) else codes)
+        fine = codes <= available[: len(codes)]
+        if len(codes):
+            fine[0] = codes[0] < self._clear
+        if made.size and made[-1] >= wanted:  # what comes after the last pixel does not count
+            fine = fine[: int(np.searchsorted(made, wanted)) + 1]
+            return wanted if fine.all() else None
+        if not fine.all():
+            return None
+        total = int(made[-1]) if made.size else 0
+        while not closed:
+            codes, closed = self._take(np.full(MORE_CODES, MOST_BITS))
+            total += int(lengths[codes].sum())
+            if total >= wanted or (not closed and not len(codes)):
+                break
+        return total
+
+    def _take(self, widths: Codes) -> tuple[Codes, bool]:
+        """The next codes of these widths, and whether one that empties the table or ends the chain came after them."""
+        ends = self._at + np.cumsum(widths)
+        ends = ends[: int(np.searchsorted(ends, self._bits, side="right"))]
+        widths = widths[: len(ends)]
+        starts = ends - widths
+        at = starts >> 3
+        window = self._bytes[at] | self._bytes[at + 1] << 8 | self._bytes[at + 2] << 16
+        codes = window >> (starts & 7) & ((1 << widths) - 1)
+        special = np.flatnonzero((codes == self._clear) | (codes == self._clear + 1))
+        if not special.size:
+            self._over = self._over or not len(codes)
+            self._at = int(ends[-1]) if len(ends) else self._at
+            return codes, self._over
+        first = int(special[0])
+        self._over = bool(codes[first] != self._clear)
+        self._at = int(ends[first])
+        return codes[:first], True
+
+    def _lengths(self, codes: Codes) -> Codes:
+        """How many pixels each entry of the table stands for, after these codes.
+
+        Every code but the first makes an entry: the run of the code before it, and one pixel more. So an entry's length
+        is how far it is from the root of a tree; found by looking ahead 1, 2, 4, ... entries.
+        """
+        lengths = np.ones(FULL + 1, np.int64)
+        first = self._clear + 2
+        parents = codes[: min(max(len(codes) - 1, 0), FULL - first)]
+        ahead = np.zeros(len(parents) + 1, np.int64)  # entries are counted from 1: 0 is the root
+        ahead[1:] = np.where(parents < self._clear, 0, parents - first + 1)
+        np.minimum(ahead, np.arange(len(ahead)) - 1, out=ahead)  # codes that mean nothing are found elsewhere
+        ahead[0] = 0
+        distance = np.ones(len(ahead), np.int64)
+        distance[0] = 0
+        while ahead.any():
+            distance += distance[ahead]
+            ahead = ahead[ahead]
+        lengths[first : first + len(parents)] = distance[1:] + 1
+        return lengths
+
+
+@cache
+def _layout(clear: int) -> tuple[Codes, Codes]:
+    """For each code after an emptying of the table: its width, and the highest one that means something."""
+    count = FULL - clear + 64
+    available = np.minimum(clear + 2 + np.maximum(np.arange(count) - 1, 0), FULL)
+    widths = np.frexp(available.astype(np.float64))[1].astype(np.int64)  # bits that a number needs
+    least = int(clear).bit_length()
+    return np.clip(widths, least, MOST_BITS), np.minimum(available, FULL - 1)

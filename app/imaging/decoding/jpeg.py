@@ -1,0 +1,89 @@
+"""Decodes JPEG so that no lost pixel goes unnoticed.
+
+libjpeg goes on after every error in the pixel data, in grey or with rubbish, and only warns. libvips drops part of the
+warnings: all of them where the decoder shrinks, those about the last lines, and those about what is left over after
+the last line. So the pixels come from libjpeg-turbo by a binding that raises on every warning; what a warning says
+about the header alone is mended in a copy, and the copy decoded.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyvips
+import simplejpeg
+
+from app.errors import CorruptImage
+from app.imaging.decoding.jpeg_repair import repaired, with_phantom
+
+SHRINKABLE = 16  # pixels of a side: for less, two of the decoder's scales give the same size
+COLOURS = {"Gray": "GRAY", "RGB": "RGB", "YCbCr": "RGB"}  # what is decoded here, by the names of the binding
+INTERPRETATIONS = {1: "b-w", 3: "srgb"}
+MOST_REPAIRS = 8
+STRIP = 8  # lines that libvips decodes before it looks for warnings
+
+T = TypeVar("T")
+
+
+class _Warned(Exception):
+    """The decoder has warned of something."""
+
+
+def load(path: Path, shrink: int) -> pyvips.Image | None:
+    """The pixels in grey or RGB as stored, divided by `shrink`; None where libvips has to decode what is checked here.
+
+    Raises:
+        CorruptImage: pixels are lost.
+    """
+    data = path.read_bytes()
+    try:
+        height, width, kind, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError):  # chroma that is sampled in a rare way, or no sound header
+        _sound(data, _check_by_libvips)
+        return None
+    if min(width, height) < SHRINKABLE:
+        shrink = 1
+    if kind not in COLOURS:  # CMYK
+        _sound(data, partial(_decode, colours="CMYK", width=1, height=1))
+        return None
+    size = {"width": ceil(width / shrink), "height": ceil(height / shrink)}
+    pixels = _sound(data, partial(_decode, colours=COLOURS[kind], **size))
+    height, width, bands = pixels.shape
+    image = pyvips.Image.new_from_memory(pixels, width, height, bands, "uchar")
+    return image.copy(interpretation=INTERPRETATIONS[bands])
+
+
+def _sound(data: bytes, attempt: Callable[[bytes], T]) -> T:
+    """What an attempt makes of the data, once everything is mended that costs no pixel."""
+    for _ in range(MOST_REPAIRS):
+        try:
+            return attempt(data)
+        except _Warned as warned:
+            mended = repaired(data, str(warned))
+        if mended is None:
+            break
+        data = mended
+    raise CorruptImage
+
+
+def _decode(data: bytes, colours: str, width: int, height: int) -> Any:
+    try:
+        return simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height)
+    except ValueError as error:
+        raise _Warned(error) from None
+
+
+def _check_by_libvips(data: bytes) -> None:
+    """Let libvips look for warnings in the whole file, where else it stops after the last line.
+
+    With one component more than the scan has, which nothing is ever said of, a file looks as if further scans could
+    follow: libjpeg reads to the end before it gives the first line.
+    """
+    source = pyvips.Source.new_from_memory(with_phantom(data))
+    try:
+        image = pyvips.Operation.call("jpegload_source", source, access="sequential", fail_on="warning")
+        image.crop(0, 0, image.width, min(STRIP, image.height)).copy_memory()
+    except pyvips.Error as error:
+        raise _Warned(error) from None

@@ -1,0 +1,103 @@
+"""What a file holds beside the picture that is read from it, as far as libvips does not tell."""
+
+import struct
+from collections.abc import Callable, Iterator, Set
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+from app.imaging.metadata.extended_xmp import PART as EXTENSION
+
+MAX_STEPS = 10_000  # chunks, segments or entries that are looked at
+PNG_START = 8  # bytes
+MPF = b"MPF\0"  # multi-picture format: CIPA DC-007
+DEPTH = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth", b"urn:mpeg:hevc:2015:auxid:2\0")
+SUB_DIRECTORIES, EXIF = 330, 34665  # tags of TIFF
+
+#: by what it is, how many there are
+Beside = dict[str, int]
+
+
+def beside(path: Path, format_: str) -> Beside:
+    """What there is: the `frames` of an animation, `sub_images`, a `profile`, and `exif` or `xmp` that is not read."""
+    look = _LOOKS.get(format_)
+    if look is None:
+        return {}
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        try:
+            return look(content)
+        except struct.error:  # it ends early, which others notice as well
+            return {}
+
+
+def _png(content: mmap) -> Beside:
+    found, position = {}, PNG_START
+    for _ in range(MAX_STEPS):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        if kind == b"acTL":
+            (found["frames"],) = struct.unpack_from(">I", content, position + 8)
+        if kind == b"iCCP":
+            found["profile"] = 1
+        if kind in {b"IDAT", b"IEND"}:
+            break
+        position += 12 + length
+    return found
+
+
+def _jpeg(content: mmap) -> Beside:
+    found: Beside = {}
+    for start, end in _segments(content):
+        if content[start : start + len(MPF)] == MPF:
+            found["sub_images"] = max(0, _pictures(content[start + len(MPF) : end]) - 1)
+        if content[start : start + len(EXTENSION)] == EXTENSION:
+            found["xmp"] = 1
+    return found
+
+
+def _segments(content: mmap) -> Iterator[tuple[int, int]]:
+    """Where the data of each segment before the first scan begins and ends."""
+    position = 2
+    for _ in range(MAX_STEPS):
+        fill, marker, length = struct.unpack_from(">BBH", content, position)
+        if fill != 0xFF or marker == 0xDA:
+            return
+        if marker == 0xFF:
+            position += 1
+            continue
+        yield position + 4, position + 2 + length
+        position += 2 + length
+
+
+def _pictures(index: bytes) -> int:
+    order = "<" if index[:2] == b"II" else ">"
+    return dict(_numbers(index, order)).get(0xB001, 1)
+
+
+def _tiff(content: mmap) -> Beside:
+    order = "<" if content[:2] == b"II" else ">"
+    if content[2:4] not in {b"*\0", b"\0*"}:
+        return {}  # 64-bit offsets
+    tags = dict(_numbers(content, order, counted={SUB_DIRECTORIES}))
+    found = {"sub_images": tags.get(SUB_DIRECTORIES, 0), "exif": int(EXIF in tags)}
+    return {name: count for name, count in found.items() if count}
+
+
+def _numbers(content: bytes | mmap, order: str, counted: Set[int] = frozenset()) -> Iterator[tuple[int, int]]:
+    """The tags of the first directory with their number, or with how many values they have."""
+    (directory,) = struct.unpack_from(order + "I", content, 4)
+    (count,) = struct.unpack_from(order + "H", content, directory)
+    for number in range(min(count, MAX_STEPS)):
+        tag, _, values, value = struct.unpack_from(order + "HHII", content, directory + 2 + 12 * number)
+        yield tag, values if tag in counted else value
+
+
+def _heif(content: mmap) -> Beside:
+    return {"sub_images": 1} if any(content.find(mark) >= 0 for mark in DEPTH) else {}
+
+
+_LOOKS: dict[str, Callable[[mmap], Beside]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "tiff": _tiff,
+    "heic": _heif,
+    "avif": _heif,
+}

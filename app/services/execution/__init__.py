@@ -1,0 +1,1 @@
+"""Running one planned task in a worker."""

@@ -1,0 +1,1 @@
+"""Accepting work: from the bytes of a request to a job in the database."""

@@ -1,0 +1,309 @@
+"""Accepting an upload: every check first, then storage, then one transaction."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app import metrics, tracing
+from app.database import Database
+from app.errors import (
+    InvalidOperations,
+    InvalidParameter,
+    InvalidUpload,
+    LimitExceeded,
+    NoRoom,
+    PixToolsError,
+    StoreUnavailable,
+    UnsupportedImage,
+)
+from app.imaging.probe import ImageHeader, probe
+from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
+from app.schemas import Node
+from app.services import dead_letters, idempotency, jobs
+from app.services.dag_builder import Plan, plan
+from app.services.idempotency import Idempotency, Scope
+from app.services.intake.memory import check_memory
+from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, receive
+from app.services.job_views import job_view
+from app.services.jobs import NewJob
+from app.services.monitoring.disk_space import Room
+from app.services.s3 import ObjectStorage, asset_key, input_key, job_prefix
+from app.services.storage.links import DownloadLinks
+from app.services.webhooks.egress import Egress
+
+log = logging.getLogger(__name__)
+
+
+TREES_KEPT = 64  # of those last sent: clients send the same few again and again
+LONGEST_KEPT = 4096  # characters
+NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """What an upload's header may announce; pixels hold for one frame and for all together."""
+
+    pixels: int
+    side: int
+    frames: int
+    heic: bool
+
+    def check(self, header: ImageHeader) -> None:
+        """Refuse an image by its header alone.
+
+        Raises:
+            UnsupportedImage: it is HEIC, which not every deployment can decode.
+            LimitExceeded: names the limit and the value.
+        """
+        if header.format == "heic" and not self.heic:
+            raise UnsupportedImage(NO_HEIC, pointer="#/file")
+        side = max(header.width, header.height)
+        if side > self.side:
+            _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
+        frames = header.frames_read
+        if frames > self.frames:
+            _refuse(f"The image has {frames} frames, the limit", self.frames, frames)
+        pixels = header.width * header.height * frames
+        if pixels > self.pixels:
+            over = f" over {frames} frames" if frames > 1 else ""
+            _refuse(f"The image has {pixels} pixels{over}, the limit", self.pixels, pixels)
+
+
+def _refuse(what: str, limit: int, value: int) -> None:
+    raise LimitExceeded(f"{what} is {limit}.", pointer="#/file", limit=limit, value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What came with the form."""
+
+    idempotency_key: str | None
+    caller: str
+    base_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """The answer: the job as it was when it was accepted, and whether this is a replay."""
+
+    job_id: UUID
+    body: dict[str, Any]
+    replayed: bool = False
+
+
+class _AnsweredElsewhere(Exception):
+    """Another process has stored a job under the same key first."""
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
+
+    operations: list[Any]
+    branches: tuple[Node, ...]
+    _plans: dict[str, Plan] = field(default_factory=dict)
+
+    def plan(self, format_: str) -> Plan:
+        if format_ not in self._plans:
+            self._plans[format_] = plan(self.branches, format_)
+        return self._plans[format_]
+
+
+def _tree(text: str, limits: TreeLimits) -> _Tree:
+    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else _Tree(*parse_tree(text, limits))
+
+
+@lru_cache(maxsize=TREES_KEPT)
+def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
+    return _Tree(*parse_tree(text, limits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submissions:
+    """Everything that accepting needs."""
+
+    database: Database
+    storage: ObjectStorage
+    links: DownloadLinks
+    idempotency: Idempotency
+    egress: Egress
+    spool: Path
+    room: Room
+    form_limits: FormLimits
+    tree_limits: TreeLimits
+    image_limits: ImageLimits
+    #: of one pixel process; None: any
+    memory_bytes: int | None
+    kept_seconds: int
+    idempotency_seconds: int
+    _ready: set[Path] = field(default_factory=set)
+    _gate: Gate = field(default_factory=Gate)
+
+    async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
+        """Take one multipart form.
+
+        Raises:
+            PixToolsError: it is refused; no object, row or message is left behind.
+        """
+        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
+        started = time.perf_counter()
+        try:
+            accepted = await self._accept(form, request)
+        finally:
+            form.close()
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return accepted
+
+    def _check_room(self) -> None:
+        try:
+            self.room.check()
+        except OSError as error:
+            log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
+            raise NoRoom from None
+
+    def _folder(self) -> Path:
+        if self.spool not in self._ready:
+            self.spool.mkdir(parents=True, exist_ok=True)
+            self._ready.add(self.spool)
+        return self.spool
+
+    async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
+        new = await self._check(form, request)
+        tracing.bind(job_id=str(new.id))
+        if request.idempotency_key is None:
+            return await self._store(form.file, new, None)
+        scope = Scope(
+            caller=request.caller,
+            key=request.idempotency_key,
+            fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url, new.priority),
+        )
+        answer = await self.idempotency.begin(scope, new.id)
+        if answer is not None:
+            return _replay(answer)
+        try:
+            return await self._store(form.file, new, scope)
+        finally:
+            await self.idempotency.end(scope, new.id)
+
+    async def _check(self, form: ReceivedForm, request: Request) -> NewJob:
+        text = form.fields.get("operations")
+        if text is None:
+            missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
+            raise InvalidOperations([missing], code="missing_field")
+        tree = _tree(text, self.tree_limits)
+        await self._check_assets(tree.branches)
+        webhook_url = form.fields.get("webhook_url") or None
+        if webhook_url:
+            await self.egress.check(webhook_url)
+        priority = read_priority(form.fields.get("priority"))
+        header = await asyncio.to_thread(_probe, form.file)
+        self.image_limits.check(header)
+        check_memory(tree.branches, header, self.memory_bytes)
+        return NewJob(
+            id=uuid7(),
+            operations=tree.operations,
+            branches=tree.branches,
+            plan=tree.plan(header.format),
+            webhook_url=webhook_url,
+            base_url=request.base_url,
+            filename=form.filename,
+            header=header,
+            bytes=form.size,
+            sha256=form.sha256,
+            kept_seconds=self.kept_seconds,
+            priority=priority,
+        )
+
+    async def _check_assets(self, branches: tuple[Node, ...]) -> None:
+        missing = []
+        for node in (node for branch in branches for node in branch.walk()):
+            for parameter in node.operation.assets:
+                name = getattr(node.params, parameter)
+                if name is not None and not await self.storage.exists(asset_key(name)):
+                    detail = f"{node.operation.name}: there is no stored file {name!r}."
+                    pointer = f"{node.pointer}/{parameter}"
+                    missing.append({"detail": detail, "pointer": pointer, "code": "unknown_asset", "value": name})
+        if missing:
+            raise InvalidOperations(missing, code="unknown_asset")
+
+    async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
+        try:
+            await self.storage.upload_raw(input_key(new.id), file)
+            body = await self.database.call(self._write, new, scope)
+            metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
+            metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
+                new.header.width * new.header.height * new.header.frames_read
+            )
+            return Accepted(job_id=new.id, body=body)
+        except _AnsweredElsewhere:
+            await self._clean_up(new.id)
+            return await self._answer_of_another(scope)
+        except BaseException:
+            # A commit whose answer was lost may have happened all the same: the object stays if the job is there.
+            await asyncio.shield(self._clean_up_unless_accepted(new.id))
+            raise
+
+    def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
+        dead_letters.refuse_known(session, new.sha256, new.plan)
+        job: Job = jobs.accept(session, new)
+        body = job_view(job, self.links).model_dump(mode="json")
+        if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):
+            raise _AnsweredElsewhere
+        return body
+
+    async def _answer_of_another(self, scope: Scope | None) -> Accepted:
+        answer = await self.database.read(idempotency.stored_answer, scope) if scope else None
+        if answer is None:
+            raise StoreUnavailable("The request met another one with the same key; repeat it.")
+        return _replay(answer)
+
+    async def _clean_up_unless_accepted(self, job_id: UUID) -> None:
+        try:
+            if await self.database.read(jobs.status_of, job_id) is None:
+                await self._clean_up(job_id)
+        except Exception as error:  # noqa: BLE001 - the first failure is the one to report
+            log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": type(error).__name__})
+
+    async def _clean_up(self, job_id: UUID) -> None:
+        try:
+            await self.storage.delete_prefix(job_prefix(job_id))
+        except PixToolsError as error:
+            log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
+
+
+def read_priority(text: str | None) -> int:
+    """The priority that a field of the form names; the usual one without.
+
+    Raises:
+        InvalidParameter: it names none.
+    """
+    if not text:
+        return DEFAULT_PRIORITY
+    if text not in set(map(str, PRIORITIES)):
+        detail = f"The priority is one digit, {PRIORITIES[0]} to {PRIORITIES[-1]}."
+        raise InvalidParameter(detail, pointer="#/priority", value=text)
+    return int(text)
+
+
+def _probe(file: BinaryIO) -> ImageHeader:
+    file.seek(0)
+    try:
+        return probe(file)
+    except InvalidUpload as error:
+        error.pointer = error.pointer or "#/file"
+        raise
+
+
+def _replay(answer: dict[str, Any]) -> Accepted:
+    tracing.bind(job_id=answer["id"])
+    return Accepted(job_id=UUID(answer["id"]), body=answer, replayed=True)

@@ -1,0 +1,125 @@
+"""The questions behind `/health`, `/metrics` and `pixtools doctor`: one for each thing that this process needs."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.operations import Queue
+from app.services.monitoring.broker import QueueState, queue_states
+from app.services.monitoring.checks import Checks, Degraded, Question
+from app.services.monitoring.disk_space import Room
+from app.services.s3 import ObjectStorage
+
+ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
+WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
+REDIS_TIMEOUT = 2.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """How to ask."""
+
+    database: Database
+    storage: ObjectStorage
+    #: None in the embedded mode
+    broker_url: str | None
+    redis_urls: frozenset[str]
+    #: of the embedded mode: whether the worker of a queue runs
+    local_workers: Mapping[Queue, Callable[[], bool]]
+    weights: tuple[Path, ...]
+    check_network: Callable[[], None]
+    room: Room
+    #: modification times of weights that were found to be good
+    _checked: set[tuple[float, ...]] = field(default_factory=set)
+    #: when the storage took the last object
+    _written_at: list[float] = field(default_factory=lambda: [float("-inf")])
+
+    def checks(self) -> Checks:
+        questions = {
+            "database": Question(self._ask_database),
+            "storage": Question(self._ask_storage),
+            "disk": Question(self._ask_disk),
+        }
+        if self.redis_urls:
+            questions["redis"] = Question(self._ask_redis)
+        if self.broker_url:
+            broker = questions["broker"] = Question(self._ask_broker)
+            questions["workers"] = Question(lambda: self._ask_workers(broker))
+            questions["model"] = Question(lambda: self._ask_for_ml_worker(broker))
+        else:
+            questions["workers"] = Question(self._ask_local_workers)
+            questions["model"] = Question(self._ask_model)
+        return Checks(questions, ESSENTIAL)
+
+    async def _ask_database(self) -> None:
+        await self.database.read(_select_one)
+        await self.database.check_room()
+
+    async def _ask_storage(self) -> None:
+        await self.storage.check()
+        if time.monotonic() - self._written_at[0] >= WRITE_SECONDS:
+            self._written_at[0] = float("-inf")
+            await self.storage.check_writing()
+            self._written_at[0] = time.monotonic()
+
+    async def _ask_disk(self) -> None:
+        await asyncio.to_thread(self.room.probe)
+
+    async def _ask_redis(self) -> None:
+        for url in self.redis_urls:
+            async with Redis.from_url(
+                url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+            ) as client:
+                await client.ping()
+
+    async def _ask_broker(self) -> dict[str, QueueState]:
+        return await asyncio.to_thread(queue_states, self.broker_url or "")
+
+    async def _ask_workers(self, broker: Question) -> dict[str, int]:
+        states = await _states(broker)
+        workers = {queue.value: states[queue].workers if queue in states else 0 for queue in Queue}
+        _require_all(workers)
+        return workers
+
+    async def _ask_local_workers(self) -> dict[str, int]:
+        workers = {queue.value: int(queue in self.local_workers and self.local_workers[queue]()) for queue in Queue}
+        _require_all(workers)
+        return workers
+
+    async def _ask_model(self) -> None:
+        changed = tuple(file.stat().st_mtime for file in self.weights)
+        if changed not in self._checked:
+            await asyncio.to_thread(self.check_network)
+            self._checked.add(changed)
+
+    async def _ask_for_ml_worker(self, broker: Question) -> None:
+        """A worker that cannot read its weights does not start; nobody else has the network."""
+        states = await _states(broker)
+        if Queue.ML not in states or not states[Queue.ML].workers:
+            raise Degraded("no worker has it")
+
+
+async def _states(broker: Question) -> dict[str, QueueState]:
+    answer = await broker.check()
+    if answer.value is None:
+        raise Degraded("the broker does not answer")
+    states: dict[str, QueueState] = answer.value
+    return states
+
+
+def _require_all(workers: Mapping[str, int]) -> None:
+    # without a spare process small work goes the other work's way
+    missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
+    if missing:
+        raise Degraded(f"no worker for {', '.join(missing)}")
+
+
+def _select_one(session: Session) -> None:
+    session.execute(text("SELECT 1"))

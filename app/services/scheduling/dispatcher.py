@@ -1,0 +1,164 @@
+"""Keeps the window of work in the broker topped up, and tells its process how much that may send by itself.
+
+Any number of processes may do so at once; one at a time chooses who is next. With nothing sent and nothing due it
+sleeps.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database
+from app.operations import Queue
+from app.services.outbox import START_JOB, Message, Send, publish
+from app.services.scheduling import due
+from app.services.scheduling.due import LANES, Lane, Turn
+from app.services.scheduling.window import Depths, Look, Places, Sizes
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25  # between two looks at the queues while work is sent directly
+AWAY_SECONDS = 2.0  # before a broker or a database that is away is asked again
+REST = 2.0  # times as long as a choice took, at least, until the next one: it must not be what keeps a database busy
+
+
+class Dispatcher:
+    """Works in a thread of its own."""
+
+    def __init__(self, database: Database, send: Send, look: Look, sizes: Sizes, *, pause: float) -> None:
+        """Nothing runs yet.
+
+        Args:
+            database: has what is due.
+            send: to the broker.
+            look: at its queues.
+            sizes: of the window.
+            pause: seconds between two looks while something is due.
+        """
+        self._database = database
+        self._send = self.sender(send)
+        self._look = look
+        self._sizes = sizes
+        self._pause = pause
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._is_due = True  # nobody knows yet
+        self._looked_at = self._again_at = float("-inf")
+        self.places = Places(self._wake.set)
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what the process sends from now on takes places in the window, or waits for its turn."""
+        self._database.hooks.window = self.places
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        self._database.hooks.window = None
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def sender(self, send: Send) -> Send:
+        """Send what starts a tree to the spare processes, if there are any: it is soon done."""
+
+        def routed(message: Message) -> None:
+            starts = message.task == START_JOB and message.queue == Queue.DEFAULT.value
+            send(replace(message, queue=Queue.SMALL.value) if starts and self.places.has_spare else message)
+
+        return routed
+
+    def _run(self) -> None:
+        self._update(self._look() or {}, {})
+        pause: float | None = 0.0
+        while not self._stopping.is_set():
+            self._wake.wait(pause)
+            self._wake.clear()
+            try:
+                pause = self._next()
+            except SQLAlchemyError as error:
+                log.warning("dispatcher_database_unavailable", extra={"error": type(error).__name__})
+                pause = self._put_off()
+            except Exception:  # a thread that has ended would look like one that has nothing to do
+                log.exception("dispatcher_failed")
+                pause = self._put_off()
+
+    def _put_off(self) -> float:
+        self._is_due, self._again_at = True, time.monotonic() + AWAY_SECONDS
+        return AWAY_SECONDS
+
+    def _next(self) -> float | None:
+        """Do what is to be done now; seconds until the next time, or None: when something happens."""
+        self._is_due = self.places.was_noted() or self._is_due
+        early = (self._again_at if self._is_due else self._looked_at + LOOK_SECONDS) - time.monotonic()
+        if early > 0:
+            return early
+        if not self._is_due:
+            self._update(self._look() or {}, {})
+            return None
+        pause = self.top_up()
+        self._is_due = pause is not None
+        self._again_at = time.monotonic() + (pause or 0.0)
+        return pause
+
+    def top_up(self) -> float | None:
+        """Send as much of what is due as there is room for; seconds until more may be sent, or None: nothing is due."""
+        with self._database.session(read_only=True) as session:
+            waiting = due.waiting(session)
+        if not waiting and not self.places.is_any_closed():
+            return None
+        depths = self._look()
+        if depths is None:
+            return AWAY_SECONDS
+        self._update(depths, waiting)
+        if not waiting:
+            return None
+        started = time.monotonic()
+        turns = self._claim(depths)
+        took = time.monotonic() - started
+        if turns is None:  # another process is at it
+            return LOOK_SECONDS
+        sent = [self._send_all(lane, found) for lane, found in turns.items()]
+        if not all(sent):
+            return AWAY_SECONDS
+        return max(self._pause, REST * took)
+
+    def _update(self, depths: Depths, waiting: Mapping[str, int]) -> None:
+        self._looked_at = time.monotonic()
+        rooms = {name: self._sizes.room(Queue(name), depth) for name, depth in depths.items()}
+        spare = depths.get(Queue.SMALL)
+        self.places.update(rooms, waiting, has_spare=bool(spare and spare.workers))
+
+    def _claim(self, depths: Depths) -> dict[Lane, list[Turn]] | None:
+        """Whose turn it is; None while another process chooses."""
+        lanes = self._open_lanes(depths)
+        if not lanes:
+            return {}
+        with self._database.session() as session:
+            if not due.may_choose(session):
+                return None
+            depths = self._look() or {}  # again: the process that chose before has sent meanwhile
+            return {lane: due.claim(session, lane, room) for lane, room in self._open_lanes(depths).items()}
+
+    def _open_lanes(self, depths: Depths) -> dict[Lane, int]:
+        rooms = {lane: self._sizes.room(lane.queue, depths[lane.queue]) for lane in LANES if lane.queue.value in depths}
+        return {lane: room for lane, room in rooms.items() if room > 0}
+
+    def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
+        """False when the broker takes nothing; claims on the rest are given up."""
+
+        def done(turn: Turn) -> bool:
+            return not turn.wanted or publish(self._send, turn.message(lane.queue.value))
+
+        sent = list(takewhile(done, turns))
+        unsent = turns[len(sent) :]
+        with self._database.session() as session:
+            if sent:
+                due.settle(session, sent)
+            if unsent:
+                due.release(session, unsent)
+        return not unsent

@@ -1,0 +1,279 @@
+"""Work that waits for its turn in the database, and who is next.
+
+The broker's queues know of nothing but order: whatever stands in them goes first. So only a small window of the work is
+there; the rest are rows, and whoever tops the window up takes them in turns: over tenants, within a tenant by priority,
+and over jobs of equal priority. Whoever was served longest ago comes first, which the rows remember: a window of one
+place is as fair as one of a hundred.
+
+A row is claimed, sent, and then deleted. Who dies in between leaves a claim behind that ends by itself; the work may be
+sent twice, as every task allows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.database import after_commit, from_now, hooks_of
+from app.models import JOB_OPEN, DueTask, Job, TenantTurn
+from app.operations import Queue
+from app.services.dag_builder import Plan, PlannedTask
+from app.services.outbox import CHANNEL, SENDING_SECONDS, START_JOB, Message
+from app.services.scheduling.effort import is_small, size_of
+
+LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one process at a time choose who is next
+WHOLE = ""  # instead of a task: everything that the job still needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A queue of the broker, and the due work that may go there."""
+
+    queue: Queue
+    #: which rows
+    of: Queue
+    small_only: bool = False
+
+
+LANES = (
+    Lane(queue=Queue.SMALL, of=Queue.DEFAULT, small_only=True),
+    Lane(queue=Queue.DEFAULT, of=Queue.DEFAULT),
+    Lane(queue=Queue.ML, of=Queue.ML),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One row whose turn it is."""
+
+    job_id: UUID
+    task: str
+    tenant: str
+    #: Celery's name
+    name: str
+    context: dict[str, str] | None
+    #: False: the job has ended meanwhile
+    wanted: bool
+
+    @property
+    def key(self) -> tuple[UUID, str]:
+        return self.job_id, self.task
+
+    def message(self, queue: str) -> Message:
+        """What is sent to a queue; what starts a tree is no work, and goes the way of all that does."""
+        args = [str(self.job_id)] if self.task == WHOLE else [str(self.job_id), self.task]
+        queue = Queue.DEFAULT.value if self.name == START_JOB else queue
+        return Message(task=self.name, args=args, queue=queue, context=self.context)
+
+
+def add_job(session: Session, job: Job, plan: Plan) -> None:
+    """Let a new job wait for its turn."""
+    if len(plan.tasks) == 1 or plan.is_wide(None):
+        add_tasks(session, job, plan, plan.ready(()))
+        return
+    first = plan.tasks[0]
+    small = all(is_small(plan, task, size_of(job)) for task in plan.ready(()))
+    _add(session, [{**_row(job, plan, first), "task": WHOLE, "name": START_JOB, "small": small}])
+
+
+def add_tasks(session: Session, job: Job, plan: Plan, tasks: Sequence[PlannedTask]) -> None:
+    """Let tasks of a job wait for their turns; those that do already keep their places."""
+    _add(session, [{**_row(job, plan, task), "position": number} for number, task in enumerate(tasks)])
+
+
+def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
+    """Let all that open jobs still need wait for its turn, in one statement; how many jobs these are."""
+    values: dict[str, Any] = {
+        "job_id": Job.id,
+        "task": literal(WHOLE),
+        "queue": literal(Queue.DEFAULT.value),
+        "small": literal(False),
+        "tenant": Job.tenant,
+        "priority": Job.priority,
+        "position": literal(0),
+        "name": literal(START_JOB),
+        "served_at": Job.dispatched_at,
+    }
+    rest = select(*values.values()).where(Job.status.in_(JOB_OPEN), *conditions)
+    added = _insert(session).from_select(list(values), rest).on_conflict_do_nothing().returning(DueTask.job_id)
+    found = len(session.execute(added).all())
+    _announce(session)
+    return found
+
+
+def forget_all(session: Session) -> None:
+    """At the start of a process that is the only one, which looks at every job itself."""
+    session.execute(delete(DueTask))
+
+
+def _row(job: Job, plan: Plan, task: PlannedTask) -> dict[str, Any]:
+    follows = plan.children(task.id) and not plan.is_wide(task.id)
+    return {
+        "job_id": job.id,
+        "task": task.id,
+        "queue": task.queue,
+        "small": is_small(plan, task, size_of(job)),
+        "tenant": job.tenant,
+        "priority": job.priority,
+        "position": 0,
+        "name": START_JOB if follows else task.name,
+        "served_at": job.dispatched_at,
+    }
+
+
+def _insert(session: Session) -> Any:
+    """An INSERT that may leave out what is there already."""
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(DueTask)
+
+
+def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    session.execute(_insert(session).values(list(rows)).on_conflict_do_nothing())
+    _announce(session)
+
+
+def _announce(session: Session) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"NOTIFY {CHANNEL}"))
+    hooks = hooks_of(session)
+    after_commit(session, hooks.wake.set)
+    if hooks.window:
+        after_commit(session, hooks.window.note_due)
+
+
+def waiting(session: Session) -> dict[str, int]:
+    """How many rows wait for their turns, by queue; what is small counts for both that it may go to."""
+    counted = select(DueTask.queue, DueTask.small, func.count()).group_by(DueTask.queue, DueTask.small)
+    found: Counter[str] = Counter()
+    for queue, small, number in session.execute(counted):
+        found.update({queue: number, Queue.SMALL.value: number if small else 0})
+    return +found
+
+
+def of_job() -> ColumnElement[bool]:
+    """Whether a job of an outer query has something that waits for its turn."""
+    return select(DueTask.job_id).where(DueTask.job_id == Job.id).exists()
+
+
+def may_choose(session: Session) -> bool:
+    """Whether no other process chooses who is next; it stays so until the end of the transaction."""
+    if session.get_bind().dialect.name != "postgresql":
+        return True
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}))
+
+
+def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
+    """Take those whose turn it is, the first one first.
+
+    Args:
+        session: one transaction, in which `may_choose` was true.
+        lane: where they go.
+        room: how many, together with those that are on their way already.
+    """
+    now = session.scalars(select(from_now())).one()
+    turns = list(_chosen(session, lane, room - _on_their_way(session, lane)))
+    if turns:
+        _note_claim(session, lane, turns, now)
+    return turns
+
+
+def _unclaimed() -> ColumnElement[bool]:
+    return or_(DueTask.claimed_until.is_(None), DueTask.claimed_until < from_now())
+
+
+def _on_their_way(session: Session, lane: Lane) -> int:
+    sending = (DueTask.lane == lane.queue.value, DueTask.claimed_until >= from_now())
+    return session.scalars(select(func.count()).select_from(DueTask).where(*sending)).one()
+
+
+def _chosen(session: Session, lane: Lane, room: int) -> Iterator[Turn]:
+    if room <= 0:
+        return
+    order = _order(lane).limit(room).subquery()
+    ended = Job.status.not_in(JOB_OPEN)
+    columns = (order.c.job_id, order.c.task, order.c.tenant, order.c.name, Job.context, ended.label("ended"))
+    chosen = select(*columns).join(Job, Job.id == order.c.job_id).order_by(*_round_robin(order.c))
+    for row in session.execute(chosen):
+        yield Turn(
+            job_id=row.job_id,
+            task=row.task,
+            tenant=row.tenant,
+            name=row.name,
+            context=row.context,
+            wanted=not row.ended,
+        )
+
+
+def _order(lane: Lane) -> Select[Any]:
+    """Every row that may go to a lane, in the order of turns."""
+    of_lane = [DueTask.queue == lane.of.value, _unclaimed()]
+    if lane.small_only:
+        of_lane.append(DueTask.small.is_(True))
+    # the n-th task of its job ...
+    nth = func.row_number().over(partition_by=DueTask.job_id, order_by=(DueTask.position, DueTask.task))
+    tasks = select(DueTask, nth.label("nth")).where(*of_lane).subquery()
+    # ... and the n-th turn of its tenant
+    order = (tasks.c.priority.desc(), tasks.c.nth, tasks.c.served_at, tasks.c.job_id)
+    turn = func.row_number().over(partition_by=tasks.c.tenant, order_by=order)
+    turns = select(tasks, turn.label("turn"), TenantTurn.served_at.label("tenant_served_at"))
+    found = turns.outerjoin(TenantTurn, TenantTurn.tenant == tasks.c.tenant).subquery()
+    return select(found).order_by(*_round_robin(found.c))
+
+
+def _round_robin(columns: Any) -> tuple[ColumnElement[Any], ...]:
+    longest_ago = columns.tenant_served_at.asc().nulls_first()
+    return columns.turn, longest_ago, columns.served_at, columns.job_id
+
+
+def _note_claim(session: Session, lane: Lane, turns: Sequence[Turn], now: datetime) -> None:
+    claimed = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in turns]))
+    values = {"lane": lane.queue.value, "claimed_until": from_now(SENDING_SECONDS)}
+    session.execute(claimed.values(values).execution_options(synchronize_session=False))
+    # of one batch as well, the last one was served last
+    times = [now + timedelta(microseconds=number) for number in range(len(turns))]
+    jobs = {turn.job_id: at for turn, at in zip(turns, times, strict=True)}
+    served = (
+        update(cast("Table", DueTask.__table__))
+        .where(DueTask.job_id == bindparam("of_job"))
+        .values(served_at=bindparam("at"))
+    )
+    session.connection().execute(served, [{"of_job": job_id, "at": at} for job_id, at in jobs.items()])
+    tenants = {turn.tenant: at for turn, at in zip(turns, times, strict=True)}
+    session.execute(delete(TenantTurn).where(TenantTurn.tenant.in_(tenants)))
+    session.execute(insert(TenantTurn), [{"tenant": tenant, "served_at": at} for tenant, at in tenants.items()])
+
+
+def settle(session: Session, sent: Sequence[Turn]) -> None:
+    """Forget what the broker has, and note when that was."""
+    # Jobs before their rows, as everyone does; who holds one meanwhile works on it, which is a sign of life as well
+    idle = select(Job.id).where(Job.id.in_({turn.job_id for turn in sent})).order_by(Job.id)
+    found = list(session.scalars(idle.with_for_update(skip_locked=True)))
+    noted = update(Job).where(Job.id.in_(found)).values(dispatched_at=from_now())
+    session.execute(noted.execution_options(synchronize_session=False))
+    rows = delete(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in sent]))
+    session.execute(rows.execution_options(synchronize_session=False))
+
+
+def release(session: Session, unsent: Sequence[Turn]) -> None:
+    """Give up claims on what the broker has not taken."""
+    rows = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in unsent]))
+    session.execute(rows.values(lane=None, claimed_until=None).execution_options(synchronize_session=False))

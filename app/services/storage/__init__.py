@@ -1,0 +1,1 @@
+"""What is stored beside the database, its names and its links."""

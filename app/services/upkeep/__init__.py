@@ -1,0 +1,1 @@
+"""What runs by a timer: repairs and removals."""

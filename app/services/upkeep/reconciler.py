@@ -1,0 +1,225 @@
+"""Repairs what a crash, a lost message or a flushed Redis left behind, so that every accepted job ends."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache, partial
+from itertools import islice
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import metrics
+from app.database import Database, from_now
+from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Step, StepStatus
+from app.operations import Queue
+from app.services import outbox, steps
+from app.services.dag_builder import Plan
+from app.services.scheduling import due
+from app.services.scheduling.effort import is_small, size_of
+from app.services.upkeep.periodic import Periodic
+from app.services.webhooks import deliveries, replays
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  # jobs or tasks of one kind in one sweep
+LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
+DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
+IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repairs:
+    """What one sweep has set going again."""
+
+    expired: int = 0
+    silent: int = 0
+    webhooks: int = 0
+    replays: int = 0
+
+
+#: up to when everything that was sent to a queue has been taken; by the queue's name
+Reached = dict[str, datetime]
+#: messages of a queue that nobody has taken yet; None when the broker does not tell
+Waiting = Callable[[str], int | None]
+
+
+def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
+    """Look for everything that should move and does not.
+
+    Args:
+        session: one transaction for all repairs.
+        redispatch_seconds: after so long without a sign of life a job may have lost its message.
+        waiting: how long a queue is: who stands in a long one has lost nothing.
+    """
+    if not _alone(session):
+        return Repairs()
+    reached = cache(partial(_reached, session, waiting))
+    return Repairs(
+        expired=_resend_expired(session),
+        silent=_resend_silent(session, redispatch_seconds, reached),
+        webhooks=deliveries.sweep(
+            session, redispatch_seconds=redispatch_seconds, is_queue_empty=lambda: waiting(Queue.WEBHOOK.value) == 0
+        ),
+        replays=replays.sweep(session, redispatch_seconds=redispatch_seconds),
+    )
+
+
+def _alone(session: Session) -> bool:
+    if session.get_bind().dialect.name != "postgresql":
+        return True
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}))
+
+
+def _resend_expired(session: Session) -> int:
+    """Tasks whose worker is silent: a copy of the message takes the lease over."""
+    given_up = [
+        (job_id, task)
+        for job_id, tasks in steps.expired_leases(session, BATCH).items()
+        if _lock_idle(session, job_id)
+        for task in tasks
+        if steps.give_lease_up(session, job_id, task)
+    ]
+    for job_id, task in given_up:
+        log.warning("lease_expired", extra={"job_id": str(job_id), "task": task})
+        outbox.enqueue(session, outbox.START_JOB, [str(job_id), task])
+        _note_dispatch(session, job_id)
+    return len(given_up)
+
+
+def _lock_idle(session: Session, job_id: UUID) -> bool:
+    """Lock an open job before its steps, as every worker does; False while somebody else has it locked."""
+    idle = select(Job.id).where(Job.id == job_id, Job.status.in_(JOB_OPEN)).with_for_update(skip_locked=True)
+    return session.scalar(idle) is not None
+
+
+def _note_dispatch(session: Session, job_id: UUID) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=from_now()))
+
+
+def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
+    """Jobs whose message is in no queue any more, or was never sent."""
+    silent = _silent(redispatch_seconds)
+    if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
+        return 0
+    passed = reached().get(DEFAULT)
+    if passed is None:
+        return 0
+    passed_over = (Job.dispatched_at < passed - IN_FLIGHT, _may_be_lost(reached()))
+    oldest = silent.with_only_columns(Job.id).where(*passed_over).order_by(Job.dispatched_at)
+    lost = list(islice(_lost(session, session.scalars(oldest).all(), reached()), BATCH))
+    still = silent.with_only_columns(Job.id).where(Job.id.in_(lost)).with_for_update(skip_locked=True)
+    return _resend(session, list(session.scalars(still.order_by(Job.dispatched_at))))
+
+
+def _may_be_lost(reached: Reached) -> ColumnElement[bool]:
+    """Not those that wait in one queue with all that they still need: of a long one these are most."""
+    open_steps = select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN))
+    passed = [and_(Step.queue == queue, Job.dispatched_at < until - IN_FLIGHT) for queue, until in reached.items()]
+    return or_(~open_steps.exists(), open_steps.where(or_(*passed)).exists())
+
+
+def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterator[UUID]:
+    """Those of these jobs that wait in no queue; the others are passed over, however many they are, and not locked."""
+    kept = outbox.subjects(session)  # which the broker has not taken yet
+    for first in range(0, len(silent), BATCH):
+        ids = silent[first : first + BATCH]
+        facts = (Job.id, Job.plan, Job.dispatched_at, Job.dispatched_at != Job.created_at)
+        batch = select(*facts).where(Job.id.in_(ids)).order_by(Job.dispatched_at)
+        ended = steps.ended_tasks_of(session, ids)
+        for job_id, plan_, sent_at, sent_again in session.execute(batch).all():
+            plan = Plan.from_json(plan_)
+            begun = sent_again or len(plan.tasks) == 1  # before, only the message that starts the job can be lost
+            queues = _queues(plan, ended[job_id]) if begun else set()
+            if str(job_id) not in kept and all(_has_passed(reached, queue, sent_at) for queue in {DEFAULT, *queues}):
+                yield job_id
+
+
+def _silent(redispatch_seconds: float) -> Select[Job]:
+    before = from_now(-redispatch_seconds)
+    alive = select(Step.id).where(
+        Step.job_id == Job.id, or_(Step.status == StepStatus.RUNNING, Step.finished_at >= before)
+    )
+    # also one that is repeated: what ended a while ago was its run before
+    unsent = and_(
+        Job.status == JobStatus.PENDING,
+        Job.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
+    )
+    quiet = and_(Job.dispatched_at < before, ~alive.exists())
+    return select(Job).where(Job.status.in_(JOB_OPEN), or_(quiet, unsent), ~due.of_job())
+
+
+def _reached(session: Session, waiting: Waiting) -> Reached:
+    """How far each queue is: what was sent to it before then has been taken.
+
+    A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job. What is
+    small proves nothing, since it may have gone another way.
+    """
+    reached: Reached = {}
+    running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)
+    for job, task_id, queue in session.execute(running.where(Step.status == StepStatus.RUNNING)):
+        plan = Plan.from_json(job.plan)
+        if not is_small(plan, plan.task(task_id), size_of(job)):
+            reached[queue] = job.created_at
+    now = session.scalars(select(from_now())).one()
+    return reached | {queue.value: now for queue in Queue if waiting(queue.value) == 0}
+
+
+def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
+    return queue in reached and sent_at + IN_FLIGHT < reached[queue]
+
+
+def _queues(plan: Plan, ended: set[str]) -> set[str]:
+    """Where the messages of the tasks are that could run now."""
+    return {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
+
+
+def _resend(session: Session, job_ids: list[UUID]) -> int:
+    for job_id in job_ids:
+        log.warning("job_sent_again", extra={"job_id": str(job_id)})
+        outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
+        _note_dispatch(session, job_id)
+    return len(job_ids)
+
+
+def resume_all(session: Session) -> int:
+    """Make every open job due again, at the start of a process that is the only one.
+
+    Its predecessor's broker was memory, and its leases are held by nobody.
+    """
+    steps.give_all_leases_up(session)
+    due.forget_all(session)
+    return due.add_rest(session)
+
+
+class Reconciler(Periodic):
+    """Sweeps again and again."""
+
+    name = "reconciler"
+    at_once = True
+    unavailable = (SQLAlchemyError,)
+
+    def __init__(
+        self, database: Database, waiting: Waiting, *, every_seconds: float, redispatch_seconds: float
+    ) -> None:
+        super().__init__(every_seconds)
+        self._database = database
+        self._waiting = waiting
+        self._redispatch_seconds = redispatch_seconds
+
+    def run_once(self) -> None:
+        """Repair what needs it now."""
+        while self._repair().webhooks == deliveries.BATCH and not self.stopping.is_set():
+            pass
+
+    def _repair(self) -> Repairs:
+        """One transaction."""
+        with self._database.session() as session:
+            repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
+        if repairs != Repairs():
+            metrics.count_repairs(repairs.__dict__)
+            log.info("reconciled", extra=repairs.__dict__)
+        return repairs

@@ -1,0 +1,247 @@
+"""Removes what has expired, in batches, and finds what does not belong together."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import metrics
+from app.database import Database, from_now
+from app.errors import PixToolsError
+from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
+from app.services.s3 import HEALTH, JOBS, ObjectStorage, job_prefix
+from app.services.upkeep.periodic import Periodic
+from app.services.webhooks import events, replays
+
+log = logging.getLogger(__name__)
+
+BATCH = 50  # rows of one kind in one transaction
+PARALLEL = 8  # jobs whose objects are deleted at the same time
+PAGE = 1000  # jobs or objects that are compared at a time
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds until a job whose objects could not be deleted is tried again
+YOUNG_SECONDS = 3600  # longer than any upload takes from its object to its job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What became of a batch of expired jobs."""
+
+    removed: list[UUID]
+    #: whose objects cannot be deleted; they stay until they can
+    kept: dict[UUID, PixToolsError]
+
+    @property
+    def is_last(self) -> bool:
+        """True if no more is to be done now: nothing is left, or the storage deletes nothing."""
+        return len(self.removed) + len(self.kept) < BATCH or not self.removed
+
+
+def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: Sequence[UUID] = ()) -> Removal:
+    """Remove a batch of ended jobs whose time is over, oldest first.
+
+    They stay locked while their objects go, so that no client's retry begins in between.
+    """
+    query = select(Job.id).where(Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over))
+    found = list(session.scalars(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)))
+    # The objects first: a job without them can be removed again, objects without a job nobody would look for
+    kept = asyncio.run(_delete_objects(storage, found)) if found else {}
+    removed = [job_id for job_id in found if job_id not in kept]
+    session.execute(delete(Job).where(Job.id.in_(removed)))
+    return Removal(removed=removed, kept=kept)
+
+
+async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
+    """Delete what these jobs have stored; those of which something is left, and why."""
+    slots = asyncio.Semaphore(PARALLEL)
+    kept: dict[UUID, PixToolsError] = {}
+
+    async def delete_one(job_id: UUID) -> None:
+        async with slots:
+            try:
+                await storage.delete_prefix(job_prefix(job_id))
+            except PixToolsError as error:
+                kept[job_id] = error
+
+    await asyncio.gather(*map(delete_one, job_ids))
+    return kept
+
+
+@dataclass
+class Postponed:
+    """Jobs whose objects could not be deleted: each is passed over for a while, every time for twice as long."""
+
+    _until: dict[UUID, tuple[float, float]] = field(default_factory=dict)
+
+    def current(self) -> list[UUID]:
+        now = time.monotonic()
+        return [job_id for job_id, (until, _) in self._until.items() if until > now]
+
+    def note(self, removal: Removal) -> None:
+        for job_id in removal.removed:
+            self._until.pop(job_id, None)
+        for job_id in removal.kept:
+            _, last = self._until.get(job_id, (0.0, FIRST_PAUSE / 2))
+            pause = min(2 * last, LONGEST_PAUSE)
+            self._until[job_id] = (time.monotonic() + pause, pause)
+
+
+def remove_expired_keys(session: Session) -> int:
+    """Forget a batch of idempotency keys; how many that was."""
+    key = tuple_(IdempotencyKey.caller, IdempotencyKey.key)
+    old = select(IdempotencyKey.caller, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
+    return _count(session.execute(delete(IdempotencyKey).where(key.in_(old))))
+
+
+def remove_old_letters(session: Session, kept_seconds: float) -> int:
+    """Forget a batch of dead letters that nobody will look at any more; how many that was."""
+    old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
+    return _count(session.execute(delete(DeadLetter).where(DeadLetter.id.in_(old))))
+
+
+def _count(deleted: Any) -> int:
+    return int(deleted.rowcount)
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What lacks its counterpart."""
+
+    #: keys of objects below a job that does not exist
+    objects: list[str]
+    #: keys of uploads and results whose object does not exist
+    rows: list[str]
+
+
+def find_orphans(database: Database, storage: ObjectStorage) -> Orphans:
+    """Compare every object with the jobs, and every upload and result with the objects.
+
+    An upload that is being accepted has an object before it has a job: young objects are passed over.
+    """
+    lost: list[str] = []
+    for job_ids in _pages(database):
+        named = _named(database, job_ids)  # first: an object is there before its row, and gone before it
+        stored = {key for job_id in job_ids for key, _ in storage.entries(job_prefix(job_id))}
+        if missing := [key for key in named if key not in stored]:
+            still_named = set(_named(database, job_ids))
+            lost += [key for key in missing if key in still_named]
+    return Orphans(objects=list(_unknown_objects(database, storage)), rows=lost)
+
+
+def _pages(database: Database) -> Iterator[list[UUID]]:
+    """Every job, some at a time."""
+    query = select(Job.id).order_by(Job.id).limit(PAGE)
+    after: UUID | None = None
+    while True:
+        with database.session(read_only=True) as session:
+            page = list(session.scalars(query if after is None else query.where(Job.id > after)))
+        if not page:
+            return
+        yield page
+        after = page[-1]
+
+
+def _named(database: Database, job_ids: list[UUID]) -> list[str]:
+    """Keys of the objects that these jobs have according to the database."""
+    with database.session(read_only=True) as session:
+        uploads = session.scalars(select(Job.input_key).where(Job.id.in_(job_ids)).order_by(Job.id))
+        results = session.scalars(select(Result.key).where(Result.job_id.in_(job_ids)).order_by(Result.key))
+        return [*uploads, *results]
+
+
+def _unknown_objects(database: Database, storage: ObjectStorage) -> Iterator[str]:
+    batch: list[str] = []
+    for key in (key for key, _ in storage.entries(JOBS) if key != HEALTH):
+        batch.append(key)
+        if len(batch) == PAGE:
+            yield from _without_job(database, batch)
+            batch = []
+    yield from _without_job(database, batch)
+
+
+def _without_job(database: Database, keys: list[str]) -> list[str]:
+    owners = {key: _owner(key) for key in keys}
+    wanted = {owner for owner in owners.values() if owner}
+    with database.session(read_only=True) as session:
+        found = set(session.scalars(select(Job.id).where(Job.id.in_(wanted))))
+    return [key for key, owner in owners.items() if owner not in found and not _is_young(owner)]
+
+
+def _owner(key: str) -> UUID | None:
+    try:
+        return UUID(key.removeprefix(JOBS).partition("/")[0])
+    except ValueError:
+        return None
+
+
+def _is_young(job_id: UUID | None) -> bool:
+    """Whether a job of this id may still be on its way; a UUIDv7 begins with its milliseconds since 1970."""
+    return job_id is not None and job_id.version == 7 and job_id.int >> 80 > (time.time() - YOUNG_SECONDS) * 1000
+
+
+class Retention(Periodic):
+    """Removes what has expired again and again."""
+
+    name = "retention"
+    unavailable = (SQLAlchemyError, PixToolsError)
+
+    def __init__(
+        self,
+        database: Database,
+        storage: ObjectStorage,
+        *,
+        every_seconds: float,
+        letters_kept_seconds: float,
+        events_kept_seconds: float,
+    ) -> None:
+        super().__init__(every_seconds)
+        self._database = database
+        self._storage = storage
+        self._letters_kept_seconds = letters_kept_seconds
+        self._events_kept_seconds = events_kept_seconds
+        self._postponed = Postponed()
+
+    def run_once(self) -> int:
+        """Remove all that has expired by now; how many jobs that was."""
+        removed = self._remove_jobs()
+        self._in_batches(remove_expired_keys)
+        self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
+        self._in_batches(events.Expiry(self._events_kept_seconds))
+        self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))
+        if removed:
+            metrics.EXPIRED_JOBS.inc(removed)
+            log.info("expired_jobs_removed", extra={"jobs": removed})
+        return removed
+
+    def _remove_jobs(self) -> int:
+        """Each batch is a transaction; one job that cannot be removed holds up no other."""
+        removed = 0
+        while not self.stopping.is_set():
+            with self._database.session() as session:
+                removal = remove_expired_jobs(session, self._storage, self._postponed.current())
+            self._postponed.note(removal)
+            removed += len(removal.removed)
+            for job_id, error in removal.kept.items():
+                metrics.RETENTION_FAILURES.inc()
+                log.warning("expired_job_kept", extra={"job_id": str(job_id), "error": error.code})
+            if removal.is_last:
+                break
+        return removed
+
+    def _in_batches(self, remove: Callable[[Session], int]) -> int:
+        """Each batch is a transaction."""
+        removed = 0
+        while not self.stopping.is_set():
+            with self._database.session() as session:
+                count = remove(session)
+            removed += count
+            if count < BATCH:
+                break
+        return removed

@@ -1,0 +1,268 @@
+"""Requests to addresses that strangers choose: which of them are allowed, and sending so that no other one is reached.
+
+A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
+answers differently a moment later changes nothing. Redirects, proxies and credentials in URLs are not followed.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from app.errors import InvalidWebhookUrl, WebhookUrlRefused
+from app.services.webhooks.resolver import Lookups, Resolve, resolve
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+MAX_URL = 2048  # characters
+MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
+CONNECT_SECONDS = 5.0  # for one address, within the limit for the whole
+RESOLVE_SECONDS = 3.0  # when a URL is only checked
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+#: What is not the public internet, by IANA's special-purpose registries. `ipaddress.is_global` takes several of these
+#: for public ones before Python 3.11.10, and multicast always.
+REFUSED_V4 = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT; Alibaba's metadata
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's host, public by its number only
+        "169.254.0.0/16",  # link-local; metadata of AWS, Azure, Google
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments; Oracle's metadata
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+PUBLIC_V6 = IPv6Network("2000::/3")  # the only part that is given out; all else is local, multicast or embeds IPv4
+REFUSED_V6 = tuple(
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments, with Teredo
+        "2001:db8::/32",
+        "2002::/16",  # 6to4
+        "3fff::/20",
+    )
+)
+ISATAP = {0x00005EFE, 0x02005EFE}  # third quarter of an address that embeds IPv4 in any prefix
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is an address of the public internet, and not one that leads back into a private network."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in REFUSED_V4)
+    if (int(address) >> 32) & 0xFFFFFFFF in ISATAP:
+        return False
+    return address in PUBLIC_V6 and not any(address in network for network in REFUSED_V6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A URL, taken apart."""
+
+    scheme: str
+    #: as resolvers and TLS take it
+    host: str
+    port: int
+    #: path and query
+    target: bytes
+
+
+def parse(url: str) -> Destination:
+    """Take a URL apart.
+
+    Raises:
+        InvalidWebhookUrl: it is not an absolute http or https URL, or has credentials.
+    """
+    if len(url) > MAX_URL:
+        detail = f"The webhook URL has {len(url)} characters, the limit is {MAX_URL}."
+        raise InvalidWebhookUrl(detail, pointer="#/webhook_url", limit=MAX_URL, value=len(url))
+    try:
+        parts, parsed = urlsplit(url), httpx.URL(url)
+        # A name that no resolver could be asked for fails here; with its last dot it would be another host to everybody
+        host = parsed.raw_host.decode("ascii").removesuffix(".")
+        valid = parsed.scheme in DEFAULT_PORTS and bool(host) and parts.port != 0 and "%" not in host
+    except (ValueError, httpx.InvalidURL):
+        raise InvalidWebhookUrl(pointer="#/webhook_url") from None
+    if not valid or "@" in parts.netloc or not url.isprintable() or " " in url:
+        raise InvalidWebhookUrl(pointer="#/webhook_url")
+    port = parsed.port or DEFAULT_PORTS[parsed.scheme]
+    return Destination(scheme=parsed.scheme, host=host, port=port, target=parsed.raw_path)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL; what no request could be sent to has none."""
+    try:
+        destination = parse(url)
+    except InvalidWebhookUrl:
+        return ""
+    return f"{destination.scheme}://{_bracketed(destination.host)}:{destination.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a receiver said."""
+
+    status: int
+    #: names in lower case
+    headers: dict[str, str]
+    #: the beginning of the body
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Egress:
+    """The rules of one deployment."""
+
+    #: for public addresses
+    ports: frozenset[int]
+    #: private ranges that are allowed all the same, on any port
+    networks: tuple[Network, ...] = ()
+    #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
+    own_origin: str = ""
+    own_port: int | None = None
+    resolve: Resolve = resolve
+    #: apart from each other, for a process that does both
+    checking: Lookups = field(default_factory=Lookups, repr=False)
+    sending: Lookups = field(default_factory=Lookups, repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    async def check(self, url: str) -> None:
+        """Refuse a URL that no event may be sent to. A name that does not resolve may do so later.
+
+        Raises:
+            InvalidWebhookUrl: it is no URL for this.
+            WebhookUrlRefused: it leads to a place that is not allowed.
+        """
+        destination = parse(url)
+        if self.own_origin and origin_of(url) == origin_of(self.own_origin):
+            raise _refuse_own(destination)
+        try:
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                await self._addresses(destination, self.checking)
+        except (OSError, UnicodeError):
+            if not self._port_allowed(destination):
+                self._refuse_port(destination)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
+        """Send one request; the whole takes no longer than `seconds`, however slowly the answer comes.
+
+        Raises:
+            InvalidWebhookUrl: the URL is refused.
+            TimeoutError: it took too long.
+            OSError: the name does not resolve.
+            httpcore.NetworkError, httpcore.ProtocolError: connection, TLS or answer are broken.
+        """
+        destination = parse(url)
+        async with asyncio.timeout(seconds):
+            addresses = await self._addresses(destination, self.sending)
+            async with (
+                httpcore.AsyncConnectionPool(self._tls, network_backend=_Pinned(addresses)) as pool,
+                pool.stream(
+                    "POST",
+                    httpcore.URL(
+                        scheme=destination.scheme.encode(),
+                        host=destination.host.encode(),
+                        port=destination.port,
+                        target=destination.target,
+                    ),
+                    headers=[("Host", _host_header(destination)), *headers.items()],
+                    content=body,
+                ) as response,
+            ):
+                return await _read(response)
+
+    async def _addresses(self, destination: Destination, lookups: Lookups) -> list[str]:
+        found = await lookups.run(self.resolve, destination.host, destination.port)
+        addresses = [ip_address(text.partition("%")[0]) for text in found]
+        if not addresses or not all(self._allowed(address) for address in addresses):
+            raise WebhookUrlRefused(pointer="#/webhook_url", value=destination.host)
+        if destination.port == self.own_port and any(address.is_loopback for address in addresses):
+            raise _refuse_own(destination)
+        if not self._port_allowed(destination) and not all(self._named(address) for address in addresses):
+            self._refuse_port(destination)
+        return [str(address) for address in addresses]
+
+    def _allowed(self, address: Address) -> bool:
+        return is_public(address) or self._named(address)
+
+    def _named(self, address: Address) -> bool:
+        return any(address in network for network in self.networks)
+
+    def _port_allowed(self, destination: Destination) -> bool:
+        return destination.port in self.ports
+
+    def _refuse_port(self, destination: Destination) -> None:
+        allowed = ", ".join(map(str, sorted(self.ports)))
+        detail = f"The webhook URL has port {destination.port}, allowed are {allowed}."
+        raise WebhookUrlRefused(detail, pointer="#/webhook_url", value=destination.port)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return self.tls or httpx.create_ssl_context()
+
+
+def _refuse_own(destination: Destination) -> WebhookUrlRefused:
+    detail = "The webhook URL leads back to this PixTools server."
+    return WebhookUrlRefused(detail, pointer="#/webhook_url", value=destination.host)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _host_header(destination: Destination) -> str:
+    host = _bracketed(destination.host)
+    return host if destination.port == DEFAULT_PORTS[destination.scheme] else f"{host}:{destination.port}"
+
+
+async def _read(response: httpcore.Response) -> Answer:
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) >= MAX_ANSWER:
+            break
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    return Answer(status=response.status, headers=headers, body=bytes(body[:MAX_ANSWER]))
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to the checked addresses, whatever the host is called; TLS still asks for the name."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature of the base class
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        failure: Exception = httpcore.ConnectError("there is no address")
+        for address in self._addresses:
+            try:
+                return await self._backend.connect_tcp(
+                    address, port, timeout or CONNECT_SECONDS, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure

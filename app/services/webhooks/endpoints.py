@@ -1,0 +1,203 @@
+"""Registered receivers of webhooks, and the keys that sign what they get."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from app.database import from_now
+from app.errors import EndpointDisabled, TooManyEndpoints
+from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
+from app.services.ids import ENDPOINT
+from app.services.webhooks import signing
+
+MAX_ENDPOINTS = 100
+BATCH = 1000  # deliveries in one transaction
+LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one transaction register or rotate at a time
+OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where an event goes."""
+
+    endpoint_id: str | None
+    url: str
+
+
+def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
+    """Register a receiver; its key is told only now.
+
+    Raises:
+        TooManyEndpoints: there are `MAX_ENDPOINTS` already.
+    """
+    _alone(session)
+    count = session.scalars(select(func.count()).select_from(WebhookEndpoint)).one()
+    if count >= MAX_ENDPOINTS:
+        raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
+    endpoint = WebhookEndpoint(
+        id=ENDPOINT.new(),
+        url=url,
+        description=description,
+        events=[str(event) for event in events],
+        enabled=True,
+        created_at=from_now(),
+    )
+    session.add(endpoint)
+    session.flush()
+    secret = add_secret(session, endpoint.id)
+    session.refresh(endpoint)
+    return endpoint, secret
+
+
+def _alone(session: Session) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+
+def every(session: Session) -> list[WebhookEndpoint]:
+    """All endpoints, oldest first."""
+    return list(session.scalars(select(WebhookEndpoint).order_by(WebhookEndpoint.id)))
+
+
+def get(session: Session, endpoint_id: str) -> WebhookEndpoint:
+    """One endpoint.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+    """
+    return _found(endpoint_id, session.get(WebhookEndpoint, ENDPOINT.checked(endpoint_id)))
+
+
+def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoint:
+    if endpoint is None:
+        raise ENDPOINT.unknown(endpoint_id)
+    return endpoint
+
+
+def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
+    """One endpoint that nobody deletes before this transaction ends, so that deliveries to it can be written."""
+    return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
+
+
+def locked(session: Session, endpoint_id: str | None) -> WebhookEndpoint | None:
+    """One endpoint that nobody else locks or deletes before this transaction ends; jobs may end meanwhile."""
+    if endpoint_id is None:
+        return None
+    return session.get(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
+
+
+def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
+    """One endpoint that takes events, and stays until this transaction ends.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+        EndpointDisabled: nothing is sent there.
+    """
+    endpoint = _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
+    if not endpoint.enabled:
+        raise EndpointDisabled(f"The endpoint {endpoint.id} is disabled; enable it first.")
+    return endpoint
+
+
+def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
+    """Set what is given; one that is switched on again forgets why it was off."""
+    endpoint = _found(endpoint_id, locked(session, ENDPOINT.checked(endpoint_id)))
+    for name, value in values.items():
+        setattr(endpoint, name, value)
+    if endpoint.enabled:
+        endpoint.disabled_reason = None
+    return endpoint
+
+
+def retire(session: Session, endpoint_id: str) -> None:
+    """Send nothing more, since it is about to be removed.
+
+    Raises:
+        EndpointNotFound: there is none with this id.
+    """
+    change(session, endpoint_id, {"enabled": False}).disabled_reason = "it is being removed"
+
+
+def remove_deliveries(session: Session, endpoint_id: str) -> int:
+    """Remove a batch of what was sent to an endpoint; how many deliveries that was."""
+    some = select(WebhookDelivery.id).where(WebhookDelivery.endpoint_id == endpoint_id).limit(BATCH)
+    removed = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(some)).returning(WebhookDelivery.id)
+    return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
+
+
+def delete(session: Session, endpoint_id: str) -> None:
+    """Remove an endpoint with its keys and what is left of its deliveries."""
+    endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
+    if endpoint is not None:
+        session.delete(endpoint)
+
+
+def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
+    """Send nothing more, because the receiver at this URL wants nothing more; whether the endpoint still has it."""
+    off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.url == url)
+    disabled = off.values(enabled=False, disabled_reason=reason).returning(WebhookEndpoint.id)
+    return session.scalar(disabled) is not None
+
+
+def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = OVERLAP_SECONDS) -> str:
+    """A new key; the one before signs as well for a while, any older one no more.
+
+    Args:
+        session: the transaction.
+        endpoint_id: None for the key of what goes to the `webhook_url` of jobs.
+        overlap_seconds: in which the receiver changes over.
+    """
+    _alone(session)
+    if endpoint_id is not None:
+        _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
+    session.execute(delete_from(WebhookSecret).where(_of(endpoint_id), WebhookSecret.expires_at.is_not(None)))
+    session.execute(update(WebhookSecret).where(_of(endpoint_id)).values(expires_at=from_now(overlap_seconds)))
+    return add_secret(session, endpoint_id)
+
+
+def add_secret(session: Session, endpoint_id: str | None) -> str:
+    secret = signing.new_secret()
+    session.add(WebhookSecret(endpoint_id=endpoint_id, secret=secret, created_at=from_now()))
+    session.flush()
+    return secret
+
+
+def secrets(session: Session, endpoint_id: str | None) -> list[str]:
+    """The keys that sign now, the current one first."""
+    valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
+    query = select(WebhookSecret.secret).where(_of(endpoint_id), valid).order_by(WebhookSecret.id.desc())
+    return list(session.scalars(query))
+
+
+def _of(endpoint_id: str | None) -> Any:
+    return WebhookSecret.endpoint_id.is_(None) if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id
+
+
+#: asked at the end of every job
+ENABLED = (
+    select(WebhookEndpoint)
+    .where(WebhookEndpoint.enabled.is_(True))
+    .order_by(WebhookEndpoint.id)
+    .with_for_update(read=True, key_share=True)
+)
+
+
+def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
+    """Everybody who is to be told of an event; an endpoint with the URL of the job is told once.
+
+    None of them goes away before this transaction ends.
+    """
+    every = session.scalars(ENABLED)
+    found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]
+    if webhook_url and webhook_url not in {target.url for target in found}:
+        found.append(Target(endpoint_id=None, url=webhook_url))
+    return found
+
+
+def takes(endpoint: WebhookEndpoint, type_: str) -> bool:
+    """Whether an endpoint wants events of this type."""
+    return not endpoint.events or type_ in endpoint.events or type_ == EventType.TEST

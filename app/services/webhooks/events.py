@@ -1,0 +1,278 @@
+"""The log of events: what became of jobs, in one order for everybody who asks, and as the body of webhooks.
+
+The order of a log and the order of commits are not the same: a number that a transaction takes may become visible after
+a higher one, and a reader that has passed it would never see it. So events are written without a number, and whoever
+reads the log numbers first what has been committed by then, one reader at a time.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from app.database import from_now, insert_rows
+from app.errors import InvalidCursor
+from app.models import (
+    DEFAULT_TENANT,
+    UNNUMBERED,
+    Counter,
+    DeliveryStatus,
+    Event,
+    EventType,
+    Job,
+    JobStatus,
+    Result,
+    WebhookDelivery,
+)
+from app.services.ids import new_id as id_with
+from app.services.ids import pattern_of
+from app.services.job_views import job_view
+from app.services.storage.links import DownloadLinks
+
+CLOCKS_DIFFER = 3600.0  # seconds at most: ids have the time of the process, rows that of the database
+MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
+BATCH = 500  # events in one transaction
+MAX_PAGE = 100  # events
+COUNTER = "events"
+PREFIX = "msg"
+BEGINNING = "0"  # of the log, where a cursor is asked for
+CURSOR = f"{pattern_of(PREFIX)}|^{BEGINNING}$"
+
+
+def record(session: Session, job: Job) -> Event:
+    """Write the event of a job that this transaction ends; its steps and results are loaded."""
+    event = Event(
+        id=new_id(),
+        tenant=job.tenant,
+        type=EventType(f"job.{JobStatus(job.status).value}"),
+        job_id=job.id,
+        run=job.run,
+        created_at=job.finished_at or job.created_at,
+        data=_snapshot(job),
+    )
+    insert_rows(session, [event])
+    return event
+
+
+def new_id() -> str:
+    """The `webhook-id` of an event; sorts by time."""
+    return id_with(PREFIX)
+
+
+def id_before(at: datetime) -> str:
+    """Less than the id of every event since then; an hour is left for clocks that differ."""
+    return _id_of(at.timestamp() - CLOCKS_DIFFER)
+
+
+def id_after(at: datetime) -> str:
+    """More than the id of every event before then."""
+    return _id_of(at.timestamp() + CLOCKS_DIFFER)
+
+
+def _id_of(seconds: float) -> str:
+    return f"{PREFIX}_{max(0, round(seconds * 1000)):012x}"
+
+
+class _Unlinked:
+    """Download URLs expire long before the last attempt at a webhook; they are made when it is sent."""
+
+    def url(self, job: Job, result: Result) -> tuple[str, datetime]:
+        return "", job.created_at
+
+
+def _snapshot(job: Job) -> dict[str, Any]:
+    data = job_view(job, _Unlinked()).model_dump(mode="json")
+    for result in data["results"]:
+        del result["url"], result["expires_at"]
+    return data
+
+
+def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) -> list[dict[str, Any]]:
+    """Events as receivers and readers see them; a result that has been removed since has no URL."""
+    ids = {event.job_id for event in events if event.data.get("results")}
+    query = select(Job).where(Job.id.in_(ids)).options(joinedload(Job.results))
+    found = session.scalars(query).unique() if ids else ()
+    jobs = {job.id: job for job in found}
+    return [_payload(event, jobs.get(event.job_id) if event.job_id else None, links) for event in events]
+
+
+def _payload(event: Event, job: Job | None, links: DownloadLinks) -> dict[str, Any]:
+    data = copy.deepcopy(event.data)
+    _link(job, data.get("results", []), links)
+    return {"type": event.type, "timestamp": event.created_at.isoformat().replace("+00:00", "Z"), "data": data}
+
+
+def _link(job: Job | None, results: list[dict[str, Any]], links: DownloadLinks) -> None:
+    stored = {result.name: result for result in job.results} if job else {}
+    for result in results:
+        url, expires_at = links.url(job, stored[result["name"]]) if job and result["name"] in stored else (None, None)
+        result["url"], result["expires_at"] = url, expires_at.isoformat().replace("+00:00", "Z") if expires_at else None
+
+
+def body(session: Session, event: Event, links: DownloadLinks) -> bytes:
+    """The body of a webhook: an event in at most `MAX_BODY` bytes.
+
+    What does not fit is left out, the least telling first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
+    """
+    (told,) = payloads(session, [event], links)
+    encoded = _encode(told)
+    for name, trim in TRIMS:
+        if len(encoded) <= MAX_BODY:
+            break
+        trim(told["data"])
+        told["data"].setdefault("left_out", []).append(name)
+        encoded = _encode(told)
+    return encoded
+
+
+def _encode(told: dict[str, Any]) -> bytes:
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _without(*path: str) -> tuple[str, Callable[[dict[str, Any]], None]]:
+    def trim(data: dict[str, Any]) -> None:
+        for parent in _parents(data, path[:-1]):
+            parent.pop(path[-1], None)
+
+    return ".".join(path), trim
+
+
+def _parents(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    if not path:
+        yield data
+    else:
+        yield from data.get(path[0]) or []
+
+
+TRIMS = (
+    _without("operations"),
+    _without("steps", "report"),
+    _without("steps"),
+    _without("results", "url"),
+    _without("results"),
+    _without("error"),
+    _without("input"),
+)
+
+
+def number(session: Session) -> int:
+    """Give the events that have been committed their place in the log; how many that was, at most `BATCH`.
+
+    One that is deleted at the same moment leaves a gap.
+    """
+    counter = session.scalars(select(Counter).where(Counter.name == COUNTER).with_for_update()).one()
+    next_ones = _unnumbered().order_by(Event.id).limit(BATCH).subquery()
+    places = select(next_ones.c.id, func.row_number().over(order_by=next_ones.c.id).label("place")).subquery()
+    numbered = (
+        update(Event)
+        .where(Event.id == places.c.id)
+        .values(position=counter.value + places.c.place)
+        .returning(Event.position)
+        .execution_options(synchronize_session=False)
+    )
+    given = [position for position in session.scalars(numbered) if position]
+    counter.value = max(given, default=counter.value)
+    return len(given)
+
+
+def has_unnumbered(session: Session) -> bool:
+    """Whether there is something to number; reading only, so that idle readers never wait for each other."""
+    return session.scalar(_unnumbered().limit(1)) is not None
+
+
+def _unnumbered() -> Any:
+    return select(Event.id).where(UNNUMBERED)
+
+
+def place(session: Session, cursor: str) -> int | None:
+    """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
+
+    An event that is gone stands for those of an hour before its time: a reader may see some again, and misses none. The
+    numbers themselves are told to nobody: their gaps would tell what others do.
+
+    Raises:
+        InvalidCursor: this cannot be the id of an event.
+    """
+    if cursor == BEGINNING:
+        return 0
+    if not re.fullmatch(CURSOR, cursor):
+        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
+    event = session.get(Event, cursor)
+    if event is not None and event.type != EventType.TEST:
+        return event.position
+    seconds = int(cursor.removeprefix(f"{PREFIX}_")[:12], 16) / 1000
+    before = select(Event.position).where(Event.id < _id_of(seconds - CLOCKS_DIFFER), Event.position.is_not(None))
+    return session.scalar(before.order_by(Event.id.desc()).limit(1)) or 0
+
+
+def page(
+    session: Session,
+    links: DownloadLinks,
+    *,
+    after: int,
+    limit: int,
+    type_: str | None = None,
+    tenant: str = DEFAULT_TENANT,
+) -> tuple[list[dict[str, Any]], int, bool]:
+    """Events of a tenant behind a place in the log, the place to go on from, and whether there are more.
+
+    That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
+    """
+    end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
+    query = select(Event).where(Event.tenant == tenant, Event.position > after)
+    query = query.order_by(Event.position).limit(limit + 1)
+    if type_:
+        query = query.where(Event.type == type_)
+    found = session.scalars(query).all()
+    shown, more = found[:limit], len(found) > limit
+    told = [{"id": event.id, **payload} for event, payload in zip(shown, payloads(session, shown, links), strict=True)]
+    last = max((event.position or 0 for event in shown), default=after)
+    return told, last if more else max(after, end, last), more
+
+
+def types_behind(session: Session, after: int) -> list[tuple[int, str]]:
+    """The next events behind a place in the log, by place and type alone."""
+    query = select(Event.position, Event.type).where(Event.position > after).order_by(Event.position).limit(BATCH)
+    return [(position, type_) for position, type_ in session.execute(query) if position]
+
+
+def forget(session: Session, job_id: UUID) -> None:
+    """Erase what is known of a job that its client has deleted; that it ended stays, for those who are yet to hear."""
+    for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):
+        event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
+
+
+class Expiry:
+    """Removes events that are older than the log goes back, with their deliveries, a batch in each call.
+
+    Those stay that are still to be delivered, or were given up less than that time ago: they can be replayed. A batch
+    goes on behind the one before, so that none of them is looked at twice.
+    """
+
+    def __init__(self, kept_seconds: float) -> None:
+        self._kept_seconds = kept_seconds
+        self._place = ""
+
+    def __call__(self, session: Session) -> int:
+        """Look at the next events; how many those were."""
+        before = from_now(-self._kept_seconds)
+        last = id_after(datetime.now(UTC) - timedelta(seconds=self._kept_seconds))
+        old = select(Event.id).where(Event.id > self._place, Event.id < last, Event.created_at < before)
+        ids = session.scalars(old.order_by(Event.id).limit(BATCH).with_for_update(skip_locked=True)).all()
+        if ids:
+            self._place = ids[-1]
+            session.execute(delete(Event).where(Event.id.in_(ids), ~_needed(before).exists()))
+        return len(ids)
+
+
+def _needed(before: Any) -> Any:
+    given_up = and_(WebhookDelivery.status == DeliveryStatus.EXHAUSTED, WebhookDelivery.next_attempt_at > before)
+    return select(WebhookDelivery.id).where(
+        WebhookDelivery.event_id == Event.id, or_(WebhookDelivery.status == DeliveryStatus.PENDING, given_up)
+    )

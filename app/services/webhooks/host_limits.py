@@ -1,0 +1,143 @@
+"""How many attempts of one process may be at the same host, so that slow ones do not hold all threads.
+
+A host has as many places as the process gives to one; all hosts of one registrable domain together have twice as many,
+and those that are slow or were never asked together have half of the threads. Only a few attempts wait for a place, and
+only at a host that answers quickly; any other one is told when its turn is, and its thread is free at once.
+"""
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from app.services.webhooks.breakers import HostPaused
+from app.services.webhooks.resolver import site_of
+
+SLOW_SECONDS = 1.0  # an attempt that takes longer makes its host a slow one
+BUSY_SECONDS = 1.0  # that an attempt without a place is put off at least
+LONGEST_LINE = 300.0  # seconds: so long a host that is quick again is not asked by those who were put off
+MOST_HOSTS = 1024  # that are remembered
+
+
+@dataclass
+class _Host:
+    site: str
+    #: that the last attempt took; None: there was none
+    seconds: float | None = None
+    #: when the last of those who were put off may come back
+    line: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    origin: str
+    host: _Host
+    began: float
+
+    def is_slow(self) -> bool:
+        """Whether this attempt takes long, or the last one at its host did."""
+        return (self.host.seconds or 0) > SLOW_SECONDS or time.monotonic() - self.began > SLOW_SECONDS
+
+    def may_be_slow(self) -> bool:
+        """Whether its host is not known to be quick."""
+        return self.host.seconds is None or self.is_slow()
+
+
+class Shares:
+    """The places of one process."""
+
+    def __init__(self, most: int, threads: int) -> None:
+        """Nothing is under way.
+
+        Args:
+            most: attempts at one host.
+            threads: that make attempts.
+        """
+        self._most = most
+        self._most_slow = max(most, threads // 2)
+        self._most_waiting = threads // 4
+        self._waiting = 0
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._running: dict[int, _Attempt] = {}  # by thread
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def one(self, origin: str) -> Iterator[None]:
+        """A place among the attempts at a host.
+
+        Raises:
+            HostPaused: there is none; with the seconds until the turn of who asks has come.
+        """
+        with self._changed:
+            self._enter(origin)
+        asked = True
+        try:
+            yield
+        except HostPaused:
+            asked = False  # by the breaker: that took no time, and says nothing of the host
+            raise
+        finally:
+            with self._changed:
+                self._leave(asked=asked)
+
+    def _enter(self, origin: str) -> None:
+        host = self._host(origin)
+        attempt = _Attempt(origin, host, time.monotonic())
+        if not self._has_place(attempt) and not self._wait_for_place(attempt):
+            raise HostPaused(self._queue_up(host), grows=False)
+        self._running[threading.get_ident()] = _Attempt(origin, host, time.monotonic())
+
+    def _host(self, origin: str) -> _Host:
+        host = self._hosts.setdefault(origin, _Host(site_of(urlsplit(origin).hostname or "")))
+        self._hosts.move_to_end(origin)
+        if len(self._hosts) > MOST_HOSTS:
+            self._hosts.popitem(last=False)
+        return host
+
+    def _has_place(self, attempt: _Attempt) -> bool:
+        running = self._running.values()
+        origins = Counter(other.origin for other in running)
+        sites = Counter(other.host.site for other in running)
+        if origins[attempt.origin] >= self._most or sites[attempt.host.site] >= 2 * self._most:
+            return False
+        if not attempt.may_be_slow():
+            return True
+        slow = [other.host.site for other in running if other.may_be_slow()]
+        return len(slow) < self._most_slow and slow.count(attempt.host.site) < self._most
+
+    def _wait_for_place(self, attempt: _Attempt) -> bool:
+        deadline = time.monotonic() + SLOW_SECONDS
+        if self._waiting >= self._most_waiting or self._is_held_up(attempt):
+            return False
+        self._waiting += 1
+        try:
+            while self._changed.wait(deadline - time.monotonic()):
+                if self._has_place(attempt):
+                    return True
+                if self._is_held_up(attempt):
+                    return False
+            return False
+        finally:
+            self._waiting -= 1
+
+    def _is_held_up(self, attempt: _Attempt) -> bool:
+        """Whether the host or another one of its owner is slow, so that no place is free soon."""
+        return attempt.is_slow() or any(
+            other.is_slow() for other in self._running.values() if other.host.site == attempt.host.site
+        )
+
+    def _queue_up(self, host: _Host) -> float:
+        """Take the next turn; the seconds until then. The turns follow each other as fast as the host answers."""
+        now = time.monotonic()
+        turn = max(host.line, now + BUSY_SECONDS) + (host.seconds or BUSY_SECONDS) / self._most
+        host.line = min(turn, now + LONGEST_LINE)
+        return host.line - now
+
+    def _leave(self, *, asked: bool) -> None:
+        attempt = self._running.pop(threading.get_ident())
+        if asked:
+            attempt.host.seconds = time.monotonic() - attempt.began
+        self._changed.notify_all()
