@@ -1,11 +1,12 @@
 """The registry of operations: a list that can be read.
 
-A new operation is one file in `imaging/`, one entry in `OPERATIONS`, one thin task and one golden image.
+A new operation is one file in `imaging/`, one entry in `OPERATIONS`, one golden image and one row of docs.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.formats import FORMATS
 from app.parameters import (
     AvifParams,
     BlurParams,
@@ -60,6 +61,12 @@ class Operation:
     format: str | None = None
     #: CPU time for each pixel, roughly, by which small work is told from other work; see `scheduling/effort.py`
     nanoseconds: float
+    #: `module:function` for all frames of an animation at once, where they depend on one another
+    frames_handler: str | None = None
+    #: `module:function` that lets the decoder do a part of the work
+    on_load: str | None = None
+    #: whether the image may have another size afterwards
+    resizes: bool = False
     #: whether 16 bits per channel stay 16
     deep: bool = False
     #: parameters that name a stored file
@@ -71,11 +78,24 @@ class Operation:
     #: parameters for `/docs` and for the tests that run every operation
     example: dict[str, object]
 
+    @property
+    def gives_image(self) -> bool:
+        """Whether something can continue from its output."""
+        return self.format is None or FORMATS[self.format].is_image
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it is about the file, not about the pixels."""
+        return self.format is not None and self.gives_image
+
 
 RESIZE = Operation(
     name="resize",
     params=ResizeParams,
     handler="app.imaging.resize:run",
+    frames_handler="app.imaging.resize:run_frames",
+    on_load="app.imaging.resize:on_load",
+    resizes=True,
     task="pixtools.resize",
     nanoseconds=15,
     deep=True,
@@ -86,6 +106,8 @@ CROP = Operation(
     name="crop",
     params=CropParams,
     handler="app.imaging.crop:run",
+    frames_handler="app.imaging.crop:run_frames",
+    resizes=True,
     task="pixtools.crop",
     nanoseconds=5,
     deep=True,
@@ -116,6 +138,8 @@ TRIM = Operation(
     name="trim",
     params=TrimParams,
     handler="app.imaging.trim:run",
+    frames_handler="app.imaging.trim:run_frames",
+    resizes=True,
     task="pixtools.trim",
     nanoseconds=200,
     deep=True,
@@ -248,19 +272,4 @@ OPERATIONS = _registry(
 )
 
 #: the operation whose encoder writes a format when no operation asked for one
-ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.format not in {None, "json"}}
-
-WRITTEN_AS = {"heic": "jpeg"}  # what a format becomes that can be read only
-
-CONTENT_TYPES = {
-    "jpeg": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "avif": "image/avif",
-    "gif": "image/gif",
-    "tiff": "image/tiff",
-    "heic": "image/heic",
-    "json": "application/json",
-}
-
-EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}  # where it is not the format's own name
+ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.encodes}

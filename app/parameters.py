@@ -166,6 +166,10 @@ class WatermarkParams(Params):
         return self
 
 
+def _default(params: Params, name: str) -> int:
+    return int(type(params).model_fields[name].default)
+
+
 class Contract(Params):
     """What a written file must keep; its quality is searched."""
 
@@ -185,6 +189,11 @@ class Contract(Params):
         """Whether nothing was agreed on."""
         return self.max_bytes is None and self.min_ssim is None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the file is written once, and in no more time than with the default parameters."""
+        return self.is_open
+
 
 class Encoding(Contract):
     """What every format takes that can hold metadata."""
@@ -203,6 +212,10 @@ class WebpParams(Encoding):
     effort: int = Field(4, ge=0, le=6, description="0 is fastest, 6 gives the smallest file.")
     lossless: bool = False
 
+    @property
+    def is_quick(self) -> bool:
+        return super().is_quick and not self.lossless and self.effort <= _default(self, "effort")
+
 
 class AvifParams(Encoding):
     """Encode as AVIF."""
@@ -213,6 +226,10 @@ class AvifParams(Encoding):
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
+
+    @property
+    def is_quick(self) -> bool:
+        return super().is_quick and not self.lossless and self.effort <= _default(self, "effort")
 
 
 class JpegParams(Encoding):
@@ -225,6 +242,10 @@ class JpegParams(Encoding):
     )
     background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
     trellis: bool = Field(False, description="Choose coefficients by what they cost: smaller, thrice the time.")
+
+    @property
+    def is_quick(self) -> bool:
+        return super().is_quick and not self.trellis
 
 
 class PngParams(Encoding):
@@ -244,6 +265,10 @@ class GifParams(Contract):
     colours: PaletteSize = Field(256, description="Of the palette, at most.")
     dither: Share = Field(1.0, description="How much of the lost colours is made up for by noise.")
     effort: int = Field(7, ge=1, le=10, description="1 is fastest, 10 finds the best palette.")
+
+    @property
+    def is_quick(self) -> bool:
+        return super().is_quick and self.effort <= _default(self, "effort")
 
 
 class TiffParams(Encoding):

@@ -10,8 +10,9 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.errors import StepFailed, Unavailable, codes_of
+from app.formats import FORMATS
 from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, StepStatus
-from app.operations import CONTENT_TYPES, OPERATIONS, Operation, Queue
+from app.operations import OPERATIONS, Operation, Queue
 from app.parameters import Params
 
 
@@ -51,9 +52,12 @@ def one_of(values: Iterable[str]) -> dict[str, Any]:
 
 STEP_CODES = codes_of(StepFailed, Unavailable)
 
-ResultFormat = Annotated[str, Field(json_schema_extra=one_of(set(CONTENT_TYPES) - {"heic"}))]
-InputFormat = Annotated[str, Field(json_schema_extra=one_of(set(CONTENT_TYPES) - {"json"}))]
-ContentType = Annotated[str, Field(json_schema_extra=one_of(CONTENT_TYPES.values()))]
+RESULT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_result]
+INPUT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_input]
+
+ResultFormat = Annotated[str, Field(json_schema_extra=one_of(RESULT_FORMATS))]
+InputFormat = Annotated[str, Field(json_schema_extra=one_of(INPUT_FORMATS))]
+ContentType = Annotated[str, Field(json_schema_extra=one_of(format_.media_type for format_ in FORMATS.values()))]
 OperationName = Annotated[str, Field(json_schema_extra=one_of(OPERATIONS))]
 Sha256 = Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
 Count = Annotated[int, Field(ge=0)]

@@ -16,8 +16,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import errors, metrics, slots
+from app.formats import FORMATS
 from app.models import JobStatus
-from app.operations import CONTENT_TYPES, DEAD_LETTER_QUEUE, OPERATIONS, Queue
+from app.operations import DEAD_LETTER_QUEUE, OPERATIONS, Queue
 from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
@@ -57,7 +58,7 @@ CLOSED: dict[str, dict[str, set[str]]] = {
     "": {
         "op": set(OPERATIONS),
         "queue": {*QUEUES, metrics.OTHER, DEAD_LETTER_QUEUE},
-        "format": set(CONTENT_TYPES),
+        "format": set(FORMATS),
         "code": CODES,
         "method": {*metrics.METHODS, metrics.OTHER},
         "status": {*JobStatus, *map(str, range(200, 600))},

@@ -19,9 +19,11 @@ from threading import Thread
 from typing import Any
 
 from app.errors import PixToolsError
+from app.formats import FORMATS
 from app.imaging import libvips
 from app.imaging.pipeline import render
 from app.imaging.recipe import Monitor, OnProgress
+from app.references import resolve
 
 NICE = 10  # pixel work waits for the server that it shares the cores with, not the other way round
 
@@ -36,6 +38,7 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
     os.nice(NICE)
     _limit(memory_bytes)
     libvips.configure(threads)
+    _load_decoders()
     connection: Connection[bytes, tuple[Any, ...]] = Connection(socket)
     if denoiser:
         started = time.monotonic()
@@ -45,6 +48,13 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
     Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     while True:
         connection.send_bytes(_answer(jobs.get(), partial(_tell, connection)))
+
+
+def _load_decoders() -> None:
+    """Now, while nobody waits, and what they take of the memory is known before an image is looked at."""
+    for format_ in FORMATS.values():
+        for reference in format_.decoders:
+            resolve(reference)
 
 
 def _load_network(denoiser: dict[str, Any]) -> None:

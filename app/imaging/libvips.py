@@ -2,7 +2,7 @@
 
 import pyvips
 
-LOADERS = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
+from app.formats import FORMATS
 
 
 def configure(concurrency: int) -> None:
@@ -16,7 +16,7 @@ def configure(concurrency: int) -> None:
         concurrency: threads that work on one image.
     """
     pyvips.operation_block_set("VipsForeignLoad", True)
-    for loader in LOADERS:
+    for loader in {format_.loader_class for format_ in FORMATS.values()} - {None}:
         pyvips.operation_block_set(f"VipsForeignLoad{loader}", False)
     pyvips.cache_set_max(0)
     pyvips.concurrency_set(concurrency)

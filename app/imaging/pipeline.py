@@ -4,10 +4,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyvips
@@ -23,7 +21,7 @@ from app.errors import (
     WorkspaceFailed,
     WorkspaceFull,
 )
-from app.imaging import resize
+from app.formats import FORMATS
 from app.imaging.colours.colour import PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
@@ -34,8 +32,9 @@ from app.imaging.metadata.losses import Result, losses
 from app.imaging.metadata.origin import Origin, bare
 from app.imaging.picture import Picture
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
-from app.operations import CONVERT_JPEG, METADATA, OPERATIONS, RESIZE, Operation
-from app.parameters import KeepMetadata, ResizeParams
+from app.operations import OPERATIONS, Operation
+from app.parameters import KeepMetadata
+from app.references import resolve
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
 
@@ -94,11 +93,9 @@ def _picture(
     else:
         _check(*file.size, limits)
         shrink = 1
-        if stages and stages[0].op == RESIZE.name:  # not after an encoder: it may have been in a task of its own
-            params = _params(stages[0])
-            geometry = resize.measure(*file.size, params)
-            shrink = geometry.shrink
-            steps[0] = partial(_resize_shrunk, geometry=geometry, params=params)
+        # not after an encoder: it may have been in a task of its own
+        if stages and (on_load := OPERATIONS[stages[0].op].on_load):
+            shrink, steps[0] = resolve(on_load)(file.size, _params(stages[0]))
         frames = [file.read(shrink)]
     deep = all(OPERATIONS[stage.op].deep for _, stage in numbered)
     frames = [to_working(frame, deep=deep) for frame in frames]
@@ -113,12 +110,6 @@ def _picture(
 def _stays_animated(stages: Sequence[Stage], targets: Sequence[Target]) -> bool:
     wanted = any(target.op == INTERMEDIATE or OPERATIONS[target.op].animated for target in targets)
     return wanted and all(OPERATIONS[stage.op].animated for stage in stages)
-
-
-def _resize_shrunk(
-    frames: Sequence[pyvips.Image], geometry: resize.Geometry, params: ResizeParams
-) -> list[pyvips.Image]:
-    return [resize.apply(frame, geometry, params) for frame in frames]
 
 
 def _check(width: int, height: int, limits: Limits, frames: int = 1) -> None:
@@ -136,24 +127,14 @@ def _check(width: int, height: int, limits: Limits, frames: int = 1) -> None:
         )
 
 
-@cache
-def _handler(op: str) -> tuple[ModuleType, Callable[..., Any]]:
-    module_name, _, function = OPERATIONS[op].handler.partition(":")
-    module = import_module(module_name)
-    return module, getattr(module, function)
-
-
 def _step(stage: Stage, context: Context) -> Step:
-    module, handler = _handler(stage.op)
-    params = _params(stage)
-    # Frames that depend on one another are worked on together
-    together: Callable[..., list[pyvips.Image]] | None = getattr(module, "run_frames", None)
+    operation, params = OPERATIONS[stage.op], _params(stage)
 
     def step(frames: Sequence[pyvips.Image]) -> list[pyvips.Image]:
-        if len(frames) > 1 and together:
-            done = together(frames, params, context)
+        if len(frames) > 1 and operation.frames_handler:
+            done = resolve(operation.frames_handler)(frames, params, context)
         else:
-            done = [handler(frame, params, context) for frame in frames]
+            done = [resolve(operation.handler)(frame, params, context) for frame in frames]
         return [_in_colours_of(frame, image) for frame, image in zip(frames, done, strict=True)]
 
     return step
@@ -197,9 +178,8 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     operation = OPERATIONS[target.op]
     if operation.format is None:
         raise ValueError(f"{target.op} has no output format")
-    _, handler = _handler(target.op)
-    params = _params(target)
-    if operation is METADATA:
+    handler, params = resolve(operation.handler), _params(target)
+    if not operation.gives_image:
         target.path.write_text(json.dumps(handler(picture, params), ensure_ascii=False, indent=2))
         return operation.format
     frames = len(picture.frames) if operation.animated else 1
@@ -231,7 +211,7 @@ def _as_asked(origin: Origin, image: pyvips.Image, operation: Operation, params:
     image = image if operation.deep else to_eight_bits(image)
     image = origin.onto(image, keep, str(operation.format))
     # before it is compared with what was written
-    return flattened(image, params) if operation is CONVERT_JPEG else image
+    return image if FORMATS[str(operation.format)].alpha else flattened(image, params)
 
 
 def _save_intermediate(picture: Picture, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Resize."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyvips
@@ -56,6 +56,14 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
 def run(image: pyvips.Image, params: ResizeParams, _context: Context | None = None) -> pyvips.Image:
     """Resize an image."""
     return apply(image, measure(image.width, image.height, params), params)
+
+
+def on_load(
+    size: tuple[int, int], params: ResizeParams
+) -> tuple[int, Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]]:
+    """By what the decoder may divide an image of this size, and what is left to be done with what it gives."""
+    geometry = measure(*size, params)
+    return geometry.shrink, lambda frames: [apply(frame, geometry, params) for frame in frames]
 
 
 def run_frames(frames: Sequence[pyvips.Image], params: ResizeParams, _context: Context) -> list[pyvips.Image]:

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from app.formats import FORMATS
 from app.models import DEFAULT_PRIORITY
-from app.operations import CONTENT_TYPES
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
 from app.routers.tree_schema import REFERENCE, TREE
@@ -178,7 +178,7 @@ ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409),
 }
-RESULT = {media_type: BINARY for name, media_type in CONTENT_TYPES.items() if name != "heic"}
+RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The result.", "content": RESULT},
     206: {"description": "The requested range.", "content": RESULT},

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from typing_extensions import TypeAliasType
 
-from app.operations import METADATA, OPERATIONS, Operation
+from app.operations import OPERATIONS, Operation
 from app.schemas import left_out
 from app.services.intake.operation_tree import MAX_RESULT_NAME, RESULT_NAME
 
@@ -71,7 +71,7 @@ def _works_alone(operation: Operation) -> bool:
 
 
 def _node(operation: Operation) -> type[BaseModel]:
-    most = 0 if operation is METADATA else None  # nothing continues from what is no image
+    most = None if operation.gives_image else 0  # nothing continues from what is no image
     fields: dict[str, Any] = {
         "op": (Literal[operation.name], ...),
         "as_": (

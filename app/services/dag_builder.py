@@ -9,7 +9,7 @@ end a branch below it stay tasks of their own, which nothing else can fail; but 
 writes their files along with its own, and they find their work done.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 from celery import chain, chord, group
 from celery.canvas import Signature
 
-from app.operations import ENCODERS, OPERATIONS, WRITTEN_AS, Operation
+from app.formats import FORMATS
+from app.operations import ENCODERS, OPERATIONS
+from app.parameters import Contract
 from app.schemas import Node
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
@@ -124,7 +126,7 @@ class _Encoder:
 
     @classmethod
     def default(cls, format_: str) -> "_Encoder":
-        operation = ENCODERS[WRITTEN_AS.get(format_, format_)]
+        operation = ENCODERS[FORMATS[format_].written_as or format_]
         return cls(operation.name, operation.params().model_dump(), chosen=False)
 
     def after(self, node: Node) -> "_Encoder":
@@ -174,16 +176,7 @@ def _plan_run(
 
 def _goes_along(node: Node) -> bool:
     """Whether it is nothing but a file to write, of a quality that need not be searched, without special effort."""
-    if node.then or node.operation not in ENCODERS.values() or not getattr(node.params, "is_open", True):
-        return False
-    return not is_dear(node.operation, node.params.model_dump())
-
-
-def is_dear(operation: Operation, params: Mapping[str, Any]) -> bool:
-    """Whether an encoder is asked for more effort than usual."""
-    if params.get("lossless") or params.get("trellis"):
-        return True
-    return "effort" in params and params["effort"] > operation.params.model_fields["effort"].default
+    return not node.then and isinstance(node.params, Contract) and node.params.is_quick
 
 
 def _planned_result(node: Node, encoder: _Encoder, names: dict[str, str]) -> PlannedResult | None:

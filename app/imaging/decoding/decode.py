@@ -1,6 +1,5 @@
 """Opens an uploaded file, or one between two tasks, by the one loader for its format."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,33 +7,15 @@ from typing import Any
 
 import pyvips
 
+from app.formats import FORMATS, Format
 from app.imaging.colours.colour import PROFILE, has_usable_profile, without_profile
-from app.imaging.decoding import gif, heic, jpeg, samples, tiff
-from app.imaging.decoding.heif_colours import with_meaning
+from app.imaging.decoding import samples, tiff
 from app.imaging.metadata.notes import notes_on
 from app.imaging.metadata.origin import Origin
-from app.imaging.probe import ANIMATED, ImageHeader, probe
+from app.imaging.probe import ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
+from app.references import resolve
 
-# Anything less lets a damaged file pass as a picture: decoders warn about wrong pixel data and go on in grey. What
-# harmless files do (unknown TIFF tags, broken profiles, bytes after the end) does not count as a warning. JPEG and GIF
-# have checks of their own: libvips does not see all of their damage, and takes odd headers for some.
-FAIL_ON = {"jpeg": "none", "gif": "none"}  # anything else: "warning"
-
-# By name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe` does.
-LOADERS = {
-    "jpeg": "jpegload_source",
-    "png": "pngload_source",
-    "webp": "webpload_source",
-    "gif": "gifload_source",
-    "tiff": "tiffload_source",
-    "avif": "heifload_source",
-}
-# Not by `thumbnail`: it ignores `fail_on` with a stream, and shrinks in the decoder only half as far as it could.
-SHRINKING: dict[str, Callable[[int], dict[str, float]]] = {
-    "jpeg": lambda shrink: {"shrink": shrink},
-    "webp": lambda shrink: {"scale": 1 / shrink},
-}
 FIELDS = (PROFILE, "orientation")  # of a header that belong to the pixels
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
@@ -58,10 +39,14 @@ class ImageFile:
 
     @cached_property
     def _first(self) -> pyvips.Image:
-        if self.header.format == "tiff" and self.path.suffix != INTERMEDIATE_SUFFIX:
+        if self._format.has_pages and self.path.suffix != INTERMEDIATE_SUFFIX:
             source = tiff.ending_with(self.path, self.header.next_page)
-            return _opened(source, "tiff", **_place(self.header))
+            return _understood(_opened(source, self._format, **_place(self.header)), self._format, self.path)
         return load(self.path, self.header.format)
+
+    @property
+    def _format(self) -> Format:
+        return FORMATS[self.header.format]
 
     @cached_property
     def origin(self) -> Origin:
@@ -83,7 +68,7 @@ class ImageFile:
 
     @property
     def _animated(self) -> bool:
-        return self.header.format in ANIMATED or self.path.suffix == INTERMEDIATE_SUFFIX
+        return self._format.animated or self.path.suffix == INTERMEDIATE_SUFFIX
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,25 +81,23 @@ class ImageFile:
         return self._in_colour(_upright(self._decodable(shrink)))
 
     def _decodable(self, shrink: int) -> pyvips.Image:
-        if self.header.format == "jpeg":
-            return self._read_jpeg(shrink)
-        if self.header.format == "gif":
-            gif.check(self.path, 1)
+        self._check(1)
+        if by := self._format.pixels_by:
+            pixels: pyvips.Image | None = resolve(by)(self.path, shrink)
+            if pixels is not None:
+                return _with_fields_of(self._first, pixels)
         return self._first if shrink == 1 else load(self.path, self.header.format, shrink=shrink)
+
+    def _check(self, frames: int) -> None:
+        if by := self._format.checked_by:
+            resolve(by)(self.path, frames)
 
     def _in_colour(self, image: pyvips.Image) -> pyvips.Image:
         return image if self._has_colours else without_profile(image)
 
-    def _read_jpeg(self, shrink: int) -> pyvips.Image:
-        pixels = jpeg.load(self.path, shrink)
-        if pixels is None:
-            return self._first if shrink == 1 else load(self.path, "jpeg", shrink=shrink)
-        return _with_fields_of(self._first, pixels)
-
     def read_all(self) -> list[pyvips.Image]:
         """Every frame."""
-        if self.header.format == "gif":
-            gif.check(self.path, self.frames)
+        self._check(self.frames)
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
         strip = self._in_colour(strip)
         height = strip.height // self.frames
@@ -130,25 +113,39 @@ def _place(header: ImageHeader) -> dict[str, int]:
 
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
     """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
-    if format_ == "heic":
-        return with_meaning(heic.load(path), path)
-    options = SHRINKING[format_](shrink) if format_ in SHRINKING and shrink > 1 else {}
+    kind = FORMATS[format_]
+    if kind.opened_by:
+        return _understood(resolve(kind.opened_by)(path), kind, path)
+    options = _shrinking(kind, shrink)
     if pages != 1:
         options["n"] = pages
     stream = pyvips.Source.new_from_file(str(path))  # unlike an image's name, this holds no options
-    image = _opened(stream, format_, **options)
-    return with_meaning(image, path) if format_ == "avif" else image
+    return _understood(_opened(stream, kind, **options), kind, path)
 
 
-def _opened(source: pyvips.Source, format_: str, **options: Any) -> pyvips.Image:
+def _shrinking(format_: Format, shrink: int) -> dict[str, float]:
+    # Not by `thumbnail`: it ignores `fail_on` with a stream, and shrinks in the decoder only half as far as it could.
+    if shrink == 1 or format_.shrinks_by is None:
+        return {}
+    return {format_.shrinks_by: shrink if format_.shrinks_by == "shrink" else 1 / shrink}
+
+
+def _opened(source: pyvips.Source, format_: Format, **options: Any) -> pyvips.Image:
     """An image of this format, yet to be decoded."""
-    options = {"access": "sequential", "fail_on": FAIL_ON.get(format_, "warning"), **options}
+    # A loader by name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe`
+    # does. Anything less than `fail_on` lets a damaged file pass as a picture: decoders warn about wrong pixel data and
+    # go on in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) is no warning.
+    options = {"access": "sequential", "fail_on": format_.fail_on, **options}
     try:
-        image = pyvips.Operation.call(LOADERS[format_], source, **options)
+        image = pyvips.Operation.call(format_.loader, source, **options)
     except pyvips.Error as error:
         raise (samples.unsupported() if samples.OUT_OF_RANGE in str(error) else error) from error
     image._references.append(source)  # noqa: SLF001 - as `new_from_source` does: what it reads from stays as long
-    return samples.shown(image) if format_ == "tiff" else image
+    return image
+
+
+def _understood(image: pyvips.Image, format_: Format, path: Path) -> pyvips.Image:
+    return resolve(format_.understood_by)(image, path) if format_.understood_by else image
 
 
 def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:

@@ -1,5 +1,7 @@
 """Sample types of TIFF: numbers of any kind become those of 8 or 16 bit, or are refused."""
 
+from pathlib import Path
+
 import pyvips
 
 from app.errors import UnsupportedImage
@@ -15,7 +17,7 @@ NOTICEABLE = 1 / 512
 OUT_OF_RANGE = "samples out of range"  # libvips' words for 64 bit and complex numbers
 
 
-def shown(image: pyvips.Image) -> pyvips.Image:
+def shown(image: pyvips.Image, _path: Path | None = None) -> pyvips.Image:
     """The image in numbers that the other operations know; floating-point numbers from 0 to 1 are black to white.
 
     They are taken for numbers of the image's profile, or of sRGB, as ImageMagick and GIMP do.

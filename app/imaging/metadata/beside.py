@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Set
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+from app.formats import FORMATS
 from app.imaging.metadata.extended_xmp import PART as EXTENSION
+from app.references import resolve
 
 MAX_STEPS = 10_000  # chunks, segments or entries that are looked at
 PNG_START = 8  # bytes
@@ -19,9 +21,10 @@ Beside = dict[str, int]
 
 def beside(path: Path, format_: str) -> Beside:
     """What there is: the `frames` of an animation, `sub_images`, a `profile`, and `exif` or `xmp` that is not read."""
-    look = _LOOKS.get(format_)
-    if look is None:
+    by = FORMATS[format_].looked_into_by
+    if by is None:
         return {}
+    look: Callable[[mmap], Beside] = resolve(by)
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         try:
             return look(content)
@@ -29,7 +32,7 @@ def beside(path: Path, format_: str) -> Beside:
             return {}
 
 
-def _png(content: mmap) -> Beside:
+def in_png(content: mmap) -> Beside:
     found, position = {}, PNG_START
     for _ in range(MAX_STEPS):
         length, kind = struct.unpack_from(">I4s", content, position)
@@ -43,7 +46,7 @@ def _png(content: mmap) -> Beside:
     return found
 
 
-def _jpeg(content: mmap) -> Beside:
+def in_jpeg(content: mmap) -> Beside:
     found: Beside = {}
     for start, end in _segments(content):
         if content[start : start + len(MPF)] == MPF:
@@ -72,7 +75,7 @@ def _pictures(index: bytes) -> int:
     return dict(_numbers(index, order)).get(0xB001, 1)
 
 
-def _tiff(content: mmap) -> Beside:
+def in_tiff(content: mmap) -> Beside:
     order = "<" if content[:2] == b"II" else ">"
     if content[2:4] not in {b"*\0", b"\0*"}:
         return {}  # 64-bit offsets
@@ -90,14 +93,5 @@ def _numbers(content: bytes | mmap, order: str, counted: Set[int] = frozenset())
         yield tag, values if tag in counted else value
 
 
-def _heif(content: mmap) -> Beside:
+def in_heif(content: mmap) -> Beside:
     return {"sub_images": 1} if any(content.find(mark) >= 0 for mark in DEPTH) else {}
-
-
-_LOOKS: dict[str, Callable[[mmap], Beside]] = {
-    "png": _png,
-    "jpeg": _jpeg,
-    "tiff": _tiff,
-    "heic": _heif,
-    "avif": _heif,
-}

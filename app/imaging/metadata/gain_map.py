@@ -7,7 +7,8 @@ import mmap
 import re
 from pathlib import Path
 
-HOLDERS = {"jpeg", "heic", "avif"}  # formats
+from app.formats import FORMATS
+
 MARKS = (
     b"urn:iso:std:iso:ts:21496",  # ISO 21496-1
     b"http://ns.adobe.com/hdr-gain-map/",  # Ultra HDR
@@ -20,7 +21,7 @@ _DIRECTORY = (b"<Container:Directory", b"</Container:Directory>")
 
 def is_in(path: Path, format_: str) -> bool:
     """Whether a file holds a gain map."""
-    if format_ not in HOLDERS:
+    if not FORMATS[format_].gain_map:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(mark) >= 0 for mark in MARKS)

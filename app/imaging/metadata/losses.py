@@ -5,6 +5,7 @@ from typing import Any
 
 import pyvips
 
+from app.formats import FORMATS, Block
 from app.imaging.colours import icc
 from app.imaging.colours.colour import PROFILE
 from app.imaging.metadata.origin import Origin
@@ -19,13 +20,7 @@ UNREAD = "unread"  # it is not read from files of the source's format
 BROKEN = "broken"  # it makes no sense
 TOO_LARGE = "too_large"
 
-HOLDERS = {  # formats that can hold a block
-    "exif-data": {"jpeg", "png", "webp", "avif"},
-    "xmp-data": {"jpeg", "png", "webp", "avif", "tiff"},
-    "iptc-data": {"jpeg", "tiff"},
-}
-MAX_SEGMENT = 65_533  # bytes of EXIF or IPTC in a JPEG
-MOVING = {"gif", "webp", "avif", "png"}  # formats whose frames are an animation; those of others are pages
+BLOCKS: tuple[Block, ...] = ("exif", "xmp", "iptc")
 
 Losses = dict[str, dict[str, Any]]
 
@@ -56,9 +51,9 @@ def losses(origin: Origin, image: pyvips.Image, result: Result) -> Losses:
         found["gain_map"] = {"reason": STALE}
     if origin.thumbnail:
         found["thumbnail"] = {"reason": STALE}
-    for name in HOLDERS:
+    for name in BLOCKS:
         if reason := _reason(origin, name, result):
-            found[name.removesuffix("-data")] = reason
+            found[name] = reason
     if result.bits < origin.bits:
         found["depth"] = {"reason": FORMAT, "bits": origin.bits, "written": result.bits}
     return found | _colours(origin, image, result)
@@ -67,23 +62,25 @@ def losses(origin: Origin, image: pyvips.Image, result: Result) -> Losses:
 def _frames(origin: Origin, result: Result) -> Losses:
     if result.frames >= origin.frames:
         return {}
-    if origin.format not in MOVING:
+    source = FORMATS[origin.format]
+    if not source.motion:
         return {"pages": {"reason": UNREAD, "pages": origin.frames, "written": 1}}
-    reason = UNREAD if origin.format in {"png", "avif"} else OPERATION if result.animated else FORMAT
+    reason = UNREAD if not source.animated else OPERATION if result.animated else FORMAT
     return {"animation": {"reason": reason, "frames": origin.frames, "written": result.frames}}
 
 
-def _reason(origin: Origin, name: str, result: Result) -> dict[str, Any] | None:
-    size = origin.oversized.get(name) or len(origin.block(name))
+def _reason(origin: Origin, name: Block, result: Result) -> dict[str, Any] | None:
+    field, written = f"{name}-data", FORMATS[result.format]  # libvips' name
+    size = origin.oversized.get(field) or len(origin.block(field))
     if not size:
         return None
     if result.keep != "all":
         return {"reason": KEEP_METADATA}
-    if result.format not in HOLDERS[name]:
+    if name not in written.blocks:
         return {"reason": FORMAT}
-    kept = len(origin.clean_blocks.get(name, b""))
-    too_large = result.format == "jpeg" and name != "xmp-data" and kept > MAX_SEGMENT
-    if name in origin.oversized or too_large:
+    kept = len(origin.clean_blocks.get(field, b""))
+    too_large = written.max_block is not None and name != "xmp" and kept > written.max_block
+    if field in origin.oversized or too_large:
         return {"reason": TOO_LARGE, "bytes": size}
     return None if kept else {"reason": BROKEN}
 
@@ -92,7 +89,8 @@ def _colours(origin: Origin, image: pyvips.Image, result: Result) -> Losses:
     if not origin.has_profile or "profile" in origin.losses:
         return {}
     profile = image.get(PROFILE) if image.get_typeof(PROFILE) else b""
-    if profile and result.keep in {"icc", "all"} and result.format != "gif":
+    holds = FORMATS[result.format].profile
+    if profile and result.keep in {"icc", "all"} and holds:
         return {}
-    reason = {"reason": KEEP_METADATA if profile and result.format != "gif" else FORMAT, "name": origin.profile}
+    reason = {"reason": KEEP_METADATA if profile and holds else FORMAT, "name": origin.profile}
     return {"profile": reason, **({"wide_gamut": reason} if profile and icc.is_wide(profile) else {})}

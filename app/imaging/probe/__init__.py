@@ -6,26 +6,20 @@ instead of failing in a worker. Pixels are not looked at: broken pixels in a sou
 `pipeline`. So does not everything that is odd: what browsers, Pillow and libvips show whole passes.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
 
 from app.errors import EmptyFile, UnsupportedImage
-from app.imaging.probe.formats import read_png, read_webp
-from app.imaging.probe.gif import read_gif
-from app.imaging.probe.heif import read_heif
-from app.imaging.probe.jpeg import read_jpeg
+from app.formats import FORMATS, Format
 from app.imaging.probe.reader import Reader, Shape
-from app.imaging.probe.tiff import read_tiff
-
-ANIMATED = {"gif", "webp"}  # formats whose frames are one picture in motion; of others, one frame or page is read
+from app.references import resolve
 
 
 @dataclass(frozen=True)
 class ImageHeader:
     """What a file claims to be."""
 
-    #: a key of `CONTENT_TYPES`
+    #: a key of `FORMATS`
     format: str
     #: pixels of the picture that one sees: cut and upright
     width: int
@@ -41,28 +35,7 @@ class ImageHeader:
     @property
     def frames_read(self) -> int:
         """How many of the frames are ever decoded, and count for limits."""
-        return self.frames if self.format in ANIMATED else 1
-
-
-_READERS: dict[str, Callable[[Reader], Shape]] = {
-    "jpeg": read_jpeg,
-    "png": read_png,
-    "webp": read_webp,
-    "gif": read_gif,
-    "tiff": read_tiff,
-    "avif": read_heif,
-}
-
-_SIGNATURES = {
-    b"\xff\xd8\xff": "jpeg",
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"GIF87a": "gif",
-    b"GIF89a": "gif",
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0\x08\0\0\0": "tiff",  # 64-bit offsets
-    b"MM\0+\0\x08\0\0": "tiff",
-}
+        return self.frames if FORMATS[self.format].animated else 1
 
 
 def probe(file: BinaryIO) -> ImageHeader:
@@ -76,19 +49,15 @@ def probe(file: BinaryIO) -> ImageHeader:
     reader = Reader(file)
     if not reader.size:
         raise EmptyFile
-    name = _format(reader.prefix)
-    shape = _READERS[name](reader)
+    format_ = _format(reader.prefix)
+    shape: Shape = resolve(str(format_.probe))(reader)
     if not (shape.width and shape.height and shape.frames):
         raise UnsupportedImage("The image is empty: it has no width, no height or no frame.")
-    return ImageHeader(**{**asdict(shape), "format": shape.format or name})
+    return ImageHeader(**{**asdict(shape), "format": shape.format or format_.name})
 
 
-def _format(prefix: bytes) -> str:
-    if prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP":
-        return "webp"
-    if prefix[4:8] == b"ftyp":
-        return "avif"
-    for signature, name in _SIGNATURES.items():
-        if prefix.startswith(signature):
-            return name
+def _format(prefix: bytes) -> Format:
+    for format_ in FORMATS.values():
+        if format_.begins(prefix):
+            return format_
     raise UnsupportedImage

@@ -30,8 +30,9 @@ from app.errors import (
     WorkspaceFailed,
     WorkspaceFull,
 )
+from app.formats import FORMATS
 from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target, When
-from app.operations import CONTENT_TYPES, EXTENSIONS, OPERATIONS, Queue
+from app.operations import OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.execution.input_cache import InputCache
@@ -207,12 +208,12 @@ class Executor:
 
     def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> Outcome:
         planned = _result_of(task)
-        extension = _extension(image.format)
+        format_ = FORMATS[image.format]
         outcome = Outcome(
-            key=result_key(held.job.id, task.id, extension),
-            filename=result_filename(held.job.input_filename, planned.name, extension),
+            key=result_key(held.job.id, task.id, format_.extension),
+            filename=result_filename(held.job.input_filename, planned.name, format_.extension),
             format=image.format,
-            content_type=CONTENT_TYPES[image.format],
+            content_type=format_.media_type,
             width=image.width,
             height=image.height,
             bytes=path.stat().st_size,
@@ -243,7 +244,7 @@ class Executor:
             self.storage.delete(intermediate_key(held.job.id, held.task.id))
             for task in (held.task, *held.plan.along(held.task)):
                 if task.result:
-                    self.storage.delete(result_key(held.job.id, task.id, _extension(task.result.format)))
+                    self.storage.delete(result_key(held.job.id, task.id, FORMATS[task.result.format].extension))
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
         """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
@@ -313,10 +314,6 @@ def _result_of(task: PlannedTask) -> PlannedResult:
     if task.result is None:
         raise ValueError(f"task {task.id} plans no result")
     return task.result
-
-
-def _extension(format_: str) -> str:
-    return EXTENSIONS.get(format_, format_)
 
 
 def _sha256(path: Path) -> str:

@@ -5,10 +5,7 @@ from collections.abc import Iterable
 from app.errors import LimitExceeded
 from app.imaging.memory import Work, attempts, too_much
 from app.imaging.probe import ImageHeader
-from app.operations import CROP, RESIZE, TRIM
 from app.schemas import Node
-
-OF_ANOTHER_SIZE = {operation.name for operation in (RESIZE, CROP, TRIM)}  # after these, only the worker can tell
 
 
 def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None) -> None:
@@ -31,6 +28,6 @@ def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None
 
 def _of_full_size(node: Node) -> Iterable[Node]:
     yield node
-    if node.operation.name not in OF_ANOTHER_SIZE:
+    if not node.operation.resizes:  # after which only the worker can tell
         for following in node.then:
             yield from _of_full_size(following)

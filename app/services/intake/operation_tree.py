@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from app.errors import InvalidOperations
-from app.operations import METADATA, OPERATIONS, Operation
+from app.operations import OPERATIONS, Operation
 from app.parameters import Params
 from app.schemas import Node
 from app.services.intake.validation import escaped, limit_of, short, told, value_of
@@ -173,8 +173,9 @@ def _node(entry: Any, mistakes: _Mistakes, *, id_: str, pointer: str, depth: int
     keep = _keep(entry, mistakes, pointer)
     name = _name(entry, mistakes, pointer)
     then = _then(entry, mistakes, id_=id_, pointer=pointer, depth=depth)
-    if then and operation is METADATA:
-        mistakes.add("invalid_operations", "Nothing continues from `metadata`: it ends a branch.", f"{pointer}/then")
+    if then and operation and not operation.gives_image:
+        message = f"Nothing continues from `{operation.name}`: it ends a branch."
+        mistakes.add("invalid_operations", message, f"{pointer}/then")
     if operation is None or params is None:
         return None
     return Node(id=id_, operation=operation, params=params, keep=keep, name=name, pointer=pointer, then=then)

@@ -25,6 +25,7 @@ from app.errors import (
     StoreUnavailable,
     UnsupportedImage,
 )
+from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.schemas import Node
@@ -65,7 +66,7 @@ class ImageLimits:
             UnsupportedImage: it is HEIC, which not every deployment can decode.
             LimitExceeded: names the limit and the value.
         """
-        if header.format == "heic" and not self.heic:
+        if FORMATS[header.format].optional and not self.heic:
             raise UnsupportedImage(NO_HEIC, pointer="#/file")
         side = max(header.width, header.height)
         if side > self.side:

@@ -11,7 +11,8 @@ from typing import Any
 
 from app.models import Job
 from app.operations import OPERATIONS, RESIZE, Queue
-from app.services.dag_builder import Plan, PlannedTask, is_dear
+from app.parameters import Contract
+from app.services.dag_builder import Plan, PlannedTask
 
 SMALL_SECONDS = 0.2  # of CPU time, up to which a task is small
 READING = 20.0  # nanoseconds a pixel to decode, and to write what travels between tasks
@@ -51,9 +52,9 @@ def _nanoseconds(task: PlannedTask) -> Iterator[float]:
     for step in task.steps:
         yield OPERATIONS[step.op].nanoseconds
     if task.result:
-        encoder, params = OPERATIONS[task.result.encoder], task.result.params
-        dear = is_dear(encoder, params) or params.get("max_bytes") or params.get("min_ssim")
-        yield encoder.nanoseconds * (DEAR if dear else 1.0)
+        encoder = OPERATIONS[task.result.encoder]
+        params = encoder.params.model_validate(task.result.params)
+        yield encoder.nanoseconds * (1.0 if isinstance(params, Contract) and params.is_quick else DEAR)
 
 
 def _enlarged(plan: Plan, size: Size) -> Iterator[int]:

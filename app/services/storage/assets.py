@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import InvalidUpload
+from app.formats import FORMATS
 from app.imaging.probe import probe
-from app.operations import CONTENT_TYPES
 from app.parameters import AssetName
 from app.services.s3 import ObjectStorage, asset_key
 
@@ -27,5 +27,5 @@ def put(storage: ObjectStorage, file: Path, name: str) -> str:
         raise InvalidUpload(f"{name!r} is no name for a stored file: {rule}.") from None
     with file.open("rb") as content:
         header = probe(content)
-    storage.upload_processed(asset_key(name), file, content_type=CONTENT_TYPES[header.format])
+    storage.upload_processed(asset_key(name), file, content_type=FORMATS[header.format].media_type)
     return name

@@ -15,9 +15,9 @@ import pyvips
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from app.imaging.decoding.decode import LOADERS
+from app import formats
 from app.imaging.pipeline import Limits, Target, render
-from app.imaging.probe import ANIMATED, probe
+from app.imaging.probe import probe
 from tests.damage.judges import judge, shown
 from tests.damage.originals import FORMATS, originals
 
@@ -163,8 +163,10 @@ def _as_pillow(content: bytes, first: bool) -> list[bytes]:
 def _as_libvips(format_: str, content: bytes) -> bytes:
     fail_on = "none" if format_ == "jpeg" else "warning"
     source = pyvips.Source.new_from_memory(content)
-    pages = {"n": -1} if format_ in ANIMATED else {}
-    return bytes(pyvips.Operation.call(LOADERS[format_], source, fail_on=fail_on, **pages).write_to_memory())
+    pages = {"n": -1} if formats.FORMATS[format_].animated else {}
+    return bytes(
+        pyvips.Operation.call(formats.FORMATS[format_].loader, source, fail_on=fail_on, **pages).write_to_memory()
+    )
 
 
 def _all_show_it_whole(format_: str, content: bytes, original: bytes, folder: Path) -> bool:
@@ -173,10 +175,11 @@ def _all_show_it_whole(format_: str, content: bytes, original: bytes, folder: Pa
     A GIF that ends within the data of an image is refused at once, even if no pixel is missing: nearly always some are.
     """
     try:
-        first = format_ not in ANIMATED
+        first = not formats.FORMATS[format_].animated
         if shown(content, first=first) != _as_pillow(original, first):
             return False
-        if format_ in LOADERS and _as_libvips.__wrapped__(format_, content) != _as_libvips(format_, original):
+        has_loader = formats.FORMATS[format_].loader is not None
+        if has_loader and _as_libvips.__wrapped__(format_, content) != _as_libvips(format_, original):
             return False
     except Exception:  # noqa: BLE001 - whatever they raise, they do not show it
         return False

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import CorruptImage, ImageTooLarge, UnsupportedImage, WorkspaceFailed, WorkspaceFull
+from app.formats import FORMATS, Format
 from app.imaging import pipeline, resize
 from app.imaging.decoding import decode, jpeg
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
@@ -21,6 +22,7 @@ from app.imaging.recipe import When
 from app.imaging.resize import measure
 from app.operations import ENCODERS, OPERATIONS, Operation, Queue
 from app.parameters import ResizeParams
+from app.references import resolve
 from tests.unit.imaging.conftest import (
     GPS,
     ORIENTATION,
@@ -452,6 +454,15 @@ def test_every_encoder_writes_its_format(samples: dict[str, Path]) -> None:
 
 
 def test_every_handler_exists() -> None:
-    for name, operation in OPERATIONS.items():
-        if operation.handler.startswith("app.imaging."):
-            assert callable(pipeline._handler(name)[1])
+    for operation in OPERATIONS.values():
+        for reference in (operation.handler, operation.frames_handler, operation.on_load):
+            if reference and reference.startswith("app.imaging."):
+                assert callable(resolve(reference))
+
+
+@pytest.mark.parametrize("format_", FORMATS.values(), ids=FORMATS)
+def test_every_format_can_be_read_as_its_entry_says(format_: Format) -> None:
+    for reference in filter(None, (format_.probe, format_.looked_into_by, *format_.decoders)):
+        assert callable(resolve(reference)), reference
+    assert format_.is_input == bool(format_.loader or format_.opened_by)
+    assert not format_.written_as or format_.written_as in ENCODERS
