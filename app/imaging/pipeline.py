@@ -22,7 +22,7 @@ from app.errors import (
     WorkspaceFull,
 )
 from app.formats import FORMATS
-from app.imaging.colours.colour import PROFILE, to_eight_bits, to_srgb, to_working
+from app.imaging.colours.colour import GREY_BANDS, PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
 from app.imaging.decoding.decode import ImageFile, load
@@ -142,7 +142,8 @@ def _step(stage: Stage, context: Context) -> Step:
 
 def _in_colours_of(before: pyvips.Image, image: pyvips.Image) -> pyvips.Image:
     """The image with the profile that its pixels still have, should an operation have made it from bare numbers."""
-    if before.get_typeof(PROFILE) and not image.get_typeof(PROFILE):
+    turned_grey = image.bands <= GREY_BANDS < before.bands  # in sRGB's grey, of which the profile says nothing
+    if before.get_typeof(PROFILE) and not image.get_typeof(PROFILE) and not turned_grey:
         image = image.copy()
         image.set_type(pyvips.GValue.blob_type, PROFILE, before.get(PROFILE))
     return image
