@@ -14,6 +14,7 @@ from app.parameters import (
     DenoiseParams,
     FlipParams,
     GifParams,
+    GrayscaleParams,
     JpegParams,
     MetadataParams,
     Params,
@@ -166,6 +167,15 @@ SHARPEN = Operation(
     animated=True,
     example={},
 )
+GRAYSCALE = Operation(
+    name="grayscale",
+    params=GrayscaleParams,
+    handler="app.imaging.grayscale:run",
+    task="pixtools.grayscale",
+    deep=True,
+    animated=True,
+    example={},
+)
 WATERMARK = Operation(
     name="watermark",
     params=WatermarkParams,
@@ -266,7 +276,7 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
 
 
 OPERATIONS = _registry(
-    *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN, WATERMARK),
+    *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN, GRAYSCALE, WATERMARK),
     *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_GIF, CONVERT_TIFF),
     *(METADATA, DENOISE),
 )

@@ -141,6 +141,10 @@ class SharpenParams(Params):
     edges: float = Field(3.0, ge=0, le=100, description="Strength at edges.")
 
 
+class GrayscaleParams(Params):
+    """Take the colours away: what is left is how bright each pixel looks."""
+
+
 class WatermarkParams(Params):
     """Lay a stored image or a text over it."""
 
