@@ -1,1 +1,3 @@
 """PixTools: self-hosted, asynchronous image processing."""
+
+__version__ = "0.1.0"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app import __version__
 from app.commands.assets import assets_app
 from app.commands.common import DEFAULT_SERVER, Server, current_settings, database, storage
 from app.commands.dlq import dlq_app
@@ -24,6 +25,21 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the `pixtools` command."""
     app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pixtools {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Self-hosted, asynchronous image processing."""
 
 
 @app.command()

@@ -14,7 +14,7 @@ from types import FrameType
 import anyio.to_thread
 from fastapi import Depends, FastAPI
 
-from app import background, private, problems, tracing
+from app import __version__, background, private, problems, tracing
 from app.admission import AdmissionMiddleware
 from app.bodies import BodyMiddleware
 from app.config import Settings
@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = Api(
         title="PixTools",
-        version="0.1.0",
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # ours loads nothing from elsewhere

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from app import errors, models
+from app import __version__, errors, models
 from app.config import Settings
 from app.database import LOCK_TIMEOUT, Base, Database
 from app.migrations import upgrade, wait
@@ -137,6 +138,23 @@ def test_services_never_commit() -> None:
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         names = [call.func.attr for call in calls if isinstance(call.func, ast.Attribute)]
         assert "commit" not in names, path
+
+
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`((?:app|services|tests|docs|k8s|infra|training|benchmarks|alembic)/[^` ]*)`", page))
+    assert len(named) > 40
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "app" / name).exists(), name
+    table = page.partition("## If you want X, open Y")[2]
+    assert len(re.findall(r"^\| (?!If you|---)", table, re.MULTILINE)) >= 25
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert metadata.version("pixtools") == __version__
+    assert f"ARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
+    assert set(re.findall(r"newTag: (\S+)", (ROOT / "k8s" / "kustomization.yaml").read_text())) == {__version__}
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_statuses_are_the_documented_ones() -> None:
