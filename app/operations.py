@@ -172,6 +172,7 @@ GRAYSCALE = Operation(
     params=GrayscaleParams,
     handler="app.imaging.grayscale:run",
     task="pixtools.grayscale",
+    nanoseconds=7,
     deep=True,
     animated=True,
     example={},
