@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     heic: bool = Field(True, description="Whether HEIC is accepted; its codec, HEVC, is patented in some countries.")
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)
-    max_open_jobs: int = Field(20_000, ge=1, description="Above so many unfinished jobs, new ones are put off.")
+    max_open_jobs: int = Field(20_000, ge=1, description="While more are unfinished, new jobs are refused with 503.")
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
     max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is no upload.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Path and query of a request.")

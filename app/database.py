@@ -323,7 +323,7 @@ class Database:
                 raise
         self.is_full = False
 
-    def insist(
+    def retry(
         self,
         service: Callable[Concatenate[Session, P], R],
         stop: Callable[[], bool] = lambda: False,

@@ -264,7 +264,7 @@ class TruncatedImage(InvalidUpload):
 
 
 class KnownPoison(InvalidUpload):
-    """The same file has ended every process that did the same with it."""
+    """This file has crashed every worker that ran these operations on it."""
 
     code = "known_poison"
 
@@ -547,7 +547,7 @@ class WorkspaceFull(WorkspaceFailed):
 
 
 class UnexpectedFailure(StepFailed):
-    """Something unexpected went wrong; the operator's log has the details."""
+    """Internal error; the server log has the details."""
 
     code = "internal_error"
     retryable = True

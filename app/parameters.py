@@ -190,7 +190,7 @@ class Contract(Params):
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing was agreed on."""
+        """True if neither `max_bytes` nor `min_ssim` is set."""
         return self.max_bytes is None and self.min_ssim is None
 
     @property

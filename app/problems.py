@@ -148,7 +148,7 @@ def _on_crash(request: Request, error: Exception) -> JSONResponse:
 
 def crash() -> JSONResponse:
     """The answer to what nobody expected; the traceback is in the log, the client learns nothing of it."""
-    return _problem(500, "internal_error", "Something went wrong; the operator's log knows what.")
+    return _problem(500, "internal_error", "Internal error; see the server log for details.")
 
 
 def code_of(error: Exception) -> str:

@@ -20,13 +20,13 @@ from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
-from app.services.intake.backpressure import Pressure
+from app.services.intake.backpressure import Backpressure
 from app.services.intake.operation_tree import TreeLimits
 from app.services.intake.submission import ImageLimits, Submissions
 from app.services.intake.uploads import FormLimits
 from app.services.monitoring.checks import Checks
 from app.services.monitoring.disk_space import Room
-from app.services.monitoring.gauges import Vitals
+from app.services.monitoring.gauges import Gauges
 from app.services.monitoring.probes import Probes
 from app.services.outbox import Send
 from app.services.s3 import ObjectStorage, StorageConfig
@@ -39,8 +39,8 @@ from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
 from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.egress import MAX_URL, Egress
-from app.services.webhooks.host_limits import Shares
-from app.services.webhooks.resolver import Lookups
+from app.services.webhooks.host_limits import HostLimits
+from app.services.webhooks.resolver import Resolver
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
 KEY_FILE = "secret.key"
@@ -136,8 +136,8 @@ class Resources:
         return Room(tuple(folders), settings.min_free_bytes)
 
     @cached_property
-    def pressure(self) -> Pressure:
-        return Pressure(self.database, self.settings.max_open_jobs)
+    def backpressure(self) -> Backpressure:
+        return Backpressure(self.database, self.settings.max_open_jobs)
 
     def reconciler(self, waiting: Waiting) -> Reconciler:
         settings = self.settings
@@ -182,8 +182,8 @@ class Resources:
         ).checks()
 
     @cached_property
-    def vitals(self) -> Vitals:
-        return Vitals(self.database, self.checks, self.breakers)
+    def gauges(self) -> Gauges:
+        return Gauges(self.database, self.checks, self.breakers)
 
     @cached_property
     def executor(self) -> Executor:
@@ -261,7 +261,7 @@ class Resources:
     def egress(self) -> Egress:
         # Twice: threads that ask a silent name server are held for longer than an attempt takes
         places = self.settings.webhook_concurrency
-        sending = Lookups(most=2 * places, of_one=places)
+        sending = Resolver(most=2 * places, of_one=places)
         settings = self.settings
         return Egress(
             settings.webhook_ports,
@@ -289,7 +289,7 @@ class Resources:
             links=self.links,
             egress=self.egress,
             breakers=self.breakers,
-            shares=Shares(max(1, settings.webhook_concurrency // HOST_SHARE), settings.webhook_concurrency),
+            host_limits=HostLimits(max(1, settings.webhook_concurrency // HOST_SHARE), settings.webhook_concurrency),
             timeout_seconds=settings.webhook_timeout_seconds,
             pauses=settings.webhook_retry_seconds,
             must_stop=self.must_stop,

@@ -89,7 +89,7 @@ def test_dead_letters_count_until_they_are_sent_again(database: Database) -> Non
 
 def told(database: Database, job_id: object) -> str:
     with database.session(read_only=True) as session:
-        return "\n".join(timeline.tell(session, job_id))  # type: ignore[arg-type]
+        return "\n".join(timeline.describe(session, job_id))  # type: ignore[arg-type]
 
 
 def test_the_story_of_a_job_that_waits(database: Database) -> None:

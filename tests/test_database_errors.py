@@ -111,7 +111,7 @@ def test_a_wrong_statement_is_not_repeated(either: Database, statement: str) -> 
         session.execute(text(statement))
 
     began = time.monotonic()
-    error = caught(lambda: either.insist(service))
+    error = caught(lambda: either.retry(service))
     assert (calls, is_away(error), is_full(error)) == (1, False, False), name_of(error)
     assert time.monotonic() - began < 5
 
@@ -181,7 +181,7 @@ def test_a_full_sqlite_is_repeated_and_goes_on_when_there_is_room(sqlite: Databa
         session.execute(text("INSERT INTO more VALUES (zeroblob(100000))"))
         return "written"
 
-    assert sqlite.insist(service) == "written"
+    assert sqlite.retry(service) == "written"
     error = caught(lambda: execute(sqlite, "PRAGMA max_page_count = 1", "INSERT INTO more VALUES (zeroblob(1000000))"))
     assert (name_of(error), is_full(error), is_away(error)) == ("SQLITE_FULL", True, True)
 

@@ -33,7 +33,7 @@ from app.services.dag_builder import Plan
 from app.services.dead_letters import Letter
 from app.services.execution.executor import Executor
 from app.services.execution.input_cache import InputCache
-from app.services.intake.backpressure import Pressure
+from app.services.intake.backpressure import Backpressure
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, job_prefix, result_key
 from app.services.upkeep import retention
 from app.services.upkeep.retention import Retention, find_orphans
@@ -471,7 +471,7 @@ def test_too_much_work_is_put_off_and_taken_again(database: Database) -> None:
 
         async def run() -> None:
             try:
-                await Pressure(other, limit).check()
+                await Backpressure(other, limit).check()
             finally:
                 await other.aclose()
 

@@ -1440,7 +1440,7 @@ class Failing:
 def test_whoever_has_to_stop_does_not_wait_for_the_database(database: Database) -> None:
     always = Failing(lambda _: None, 1000)
     with pytest.raises(OperationalError):
-        database.insist(always, lambda: always.times < 998)
+        database.retry(always, lambda: always.times < 998)
     assert always.times == 997
 
 

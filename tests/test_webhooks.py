@@ -37,7 +37,7 @@ from app.services.webhook import WebhookSender
 from app.services.webhooks import deliveries, endpoints, events, replays
 from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.egress import Egress
-from app.services.webhooks.host_limits import BUSY_SECONDS, Shares
+from app.services.webhooks.host_limits import BUSY_SECONDS, HostLimits
 from app.services.webhooks.replays import Wanted
 from tests.support.receiver import (
     Behaviour,
@@ -75,7 +75,7 @@ def sender(database: Database, **changes: Any) -> WebhookSender:
         links=LINKS,
         egress=Egress(frozenset({80, 443}), (IPv4Network("127.0.0.0/8"),)),
         breakers=Breakers(failures=FAILURES, reset_seconds=60, probe_seconds=1),
-        shares=Shares(4, 16),
+        host_limits=HostLimits(4, 16),
         timeout_seconds=1,
         pauses=PAUSES,
     )
@@ -649,7 +649,7 @@ def test_answers_below_500_are_no_reason_to_leave_a_host_alone(database: Databas
 
 
 def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
-    hooks = sender(database, shares=Shares(2, 16), timeout_seconds=3)
+    hooks = sender(database, host_limits=HostLimits(2, 16), timeout_seconds=3)
     with receiving(hang) as slow, receiving() as fast:
         hooks.attempt(told(database, fast.url), "w")
         stuck = [told(database, slow.url) for _ in range(3)]

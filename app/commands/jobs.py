@@ -58,7 +58,7 @@ def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
 
 @jobs_app.command("explain")
 def explain_job(job_id: JobId) -> None:
-    """The whole story of one job in words, from the database of the PIXTOOLS_ settings."""
+    """The timeline of one job in words, from the database of the PIXTOOLS_ settings."""
     from uuid import UUID
 
     from app.errors import JobNotFound
@@ -66,7 +66,7 @@ def explain_job(job_id: JobId) -> None:
 
     try:
         with transaction(read_only=True) as session:
-            lines = timeline.tell(session, UUID(job_id))
+            lines = timeline.describe(session, UUID(job_id))
     except (ValueError, JobNotFound):
         raise SystemExit(f"There is no job {job_id}.") from None
     typer.echo("\n".join(lines))

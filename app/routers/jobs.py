@@ -95,7 +95,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, caller:
     limits = resources.submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)
     allow_body(request.scope, limits.body_bytes)
-    await resources.pressure.check()
+    await resources.backpressure.check()
     return await resources.submissions.submit(
         request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
     )

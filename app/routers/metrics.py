@@ -20,5 +20,5 @@ router = APIRouter(tags=["health"])
 )
 async def get_metrics(resources: CurrentResources, accept: Annotated[str, Header()] = "") -> Response:
     """The counters of this process, or of all that share `PROMETHEUS_MULTIPROC_DIR`, and the state of the service."""
-    text, media_type = await asyncio.to_thread(metrics.render, accept, await resources.vitals.read())
+    text, media_type = await asyncio.to_thread(metrics.render, accept, await resources.gauges.read())
     return Response(text, headers={"Content-Type": media_type})

@@ -80,7 +80,7 @@ def _message(letter: Letter) -> str:
 
 
 def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
-    """Refuse an upload that has ended every process which did the same with it.
+    """Refuse an upload that has crashed every worker which ran these operations on it.
 
     Raises:
         KnownPoison: names the dead letter, so that an operator can lift it.
@@ -88,7 +88,7 @@ def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
     for (operations,) in session.connection().execute(KNOWN, {"sha256": sha256}):
         if any(_operations(task) == operations for task in plan.tasks):
             names = ", ".join(operations)
-            raise KnownPoison(f"This file has ended every process that did this with it: {names}.", pointer="#/file")
+            raise KnownPoison(f"This file has crashed every worker that ran {names} on it.", pointer="#/file")
 
 
 def newest(session: Session, limit: int) -> list[DeadLetter]:

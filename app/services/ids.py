@@ -1,4 +1,4 @@
-"""Ids of what is asked for by name: a prefix that tells the kind, and a UUIDv7."""
+"""Public ids: a type prefix and a UUIDv7."""
 
 import re
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused
 from app.services.webhooks.deliveries import Due, Outcome
 from app.services.webhooks.egress import Answer, Egress
 from app.services.webhooks.endpoints import Target
-from app.services.webhooks.host_limits import Shares
+from app.services.webhooks.host_limits import HostLimits
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def announce(session: Session, job: Job) -> None:
 
 
 def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
-    """Send an event to one endpoint that means nothing.
+    """Send a test event to one endpoint.
 
     Raises:
         EndpointNotFound: there is none with this id.
@@ -82,7 +82,7 @@ class WebhookSender:
     links: DownloadLinks
     egress: Egress
     breakers: Breakers
-    shares: Shares
+    host_limits: HostLimits
     #: for the whole of one attempt
     timeout_seconds: float
     #: after the first, second, … failed attempt
@@ -98,7 +98,7 @@ class WebhookSender:
             owner: the same for every copy of one message, so that a redelivered one goes on at once.
         """
         lease = self.timeout_seconds + LEASE_MARGIN
-        insist, stop = self.database.insist, self.must_stop
+        insist, stop = self.database.retry, self.must_stop
         due = insist(
             deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease, pauses=self.pauses
         )
@@ -116,7 +116,7 @@ class WebhookSender:
 
     def _guarded(self, due: Due) -> Outcome:
         try:
-            with self.shares.one(due.origin), self.breakers.guard(due.origin), tracing.span("webhook"):
+            with self.host_limits.one(due.origin), self.breakers.guard(due.origin), tracing.span("webhook"):
                 return self._send(due)
         except _AttemptFailed as failed:
             return failed.outcome

@@ -71,7 +71,7 @@ class DeadLetterReader:
 
         letter = read(message)
         # not given back while the database is away: RabbitMQ 4 drops what comes back too often
-        self._database.insist(dead_letters.receive, stop, letter)
+        self._database.retry(dead_letters.receive, stop, letter)
         message.ack()
         metrics.DEAD_LETTERS.labels(metrics.known(letter.reason, metrics.DEAD_LETTER_REASONS)).inc()
         log.error("dead_letter", extra={"letter_id": letter.id, "reason": letter.reason, "task": letter.task})

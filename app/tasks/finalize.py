@@ -15,7 +15,7 @@ from app.tasks.runtime import resources, undone_when_cut_off
 def finalize(job_id: str) -> None:
     """The body of a tree's chord. The transaction of the last step has ended the job already."""
     with undone_when_cut_off():
-        resources().database.insist(finalize_job, resources().must_stop, UUID(job_id))
+        resources().database.retry(finalize_job, resources().must_stop, UUID(job_id))
 
 
 @celery_app.task(bind=True, name=DELIVER_WEBHOOK, ignore_result=True)
@@ -29,4 +29,4 @@ def deliver_webhook(task: Task, delivery_id: str) -> None:
 def replay_webhooks(replay_id: str, after: str) -> None:
     """Have the next events of a replay sent again."""
     with undone_when_cut_off():
-        resources().database.insist(replays.run_batch, resources().must_stop, replay_id, after)
+        resources().database.retry(replays.run_batch, resources().must_stop, replay_id, after)

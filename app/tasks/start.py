@@ -32,9 +32,7 @@ def start_job(task: Task, job_id: str, root: str | None = None) -> None:
 def _sent(job_id: str, root: str | None, *, counted: bool, spare: bool) -> bool:
     """False when nothing can count the tasks of a chord now: the end of the job is found in the database then."""
     own = resources()
-    canvas = own.database.insist(
-        canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted, spare=spare
-    )
+    canvas = own.database.retry(canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted, spare=spare)
     try:
         if canvas is not None:
             canvas.apply_async()

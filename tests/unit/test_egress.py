@@ -15,7 +15,7 @@ from app.config import Settings
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
 from app.services.webhooks import egress
 from app.services.webhooks.egress import Answer, Egress, Network, is_public, parse
-from app.services.webhooks.resolver import Lookups, site_of
+from app.services.webhooks.resolver import Resolver, site_of
 from tests.support.receiver import answer, drip, drip_body, flood, garble, hang, receiving, reset
 
 
@@ -269,7 +269,7 @@ def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    rules = Egress(PORTS, LOOPBACK, resolve=names, sending=Lookups(most=16, of_one=4))
+    rules = Egress(PORTS, LOOPBACK, resolve=names, sending=Resolver(most=16, of_one=4))
     with receiving() as receiver:
         try:
             got = asyncio.run(ask_all(f"http://quick.test:{receiver.port}/"))

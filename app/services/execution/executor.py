@@ -86,7 +86,7 @@ class Executor:
             task_id: of the planned task.
             owner: the same for every delivery of one message, so that a redelivered one goes on at once.
         """
-        held = self.database.insist(
+        held = self.database.retry(
             steps.claim,
             self.must_stop,
             job_id,
@@ -116,7 +116,7 @@ class Executor:
             self._discard(held)
             return "abandoned"
         except HandedBack:
-            self.database.insist(steps.hand_back, self.must_stop, held)
+            self.database.retry(steps.hand_back, self.must_stop, held)
             log.info("task_handed_back", extra=_fields(held))
             return "handed_back"
         except PixToolsError as error:
@@ -223,7 +223,7 @@ class Executor:
         return outcome
 
     def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
-        counted = self.database.insist(steps.succeed, self.must_stop, held, outcomes, reports)
+        counted = self.database.retry(steps.succeed, self.must_stop, held, outcomes, reports)
         if not counted:
             log.info("task_outdated", extra=_fields(held))
             self._discard(held)
@@ -248,7 +248,7 @@ class Executor:
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
         """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
-        delay = self.database.insist(steps.put_off, self.must_stop, held, error)
+        delay = self.database.retry(steps.put_off, self.must_stop, held, error)
         if delay is None:
             return "outdated"
         log.warning("task_put_off", extra={**_fields(held), "code": error.code, "seconds": round(delay, 1)})
@@ -256,7 +256,7 @@ class Executor:
         return "put_off"
 
     def _fail(self, held: Claim, error: PixToolsError) -> str:
-        counted = self.database.insist(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
+        counted = self.database.retry(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
         log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
         metrics.STEP_ERRORS.labels(error.code).inc()
         return "failed" if counted else "outdated"

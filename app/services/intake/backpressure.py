@@ -1,4 +1,4 @@
-"""Backpressure: beyond so much unfinished work new jobs are put off, before their upload is read."""
+"""Backpressure: new jobs are refused while too many are unfinished, before their upload is read."""
 
 import time
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ def open_jobs(session: Session, most: int) -> int:
 
 
 @dataclass
-class Pressure:
+class Backpressure:
     """What one API process knows about the work that waits."""
 
     database: Database

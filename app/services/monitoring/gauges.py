@@ -22,7 +22,7 @@ from app.services.webhooks.breakers import Breakers
 FRESH_SECONDS = 4.0  # below the usual interval between two scrapes
 
 
-class Vitals:
+class Gauges:
     """Of one API process."""
 
     def __init__(self, database: Database, checks: Checks, breakers: Breakers) -> None:

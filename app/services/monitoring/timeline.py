@@ -1,4 +1,4 @@
-"""The whole story of one job, in words, from what the database kept."""
+"""The timeline of one job, in words, from what the database kept."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Moment:
     what: str
 
 
-def tell(session: Session, job_id: UUID) -> list[str]:
+def describe(session: Session, job_id: UUID) -> list[str]:
     """Lines of text: what came in, what happened when, how everything stands, and what is awaited.
 
     Raises:

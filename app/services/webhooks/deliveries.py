@@ -204,7 +204,7 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     """Write down what came of an attempt, and what follows from it.
 
     An attempt that another one has overtaken, or a replay, was made all the same: it is listed, and a receiver that has
-    taken the event has it. When the next attempt is due is no matter of it.
+    taken the event has it. It does not change when the next attempt is due.
 
     Args:
         session: the transaction.

@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from app.errors import InvalidWebhookUrl, WebhookUrlRefused
-from app.services.webhooks.resolver import Lookups, Resolve, resolve
+from app.services.webhooks.resolver import Resolve, Resolver, resolve
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -139,8 +139,8 @@ class Egress:
     own_port: int | None = None
     resolve: Resolve = resolve
     #: apart from each other, for a process that does both
-    checking: Lookups = field(default_factory=Lookups, repr=False)
-    sending: Lookups = field(default_factory=Lookups, repr=False)
+    checking: Resolver = field(default_factory=Resolver, repr=False)
+    sending: Resolver = field(default_factory=Resolver, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     async def check(self, url: str) -> None:
@@ -188,8 +188,8 @@ class Egress:
             ):
                 return await _read(response)
 
-    async def _addresses(self, destination: Destination, lookups: Lookups) -> list[str]:
-        found = await lookups.run(self.resolve, destination.host, destination.port)
+    async def _addresses(self, destination: Destination, resolver: Resolver) -> list[str]:
+        found = await resolver.run(self.resolve, destination.host, destination.port)
         addresses = [ip_address(text.partition("%")[0]) for text in found]
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise WebhookUrlRefused(pointer="#/webhook_url", value=destination.host)

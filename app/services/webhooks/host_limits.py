@@ -46,7 +46,7 @@ class _Attempt:
         return self.host.seconds is None or self.is_slow()
 
 
-class Shares:
+class HostLimits:
     """The places of one process."""
 
     def __init__(self, most: int, threads: int) -> None:

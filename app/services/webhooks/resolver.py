@@ -17,7 +17,7 @@ Resolve = Callable[[str, int], Iterable[str]]
 
 @lru_cache(maxsize=1024)
 def site_of(host: str) -> str:
-    """What has one owner, who may give as many names in it as he likes: the registrable domain, or an address."""
+    """The registrable domain, or the IP address: all names below it have one owner."""
     try:
         return str(ip_address(host))
     except ValueError:
@@ -35,14 +35,14 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-class Lookups:
+class Resolver:
     """Threads that ask for names: a slow name server keeps one for as long as it likes, but only a few of them."""
 
     def __init__(self, most: int = 32, of_one: int = 8) -> None:
         """Nothing is asked for.
 
         Args:
-            most: lookups at the same time.
+            most: resolver at the same time.
             of_one: of these, for names in one registrable domain.
         """
         self._of_one = of_one
@@ -60,7 +60,7 @@ class Lookups:
         site = site_of(host)
         with self._lock:
             if self._running[site] >= self._of_one:
-                raise OSError(errno.EAGAIN, "too many lookups of one domain")
+                raise OSError(errno.EAGAIN, "too many resolver of one domain")
             self._running[site] += 1
         running = self._threads.submit(resolve, host, port)
         running.add_done_callback(partial(self._ended, site))

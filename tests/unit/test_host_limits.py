@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.services.webhooks.breakers import HostPaused
-from app.services.webhooks.host_limits import BUSY_SECONDS, LONGEST_LINE, SLOW_SECONDS, Shares
+from app.services.webhooks.host_limits import BUSY_SECONDS, LONGEST_LINE, SLOW_SECONDS, HostLimits
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
 
 
-def hold(shares: Shares, release: threading.Event, host: str = HOST) -> threading.Thread:
+def hold(shares: HostLimits, release: threading.Event, host: str = HOST) -> threading.Thread:
     entered = threading.Event()
 
     def attempt() -> None:
@@ -33,7 +33,7 @@ def end(threads: list[threading.Thread], release: threading.Event) -> None:
 
 
 def test_a_quick_host_is_waited_for() -> None:
-    shares, release = Shares(1, 16), threading.Event()
+    shares, release = HostLimits(1, 16), threading.Event()
     thread = hold(shares, release)
     threading.Timer(0.2, release.set).start()
     with shares.one(HOST):
@@ -42,7 +42,7 @@ def test_a_quick_host_is_waited_for() -> None:
 
 
 def test_a_slow_host_is_not_waited_for_and_others_have_places_of_their_own() -> None:
-    shares, release = Shares(2, 16), threading.Event()
+    shares, release = HostLimits(2, 16), threading.Event()
     threads = [hold(shares, release) for _ in range(2)]
     time.sleep(SLOW_SECONDS + 0.1)
     began = time.monotonic()
@@ -57,7 +57,7 @@ def test_a_slow_host_is_not_waited_for_and_others_have_places_of_their_own() -> 
 
 
 def test_a_host_that_was_slow_is_waited_for_no_more_until_it_is_quick_again() -> None:
-    shares, release = Shares(1, 16), threading.Event()
+    shares, release = HostLimits(1, 16), threading.Event()
     with shares.one(HOST):
         time.sleep(SLOW_SECONDS + 0.1)
     thread = hold(shares, release)
@@ -76,7 +76,7 @@ THREADS = 16
 
 
 def test_those_who_wait_for_a_host_leave_threads_for_others() -> None:
-    shares, log = Shares(4, THREADS), []
+    shares, log = HostLimits(4, THREADS), []
 
     def attempt(host: str, seconds: float) -> None:
         try:
@@ -97,7 +97,7 @@ def test_those_who_wait_for_a_host_leave_threads_for_others() -> None:
 
 
 def test_many_names_of_one_domain_have_no_more_places_than_two_hosts() -> None:
-    shares, release = Shares(4, THREADS), threading.Event()
+    shares, release = HostLimits(4, THREADS), threading.Event()
     names = [f"https://h{number}.example.co.uk:443" for number in range(12)]
     for name in (*names, "https://h.other.co.uk:443"):
         with shares.one(name):
@@ -113,7 +113,7 @@ def test_many_names_of_one_domain_have_no_more_places_than_two_hosts() -> None:
 
 
 def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
-    shares, release = Shares(4, THREADS), threading.Event()
+    shares, release = HostLimits(4, THREADS), threading.Event()
     with shares.one(HOST):
         pass
     threads = [hold(shares, release, f"https://one{number}.test:443") for number in range(4)]
@@ -127,7 +127,7 @@ def test_hosts_that_were_never_asked_have_half_of_the_threads() -> None:
 
 
 def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one() -> None:
-    shares, release = Shares(4, THREADS), threading.Event()
+    shares, release = HostLimits(4, THREADS), threading.Event()
     hosts = [f"https://{number}.test{number}:443" for number in range(9)]
     for host in hosts:
         with pytest.raises(HostPaused), shares.one(host):
@@ -140,7 +140,7 @@ def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one() -> No
 
 
 def test_turns_follow_each_other_as_fast_as_the_host_answers() -> None:
-    shares, release = Shares(2, THREADS), threading.Event()
+    shares, release = HostLimits(2, THREADS), threading.Event()
     with shares.one(HOST):
         time.sleep(SLOW_SECONDS + 0.1)
     threads = [hold(shares, release) for _ in range(2)]
