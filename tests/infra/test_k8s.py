@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app import __version__
 from app.config import Settings
 from app.operations import Queue
 from tests.support.kubernetes import api_server, kinds
@@ -241,10 +242,8 @@ def test_settings_are_accepted(objects: list[Json], monkeypatch: pytest.MonkeyPa
 
 def test_images_are_those_of_the_dockerfile_in_this_version(pods: list[Pod]) -> None:
     targets = set(re.findall(r"^FROM runtime AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
-    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version
     used = {container["image"] for pod in pods if pod.ours for container in pod.containers()}
-    assert used == {f"pixtools-{target}:{version[1]}" for target in targets}
+    assert used == {f"pixtools-{target}:{__version__}" for target in targets}
 
 
 def test_images_are_those_of_the_compose_file(pods: list[Pod]) -> None:
