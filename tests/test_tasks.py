@@ -44,6 +44,7 @@ from app.services import jobs, outbox, steps
 from app.services.dispatch import canvas_for, waiting_in
 from app.services.execution.executor import TASK_FOLDER, Executor, LeaseLost, Renderer
 from app.services.execution.input_cache import InputCache
+from app.services.execution.sandbox import Sandbox
 from app.services.finalizer import finalize, lock_open_job
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
 from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
@@ -1276,6 +1277,22 @@ def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path
     assert executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
     assert step_of(executor.database, job_id, "0").attempts == 1
     assert events_of(executor.database, job_id) == ["job.completed"]
+
+
+def test_the_last_step_of_a_task_has_what_the_task_took(executor: Executor, tmp_path: Path, photo: bytes) -> None:
+    tree = [{"op": "resize", "width": 40, "then": [{"op": "flip", "then": ["convert_webp", "convert_png"]}]}]
+    job_id = accept(executor.database, tree, content=photo)
+    upload(executor.storage, job_id, photo, tmp_path)
+    with Sandbox(processes=1) as sandbox:
+        render = partial(sandbox.render, timeout=60)
+        executor_with(render, executor.database, executor.storage, tmp_path).run(job_id, "0.0", "ann")
+    job = job_of(executor.database, job_id)
+    first, last, *along = job.steps
+    assert {step.status for step in job.steps} == {"succeeded"}
+    assert 0 < last.cpu_seconds < 60
+    assert last.pixels == job.input_width * job.input_height
+    assert (last.bytes_in, last.bytes_out) == (len(photo), sum(result.bytes for result in job.results))
+    assert {step.cpu_seconds for step in (first, *along)} == {None}
 
 
 def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(

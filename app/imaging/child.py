@@ -83,10 +83,13 @@ def _tell(connection: "Connection[bytes, tuple[Any, ...]]", progress: float | No
 def _answer(job: tuple[Any, ...], on_progress: OnProgress) -> bytes:
     # JSON, because the other side must not unpickle what a process that decodes hostile bytes has written.
     monitor = Monitor(on_progress)
+    began = time.process_time()
     try:
         source, stages, targets, limits = job
         rendered = render(source, stages, targets, limits, monitor)
-        answer: dict[str, Any] = {"rendered": [file and asdict(file) for file in rendered], "reports": monitor.reports}
+        monitor.used["cpu_seconds"] = round(time.process_time() - began, 4)
+        files = [file and asdict(file) for file in rendered]
+        answer: dict[str, Any] = {"rendered": files, "reports": monitor.reports, "used": monitor.used}
     except PixToolsError as error:
         answer = {"error": type(error).__name__, **{name: getattr(error, name) for name in ERROR_FIELDS}}
     return json.dumps(answer).encode()

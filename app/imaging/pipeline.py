@@ -97,6 +97,7 @@ def _picture(
         if stages and (on_load := OPERATIONS[stages[0].op].on_load):
             shrink, steps[0] = resolve(on_load)(file.size, _params(stages[0]))
         frames = [file.read(shrink)]
+    monitor.used["pixels"] = file.header.width * file.header.height * len(frames)
     deep = all(OPERATIONS[stage.op].deep for _, stage in numbered)
     frames = [to_working(frame, deep=deep) for frame in frames]
     for step in steps:

@@ -76,6 +76,8 @@ class Monitor:
     on_progress: OnProgress = _ignore
     #: what the stages found out, by their number
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+    #: `pixels` that were read, and the `cpu_seconds` of the process that did the work
+    used: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,20 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Float,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -40,8 +53,13 @@ HELD = update(STEPS).where(
     STEPS.c.lease_owner == bindparam("owner_"),
     STEPS.c.attempts == bindparam("attempt_"),
 )
+USED = ("cpu_seconds", "pixels", "bytes_in", "bytes_out")  # columns of the last step of a task
 SUCCEEDED = HELD.values(
-    status=StepStatus.SUCCEEDED, lease_owner=None, lease_until=None, finished_at=from_now()
+    status=StepStatus.SUCCEEDED,
+    lease_owner=None,
+    lease_until=None,
+    finished_at=from_now(),
+    **{name: case((STEPS.c.id == STEPS.c.task, cast(bindparam(f"{name}_"), STEPS.c[name].type))) for name in USED},
 ).returning(STEPS.c.id, STEPS.c.position)
 REPORTED = update(STEPS).where(STEPS.c.job_id == bindparam("job_"), STEPS.c.id == bindparam("step_"))
 PROCESSING = update(JOBS).where(JOBS.c.id == bindparam("job_")).values(status=JobStatus.PROCESSING)
@@ -83,6 +101,19 @@ class Outcome:
     height: int
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a successful attempt took; None where nobody knows."""
+
+    #: of the process that worked on the pixels
+    cpu_seconds: float | None = None
+    #: of the image that the task began with, over the frames that were read
+    pixels: int | None = None
+    bytes_in: int | None = None
+    #: of all results that it stored
+    bytes_out: int | None = None
 
 
 def claim(
@@ -194,6 +225,7 @@ def succeed(
     held: Claim,
     outcomes: Mapping[str, Outcome],
     reports: Mapping[str, dict[str, Any]] | None = None,
+    usage: Usage | None = None,
 ) -> bool:
     """Record a task's success, and the end of the job with its last step.
 
@@ -202,6 +234,7 @@ def succeed(
         held: the attempt.
         outcomes: the results that it stored, by the task: its own, if it has one, and those that it wrote along.
         reports: what its steps found out, by their ids.
+        usage: what it took.
 
     Returns:
         False when this attempt no longer counts; nothing was written.
@@ -209,7 +242,7 @@ def succeed(
     job = lock_open_job(session, held.job.id)
     if job is None:
         return False
-    ended = _succeed(session, held)
+    ended = _succeed(session, held, usage or Usage())
     if not ended:
         return False
     _note_end(session, held, "succeeded")
@@ -239,10 +272,11 @@ def is_unwanted(session: Session, held: Claim) -> bool:
     return status == StepStatus.CANCELLED
 
 
-def _succeed(session: Session, held: Claim) -> dict[str, int]:
+def _succeed(session: Session, held: Claim, usage: Usage) -> dict[str, int]:
     """End a task with success if this attempt holds it; its steps and their places in the tree, or nothing."""
     attempt = {"job_": held.job.id, "task_": held.task.id, "owner_": held.owner, "attempt_": held.attempt}
-    return dict(session.connection().execute(SUCCEEDED, attempt).all())
+    used = {f"{name}_": getattr(usage, name) for name in USED}
+    return dict(session.connection().execute(SUCCEEDED, attempt | used).all())
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:

@@ -38,7 +38,7 @@ from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.execution.input_cache import InputCache
 from app.services.execution.leases import LeaseKeeper
 from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
-from app.services.steps import Claim, Outcome
+from app.services.steps import Claim, Outcome, Usage
 from app.services.storage.filenames import result_filename
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Executor:
         except Exception:
             log.exception("task_crashed", extra=_fields(held))
             return self._fail(held, UnexpectedFailure())
-        return self._succeed(held, outcomes, _reports(held, monitor, outcomes))
+        return self._succeed(held, outcomes, monitor)
 
     @cached_property
     def _leases(self) -> LeaseKeeper:
@@ -149,6 +149,7 @@ class Executor:
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
             stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
+        monitor.used["bytes_in"] = source.stat().st_size
         with tracing.span("render"):
             targets, rendered = self._render(
                 held, folder, partial(self._renderer(held), source, stages, monitor=monitor)
@@ -222,8 +223,9 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], reports: dict[str, dict[str, Any]]) -> str:
-        counted = self.database.retry(steps.succeed, self.must_stop, held, outcomes, reports)
+    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], monitor: Monitor) -> str:
+        reports, usage = _reports(held, monitor, outcomes), _usage(monitor, outcomes)
+        counted = self.database.retry(steps.succeed, self.must_stop, held, outcomes, reports, usage)
         if not counted:
             log.info("task_outdated", extra=_fields(held))
             self._discard(held)
@@ -290,6 +292,10 @@ def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, Outcome]) -> 
     ids = [step.id for step in held.task.steps]
     ids += [task.id if task.id in outcomes else "" for task in held.plan.along(held.task)]
     return {ids[number]: report for number, report in monitor.reports.items() if ids[number]}
+
+
+def _usage(monitor: Monitor, outcomes: Mapping[str, Outcome]) -> Usage:
+    return Usage(**monitor.used, bytes_out=sum(outcome.bytes for outcome in outcomes.values()))
 
 
 def _targets(held: Claim, folder: Path, along: Sequence[PlannedTask]) -> dict[str, Target]:

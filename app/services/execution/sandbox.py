@@ -91,6 +91,7 @@ class Sandbox:
             answer = child.ask((source, list(stages), list(targets), limits), timeout, monitor.on_progress)
         if "error" in answer:
             _raise(answer)
+        monitor.used.update(answer["used"])
         monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
         return [rendered and Rendered(**rendered) for rendered in answer["rendered"]]
 
