@@ -45,18 +45,18 @@ def options(
 @app.command()
 def serve() -> None:
     """Run everything in this one process; nothing else is needed. PIXTOOLS_PORT and PIXTOOLS_DATA_DIR choose where."""
-    from app.embedded import serve as serve_embedded
+    from app.server import serve as serve_all
 
     settings = current_settings()
-    serve_embedded(settings)
+    serve_all(settings)
 
 
 @app.command()
 def api() -> None:
     """Run the API of a cluster: database, broker and storage come from the PIXTOOLS_ settings."""
-    from app.embedded import run_api
+    from app.server import serve_api
 
-    run_api(current_settings())
+    serve_api(current_settings())
 
 
 @app.command()

@@ -1,32 +1,77 @@
-"""The single process: API, worker, relay and reconciler together; nothing else is needed."""
+"""What the single process has beside the API: its data folder for itself, and a worker of each queue in threads."""
 
-from app import migrations, server
-from app.config import Settings
+import fcntl
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import anyio.to_thread
+
 from app.errors import CannotStart
-from app.main import create_app, only_process
+from app.operations import Queue
+from app.services.execution.executor import TASK_FOLDER
+from app.services.upkeep.reconciler import resume_all
+from app.services.webhooks import deliveries, replays
+from app.tasks import drain, runtime
+from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources
 
-
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    if not settings.embedded:
-        raise SystemExit("PIXTOOLS_BROKER_URL names a broker: run `pixtools api` and `pixtools worker` instead.")
-    _check(settings)
-    address = f"http://{settings.host}:{settings.port}"
-    print(f"PixTools on {address} (docs at /docs), data in {settings.data_dir}", flush=True)  # noqa: T201
-    run_api(settings)
+log = logging.getLogger(__name__)
 
 
-def _check(settings: Settings) -> None:
-    """Say in one line what would make the start fail; the start checks again, within a server that logs tracebacks."""
+@contextmanager
+def only_process(data_dir: Path) -> Iterator[None]:
+    """Keep the data folder to one process: the jobs of another one would look abandoned.
+
+    Raises:
+        CannotStart: the folder is in use, or cannot be used.
+    """
     try:
-        with only_process(settings.data_dir):
-            migrations.check(settings.database)
-            Resources(settings).check_network()
-    except CannotStart as error:
-        raise SystemExit(error.message) from None
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise CannotStart(
+            f"The data folder {data_dir} cannot be used: {error.strerror}; choose another one by PIXTOOLS_DATA_DIR."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(
+                f"The data folder {data_dir} is in use by another PixTools process; "
+                "stop it, or choose another folder by PIXTOOLS_DATA_DIR."
+            ) from None
+        yield
 
 
-def run_api(settings: Settings) -> None:
-    """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
-    server.run(create_app(settings), settings)
+async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
+    """Start a worker of each queue in threads, and whatever a process before has left; the stack stops them."""
+    settings = resources.settings
+    resources.check_network()
+    await anyio.to_thread.run_sync(_clear, settings.spool)
+    runtime.use(resources)
+    threads = {
+        Queue.DEFAULT: settings.worker_concurrency,
+        Queue.SMALL: 1,
+        Queue.ML: 1,
+        Queue.WEBHOOK: settings.webhook_concurrency,
+    }
+    for queue, concurrency in threads.items():
+        worker = LocalWorker(queue, concurrency)
+        await anyio.to_thread.run_sync(worker.start)
+        resources.local_workers[queue] = worker.is_alive
+        stack.push_async_callback(anyio.to_thread.run_sync, worker.stop)
+    stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
+    resumed = await resources.database.call(resume_all)
+    told = await resources.database.call(deliveries.resume)
+    repeated = await resources.database.call(replays.resume)
+    if resumed or told or repeated:
+        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told, "webhook_replays": repeated})
+
+
+def _clear(spool: Path) -> None:
+    """Remove what a process that was killed has left: copies of uploads."""
+    for folder in spool.glob(f"{TASK_FOLDER}*"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,36 +1,27 @@
 """The API: `create_app()` and its lifespan. `uvicorn app.main:app` serves it."""
 
-import fcntl
 import gc
 import logging
-import shutil
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
 from types import FrameType
 
 import anyio.to_thread
 from fastapi import Depends, FastAPI
 
-from app import __version__, background, private, problems, tracing
+from app import __version__, background, embedded, private, problems, tracing
 from app.admission import AdmissionMiddleware
 from app.bodies import BodyMiddleware
 from app.config import Settings
-from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.operations import Queue
 from app.routers import docs, downloads, events, health, jobs, metrics, operations, webhooks
 from app.routers.dependencies import only_known_parameters
 from app.routers.document import TAGS, Api, operation_id
-from app.services.execution.executor import TASK_FOLDER
-from app.services.upkeep.reconciler import resume_all
-from app.services.webhooks import deliveries, replays
-from app.tasks import celery_app, drain, runtime
-from app.tasks.local_worker import LocalWorker
+from app.tasks import celery_app, drain
 from app.wiring import Resources
 
 log = logging.getLogger(__name__)
@@ -108,7 +99,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     if settings.embedded:
         if private.is_open(settings.data_dir):
             log.warning("data_folder_open", extra={"hint": f"others may look into it: chmod 700 {settings.data_dir}"})
-        stack.enter_context(only_process(settings.data_dir))
+        stack.enter_context(embedded.only_process(settings.data_dir))
         await anyio.to_thread.run_sync(upgrade, settings.database)
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
@@ -117,41 +108,11 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:
-        await _start_workers(resources, stack)
+        await embedded.start_workers(resources, stack)
     for service in background.services(resources):
         service.start()
         stack.push_async_callback(_stop, service.stop)
     return resources
-
-
-async def _start_workers(resources: Resources, stack: AsyncExitStack) -> None:
-    settings = resources.settings
-    resources.check_network()
-    await anyio.to_thread.run_sync(_clear, settings.spool)
-    runtime.use(resources)
-    threads = {
-        Queue.DEFAULT: settings.worker_concurrency,
-        Queue.SMALL: 1,
-        Queue.ML: 1,
-        Queue.WEBHOOK: settings.webhook_concurrency,
-    }
-    for queue, concurrency in threads.items():
-        worker = LocalWorker(queue, concurrency)
-        await anyio.to_thread.run_sync(worker.start)
-        resources.local_workers[queue] = worker.is_alive
-        stack.push_async_callback(_stop, worker.stop)
-    stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
-    resumed = await resources.database.call(resume_all)
-    told = await resources.database.call(deliveries.resume)
-    repeated = await resources.database.call(replays.resume)
-    if resumed or told or repeated:
-        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told, "webhook_replays": repeated})
-
-
-def _clear(spool: Path) -> None:
-    """Remove what a process that was killed has left: copies of uploads."""
-    for folder in spool.glob(f"{TASK_FOLDER}*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -181,31 +142,6 @@ def _on_stop_signals(stopping: threading.Event) -> Iterator[None]:
 
 async def _stop(stop: Callable[[], None]) -> None:
     await anyio.to_thread.run_sync(stop)  # joining a thread would block the event loop
-
-
-@contextmanager
-def only_process(data_dir: Path) -> Iterator[None]:
-    """Keep the data folder to one process: the jobs of another one would look abandoned.
-
-    Raises:
-        CannotStart: the folder is in use, or cannot be used.
-    """
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = (data_dir / "lock").open("w")
-    except OSError as error:
-        raise CannotStart(
-            f"The data folder {data_dir} cannot be used: {error.strerror}; choose another one by PIXTOOLS_DATA_DIR."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotStart(
-                f"The data folder {data_dir} is in use by another PixTools process; "
-                "stop it, or choose another folder by PIXTOOLS_DATA_DIR."
-            ) from None
-        yield
 
 
 app = create_app()

@@ -1,8 +1,7 @@
-"""What goes over the wire, and the operation tree."""
+"""What goes over the wire."""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,31 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from app.errors import StepFailed, Unavailable, codes_of
 from app.formats import FORMATS
 from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, StepStatus
-from app.operations import OPERATIONS, Operation, Queue
-from app.parameters import Params
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """One checked node of the operation tree."""
-
-    #: path in the tree: `0.1` is the second `then` entry of the first branch
-    id: str
-    operation: Operation
-    params: Params
-    #: also a result although something continues from it; every leaf is a result anyway
-    keep: bool = False
-    #: name of the result chosen by the client
-    name: str | None = None
-    #: JSON pointer to the node, for errors found later
-    pointer: str
-    then: tuple["Node", ...] = field(default=())
-
-    def walk(self) -> Iterator["Node"]:
-        """This node and all below, in preorder."""
-        yield self
-        for child in self.then:
-            yield from child.walk()
+from app.operations import OPERATIONS, Queue
 
 
 class Model(BaseModel):

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from app import background, main
 from app.config import Settings
-from app.embedded import run_api
+from app.server import serve_api
 
 
 def _nothing(self: object, *_: object, **__: object) -> object:
@@ -31,4 +31,4 @@ if __name__ == "__main__":
         strip()
     if sys.argv[1] == "metrics":
         logging.getLogger("app.middleware").setLevel(logging.WARNING)
-    run_api(Settings())
+    serve_api(Settings())

@@ -20,7 +20,7 @@ import psutil
 from PIL import Image
 
 from app.config import Settings
-from app.embedded import serve as serve_embedded
+from app.server import serve as serve_embedded
 
 UPLOADS = 200
 SIDE = 1880  # pixels; noise of this size is a JPEG of about 5 MB

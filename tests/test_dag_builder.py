@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from app.operations import ENCODERS, OPERATIONS, RESIZE, Queue
 from app.parameters import ResizeParams, WebpParams
-from app.schemas import Node
-from app.services.dag_builder import Plan, PlannedTask, plan, to_canvas
+from app.services.dag_builder import Node, Plan, PlannedTask, plan, to_canvas
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from tests.support.deployment import ApiClient
 

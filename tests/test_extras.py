@@ -63,7 +63,7 @@ def test_the_doctor_of_the_single_process_misses_it(tmp_path: Path) -> None:
 
 def test_what_every_process_loads_needs_none_of_it(tmp_path: Path) -> None:
     (tmp_path / "everything.py").write_text(
-        "import app.background, app.embedded, app.main, app.commands.webhooks\n"
+        "import app.background, app.server, app.commands.webhooks\n"
         "from app.tasks.celery_app import celery_app\n"
         "celery_app.loader.import_default_modules()\n"
     )

@@ -1533,7 +1533,7 @@ def test_every_handler_can_be_imported(operation: Operation) -> None:
 
 @pytest.mark.parametrize("name", [START_JOB, FINALIZE, DELIVER_WEBHOOK, REPLAY_WEBHOOKS])
 def test_every_message_of_the_outbox_has_its_task(name: str) -> None:
-    for module in ("app.tasks.start", "app.tasks.finalize"):
+    for module in ("app.tasks.start", "app.tasks.finalize", "app.tasks.webhooks"):
         importlib.import_module(module)
     assert name in celery_app.tasks
 

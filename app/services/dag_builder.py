@@ -18,12 +18,34 @@ from celery import chain, chord, group
 from celery.canvas import Signature
 
 from app.formats import FORMATS
-from app.operations import ENCODERS, OPERATIONS
-from app.parameters import Contract
-from app.schemas import Node
+from app.operations import ENCODERS, OPERATIONS, Operation
+from app.parameters import Contract, Params
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
 NARROW = 4  # tasks that a Canvas sends at the same time; more of them wait in the database for their turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One checked node of the operation tree."""
+
+    #: path in the tree: `0.1` is the second `then` entry of the first branch
+    id: str
+    operation: Operation
+    params: Params
+    #: also a result although something continues from it; every leaf is a result anyway
+    keep: bool = False
+    #: name of the result chosen by the client
+    name: str | None = None
+    #: JSON pointer to the node, for errors found later
+    pointer: str
+    then: tuple["Node", ...] = ()
+
+    def walk(self) -> Iterator["Node"]:
+        """This node and all below, in preorder."""
+        yield self
+        for child in self.then:
+            yield from child.walk()
 
 
 @dataclass(frozen=True, kw_only=True)

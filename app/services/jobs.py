@@ -28,9 +28,8 @@ from app.models import (
     StepStatus,
 )
 from app.operations import Queue
-from app.schemas import Node
 from app.services import finalizer, outbox
-from app.services.dag_builder import Plan
+from app.services.dag_builder import Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.s3 import input_key
 from app.services.scheduling import due

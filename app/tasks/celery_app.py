@@ -31,6 +31,7 @@ MODULES = (
     "app.tasks.image_ops",
     "app.tasks.ml_ops",
     "app.tasks.finalize",
+    "app.tasks.webhooks",
     "app.tasks.start",
     "app.tasks.maintenance",
 )

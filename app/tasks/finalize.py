@@ -1,12 +1,9 @@
-"""The end of a job, and telling those who want to know."""
+"""The end of a job."""
 
 from uuid import UUID
 
-from celery import Task
-
 from app.services.finalizer import finalize as finalize_job
-from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS
-from app.services.webhooks import replays
+from app.services.outbox import FINALIZE
 from app.tasks.celery_app import celery_app
 from app.tasks.runtime import resources, undone_when_cut_off
 
@@ -16,17 +13,3 @@ def finalize(job_id: str) -> None:
     """The body of a tree's chord. The transaction of the last step has ended the job already."""
     with undone_when_cut_off():
         resources().database.retry(finalize_job, resources().must_stop, UUID(job_id))
-
-
-@celery_app.task(bind=True, name=DELIVER_WEBHOOK, ignore_result=True)
-def deliver_webhook(task: Task, delivery_id: str) -> None:
-    """Make one attempt at a delivery."""
-    with undone_when_cut_off():
-        resources().webhooks.attempt(delivery_id, owner=task.request.id)
-
-
-@celery_app.task(name=REPLAY_WEBHOOKS, ignore_result=True)
-def replay_webhooks(replay_id: str, after: str) -> None:
-    """Have the next events of a replay sent again."""
-    with undone_when_cut_off():
-        resources().database.retry(replays.run_batch, resources().must_stop, replay_id, after)

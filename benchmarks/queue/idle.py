@@ -2,8 +2,8 @@
 
 import app.main
 from app.config import Settings
-from app.embedded import serve
 from app.operations import Queue
+from app.server import serve
 
 
 class IdleWorker:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
 from app.parameters import WebpParams
-from app.schemas import Node
+from app.services.dag_builder import Node
 from app.services.intake.operation_tree import MAX_REPORTED, TreeLimits, parse_tree
 
 LIMITS = TreeLimits(nodes=8, depth=4, bytes=4000)

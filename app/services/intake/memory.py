@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from app.errors import LimitExceeded
 from app.imaging.memory import Work, attempts, too_much
 from app.imaging.probe import ImageHeader
-from app.schemas import Node
+from app.services.dag_builder import Node
 
 
 def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
 from app.parameters import Params
-from app.schemas import Node
+from app.services.dag_builder import Node
 from app.services.intake.validation import escaped, limit_of, short, told, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")

@@ -28,9 +28,8 @@ from app.errors import (
 from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
-from app.schemas import Node
 from app.services import dead_letters, idempotency, jobs
-from app.services.dag_builder import Plan, plan
+from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
