@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from app import problems
 from app.bodies import BodyMiddleware, allow_body
 from app.config import Settings
+from app.errors import UploadTooLarge
 from app.middleware import RequestMiddleware
 
 LIMIT = 2000
@@ -37,6 +38,16 @@ def application() -> FastAPI:
     async def stream(request: Request) -> dict[str, int]:
         allow_body(request.scope, 10 * LIMIT)
         return {"size": sum([len(chunk) async for chunk in request.stream()])}
+
+    @app.post("/nearer")
+    async def nearer(request: Request) -> dict[str, int]:
+        allow_body(request.scope, 10 * LIMIT)
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > LIMIT:
+                raise UploadTooLarge("The file is too large.", limit=LIMIT, value=size)
+        return {"size": size}
 
     return app
 
@@ -84,6 +95,11 @@ def test_a_larger_body_is_refused_while_it_arrives(path: str) -> None:
     status, told = post(path, *[b" " * 1000] * 100)
     assert (status, told["code"], told["limit"], told["instance"]) == (413, "body_too_large", limit, path)
     assert told["value"] <= limit + 1000
+
+
+def test_a_nearer_limit_of_the_route_is_told_also_when_one_piece_passes_both() -> None:
+    status, told = post("/nearer", b" " * 100, b" " * 20 * LIMIT, silent=True)
+    assert (status, told["code"], told["value"]) == (413, "upload_too_large", 10 * LIMIT)
 
 
 def test_a_larger_body_is_refused_by_its_announced_length() -> None:
