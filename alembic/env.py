@@ -12,9 +12,9 @@ from alembic import context
 from app import models  # noqa: F401 - fills Base.metadata
 from app.config import Settings
 from app.database import Base, Database
+from app.locks import AdvisoryLock
 from app.migrations import LOCK_TIMEOUT
 
-LOCK = 7_104_220  # any constant: two processes that start at once must not both migrate
 PAUSE = 0.5  # seconds; another migrator may take minutes
 
 
@@ -25,10 +25,10 @@ def _alone(database: Database) -> Iterator[None]:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             # Asked for again and again: an index that is made beside the work waits for every statement that runs, also
             # for one that waits for this lock
-            while not connection.scalar(text(f"SELECT pg_try_advisory_lock({LOCK})")):
+            while not connection.scalar(text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATE.value})")):
                 time.sleep(PAUSE)
             yield
-            connection.execute(text(f"SELECT pg_advisory_unlock({LOCK})"))
+            connection.execute(text(f"SELECT pg_advisory_unlock({AdvisoryLock.MIGRATE.value})"))
         return
     with Path(f"{database.url().database}.migration-lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,6 +12,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.database import Database, after_commit
+from app.locks import AdvisoryLock, take
+from tests.support.work import ON_POSTGRESQL
 
 calls: list[str] = []
 
@@ -141,3 +143,17 @@ def test_readers_of_requests_do_not_wait_for_a_writer_of_sqlite(tmp_path: Path) 
         session.execute(text("CREATE TABLE things (id INTEGER)"))
         assert asyncio.run(run()) == 1
     database.close()
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("lock", AdvisoryLock)
+def test_a_lock_holds_up_its_own_kind_alone_until_the_end_of_the_transaction(
+    database: Database, lock: AdvisoryLock
+) -> None:
+    with database.session() as first:
+        assert take(first, lock)
+        for other in AdvisoryLock:
+            with database.session() as second:
+                assert take(second, other) == (other is not lock), other
+    with database.session() as third:
+        assert take(third, lock)

@@ -19,12 +19,13 @@ from sqlalchemy import inspect, text
 from app import __version__, errors, models
 from app.config import Settings
 from app.database import LOCK_TIMEOUT, Base, Database
+from app.locks import AdvisoryLock
 from app.migrations import upgrade, wait
 from app.operations import OPERATIONS
 from tests.support.servers import PostgreSQL
 
 ROOT = Path(__file__).parent.parent
-MIGRATION_LOCK = int(re.findall(r"^LOCK = ([\d_]+)", (ROOT / "alembic" / "env.py").read_text(), re.MULTILINE)[0])
+MIGRATION_LOCK = AdvisoryLock.MIGRATE.value
 LOCK_SECONDS = int(LOCK_TIMEOUT.removesuffix("s"))
 
 

@@ -190,7 +190,7 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     bits = 16 if operation.deep and image.format == "ushort" else 8
     result = Result(operation.format, keep, frames, animated=operation.animated, bits=bits)
     lost = losses(picture.origin, image, result)
-    image = _as_asked(picture.origin, image, operation, params)
+    image = _as_asked(picture.origin, image, operation, params, keep)
     read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
 
     def write(work: Work) -> None:
@@ -206,9 +206,10 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     return operation.format
 
 
-def _as_asked(origin: Origin, image: pyvips.Image, operation: Operation, params: Any) -> pyvips.Image:
+def _as_asked(
+    origin: Origin, image: pyvips.Image, operation: Operation, params: Any, keep: KeepMetadata
+) -> pyvips.Image:
     """The image with the colours, the depth and the metadata that are to be written."""
-    keep: KeepMetadata = getattr(params, "keep_metadata", "none")
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = origin.onto(image, keep, str(operation.format))

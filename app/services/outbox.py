@@ -118,6 +118,11 @@ def enqueue(
     session.flush()
     if delay:
         return  # the next look of a relay is early enough
+    wake_relays(session)
+
+
+def wake_relays(session: Session) -> None:
+    """Tell the relays of every process, when this transaction has committed, that there is something to send."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, hooks_of(session).wake.set)

@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Table,
     bindparam,
     delete,
     func,
@@ -27,21 +26,20 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.database import after_commit, from_now, hooks_of
+from app.database import after_commit, from_now, hooks_of, table_of
+from app.locks import AdvisoryLock, take
 from app.models import JOB_OPEN, DueTask, Job, TenantTurn
 from app.operations import Queue
 from app.services.dag_builder import Plan, PlannedTask
-from app.services.outbox import CHANNEL, SENDING_SECONDS, START_JOB, Message
+from app.services.outbox import SENDING_SECONDS, START_JOB, Message, wake_relays
 from app.services.scheduling.effort import is_small, size_of
 
-LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one process at a time choose who is next
 WHOLE = ""  # instead of a task: everything that the job still needs
 
 
@@ -152,12 +150,9 @@ def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _announce(session: Session) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"NOTIFY {CHANNEL}"))
-    hooks = hooks_of(session)
-    after_commit(session, hooks.wake.set)
-    if hooks.window:
-        after_commit(session, hooks.window.note_due)
+    wake_relays(session)
+    if window := hooks_of(session).window:
+        after_commit(session, window.note_due)
 
 
 def waiting(session: Session) -> dict[str, int]:
@@ -176,9 +171,7 @@ def of_job() -> ColumnElement[bool]:
 
 def may_choose(session: Session) -> bool:
     """Whether no other process chooses who is next; it stays so until the end of the transaction."""
-    if session.get_bind().dialect.name != "postgresql":
-        return True
-    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}))
+    return take(session, AdvisoryLock.TURNS)
 
 
 def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
@@ -251,11 +244,7 @@ def _note_claim(session: Session, lane: Lane, turns: Sequence[Turn], now: dateti
     # of one batch as well, the last one was served last
     times = [now + timedelta(microseconds=number) for number in range(len(turns))]
     jobs = {turn.job_id: at for turn, at in zip(turns, times, strict=True)}
-    served = (
-        update(cast("Table", DueTask.__table__))
-        .where(DueTask.job_id == bindparam("of_job"))
-        .values(served_at=bindparam("at"))
-    )
+    served = update(table_of(DueTask)).where(DueTask.job_id == bindparam("of_job")).values(served_at=bindparam("at"))
     session.connection().execute(served, [{"of_job": job_id, "at": at} for job_id, at in jobs.items()])
     tenants = {turn.tenant: at for turn, at in zip(turns, times, strict=True)}
     session.execute(delete(TenantTurn).where(TenantTurn.tenant.in_(tenants)))

@@ -8,12 +8,13 @@ from functools import cache, partial
 from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
 from app.database import Database, from_now
+from app.locks import AdvisoryLock, take
 from app.models import JOB_OPEN, STEP_OPEN, Job, JobStatus, Step, StepStatus
 from app.operations import Queue
 from app.services import outbox, steps
@@ -26,7 +27,6 @@ from app.services.webhooks import deliveries, replays
 log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
-LOCK = 7_104_221  # any constant: PostgreSQL's advisory lock that lets one process sweep at a time
 DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
 
@@ -55,7 +55,7 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
         redispatch_seconds: after so long without a sign of life a job may have lost its message.
         waiting: how long a queue is: who stands in a long one has lost nothing.
     """
-    if not _alone(session):
+    if not take(session, AdvisoryLock.SWEEP):
         return Repairs()
     reached = cache(partial(_reached, session, waiting))
     return Repairs(
@@ -66,12 +66,6 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
         ),
         replays=replays.sweep(session, redispatch_seconds=redispatch_seconds),
     )
-
-
-def _alone(session: Session) -> bool:
-    if session.get_bind().dialect.name != "postgresql":
-        return True
-    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}))
 
 
 def _resend_expired(session: Session) -> int:

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now
 from app.errors import EndpointDisabled, TooManyEndpoints
+from app.locks import AdvisoryLock, wait_for
 from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services.ids import ENDPOINT
 from app.services.webhooks import signing
 
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
-LOCK = 7_104_222  # any constant: PostgreSQL's advisory lock that lets one transaction register or rotate at a time
 OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
 
 
@@ -34,7 +34,7 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     Raises:
         TooManyEndpoints: there are `MAX_ENDPOINTS` already.
     """
-    _alone(session)
+    wait_for(session, AdvisoryLock.ENDPOINTS)
     count = session.scalars(select(func.count()).select_from(WebhookEndpoint)).one()
     if count >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
@@ -51,11 +51,6 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     secret = add_secret(session, endpoint.id)
     session.refresh(endpoint)
     return endpoint, secret
-
-
-def _alone(session: Session) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
 
 def every(session: Session) -> list[WebhookEndpoint]:
@@ -151,7 +146,7 @@ def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = O
         endpoint_id: None for the key of what goes to the `webhook_url` of jobs.
         overlap_seconds: in which the receiver changes over.
     """
-    _alone(session)
+    wait_for(session, AdvisoryLock.ENDPOINTS)
     if endpoint_id is not None:
         _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
     session.execute(delete_from(WebhookSecret).where(_of(endpoint_id), WebhookSecret.expires_at.is_not(None)))
