@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.latency import IMAGE, connect, deployed, wait_for_none
+from benchmarks.deployments import deployed
+from benchmarks.latency import IMAGE, connect, wait_for_none
 from benchmarks.processes import family, resident
 from tests.support.deployment import Deployment
 

@@ -14,10 +14,8 @@ import json
 import sqlite3
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -25,9 +23,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.deployments import deployed
 from tests.conftest import make_photo
-from tests.support.deployment import ApiClient, Deployment, cluster, embedded
-from tests.support.fixtures import ServerPool
+from tests.support.deployment import ApiClient, Deployment
 
 PATIENCE = 300  # seconds
 WARM_UP = 5  # rounds
@@ -41,23 +39,6 @@ def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "#336699").save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@contextmanager
-def deployed(mode: str) -> Iterator[Deployment]:
-    """One mode, with data of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pool = ServerPool(folder / "servers")
-        try:
-            deployment = embedded(folder) if mode == "embedded" else cluster(folder, pool.cluster())
-            try:
-                deployment.start()
-                yield deployment
-            finally:
-                deployment.kill()
-        finally:
-            pool.stop()
 
 
 def execute(deployment: Deployment, *statements: str) -> int:

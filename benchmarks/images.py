@@ -32,7 +32,7 @@ from pathlib import Path
 import httpx
 import pyvips
 from photograph import QUALITY, photograph
-from processes import cpu_seconds, family, peaks
+from processes import Meter, family, peaks
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -50,7 +50,6 @@ TOGETHER, BRANCHES = "three", "branches"  # after one resize; each with a resize
 JOBS = (*FORMATS, TOGETHER, BRANCHES)
 WIDTH = 1280
 SETTLE = 0.4  # seconds after an answer in which its tail is counted: messages, the job's end, files removed
-IDLE = 4.0  # seconds
 RESIZE = {"op": "resize", "width": WIDTH}
 ENCODERS = {"webp": "convert_webp", "jpeg": "convert_jpeg", "avif": {"op": "convert_avif", "quality": 50}}
 TREES = {
@@ -77,36 +76,17 @@ class Contestant:
     run: Callable[[str], None]
     jobs: Sequence[str]
     folder: Path
-    pids: Callable[[], set[int]]
-    #: of the servers that it uses
-    server_pids: Callable[[], set[int]] = set
+    meter: Meter
     settle: float = 0.0
-    idle: tuple[float, float] = (0.0, 0.0)
     wall: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
     server_cpu: dict[str, list[float]] = field(default_factory=dict)
 
-    def used(self) -> tuple[float, float]:
-        """CPU seconds so far: its own, and those of its servers."""
-        return cpu_seconds(self.pids()), cpu_seconds(self.server_pids())
-
-    def rest(self) -> None:
-        """Find out what it uses while nobody asks for anything."""
-        before = self.used()
-        time.sleep(IDLE)
-        own, servers = self.used()
-        self.idle = (own - before[0]) / IDLE, (servers - before[1]) / IDLE
-
     def measure(self, job: str) -> None:
-        before, start = self.used(), time.perf_counter()
-        self.run(job)
-        wall = time.perf_counter() - start
-        time.sleep(self.settle)
-        own, servers = self.used()
-        seconds = time.perf_counter() - start
-        self.wall.setdefault(job, []).append(wall)
-        self.cpu.setdefault(job, []).append(own - before[0] - self.idle[0] * seconds)
-        self.server_cpu.setdefault(job, []).append(servers - before[1] - self.idle[1] * seconds)
+        spent = self.meter.spent(lambda: self.run(job), self.settle)
+        self.wall.setdefault(job, []).append(spent.wall)
+        self.cpu.setdefault(job, []).append(spent.own)
+        self.server_cpu.setdefault(job, []).append(spent.servers)
 
 
 @contextmanager
@@ -130,8 +110,10 @@ def service(name: str, deployment: Deployment, source: Path, servers: Iterable[S
                 run,
                 JOBS,
                 deployment.folder,
-                pids=lambda: family(process.pid for process in deployment.processes),
-                server_pids=lambda: {process.pid for server in servers for process in server.processes()},
+                Meter(
+                    lambda: family(process.pid for process in deployment.processes),
+                    lambda: {process.pid for server in servers for process in server.processes()},
+                ),
                 settle=SETTLE,
             )
     finally:
@@ -155,7 +137,7 @@ def program(name: str, folder: Path, *command: str | Path, **environment: str) -
         assert process.stdout.readline() == "done\n", f"{name} ended"
 
     try:
-        yield Contestant(name, run, (*FORMATS, TOGETHER), folder, pids=lambda: {process.pid})
+        yield Contestant(name, run, (*FORMATS, TOGETHER), folder, Meter(lambda: {process.pid}))
     finally:
         process.kill()
         process.wait()
@@ -199,7 +181,7 @@ def thumbor(peers: Path, folder: Path, source: Path) -> Iterator[Contestant]:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             until_it_answers(client)
-            yield Contestant("thumbor", run, (*FORMATS, BRANCHES), folder, pids=lambda: family([process.pid]))
+            yield Contestant("thumbor", run, (*FORMATS, BRANCHES), folder, Meter(lambda: family([process.pid])))
     finally:
         process.terminate()
         process.wait()
@@ -277,8 +259,8 @@ def medians(title: str, found: Sequence[Contestant], of: Callable[[Contestant], 
 def memory(found: Sequence[Contestant]) -> None:
     rows = []
     for one in found:
-        own, servers = peaks(one.pids()), peaks(one.server_pids())
-        idle = [f"{1000 * share:.1f}" for share in one.idle]
+        own, servers = peaks(one.meter.pids()), peaks(one.meter.server_pids())
+        idle = [f"{1000 * share:.1f}" for share in one.meter.idle]
         rows.append([one.name, *(f"{size / 1e6:.0f}" for size in (own[0], sum(own), sum(servers))), *idle])
     table(["Peak memory, MB; idle CPU, ms/s", "largest process", "all", "servers", "idle", "servers idle"], rows)
 
@@ -335,7 +317,7 @@ def measure(found: Sequence[Contestant], rounds: int) -> None:
     for one in found:
         for job in one.jobs:
             one.run(job)
-        one.rest()
+        one.meter.rest()
     for _ in range(rounds):
         for job in JOBS:
             for one in found:
@@ -347,7 +329,7 @@ def report(found: Sequence[Contestant], source: Path) -> None:
     megabytes, jobs = source.stat().st_size / 1e6, len(found[0].cpu[TOGETHER])
     print(f"A JPEG of {megabytes:.1f} MB, resized to a width of {WIDTH} pixels; medians of {jobs} jobs\n")
     medians("CPU seconds of a job", found, lambda one: one.cpu)
-    medians("CPU seconds of its servers", [one for one in found if one.server_pids()], lambda one: one.server_cpu)
+    medians("CPU seconds of its servers", [one for one in found if one.meter.server_pids()], lambda one: one.server_cpu)
     medians("Seconds until the answer", found, lambda one: one.wall)
     if any(one.name == CLUSTER for one in found):
         aims(found)

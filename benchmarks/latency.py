@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,32 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.database import Database
 from app.services import outbox
+from benchmarks.deployments import deployed
 from tests.conftest import make_photo
-from tests.support.deployment import ApiClient, Deployment, cluster
-from tests.support.fixtures import ServerPool
+from tests.support.deployment import ApiClient, Deployment
 
 WARM_UP = 10  # rounds
 IMAGE = make_photo(64, 48)
 BARE_WORKER = ["celery", "-A", "benchmarks.bare_celery", "worker", "-Q", "bare", "-P", "prefork", "-c", "1"]
-
-
-@contextmanager
-def deployed(**settings: str) -> Iterator[Deployment]:
-    """All servers, the API and both workers."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pool = ServerPool(folder / "servers")
-        try:
-            servers = pool.cluster()
-            deployment = cluster(folder, servers, **settings)
-            os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]
-            try:
-                deployment.start()
-                yield deployment
-            finally:
-                deployment.kill()
-        finally:
-            pool.stop()
 
 
 def connect(deployment: Deployment) -> "psycopg.Connection[tuple[int]]":
@@ -152,6 +132,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=5000)
     options = parser.parse_args()
     with deployed() as deployment:
+        os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]  # of `bare_celery`
         latency(deployment, options.rounds)
         throughput(deployment, options.messages)
 

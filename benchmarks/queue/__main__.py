@@ -32,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from benchmarks.processes import cpu_seconds, family
+from benchmarks.processes import Meter, family
 from tests.support.deployment import ROOT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
 from tests.support.servers import Server
@@ -41,7 +41,6 @@ PEER, EMBEDDED, CLUSTER, BEFORE = "BullMQ and sharp", "PixTools, one process", "
 CLIENTS = 8
 WARM_UP = 20  # jobs
 POLL = 0.05  # seconds between two questions after a job that is not done
-IDLE = 4.0  # seconds
 SETTLE = 1.0  # seconds after a round, in which its tail is over
 BOUNDARY = "bench-queue"
 IMAGE = ROOT / "docs" / "sample.jpg"
@@ -50,8 +49,6 @@ SOURCE = Path(__file__).parent / "peer"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"
 NEEDED = {"node": "nodejs", "npm": "npm", "redis-server": "redis-server"}  # programs and their Debian packages
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-
-Pids = Callable[[], set[int]]
 
 
 @dataclass
@@ -71,36 +68,14 @@ class Contestant:
 
     name: str
     port: int
-    pids: Pids
-    server_pids: Pids
+    meter: Meter
     stop_workers: Callable[[], None]
-    idle: tuple[float, float] = (0.0, 0.0)
     jobs: list[Round] = field(default_factory=list)
     accepted: list[Round] = field(default_factory=list)
 
-    def used(self) -> tuple[float, float]:
-        """CPU seconds so far: its own, and those of its servers."""
-        return cpu_seconds(self.pids()), cpu_seconds(self.server_pids())
-
-    def rest(self) -> None:
-        """Find out what it uses while nobody asks for anything."""
-        before = self.used()
-        time.sleep(IDLE)
-        own, servers = self.used()
-        self.idle = (own - before[0]) / IDLE, (servers - before[1]) / IDLE
-
     def measured(self, work: Callable[[int, int], object], count: int) -> Round:
-        before, began = self.used(), time.perf_counter()
-        work(self.port, count)
-        seconds = time.perf_counter() - began
-        time.sleep(SETTLE)
-        own, servers = self.used()
-        whole = time.perf_counter() - began
-        return Round(
-            count / seconds,
-            (own - before[0] - self.idle[0] * whole) * 1000 / count,
-            (servers - before[1] - self.idle[1] * whole) * 1000 / count,
-        )
+        spent = self.meter.spent(lambda: work(self.port, count), SETTLE)
+        return Round(count / spent.wall, spent.own * 1000 / count, spent.servers * 1000 / count)
 
 
 def form() -> bytes:
@@ -193,7 +168,10 @@ def peer(folder: Path, home: Path) -> Iterator[Contestant]:
         worker = started("node", str(home / "worker.js"))
         until_ready(port)
         yield Contestant(
-            PEER, port, lambda: family([api.pid, worker.pid]), lambda: family([redis.pid]), partial(end, worker)
+            PEER,
+            port,
+            Meter(lambda: family([api.pid, worker.pid]), lambda: family([redis.pid])),
+            partial(end, worker),
         )
 
 
@@ -215,8 +193,10 @@ def pixtools(name: str, deployment: Deployment, servers: Iterable[Server] = ()) 
         yield Contestant(
             name,
             deployment.port,
-            lambda: family(process.pid for process in deployment.processes if process.poll() is None),
-            lambda: {process.pid for server in servers for process in server.processes()},
+            Meter(
+                lambda: family(process.pid for process in deployment.processes if process.poll() is None),
+                lambda: {process.pid for server in servers for process in server.processes()},
+            ),
             stop_workers,
         )
     finally:
@@ -257,7 +237,7 @@ def measure(found: Sequence[Contestant], rounds: int, count: int) -> None:
     """All do jobs in turn; then, without workers, all accept in turn."""
     for one in found:
         run(one.port, WARM_UP)
-        one.rest()
+        one.meter.rest()
     for _ in range(rounds):
         for one in found:
             one.jobs.append(one.measured(run, count))
@@ -284,7 +264,7 @@ def report(found: Sequence[Contestant]) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for one in found:
         shown = [median(rounds, name) for rounds in (one.jobs, one.accepted) for name in ("rate", "own", "servers")]
-        idle = [1000 * share for share in one.idle]
+        idle = [1000 * share for share in one.meter.idle]
         print(f"| {one.name} | {' | '.join(f'{value:.1f}' for value in [*shown, *idle])} |")
     first = found[0]
     if len(found) == 1:

@@ -1,6 +1,6 @@
 """`pixtools serve` whose workers never take anything: `python benchmarks/queue/idle.py`. All else is as it is."""
 
-import app.main
+import app.embedded
 from app.config import Settings
 from app.operations import Queue
 from app.server import serve
@@ -20,5 +20,5 @@ class IdleWorker:
 
 
 if __name__ == "__main__":
-    app.main.LocalWorker = IdleWorker  # type: ignore[assignment, misc]
+    app.embedded.LocalWorker = IdleWorker  # type: ignore[assignment, misc]
     serve(Settings())
