@@ -18,6 +18,7 @@ from app.services.dag_builder import NARROW, plan
 from app.services.dispatch import canvas_for
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import START_JOB, Message
+from app.services.scheduling import dispatcher as dispatcher_module
 from app.services.scheduling import due
 from app.services.scheduling.dispatcher import Dispatcher
 from app.services.scheduling.due import LANES, WHOLE, Lane
@@ -394,7 +395,9 @@ def test_what_has_been_cancelled_is_not_sent(database: Database) -> None:
     assert due_tasks(database) == {}
 
 
-def test_a_running_dispatcher_sends_what_becomes_due_and_sleeps(database: Database) -> None:
+def test_a_running_dispatcher_sends_what_becomes_due_and_sleeps(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Meter(Broker):
         looks = 0
 
@@ -405,8 +408,11 @@ def test_a_running_dispatcher_sends_what_becomes_due_and_sleeps(database: Databa
     broker = Meter()
     own = dispatcher(database, broker)
     database.hooks.take_over = broker
+    usual = dispatcher_module.LOOK_SECONDS
+    monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", 60)  # no look between a place that is taken and its message
     own.start()
     try:
+        wait_until(lambda: own.places.has_spare)  # the first look
         arrived = [str(accept(database, ["convert_webp"], size=LARGE)) for _ in range(4)]
         waits = str(accept(database, ["convert_webp"], size=LARGE))
         wait_until(lambda: len(broker.sent) == 4)
@@ -415,6 +421,7 @@ def test_a_running_dispatcher_sends_what_becomes_due_and_sleeps(database: Databa
         wait_until(lambda: [message.args[0] for message in broker.sent] == [waits])
         wait_until(lambda: not due_tasks(database))
         assert all(arrived)
+        monkeypatch.setattr(dispatcher_module, "LOOK_SECONDS", usual)
         settled = broker.looks
         threading.Event().wait(0.5)
         assert broker.looks <= settled + 2, "nothing is due"
