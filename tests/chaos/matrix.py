@@ -38,6 +38,7 @@ OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
 END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is no loss
 UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
+STOLEN = "SELECT count(*) FROM step_attempts WHERE outcome = 'lost'"
 EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image
 
 
@@ -60,6 +61,8 @@ class Fault:
     environment: dict[str, str] = field(default_factory=dict)
     #: which processes have the fault: by what their command begins with
     only: str = ""
+    #: a query that counts what the fault has done, where something in the database shows it
+    trace: str = ""
 
 
 @dataclass
@@ -76,11 +79,13 @@ class Row:
     left_in_outbox: int = 0
     recovery: float = 0.0
     kills: int = 0
+    #: whether the fault happened at all: without it the row would show nothing
+    struck: bool = True
 
     @property
     def holds(self) -> bool:
         bad = self.doubled_jobs + self.wrong + self.doubled_webhooks + self.lost_webhooks + self.left_in_outbox
-        return self.accepted == self.ended and not bad
+        return self.struck and self.accepted == self.ended and not bad
 
     def __str__(self) -> str:
         doubled = (self.doubled_jobs, self.wrong, self.doubled_webhooks)
@@ -225,7 +230,7 @@ FAULTS = [
     Fault("S3: 0.5 s slower for 10 s", through("object_store", "latency", 10, 0.5)),
     Fault("network between workers and broker cut for 12 s, heartbeat 4 s", through("rabbitmq", "blackhole", 12)),
     Fault("every message delivered twice", environment={"CHAOS_PATCH": "duplicate"}),
-    Fault("two workers on one step", environment={"CHAOS_PATCH": "steal"}),
+    Fault("two workers on one step", environment={"CHAOS_PATCH": "steal"}, trace=STOLEN),
     Fault("no chord is ever counted", environment={"CHAOS_PATCH": "uncounted"}),
 ]
 CONTROL = Fault(
@@ -252,6 +257,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
         row.ended = len(found)
         _await_webhooks(receiver, row.ended, end_within)
         row.kills = _kills(folder)
+        row.struck = _has_struck(fault, row, stage.deployment)
         _check(row, submitted, found, receiver)
         row.wrong += sum(_has_changed(stage.deployment.url, ended) for ended in found.values())
         row.doubled_jobs = _number(stage.deployment, "SELECT count(*) FROM jobs") - row.accepted
@@ -359,6 +365,12 @@ def _has_changed(url: str, ended: dict[str, Any]) -> bool:
 def _kills(folder: Path) -> int:
     count = folder / "count"
     return int(count.read_text().split()[1]) if count.exists() else 0
+
+
+def _has_struck(fault: Fault, row: Row, deployment: Deployment) -> bool:
+    if fault.trace:
+        return _number(deployment, fault.trace) > 0
+    return row.kills > 0 if fault.environment.get("CHAOS_POINT") else True
 
 
 def _number(deployment: Deployment, query: str) -> int:

@@ -29,6 +29,7 @@ HEARTBEAT = 4  # seconds
 
 def main() -> None:
     importlib.import_module("app.tasks.celery_app").GUARANTEES["broker_heartbeat"] = HEARTBEAT
+    _pass_on()
     if point := os.environ.get("CHAOS_POINT"):
         _arm(*point.split(":"))
     if patch := os.environ.get("CHAOS_PATCH"):
@@ -36,6 +37,19 @@ def main() -> None:
     module = sys.argv[1]
     sys.argv = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _pass_on() -> None:
+    """The spare process of a worker has the fault as well."""
+    from app.tasks import spare
+
+    command = spare._command
+
+    def with_fault(hostname: str) -> list[str]:
+        python, dash_m, *rest = command(hostname)
+        return [python, dash_m, "tests.chaos.run", *rest]
+
+    spare._command = with_fault
 
 
 def _arm(module: str, path: str, when: str) -> None:
@@ -82,9 +96,11 @@ def _is_due() -> bool:
 
 
 def _die() -> None:
+    from app.tasks import spare
+
     parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-    if b"celery" in parent and b"tests.chaos.run" in parent:
-        os.kill(os.getppid(), signal.SIGKILL)  # the worker whose child this is
+    if b"celery" in parent and b"tests.chaos.run" in parent and not spare.is_one():
+        os.kill(os.getppid(), signal.SIGKILL)  # the worker whose child this is; a spare process dies alone
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -104,7 +120,7 @@ def _steal() -> None:
     from app.models import STEP_OPEN, Step
     from app.services import steps
 
-    steps._is_free = lambda _owner: Step.status.in_(STEP_OPEN)
+    steps._is_free = lambda: Step.status.in_(STEP_OPEN)
     _duplicate()
 
 

@@ -27,6 +27,7 @@ SHORT = (
 def test_nothing_is_lost_or_doubled(name: str, cluster_servers: ClusterServers, tmp_path: Path) -> None:
     fault = next(fault for fault in FAULTS if fault.name == name)
     row = run(fault, cluster_servers, tmp_path, jobs=20)
+    assert row.struck, "the fault did not happen"
     assert row.holds, f"{row}, {row.left_in_outbox} left in the outbox"
 
 
