@@ -83,6 +83,8 @@ def worker(
 
     pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
     options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"]
+    # Workers need to know nothing of each other; with it every heartbeat goes to each of them.
+    options += ["--without-gossip", "--without-mingle"]
     if queue == Queue.DEFAULT:
         options.append("--spare")
     celery.main(["-A", "app.tasks.celery_app", "worker", *options])  # unlike worker_main it fails when the worker does
@@ -113,6 +115,19 @@ def relay() -> None:
     for service in running:
         service.stop()
     stop_tracing()
+
+
+@app.command("celery-exporter")
+def celery_exporter() -> None:
+    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: which workers live, and what they work on."""
+    from app.logging_config import configure_logging
+    from app.tasks.exporter import serve
+
+    settings = current_settings()
+    if settings.embedded or settings.metrics_port is None:
+        raise SystemExit("PIXTOOLS_BROKER_URL has to name a broker, and PIXTOOLS_METRICS_PORT a port.")
+    configure_logging(settings.log_level)
+    serve(settings.host, settings.metrics_port)
 
 
 @app.command()

@@ -111,11 +111,6 @@ def test_every_worker_image_takes_another_queue_by_default() -> None:
     ]
 
 
-def test_the_exporter_of_celery_counts_every_queue() -> None:
-    (option,) = (part for part in STACK["services"]["celery-exporter"]["command"] if part.startswith("--queues="))
-    assert option.removeprefix("--queues=").split(",") == [queue.value for queue in Queue]
-
-
 def test_prometheus_asks_every_process_of_the_stack() -> None:
     config = yaml.safe_load((ROOT / "k8s" / "monitoring" / "prometheus" / "compose.yaml").read_text())
     lookups = [entry for job in config["scrape_configs"] for entry in job.get("dns_sd_configs", ())]
