@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
 from app.models import DueTask, Job, JobStatus
@@ -20,7 +21,7 @@ from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import START_JOB, Message
 from app.services.scheduling import dispatcher as dispatcher_module
 from app.services.scheduling import due
-from app.services.scheduling.dispatcher import Dispatcher
+from app.services.scheduling.dispatcher import Dispatcher, LocalDispatcher
 from app.services.scheduling.due import LANES, WHOLE, Lane
 from app.services.scheduling.effort import Size, is_small
 from app.services.scheduling.window import Depth, Depths, Sizes
@@ -56,7 +57,7 @@ class FakeWindow:
             self.places[queue] -= places
         return free
 
-    def note_due(self) -> None:
+    def note_due(self, queues: Collection[str]) -> None:
         pass
 
 
@@ -295,8 +296,8 @@ class Broker:
         return {queue: [m.args for m in self.sent if m.queue == queue] for queue in {m.queue for m in self.sent}}
 
 
-def dispatcher(database: Database, broker: Broker) -> Dispatcher:
-    return Dispatcher(database, broker, broker.look, Sizes(worker_takes=2, most_workers=20), pause=0.01)
+def dispatcher(database: Database, broker: Broker, kind: type[Dispatcher] = Dispatcher) -> Dispatcher:
+    return kind(database, broker, broker.look, Sizes(worker_takes=2, most_workers=20), pause=0.01)
 
 
 @pytest.mark.usefixtures("no_room")
@@ -312,6 +313,47 @@ def test_the_window_is_filled_and_no_more(database: Database) -> None:
     while own.top_up() is not None:
         broker.sent.clear()
     assert due_tasks(database) == {}
+
+
+@pytest.mark.usefixtures("no_room")
+def test_the_only_process_forgets_what_it_sends(database: Database) -> None:
+    jobs = [owned(database, tenant) for tenant in ("a", "a", "b")]
+    broker = Broker()
+    own = dispatcher(database, broker, LocalDispatcher)
+    while own.top_up() is not None:
+        pass
+    assert [message.args[0] for message in broker.sent] == [str(jobs[0]), str(jobs[2]), str(jobs[1])]
+    assert due_tasks(database) == {}
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_the_only_process_cannot_send_is_in_the_outbox(database: Database) -> None:
+    job_id = owned(database, "a")
+    dispatcher(database, Broker(down=True), LocalDispatcher).top_up()
+    assert due_tasks(database) == {}
+    assert [args for _, args, _ in messages(database)] == [[str(job_id), "0"]]
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_waits_for_a_full_queue_is_not_looked_at(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(9):
+        owned(database, "a")
+    broker = Broker()
+    own = dispatcher(database, broker)
+    own.top_up()
+    asked: list[object] = []
+    waiting = due.waiting
+
+    def noted(session: Session) -> dict[str, int]:
+        asked.append(session)
+        return waiting(session)
+
+    monkeypatch.setattr(due, "waiting", noted)
+    assert own.top_up() == pytest.approx(0.01)
+    assert not asked
+    broker.sent.clear()
+    own.top_up()
+    assert asked
 
 
 @pytest.mark.usefixtures("no_room")
