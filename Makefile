@@ -132,6 +132,11 @@ bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what 
 bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg
 	$(BIN)/python -m benchmarks.autoscale $(ARGS)
 
+.PHONY: bench-postgres
+bench-postgres: $(VENV)/dev ## Measure: a job's cost in PostgreSQL with many others in its tables: ARGS="--jobs 4000000"; minutes
+	@scripts/install-test-servers
+	$(BIN)/python -m benchmarks.postgres $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
 	$(BIN)/python -m tests.chaos

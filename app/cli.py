@@ -119,7 +119,7 @@ def relay() -> None:
 
 @app.command("celery-exporter")
 def celery_exporter() -> None:
-    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: which workers live, and what they work on."""
+    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: who works, and on how much."""
     from app.logging_config import configure_logging
     from app.tasks.exporter import serve
 

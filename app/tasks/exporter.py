@@ -1,7 +1,7 @@
 """What Celery's own events tell, for Prometheus: which workers live and how much each works on.
 
-Metrics and labels are named as those of the exporters that are known by this name, so that dashboards made for them work.
-Released ones declare queues for events that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.
+Metrics and labels are named as those of the exporters that are known by this name, so that dashboards made for them
+work. Released ones declare queues for events that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.
 """
 
 import logging

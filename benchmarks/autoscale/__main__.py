@@ -71,8 +71,8 @@ class Row:
 
 
 HEADING = (
-    "| jobs an hour | fleet | counted | wait p50, s | wait p99, s | most nodes | most open | refused | node hours a million "
-    "| dollars a million | interruptions | redelivered | lost |\n|---:|---|" + "---:|" * 11
+    "| jobs an hour | fleet | counted | wait p50, s | wait p99, s | most nodes | most open | refused "
+    "| node hours a million | dollars a million | interruptions | redelivered | lost |\n|---:|---|" + "---:|" * 11
 )
 
 
@@ -159,9 +159,8 @@ def main() -> None:
         if options.least <= rate <= options.most
     ]
     print(*stormy, sep="\n", flush=True)
-    print(
-        f"\nAs shipped, as fast as it can: {ceiling(a.STANDARD, SAMPLES['standard']):,} jobs an hour in the standard pool"
-    )
+    most = ceiling(a.STANDARD, SAMPLES["standard"])
+    print(f"\nAs shipped, as fast as it can: {most:,} jobs an hour in the standard pool")
     if options.least == RATES[0]:
         options.plot.write_text(draw(rows, FLEETS))
     bad = [row for row in rows + stormy if row.outcome.lost or row.outcome.doubled]

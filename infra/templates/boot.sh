@@ -261,6 +261,32 @@ write_server_config() {
 }
 
 start_upkeep() {
+    cat >"$UNITS/pixtools-upkeep.service" <<'UNIT'
+[Unit]
+Description=Apply new addons, renew what ends, and forget nodes that are gone
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/pixtools-node upkeep
+TimeoutStartSec=120
+UNIT
+    cat >"$UNITS/pixtools-upkeep.timer" <<'UNIT'
+[Timer]
+OnActiveSec=1min
+OnUnitInactiveSec=1min
+
+[Install]
+WantedBy=timers.target
+UNIT
+    systemctl daemon-reload
+    systemctl enable --now pixtools-upkeep.timer
+}
+
+################################################################################
+# Every minute, on servers
+################################################################################
+
+upkeep() {
     sync_addons
     forget_gone_nodes
     forget_lost_claims

@@ -1,6 +1,7 @@
 """All of infra/ created, looked at and destroyed in a simulator of AWS. Minutes: `make infra-test` runs it."""
 
 import base64
+import gzip
 import json
 import os
 import re
@@ -131,7 +132,7 @@ def test_user_data_is_a_script_without_secrets(resources: Resources) -> None:
     templates = [values for address, values in resources.items() if address.startswith("aws_launch_template.")]
     assert len(templates) == 3
     for template in templates:
-        script = base64.b64decode(template["user_data"]).decode()
+        script = gzip.decompress(base64.b64decode(template["user_data"])).decode()
         assert script.startswith("#!/usr/bin/env bash\n")
         assert "${" not in script.split("# shellcheck shell=bash")[0]
         checked = subprocess.run(
