@@ -8,7 +8,8 @@ from app.errors import PixelProcessDied
 from app.models import DeadLetter
 from app.services import dead_letters
 from app.services.dead_letters import Letter
-from tests.support.work import (
+
+from .work import (
     MAX_ATTEMPTS,
     accept,
     claimed,

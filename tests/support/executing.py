@@ -20,7 +20,8 @@ from app.models import (
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.s3 import ObjectStorage, input_key
-from tests.support.work import (
+
+from .work import (
     LEASE,
     MAX_ATTEMPTS,
 )

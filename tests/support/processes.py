@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.deployment import Deployment
+from .deployment import Deployment
 
 
 def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,8 @@ from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.deliveries import Due, Outcome
 from app.services.webhooks.egress import Egress
 from app.services.webhooks.host_limits import HostLimits
-from tests.support.work import (
+
+from .work import (
     accept,
     change,
     messages,
