@@ -1,28 +1,26 @@
 """Whose turn it is: what waits in the database, the window of it that the broker has, and how that is topped up."""
 
-import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
 from app.models import DueTask, Job, JobStatus
 from app.operations import Queue
 from app.services import jobs
-from app.services.dag_builder import NARROW, plan
+from app.services.dag_builder import NARROW
 from app.services.dispatch import canvas_for
-from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.outbox import START_JOB, Message
 from app.services.scheduling import dispatcher as dispatcher_module
 from app.services.scheduling import due
-from app.services.scheduling.dispatcher import Dispatcher
+from app.services.scheduling.dispatcher import Dispatcher, LocalDispatcher
 from app.services.scheduling.due import LANES, WHOLE, Lane
-from app.services.scheduling.effort import Size, is_small
 from app.services.scheduling.window import Depth, Depths, Sizes
 from app.services.upkeep import reconciler
 from app.tasks.celery_app import celery_app
@@ -56,7 +54,7 @@ class FakeWindow:
             self.places[queue] -= places
         return free
 
-    def note_due(self) -> None:
+    def note_due(self, queues: Collection[str]) -> None:
         pass
 
 
@@ -295,8 +293,8 @@ class Broker:
         return {queue: [m.args for m in self.sent if m.queue == queue] for queue in {m.queue for m in self.sent}}
 
 
-def dispatcher(database: Database, broker: Broker) -> Dispatcher:
-    return Dispatcher(database, broker, broker.look, Sizes(worker_takes=2, most_workers=20), pause=0.01)
+def dispatcher(database: Database, broker: Broker, kind: type[Dispatcher] = Dispatcher) -> Dispatcher:
+    return kind(database, broker, broker.look, Sizes(worker_takes=2, most_workers=20), pause=0.01)
 
 
 @pytest.mark.usefixtures("no_room")
@@ -312,6 +310,47 @@ def test_the_window_is_filled_and_no_more(database: Database) -> None:
     while own.top_up() is not None:
         broker.sent.clear()
     assert due_tasks(database) == {}
+
+
+@pytest.mark.usefixtures("no_room")
+def test_the_only_process_forgets_what_it_sends(database: Database) -> None:
+    jobs = [owned(database, tenant) for tenant in ("a", "a", "b")]
+    broker = Broker()
+    own = dispatcher(database, broker, LocalDispatcher)
+    while own.top_up() is not None:
+        pass
+    assert [message.args[0] for message in broker.sent] == [str(jobs[0]), str(jobs[2]), str(jobs[1])]
+    assert due_tasks(database) == {}
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_the_only_process_cannot_send_is_in_the_outbox(database: Database) -> None:
+    job_id = owned(database, "a")
+    dispatcher(database, Broker(down=True), LocalDispatcher).top_up()
+    assert due_tasks(database) == {}
+    assert [args for _, args, _ in messages(database)] == [[str(job_id), "0"]]
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_waits_for_a_full_queue_is_not_looked_at(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(9):
+        owned(database, "a")
+    broker = Broker()
+    own = dispatcher(database, broker)
+    own.top_up()
+    asked: list[object] = []
+    waiting = due.waiting
+
+    def noted(session: Session) -> dict[str, int]:
+        asked.append(session)
+        return waiting(session)
+
+    monkeypatch.setattr(due, "waiting", noted)
+    assert own.top_up() == pytest.approx(0.01)
+    assert not asked
+    broker.sent.clear()
+    own.top_up()
+    assert asked
 
 
 @pytest.mark.usefixtures("no_room")
@@ -436,51 +475,3 @@ def wait_until(what: Any) -> None:
             return
         threading.Event().wait(0.02)
     raise AssertionError("it never came to that")
-
-
-# -- sizes -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("queue", "messages_", "workers", "room"),
-    [
-        (Queue.DEFAULT, 0, 0, 4),
-        (Queue.DEFAULT, 0, 1, 4),
-        (Queue.DEFAULT, 3, 1, 1),
-        (Queue.DEFAULT, 9, 1, 0),
-        (Queue.DEFAULT, 0, 10, 20),
-        (Queue.DEFAULT, 0, 99, 40),
-        (Queue.ML, 0, 0, 2),
-        (Queue.ML, 0, 8, 8),
-        (Queue.SMALL, 0, 0, 0),
-        (Queue.SMALL, 0, 1, 2),
-        (Queue.SMALL, 1, 5, 4),
-    ],
-)
-def test_the_window_grows_with_the_workers(queue: Queue, messages_: int, workers: int, room: int) -> None:
-    """With what runs, a full one has twice what the workers take, so that twice as many are asked for."""
-    sizes = Sizes(worker_takes=2, most_workers=20)
-    assert sizes.room(queue, Depth(messages=messages_, workers=workers)) == room
-
-
-@pytest.mark.parametrize(
-    ("tree", "size", "small"),
-    [
-        (["convert_png"], (8, 8), True),
-        (["flip"], (640, 480), True),
-        ([{"op": "convert_avif", "effort": 9}], (8, 8), True),
-        ([{"op": "convert_avif", "effort": 9}], (640, 480), False),
-        ([{"op": "convert_jpeg", "max_bytes": 9000}], (640, 480), False),
-        ([{"op": "convert_webp", "lossless": True}], (640, 480), False),
-        (["convert_avif"], (4000, 3000), False),
-        (["flip"], (16000, 3000), False),
-        ([{"op": "resize", "width": 9000, "then": ["convert_png"]}], (8, 8), True),
-        ([{"op": "resize", "width": 9000, "enlarge": True, "then": ["convert_png"]}], (8, 8), False),
-        ([{"op": "resize", "width": 9000, "height": 9000, "fit": "contain"}], (8, 8), False),
-        (["denoise"], (8, 8), False),
-    ],
-)
-def test_what_is_small(tree: list[Any], size: tuple[int, int], small: bool) -> None:
-    planned = plan(parse_tree(json.dumps(tree), TreeLimits(nodes=9, depth=9, bytes=999))[1], "jpeg")
-    assert is_small(planned, planned.tasks[-1], Size(*size)) == small
-    assert not is_small(planned, planned.tasks[-1], None), "nobody knows yet"
