@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from app.imaging.ssim import ssim
 from tests.support.deployment import Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
-from tests.support.servers import Server
+from tests.support.server import Server
 
 SHARP, THUMBOR = "sharp@0.35.5", "thumbor==7.8.0"
 PEERS = Path(__file__).parent / "peers"

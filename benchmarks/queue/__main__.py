@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from benchmarks.processes import Meter, family
 from tests.support.deployment import ROOT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
-from tests.support.servers import Server
+from tests.support.server import Server
 
 PEER, EMBEDDED, CLUSTER, BEFORE = "BullMQ and sharp", "PixTools, one process", "PixTools, cluster", "PixTools before"
 CLIENTS = 8

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import httpx
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from .servers import HOST, Server, _program
+from .server import HOST, Server, program
 
 
 class Prometheus(Server):
@@ -36,7 +36,7 @@ class Prometheus(Server):
         self._alertmanagers = alertmanagers
         self._targets = targets
         self._rules = rules
-        self._program = _program("prometheus")
+        self._program = program("prometheus")
 
     @property
     def url(self) -> str:
