@@ -1,15 +1,13 @@
 """An Alertmanager of its own: the shipped routes, in fast motion, to receivers of the tests."""
 
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from .servers import HOST, INSTALL_HINT, MissingProgram, Server
+from .server import HOST, MissingProgram, Server, program
 
 SHIPPED = Path(__file__).parents[2] / "k8s" / "monitoring" / "alertmanager"
 NAMES = ("alertmanager", "prometheus-alertmanager")  # Debian has it by the other
@@ -62,8 +60,7 @@ class Alertmanager(Server):
 
 
 def _program() -> Path:
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-    for name in NAMES:
-        if found := shutil.which(name, path=path):
-            return Path(found)
-    raise MissingProgram(f"alertmanager is not installed: {INSTALL_HINT}")
+    try:
+        return program(NAMES[0])
+    except MissingProgram:
+        return program(NAMES[1])
