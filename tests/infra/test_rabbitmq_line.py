@@ -38,6 +38,8 @@ pytestmark = [
 class Shipped(RabbitMQ):
     """Of the packages that were unpacked."""
 
+    start_timeout = 180.0  # its first start sets all features of four releases
+
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._scripts = FOLDER / "sbin"
