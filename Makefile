@@ -5,6 +5,7 @@ VENV := .venv
 TRAINING := .venv-training
 QUALITY := .venv-quality
 INFRA := .venv-infra
+AZURITE := .azurite
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
 PROCESSES ?= 2
@@ -39,6 +40,13 @@ $(QUALITY)/done: $(VENV)/dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
+$(AZURITE)/done: tests/support/azurite-npm/package.json tests/support/azurite-npm/package-lock.json
+	@command -v npm >/dev/null || { echo "Azurite needs npm (Debian: apt-get install nodejs npm)."; exit 1; }
+	@echo "Installing Azurite, an emulator of Azure Blob Storage, into $(AZURITE) ..."
+	@mkdir -p $(AZURITE) && cp $^ $(AZURITE)/
+	@npm ci --prefix $(AZURITE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 $(INFRA)/done: tests/infra/requirements.txt
 	@test -x $(INFRA)/bin/python || $(PYTHON) -m venv $(INFRA)
 	@echo "Installing an AWS simulator and scanners into $(INFRA) ..."
@@ -55,8 +63,11 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-full
-test-full: ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
+test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
 	@$(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
+
+.PHONY: azurite
+azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
 
 .PHONY: check
 check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform

@@ -47,8 +47,9 @@ from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.finalizer import finalize, lock_open_job
 from app.services.outbox import DELIVER_WEBHOOK, FINALIZE, REPLAY_WEBHOOKS, START_JOB, Message, Relay
-from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
+from app.services.storage.keys import input_key, intermediate_key, result_key
+from app.services.storage.local import LocalFolder
 from app.services.upkeep import reconciler
 from app.services.upkeep.reconciler import Repairs
 from app.tasks import runtime
@@ -1050,16 +1051,16 @@ def _libvips() -> None:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> ObjectStorage:
-    return ObjectStorage(StorageConfig(url=f"file://{tmp_path / 'objects'}"))
+def storage(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path / "objects")
 
 
 @pytest.fixture
-def executor(database: Database, storage: ObjectStorage, tmp_path: Path) -> Executor:
+def executor(database: Database, storage: LocalFolder, tmp_path: Path) -> Executor:
     return executor_with(pipeline.render, database, storage, tmp_path)
 
 
-def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage, folder: Path) -> Executor:
+def executor_with(renderer: Renderer, database: Database, storage: LocalFolder, folder: Path) -> Executor:
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
     return Executor(
@@ -1074,7 +1075,7 @@ def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage
     )
 
 
-def upload(storage: ObjectStorage, job_id: UUID, content: bytes, folder: Path) -> None:
+def upload(storage: LocalFolder, job_id: UUID, content: bytes, folder: Path) -> None:
     path = folder / "upload"
     path.write_bytes(content)
 
@@ -1099,13 +1100,13 @@ def test_a_tree_is_run_task_by_task(
     assert states(database, job_id) == {"0": "pending", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
     if in_parts:  # otherwise, small files are written along with what they continue from
         executor.run(job_id, "0", "ann")
-        assert storage.local_path(intermediate_key(job_id, "0")).exists()
+        assert (storage.folder / intermediate_key(job_id, "0")).exists()
         assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
         executor.run(job_id, "0.1", "ann")
         executor.run(job_id, "0.0", "ann")
     else:
         executor.run(job_id, "0", "ann")
-        assert not storage.local_path(intermediate_key(job_id, "0")).exists()
+        assert not (storage.folder / intermediate_key(job_id, "0")).exists()
     assert messages(database) == []
     assert attempts_of(database, job_id) == {task: [(1, "succeeded")] for task in ("0", "0.0", "0.1", "1")}
     for task in ("0", "0.0"):  # a second copy of the message, and the first one of what is done
@@ -1120,10 +1121,10 @@ def test_a_tree_is_run_task_by_task(
         ("convert_jpeg", "jpeg", 640, 480),
     ]
     for result in job.results:
-        content = storage.local_path(result.key).read_bytes()
+        content = (storage.folder / result.key).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (result.bytes, result.sha256)
-    assert storage.local_path(result_key(job_id, "0.0", "webp")).exists()
-    assert storage.local_path(result_key(job_id, "1", "jpg")).exists()
+    assert (storage.folder / result_key(job_id, "0.0", "webp")).exists()
+    assert (storage.folder / result_key(job_id, "1", "jpg")).exists()
     assert [result.filename for result in job.results][2] == "photo-convert_jpeg.jpg"
     assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
 
@@ -1152,7 +1153,7 @@ def test_files_written_along_are_those_of_tasks_of_their_own(
     assert digests[0] == digests[1]
 
 
-def test_what_cannot_be_written_along_fails_alone(database: Database, storage: ObjectStorage, tmp_path: Path) -> None:
+def test_what_cannot_be_written_along_fails_alone(database: Database, storage: LocalFolder, tmp_path: Path) -> None:
     """A file that no WebP can hold."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 16384)).save(buffer, "PNG")
@@ -1188,7 +1189,7 @@ class Overburdened:
 
 @pytest.mark.parametrize("error", [PixelProcessDied, StepTimedOut])
 def test_what_goes_along_never_costs_a_task_its_success(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, error: type[PixToolsError]
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes, error: type[PixToolsError]
 ) -> None:
     job_id = accept(database, content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -1202,7 +1203,7 @@ def test_what_goes_along_never_costs_a_task_its_success(
 
 
 def test_nothing_goes_along_with_a_second_attempt(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     """The first one may have ended its whole worker."""
     job_id = accept(database, content=photo)
@@ -1210,7 +1211,7 @@ def test_nothing_goes_along_with_a_second_attempt(
     claimed(database, job_id, "0", "bob", lease=OVER)
     executor_with(pipeline.render, database, storage, tmp_path).run(job_id, "0", "ann")
     assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "pending"}
-    assert storage.local_path(intermediate_key(job_id, "0")).exists()
+    assert (storage.folder / intermediate_key(job_id, "0")).exists()
 
 
 def test_what_goes_along_reports_for_itself(executor: Executor, tmp_path: Path) -> None:
@@ -1253,12 +1254,12 @@ def test_a_task_of_an_ended_job_takes_nothing_along(executor: Executor, tmp_path
 def test_siblings_download_their_upload_once(database: Database, tmp_path: Path, photo: bytes) -> None:
     fetched: list[str] = []
 
-    class Counting(ObjectStorage):
+    class Counting(LocalFolder):
         def download_raw(self, key: str, path: Path, *, sha256: str | None = None) -> None:
             fetched.append(key)
             super().download_raw(key, path, sha256=sha256)
 
-    storage = Counting(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    storage = Counting(tmp_path / "objects")
     job_id = accept(database, ["convert_png", "convert_webp", "convert_jpeg"], content=photo)
     upload(storage, job_id, photo, tmp_path)
     executor = executor_with(pipeline.render, database, storage, tmp_path)
@@ -1272,9 +1273,9 @@ def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path
     job_id = accept(executor.database, ["convert_webp"], content=photo)
     upload(executor.storage, job_id, photo, tmp_path)
     executor.run(job_id, "0", "ann")
-    before = executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns
+    before = (executor.storage.folder / result_key(job_id, "0", "webp")).stat().st_mtime_ns
     executor.run(job_id, "0", "ann")
-    assert executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
+    assert (executor.storage.folder / result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
     assert step_of(executor.database, job_id, "0").attempts == 1
     assert events_of(executor.database, job_id) == ["job.completed"]
 
@@ -1303,7 +1304,7 @@ def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(
     upload(storage, job_id, photo, tmp_path)
     late = claimed(database, job_id, "0", "ann", lease=OVER)
     executor.run(job_id, "0", "bob")
-    path = storage.local_path(result_key(job_id, "0", "webp"))
+    path = storage.folder / result_key(job_id, "0", "webp")
     first = path.read_bytes()
 
     executor._attempt(late)
@@ -1362,7 +1363,7 @@ class Meanwhile:
 
 
 def test_an_unexpected_error_is_repeated_and_tells_nothing(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -1377,7 +1378,7 @@ def test_an_unexpected_error_is_repeated_and_tells_nothing(
 
 
 def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -1390,12 +1391,12 @@ def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
     job = job_of(database, job_id)
     assert (job.status, job.results) == (JobStatus.CANCELLED, [])
     assert states(database, job_id) == {"0": "cancelled"}
-    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
-    assert storage.local_path(input_key(job_id)).exists()
+    assert not (storage.folder / result_key(job_id, "0", "webp")).exists()
+    assert (storage.folder / input_key(job_id)).exists()
 
 
 def test_a_cancel_removes_what_an_attempt_before_had_stored(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -1409,7 +1410,7 @@ def test_a_cancel_removes_what_an_attempt_before_had_stored(
         raise LeaseLost
 
     executor_with(Meanwhile(cancel_and_notice), database, storage, tmp_path).run(job_id, "0", "ann")
-    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert not (storage.folder / result_key(job_id, "0", "webp")).exists()
 
 
 def test_a_late_attempt_from_before_a_cancel_and_retry_leaves_the_new_object_alone(
@@ -1424,12 +1425,12 @@ def test_a_late_attempt_from_before_a_cancel_and_retry_leaves_the_new_object_alo
             change_job(session, job_id)
     executor.run(job_id, "0", "bob")
     executor._attempt(late)
-    assert storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert (storage.folder / result_key(job_id, "0", "webp")).exists()
     assert states(database, job_id) == {"0": "succeeded"}
 
 
 def test_a_database_that_is_away_for_a_moment_costs_a_task_nothing(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -1468,7 +1469,7 @@ def test_a_task_without_the_database_gives_its_message_back() -> None:
 
 
 def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     tree = [{"op": "resize", "width": 50, "keep": True, "then": ["convert_webp"]}]
     job_id = accept(database, tree, content=photo)
@@ -1480,11 +1481,11 @@ def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
 
     executor_with(Meanwhile(remove), database, storage, tmp_path).run(job_id, "0", "ann")
     for key in (result_key(job_id, "0", "jpg"), result_key(job_id, "0.0", "webp"), intermediate_key(job_id, "0")):
-        assert not storage.local_path(key).exists()
+        assert not (storage.folder / key).exists()
 
 
 def test_the_lease_is_kept_as_long_as_the_work_takes(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)

@@ -31,9 +31,9 @@ from app.operations import Queue
 from app.services import finalizer, outbox
 from app.services.dag_builder import Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
-from app.services.s3 import input_key
 from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
+from app.services.storage.keys import input_key
 from app.services.webhooks import events
 
 MAX_PAGE = 100  # jobs

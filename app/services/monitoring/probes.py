@@ -15,11 +15,14 @@ from app.operations import Queue
 from app.services.monitoring.broker import QueueState, queue_states
 from app.services.monitoring.checks import Checks, Degraded, Question
 from app.services.monitoring.disk_space import Room
-from app.services.s3 import ObjectStorage
+from app.services.scheduling.window import Depth
+from app.services.storage.keys import HEALTH
+from app.services.storage.object_store import ObjectStore
 
 ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
 WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
 REDIS_TIMEOUT = 2.0  # seconds
+SAMPLE = bytes(8192)  # more than the rest of a block that a full disk may still have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Probes:
     """How to ask."""
 
     database: Database
-    storage: ObjectStorage
+    storage: ObjectStore
     #: None in the embedded mode
     broker_url: str | None
     redis_urls: frozenset[str]
@@ -63,10 +66,10 @@ class Probes:
         await self.database.check_room()
 
     async def _ask_storage(self) -> None:
-        await self.storage.check()
+        await self.storage.size(HEALTH)
         if time.monotonic() - self._written_at[0] >= WRITE_SECONDS:
             self._written_at[0] = float("-inf")
-            await self.storage.check_writing()
+            await self.storage.check_writing(HEALTH, SAMPLE)
             self._written_at[0] = time.monotonic()
 
     async def _ask_disk(self) -> None:

@@ -17,7 +17,8 @@ from app import metrics
 from app.database import Database, from_now
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
-from app.services.s3 import HEALTH, JOBS, ObjectStorage, job_prefix
+from app.services.storage.keys import HEALTH, JOBS, job_prefix
+from app.services.storage.object_store import ObjectStore
 from app.services.upkeep.periodic import Periodic
 from app.services.webhooks import events, replays
 
@@ -44,7 +45,7 @@ class Removal:
         return len(self.removed) + len(self.kept) < BATCH or not self.removed
 
 
-def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: Sequence[UUID] = ()) -> Removal:
+def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Sequence[UUID] = ()) -> Removal:
     """Remove a batch of ended jobs whose time is over, oldest first.
 
     They stay locked while their objects go, so that no client's retry begins in between.
@@ -58,7 +59,7 @@ def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: S
     return Removal(removed=removed, kept=kept)
 
 
-async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
+async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
     """Delete what these jobs have stored; those of which something is left, and why."""
     slots = asyncio.Semaphore(PARALLEL)
     kept: dict[UUID, PixToolsError] = {}
@@ -120,7 +121,7 @@ class Orphans:
     rows: list[str]
 
 
-def find_orphans(database: Database, storage: ObjectStorage) -> Orphans:
+def find_orphans(database: Database, storage: ObjectStore) -> Orphans:
     """Compare every object with the jobs, and every upload and result with the objects.
 
     An upload that is being accepted has an object before it has a job: young objects are passed over.
@@ -156,7 +157,7 @@ def _named(database: Database, job_ids: list[UUID]) -> list[str]:
         return [*uploads, *results]
 
 
-def _unknown_objects(database: Database, storage: ObjectStorage) -> Iterator[str]:
+def _unknown_objects(database: Database, storage: ObjectStore) -> Iterator[str]:
     batch: list[str] = []
     for key in (key for key, _ in storage.entries(JOBS) if key != HEALTH):
         batch.append(key)
@@ -195,7 +196,7 @@ class Retention(Periodic):
     def __init__(
         self,
         database: Database,
-        storage: ObjectStorage,
+        storage: ObjectStore,
         *,
         every_seconds: float,
         letters_kept_seconds: float,
