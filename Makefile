@@ -95,52 +95,23 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 
+NAME ?= uploads
+
 .PHONY: bench
-bench: $(VENV)/dev ## Measure: uploads against a running API
-	$(BIN)/python benchmarks/uploads.py
+bench: ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
+	@$(MAKE) --no-print-directory bench-$(NAME)
 
-.PHONY: bench-images
-bench-images: $(VENV)/dev ## Measure: one resize and its encoders against libvips, sharp, Pillow and thumbor; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/images.py $(ARGS)
+.PHONY: benchmarks
+benchmarks: $(VENV)/dev ## List what can be measured
+	@$(BIN)/python -m benchmarks
 
-.PHONY: bench-queue
-bench-queue: $(VENV)/dev ## Measure: jobs a second and CPU of a job beside Express, BullMQ and sharp; needs npm; minutes
-	@scripts/install-test-servers
-	$(BIN)/python -m benchmarks.queue $(ARGS)
+bench-%: $(VENV)/dev
+	$(BIN)/python -m benchmarks $* $(ARGS)
 
-.PHONY: bench-memory
-bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jobs; draws docs/worker-memory.svg
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/worker_memory.py --plot docs/worker-memory.svg $(ARGS)
-
-.PHONY: bench-latency
-bench-latency: $(VENV)/dev ## Measure: an accepted job's way to its first task, and the relay, beside bare Celery
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/latency.py $(ARGS)
-
-.PHONY: bench-fairness
-bench-fairness: $(VENV)/dev ## Measure: a small job behind a thousand others, and beside one that takes long; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/fairness.py $(ARGS)
-
-.PHONY: bench-drain
-bench-drain: $(VENV)/dev ## Measure: memory while 10,000 jobs wait and are drained; a quarter of an hour
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/drain.py $(ARGS)
-
-.PHONY: bench-denoise
-bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
-	$(BIN)/python benchmarks/denoise.py
-
-.PHONY: bench-webhooks
-bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/webhooks.py $(ARGS)
-
-.PHONY: bench-autoscale
-bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg
-	$(BIN)/python -m benchmarks.autoscale $(ARGS)
+# These two need more than the tests do.
+bench-denoise: $(TRAINING)/done
+bench-quality: $(QUALITY)/done
+bench-quality: export PYTHONPATH := .:$(QUALITY)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
@@ -156,19 +127,10 @@ drills: $(VENV)/dev ## Rehearse docs/runbooks: five failures on real servers, an
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.drills $(ARGS)
 
-.PHONY: bench-observability
-bench-observability: $(VENV)/dev ## Measure: requests per second with and without metrics, ids and access log
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/observability.py $(ARGS)
-
 .PHONY: alerts
 alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/dashboards.svg
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.outages $(ARGS)
-
-.PHONY: bench-quality
-bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes
-	@PYTHONPATH=.:$(QUALITY) $(BIN)/python benchmarks/quality.py $(IMAGES)
 
 .PHONY: train
 train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=folder [VALIDATE=folder]; resumes
