@@ -128,7 +128,7 @@ drills: $(VENV)/dev ## Rehearse docs/runbooks: five failures on real servers, an
 	$(BIN)/python -m tests.drills $(ARGS)
 
 .PHONY: alerts
-alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/dashboards.svg
+alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/images/dashboards.svg
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.outages $(ARGS)
 
