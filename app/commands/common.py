@@ -18,7 +18,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 def echo_call(server: str, method: str, path: str, **options: Any) -> None:
     """Make one request and print the answer."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         echo_json(client.call(method, path, **options))
