@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from uuid_utils.compat import uuid7
 
 from app import metrics
+from app.backoff import Backoff
 from app.cli import app
 from app.database import Database, from_now
 from app.errors import JobNotFinished, KnownPoison, PixelProcessDied, StoreUnavailable, TooMuchWork
@@ -363,7 +364,7 @@ def test_what_cannot_be_deleted_holds_up_nothing_else(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
-    monkeypatch.setattr(retention, "FIRST_PAUSE", 2.0)
+    monkeypatch.setattr(retention, "PAUSES", Backoff(first=2.0, longest=3600.0))
     storage = Stubborn(tmp_path / "objects")
     old = [ended_job(database) for _ in range(9)]
     for number, job_id in enumerate(old):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.operations import Queue
-from app.services.monitoring.broker import QueueState, queue_states
+from app.services.monitoring.broker import queue_depths
 from app.services.monitoring.checks import Checks, Degraded, Question
 from app.services.monitoring.disk_space import Room
 from app.services.scheduling.window import Depth
@@ -82,8 +82,8 @@ class Probes:
             ) as client:
                 await client.ping()
 
-    async def _ask_broker(self) -> dict[str, QueueState]:
-        return await asyncio.to_thread(queue_states, self.broker_url or "")
+    async def _ask_broker(self) -> dict[str, Depth]:
+        return await asyncio.to_thread(queue_depths, self.broker_url or "")
 
     async def _ask_workers(self, broker: Question) -> dict[str, int]:
         states = await _states(broker)
@@ -109,11 +109,11 @@ class Probes:
             raise Degraded("no worker has it")
 
 
-async def _states(broker: Question) -> dict[str, QueueState]:
+async def _states(broker: Question) -> dict[str, Depth]:
     answer = await broker.check()
     if answer.value is None:
         raise Degraded("the broker does not answer")
-    states: dict[str, QueueState] = answer.value
+    states: dict[str, Depth] = answer.value
     return states
 
 

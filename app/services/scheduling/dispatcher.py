@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -150,15 +149,18 @@ class Dispatcher:
 
     def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
         """False when the broker takes nothing; claims on the rest are given up."""
-
-        def done(turn: Turn) -> bool:
-            return not turn.wanted or publish(self._send, turn.message(lane.queue.value))
-
-        sent = list(takewhile(done, turns))
-        unsent = turns[len(sent) :]
+        taken = self._send_in_order(lane, turns)
+        sent, unsent = turns[:taken], turns[taken:]
         with self._database.session() as session:
             if sent:
                 due.settle(session, sent)
             if unsent:
                 due.release(session, unsent)
         return not unsent
+
+    def _send_in_order(self, lane: Lane, turns: Sequence[Turn]) -> int:
+        """Send until the broker does not take one; how many are done with, unwanted ones included."""
+        for number, turn in enumerate(turns):
+            if turn.wanted and not publish(self._send, turn.message(lane.queue.value)):
+                return number
+        return len(turns)
