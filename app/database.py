@@ -10,7 +10,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -140,8 +140,8 @@ class Window(Protocol):
         """Take places in a queue for what is sent now; False when it has to wait for its turn."""
         ...
 
-    def note_due(self) -> None:
-        """Something waits for its turn."""
+    def note_due(self, queues: Collection[str]) -> None:
+        """Something waits for its turn in these queues."""
         ...
 
 

@@ -33,7 +33,7 @@ from app.services.monitoring.gauges import Gauges
 from app.services.monitoring.probes import Probes
 from app.services.outbox import Send
 from app.services.s3 import S3Bucket
-from app.services.scheduling.dispatcher import Dispatcher
+from app.services.scheduling.dispatcher import Dispatcher, LocalDispatcher
 from app.services.scheduling.window import Look, Sizes
 from app.services.storage.azure import AzureContainer
 from app.services.storage.gcs import GoogleBucket
@@ -57,7 +57,7 @@ LIBRARIES = {
     Queue.SMALL: ("pyvips", "requirements-worker.txt"),
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
-PAUSE, LOCAL_PAUSE = 0.05, 0.02  # seconds between two looks at the queues while work waits for its turn
+PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
 MAX_PRIORITY = 16  # bytes of the field, which has one digit
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
@@ -151,10 +151,10 @@ class Resources:
     def dispatcher(self, send: Send, look: Look) -> Dispatcher:
         settings = self.settings
         if settings.embedded:
-            sizes, pause = Sizes(worker_takes=settings.worker_concurrency, most_workers=1), LOCAL_PAUSE
-        else:
-            sizes, pause = Sizes(worker_takes=settings.worker_takes, most_workers=settings.most_workers), PAUSE
-        return Dispatcher(self.database, send, look, sizes, pause=pause)
+            sizes = Sizes(worker_takes=settings.worker_concurrency, most_workers=1)
+            return LocalDispatcher(self.database, send, look, sizes, pause=PAUSE)
+        sizes = Sizes(worker_takes=settings.worker_takes, most_workers=settings.most_workers)
+        return Dispatcher(self.database, send, look, sizes, pause=PAUSE)
 
     def retention(self) -> Retention:
         settings = self.settings

@@ -38,7 +38,7 @@ from benchmarks.photograph import QUALITY, photograph
 from benchmarks.processes import Meter, family, peaks
 from tests.support.deployment import Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
-from tests.support.servers import Server
+from tests.support.server import Server
 
 SHARP, THUMBOR = "sharp@0.35.5", "thumbor==7.8.0"
 PEERS = Path(__file__).parent / "peers"

@@ -34,7 +34,7 @@ from benchmarks.deployments import CACHE, CLUSTER, EMBEDDED, as_in_production, o
 from benchmarks.processes import Meter, family
 from tests.support.deployment import ROOT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
-from tests.support.servers import Server
+from tests.support.server import Server
 
 PEER, BEFORE = "BullMQ and sharp", "PixTools before"
 CLIENTS = 8

@@ -1,4 +1,4 @@
-"""Terraform as a user runs it: in a copy of infra/, with the provider from a folder of this machine."""
+"""Terraform as a user runs it, in a copy of infra/, with the provider from a folder of this machine, and k8s/."""
 
 import os
 import re
@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-ROOT = Path(__file__).parents[2]
+from app.operations import Queue
+from tests.support.deployment import ROOT
+from tests.support.kubernetes import api_server, kinds
+
+from .manifests import CRDS, K8S, VERSIONS, Json, Pod, kustomize, option, pods_of
+
 INFRA = ROOT / "infra"
 TOOLS = ROOT / ".venv-infra" / "bin"
 NAMESPACE, PROVIDER = "hashicorp", "aws"
@@ -114,3 +120,36 @@ def differences(before: Any, after: Any, unknown: Any = None, path: str = "") ->
             yield from differences(*pair, inner, path)
     else:
         yield path
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    return kustomize(K8S)
+
+
+@pytest.fixture(scope="session")
+def objects(text: str) -> list[Json]:
+    return list(yaml.safe_load_all(text))
+
+
+@pytest.fixture(scope="session")
+def pods(objects: list[Json]) -> list[Pod]:
+    return pods_of(objects)
+
+
+@pytest.fixture(scope="session")
+def workers(pods: list[Pod]) -> dict[str, Pod]:
+    """By the queue that their command consumes."""
+    found = [pod for pod in pods if pod.component.startswith("worker-")]
+    taken = {option(pod.spec["containers"][0]["command"], "-Q"): pod for pod in found}
+    (spare,) = (pod for pod in found if "--spare" in pod.spec["containers"][0]["command"])
+    return {**taken, Queue.SMALL: spare}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    definitions = list(TOOLS.parent.glob(f"lib/*/site-packages/kubernetes_validate/*/v{VERSIONS[0]}.0-local-strict"))
+    if not definitions:
+        pytest.skip("kubernetes-validate is not in .venv-infra: `make infra-test` installs it")
+    with api_server(kinds(definitions[0] / "_definitions.json", CRDS.glob("*.yaml"))) as url:
+        yield url

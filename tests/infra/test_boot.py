@@ -16,7 +16,8 @@ import pytest
 import yaml
 from psycopg import sql
 
-from tests.support.servers import HOST, MissingProgram, PostgreSQL
+from tests.support.server import HOST, MissingProgram
+from tests.support.servers import PostgreSQL
 
 from .conftest import INFRA
 

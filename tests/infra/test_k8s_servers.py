@@ -14,7 +14,8 @@ import yaml
 
 from app.config import Settings
 from app.operations import Queue
-from tests.support.servers import HOST, RabbitMQ, Redis
+from tests.support.server import HOST
+from tests.support.servers import RabbitMQ, Redis
 
 from .conftest import ROOT
 from .manifests import K8S, Json, Pod, kustomize, of_kind, pods_of

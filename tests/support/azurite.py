@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from .servers import HOST, MissingProgram, Server
+from .server import HOST, MissingProgram, Server
 
 PROGRAM = Path(__file__).parents[2] / ".azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 API_VERSION = "2021-08-06"

@@ -15,7 +15,8 @@ from typing import TypeVar, cast
 import pytest
 
 from .azurite import Azurite
-from .servers import MissingProgram, ObjectStoreServer, PostgreSQL, RabbitMQ, Redis, Server
+from .server import MissingProgram, Server
+from .servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
 S = TypeVar("S", bound=Server)
 

@@ -19,7 +19,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from .servers import HOST, ObjectStoreServer
+from .server import HOST
+from .servers import ObjectStoreServer
 
 HOP_BY_HOP = {"connection", "transfer-encoding", "authorization", "host"}
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import httpx
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
-from .servers import HOST, Server, _program
+from .server import HOST, Server, program
 
 
 class Prometheus(Server):
@@ -28,7 +28,7 @@ class Prometheus(Server):
         super().__init__(directory)
         self._targets = targets
         self._rules = rules
-        self._program = _program("prometheus")
+        self._program = program("prometheus")
 
     @property
     def url(self) -> str:

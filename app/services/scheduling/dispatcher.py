@@ -7,17 +7,18 @@ sleeps.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.operations import Queue
-from app.services.outbox import START_JOB, Message, Send, publish
+from app.services.outbox import START_JOB, Message, Send, keep, publish
 from app.services.scheduling import due
 from app.services.scheduling.due import LANES, Lane, Turn
-from app.services.scheduling.window import Depths, Look, Places, Sizes
+from app.services.scheduling.window import ALL, Depths, Look, Places, Sizes
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Dispatcher:
         self._pause = pause
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._is_due = True  # nobody knows yet
+        self._due = set(ALL)  # queues of which something waits for its turn; nobody knows yet
         self._looked_at = self._again_at = float("-inf")
         self.places = Places(self._wake.set)
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -72,7 +73,7 @@ class Dispatcher:
         return routed
 
     def _run(self) -> None:
-        self._update(self._look() or {}, {})
+        self._update(self._look() or {}, ())
         pause: float | None = 0.0
         while not self._stopping.is_set():
             self._wake.wait(pause)
@@ -87,37 +88,42 @@ class Dispatcher:
                 pause = self._put_off()
 
     def _put_off(self) -> float:
-        self._is_due, self._again_at = True, time.monotonic() + AWAY_SECONDS
+        self._due, self._again_at = set(ALL), time.monotonic() + AWAY_SECONDS
         return AWAY_SECONDS
 
     def _next(self) -> float | None:
         """Do what is to be done now; seconds until the next time, or None: when something happens."""
-        self._is_due = self.places.was_noted() or self._is_due
-        early = (self._again_at if self._is_due else self._looked_at + LOOK_SECONDS) - time.monotonic()
+        self._due |= self.places.taken_notes()
+        early = (self._again_at if self._due else self._looked_at + LOOK_SECONDS) - time.monotonic()
         if early > 0:
             return early
-        if not self._is_due:
-            self._update(self._look() or {}, {})
+        if not self._due:
+            self._update(self._look() or {}, ())
             return None
         pause = self.top_up()
-        self._is_due = pause is not None
         self._again_at = time.monotonic() + (pause or 0.0)
         return pause
 
     def top_up(self) -> float | None:
         """Send as much of what is due as there is room for; seconds until more may be sent, or None: nothing is due."""
+        if self._is_full():  # what waits need not be looked at
+            return self._pause
         with self._database.session(read_only=True) as session:
             waiting = due.waiting(session)
+        self._due = set(waiting)
         if not waiting and not self.places.is_any_closed():
             return None
         depths = self._look()
         if depths is None:
+            self._due = set(ALL)
             return AWAY_SECONDS
         self._update(depths, waiting)
-        if not waiting:
-            return None
+        return self._send_due(depths, waiting) if waiting else None
+
+    def _send_due(self, depths: Depths, waiting: Collection[str]) -> float:
+        """Send those whose turn it is; seconds until the next choice."""
         started = time.monotonic()
-        turns = self._claim(depths)
+        turns = self._claim(depths, waiting)
         took = time.monotonic() - started
         if turns is None:  # another process is at it
             return LOOK_SECONDS
@@ -126,37 +132,43 @@ class Dispatcher:
             return AWAY_SECONDS
         return max(self._pause, REST * took)
 
-    def _update(self, depths: Depths, waiting: Mapping[str, int]) -> None:
+    def _is_full(self) -> bool:
+        """Whether no queue that something waits for has room."""
+        if self._due == ALL:
+            return False  # perhaps nothing waits
+        depths = self._look()
+        if depths is None or self._open_lanes(depths, self._due):
+            return False
+        self._update(depths, self._due)
+        return True
+
+    def _update(self, depths: Depths, waiting: Collection[str]) -> None:
         self._looked_at = time.monotonic()
         rooms = {name: self._sizes.room(Queue(name), depth) for name, depth in depths.items()}
         spare = depths.get(Queue.SMALL)
         self.places.update(rooms, waiting, has_spare=bool(spare and spare.workers))
 
-    def _claim(self, depths: Depths) -> dict[Lane, list[Turn]] | None:
+    def _claim(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, list[Turn]] | None:
         """Whose turn it is; None while another process chooses."""
-        lanes = self._open_lanes(depths)
-        if not lanes:
+        if not self._open_lanes(depths, waiting):
             return {}
         with self._database.session() as session:
             if not due.may_choose(session):
                 return None
             depths = self._look() or {}  # again: the process that chose before has sent meanwhile
-            return {lane: due.claim(session, lane, room) for lane, room in self._open_lanes(depths).items()}
+            return {lane: self._choose(session, lane, room) for lane, room in self._open_lanes(depths, waiting).items()}
 
-    def _open_lanes(self, depths: Depths) -> dict[Lane, int]:
-        rooms = {lane: self._sizes.room(lane.queue, depths[lane.queue]) for lane in LANES if lane.queue.value in depths}
+    def _open_lanes(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, int]:
+        """Lanes that something waits for and that have room: how much."""
+        lanes = [lane for lane in LANES if lane.queue.value in waiting and lane.queue.value in depths]
+        rooms = {lane: self._sizes.room(lane.queue, depths[lane.queue]) for lane in lanes}
         return {lane: room for lane, room in rooms.items() if room > 0}
 
     def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
         """False when the broker takes nothing; claims on the rest are given up."""
         taken = self._send_in_order(lane, turns)
-        sent, unsent = turns[:taken], turns[taken:]
-        with self._database.session() as session:
-            if sent:
-                due.settle(session, sent)
-            if unsent:
-                due.release(session, unsent)
-        return not unsent
+        self._finish(lane, turns[:taken], turns[taken:])
+        return taken == len(turns)
 
     def _send_in_order(self, lane: Lane, turns: Sequence[Turn]) -> int:
         """Send until the broker does not take one; how many are done with, unwanted ones included."""
@@ -164,3 +176,27 @@ class Dispatcher:
             if turn.wanted and not publish(self._send, turn.message(lane.queue.value)):
                 return number
         return len(turns)
+
+    def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:
+        return due.claim(session, lane, room)
+
+    def _finish(self, _lane: Lane, sent: Sequence[Turn], unsent: Sequence[Turn]) -> None:
+        with self._database.session() as session:
+            if sent:
+                due.settle(session, sent)
+            if unsent:
+                due.release(session, unsent)
+
+
+class LocalDispatcher(Dispatcher):
+    """Of the only process, whose broker is its own memory: both end together, and the next one looks at every job.
+
+    So whoever's turn it is needs no claim, and is forgotten in the transaction that chooses.
+    """
+
+    def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:
+        return due.take_out(session, lane, room)
+
+    def _finish(self, lane: Lane, _sent: Sequence[Turn], unsent: Sequence[Turn]) -> None:
+        if unsent:
+            keep(self._database, [turn.message(lane.queue.value) for turn in unsent])

@@ -10,9 +10,10 @@ sent twice, as every task allows.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -115,7 +116,7 @@ def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
     rest = select(*values.values()).where(Job.status.in_(JOB_OPEN), *conditions)
     added = _insert(session).from_select(list(values), rest).on_conflict_do_nothing().returning(DueTask.job_id)
     found = len(session.execute(added).all())
-    _announce(session)
+    _announce(session, {Queue.DEFAULT.value})
     return found
 
 
@@ -141,18 +142,22 @@ def _row(job: Job, plan: Plan, task: PlannedTask) -> dict[str, Any]:
 
 def _insert(session: Session) -> Any:
     """An INSERT that may leave out what is there already."""
-    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(DueTask)
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table_of(DueTask))
 
 
 def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    session.execute(_insert(session).values(list(rows)).on_conflict_do_nothing())
-    _announce(session)
+    # rows as parameters: a statement that holds them is made anew each time
+    session.connection().execute(_insert(session).on_conflict_do_nothing(), rows)
+    small = {Queue.SMALL.value} if any(row["small"] for row in rows) else set()
+    _announce(session, {row["queue"] for row in rows} | small)
 
 
-def _announce(session: Session) -> None:
-    wake_relays(session)
+def _announce(session: Session, queues: Collection[str]) -> None:
+    """Tell the dispatcher of this process, or those of all where this one has none."""
     if window := hooks_of(session).window:
-        after_commit(session, window.note_due)
+        after_commit(session, partial(window.note_due, queues))
+    else:
+        wake_relays(session)
 
 
 def waiting(session: Session) -> dict[str, int]:
@@ -185,7 +190,25 @@ def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
     now = session.scalars(select(from_now())).one()
     turns = list(_chosen(session, lane, room - _on_their_way(session, lane)))
     if turns:
-        _note_claim(session, lane, turns, now)
+        claimed = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in turns]))
+        values = {"lane": lane.queue.value, "claimed_until": from_now(SENDING_SECONDS)}
+        session.execute(claimed.values(values).execution_options(synchronize_session=False))
+        _note_turns(session, turns, now)
+    return turns
+
+
+def take_out(session: Session, lane: Lane, room: int) -> list[Turn]:
+    """Take those whose turn it is, and forget them: for a process that is the only one.
+
+    Args:
+        session: one transaction.
+        lane: where they go.
+        room: how many.
+    """
+    turns = list(_chosen(session, lane, room))
+    if turns:
+        settle(session, turns)
+        _note_turns(session, turns, session.scalars(select(from_now())).one())
     return turns
 
 
@@ -237,10 +260,7 @@ def _round_robin(columns: Any) -> tuple[ColumnElement[Any], ...]:
     return columns.turn, longest_ago, columns.served_at, columns.job_id
 
 
-def _note_claim(session: Session, lane: Lane, turns: Sequence[Turn], now: datetime) -> None:
-    claimed = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in turns]))
-    values = {"lane": lane.queue.value, "claimed_until": from_now(SENDING_SECONDS)}
-    session.execute(claimed.values(values).execution_options(synchronize_session=False))
+def _note_turns(session: Session, turns: Sequence[Turn], now: datetime) -> None:
     # of one batch as well, the last one was served last
     times = [now + timedelta(microseconds=number) for number in range(len(turns))]
     jobs = {turn.job_id: at for turn, at in zip(turns, times, strict=True)}

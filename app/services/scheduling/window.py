@@ -8,6 +8,7 @@ from app.operations import Queue
 
 SPARE_TAKES = 1  # message, at the same time
 NETWORK_TAKES = 1
+ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML))  # for whatever may be due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,8 @@ class Places:
     #: queues of which something waits for its turn: what comes now must not go before it
     _closed: set[str] = field(default_factory=set)
     _has_spare: bool = False
-    _is_due: bool = False
+    #: queues that something has become due for since this was asked last
+    _noted: set[str] = field(default_factory=set)
 
     @property
     def has_spare(self) -> bool:
@@ -68,13 +70,16 @@ class Places:
         self.wake()
         return free
 
-    def note_due(self) -> None:
-        self._is_due = True
+    def note_due(self, queues: Collection[str] = ALL) -> None:
+        with self._lock:
+            self._noted.update(queues)
+            self._closed.update(queues if queues is not ALL else ())
         self.wake()
 
-    def was_noted(self) -> bool:
-        """Whether something has become due since this was asked last."""
-        noted, self._is_due = self._is_due, False
+    def taken_notes(self) -> set[str]:
+        """Queues that something has become due for since this was asked last."""
+        with self._lock:
+            noted, self._noted = self._noted, set()
         return noted
 
     def is_any_closed(self) -> bool:

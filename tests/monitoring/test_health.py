@@ -1,0 +1,203 @@
+"""Health with every dependency taken away in turn, on the way to it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from app.config import Settings
+from app.doctor import examine
+from app.services.monitoring.checks import Health
+from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.fixtures import ClusterServers
+from tests.support.proxy import TcpProxy
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534  # the user without rights
+PATIENCE = 30.0  # seconds until the service must have noticed
+ADDRESSES = {
+    "database": "PIXTOOLS_DATABASE_URL",
+    "broker": "PIXTOOLS_BROKER_URL",
+    "redis": "PIXTOOLS_REDIS_URL",
+    "storage": "PIXTOOLS_S3_ENDPOINT",
+}
+ESSENTIAL = {"database", "storage"}
+
+
+@dataclass
+class Proxied:
+    """A cluster that reaches every server through a proxy."""
+
+    deployment: Deployment
+    proxies: dict[str, TcpProxy]
+
+    def health(self) -> httpx.Response:
+        return httpx.get(f"{self.deployment.url}/health", timeout=10)
+
+    def status(self, path: str) -> int:
+        return httpx.get(f"{self.deployment.url}{path}", timeout=10).status_code
+
+
+@pytest.fixture(scope="module")
+def proxied(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    running = cluster(tmp_path_factory.mktemp("proxied"), cluster_servers)
+    running.environment["PIXTOOLS_METRICS_PORT"] = ""
+    with ExitStack() as stack:
+        proxies = {}
+        for name, variable in ADDRESSES.items():
+            url = urlsplit(running.environment[variable])
+            proxy = proxies[name] = stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
+            changed = running.environment[variable].replace(f":{url.port}", f":{proxy.port}", 1)
+            running.environment[variable] = changed
+        running.start()
+        stack.callback(running.stop)
+        yield Proxied(running, proxies)
+
+
+def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        told: dict[str, Any] = proxied.health().json()
+        if told["checks"][part]["status"] == status:
+            return told
+        assert time.monotonic() < deadline, told
+        time.sleep(0.3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", ["cut", "blackhole"])
+@pytest.mark.parametrize("part", ADDRESSES)
+def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, part: str, how: str) -> None:
+    whole = await_health(proxied, part, "ok")
+    assert set(whole["checks"]) == {"database", "storage", "disk", "redis", "broker", "workers", "model"}
+    api = proxied.deployment.processes[0]
+    getattr(proxied.proxies[part], how)()
+    try:
+        told = await_health(proxied, part, "down")
+        assert told["status"] == ("down" if part in ESSENTIAL else "degraded")
+        assert all(check["seconds"] < 5 for check in told["checks"].values())
+        assert proxied.status("/health") == (503 if part in ESSENTIAL else 200)
+        assert proxied.status("/health/ready") == (503 if part in ESSENTIAL else 200)
+        assert proxied.status("/health/live") == 200, "a blip must not restart the API"
+        assert proxied.status("/metrics") == 200
+    finally:
+        proxied.proxies[part].heal()
+    await_health(proxied, part, "ok")
+    assert api.poll() is None
+
+
+@pytest.mark.integration
+def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxied, photo: bytes) -> None:
+    await_health(proxied, "model", "ok")
+    worker = proxied.deployment.processes[2]
+    worker.terminate()
+    worker.wait(30)
+    try:
+        told = await_health(proxied, "workers", "degraded")
+        assert told["status"] == "degraded"
+        assert told["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
+        assert told["checks"]["model"]["status"] == "degraded"
+        assert told["queues"]["ml_inference_queue"]["workers"] == 0
+        assert told["queues"]["default_queue"]["workers"] == 1
+        assert proxied.status("/health/ready") == 200
+        with proxied.deployment.client() as client:
+            job = client.accepted(photo, ["denoise"])
+        explained = pixtools(proxied.deployment, "jobs", "explain", job["id"])
+        assert "Waiting for a worker of ml_inference_queue: 0 denoise" in explained.stdout
+        doctor = pixtools(proxied.deployment, "doctor")
+        assert "note  workers   no worker for ml_inference_queue -> start them" in doctor.stdout
+        assert doctor.returncode == 0, doctor.stdout
+    finally:
+        proxied.deployment.processes[2] = proxied.deployment.restart(2)
+    await_health(proxied, "workers", "ok")
+    with proxied.deployment.client() as client:
+        assert client.ended(job["id"])["status"] == "completed"
+
+
+def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app", *arguments]
+    variables = deployment.variables()
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("part", "variable"), ADDRESSES.items())
+def test_the_doctor_says_what_to_do(proxied: Proxied, part: str, variable: str) -> None:
+    proxied.proxies[part].cut()
+    try:
+        done = pixtools(proxied.deployment, "doctor")
+    finally:
+        proxied.proxies[part].heal()
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"FAIL  {part}")]
+    assert variable in line.split(" -> ")[1]
+    assert "@127.0.0.1" not in done.stdout + done.stderr, "no URL with a password"
+
+
+def test_the_single_process_knows_its_own_workers(tmp_path: Path) -> None:
+    running = embedded(tmp_path)
+    running.start()
+    try:
+        told = httpx.get(f"{running.url}/health", timeout=10).json()
+    finally:
+        running.stop()
+    assert told["status"] == "ok"
+    assert {name: check["status"] for name, check in told["checks"].items()} == dict.fromkeys(
+        ("database", "storage", "disk", "workers", "model"), "ok"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"PIXTOOLS_DENOISE_WEIGHTS": "/nowhere"}, "FAIL  weights"),
+        ({"PIXTOOLS_SPOOL_DIR": "/proc/nowhere"}, "FAIL  spool"),
+        ({"PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES": "200000000"}, "pixels"),
+        ({"PIXTOOLS_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "note  traces    the collector of traces does not answer"),
+        ({"PIXTOOLS_BROKER_URL": "amqp://u:p@127.0.0.1:1//"}, "FAIL  mode      SQLite"),
+    ],
+)
+def test_the_doctor_looks_at_this_machine(tmp_path: Path, settings: dict[str, str], line: str) -> None:
+    done = pixtools(embedded(tmp_path, **settings), "doctor")
+    assert line in done.stdout
+    assert done.returncode == int("FAIL" in done.stdout)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_finds_nothing_before_the_first_start(tmp_path: Path) -> None:
+    done = pixtools(embedded(tmp_path), "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "is made at the first start" in done.stdout
+    assert not (tmp_path / "data" / "pixtools.db").exists()
+
+
+def test_the_doctor_tells_of_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    was_root = os.geteuid() == 0
+    if was_root:  # for whom nothing is locked
+        os.seteuid(NOBODY)
+    try:
+        found = list(examine(Settings(_env_file=None, data_dir=tmp_path / "data")))
+    finally:
+        if was_root:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
+    assert [finding.subject for finding in found if finding.health is Health.DOWN] == ["spool"]
+
+
+def test_explaining_what_is_not_there(tmp_path: Path) -> None:
+    running = embedded(tmp_path)
+    pixtools(running, "migrate")
+    for job_id in ("x", "01a20cac-c361-7262-b82c-57f5cc454359"):
+        done = pixtools(running, "jobs", "explain", job_id)
+        assert done.returncode == 1
+        assert done.stderr.strip() == f"There is no job {job_id}."

@@ -1,0 +1,302 @@
+"""Metrics of real processes: what they count, that they count together, and that labels are closed."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from app import errors, metrics, slots
+from app.formats import FORMATS
+from app.models import JobStatus
+from app.operations import DEAD_LETTER_QUEUE, OPERATIONS, Queue
+from tests.support.catalogue import all_names, classes_below
+from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
+from tests.support.fixtures import ClusterServers
+from tests.support.proxy import TcpProxy
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0  # seconds
+
+
+def scrape(url: str) -> list[Metric]:
+    answer = httpx.get(f"{url}/metrics", timeout=10)
+    assert answer.status_code == 200
+    return list(text_string_to_metric_families(answer.text))
+
+
+def total(url: str, name: str, **labels: str) -> float:
+    """The sum of all samples that have these labels."""
+    return sum(
+        sample.value
+        for family in scrape(url)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def await_total(url: str, expected: float, name: str, **labels: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while (seen := total(url, name, **labels)) != expected:
+        assert time.monotonic() < deadline, f"{name}{labels} is {seen}, not {expected}"
+        time.sleep(0.1)
+
+
+CODES = {kind.code for kind in classes_below(errors.PixToolsError)}
+QUEUES = {queue.value for queue in Queue}
+PAGES = ("/docs", "/docs/{name}", "/openapi.json")  # routes that the description leaves out
+CLOSED: dict[str, dict[str, set[str]]] = {
+    "": {
+        "op": set(OPERATIONS),
+        "queue": {*QUEUES, metrics.OTHER, DEAD_LETTER_QUEUE},
+        "format": set(FORMATS),
+        "code": CODES,
+        "method": {*metrics.METHODS, metrics.OTHER},
+        "status": {*JobStatus, *map(str, range(200, 600))},
+        "fault": {"none", "input", "service"},
+        "kind": {"expired", "silent", "webhooks"},
+        "reason": {*metrics.DEAD_LETTER_REASONS, metrics.OTHER},
+        "dependency": {"database", "disk", "storage", "redis", "broker", "workers", "model"},
+        "state": {"closed", "open", "half-open"},
+    },
+    "pixtools_uploads": {"outcome": {*CODES, metrics.ACCEPTED, metrics.REPLAYED}},
+    "pixtools_steps": {"outcome": {"succeeded", "failed", "outdated", "abandoned", "handed_back"}},
+    "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated"}},
+    "pixtools_outbox_messages": {"outcome": {"sent", "failed"}},
+}
+
+
+def test_what_one_job_leaves_behind_and_that_labels_are_closed(deployment: Deployment, photo: bytes) -> None:
+    with deployment.client() as client:
+        seen = total(deployment.url, "pixtools_uploads_total", outcome="accepted")
+        refused = total(deployment.url, "pixtools_uploads_total", outcome="unsupported_image")
+        job = client.run(photo, [{"op": "resize", "width": 32, "then": ["convert_webp"]}])
+        client.process(b"no image", ["flip"])
+        client.http.get("/no/such/path-at-all")
+        client.http.request("BREW", "/jobs")
+    assert job["status"] == "completed"
+    await_total(deployment.url, seen + 1, "pixtools_uploads_total", outcome="accepted")
+    await_total(deployment.url, refused + 1, "pixtools_uploads_total", outcome="unsupported_image")
+    routes = set(httpx.get(f"{deployment.url}/openapi.json", timeout=10).json()["paths"])
+    families = scrape(deployment.url)
+    names = {family.name for family in families}
+    assert {"pixtools_open_jobs", "pixtools_outbox_lag_seconds", "pixtools_queue_age_seconds"} <= names
+    if deployment.mode == "cluster":
+        assert {"pixtools_queue_workers", "pixtools_queue_messages"} <= names
+    for family in families:
+        if not family.name.startswith("pixtools_"):
+            continue
+        closed = CLOSED[""] | CLOSED.get(family.name, {}) | {"route": {*routes, *PAGES, "none"}}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                assert label == "le" or value in closed[label], (family.name, label, value)
+
+
+@pytest.mark.integration
+def test_uploads_are_counted_by_our_own_codes_while_the_database_is_away(
+    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
+) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["tests.support.api_alone", "app", "api"]]
+    address = urlsplit(running.environment["PIXTOOLS_DATABASE_URL"])
+    with TcpProxy(str(address.hostname), int(address.port or 0)) as proxy:
+        changed = running.environment["PIXTOOLS_DATABASE_URL"].replace(f":{address.port}", f":{proxy.port}", 1)
+        running.environment["PIXTOOLS_DATABASE_URL"] = changed
+        running.start()
+        try:
+            proxy.cut()
+            with running.client() as client:
+                assert client.process(photo, ["flip"]).status_code == 503
+            outcomes = {
+                sample.labels["outcome"]: sample.value
+                for family in scrape(running.url)
+                for sample in family.samples
+                if sample.name == "pixtools_uploads_total"
+            }
+            assert outcomes["database_unavailable"] == 1
+            assert set(outcomes) <= CLOSED["pixtools_uploads"]["outcome"]
+        finally:
+            proxy.heal()
+            running.stop()
+
+
+def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path, photo: bytes) -> None:
+    running = embedded(tmp_path)
+    running.start()
+    try:
+        with running.client() as client:
+            job = client.run(photo, [{"op": "resize", "width": 32, "then": ["convert_webp"]}, "denoise"])
+            broken = client.run(photo[: len(photo) // 2] + b"\xff\xd9", ["flip"])
+        url = running.url
+        assert broken["status"] == "failed"
+        await_total(url, 1, "pixtools_jobs_total", status="completed", fault="none")
+        await_total(url, 1, "pixtools_jobs_total", status="failed", fault="input")
+        webp = next(result for result in job["results"] if result["format"] == "webp")
+        expected = {
+            ("pixtools_upload_bytes_total", ("format", "jpeg")): len(photo) + len(photo) // 2 + 2,
+            ("pixtools_upload_pixels_total", ("format", "jpeg")): 2 * 640 * 480,
+            ("pixtools_result_bytes_total", ("format", "webp")): webp["bytes"],
+            ("pixtools_result_pixels_total", ("format", "webp")): webp["width"] * webp["height"],
+            ("pixtools_job_seconds_count", ("op", "resize")): 1,
+            ("pixtools_job_seconds_count", ("op", "denoise")): 1,
+            ("pixtools_step_seconds_count", ("op", "convert_webp")): 1,
+            ("pixtools_steps_total", ("outcome", "succeeded")): 2,
+            ("pixtools_steps_total", ("outcome", "failed")): 1,
+            ("pixtools_step_errors_total", ("code", "corrupt_image")): 1,
+            ("pixtools_model_load_seconds_count", ("", "")): 1,
+            ("pixtools_accept_seconds_count", ("", "")): 2,
+            ("pixtools_open_jobs", ("", "")): 0,
+        }
+        for (name, (label, value)), number in expected.items():
+            await_total(url, number, name, **({label: value} if label else {}))
+        assert total(url, "pixtools_queue_wait_seconds_count", queue="ml_inference_queue") == 1
+        assert total(url, "pixtools_model_load_seconds_sum") > 0.01
+    finally:
+        running.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(slots.FOLDER, raising=False)
+
+
+def worker_url(deployment: Deployment) -> str:
+    return f"http://127.0.0.1:{deployment.environment['PIXTOOLS_METRICS_PORT']}"
+
+
+def await_worker(deployment: Deployment) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            scrape(worker_url(deployment))
+        except httpx.HTTPError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError("the worker serves no metrics")
+
+
+@pytest.mark.integration
+def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterServers, tmp_path: Path) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["uvicorn", "app.main:app", "--workers", "2", "--port", str(running.port)]]
+    running.environment[slots.FOLDER] = str(tmp_path / "metrics")
+    running.start()
+    try:
+        for _ in range(60):  # connections of their own, so that both processes get some
+            assert httpx.get(f"{running.url}/operations", timeout=10).is_success
+        for _ in range(10):
+            assert total(running.url, "pixtools_http_requests_total", route="/operations") == 60
+        workers = psutil.Process(running.processes[0].pid).children(recursive=True)
+        held = [p for p in workers if any("slot-" in file.path for file in p.open_files())]
+        assert len(held) == 2
+        held[0].send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE
+        while total(running.url, "pixtools_http_requests_total", route="/operations") < 60:
+            assert time.monotonic() < deadline
+        assert httpx.get(f"{running.url}/operations", timeout=10).is_success
+        await_total(running.url, 61, "pixtools_http_requests_total", route="/operations")
+    finally:
+        running.stop()
+
+
+@pytest.mark.integration
+def test_the_processes_of_a_worker_count_together_whatever_dies(
+    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
+) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["app", "api"], ["app", "worker", "--concurrency", "2"]]
+    running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
+    running.start()
+    try:
+        await_worker(running)
+        with running.client() as client:
+            for number in range(1, 4):
+                for job in [client.accepted(photo, ["flip"]) for _ in range(4)]:
+                    assert client.ended(job["id"])["status"] == "completed"
+                await_total(worker_url(running), 4 * number, "pixtools_steps_total", op="flip", outcome="succeeded")
+                await_total(worker_url(running), 4 * number, "pixtools_jobs_total", status="completed")
+                for child in children(running.processes[1]):
+                    os.kill(child, signal.SIGKILL)
+        assert total(running.url, "pixtools_steps_total") == 0, "the API counts what it does itself"
+        (folder,) = (tmp_path / "data" / "spool").glob("metrics-*")
+        assert len(list(folder.glob("slot-*.lock"))) <= 5
+    finally:
+        running.stop()
+
+
+def children(worker: "subprocess.Popen[bytes]") -> list[int]:
+    """The processes of its pool."""
+    found = psutil.Process(worker.pid).children()
+    return [child.pid for child in found if "app.imaging.child" not in child.cmdline()]
+
+
+@pytest.mark.integration
+def test_a_port_that_is_taken_costs_a_worker_its_metrics_and_not_its_work(
+    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
+) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["app", "api"], ["app", "worker", "--concurrency", "1"]]
+    running.environment["PIXTOOLS_METRICS_PORT"] = str(running.port)
+    running.start()
+    try:
+        with running.client() as client:
+            assert client.run(photo, ["flip"])["status"] == "completed"
+        assert "metrics_not_served" in running.log.read_text()
+    finally:
+        running.stop()
+
+
+@pytest.mark.integration
+def test_the_relay_serves_its_metrics(cluster_servers: ClusterServers, tmp_path: Path, photo: bytes) -> None:
+    running = cluster(tmp_path, cluster_servers)
+    running.commands = [["tests.support.api_alone", "app", "api"], ["app", "relay"]]
+    running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
+    running.start()
+    try:
+        await_worker(running)
+        with running.client() as client:
+            client.accepted(photo, ["flip"])
+        await_total(worker_url(running), 1, "pixtools_outbox_messages_total", outcome="sent")
+    finally:
+        running.stop()
+
+
+def test_the_format_follows_the_header(deployment: Deployment) -> None:
+    plain = httpx.get(f"{deployment.url}/metrics", timeout=10)
+    assert plain.headers["content-type"].startswith("text/plain")
+    asked = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    open_metrics = httpx.get(f"{deployment.url}/metrics", headers=asked, timeout=10)
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert open_metrics.text.endswith("# EOF\n")
+
+
+def test_every_metric_is_documented_and_nothing_else() -> None:
+    documented = re.findall(r"^\| `(pixtools_\w+)` \|", (ROOT / "docs" / "observability.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(all_names())
+
+
+def test_faults_of_ours_are_codes_of_errors() -> None:
+    assert metrics.SERVICE_FAULTS < CODES
+    retried = {kind.code for kind in classes_below(errors.StepFailed) if kind.retryable}
+    assert retried < metrics.SERVICE_FAULTS, "what another attempt could repair is not the input's fault"
+
+
+def test_every_metric_is_named_as_it_should_be() -> None:
+    families: list[Any] = [*metrics.REGISTRY.collect()]
+    names = all_names()
+    assert len(names) == len(set(names))
+    assert all(name.startswith("pixtools_") for name in names)
+    assert all(family.documentation for family in families)
+    units = ("_seconds", "_bytes")
+    histograms = [family.name for family in families if family.type == "histogram"]
+    assert all(name.endswith(units) for name in histograms)

@@ -1,0 +1,255 @@
+"""Rules, dashboards and runbooks: that they are right, complete and of one mind with the code."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli import app
+from tests.chaos.matrix import FAULTS
+from tests.drills.drills import DRILLS, Drill
+from tests.support.catalogue import all_names
+from tests.support.server import INSTALL_HINT
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "k8s" / "monitoring"
+RULES = [MONITORING / "prometheus" / f"{name}.yaml" for name in ("thresholds", "slo", "alerts")]
+UNIT_TESTS = ROOT / "tests" / "monitoring" / "alerts.yaml"
+DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+METRIC = re.compile(
+    r"(?<![\w:\"{=~.-])(?:pixtools|celery|up|ALERTS)[\w:]*(?=\s*(?:[{\[)]|$|[<>=/*+-]|\s(?:or|and|unless)\b|\s))"
+)
+SUFFIXES = ("_bucket", "_count", "_sum")
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.fail(f"promtool is not installed: {INSTALL_HINT}", pytrace=False)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def panels() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            yield path.stem, panel
+
+
+def queries() -> list[str]:
+    """Of every panel, with what Grafana fills in."""
+    found = [target["expr"] for _, panel in panels() for target in panel["targets"]]
+    return [expression.replace("$__rate_interval", "1m") for expression in found]
+
+
+def known() -> set[str]:
+    """Every metric that may be used."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    exported = yaml.safe_load((MONITORING / "exporters.yaml").read_text())
+    ours = {name + suffix for name in all_names() for suffix in ("", *SUFFIXES)}
+    return ours | recorded | {name for names in exported.values() for name in names}
+
+
+def used(expression: str) -> set[str]:
+    return set(METRIC.findall(expression))
+
+
+def test_the_rules_hold() -> None:
+    done = promtool("check", "rules", "--lint-fatal", *RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_fires_and_clears_when_it_should() -> None:
+    done = promtool("test", "rules", UNIT_TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_unit_tests_would_see_another_threshold(tmp_path: Path) -> None:
+    shutil.copytree(MONITORING, tmp_path / "k8s" / "monitoring")
+    copy = tmp_path / "tests" / "monitoring" / "alerts.yaml"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(UNIT_TESTS, copy)
+    thresholds = tmp_path / "k8s" / "monitoring" / "prometheus" / "thresholds.yaml"
+    text, changed = re.subn(r"(:threshold:\w+\n +expr: )vector\(.*\)", r"\1vector(1e9)", thresholds.read_text())
+    thresholds.write_text(text)
+    compared = {name for name, rule in alerts().items() if ":threshold:" in rule["expr"]}
+    assert changed == len(compared) == 7
+    done = promtool("test", "rules", copy)
+    assert set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr)) == compared
+
+
+def test_every_alert_has_unit_tests_that_it_fires_and_does_not() -> None:
+    cases = [case for test in yaml.safe_load(UNIT_TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+    for name in alerts():
+        assert any(case["alertname"] == name and case["exp_alerts"] for case in cases), name
+        assert any(case["alertname"] == name and not case["exp_alerts"] for case in cases), name
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    runbooks = {path.stem: path.read_text() for path in RUNBOOKS if path.stem.startswith("PixTools")}
+    assert set(runbooks) == set(alerts())
+    for name, rule in alerts().items():
+        assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert "for" in rule
+        assert all(f"\n## {heading}\n" in runbooks[name] for heading in ("What it means", "Look", "Repair"))
+
+
+def test_every_metric_in_a_runbook_exists() -> None:
+    for path in RUNBOOKS:
+        named = set(re.findall(r"\bpixtools_\w+", path.read_text()))
+        assert named <= known() | {"pixtools_dependency_up"}, path.name
+
+
+def test_the_index_names_every_runbook_and_drill() -> None:
+    index = (ROOT / "docs" / "runbooks" / "README.md").read_text()
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == {path.name for path in RUNBOOKS} - {"README.md"}
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_every_drill_is_told_with_what_exists(drill: Drill) -> None:
+    text = (ROOT / "docs" / "runbooks" / f"drill-{drill.name}.md").read_text()
+    assert all(f"\n## {heading}\n" in text for heading in ("See", "Do", "Rehearse", "Seen"))
+    assert f"make drills ARGS='--only {drill.name}'" in text
+    assert set(re.findall(r"\bPixTools[A-Z]\w+", text)) <= set(alerts())
+    for rows in re.findall(r"tests\.chaos --rows '([^']+)'", text):
+        assert any(rows in fault.name for fault in FAULTS), rows
+    code = "\n".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    for event in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text):
+        assert f'"{event}"' in code, event
+
+
+def test_every_command_in_a_runbook_exists() -> None:
+    commands = [
+        command for path in RUNBOOKS for command in re.findall(r"pixtools ([a-z]+)(?: ([a-z]+))?", path.read_text())
+    ]
+    known_groups = {group.name: group for group in app.registered_groups}
+    plain = {(command.name or command.callback.__name__) for command in app.registered_commands if command.callback}
+    assert len(commands) > 10
+    for name, below in commands:
+        if name in known_groups:
+            under = known_groups[name].typer_instance
+            assert under is not None
+            assert below in {entry.name or entry.callback.__name__ for entry in under.registered_commands}, below
+        else:
+            assert name in plain, name
+
+
+def test_every_metric_in_a_rule_or_panel_exists() -> None:
+    expressions = [*(rule["expr"] for rule in rules()), *queries()]
+    names = set().union(*map(used, expressions))
+    assert len(names) > 40, "the pattern finds them"
+    assert names <= known()
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    shown = set().union(*map(used, queries()))
+    shown |= {name.removesuffix(suffix) for name in shown for suffix in SUFFIXES}
+    assert set(all_names()) - shown == {
+        "pixtools_expired_jobs_total",
+        "pixtools_outbox_waiting",
+        "pixtools_retention_failures_total",
+    }
+
+
+def test_thresholds_are_named_once() -> None:
+    for name, rule in alerts().items():
+        compared = set(re.findall(r"[<>]=?\s*(\d[\d.]*)", rule["expr"]))
+        assert compared <= {"0", "1"}, f"{name} has a number of its own"
+    for expression in queries():
+        assert not re.search(r"[<>]=?\s*\d", expression), expression
+
+
+def test_every_panels_query_can_be_parsed(tmp_path: Path) -> None:
+    recorded = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries())]
+    assert len(recorded) > 40
+    path = tmp_path / "panels.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]}))
+    done = promtool("check", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dashboards_are_what_grafana_provisions() -> None:
+    source = yaml.safe_load((MONITORING / "grafana" / "provisioning" / "datasources.yaml").read_text())["datasources"][
+        0
+    ]
+    uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
+    assert len(set(uids)) == len(uids) == 2
+    for name, panel in panels():
+        assert panel["datasource"]["uid"] == source["uid"], (name, panel["title"])
+        assert all(target["datasource"]["uid"] == source["uid"] for target in panel["targets"])
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+        assert panel["type"] in {"timeseries", "stat"}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_do_not_overlap(path: Path) -> None:
+    found = json.loads(path.read_text())["panels"]
+    assert len({panel["id"] for panel in found}) == len(found)
+    for one, other in combinations(found, 2):
+        a, b = one["gridPos"], other["gridPos"]
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        assert beside or below, (one["title"], other["title"])
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in found)
+
+
+@pytest.mark.parametrize("name", ["compose", "kubernetes"])
+def test_prometheus_takes_its_configuration(name: str, tmp_path: Path) -> None:
+    config = yaml.safe_load((MONITORING / "prometheus" / f"{name}.yaml").read_text())
+    assert config["rule_files"] == [path.name for path in RULES]
+    for scraped in config["scrape_configs"]:
+        if scraped.pop("kubernetes_sd_configs", None):  # Debian's Prometheus does not know Kubernetes
+            scraped["file_sd_configs"] = [{"files": ["targets.json"]}]
+    for path in RULES:
+        shutil.copy(path, tmp_path)
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    done = promtool("check", "config", tmp_path / "prometheus.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_and_kubernetes_give_their_targets_the_names_that_rules_use() -> None:
+    compose = yaml.safe_load((MONITORING / "prometheus" / "compose.yaml").read_text())["scrape_configs"]
+    assert [scraped["job_name"] for scraped in compose] == ["pixtools-api", "pixtools-worker", "celery-exporter"]
+    stack = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+    for scraped in compose[:2]:
+        (found,) = scraped["dns_sd_configs"]
+        assert set(found["names"]) <= set(stack["services"])
+    assert compose[1]["dns_sd_configs"][0]["port"] == int(stack["x-pixtools-environment"]["PIXTOOLS_METRICS_PORT"])
+    asked = set().union(*(re.findall(r'job="([\w-]+)"', rule["expr"]) for rule in rules()))
+    assert asked == {"pixtools-api"}
+    kubernetes = (MONITORING / "prometheus" / "kubernetes.yaml").read_text()
+    assert "replacement: pixtools-$1" in kubernetes
+
+
+def test_kustomize_takes_every_file() -> None:
+    kustomization = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())
+    named = [file.split("=")[-1] for entry in kustomization["configMapGenerator"] for file in entry["files"]]
+    named += kustomization["resources"]
+    assert all((MONITORING / file).is_file() for file in named)
+    assert {f"grafana/dashboards/{path.name}" for path in DASHBOARDS} <= set(named)
+    maps = {entry["name"] for entry in kustomization["configMapGenerator"]}
+    mounted = set()
+    for file in kustomization["resources"]:
+        for document in yaml.safe_load_all((MONITORING / file).read_text()):
+            if document["kind"] == "Deployment":
+                volumes = document["spec"]["template"]["spec"].get("volumes", [])
+                mounted |= {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+    assert mounted == maps

@@ -1,0 +1,73 @@
+"""The command line against a running server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pixtools_client import Client
+
+from tests.support.deployment import ApiClient, Deployment
+from tests.support.processes import pixtools
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def picture(tmp_path: Path, photo: bytes) -> Path:
+    path = tmp_path / "beach.jpg"
+    path.write_bytes(photo)
+    return path
+
+
+def test_submit_waits_and_downloads(deployment: Deployment, picture: Path, tmp_path: Path) -> None:
+    ended = pixtools(deployment, "submit", str(picture), "convert_webp,convert_png", "-o", str(tmp_path / "out"))
+    assert ended.returncode == 0, ended.stderr
+    files = {Path(line).name for line in ended.stdout.splitlines()}
+    assert files == {"beach-convert_webp.webp", "beach-convert_png.png"}
+    assert all((tmp_path / "out" / name).stat().st_size for name in files)
+    assert "completed" in ended.stderr
+
+
+def test_submit_explains_a_mistake_and_fails(deployment: Deployment, picture: Path) -> None:
+    ended = pixtools(deployment, "submit", str(picture), '[{"op": "resize", "width": -1}]')
+    assert ended.returncode == 1
+    assert "invalid_parameter" in ended.stderr
+    assert "#/operations/0/width" in ended.stderr
+
+
+def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
+    job_id = api.run(photo, ["convert_png"])["id"]
+    assert job_id in pixtools(deployment, "jobs", "list").stdout
+    assert json.loads(pixtools(deployment, "jobs", "show", job_id).stdout)["status"] == "completed"
+    assert "job_already_finished" in pixtools(deployment, "jobs", "cancel", job_id).stderr
+    assert "nothing_to_retry" in pixtools(deployment, "jobs", "retry", job_id).stderr
+    assert pixtools(deployment, "jobs", "delete", job_id).returncode == 0
+    assert "job_not_found" in pixtools(deployment, "jobs", "show", job_id).stderr
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_lists_go_on_over_pages(
+    deployment: Deployment, api: ApiClient, photo: bytes, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        api.accepted(photo, ["convert_png"])
+    monkeypatch.setattr("pixtools_client.client.MAX_PAGE", 2)
+    with Client(deployment.url) as client:
+        listed = [job["id"] for job in client.newest("/jobs", limit)]
+    assert listed == [job["id"] for job in api.http.get("/jobs", params={"limit": limit}).json()["data"]]
+    assert len(listed) == limit
+
+
+def test_lists_end(deployment: Deployment) -> None:
+    with Client(deployment.url) as client:
+        assert list(client.newest("/deliveries", 1000, job="00000000-0000-7000-8000-000000000000")) == []
+
+
+def test_a_server_that_is_not_there_is_named(picture: Path) -> None:
+    command = [sys.executable, "-m", "app", "submit", str(picture), "convert_png", "--server", "http://127.0.0.1:9"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "http://127.0.0.1:9" in ended.stderr
+    assert "does not answer" in ended.stderr

@@ -1,0 +1,34 @@
+"""Endpoints and deliveries of webhooks over the API."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .deployment import ApiClient
+from .receiver import Receiver
+
+SOON = 30.0  # seconds
+
+
+@contextmanager
+def registered(api: ApiClient, receiver: Receiver, *types: str) -> Iterator[dict[str, Any]]:
+    """An endpoint while the block runs."""
+    response = api.http.post("/webhooks", json={"url": receiver.url, "events": types})
+    assert response.status_code == 201, response.text
+    endpoint: dict[str, Any] = response.json()
+    try:
+        yield endpoint
+    finally:
+        api.http.delete(f"/webhooks/{endpoint['id']}")
+
+
+def delivery_in(api: ApiClient, status: str, timeout: float = SOON, **query: str) -> dict[str, Any]:
+    """The newest delivery of a query, when it is in a state."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found: list[dict[str, Any]] = api.http.get("/deliveries", params=query).json()["data"]
+        if found and found[0]["status"] == status:
+            return found[0]
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)

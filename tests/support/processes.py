@@ -1,0 +1,49 @@
+"""Processes of a deployment, and its command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .deployment import Deployment
+
+
+def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        env=deployment.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def pixel_processes(deployment: Deployment) -> set[int]:
+    """Ids of the running pixel processes of a deployment."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            arguments = (path.parent / "cmdline").read_bytes().split(b"\0")
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"app.imaging.child" in arguments and _descends(parent, {process.pid for process in deployment.processes}):
+            found.add(int(path.parent.name))
+    return found
+
+
+def _descends(pid: int, ancestors: set[int]) -> bool:
+    while pid > 1:
+        if pid in ancestors:
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+    command = [sys.executable, "-m", "app", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
