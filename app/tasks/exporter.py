@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.config import current
-from app.services.monitoring.broker import queue_states
+from app.services.monitoring.broker import queue_depths
 from app.tasks.celery_app import celery_app
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Workers(Collector):
     def _lengths(self) -> GaugeMetricFamily:
         length = GaugeMetricFamily("celery_queue_length", "Messages that wait.", labels=["queue_name"])
         try:
-            states = queue_states(self.broker_url)
+            states = queue_depths(self.broker_url)
         except AWAY:
             log.warning("broker_not_asked", exc_info=True)
             return length

@@ -27,8 +27,8 @@ from app.models import Job
 from app.services import jobs, steps
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.s3 import ObjectStorage, StorageConfig
 from app.services.steps import Claim, Outcome, Usage
+from app.services.storage.local import LocalFolder
 from app.services.upkeep.retention import remove_expired_jobs
 from benchmarks.processes import cpu_seconds, family
 from tests.support.servers import PostgreSQL
@@ -146,7 +146,7 @@ def read_pages(database: Database, times: int) -> None:
             _, cursor = jobs.list_page(session, limit=PAGE, cursor=cursor)
 
 
-def remove(database: Database, storage: ObjectStorage, ids: Sequence[UUID]) -> None:
+def remove(database: Database, storage: LocalFolder, ids: Sequence[UUID]) -> None:
     left = len(ids)
     while left > 0:
         with database.session() as session:
@@ -203,7 +203,7 @@ def _copy(database: Database, table: str, key: str) -> str:
     return f"INSERT INTO {table} ({names}) SELECT {', '.join(values)} FROM {source}"
 
 
-def measure(bench: Bench, storage: ObjectStorage, times: int) -> Iterator[Measured]:
+def measure(bench: Bench, storage: LocalFolder, times: int) -> Iterator[Measured]:
     ids: list[UUID] = []
     claims: list[Claim] = []
     yield bench.run("accept", times, lambda: ids.extend(accept(bench.database, times)), disk=True)
@@ -233,7 +233,7 @@ def main() -> None:
         seconds = time.monotonic() - began
         print(f"{options.jobs:,} jobs: {size / options.jobs / 1000:.2f} kB each on disk, filled in {seconds:.0f} s")
         bench = Bench(database, int((server.data / "postmaster.pid").read_text().split()[0]))
-        storage = ObjectStorage(StorageConfig(url=f"file://{folder / 'objects'}"))
+        storage = LocalFolder(folder / "objects")
         accept(database, 20)  # connections, plans and caches
         print(HEADING, *measure(bench, storage, options.times), sep="\n")
 

@@ -3,7 +3,7 @@
 import pytest
 from kombu.exceptions import OperationalError
 
-from app.services.monitoring.broker import QueueState
+from app.services.scheduling.window import Depth
 from app.tasks import exporter
 from app.tasks.exporter import FORGOTTEN_SECONDS, SILENT_SECONDS, Workers
 
@@ -17,8 +17,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Workers:
-    states = {"default_queue": QueueState(messages=3, workers=1)}
-    monkeypatch.setattr(exporter, "queue_states", lambda _: states)
+    states = {"default_queue": Depth(messages=3, workers=1)}
+    monkeypatch.setattr(exporter, "queue_depths", lambda _: states)
     return Workers("amqp://broker.example")
 
 
@@ -51,9 +51,9 @@ def test_a_worker_that_says_so_is_gone_at_once_and_forgotten_later(workers: Work
 
 
 def test_a_broker_that_is_away_costs_the_queues_alone(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(_: str) -> dict[str, QueueState]:
+    def away(_: str) -> dict[str, Depth]:
         raise OperationalError
 
-    monkeypatch.setattr(exporter, "queue_states", away)
+    monkeypatch.setattr(exporter, "queue_depths", away)
     workers.take({"type": "worker-heartbeat", "hostname": "worker@a", "active": 0})
     assert set(told(workers)) == {("celery_worker_up", "worker@a"), ("celery_worker_tasks_active", "worker@a")}

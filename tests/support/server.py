@@ -272,7 +272,8 @@ class Server(ABC):
                 return self._check()
             except self.not_ready as error:
                 if time.monotonic() > deadline:
-                    raise self._failure(f"did not serve within {self.start_timeout:.0f} s ({error!r})", log_start) from error
+                    why = f"did not serve within {self.start_timeout:.0f} s ({error!r})"
+                    raise self._failure(why, log_start) from error
             time.sleep(POLL)
 
     def _failure(self, what: str, log_start: int) -> ServerFailed:
