@@ -77,6 +77,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, wo
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
+	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet
 	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
 	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck -pyflakes ''
 	$(BIN)/zizmor --offline --quiet .github
@@ -113,11 +114,6 @@ bench-%: $(VENV)/dev
 bench-denoise: $(TRAINING)/done
 bench-quality: $(QUALITY)/done
 bench-quality: export PYTHONPATH := .:$(QUALITY)
-
-.PHONY: bench-postgres
-bench-postgres: $(VENV)/dev ## Measure: a job's cost in PostgreSQL with many others in its tables: ARGS="--jobs 4000000"; minutes
-	@scripts/install-test-servers
-	$(BIN)/python -m benchmarks.postgres $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour

@@ -133,7 +133,7 @@ def storm(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> Row:
 def ceiling(pool: a.Pool, samples: Sequence[float]) -> int:
     """Jobs an hour that the pods of the manifests, all at work all the time, get done: to three digits."""
     done = pool.shipped * pool.slots * 3600 / (float(np.mean(samples)) / pool.speed)
-    return round(done, -3 if done < 1e6 else -4)
+    return round(done / 1000) * 1000
 
 
 def main() -> None:

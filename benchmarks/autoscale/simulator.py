@@ -167,6 +167,7 @@ class Simulation:
             return
         if self._counts:
             self.outcome.most_open = max(self.outcome.most_open, unfinished + 1)
+            self.outcome.most_nodes = max(self.outcome.most_nodes, len(self.nodes))
         self.queue.append(job)
         self._dispatch()
 

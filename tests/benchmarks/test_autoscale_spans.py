@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.autoscale import assumptions as a
-from benchmarks.autoscale.__main__ import ceiling
+from benchmarks.autoscale.compare import ceiling
 from benchmarks.autoscale.simulator import Outcome, Simulation
 
 
