@@ -173,7 +173,7 @@ def fill(database: Database, number: int) -> None:
                     "INSERT INTO copies SELECT number, (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint"
                     " - 86400000 + number * 86400000::bigint / :number), 12, '0') || '7'"
                     " || substr(md5(number::text), 1, 3) || '8' || substr(md5(number::text), 4, 15))::uuid"
-                    " FROM generate_series(:first, :last) AS number"
+                    " FROM generate_series(CAST(:first AS int), CAST(:last AS int)) AS number"
                 ),
                 {"number": number, "first": first, "last": min(first + FILL, number) - 1},
             )
