@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import amqp
 import httpx
 import pytest
-import yaml
 
 from app.operations import Queue
 from tests.support.deployment import Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.receiver import receiving
-from tests.support.servers import RabbitMQ
+from tests.support.servers import HOST, RabbitMQ
 
 from .conftest import ROOT
 from .manifests import K8S
@@ -43,6 +43,11 @@ class Shipped(RabbitMQ):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._scripts = FOLDER / "sbin"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        with (self.home / "rabbitmq.conf").open("a") as file:
+            file.write("deprecated_features.permit.transient_nonexcl_queues = false\n")
 
     def _command(self) -> Sequence[str | Path]:
         return [self._scripts / "rabbitmq-server"]
@@ -79,9 +84,12 @@ def test_it_is_the_line_of_the_images(rabbitmq: Shipped) -> None:
 
 def test_it_refuses_queues_that_neither_last_nor_are_exclusive(rabbitmq: Shipped) -> None:
     """What released exporters of Celery, and Celery before 5.7, declare."""
-    known = yaml.safe_load(rabbitmq.ctl("list_deprecated_features", "--formatter", "json"))
-    (found,) = (feature for feature in known if feature["name"] == "transient_nonexcl_queues")
-    assert found["state"] == "denied"
+    address = {"host": f"{HOST}:{rabbitmq.port}", "userid": rabbitmq.USER, "password": rabbitmq.password}
+    with amqp.Connection(**address) as connection:
+        channel = connection.channel()
+        channel.queue_declare("exclusive", durable=False, exclusive=True)
+        with pytest.raises(amqp.AMQPError):
+            channel.queue_declare("transient", durable=False, exclusive=False, auto_delete=False)
 
 
 def test_a_job_goes_through_every_queue(deployment: Deployment, photo: bytes) -> None:
