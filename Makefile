@@ -5,6 +5,7 @@ VENV := .venv
 TRAINING := .venv-training
 QUALITY := .venv-quality
 INFRA := .venv-infra
+AZURITE := .azurite
 BIN := $(VENV)/bin
 export PIXTOOLS_PORT ?= 8000
 PROCESSES ?= 2
@@ -39,6 +40,13 @@ $(QUALITY)/done: $(VENV)/dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
+$(AZURITE)/done: tests/support/azurite-npm/package.json tests/support/azurite-npm/package-lock.json
+	@command -v npm >/dev/null || { echo "Azurite needs npm (Debian: apt-get install nodejs npm)."; exit 1; }
+	@echo "Installing Azurite, an emulator of Azure Blob Storage, into $(AZURITE) ..."
+	@mkdir -p $(AZURITE) && cp $^ $(AZURITE)/
+	@npm ci --prefix $(AZURITE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 $(INFRA)/done: tests/infra/requirements.txt
 	@test -x $(INFRA)/bin/python || $(PYTHON) -m venv $(INFRA)
 	@echo "Installing an AWS simulator and scanners into $(INFRA) ..."
@@ -59,8 +67,11 @@ test-fast: $(VENV)/dev ## What needs no server: units, services on SQLite, and t
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder -m fast $(ARGS)
 
 .PHONY: test-full
-test-full: ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
+test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
 	@TEST_WHOLE=1 $(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
+
+.PHONY: azurite
+azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
 
 .PHONY: check
 check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
@@ -88,52 +99,23 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 
+NAME ?= uploads
+
 .PHONY: bench
-bench: $(VENV)/dev ## Measure: uploads against a running API
-	$(BIN)/python benchmarks/uploads.py
+bench: ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
+	@$(MAKE) --no-print-directory bench-$(NAME)
 
-.PHONY: bench-images
-bench-images: $(VENV)/dev ## Measure: one resize and its encoders against libvips, sharp, Pillow and thumbor; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/images.py $(ARGS)
+.PHONY: benchmarks
+benchmarks: $(VENV)/dev ## List what can be measured
+	@$(BIN)/python -m benchmarks
 
-.PHONY: bench-queue
-bench-queue: $(VENV)/dev ## Measure: jobs a second and CPU of a job beside Express, BullMQ and sharp; needs npm; minutes
-	@scripts/install-test-servers
-	$(BIN)/python -m benchmarks.queue $(ARGS)
+bench-%: $(VENV)/dev
+	$(BIN)/python -m benchmarks $* $(ARGS)
 
-.PHONY: bench-memory
-bench-memory: $(VENV)/dev ## Measure: memory of pixel workers over 1000 mixed jobs; draws docs/worker-memory.svg
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/worker_memory.py --plot docs/worker-memory.svg $(ARGS)
-
-.PHONY: bench-latency
-bench-latency: $(VENV)/dev ## Measure: an accepted job's way to its first task, and the relay, beside bare Celery
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/latency.py $(ARGS)
-
-.PHONY: bench-fairness
-bench-fairness: $(VENV)/dev ## Measure: a small job behind a thousand others, and beside one that takes long; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/fairness.py $(ARGS)
-
-.PHONY: bench-drain
-bench-drain: $(VENV)/dev ## Measure: memory while 10,000 jobs wait and are drained; a quarter of an hour
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/drain.py $(ARGS)
-
-.PHONY: bench-denoise
-bench-denoise: $(VENV)/run $(TRAINING)/done ## Measure: denoising against PyTorch and OpenCV; minutes
-	$(BIN)/python benchmarks/denoise.py
-
-.PHONY: bench-webhooks
-bench-webhooks: $(VENV)/dev ## Measure: what receivers do to webhooks, and what a dead host does to others; minutes
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/webhooks.py $(ARGS)
-
-.PHONY: bench-autoscale
-bench-autoscale: $(VENV)/dev ## Simulate: spot workers scaled by KEDA next to fixed fleets; draws docs/scaling.svg
-	$(BIN)/python -m benchmarks.autoscale $(ARGS)
+# These two need more than the tests do.
+bench-denoise: $(TRAINING)/done
+bench-quality: $(QUALITY)/done
+bench-quality: export PYTHONPATH := .:$(QUALITY)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
@@ -149,19 +131,10 @@ drills: $(VENV)/dev ## Rehearse docs/runbooks: five failures on real servers, an
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.drills $(ARGS)
 
-.PHONY: bench-observability
-bench-observability: $(VENV)/dev ## Measure: requests per second with and without metrics, ids and access log
-	@scripts/install-test-servers
-	$(BIN)/python benchmarks/observability.py $(ARGS)
-
 .PHONY: alerts
-alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/dashboards.svg
+alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must fire and clear. Draws docs/images/dashboards.svg
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.outages $(ARGS)
-
-.PHONY: bench-quality
-bench-quality: $(QUALITY)/done ## Measure: size, likeness and CPU time of every encoder on photographs: IMAGES=folder; minutes
-	@PYTHONPATH=.:$(QUALITY) $(BIN)/python benchmarks/quality.py $(IMAGES)
 
 .PHONY: train
 train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=folder [VALIDATE=folder]; resumes

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pixtools_client.errors import ClientError
 
 from app import __version__
 from app.commands.assets import assets_app
@@ -26,8 +27,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point of the `pixtools` command."""
-    app()
+    """Entry point of the `pixtools` command; what a server says to a mistake ends it without a traceback."""
+    try:
+        app()
+    except ClientError as error:
+        raise SystemExit(str(error)) from None
 
 
 def _show_version(wanted: bool) -> None:
@@ -152,8 +156,8 @@ def submit(
     wait: Annotated[bool, typer.Option(help="Wait for the end and show the progress.")] = True,
 ) -> None:
     """Upload an image, watch the job, and download its results."""
-    from app.client import Client
-    from app.progress import show
+    from pixtools_client import Client
+    from pixtools_client.progress import show
 
     if output:
         _make_folder(output)

@@ -71,12 +71,22 @@ class Settings(BaseSettings):
     broker_url: str = Field("memory://", description="memory:// (the worker runs inside the API) or amqp://…")
     result_backend: str = "cache+memory://"
     redis_url: str | None = Field(None, description="Front of the idempotency keys; the database stays the truth.")
-    storage_url: str | None = Field(None, description="file:///… or s3://bucket")
+    storage_url: Annotated[str, Field(pattern=r"^(file:///|s3://.|gs://.|az://.)")] | None = Field(
+        None, description="file:///…, s3://bucket, gs://bucket or az://container"
+    )
     s3_endpoint: str | None = Field(None, description="For S3 servers that are not AWS.")
     s3_public_endpoint: str | None = Field(None, description="Where clients reach that server; for download URLs.")
     s3_region: str = "us-east-1"
     s3_access_key: SecretStr | None = Field(None, description="Default: the usual AWS credential chain.")
     s3_secret_key: SecretStr | None = None
+    gcs_endpoint: str | None = Field(None, description="Of Google Cloud Storage, if it is not the public one.")
+    gcs_service_account: Path | None = Field(
+        None, description="Key file, which also signs download links. Default: the usual Google credential chain."
+    )
+    azure_account: str | None = Field(None, description="Of Azure Blob Storage.")
+    azure_key: SecretStr | None = Field(None, description="Default: the usual Azure credential chain.")
+    azure_endpoint: str | None = Field(None, description="Of the account, for servers that are not Azure's own.")
+    azure_public_endpoint: str | None = Field(None, description="Where clients reach it; for download URLs.")
     secret_key: SecretStr | None = Field(None, description="Signs download links; embedded: made at first start.")
 
     # Limits on what a client may send

@@ -22,13 +22,16 @@ from uuid import UUID
 from sqlalchemy import (
     JSON,
     BindParameter,
+    CursorResult,
     DateTime,
+    Delete,
     Dialect,
     Engine,
     Float,
     Insert,
     MetaData,
     Table,
+    Update,
     Uuid,
     create_engine,
     event,
@@ -217,6 +220,12 @@ def insert_rows(session: Session, rows: Sequence[Base]) -> None:
 def _insertion(kind: type[Base]) -> tuple[Insert, tuple[str, ...]]:
     table = table_of(kind)
     return insert(table), tuple(column.key for column in table.columns)
+
+
+def rows_changed(session: Session, statement: Update | Delete) -> int:
+    """Run an UPDATE or DELETE; how many rows it changed."""
+    changed = cast("CursorResult[Any]", session.execute(statement))
+    return int(changed.rowcount)
 
 
 def _transaction(session: Session) -> Transaction:

@@ -64,6 +64,8 @@ PixToolsError
 │   ├── PixelProcessDied          -    retryable
 │   ├── WorkspaceFailed           -    retryable
 │   │   └── WorkspaceFull         -    retryable, waits
+│   ├── ObjectIncomplete          -    retryable
+│   ├── ObjectNotFound            -
 │   └── UnexpectedFailure         -    retryable
 └── Unavailable                   503  retryable
     ├── TooMuchWork               503
@@ -71,8 +73,6 @@ PixToolsError
     ├── TooManyConnections        503
     ├── Stopping                  503
     ├── StoreUnavailable          503  waits
-    │   ├── ObjectIncomplete      -
-    │   └── ObjectNotFound        -
     └── DatabaseUnavailable       503
 
 What `waits` uses up no attempt of a step: it says something about the server's disk or storage, and passes.
@@ -81,17 +81,21 @@ The docstring is the default message. `message` is always safe to show to a clie
 foreign exception, a secret or a path of the server.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
 class PixToolsError(Exception):
     """Something went wrong."""
 
-    code: ClassVar[str] = "internal_error"
+    #: of the class, unless one error has a more precise one
+    code: str = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     #: a step that meets it is put off until it passes, however long that takes
     waits: ClassVar[bool] = False
+    #: any other upload would have met it as well: it counts against the service, not against the client
+    is_service_fault: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -127,6 +131,13 @@ class PixToolsError(Exception):
     def as_record(self) -> dict[str, Any]:
         """The error of a job or step, as stored and shown."""
         return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+
+def kinds(kind: type[PixToolsError] = PixToolsError) -> Iterator[type[PixToolsError]]:
+    """The whole tree."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from kinds(below)
 
 
 class InvalidRequest(PixToolsError):
@@ -202,7 +213,7 @@ class InvalidOperations(PixToolsError):
             code: a more precise stable code, e.g. `unknown_operation`.
         """
         super().__init__(errors[0]["detail"], extra={"errors": errors})
-        self.error_code = code or type(self).code
+        self.code = code or self.code
 
 
 class InvalidParameter(PixToolsError):
@@ -517,18 +528,21 @@ class StepTimedOut(StepFailed):
     """The operation took too long."""
 
     code = "step_timed_out"
+    is_service_fault = True
 
 
 class PoisonInput(StepFailed):
     """Every worker that tried this operation on this image died."""
 
     code = "poison_input"
+    is_service_fault = True
 
 
 class PixelProcessDied(StepFailed):
     """The process that worked on the image died."""
 
     code = "pixel_process_died"
+    is_service_fault = True
     retryable = True
 
 
@@ -536,6 +550,7 @@ class WorkspaceFailed(StepFailed):
     """The worker ran out of disk space or memory, or lost a temporary file."""
 
     code = "workspace_failed"
+    is_service_fault = True
     retryable = True
 
 
@@ -543,13 +558,30 @@ class WorkspaceFull(WorkspaceFailed):
     """The worker's disk is full; the operation waits until there is room."""
 
     code = "workspace_full"
+    is_service_fault = True
     waits = True
+
+
+class ObjectIncomplete(StepFailed):
+    """The object storage returned incomplete or changed data."""
+
+    code = "object_incomplete"
+    is_service_fault = True
+    retryable = True
+
+
+class ObjectNotFound(StepFailed):
+    """A stored object is missing."""
+
+    code = "object_not_found"
+    is_service_fault = True
 
 
 class UnexpectedFailure(StepFailed):
     """Internal error; the server log has the details."""
 
     code = "internal_error"
+    is_service_fault = True
     retryable = True
 
 
@@ -557,6 +589,7 @@ class Unavailable(PixToolsError):
     """A part of the service is unavailable at the moment."""
 
     code = "unavailable"
+    is_service_fault = True
     status = 503
     retryable = True
 
@@ -590,21 +623,6 @@ class StoreUnavailable(Unavailable):
 
     code = "storage_unavailable"
     waits = True
-
-
-class ObjectIncomplete(StoreUnavailable):
-    """The object storage returned incomplete or changed data."""
-
-    code = "object_incomplete"
-    waits = False
-
-
-class ObjectNotFound(StoreUnavailable):
-    """A stored object is missing."""
-
-    code = "object_not_found"
-    retryable = False
-    waits = False
 
 
 class DatabaseUnavailable(Unavailable):

@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 from app import slots
+from app.errors import kinds
 from app.metric_files import ReservedDict
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
@@ -71,24 +72,9 @@ RESULT_BYTES = _counter("pixtools_result_bytes_total", "Bytes of stored results.
 RESULT_PIXELS = _counter("pixtools_result_pixels_total", "Pixels of stored results, one frame.", "format")
 MODEL_LOAD_SECONDS = _histogram("pixtools_model_load_seconds", "Loading the network; seen with the first image.")
 
-# Codes of errors that no other upload would have avoided
-SERVICE_FAULTS = frozenset(
-    {
-        "internal_error",
-        "workspace_failed",
-        "workspace_full",
-        "pixel_process_died",
-        "storage_unavailable",
-        "object_incomplete",
-        "object_not_found",
-        "database_unavailable",
-        "unavailable",
-        "poison_input",
-        "step_timed_out",
-    }
-)
+SERVICE_FAULTS = frozenset(kind.code for kind in kinds() if kind.is_service_fault)
 
-# What runs beside
+# Background work
 OUTBOX_MESSAGES = _counter("pixtools_outbox_messages_total", "Messages that the relay sent, or failed to.", "outcome")
 REPAIRS = _counter("pixtools_reconciler_repairs_total", "What the reconciler has set going again.", "kind")
 EXPIRED_JOBS = _counter("pixtools_expired_jobs_total", "Jobs removed because their time was over.")

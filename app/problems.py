@@ -15,7 +15,6 @@ from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
 from app.errors import (
     DatabaseUnavailable,
     InvalidJson,
-    InvalidOperations,
     InvalidParameter,
     PixToolsError,
     UnsupportedMediaType,
@@ -76,7 +75,7 @@ def answer(error: PixToolsError, **more: Any) -> JSONResponse:
         UNAVAILABLE_RETRY_AFTER if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     )
     headers = error.headers | ({"Retry-After": str(retry_after)} if retry_after else {})
-    code = error.error_code if isinstance(error, InvalidOperations) else error.code
+    code = error.code
     return _problem(error.status, code, error.message, headers=headers, **members)
 
 

@@ -9,6 +9,9 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
 
 from app.config import Settings
 from app.database import Database
@@ -29,10 +32,14 @@ from app.services.monitoring.disk_space import Room
 from app.services.monitoring.gauges import Gauges
 from app.services.monitoring.probes import Probes
 from app.services.outbox import Send
-from app.services.s3 import ObjectStorage, StorageConfig
+from app.services.s3 import S3Bucket
 from app.services.scheduling.dispatcher import Dispatcher, LocalDispatcher
 from app.services.scheduling.window import Look, Sizes
+from app.services.storage.azure import AzureContainer
+from app.services.storage.gcs import GoogleBucket
 from app.services.storage.links import ApiLinks, DownloadLinks, PresignedLinks
+from app.services.storage.local import LocalFolder
+from app.services.storage.object_store import CloudPeer, ObjectStore
 from app.services.upkeep.reconciler import Reconciler, Waiting
 from app.services.upkeep.retention import Retention
 from app.services.waiters import Waiters
@@ -72,25 +79,22 @@ class Resources:
         return Database(self.settings.database)
 
     @cached_property
-    def storage(self) -> ObjectStorage:
-        settings = self.settings
-        return ObjectStorage(
-            StorageConfig(
-                url=settings.storage,
-                endpoint=settings.s3_endpoint,
-                public_endpoint=settings.s3_public_endpoint,
-                region=settings.s3_region,
-                access_key=settings.s3_access_key.get_secret_value() if settings.s3_access_key else None,
-                secret_key=settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None,
-            )
-        )
+    def _bucket(self) -> CloudPeer | None:
+        open_bucket = BUCKETS.get(urlsplit(self.settings.storage).scheme)
+        return open_bucket(self.settings) if open_bucket else None
+
+    @cached_property
+    def storage(self) -> ObjectStore:
+        return self._bucket or LocalFolder(Path(unquote(urlsplit(self.settings.storage).path)))
+
+    @cached_property
+    def api_links(self) -> ApiLinks:
+        """Links to the API's own download route, which serves the files of a local folder."""
+        return ApiLinks(_secret(self.settings), self.settings.download_url_seconds)
 
     @cached_property
     def links(self) -> DownloadLinks:
-        seconds = self.settings.download_url_seconds
-        if self.storage.is_local:
-            return ApiLinks(_secret(self.settings), seconds)
-        return PresignedLinks(self.storage, seconds)
+        return PresignedLinks(self._bucket, self.settings.download_url_seconds) if self._bucket else self.api_links
 
     @cached_property
     def front(self) -> Front:
@@ -128,12 +132,8 @@ class Resources:
     @cached_property
     def room(self) -> Room:
         settings = self.settings
-        folders = {settings.spool}
-        if self.storage.is_local:
-            folders.add(self.storage.local_path(""))
-        if settings.embedded:
-            folders.add(settings.data_dir)
-        return Room(tuple(folders), settings.min_free_bytes)
+        folders = {settings.spool, self.storage.folder, settings.data_dir if settings.embedded else None}
+        return Room(tuple(folder for folder in folders if folder), settings.min_free_bytes)
 
     @cached_property
     def backpressure(self) -> Backpressure:
@@ -195,8 +195,8 @@ class Resources:
             renderer_of=self.renderer,
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
-            # a local store is the same disk
-            inputs=InputCache(settings.spool / "inputs", 0 if self.storage.is_local else settings.input_cache_bytes),
+            # objects that are files already need no cache
+            inputs=InputCache(settings.spool / "inputs", 0 if self.storage.folder else settings.input_cache_bytes),
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
             must_stop=self.must_stop,
@@ -304,6 +304,43 @@ class Resources:
             await made["front"].close()
         if "database" in made:
             await self.database.aclose()
+
+
+def _s3_bucket(settings: Settings) -> S3Bucket:
+    return S3Bucket(
+        bucket=urlsplit(settings.storage).netloc,
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        region=settings.s3_region,
+        access_key=_revealed(settings.s3_access_key),
+        secret_key=_revealed(settings.s3_secret_key),
+    )
+
+
+def _google_bucket(settings: Settings) -> GoogleBucket:
+    return GoogleBucket(
+        bucket=urlsplit(settings.storage).netloc,
+        endpoint=settings.gcs_endpoint,
+        service_account=settings.gcs_service_account,
+    )
+
+
+def _azure_container(settings: Settings) -> AzureContainer:
+    return AzureContainer(
+        bucket=urlsplit(settings.storage).netloc,
+        endpoint=settings.azure_endpoint,
+        public_endpoint=settings.azure_public_endpoint,
+        account=settings.azure_account,
+        account_key=_revealed(settings.azure_key),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+#: by the scheme of the storage URL; any other one is a local folder
+BUCKETS: dict[str, Callable[[Settings], CloudPeer]] = {"s3": _s3_bucket, "gs": _google_bucket, "az": _azure_container}
 
 
 def check_installed(queue: Queue) -> None:

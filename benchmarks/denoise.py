@@ -1,6 +1,6 @@
 """Denoising: megapixels and CPU seconds, and peak memory, of ours, of eager PyTorch on the whole image, and of OpenCV.
 
-    make bench-denoise
+    python -m benchmarks denoise [--small]
 
 Each contender runs in a process of its own on the same picture, one after the other, on every core.
 """
@@ -97,7 +97,3 @@ def main() -> None:
             ratio = f"{exact['cpu_s_per_mp'] / figure['cpu_s_per_mp']:.2f}x" if exact else ""
             speed = f"{figure['mp_per_s']:7.3f} MP/s {figure['cpu_s_per_mp']:7.2f} CPU s/MP {ratio:>6}"
             print(f"  {name:36} {speed} {figure['peak_mib']:6.0f} MiB", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Peak memory of denoising large images through the whole pipeline, in a process of its own for each image.
 
-    .venv/bin/python benchmarks/denoise_memory.py [--whole]
+    python -m benchmarks denoise-memory [--whole]
 
 Without `--whole` the network runs for a while only and the rest of the pixels pass as they are: memory has reached its
 peak by then, since the tiles have one size.
@@ -17,10 +17,9 @@ ROOT = Path(__file__).parent.parent
 SIZES = ((4000, 3000), (8000, 6000))
 TILES = 12  # after which the network stops
 
-ONE = f"""
+ONE = """
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT)!r})
 from app.config import Settings
 from app.imaging import libvips
 from app.imaging.pipeline import render
@@ -29,14 +28,14 @@ from app.ml import denoise, denoiser
 source, target, tiles = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 settings = Settings()
 libvips.configure(2)
-weights = {{"exact": str(settings.denoise_weights)}}
+weights = {"exact": str(settings.denoise_weights)}
 denoise.configure(weights=weights, memory_bytes=settings.denoise_memory_bytes, threads=0)
 noise, done = denoiser.Denoiser._noise, []
 def some(self, colours):
     done.append(1)
     return noise(self, colours) if not tiles or len(done) <= tiles else 0 * colours
 denoiser.Denoiser._noise = some
-render(source, [Stage("denoise", {{}})], [Target(target, "convert_png", {{}})], Limits(50_000_000, 16384), Monitor())
+render(source, [Stage("denoise", {})], [Target(target, "convert_png", {})], Limits(50_000_000, 16384), Monitor())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -54,9 +53,5 @@ def main() -> None:
                     image = (image.cast("ushort") * 257).cast("ushort").copy(interpretation="rgb16")
                 image.write_to_file(str(source))
                 command = [sys.executable, "-c", ONE, str(source), str(folder / "target"), str(tiles)]
-                peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                peak = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
                 print(f"{width * height / 1e6:3.0f} MP, {bits:2} bit: {int(peak):5} MiB", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,40 @@
 """Deployments to measure, with servers and data of their own."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.deployment import Deployment, cluster, embedded
-from tests.support.fixtures import ServerPool
+from tests.support.deployment import ROOT, Deployment, cluster, embedded
+from tests.support.fixtures import ClusterServers, ServerPool
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"  # of what peers need
+EMBEDDED, CLUSTER = "PixTools, one process", "PixTools, cluster"
+
+
+@contextmanager
+def cluster_servers() -> Iterator[tuple[Path, ClusterServers]]:
+    """A folder for deployments, and the servers that they share."""
+    with tempfile.TemporaryDirectory() as name:
+        pool = ServerPool(Path(name) / "servers")
+        try:
+            yield Path(name), pool.cluster()
+        finally:
+            pool.stop()
+
+
+def of_checkout(folder: Path, checkout: Path) -> Deployment:
+    """The service in one process, by the code of another checkout; what only this one has is found as well."""
+    deployment = embedded(folder)
+    deployment.environment |= {"PYTHONPATH": f"{checkout.absolute()}:{ROOT}", "PYTHONSAFEPATH": "1"}
+    return deployment
+
+
+def as_in_production(deployment: Deployment) -> Deployment:
+    """With the allocator's setting that `make run` and the images have."""
+    deployment.environment["MALLOC_ARENA_MAX"] = "2"
+    return deployment
 
 
 @contextmanager

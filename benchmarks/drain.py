@@ -1,6 +1,6 @@
 """Many jobs of one step that wait, and the memory of what keeps them while they are drained.
 
-    .venv/bin/python benchmarks/drain.py [--jobs 10000]
+    python -m benchmarks drain [--jobs 10000]
 
 starts all servers, the API and a relay of its own, as the tests do. So many jobs with small images are submitted while
 no worker runs; then a worker of two processes is started, and the resident memory of every process is looked at until
@@ -8,12 +8,8 @@ no job is left.
 """
 
 import argparse
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.deployments import deployed
 from benchmarks.latency import IMAGE, connect, wait_for_none
@@ -95,7 +91,3 @@ def main() -> None:
         deployment.commands.append(["app", "relay"])
         deployment.processes.append(deployment.restart(-1))
         drain(deployment, options.jobs)
-
-
-if __name__ == "__main__":
-    main()

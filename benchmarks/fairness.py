@@ -1,6 +1,6 @@
 """How long a small job takes: alone, behind a thousand jobs of another tenant, and beside one job that takes long.
 
-    .venv/bin/python benchmarks/fairness.py [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
+    python -m benchmarks fairness [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
 
 starts all servers, the API and its workers, as the tests do, anew for each case. From the request to the answer of
 `POST /process` with `Prefer: wait`, one small job at a time: a PNG of 8x8 pixels to WebP. The other tenant's jobs are
@@ -13,15 +13,12 @@ import io
 import json
 import sqlite3
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.deployments import deployed
 from tests.conftest import make_photo
@@ -110,7 +107,3 @@ def main() -> None:
         for name, load in cases.items():
             medians[f"{mode}, {name}"] = measure(mode, name, load, arguments.rounds)
     print(json.dumps({name: round(value, 4) for name, value in medians.items()}))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What a resize of 12 megapixels to WebP, JPEG, AVIF and all three costs: PixTools as a whole, and others at it.
 
-    make bench-images [ARGS="--rounds 10 --image photo.jpg --peers folder --before checkout"]
+    python -m benchmarks images [--rounds 10] [--image photo.jpg] [--peers folder] [--before checkout]
 
 starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, beside bare libvips,
 sharp, Pillow and thumbor, which it installs into `--peers` (default: a cache folder; needs npm). All write WebP of
@@ -31,20 +31,17 @@ from pathlib import Path
 
 import httpx
 import pyvips
-from photograph import QUALITY, photograph
-from processes import Meter, family, peaks
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.imaging.ssim import ssim
+from benchmarks.deployments import CACHE, CLUSTER, EMBEDDED, as_in_production, of_checkout
+from benchmarks.photograph import QUALITY, photograph
+from benchmarks.processes import Meter, family, peaks
 from tests.support.deployment import Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
 from tests.support.server import Server
 
 SHARP, THUMBOR = "sharp@0.35.5", "thumbor==7.8.0"
 PEERS = Path(__file__).parent / "peers"
-EMBEDDED, CLUSTER = "PixTools, one process", "PixTools, cluster"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"
 FORMATS = ("webp", "jpeg", "avif")
 TOGETHER, BRANCHES = "three", "branches"  # after one resize; each with a resize of its own
 JOBS = (*FORMATS, TOGETHER, BRANCHES)
@@ -92,9 +89,8 @@ class Contestant:
 @contextmanager
 def service(name: str, deployment: Deployment, source: Path, servers: Iterable[Server] = ()) -> Iterator[Contestant]:
     image = source.read_bytes()
-    deployment.environment["MALLOC_ARENA_MAX"] = "2"  # as `make run` and the images set it
     try:
-        deployment.start()
+        as_in_production(deployment).start()
         with deployment.client() as api:
 
             def run(job: str) -> None:
@@ -204,13 +200,6 @@ def install(*command: str | Path) -> None:
         raise OSError(f"{' '.join(map(str, command))} failed: {done.stderr[-500:]}")
 
 
-def of_checkout(folder: Path, source: Path, checkout: Path) -> AbstractContextManager[Contestant]:
-    """The service in one process, by the code of another checkout."""
-    deployment = embedded(folder)
-    deployment.environment |= {"PYTHONPATH": str(checkout.absolute()), "PYTHONSAFEPATH": "1"}
-    return service(f"{EMBEDDED}, {checkout.name}", deployment, source)
-
-
 @contextmanager
 def contestants(folder: Path, source: Path, peers: Path, before: Path | None) -> Iterator[list[Contestant]]:
     """All that can be had, running; with another checkout, that one and this one alone."""
@@ -221,8 +210,9 @@ def contestants(folder: Path, source: Path, peers: Path, before: Path | None) ->
 
     with ExitStack() as stack:
         if before:
+            old = service(f"{EMBEDDED}, {before.name}", of_checkout(own("before"), before), source)
             now = service(EMBEDDED, embedded(own("embedded")), source)
-            yield [stack.enter_context(one) for one in (of_checkout(own("before"), source, before), now)]
+            yield [stack.enter_context(one) for one in (old, now)]
             return
         pool = ServerPool(folder / "servers")
         stack.callback(pool.stop)
@@ -335,7 +325,3 @@ def report(found: Sequence[Contestant], source: Path) -> None:
         aims(found)
     memory(found)
     quality(found, source)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,19 @@
 """Do image operations wait for the network? Resize jobs alone, and with denoise jobs of 12 megapixels waiting.
 
-    .venv/bin/python benchmarks/isolation.py
+    python -m benchmarks isolation
 
 starts RabbitMQ, Redis, PostgreSQL, an S3 server, the API and a worker for each queue, as the tests do.
 """
 
 import io
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from tests.support.deployment import ApiClient, cluster
-from tests.support.fixtures import ServerPool
+from benchmarks.deployments import deployed
+from tests.support.deployment import ApiClient
 
 RESIZES = 30
 DENOISES = 5
@@ -45,29 +40,13 @@ def median_of_resizes(api: ApiClient, image: bytes) -> float:
 
 def main() -> None:
     photo, large = jpeg(3000, 2000), jpeg(4000, 3000)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pool = ServerPool(folder / "servers")
-        servers = pool.cluster()
-        deployment = cluster(folder, servers)
-        try:
-            deployment.start()
-            with deployment.client() as api:
-                median_of_resizes(api, photo)
-                alone = median_of_resizes(api, photo)
-                waiting = [api.accepted(large, ["denoise"])["id"] for _ in range(DENOISES)]
-                while not api.job(waiting[0])["steps"][0]["progress"]:
-                    time.sleep(0.1)
-                beside = median_of_resizes(api, photo)
-                running = [api.job(job_id)["status"] for job_id in waiting]
-            print(f"median of {RESIZES} resizes of 6 megapixels: alone {alone * 1000:.0f} ms, ", end="")
-            print(
-                f"with {DENOISES} denoise jobs {beside * 1000:.0f} ms: {beside / alone:.2f}x; then they were {running}"
-            )
-        finally:
-            deployment.kill()
-            pool.stop()
-
-
-if __name__ == "__main__":
-    main()
+    with deployed() as deployment, deployment.client() as api:
+        median_of_resizes(api, photo)
+        alone = median_of_resizes(api, photo)
+        waiting = [api.accepted(large, ["denoise"])["id"] for _ in range(DENOISES)]
+        while not api.job(waiting[0])["steps"][0]["progress"]:
+            time.sleep(0.1)
+        beside = median_of_resizes(api, photo)
+        running = [api.job(job_id)["status"] for job_id in waiting]
+    print(f"median of {RESIZES} resizes of 6 megapixels: alone {alone * 1000:.0f} ms, ", end="")
+    print(f"with {DENOISES} denoise jobs {beside * 1000:.0f} ms: {beside / alone:.2f}x; then they were {running}")

@@ -1,6 +1,6 @@
 """How long an accepted job waits for its first task, and how many messages the relay sends, beside bare Celery.
 
-    .venv/bin/python benchmarks/latency.py [--rounds 300] [--messages 5000]
+    python -m benchmarks latency [--rounds 300] [--messages 5000]
 
 starts all servers, the API and its workers, as the tests do. One job at a time, in turns with a bare Celery
 `apply_async` over the same broker: from the moment that the client sends its request, and from the moment that the API
@@ -21,8 +21,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.database import Database
 from app.services import outbox
@@ -135,7 +133,3 @@ def main() -> None:
         os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]  # of `bare_celery`
         latency(deployment, options.rounds)
         throughput(deployment, options.messages)
-
-
-if __name__ == "__main__":
-    main()

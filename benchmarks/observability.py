@@ -1,6 +1,6 @@
 """What metrics, request ids and the access log cost the API, with tracing off: requests per second, in turns.
 
-    make bench-observability
+    python -m benchmarks observability
 
 starts the API three times over the same real servers: as it is, without its access log, and without all of that. The
 same requests go to each in turns, in another order each time. Requests per second of wall clock and of the API's CPU
@@ -11,21 +11,16 @@ import argparse
 import json
 import random
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from benchmarks.deployments import cluster_servers
 from benchmarks.processes import cpu_seconds
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster
-from tests.support.fixtures import ServerPool
 
 VARIANTS = ("bare", "metrics", "all")
 CLIENTS = 4
@@ -99,13 +94,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        pool = ServerPool(Path(name) / "servers")
-        servers = pool.cluster()
+    with cluster_servers() as (home, servers):
         deployments = {}
         try:
             for variant in VARIANTS:
-                folder = Path(name) / variant
+                folder = home / variant
                 folder.mkdir()
                 deployments[variant] = cluster(folder, servers, PIXTOOLS_MAX_OPEN_JOBS="1000000")
                 deployments[variant].commands = [["benchmarks.bare_api", variant]]
@@ -117,8 +110,3 @@ def main() -> None:
         finally:
             for deployment in deployments.values():
                 deployment.kill()
-            pool.stop()
-
-
-if __name__ == "__main__":
-    main()

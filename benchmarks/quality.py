@@ -1,6 +1,6 @@
 """What the encoders make of photographs: bits per pixel, likeness and CPU time of every quality and effort, as CSV.
 
-    make bench-quality IMAGES=folder > quality.csv
+    python -m benchmarks quality folder > quality.csv
 
 Twenty photographs are taken from the folder, evenly over its sorted names, and encoded by the code that the service
 runs, on one thread each. Likeness is the project's SSIM, PSNR and SSIMULACRA2; CPU time includes no likeness. Printed
@@ -203,7 +203,3 @@ def main() -> None:
         values = [row[name] for name in figures] + relative
         writer.writerow([row["case"].format, row["case"], *(f"{value:.4f}" for value in values)])
     print_likes(rows)
-
-
-if __name__ == "__main__":
-    main()

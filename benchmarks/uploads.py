@@ -1,6 +1,6 @@
 """Many uploads at once: memory of the API, longest pause of its event loop, errors.
 
-    make bench
+    python -m benchmarks uploads
 
 starts an API with its worker in a fresh folder, sends 200 uploads of 5 MB at the same time and prints what it cost.
 """
@@ -18,9 +18,6 @@ import httpx
 import numpy as np
 import psutil
 from PIL import Image
-
-from app.config import Settings
-from app.server import serve as serve_embedded
 
 UPLOADS = 200
 SIDE = 1880  # pixels; noise of this size is a JPEG of about 5 MB
@@ -67,9 +64,9 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         "PIXTOOLS_DATA_DIR": str(folder),
         "MALLOC_ARENA_MAX": "2",  # as `make run` and the images set it
     }
-    process = subprocess.Popen(
-        [sys.executable, __file__, "serve"], env=environment, stderr=(folder / "log").open("wb"), start_new_session=True
-    )
+    command = [sys.executable, "-m", "benchmarks.watched_api"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
     for _ in range(300):
         try:
             httpx.get(f"{URL}/health/ready").raise_for_status()
@@ -78,37 +75,6 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         else:
             return process
     raise SystemExit("the API did not start")
-
-
-def serve() -> None:
-    """`pixtools serve` with a watch in its own event loop, where the load generator's pauses do not count."""
-    original = asyncio.Runner.run
-
-    async def measured(main: object) -> None:
-        watch = asyncio.create_task(_pauses())
-        await main  # type: ignore[misc]
-        watch.cancel()
-
-    def run(self: asyncio.Runner, coroutine: object, **options: object) -> object:
-        return original(self, measured(coroutine), **options)  # type: ignore[arg-type]
-
-    asyncio.Runner.run = run  # type: ignore[assignment, method-assign]
-    serve_embedded(Settings())
-
-
-async def _pauses() -> None:
-    folder = Path(os.environ["PIXTOOLS_DATA_DIR"])
-    while not (folder / "begun").exists():  # noqa: ASYNC110 - the other side is another process
-        await asyncio.sleep(0.1)
-    longest = 0.0
-    while True:
-        start = time.perf_counter()
-        cpu = time.thread_time()
-        await asyncio.sleep(0.005)
-        pause, worked = time.perf_counter() - start - 0.005, time.thread_time() - cpu
-        if pause > longest:
-            longest = pause
-            (folder / "longest-pause").write_text(f"{pause * 1000:.0f} ms (of them {worked * 1000:.0f} ms on the CPU)")
 
 
 async def measure(pid: int, folder: Path, image: bytes) -> None:
@@ -139,7 +105,3 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait(30)
-
-
-if __name__ == "__main__":
-    serve() if sys.argv[1:] == ["serve"] else main()

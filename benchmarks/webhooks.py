@@ -1,20 +1,18 @@
 """What becomes of webhooks: one table of what receivers may do, one of what a dead host does to others.
 
-    make bench-webhooks
+    python -m benchmarks webhooks [--dead-host]
 
 starts all servers and PixTools as the tests do. The first table has one job for each row, sent to a receiver that
 behaves as it says, with pauses of a second between attempts. For the last two, a thousand deliveries to ten hosts are
 written at an even pace, then all at once, in turns with ten healthy hosts, with one that takes requests and never
 answers, and with one that nobody listens at; the time from the row to the receiver is that of the nine others.
-`ARGS=--dead-host` leaves out the rest.
+`--dead-host` leaves out the rest.
 """
 
 import argparse
 import itertools
 import ssl
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,15 +23,14 @@ from typing import Any
 
 import trustme
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from app.database import Database, from_now
 from app.models import Event
 from app.services.webhooks import deliveries, events
 from app.services.webhooks.endpoints import Target
+from benchmarks.deployments import cluster_servers
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster, free_port
-from tests.support.fixtures import ClusterServers, ServerPool
+from tests.support.fixtures import ClusterServers
 from tests.support.receiver import (
     Behaviour,
     Receiver,
@@ -241,16 +238,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dead-host", action="store_true", help="only what a dead host does to others")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        pool = ServerPool(folder / "servers")
-        servers = pool.cluster()
-        try:
-            if not options.dead_host:
-                measure_receivers(folder, servers)
-            measure_dead_host(folder, servers)
-        finally:
-            pool.stop()
+    with cluster_servers() as (folder, servers):
+        if not options.dead_host:
+            measure_receivers(folder, servers)
+        measure_dead_host(folder, servers)
 
 
 def measure_receivers(folder: Path, servers: ClusterServers) -> None:
@@ -271,7 +262,3 @@ def measure_dead_host(folder: Path, servers: ClusterServers) -> None:
         one_dead_host(database, f"{PER_SECOND} a second", PER_SECOND)
         one_dead_host(database, "as fast as they can be written", float("inf"))
         database.close()
-
-
-if __name__ == "__main__":
-    main()

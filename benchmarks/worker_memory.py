@@ -1,6 +1,6 @@
 """Does a pixel worker's memory grow? Its resident size over 1000 mixed jobs, and the peak of single large ones.
 
-    make bench-memory [ARGS="--jobs 1000 --allocators --plot docs/worker-memory.svg"]
+    python -m benchmarks memory [--jobs 1000] [--allocators] [--plot docs/images/worker-memory.svg]
 
 Every pixel operation but `denoise` and every encoder, of every input format, 0.1 to 12 megapixels, drawn from a seed:
 the same jobs for each way to run them. The pixel process of the embedded mode is replaced after some renders; it also
@@ -30,16 +30,14 @@ from unittest.mock import patch
 
 import psutil
 import pyvips
-from photograph import QUALITY, photograph
 from PIL import Image
-from processes import peaks, resident
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from app.errors import PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.services.execution import sandbox
-from tests.support.deployment import cluster
+from benchmarks.photograph import QUALITY, photograph
+from benchmarks.processes import peaks, resident
+from tests.support.deployment import ROOT, cluster
 from tests.support.fixtures import ServerPool
 
 FORMATS = ("jpeg", "png", "webp", "avif", "gif", "tiff")
@@ -48,6 +46,7 @@ LIMITS = Limits(pixels=50_000_000, side=16384)
 ADDRESS_SPACE = 2_100_000_000  # bytes; the default of the embedded mode
 TIMEOUT = 300.0  # seconds
 MEGABYTE = 1e6
+PLOT = ROOT / "docs" / "images" / "worker-memory.svg"
 AIM = 300  # MB for a photograph of 12 megapixels
 
 Job = tuple[Path, list[dict[str, Any]]]  # a source, and what is done to it; the last encodes
@@ -304,7 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--allocators", action="store_true")
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--image", type=Path, help="photograph for the single jobs")
     arguments = parser.parse_args()
     ways = [*WAYS, *([UNBOUND, *jemalloc()] if arguments.allocators else [])]
@@ -318,9 +317,4 @@ def main() -> None:
             curves = dict(zip(ways, pool.map(sample, ways, [jobs] * len(ways)), strict=True))
     heading = ["MB", "median of the first 100 jobs", "of the last 100", "largest", "peak within a job", "failed jobs"]
     table(heading, [summary(way, samples) for way, samples in curves.items()])
-    if arguments.plot:
-        arguments.plot.write_text(plot(curves))
-
-
-if __name__ == "__main__":
-    main()
+    arguments.plot.write_text(plot(curves))

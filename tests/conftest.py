@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
+    azurite,
     cluster_servers,
     object_store_server,
     postgresql,

@@ -30,7 +30,7 @@ def put_asset(
 @assets_app.command("list")
 def list_assets() -> None:
     """Name and bytes of every stored image."""
-    from app.services.s3 import ASSETS
+    from app.services.storage.keys import ASSETS
 
     for key, size in storage().entries(ASSETS):
         typer.echo(f"{size:>12}  {key.removeprefix(ASSETS)}")
@@ -39,6 +39,6 @@ def list_assets() -> None:
 @assets_app.command("delete")
 def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")]) -> None:
     """Remove an image; steps that name it fail from now on."""
-    from app.services.s3 import asset_key
+    from app.services.storage.keys import asset_key
 
     storage().delete(asset_key(name))

@@ -10,7 +10,11 @@ from urllib.parse import quote
 import typer
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.config import Settings
+    from app.database import Database
+    from app.services.storage.object_store import ObjectStore
 
 Server = Annotated[str, typer.Option(envvar="PIXTOOLS_URL", help="Address of the API.")]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -18,7 +22,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 def echo_call(server: str, method: str, path: str, **options: Any) -> None:
     """Make one request and print the answer."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         echo_json(client.call(method, path, **options))
@@ -55,7 +59,7 @@ def path_of(kind: str, id_: str) -> str:
 
 
 @contextmanager
-def transaction(*, read_only: bool = False) -> Iterator[Any]:
+def transaction(*, read_only: bool = False) -> Iterator["Session"]:
     """A session of the database of the settings; one that cannot be used ends the command in a line."""
     from sqlalchemy.exc import DBAPIError
 
@@ -69,14 +73,14 @@ def transaction(*, read_only: bool = False) -> Iterator[Any]:
         raise SystemExit(f"The database {where} cannot be used: {reason}") from None
 
 
-def database() -> Any:
+def database() -> "Database":
     """That of the settings."""
     from app.wiring import Resources
 
     return Resources(current_settings()).database
 
 
-def storage() -> Any:
+def storage() -> "ObjectStore":
     """That of the settings."""
     from app.wiring import Resources
 

@@ -1,10 +1,15 @@
 """`pixtools dlq`: work that was given up."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.commands.common import current_settings, echo_json, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.models import DeadLetter
 
 dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
 
@@ -75,7 +80,7 @@ def _require_choice(letter_ids: list[str] | None, every: bool) -> None:
         raise typer.BadParameter("Name the ids of dead letters, or --all of them.")
 
 
-def _letter(session: Any, letter_id: str) -> Any:
+def _letter(session: "Session", letter_id: str) -> "DeadLetter":
     from app.services import dead_letters
 
     letter = dead_letters.find(session, letter_id)

@@ -18,7 +18,7 @@ def list_jobs(
     limit: Annotated[int, typer.Option(min=1)] = 20,
 ) -> None:
     """The newest jobs, one a line."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         for job in client.newest("/jobs", limit, status=status):
@@ -50,7 +50,7 @@ def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
 @jobs_app.command("delete")
 def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
     """Erase a job and all its objects."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         client.call("DELETE", _job(job_id))

@@ -34,7 +34,7 @@ def create_webhook(
 @webhooks_app.command("list")
 def list_webhooks(server: Server = DEFAULT_SERVER) -> None:
     """Every receiver, one a line."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         for endpoint in client.call("GET", "/webhooks")["data"]:
@@ -61,7 +61,7 @@ def update_webhook(
 @webhooks_app.command("delete")
 def delete_webhook(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
     """Remove a receiver with its deliveries."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         client.call("DELETE", _endpoint(endpoint_id))
@@ -80,7 +80,7 @@ def rotate_webhook(
 @webhooks_app.command("test")
 def send_test(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
     """Send an event of type webhook.test, and show what came of it."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         delivery = client.call("POST", f"{_endpoint(endpoint_id)}/test")
@@ -135,7 +135,7 @@ def list_deliveries(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """The newest deliveries, one a line."""
-    from app.client import Client
+    from pixtools_client import Client
 
     with Client(server) as client:
         for delivery in client.newest("/deliveries", limit, status=status, endpoint=endpoint, job=job):
@@ -163,7 +163,7 @@ def follow_events(
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """The log of events, oldest first, one JSON object a line."""
-    from app.client import Client, ServerAway
+    from pixtools_client import Client, ServerAway
 
     headers = {"Prefer": "wait=20"} if follow else {}
     with Client(server) as client:

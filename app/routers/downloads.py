@@ -1,7 +1,7 @@
-"""Downloads of results that lie in a local folder; S3 serves its objects itself."""
+"""Downloads of results that lie in a local folder; the provider of a bucket serves its objects itself."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -11,8 +11,7 @@ from app.errors import InvalidDownloadLink, RangeNotSatisfiable, ResultNotFound
 from app.routers.dependencies import CurrentResources, JobId, WholeNumber
 from app.routers.openapi import DOWNLOAD_RESPONSES
 from app.services import jobs
-from app.services.s3 import content_disposition
-from app.services.storage.links import ApiLinks
+from app.services.storage.filenames import content_disposition
 
 router = APIRouter(tags=["jobs"])
 
@@ -36,12 +35,12 @@ async def download_result(
     signature: Annotated[str, Query(description="From the link.", max_length=128)],
 ) -> Response:
     """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded."""
-    links: Any = resources.links
-    if not isinstance(links, ApiLinks):
+    folder = resources.storage.folder
+    if folder is None:
         raise InvalidDownloadLink
-    links.check(str(job_id), name, expires, signature)
+    resources.api_links.check(str(job_id), name, expires, signature)
     result = await resources.database.read(jobs.result, job_id, name)
-    path = resources.storage.local_path(result.key)
+    path = folder / result.key
     if not path.is_file():
         raise ResultNotFound("The result's file is missing.")
     headers = {

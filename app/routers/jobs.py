@@ -33,8 +33,9 @@ from app.services.intake.submission import Accepted
 from app.services.intake.submission import Request as SubmissionRequest
 from app.services.intake.uploads import boundary_of, check_content_length
 from app.services.job_views import job_view
-from app.services.s3 import content_disposition, job_prefix
 from app.services.storage.archive import stream_archive
+from app.services.storage.filenames import content_disposition
+from app.services.storage.keys import job_prefix
 from app.wiring import Resources
 
 router = APIRouter(tags=["jobs"])

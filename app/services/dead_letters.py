@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now, table_of
+from app.database import from_now, rows_changed, table_of
 from app.errors import JobNotFinished, JobNotFound, KnownPoison, NothingToRetry, PoisonInput
 from app.models import DeadLetter, Job
 from app.services import jobs, outbox, steps
@@ -136,4 +136,4 @@ def purge(session: Session, letter_ids: Sequence[str] | None = None) -> int:
     query = delete(DeadLetter)
     if letter_ids is not None:
         query = query.where(DeadLetter.id.in_(letter_ids))
-    return int(session.execute(query).rowcount)  # type: ignore[attr-defined]
+    return rows_changed(session, query)

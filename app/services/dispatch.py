@@ -26,6 +26,8 @@ from app.services.steps import ended_tasks
 
 log = logging.getLogger(__name__)
 
+NOTHING = Depth(messages=0, workers=0)  # waits in a queue that does not exist
+
 
 def canvas_for(
     session: Session, app: Celery, job_id: UUID, root: str | None, *, counted: bool = True, spare: bool = False
@@ -119,13 +121,18 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
     return waiting
 
 
-def _depth(connection: Connection, queue: str) -> Depth:
+def depth_of(connection: Connection, queue: str) -> Depth | None:
+    """What the broker tells of a queue; None if there is no such queue."""
     try:
-        with connection.channel() as channel:
+        with connection.channel() as channel:  # of its own: the broker closes it when there is no such queue
             declared = channel.queue_declare(queue, passive=True)
             return Depth(messages=int(declared.message_count), workers=int(declared.consumer_count))
-    except connection.channel_errors:  # there is no such queue, so nothing waits in it
-        return Depth(messages=0, workers=0)
+    except connection.channel_errors:
+        return None
+
+
+def _depth(connection: Connection, queue: str) -> Depth:
+    return depth_of(connection, queue) or NOTHING
 
 
 class QueueLook:

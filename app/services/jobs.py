@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
-from app.database import after_commit, from_now, hooks_of, insert_rows
+from app.database import after_commit, from_now, hooks_of, insert_rows, rows_changed
 from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
 from app.imaging.probe import ImageHeader
 from app.models import (
@@ -31,9 +31,9 @@ from app.operations import Queue
 from app.services import finalizer, outbox
 from app.services.dag_builder import Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
-from app.services.s3 import input_key
 from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
+from app.services.storage.keys import input_key
 from app.services.webhooks import events
 
 MAX_PAGE = 100  # jobs
@@ -242,12 +242,9 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
         raise JobNotFinished(f"The job has not ended yet: {job.status}.", value=job.status)
-    repeated = session.execute(
-        update(Step)
-        .where(Step.job_id == job_id, Step.status.in_(STEP_UNSUCCESSFUL))
-        .values(status=StepStatus.PENDING, attempts=0, error=None, started_at=None, finished_at=None)
-    )
-    if repeated.rowcount == 0:  # type: ignore[attr-defined]
+    unsuccessful = update(Step).where(Step.job_id == job_id, Step.status.in_(STEP_UNSUCCESSFUL))
+    anew = {"status": StepStatus.PENDING, "attempts": 0, "error": None, "started_at": None, "finished_at": None}
+    if not rows_changed(session, unsuccessful.values(anew)):
         raise NothingToRetry
     job.status, job.error, job.finished_at = JobStatus.PENDING, None, None
     job.run += 1

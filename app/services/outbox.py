@@ -9,7 +9,6 @@ Nothing is ever published inside a request: a broker in alarm would hang it. A m
 between sending and deleting; every task allows that.
 """
 
-import itertools
 import logging
 import threading
 import time
@@ -230,7 +229,7 @@ class Relay:
         """Send messages that are no rows; should this process die, the reconciler misses them."""
         while batch := self._next_taken():
             try:
-                sent = sum(1 for _ in itertools.takewhile(self._try, batch))
+                sent = self._send_in_order(batch)
                 if unsent := batch[sent:]:
                     keep(self._database, [*unsent, *self._rest()])
             except SQLAlchemyError as error:
@@ -290,16 +289,21 @@ class Relay:
         return len(messages)
 
     def _send_all(self, messages: list[StoredMessage]) -> None:
-        sent = [message.id for message in itertools.takewhile(self._try, messages)]
+        sent = self._send_in_order(messages)
         if sent:
+            ids = [message.id for message in messages[:sent]]
             with self._database.session() as session:
-                session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(sent)))
-        if len(sent) < len(messages):
-            self._postpone(messages[len(sent)].id)
-        self._release([message.id for message in messages[len(sent) + 1 :]])
+                session.execute(delete(OutboxMessage).where(OutboxMessage.id.in_(ids)))
+        if sent < len(messages):
+            self._postpone(messages[sent].id)
+        self._release([message.id for message in messages[sent + 1 :]])
 
-    def _try(self, message: Message) -> bool:
-        return publish(self._send, message)
+    def _send_in_order(self, messages: Sequence[Message]) -> int:
+        """Send until the broker does not take one; how many it took."""
+        for sent, message in enumerate(messages):
+            if not publish(self._send, message):
+                return sent
+        return len(messages)
 
     def _claim(self) -> list[StoredMessage]:
         if self._database.is_sqlite and not self._has_due():

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
     Float,
+    Update,
     bindparam,
     case,
     cast,
@@ -32,7 +32,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from app import metrics
 from app.backoff import Backoff
-from app.database import after_commit, from_now, insert_rows, table_of
+from app.database import after_commit, from_now, insert_rows, rows_changed, table_of
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
@@ -197,7 +197,7 @@ def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError 
     session.connection().execute(OVER, {**attempt, **became})
 
 
-def _steps(job_id: UUID, task_id: str) -> Any:
+def _steps(job_id: UUID, task_id: str) -> Update:
     """An update of the steps of a task; no session holds objects of them meanwhile."""
     return update(Step).where(Step.job_id == job_id, Step.task == task_id).execution_options(synchronize_session=False)
 
@@ -208,13 +208,10 @@ def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) ->
     Args:
         values: of further columns, e.g. the progress.
     """
-    renewed: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(lease_until=from_now(lease_seconds), **values)
-    )
-    return renewed.rowcount > 0
+    return rows_changed(session, _held(held).values(lease_until=from_now(lease_seconds), **values)) > 0
 
 
-def _held(held: Claim) -> Any:
+def _held(held: Claim) -> Update:
     return _steps(held.job.id, held.task.id).where(
         Step.status == StepStatus.RUNNING, Step.lease_owner == held.owner, Step.attempts == held.attempt
     )
@@ -341,10 +338,7 @@ def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: i
 
 
 def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
-    pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(**UNHELD, error=error.as_record())
-    )
-    if pending.rowcount == 0:
+    if not rows_changed(session, _held(held).values(**UNHELD, error=error.as_record())):
         return False
     _note_end(session, held, "failed", error)
     after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
@@ -380,10 +374,7 @@ def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[st
     """
     if lock_open_job(session, held.job.id) is None:
         return False
-    pending: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _held(held).values(**UNHELD, attempts=held.attempt - 1, progress=0.0, error=error)
-    )
-    if pending.rowcount == 0:
+    if not rows_changed(session, _held(held).values(**UNHELD, attempts=held.attempt - 1, progress=0.0, error=error)):
         return False
     this = (StepAttempt.job_id == held.job.id, StepAttempt.run == held.job.run, StepAttempt.task == held.task.id)
     session.execute(delete(StepAttempt).where(*this, StepAttempt.number == held.attempt))
@@ -451,10 +442,8 @@ def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
 
 def give_lease_up(session: Session, job_id: UUID, task_id: str) -> bool:
     """Let another attempt begin at a task of a locked job; False when its lease has been renewed or given back."""
-    given_up: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now()).values(UNHELD)
-    )
-    return given_up.rowcount > 0
+    silent = _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
+    return rows_changed(session, silent.values(UNHELD)) > 0
 
 
 def give_all_leases_up(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""`pixtools serve` whose workers never take anything: `python benchmarks/queue/idle.py`. All else is as it is."""
+"""`pixtools serve` whose workers never take anything: `python -m benchmarks.queue.idle`. All else is as it is."""
 
 import app.embedded
 from app.config import Settings

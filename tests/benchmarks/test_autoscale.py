@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.autoscale import assumptions as a
-from benchmarks.autoscale.__main__ import arrivals, fleet_for
+from benchmarks.autoscale.compare import arrivals, fleet_for
 from benchmarks.autoscale.scaling import Scaler
 from benchmarks.autoscale.simulator import Outcome, Simulation
 

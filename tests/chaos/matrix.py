@@ -191,13 +191,16 @@ FAULTS = [
     Fault("worker: kill -9 after the pixel work", **at("app.services.execution.sandbox:_Child.ask:after", WORKER)),
     Fault(
         "worker: kill -9 between the upload of the output and its row",
-        **at("app.services.s3:ObjectStorage.upload_processed:after", WORKER),
+        **at("app.services.storage.object_store:ObstorePeer.upload_processed:after", WORKER),
     ),
     Fault(
         "worker: kill -9 between the row and the acknowledgement",
         **at("app.services.execution.executor:Executor._succeed:after", WORKER),
     ),
-    Fault("API: kill -9 after the object is stored", **at("app.services.s3:ObjectStorage._upload:after", API)),
+    Fault(
+        "API: kill -9 after the object is stored",
+        **at("app.services.storage.object_store:ObstorePeer._upload:after", API),
+    ),
     Fault("API: kill -9 after the commit", **at("app.services.intake.submission:Submissions._store:after", API)),
     Fault("API: kill -9 after a message is published", **at("app.services.outbox:Relay._try:after", API, every=30)),
     Fault(

@@ -22,7 +22,7 @@ BEFORE = 20.0  # seconds of nothing but load
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="outages whose name holds this")
-    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "dashboards.svg")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "images" / "dashboards.svg")
     options = parser.parse_args()
     seen: list[Seen] = []
     with tempfile.TemporaryDirectory() as name:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from pixtools_client import Client
 
-from app.client import Client
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.processes import pixtools
 
@@ -53,7 +53,7 @@ def test_lists_go_on_over_pages(
 ) -> None:
     for _ in range(5):
         api.accepted(photo, ["convert_png"])
-    monkeypatch.setattr("app.client.MAX_PAGE", 2)
+    monkeypatch.setattr("pixtools_client.client.MAX_PAGE", 2)
     with Client(deployment.url) as client:
         listed = [job["id"] for job in client.newest("/jobs", limit)]
     assert listed == [job["id"] for job in api.http.get("/jobs", params={"limit": limit}).json()["data"]]

@@ -7,17 +7,17 @@ import pytest
 from app.database import Database
 from app.imaging import libvips, pipeline
 from app.services.execution.executor import Executor
-from app.services.s3 import ObjectStorage, StorageConfig
+from app.services.storage.local import LocalFolder
 from tests.support.executing import executor_with
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> ObjectStorage:
-    return ObjectStorage(StorageConfig(url=f"file://{tmp_path / 'objects'}"))
+def storage(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path / "objects")
 
 
 @pytest.fixture
-def executor(database: Database, storage: ObjectStorage, tmp_path: Path) -> Executor:
+def executor(database: Database, storage: LocalFolder, tmp_path: Path) -> Executor:
     return executor_with(pipeline.render, database, storage, tmp_path)
 
 

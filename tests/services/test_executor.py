@@ -26,8 +26,9 @@ from app.services.execution.executor import TASK_FOLDER, Executor, LeaseLost
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.outbox import START_JOB
-from app.services.s3 import ObjectStorage, StorageConfig, input_key, intermediate_key, result_key
 from app.services.steps import Claim
+from app.services.storage.keys import input_key, intermediate_key, result_key
+from app.services.storage.local import LocalFolder
 from tests.support.executing import Failing, Meanwhile, attempts_of, events_of, executor_with, upload
 from tests.support.work import (
     MAX_ATTEMPTS,
@@ -61,13 +62,13 @@ def test_a_tree_is_run_task_by_task(
     assert states(database, job_id) == {"0": "pending", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
     if in_parts:  # otherwise, small files are written along with what they continue from
         executor.run(job_id, "0", "ann")
-        assert storage.local_path(intermediate_key(job_id, "0")).exists()
+        assert (storage.folder / intermediate_key(job_id, "0")).exists()
         assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "succeeded"}
         executor.run(job_id, "0.1", "ann")
         executor.run(job_id, "0.0", "ann")
     else:
         executor.run(job_id, "0", "ann")
-        assert not storage.local_path(intermediate_key(job_id, "0")).exists()
+        assert not (storage.folder / intermediate_key(job_id, "0")).exists()
     assert messages(database) == []
     assert attempts_of(database, job_id) == {task: [(1, "succeeded")] for task in ("0", "0.0", "0.1", "1")}
     for task in ("0", "0.0"):  # a second copy of the message, and the first one of what is done
@@ -82,10 +83,10 @@ def test_a_tree_is_run_task_by_task(
         ("convert_jpeg", "jpeg", 640, 480),
     ]
     for result in job.results:
-        content = storage.local_path(result.key).read_bytes()
+        content = (storage.folder / result.key).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (result.bytes, result.sha256)
-    assert storage.local_path(result_key(job_id, "0.0", "webp")).exists()
-    assert storage.local_path(result_key(job_id, "1", "jpg")).exists()
+    assert (storage.folder / result_key(job_id, "0.0", "webp")).exists()
+    assert (storage.folder / result_key(job_id, "1", "jpg")).exists()
     assert [result.filename for result in job.results][2] == "photo-convert_jpeg.jpg"
     assert list(executor.spool.glob(f"{TASK_FOLDER}*")) == []
 
@@ -93,12 +94,12 @@ def test_a_tree_is_run_task_by_task(
 def test_siblings_download_their_upload_once(database: Database, tmp_path: Path, photo: bytes) -> None:
     fetched: list[str] = []
 
-    class Counting(ObjectStorage):
+    class Counting(LocalFolder):
         def download_raw(self, key: str, path: Path, *, sha256: str | None = None) -> None:
             fetched.append(key)
             super().download_raw(key, path, sha256=sha256)
 
-    storage = Counting(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    storage = Counting(tmp_path / "objects")
     job_id = accept(database, ["convert_png", "convert_webp", "convert_jpeg"], content=photo)
     upload(storage, job_id, photo, tmp_path)
     executor = executor_with(pipeline.render, database, storage, tmp_path)
@@ -112,9 +113,9 @@ def test_a_message_that_comes_twice_changes_nothing(executor: Executor, tmp_path
     job_id = accept(executor.database, ["convert_webp"], content=photo)
     upload(executor.storage, job_id, photo, tmp_path)
     executor.run(job_id, "0", "ann")
-    before = executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns
+    before = (executor.storage.folder / result_key(job_id, "0", "webp")).stat().st_mtime_ns
     executor.run(job_id, "0", "ann")
-    assert executor.storage.local_path(result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
+    assert (executor.storage.folder / result_key(job_id, "0", "webp")).stat().st_mtime_ns == before
     assert step_of(executor.database, job_id, "0").attempts == 1
     assert events_of(executor.database, job_id) == ["job.completed"]
 
@@ -143,7 +144,7 @@ def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(
     upload(storage, job_id, photo, tmp_path)
     late = claimed(database, job_id, "0", "ann", lease=OVER)
     executor.run(job_id, "0", "bob")
-    path = storage.local_path(result_key(job_id, "0", "webp"))
+    path = storage.folder / result_key(job_id, "0", "webp")
     first = path.read_bytes()
 
     executor._attempt(late)
@@ -189,7 +190,7 @@ def test_an_upload_that_arrives_changed_is_fetched_again(executor: Executor, tmp
 
 
 def test_an_unexpected_error_is_repeated_and_tells_nothing(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -204,7 +205,7 @@ def test_an_unexpected_error_is_repeated_and_tells_nothing(
 
 
 def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -217,12 +218,12 @@ def test_a_job_that_is_cancelled_while_a_task_runs_gets_no_result(
     job = job_of(database, job_id)
     assert (job.status, job.results) == (JobStatus.CANCELLED, [])
     assert states(database, job_id) == {"0": "cancelled"}
-    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
-    assert storage.local_path(input_key(job_id)).exists()
+    assert not (storage.folder / result_key(job_id, "0", "webp")).exists()
+    assert (storage.folder / input_key(job_id)).exists()
 
 
 def test_a_cancel_removes_what_an_attempt_before_had_stored(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -236,7 +237,7 @@ def test_a_cancel_removes_what_an_attempt_before_had_stored(
         raise LeaseLost
 
     executor_with(Meanwhile(cancel_and_notice), database, storage, tmp_path).run(job_id, "0", "ann")
-    assert not storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert not (storage.folder / result_key(job_id, "0", "webp")).exists()
 
 
 def test_a_late_attempt_from_before_a_cancel_and_retry_leaves_the_new_object_alone(
@@ -251,12 +252,12 @@ def test_a_late_attempt_from_before_a_cancel_and_retry_leaves_the_new_object_alo
             change_job(session, job_id)
     executor.run(job_id, "0", "bob")
     executor._attempt(late)
-    assert storage.local_path(result_key(job_id, "0", "webp")).exists()
+    assert (storage.folder / result_key(job_id, "0", "webp")).exists()
     assert states(database, job_id) == {"0": "succeeded"}
 
 
 def test_a_database_that_is_away_for_a_moment_costs_a_task_nothing(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -275,7 +276,7 @@ def test_whoever_has_to_stop_does_not_wait_for_the_database(database: Database) 
 
 
 def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     tree = [{"op": "resize", "width": 50, "keep": True, "then": ["convert_webp"]}]
     job_id = accept(database, tree, content=photo)
@@ -287,11 +288,11 @@ def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
 
     executor_with(Meanwhile(remove), database, storage, tmp_path).run(job_id, "0", "ann")
     for key in (result_key(job_id, "0", "jpg"), result_key(job_id, "0.0", "webp"), intermediate_key(job_id, "0")):
-        assert not storage.local_path(key).exists()
+        assert not (storage.folder / key).exists()
 
 
 def test_the_lease_is_kept_as_long_as_the_work_takes(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     job_id = accept(database, ["convert_webp"], content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -315,7 +316,7 @@ def test_an_executor_that_must_stop_hands_back(database: Database, tmp_path: Pat
         monitor.on_progress(None)
         return pipeline.render(*args, monitor)
 
-    storage = ObjectStorage(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    storage = LocalFolder(tmp_path / "objects")
     job_id = accept(database, ["convert_png"], content=photo)
     (tmp_path / "upload").write_bytes(photo)
     with (tmp_path / "upload").open("rb") as file:

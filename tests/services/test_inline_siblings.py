@@ -18,7 +18,8 @@ from app.models import (
 )
 from app.services import jobs
 from app.services.execution.executor import Executor
-from app.services.s3 import ObjectStorage, intermediate_key
+from app.services.storage.keys import intermediate_key
+from app.services.storage.local import LocalFolder
 from tests.support.executing import Meanwhile, executor_with, upload
 from tests.support.work import (
     OVER,
@@ -47,7 +48,7 @@ def test_files_written_along_are_those_of_tasks_of_their_own(
     assert digests[0] == digests[1]
 
 
-def test_what_cannot_be_written_along_fails_alone(database: Database, storage: ObjectStorage, tmp_path: Path) -> None:
+def test_what_cannot_be_written_along_fails_alone(database: Database, storage: LocalFolder, tmp_path: Path) -> None:
     """A file that no WebP can hold."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 16384)).save(buffer, "PNG")
@@ -83,7 +84,7 @@ class Overburdened:
 
 @pytest.mark.parametrize("error", [PixelProcessDied, StepTimedOut])
 def test_what_goes_along_never_costs_a_task_its_success(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes, error: type[PixToolsError]
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes, error: type[PixToolsError]
 ) -> None:
     job_id = accept(database, content=photo)
     upload(storage, job_id, photo, tmp_path)
@@ -97,7 +98,7 @@ def test_what_goes_along_never_costs_a_task_its_success(
 
 
 def test_nothing_goes_along_with_a_second_attempt(
-    database: Database, storage: ObjectStorage, tmp_path: Path, photo: bytes
+    database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:
     """The first one may have ended its whole worker."""
     job_id = accept(database, content=photo)
@@ -105,7 +106,7 @@ def test_nothing_goes_along_with_a_second_attempt(
     claimed(database, job_id, "0", "bob", lease=OVER)
     executor_with(pipeline.render, database, storage, tmp_path).run(job_id, "0", "ann")
     assert states(database, job_id) == {"0": "succeeded", "0.0": "pending", "0.1": "pending", "1": "pending"}
-    assert storage.local_path(intermediate_key(job_id, "0")).exists()
+    assert (storage.folder / intermediate_key(job_id, "0")).exists()
 
 
 def test_what_goes_along_reports_for_itself(executor: Executor, tmp_path: Path) -> None:

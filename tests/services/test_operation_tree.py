@@ -99,7 +99,7 @@ def test_limits_themselves_are_allowed() -> None:
 
 def limit_of(error: InvalidOperations) -> tuple[str | None, str, Any, Any]:
     (mistake,) = error.extra["errors"]
-    return error.error_code, mistake["pointer"], mistake["limit"], mistake["value"]
+    return error.code, mistake["pointer"], mistake["limit"], mistake["value"]
 
 
 def test_too_many_operations_side_by_side() -> None:
@@ -281,7 +281,7 @@ def test_an_operation_is_a_name_or_an_object(entry: Any) -> None:
 def test_a_mistake_has_its_code_and_its_place(entry: Any, code: str, pointer: str) -> None:
     error = refused(["convert_png", entry])
     assert mistakes(error) == [(code, f"#/operations/1{pointer}")]
-    assert error.error_code == code
+    assert error.code == code
     assert error.message.endswith(".")
 
 
@@ -305,7 +305,7 @@ def test_large_values_are_not_repeated_in_full() -> None:
 def test_every_mistake_is_reported_and_the_first_one_gives_the_code() -> None:
     tree = [{"op": "resize", "width": 0, "keep": 1, "then": ["explode"]}, 7, {**RESIZE, "as": "!"}]
     error = refused(tree)
-    assert error.error_code == "invalid_parameter"
+    assert error.code == "invalid_parameter"
     assert sorted(mistakes(error)) == [
         ("invalid_operations", "#/operations/0/keep"),
         ("invalid_operations", "#/operations/1"),
@@ -368,7 +368,7 @@ def test_any_json_is_a_tree_or_refused_with_an_answer_that_can_be_sent(value: An
     if not isinstance(result, InvalidOperations):
         assert len(result) == len(value)
         return
-    assert result.error_code
+    assert result.code
     assert result.extra["errors"]
     for mistake in result.extra["errors"]:
         assert mistake["pointer"].startswith("#/operations")

@@ -10,6 +10,7 @@ from sqlalchemy import select, text, update
 from uuid_utils.compat import uuid7
 
 from app import metrics
+from app.backoff import Backoff
 from app.database import Database, from_now
 from app.errors import StoreUnavailable
 from app.models import (
@@ -19,7 +20,8 @@ from app.models import (
     OutboxMessage,
 )
 from app.services import jobs
-from app.services.s3 import ObjectStorage, StorageConfig, input_key, job_prefix, result_key
+from app.services.storage.keys import input_key, job_prefix, result_key
+from app.services.storage.local import LocalFolder
 from app.services.upkeep import retention
 from app.services.upkeep.retention import Retention, find_orphans
 from tests.support.dead_letters import letters, poisoned, received
@@ -33,12 +35,12 @@ from tests.support.work import (
 # -- retention ---------------------------------------------------------------------------------------------------------
 
 
-def store(storage: ObjectStorage, key: str, folder: Path) -> None:
+def store(storage: LocalFolder, key: str, folder: Path) -> None:
     (folder / "file").write_bytes(b"x")
     storage.upload_processed(key, folder / "file", content_type="image/png")
 
 
-def keys(storage: ObjectStorage) -> set[str]:
+def keys(storage: LocalFolder) -> set[str]:
     return {key for key, _ in storage.entries("jobs/")}
 
 
@@ -49,12 +51,12 @@ def ended_job(database: Database) -> UUID:
     return job_id
 
 
-def cleaner(database: Database, storage: ObjectStorage) -> Retention:
+def cleaner(database: Database, storage: LocalFolder) -> Retention:
     return Retention(database, storage, every_seconds=60, letters_kept_seconds=60, events_kept_seconds=60)
 
 
 def test_expired_jobs_go_with_their_objects_and_others_stay(
-    database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: LocalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
     old, kept, running = [ended_job(database) for _ in range(5)], ended_job(database), accept(database)
@@ -67,7 +69,7 @@ def test_expired_jobs_go_with_their_objects_and_others_stay(
         assert set(session.scalars(select(Job.id))) == {kept, running}
 
 
-class Stubborn(ObjectStorage):
+class Stubborn(LocalFolder):
     """A storage that does not delete what lies below some prefixes, as one with a legal hold does."""
 
     held: tuple[str, ...] = ()
@@ -82,8 +84,8 @@ def test_what_cannot_be_deleted_holds_up_nothing_else(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
-    monkeypatch.setattr(retention, "FIRST_PAUSE", 2.0)
-    storage = Stubborn(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    monkeypatch.setattr(retention, "PAUSES", Backoff(first=2.0, longest=3600.0))
+    storage = Stubborn(tmp_path / "objects")
     old = [ended_job(database) for _ in range(9)]
     for number, job_id in enumerate(old):
         store(storage, input_key(job_id), tmp_path)
@@ -104,7 +106,7 @@ def test_what_cannot_be_deleted_holds_up_nothing_else(
 
 
 def test_a_storage_that_deletes_nothing_does_not_keep_keys_and_letters(database: Database, tmp_path: Path) -> None:
-    storage = Stubborn(StorageConfig(url=(tmp_path / "objects").as_uri()))
+    storage = Stubborn(tmp_path / "objects")
     storage.held = ("jobs/",)
     job_id, other = ended_job(database), ended_job(database)
     change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
@@ -117,7 +119,7 @@ def test_a_storage_that_deletes_nothing_does_not_keep_keys_and_letters(database:
         assert list(session.scalars(select(IdempotencyKey.key))) == []
 
 
-def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage) -> None:
+def test_expired_idempotency_keys_go(database: Database, storage: LocalFolder) -> None:
     job_id = ended_job(database)
     with database.session() as session:
         for name, seconds in (("old", -1), ("new", 60)):
@@ -132,7 +134,7 @@ def test_expired_idempotency_keys_go(database: Database, storage: ObjectStorage)
 
 
 def test_orphans_of_both_kinds_are_found(
-    database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: LocalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "PAGE", 2)
     whole, torn = accept(database, ["convert_png"]), accept(database, ["convert_png"])
@@ -158,7 +160,7 @@ def old_id() -> UUID:
 
 
 def test_a_job_that_is_in_use_does_not_expire(
-    database: Database, storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, storage: LocalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A retry that comes just now is not lost: whoever removes passes over what somebody has locked."""
     if database.is_sqlite:
@@ -174,7 +176,7 @@ def test_a_job_that_is_in_use_does_not_expire(
     assert keys(storage) == {input_key(job_id)}
 
 
-def test_old_dead_letters_go(database: Database, storage: ObjectStorage) -> None:
+def test_old_dead_letters_go(database: Database, storage: LocalFolder) -> None:
     for id_ in ("old", "new"):
         received(database, poisoned(database), id_=id_)
     change(database, update(DeadLetter).where(DeadLetter.id == "old").values(created_at=from_now(-61)))

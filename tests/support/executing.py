@@ -19,7 +19,8 @@ from app.models import (
 )
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
-from app.services.s3 import ObjectStorage, input_key
+from app.services.storage.keys import input_key
+from app.services.storage.local import LocalFolder
 
 from .work import (
     LEASE,
@@ -29,7 +30,7 @@ from .work import (
 # -- the executor ------------------------------------------------------------------------------------------------------
 
 
-def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage, folder: Path) -> Executor:
+def executor_with(renderer: Renderer, database: Database, storage: LocalFolder, folder: Path) -> Executor:
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
     return Executor(
@@ -44,7 +45,7 @@ def executor_with(renderer: Renderer, database: Database, storage: ObjectStorage
     )
 
 
-def upload(storage: ObjectStorage, job_id: UUID, content: bytes, folder: Path) -> None:
+def upload(storage: LocalFolder, job_id: UUID, content: bytes, folder: Path) -> None:
     path = folder / "upload"
     path.write_bytes(content)
 

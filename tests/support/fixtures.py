@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 import pytest
 
+from .azurite import Azurite
 from .server import MissingProgram, Server
 from .servers import ObjectStoreServer, PostgreSQL, RabbitMQ, Redis
 
@@ -85,6 +86,11 @@ def postgresql(server_pool: ServerPool) -> PostgreSQL:
 @pytest.fixture(scope="session")
 def object_store_server(server_pool: ServerPool) -> ObjectStoreServer:
     return _get(server_pool, ObjectStoreServer)
+
+
+@pytest.fixture(scope="session")
+def azurite(server_pool: ServerPool) -> Azurite:
+    return _get(server_pool, Azurite)
 
 
 @pytest.fixture(scope="session")

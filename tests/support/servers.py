@@ -288,7 +288,10 @@ class PostgreSQL(Server):
 
 
 class ObjectStoreServer(Server):
-    """SeaweedFS as an S3 server that checks signatures; it always has the bucket `bucket`."""
+    """SeaweedFS as an S3 server that checks signatures; it always has the bucket `bucket`.
+
+    Another one, `open_bucket`, may be read and written without a signature.
+    """
 
     name = "seaweedfs"
     ports_needed = 4  # S3, master, volume, filer
@@ -303,6 +306,7 @@ class ObjectStoreServer(Server):
         self.access_key = f"AK{secrets.token_hex(8)}"
         self.secret_key = secrets.token_hex(16)
         self.bucket = "pixtools-test"
+        self.open_bucket = "pixtools-open"
         self._program = _seaweedfs_program()
 
     @property
@@ -340,7 +344,11 @@ class ObjectStoreServer(Server):
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        (self.home / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        anyone = {
+            "name": "anonymous",
+            "actions": [f"{action}:{self.open_bucket}" for action in ("Read", "Write", "List")],
+        }
+        (self.home / "s3.json").write_text(json.dumps({"identities": [identity, anyone]}))
 
     def _command(self) -> Sequence[str | Path]:
         s3, master, volume, filer = self._ports
@@ -374,6 +382,7 @@ class ObjectStoreServer(Server):
     def _check(self) -> None:
         self.create_bucket(self.PROBE_BUCKET)
         self.create_bucket(self.bucket)
+        self.create_bucket(self.open_bucket)
         probe = self.store(self.PROBE_BUCKET)
         # After a restart writes work a little earlier than reads of what was there before.
         with suppress(FileNotFoundError):

@@ -37,9 +37,10 @@ from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.execution.input_cache import InputCache
 from app.services.execution.leases import LeaseKeeper
-from app.services.s3 import ObjectStorage, asset_key, input_key, intermediate_key, result_key
 from app.services.steps import Claim, Outcome, Usage
 from app.services.storage.filenames import result_filename
+from app.services.storage.keys import asset_key, input_key, intermediate_key, result_key
+from app.services.storage.object_store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Executor:
     """Runs planned tasks."""
 
     database: Database
-    storage: ObjectStorage
+    storage: ObjectStore
     renderer_of: Callable[[Queue], Renderer]
     limits: Limits
     spool: Path

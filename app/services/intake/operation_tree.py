@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -131,8 +132,7 @@ def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str,
     """The object; which of two values under one key was meant, nobody can tell."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))[:64]  # type: ignore[func-returns-value]
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]
         mistakes.stop("invalid_json", f"The key {twice!r} appears twice in one object.", "#/operations", value=twice)
     return found
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -37,8 +37,9 @@ from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
-from app.services.s3 import ObjectStorage, asset_key, input_key, job_prefix
+from app.services.storage.keys import asset_key, input_key, job_prefix
 from app.services.storage.links import DownloadLinks
+from app.services.storage.object_store import ObjectStore
 from app.services.webhooks.egress import Egress
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 TREES_KEPT = 64  # of those last sent: clients send the same few again and again
 LONGEST_KEPT = 4096  # characters
+PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
 
 
@@ -133,7 +135,7 @@ class Submissions:
     """Everything that accepting needs."""
 
     database: Database
-    storage: ObjectStorage
+    storage: ObjectStore
     links: DownloadLinks
     idempotency: Idempotency
     egress: Egress
@@ -148,6 +150,10 @@ class Submissions:
     idempotency_seconds: int
     _ready: set[Path] = field(default_factory=set)
     _gate: Gate = field(default_factory=Gate)
+
+    @cached_property
+    def _stores(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(PARALLEL_STORES)
 
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
         """Take one multipart form.
@@ -229,7 +235,7 @@ class Submissions:
         for node in (node for branch in branches for node in branch.walk()):
             for parameter in node.operation.assets:
                 name = getattr(node.params, parameter)
-                if name is not None and not await self.storage.exists(asset_key(name)):
+                if name is not None and await self.storage.size(asset_key(name)) is None:
                     detail = f"{node.operation.name}: there is no stored file {name!r}."
                     pointer = f"{node.pointer}/{parameter}"
                     missing.append({"detail": detail, "pointer": pointer, "code": "unknown_asset", "value": name})
@@ -238,7 +244,8 @@ class Submissions:
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:
-            await self.storage.upload_raw(input_key(new.id), file)
+            async with self._stores:
+                await self.storage.upload_raw(input_key(new.id), file)
             body = await self.database.call(self._write, new, scope)
             metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
             metrics.UPLOAD_PIXELS.labels(new.header.format).inc(

@@ -15,8 +15,8 @@ from app.database import Database
 from app.models import JOB_OPEN
 from app.operations import Queue
 from app.services.monitoring.backlog import Backlog, measure
-from app.services.monitoring.broker import QueueState
 from app.services.monitoring.checks import Check, Checks, Health, Question
+from app.services.scheduling.window import Depth
 from app.services.webhooks.breakers import Breakers
 
 FRESH_SECONDS = 4.0  # below the usual interval between two scrapes
@@ -70,7 +70,7 @@ def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
     yield metrics.WEBHOOKS_PENDING.family({(): backlog.webhooks_pending})
 
 
-def _of_queues(states: Mapping[str, QueueState]) -> Iterator[Metric]:
+def _of_queues(states: Mapping[str, Depth]) -> Iterator[Metric]:
     yield metrics.QUEUE_MESSAGES.family({(name,): state.messages for name, state in states.items()})
     workers: dict[tuple[str, ...], float] = {
         (queue.value,): float(states[queue].workers) if queue in states else 0.0 for queue in Queue

@@ -12,14 +12,17 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.operations import Queue
-from app.services.monitoring.broker import QueueState, queue_states
+from app.services.monitoring.broker import queue_depths
 from app.services.monitoring.checks import Checks, Degraded, Question
 from app.services.monitoring.disk_space import Room
-from app.services.s3 import ObjectStorage
+from app.services.scheduling.window import Depth
+from app.services.storage.keys import HEALTH
+from app.services.storage.object_store import ObjectStore
 
 ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
 WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
 REDIS_TIMEOUT = 2.0  # seconds
+SAMPLE = bytes(8192)  # more than the rest of a block that a full disk may still have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Probes:
     """How to ask."""
 
     database: Database
-    storage: ObjectStorage
+    storage: ObjectStore
     #: None in the embedded mode
     broker_url: str | None
     redis_urls: frozenset[str]
@@ -63,10 +66,10 @@ class Probes:
         await self.database.check_room()
 
     async def _ask_storage(self) -> None:
-        await self.storage.check()
+        await self.storage.size(HEALTH)
         if time.monotonic() - self._written_at[0] >= WRITE_SECONDS:
             self._written_at[0] = float("-inf")
-            await self.storage.check_writing()
+            await self.storage.check_writing(HEALTH, SAMPLE)
             self._written_at[0] = time.monotonic()
 
     async def _ask_disk(self) -> None:
@@ -79,8 +82,8 @@ class Probes:
             ) as client:
                 await client.ping()
 
-    async def _ask_broker(self) -> dict[str, QueueState]:
-        return await asyncio.to_thread(queue_states, self.broker_url or "")
+    async def _ask_broker(self) -> dict[str, Depth]:
+        return await asyncio.to_thread(queue_depths, self.broker_url or "")
 
     async def _ask_workers(self, broker: Question) -> dict[str, int]:
         states = await _states(broker)
@@ -106,11 +109,11 @@ class Probes:
             raise Degraded("no worker has it")
 
 
-async def _states(broker: Question) -> dict[str, QueueState]:
+async def _states(broker: Question) -> dict[str, Depth]:
     answer = await broker.check()
     if answer.value is None:
         raise Degraded("the broker does not answer")
-    states: dict[str, QueueState] = answer.value
+    states: dict[str, Depth] = answer.value
     return states
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -167,14 +166,16 @@ class Dispatcher:
 
     def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
         """False when the broker takes nothing; claims on the rest are given up."""
+        taken = self._send_in_order(lane, turns)
+        self._finish(lane, turns[:taken], turns[taken:])
+        return taken == len(turns)
 
-        def done(turn: Turn) -> bool:
-            return not turn.wanted or publish(self._send, turn.message(lane.queue.value))
-
-        sent = list(takewhile(done, turns))
-        unsent = turns[len(sent) :]
-        self._finish(lane, sent, unsent)
-        return not unsent
+    def _send_in_order(self, lane: Lane, turns: Sequence[Turn]) -> int:
+        """Send until the broker does not take one; how many are done with, unwanted ones included."""
+        for number, turn in enumerate(turns):
+            if turn.wanted and not publish(self._send, turn.message(lane.queue.value)):
+                return number
+        return len(turns)
 
     def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:
         return due.claim(session, lane, room)

@@ -8,12 +8,13 @@ from app.errors import InvalidUpload
 from app.formats import FORMATS
 from app.imaging.probe import probe
 from app.parameters import AssetName
-from app.services.s3 import ObjectStorage, asset_key
+from app.services.storage.keys import asset_key
+from app.services.storage.object_store import ObjectStore
 
 _name: TypeAdapter[str] = TypeAdapter(AssetName)
 
 
-def put(storage: ObjectStorage, file: Path, name: str) -> str:
+def put(storage: ObjectStore, file: Path, name: str) -> str:
     """Store an image under a name, and return the name.
 
     Raises:

@@ -7,7 +7,7 @@ import unicodedata
 from email.errors import HeaderParseError
 from email.header import decode_header
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from multipart import MultipartSegment, parse_content_disposition
 
@@ -134,3 +134,10 @@ def safe_stem(filename: str) -> str:
     """The file name without its extension, fit for any file system and header; letters of every script stay."""
     stem = Path(unicodedata.normalize("NFC", filename)).stem
     return UNSAFE_IN_STEM.sub("-", stem)[:MAX_STEM].strip("-.") or FALLBACK
+
+
+def content_disposition(filename: str) -> str:
+    """`attachment` with a file name of any script, by RFC 6266."""
+    ascii_name = filename.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
+    encoded = quote(filename, safe="")
+    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded}"

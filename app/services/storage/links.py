@@ -1,4 +1,4 @@
-"""Download URLs: presigned by S3, or signed here when the API serves a local folder itself."""
+"""Download URLs: presigned by the provider of the bucket, or signed here when the API serves a local folder itself."""
 
 import hashlib
 import hmac
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from app.errors import InvalidDownloadLink
 from app.models import Job, Result
-from app.services.s3 import ObjectStorage
+from app.services.storage.object_store import CloudPeer
 
 
 class DownloadLinks(Protocol):
@@ -22,9 +22,9 @@ class DownloadLinks(Protocol):
 
 @dataclass(frozen=True)
 class PresignedLinks:
-    """Links to S3: downloads never pass through the API."""
+    """Links to the provider of the bucket: downloads never pass through the API."""
 
-    storage: ObjectStorage
+    storage: CloudPeer
     seconds: int
 
     def url(self, job: Job, result: Result) -> tuple[str, datetime]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, select, tuple_
@@ -14,10 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import metrics
-from app.database import Database, from_now
+from app.backoff import Backoff
+from app.database import Database, from_now, rows_changed
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
-from app.services.s3 import HEALTH, JOBS, ObjectStorage, job_prefix
+from app.services.storage.keys import HEALTH, JOBS, job_prefix
+from app.services.storage.object_store import ObjectStore
 from app.services.upkeep.periodic import Periodic
 from app.services.webhooks import events, replays
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 BATCH = 50  # rows of one kind in one transaction
 PARALLEL = 8  # jobs whose objects are deleted at the same time
 PAGE = 1000  # jobs or objects that are compared at a time
-FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds until a job whose objects could not be deleted is tried again
+PAUSES = Backoff(first=60.0, longest=3600.0)  # until a job whose objects could not be deleted is tried again
 YOUNG_SECONDS = 3600  # longer than any upload takes from its object to its job
 
 
@@ -44,7 +45,7 @@ class Removal:
         return len(self.removed) + len(self.kept) < BATCH or not self.removed
 
 
-def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: Sequence[UUID] = ()) -> Removal:
+def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Sequence[UUID] = ()) -> Removal:
     """Remove a batch of ended jobs whose time is over, oldest first.
 
     They stay locked while their objects go, so that no client's retry begins in between.
@@ -58,7 +59,7 @@ def remove_expired_jobs(session: Session, storage: ObjectStorage, passed_over: S
     return Removal(removed=removed, kept=kept)
 
 
-async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
+async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
     """Delete what these jobs have stored; those of which something is left, and why."""
     slots = asyncio.Semaphore(PARALLEL)
     kept: dict[UUID, PixToolsError] = {}
@@ -78,7 +79,8 @@ async def _delete_objects(storage: ObjectStorage, job_ids: list[UUID]) -> dict[U
 class Postponed:
     """Jobs whose objects could not be deleted: each is passed over for a while, every time for twice as long."""
 
-    _until: dict[UUID, tuple[float, float]] = field(default_factory=dict)
+    #: until when, and how often so far
+    _until: dict[UUID, tuple[float, int]] = field(default_factory=dict)
 
     def current(self) -> list[UUID]:
         now = time.monotonic()
@@ -88,26 +90,21 @@ class Postponed:
         for job_id in removal.removed:
             self._until.pop(job_id, None)
         for job_id in removal.kept:
-            _, last = self._until.get(job_id, (0.0, FIRST_PAUSE / 2))
-            pause = min(2 * last, LONGEST_PAUSE)
-            self._until[job_id] = (time.monotonic() + pause, pause)
+            _, failures = self._until.get(job_id, (0.0, 0))
+            self._until[job_id] = (time.monotonic() + PAUSES.pause(failures + 1), failures + 1)
 
 
 def remove_expired_keys(session: Session) -> int:
     """Forget a batch of idempotency keys; how many that was."""
     key = tuple_(IdempotencyKey.caller, IdempotencyKey.key)
     old = select(IdempotencyKey.caller, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
-    return _count(session.execute(delete(IdempotencyKey).where(key.in_(old))))
+    return rows_changed(session, delete(IdempotencyKey).where(key.in_(old)))
 
 
 def remove_old_letters(session: Session, kept_seconds: float) -> int:
     """Forget a batch of dead letters that nobody will look at any more; how many that was."""
     old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
-    return _count(session.execute(delete(DeadLetter).where(DeadLetter.id.in_(old))))
-
-
-def _count(deleted: Any) -> int:
-    return int(deleted.rowcount)
+    return rows_changed(session, delete(DeadLetter).where(DeadLetter.id.in_(old)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Orphans:
     rows: list[str]
 
 
-def find_orphans(database: Database, storage: ObjectStorage) -> Orphans:
+def find_orphans(database: Database, storage: ObjectStore) -> Orphans:
     """Compare every object with the jobs, and every upload and result with the objects.
 
     An upload that is being accepted has an object before it has a job: young objects are passed over.
@@ -156,7 +153,7 @@ def _named(database: Database, job_ids: list[UUID]) -> list[str]:
         return [*uploads, *results]
 
 
-def _unknown_objects(database: Database, storage: ObjectStorage) -> Iterator[str]:
+def _unknown_objects(database: Database, storage: ObjectStore) -> Iterator[str]:
     batch: list[str] = []
     for key in (key for key, _ in storage.entries(JOBS) if key != HEALTH):
         batch.append(key)
@@ -195,7 +192,7 @@ class Retention(Periodic):
     def __init__(
         self,
         database: Database,
-        storage: ObjectStorage,
+        storage: ObjectStore,
         *,
         every_seconds: float,
         letters_kept_seconds: float,

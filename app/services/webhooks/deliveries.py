@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from app import metrics
 from app.config import DELIVERY_JITTER, delivery_seconds
-from app.database import UtcDateTime, after_commit, from_now
+from app.database import UtcDateTime, after_commit, from_now, rows_changed
 from app.errors import InvalidCursor
 from app.models import (
     DEFAULT_TENANT,
@@ -378,8 +378,7 @@ def resume(session: Session) -> int:
     """
     due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at <= from_now()]
     over = update(WebhookDelivery).where(*due).values(lease_owner=None, lease_until=from_now(-1))
-    found = session.execute(over.execution_options(synchronize_session=False))
-    return int(found.rowcount)  # type: ignore[attr-defined]
+    return rows_changed(session, over.execution_options(synchronize_session=False))
 
 
 def get(session: Session, delivery_id: str) -> WebhookDelivery:

@@ -1,6 +1,6 @@
 """The picture in docs: what the fits and gravities of `resize` make of one photograph, labelled.
 
-    .venv/bin/python benchmarks/fits_picture.py photograph.png docs/fits.webp
+    python -m benchmarks picture-fits photograph.png docs/images/fits.webp
 
 Every panel is made by the pipeline that the service runs.
 """
@@ -48,7 +48,3 @@ def main() -> None:
                 sheet.paste(image, (x, y + 22))
             draw.rectangle((x - 1, y + 21, x + BOX["width"], y + 22 + BOX["height"]), outline="#d33")
     sheet.save(target, quality=85)
-
-
-if __name__ == "__main__":
-    main()

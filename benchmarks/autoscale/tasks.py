@@ -1,6 +1,6 @@
 """Measures what tasks cost, for the simulation: CPU seconds of jobs through the service in one process.
 
-    .venv/bin/python -m benchmarks.autoscale.measure
+    python -m benchmarks autoscale-tasks
 
 writes benchmarks/autoscale/samples.json; two minutes. Of every job all CPU time of the service is counted, from the
 upload to the end of its job, so that load on the machine changes little.
@@ -9,16 +9,12 @@ upload to the end of its job, so that load on the machine changes little.
 import io
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # its neighbours import each other as scripts
-
-from photograph import QUALITY, photograph
-from processes import cpu_seconds, family
-
+from benchmarks.photograph import QUALITY, photograph
+from benchmarks.processes import cpu_seconds, family
 from tests.support.deployment import ApiClient, Deployment, embedded
 
 SAMPLES = Path(__file__).parent / "samples.json"
@@ -70,7 +66,3 @@ def main() -> None:
     SAMPLES.write_text(json.dumps({"cores": os.cpu_count(), **found}, indent=1) + "\n")
     for kind, values in found.items():
         print(f"{kind}: {len(values)} jobs, {min(values):.3f} to {max(values):.3f} CPU seconds")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """KEDA on spot nodes next to fleets of a fixed size, from 10 to 1,000,000 jobs an hour.
 
-    make bench-autoscale
+    python -m benchmarks autoscale
 
-Task times are those of samples.json, which benchmarks/autoscale/measure.py has measured; everything else that is taken
-for granted stands in assumptions.py. The same seed gives the same table. Draws docs/scaling.svg.
+Task times are those of samples.json, which benchmarks/autoscale/tasks.py has measured; everything else that is taken
+for granted stands in assumptions.py. The same seed gives the same table. Draws docs/images/scaling.svg.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--most", type=int, default=RATES[-1], help="jobs an hour, to leave out higher rates")
-    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "scaling.svg")
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "images" / "scaling.svg")
     options = parser.parse_args()
     rows = []
     for pool in a.POOLS:
@@ -147,7 +147,3 @@ def main() -> None:
     options.plot.write_text(draw(rows, FLEETS))
     bad = [row for row in rows + stormy if row.outcome.lost or row.outcome.doubled]
     raise SystemExit(f"lost or doubled: {bad}" if bad else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""A small client of the HTTP API, for the command line."""
+"""The client: one method for each thing that the command line does."""
 
 import time
 from collections.abc import Iterator
@@ -9,18 +9,16 @@ from typing import IO, Any, Self
 
 import httpx
 
+from pixtools_client.errors import DownloadFailed, Refused, ServerAway
+
 OPEN = ("pending", "processing")
 MAX_PAGE = 100  # entries that the server tells at once
 POLL = 0.2  # seconds between looks at a job
 TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
 
 
-class ServerAway(SystemExit):
-    """The server does not answer, or not now; the same request may succeed later."""
-
-
 class Client:
-    """Talks to one PixTools server; every failure ends the command with the server's own words."""
+    """Talks to one PixTools server."""
 
     def __init__(self, server: str) -> None:
         self._http = httpx.Client(base_url=server, timeout=TIMEOUT)
@@ -34,17 +32,22 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """One request; the decoded answer, or None if there is no body."""
+        """One request; the decoded answer, or None if there is no body.
+
+        Raises:
+            Refused: the server does not take the request.
+            ServerAway: the server does not answer, or not now.
+        """
         try:
             response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ServerAway(f"{self._http.base_url} does not answer: {error}") from None
         except (UnicodeError, httpx.InvalidURL) as error:
-            raise SystemExit(f"The request cannot be sent: {error}") from None
+            raise Refused(f"The request cannot be sent: {error}") from None
         if response.is_server_error:
             raise ServerAway(_explain(response))
         if response.is_error:
-            raise SystemExit(_explain(response))
+            raise Refused(_explain(response))
         return response.json() if response.content else None
 
     def submit(
@@ -86,7 +89,11 @@ class Client:
             parameters["cursor"] = page["next_cursor"]
 
     def download(self, result: dict[str, Any], folder: Path) -> Path:
-        """Write one result to a folder; the file."""
+        """Write one result to a folder; the file.
+
+        Raises:
+            DownloadFailed: it cannot be fetched, or not be written.
+        """
         path = folder / Path(result["filename"]).name
         try:
             with TemporaryDirectory(dir=folder, prefix=".") as unfinished:
@@ -95,18 +102,18 @@ class Client:
                     self._stream(result, file)
                 part.rename(path)
         except OSError as error:
-            raise SystemExit(f"{path}: {error.strerror}") from None
+            raise DownloadFailed(f"{path}: {error.strerror}") from None
         return path
 
     def _stream(self, result: dict[str, Any], file: IO[bytes]) -> None:
         try:
             with self._http.stream("GET", result["url"]) as response:
                 if response.is_error:
-                    raise SystemExit(f"{result['name']}: the download answered {response.status_code}")
+                    raise DownloadFailed(f"{result['name']}: the download answered {response.status_code}")
                 for chunk in response.iter_bytes():
                     file.write(chunk)
         except httpx.HTTPError as error:
-            raise SystemExit(f"{result['name']}: the download broke off: {error}") from None
+            raise DownloadFailed(f"{result['name']}: the download broke off: {error}") from None
 
 
 def _explain(response: httpx.Response) -> str:

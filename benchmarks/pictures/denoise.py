@@ -1,6 +1,6 @@
 """The picture in docs: a photograph with two kinds of noise, denoised by each profile, and what `fast` took away.
 
-.venv/bin/python benchmarks/denoise_picture.py astronaut.png docs/denoise.webp
+python -m benchmarks picture-denoise astronaut.png docs/images/denoise.webp
 """
 
 import io
@@ -64,7 +64,3 @@ def main() -> None:
         rows.append(np.concatenate(panels, axis=1))
         print(line)
     Image.fromarray(np.concatenate(rows)).save(target, quality=90)
-
-
-if __name__ == "__main__":
-    main()

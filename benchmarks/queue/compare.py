@@ -1,6 +1,6 @@
 """What a job costs around its pixels: PixTools in both modes beside a queue of Express, multer, BullMQ and sharp.
 
-    make bench-queue [ARGS="--rounds 5 --jobs 200 --before CHECKOUT"]
+    python -m benchmarks queue [--rounds 5] [--jobs 200] [--before checkout]
 
 Every job makes the JPEG of 315 kB in docs/ a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200 jobs
 and then ask after them in turn; all contestants run the whole time, and take turns. The peer is what one would write in
@@ -30,14 +30,13 @@ from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-
+from benchmarks.deployments import CACHE, CLUSTER, EMBEDDED, as_in_production, of_checkout
 from benchmarks.processes import Meter, family
 from tests.support.deployment import ROOT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ServerPool
 from tests.support.server import Server
 
-PEER, EMBEDDED, CLUSTER, BEFORE = "BullMQ and sharp", "PixTools, one process", "PixTools, cluster", "PixTools before"
+PEER, BEFORE = "BullMQ and sharp", "PixTools before"
 CLIENTS = 8
 WARM_UP = 20  # jobs
 POLL = 0.05  # seconds between two questions after a job that is not done
@@ -46,7 +45,6 @@ BOUNDARY = "bench-queue"
 IMAGE = ROOT / "docs" / "sample.jpg"
 TREE = [{"op": "resize", "width": 640, "then": [{"op": "convert_webp", "quality": 80, "effort": 4}]}]
 SOURCE = Path(__file__).parent / "peer"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"
 NEEDED = {"node": "nodejs", "npm": "npm", "redis-server": "redis-server"}  # programs and their Debian packages
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -177,7 +175,6 @@ def peer(folder: Path, home: Path) -> Iterator[Contestant]:
 
 @contextmanager
 def pixtools(name: str, deployment: Deployment, servers: Iterable[Server] = ()) -> Iterator[Contestant]:
-    deployment.environment["MALLOC_ARENA_MAX"] = "2"  # as `make run` and the images set it
 
     def stop_workers() -> None:
         if deployment.mode == "cluster":
@@ -189,7 +186,7 @@ def pixtools(name: str, deployment: Deployment, servers: Iterable[Server] = ()) 
         deployment.start()
 
     try:
-        deployment.start()
+        as_in_production(deployment).start()
         yield Contestant(
             name,
             deployment.port,
@@ -201,13 +198,6 @@ def pixtools(name: str, deployment: Deployment, servers: Iterable[Server] = ()) 
         )
     finally:
         deployment.stop()
-
-
-def of_checkout(folder: Path, checkout: Path) -> Deployment:
-    """One process by the code of another checkout; the workers that stand idle are this one's."""
-    deployment = embedded(folder)
-    deployment.environment |= {"PYTHONPATH": f"{checkout.absolute()}:{ROOT}", "PYTHONSAFEPATH": "1"}
-    return deployment
 
 
 @contextmanager
@@ -307,7 +297,3 @@ def main() -> None:
         print(f"Medians of {options.rounds} rounds of {options.jobs} jobs by {CLIENTS} clients\n", flush=True)
         measure(found, options.rounds, options.jobs)
         report(found)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The picture in docs: a detail of one photograph in three formats, at as many bytes and at default qualities.
 
-    .venv/bin/python benchmarks/formats_picture.py astronaut.png docs/formats.webp
+    python -m benchmarks picture-formats astronaut.png docs/images/formats.webp
 
 Every file is made by the pipeline that the service runs, the first row's by the contract `max_bytes`. What is shown is
 written without loss, since it is about losses.
@@ -74,7 +74,3 @@ def main() -> None:
             draw.text((x * CELL[0] + 6, y * CELL[1] + 4), label, "black", font)
             sheet.paste(shown, (x * CELL[0] + 6, y * CELL[1] + 40))
     sheet.save(target, lossless=True, method=6)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,29 @@
+"""Keys of objects: made from ids alone, never from what a client sent."""
+
+from uuid import UUID
+
+ASSETS, JOBS = "assets/", "jobs/"
+HEALTH = f"{JOBS}health"  # written to see that there is room; where rights are given by prefix, there are some here
+
+
+def job_prefix(job_id: UUID) -> str:
+    """The prefix of everything that belongs to a job."""
+    return f"{JOBS}{job_id}/"
+
+
+def input_key(job_id: UUID) -> str:
+    return f"{job_prefix(job_id)}input"
+
+
+def result_key(job_id: UUID, step_id: str, extension: str) -> str:
+    """The same for every attempt: a step that runs twice overwrites its own object."""
+    return f"{job_prefix(job_id)}results/{step_id}.{extension}"
+
+
+def asset_key(name: str) -> str:
+    """A file that the operator has stored for all jobs, by a name that `AssetName` allows."""
+    return f"{ASSETS}{name}"
+
+
+def intermediate_key(job_id: UUID, task_id: str) -> str:
+    return f"{job_prefix(job_id)}intermediates/{task_id}"

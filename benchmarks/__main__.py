@@ -1,0 +1,168 @@
+"""Everything that can be measured, in one list.
+
+    python -m benchmarks                  lists it
+    python -m benchmarks NAME [options]   measures; `--help` shows the options
+
+`make bench NAME=...` installs what a benchmark needs first.
+"""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One entry: `module` has a `main` that reads the command line."""
+
+    name: str
+    module: str
+    measures: str
+    #: on two cores, with the usual options
+    minutes: float
+    #: whether it starts RabbitMQ, Redis, PostgreSQL and an S3 server
+    servers: bool = False
+
+    def __str__(self) -> str:
+        return f"  {self.name:<15} {self.minutes:>4g} min  {self.measures}"
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="uploads",
+        module="uploads",
+        measures="memory of the API and the longest pause of its event loop under 200 uploads at once",
+        minutes=0.5,
+    ),
+    Benchmark(
+        name="images",
+        module="images",
+        measures="one resize and its encoders, beside libvips, sharp, Pillow and thumbor; needs npm",
+        minutes=10,
+        servers=True,
+    ),
+    Benchmark(
+        name="queue",
+        module="queue.compare",
+        measures="jobs a second and CPU of a job, beside Express, BullMQ and sharp; needs npm",
+        minutes=5,
+        servers=True,
+    ),
+    Benchmark(
+        name="latency",
+        module="latency",
+        measures="from an accepted job to its first task, and messages of the relay, beside bare Celery",
+        minutes=2,
+        servers=True,
+    ),
+    Benchmark(
+        name="fairness",
+        module="fairness",
+        measures="a small job alone, behind a thousand others, and beside one that takes long",
+        minutes=8,
+        servers=True,
+    ),
+    Benchmark(
+        name="drain",
+        module="drain",
+        measures="memory while 10,000 jobs wait and are drained",
+        minutes=15,
+        servers=True,
+    ),
+    Benchmark(
+        name="isolation",
+        module="isolation",
+        measures="resizes alone, and while the network works on large images",
+        minutes=3,
+        servers=True,
+    ),
+    Benchmark(
+        name="webhooks",
+        module="webhooks",
+        measures="what receivers do to webhooks, and what a dead host does to others",
+        minutes=10,
+        servers=True,
+    ),
+    Benchmark(
+        name="observability",
+        module="observability",
+        measures="requests a second with and without metrics, ids and the access log",
+        minutes=8,
+        servers=True,
+    ),
+    Benchmark(
+        name="memory",
+        module="worker_memory",
+        measures="memory of pixel workers over 1,000 mixed jobs; draws docs/images/worker-memory.svg",
+        minutes=8,
+        servers=True,
+    ),
+    Benchmark(
+        name="denoise",
+        module="denoise",
+        measures="speed and memory of the networks, beside PyTorch and OpenCV; needs .venv-training",
+        minutes=6,
+    ),
+    Benchmark(
+        name="denoise-memory",
+        module="denoise_memory",
+        measures="peak memory of denoising 12 and 48 megapixels",
+        minutes=3,
+    ),
+    Benchmark(
+        name="quality",
+        module="quality",
+        measures="size, likeness and CPU of every encoder's settings on a folder of photographs; needs .venv-quality",
+        minutes=60,
+    ),
+    Benchmark(
+        name="autoscale",
+        module="autoscale.compare",
+        measures="simulates spot workers scaled by KEDA beside fixed fleets; draws docs/images/scaling.svg",
+        minutes=0.5,
+    ),
+    Benchmark(
+        name="autoscale-tasks",
+        module="autoscale.tasks",
+        measures="CPU of the tasks that `autoscale` simulates; writes benchmarks/autoscale/samples.json",
+        minutes=2,
+    ),
+    Benchmark(
+        name="picture-fits",
+        module="pictures.fits",
+        measures="draws docs/images/fits.webp of a photograph",
+        minutes=0.1,
+    ),
+    Benchmark(
+        name="picture-formats",
+        module="pictures.formats",
+        measures="draws docs/images/formats.webp of a photograph",
+        minutes=0.1,
+    ),
+    Benchmark(
+        name="picture-denoise",
+        module="pictures.denoise",
+        measures="draws docs/images/denoise.webp of a photograph",
+        minutes=0.5,
+    ),
+)
+
+
+def main() -> None:
+    name, *options = sys.argv[1:] or ["--help"]
+    found = {benchmark.name: benchmark for benchmark in BENCHMARKS}.get(name)
+    if found is None:
+        print((__doc__ or "").strip(), *BENCHMARKS, sep="\n")
+        raise SystemExit(0 if name == "--help" else f"\nThere is no benchmark {name!r}.")
+    if found.servers:
+        subprocess.run([ROOT / "scripts" / "install-test-servers"], check=True)
+    sys.argv = [f"python -m benchmarks {name}", *options]
+    importlib.import_module(f"benchmarks.{found.module}").main()
+
+
+if __name__ == "__main__":
+    main()
