@@ -62,9 +62,13 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@scripts/install-test-servers
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+.PHONY: test-fast
+test-fast: $(VENV)/dev ## What needs no server: units, services on SQLite, and the API of the single process; a minute or two
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder -m fast $(ARGS)
+
 .PHONY: test-full
 test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
-	@$(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
+	@TEST_WHOLE=1 $(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
 
 .PHONY: azurite
 azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
@@ -88,7 +92,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, wo
 .PHONY: infra-test
 infra-test: $(VENV)/dev $(INFRA)/done ## Apply and destroy infra/ in an AWS simulator, scan it, run the nodes' script; minutes
 	@scripts/install-test-servers
-	INFRA_SIMULATOR=1 $(BIN)/python -m pytest tests/infra $(ARGS)
+	INFRA_SIMULATOR=1 $(BIN)/python -m pytest tests/infra -m 'full or not full' $(ARGS)
 
 .PHONY: format
 format: $(VENV)/dev ## Format the code

@@ -14,6 +14,9 @@ from app.commands.dlq import dlq_app
 from app.commands.jobs import jobs_app
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
+#: of `celery worker`: what workers tell each other is of no use here, and asking for it takes a second of each start
+ALONE = ("--without-mingle", "--without-gossip")
+
 app = typer.Typer(
     help="Self-hosted, asynchronous image processing.",
     no_args_is_help=True,
@@ -86,7 +89,7 @@ def worker(
     from celery.bin.celery import celery
 
     pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
-    options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h"]
+    options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h", *ALONE]
     if queue == Queue.DEFAULT:
         options.append("--spare")
     celery.main(["-A", "app.tasks.celery_app", "worker", *options])  # unlike worker_main it fails when the worker does

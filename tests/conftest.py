@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,26 @@ SETTINGS = {
 }
 
 
+HERE = Path(__file__).parent
+# What `make test-fast` leaves out: by mark, and by folder. Of tests that share a deployment it has those of one file,
+# in the mode that needs no server.
+SLOW = {"integration", "full", "slow"}
+PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "processes"}
+CORE = HERE / "test_api.py"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what `make test-fast` runs."""
+    mode = _mode(item)
+    if mode is None:
+        is_slow = SLOW & {mark.name for mark in item.iter_markers()}
+        is_fast = not is_slow and item.path.relative_to(HERE).parts[0] not in PROCESSES
+    else:
+        is_fast = mode == "embedded" and item.path == CORE
+    if is_fast:
+        item.add_marker("fast")
+
+
 @pytest.hookimpl(trylast=True)  # when the tests of one mode stand together
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out among the processes of `pytest -n`: a file to each, and to one all those of a mode.
@@ -44,14 +65,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    mode = (
-        item.callspec.params.get("deployment")
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        else None
-    )
+    mode = _mode(item)
     if mode is None and item.path.parent.name == "chaos":  # one row takes as long as many a file
         return item.nodeid
     return mode or str(item.path)
+
+
+def _mode(item: pytest.Item) -> str | None:
+    """Of the deployment that a test shares with others."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return None
+    found: str | None = item.callspec.params.get("deployment")
+    return found
 
 
 @pytest.fixture(scope="session", params=MODES)

@@ -75,7 +75,8 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
 
 def _command(hostname: str) -> list[str]:
     pool = ["-P", "threads", "-c", "1"]  # pixels are in a process of their own anyway
-    worker = ["-A", "app.tasks.celery_app", "worker", "-Q", Queue.SMALL.value, *pool, "-n", f"spare-{hostname}"]
+    alone = ["--without-mingle", "--without-gossip"]  # workers need nothing of each other
+    worker = ["-A", "app.tasks.celery_app", "worker", "-Q", Queue.SMALL.value, *pool, "-n", f"spare-{hostname}", *alone]
     return [sys.executable, "-m", "celery", *worker]
 
 

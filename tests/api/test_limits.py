@@ -38,8 +38,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "embedded":
         deployment = embedded(folder, **SETTINGS)
     else:
-        deployment = cluster(folder, request.getfixturevalue("cluster_servers"), **SETTINGS)
-        del deployment.commands[1:]
+        deployment = cluster(folder, request.getfixturevalue("cluster_servers"), [], **SETTINGS)
     try:
         deployment.start()
         yield deployment

@@ -229,6 +229,7 @@ def test_no_secret_and_no_query_of_a_url_is_in_the_log(deployment: Deployment, a
 
 # -- killed ------------------------------------------------------------------------------------------------------------
 
+SENDING = ("default_queue", "webhook_queue")
 QUICK = {
     "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,1,1,1,1,1",
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
@@ -244,7 +245,7 @@ def killable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "embedded":
         running = embedded(folder, **QUICK)
     else:
-        running = cluster(folder, request.getfixturevalue("cluster_servers"), **QUICK)
+        running = cluster(folder, request.getfixturevalue("cluster_servers"), SENDING, **QUICK)
     try:
         running.start()
         yield running
@@ -290,7 +291,7 @@ def test_a_sender_that_is_killed_while_it_waits_sends_again_with_the_same_id(
 def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployment, photo: bytes) -> None:
     with receiving() as receiver, killable.client() as api:
         jobs = []
-        for _ in range(4):
+        for _ in range(3):
             jobs += [api.accepted(photo, ["convert_png"], webhook_url=receiver.url)["id"] for _ in range(5)]
             time.sleep(0.4)
             kill_sender(killable)
@@ -314,7 +315,7 @@ def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(
         "PIXTOOLS_WEBHOOK_BREAKER_SECONDS": "3",
         "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,1,1,1,1,1,1",
     }
-    running = cluster(tmp_path, request.getfixturevalue("cluster_servers"), **settings)
+    running = cluster(tmp_path, request.getfixturevalue("cluster_servers"), SENDING, **settings)
     running.commands.append([*running.commands[-1][:-1], "second@%h"])
     with receiving(answer(500)) as dead, receiving() as healthy:
         try:

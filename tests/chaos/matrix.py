@@ -34,6 +34,7 @@ SETTINGS = {
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
     "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,2,4,8,16",
 }
+WORKERS = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
 END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is no loss
@@ -108,9 +109,9 @@ COLUMNS = (
 HEADING = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
 
 
-def at(point: str, only: str, every: int = 15, kills: int = 8) -> dict[str, Any]:
-    """A fault that kills a process at a point of the code."""
-    environment = {"CHAOS_POINT": point, "CHAOS_EVERY": str(every), "CHAOS_KILLS": str(kills)}
+def at(point: str, only: str, every: int = 15) -> dict[str, Any]:
+    """A fault that kills a process at a point of the code, again and again."""
+    environment = {"CHAOS_POINT": point, "CHAOS_EVERY": str(every)}
     return {"environment": environment, "only": only}
 
 
@@ -243,11 +244,13 @@ CONTROL = Fault(
 )
 
 
-def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_within: float = END_WITHIN) -> Row:
-    """One row of the matrix."""
+def run(
+    fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, kills: int = 8, end_within: float = END_WITHIN
+) -> Row:
+    """One row of the matrix, with so many jobs and at most so many kills."""
     row = Row(fault.name)
     with ExitStack() as stack:
-        stage = stack.enter_context(_staged(fault, servers, folder))
+        stage = stack.enter_context(_staged(fault, servers, folder, kills))
         receiver = stack.enter_context(receiving())
         stack.enter_context(_supervised(stage.deployment))
         healed: list[datetime] = []
@@ -271,7 +274,7 @@ def run(fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, end_w
 
 
 @contextmanager
-def _staged(fault: Fault, servers: ClusterServers, folder: Path) -> Iterator[Stage]:
+def _staged(fault: Fault, servers: ClusterServers, folder: Path, kills: int) -> Iterator[Stage]:
     with ExitStack() as stack:
         addresses = {
             "rabbitmq": urlsplit(servers.rabbitmq.url),
@@ -281,8 +284,8 @@ def _staged(fault: Fault, servers: ClusterServers, folder: Path) -> Iterator[Sta
             name: stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             for name, url in addresses.items()
         }
-        deployment = cluster(folder, servers, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
-        deployment.environment |= fault.environment
+        deployment = cluster(folder, servers, WORKERS, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
+        deployment.environment |= {**fault.environment, "CHAOS_KILLS": str(kills)}
         for variable, name in (("PIXTOOLS_BROKER_URL", "rabbitmq"), ("PIXTOOLS_S3_ENDPOINT", "object_store")):
             there = f":{addresses[name].port}"
             deployment.environment[variable] = deployment.environment[variable].replace(there, f":{proxies[name].port}")

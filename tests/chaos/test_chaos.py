@@ -1,4 +1,5 @@
-"""The fault matrix in short: few jobs, the rows that differ most. `make chaos` runs all of it."""
+"""The fault matrix in short: few jobs and kills. `make test` has the rows that differ most, `make test-full` some more,
+`make chaos` all of them with hundreds of jobs."""
 
 from pathlib import Path
 
@@ -11,22 +12,25 @@ from .matrix import CONTROL, FAULTS, run
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 SHORT = (
-    "none",
     "worker: kill -9 during the pixel work",
-    "worker: kill -9 between the upload of the output and its row",
     "API: kill -9 after the commit",
+    "two workers on one step",
+)
+LONGER = (
+    "none",
+    "worker: kill -9 between the upload of the output and its row",
     "dispatcher: kill -9 between the claim and the message",
     "webhook sender: kill -9 after the answer",
     "Redis: FLUSHALL, eight times",
-    "two workers on one step",
     "no chord is ever counted",
 )
+ROWS = [*SHORT, *(pytest.param(name, marks=pytest.mark.full) for name in LONGER)]
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ROWS)
 def test_nothing_is_lost_or_doubled(name: str, cluster_servers: ClusterServers, tmp_path: Path) -> None:
     fault = next(fault for fault in FAULTS if fault.name == name)
-    row = run(fault, cluster_servers, tmp_path, jobs=20)
+    row = run(fault, cluster_servers, tmp_path, jobs=20, kills=3)
     assert row.struck, "the fault did not happen"
     assert row.holds, f"{row}, {row.left_in_outbox} left in the outbox"
 

@@ -11,15 +11,16 @@ import pytest
 
 from tests.support.deployment import ROOT
 from tests.support.receiver import receiving
+from tests.support.schema import migrated_database
 from tests.support.servers import PostgreSQL
 
 
-def cost(url: str, folder: Path, *webhook: str) -> dict[str, Any]:
+def costs(url: str, folder: Path, *webhook: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.support.cost", url, str(folder / "data"), *webhook]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
     assert ran.returncode == 0, ran.stderr[-4000:]
-    measured: dict[str, Any] = json.loads(ran.stdout)
-    assert measured["status"] == "completed"
+    measured: list[dict[str, Any]] = json.loads(ran.stdout)
+    assert [job["status"] for job in measured] == ["completed"] * (1 + len(webhook))
     return measured
 
 
@@ -29,17 +30,26 @@ def within(measured: dict[str, Any], commits: int, statements: int) -> None:
     assert len(measured["statements"]) <= statements, f"{len(measured['statements'])} statements\n{listed}"
 
 
-@pytest.mark.integration
-def test_a_job_of_one_step_costs_four_commits_and_sixteen_statements(postgresql: PostgreSQL, tmp_path: Path) -> None:
-    within(cost(postgresql.create_database(f"cost-{uuid4().hex[:8]}"), tmp_path), 4, 16)
-
-
-@pytest.mark.integration
-def test_a_webhook_adds_two_commits_and_eight_statements(postgresql: PostgreSQL, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def on_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """A job, and one with a webhook."""
+    url = migrated_database(postgresql, f"cost-{uuid4().hex[:8]}")
     with receiving() as receiver:
-        within(cost(postgresql.create_database(f"cost-{uuid4().hex[:8]}"), tmp_path, receiver.url), 6, 24)
-        assert receiver.requests
+        found = costs(url, tmp_path_factory.mktemp("cost"), receiver.url)
+        assert len(receiver.requests) == 2
+    return found
+
+
+@pytest.mark.integration
+def test_a_job_of_one_step_costs_four_commits_and_sixteen_statements(on_postgresql: list[dict[str, Any]]) -> None:
+    within(on_postgresql[0], 4, 16)
+
+
+@pytest.mark.integration
+def test_a_webhook_adds_two_commits_and_eight_statements(on_postgresql: list[dict[str, Any]]) -> None:
+    within(on_postgresql[1], 6, 24)
 
 
 def test_one_process_with_sqlite_pays_the_same(tmp_path: Path) -> None:
-    within(cost(f"sqlite:///{tmp_path / 'pixtools.db'}", tmp_path), 4, 16)
+    [job] = costs(f"sqlite:///{tmp_path / 'pixtools.db'}", tmp_path)
+    within(job, 4, 16)

@@ -17,6 +17,7 @@ from app.ml.tiles import smallest_side
 from tests.imaging.conftest import photograph
 from tests.support.checkpoints import random_unet, write_checkpoint
 from tests.support.pictures import picture
+from tests.support.sampling import sampled
 
 SHAPE = unet.Shape(channels=(8, 16), outer=1, inner=4)
 LEVEL = NoiseLevel(slope=np.array([0.01, -0.005, 0], np.float32), base=np.array([0.002, 0.01, 0.004], np.float32))
@@ -37,7 +38,7 @@ def one_tile(weights: Path) -> GuidedDenoiser:
     return GuidedDenoiser(DenoiserConfig(weights=weights, memory_bytes=700 * 700 * GUIDED_BYTES_PER_PIXEL))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=sampled(50))
 @given(height=st.integers(1, 600), width=st.integers(1, 600), seed=st.integers(0, 9))
 def test_tiled_equals_untiled(
     small_tiles: GuidedDenoiser, one_tile: GuidedDenoiser, height: int, width: int, seed: int

@@ -143,13 +143,9 @@ def test_the_doctor_says_what_to_do(proxied: Proxied, part: str, variable: str) 
     assert "@127.0.0.1" not in done.stdout + done.stderr, "no URL with a password"
 
 
-def test_the_single_process_knows_its_own_workers(tmp_path: Path) -> None:
-    running = embedded(tmp_path)
-    running.start()
-    try:
-        told = httpx.get(f"{running.url}/health", timeout=10).json()
-    finally:
-        running.stop()
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
+def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> None:
+    told = httpx.get(f"{deployment.url}/health", timeout=10).json()
     assert told["status"] == "ok"
     assert {name: check["status"] for name, check in told["checks"].items()} == dict.fromkeys(
         ("database", "storage", "disk", "workers", "model"), "ok"
@@ -157,18 +153,23 @@ def test_the_single_process_knows_its_own_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "line"),
+    "said",
     [
-        ({"PIXTOOLS_DENOISE_WEIGHTS": "/nowhere"}, "FAIL  weights"),
-        ({"PIXTOOLS_SPOOL_DIR": "/proc/nowhere"}, "FAIL  spool"),
-        ({"PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES": "200000000"}, "pixels"),
-        ({"PIXTOOLS_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "note  traces    the collector of traces does not answer"),
-        ({"PIXTOOLS_BROKER_URL": "amqp://u:p@127.0.0.1:1//"}, "FAIL  mode      SQLite"),
+        {
+            ("PIXTOOLS_DENOISE_WEIGHTS", "/nowhere"): "FAIL  weights",
+            ("PIXTOOLS_PIXEL_PROCESS_MEMORY_BYTES", "200000000"): "pixels",
+        },
+        {("PIXTOOLS_OTLP_ENDPOINT", "http://127.0.0.1:1"): "note  traces    the collector of traces does not answer"},
+        {
+            ("PIXTOOLS_SPOOL_DIR", "/proc/nowhere"): "FAIL  spool",
+            ("PIXTOOLS_BROKER_URL", "amqp://u:p@127.0.0.1:1//"): "FAIL  mode      SQLite",
+        },
     ],
+    ids=["weights, memory", "traces", "spool, broker"],
 )
-def test_the_doctor_looks_at_this_machine(tmp_path: Path, settings: dict[str, str], line: str) -> None:
-    done = pixtools(embedded(tmp_path, **settings), "doctor")
-    assert line in done.stdout
+def test_the_doctor_looks_at_this_machine(tmp_path: Path, said: dict[tuple[str, str], str]) -> None:
+    done = pixtools(embedded(tmp_path, **dict(said.keys())), "doctor")
+    assert all(line in done.stdout for line in said.values()), done.stdout
     assert done.returncode == int("FAIL" in done.stdout)
     assert "Traceback" not in done.stderr
 

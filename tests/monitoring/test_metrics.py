@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,34 +102,6 @@ def test_what_one_job_leaves_behind_and_that_labels_are_closed(deployment: Deplo
                 assert label == "le" or value in closed[label], (family.name, label, value)
 
 
-@pytest.mark.integration
-def test_uploads_are_counted_by_our_own_codes_while_the_database_is_away(
-    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
-) -> None:
-    running = cluster(tmp_path, cluster_servers)
-    running.commands = [["tests.support.api_alone", "app", "api"]]
-    address = urlsplit(running.environment["PIXTOOLS_DATABASE_URL"])
-    with TcpProxy(str(address.hostname), int(address.port or 0)) as proxy:
-        changed = running.environment["PIXTOOLS_DATABASE_URL"].replace(f":{address.port}", f":{proxy.port}", 1)
-        running.environment["PIXTOOLS_DATABASE_URL"] = changed
-        running.start()
-        try:
-            proxy.cut()
-            with running.client() as client:
-                assert client.process(photo, ["flip"]).status_code == 503
-            outcomes = {
-                sample.labels["outcome"]: sample.value
-                for family in scrape(running.url)
-                for sample in family.samples
-                if sample.name == "pixtools_uploads_total"
-            }
-            assert outcomes["database_unavailable"] == 1
-            assert set(outcomes) <= CLOSED["pixtools_uploads"]["outcome"]
-        finally:
-            proxy.heal()
-            running.stop()
-
-
 def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path, photo: bytes) -> None:
     running = embedded(tmp_path)
     running.start()
@@ -187,7 +160,7 @@ def await_worker(deployment: Deployment) -> None:
 
 @pytest.mark.integration
 def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterServers, tmp_path: Path) -> None:
-    running = cluster(tmp_path, cluster_servers)
+    running = cluster(tmp_path, cluster_servers, [])
     running.commands = [["uvicorn", "app.main:app", "--workers", "2", "--port", str(running.port)]]
     running.environment[slots.FOLDER] = str(tmp_path / "metrics")
     running.start()
@@ -213,7 +186,7 @@ def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterSer
 def test_the_processes_of_a_worker_count_together_whatever_dies(
     cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
 ) -> None:
-    running = cluster(tmp_path, cluster_servers)
+    running = cluster(tmp_path, cluster_servers, [])
     running.commands = [["app", "api"], ["app", "worker", "--concurrency", "2"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
     running.start()
@@ -244,7 +217,7 @@ def children(worker: "subprocess.Popen[bytes]") -> list[int]:
 def test_a_port_that_is_taken_costs_a_worker_its_metrics_and_not_its_work(
     cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
 ) -> None:
-    running = cluster(tmp_path, cluster_servers)
+    running = cluster(tmp_path, cluster_servers, [])
     running.commands = [["app", "api"], ["app", "worker", "--concurrency", "1"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(running.port)
     running.start()
@@ -256,19 +229,51 @@ def test_a_port_that_is_taken_costs_a_worker_its_metrics_and_not_its_work(
         running.stop()
 
 
-@pytest.mark.integration
-def test_the_relay_serves_its_metrics(cluster_servers: ClusterServers, tmp_path: Path, photo: bytes) -> None:
-    running = cluster(tmp_path, cluster_servers)
+@pytest.fixture(scope="module")
+def alone(
+    cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Deployment, TcpProxy]]:
+    """An API that starts nothing else, a relay, and the way to their database."""
+    running = cluster(tmp_path_factory.mktemp("alone"), cluster_servers, [])
     running.commands = [["tests.support.api_alone", "app", "api"], ["app", "relay"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
-    running.start()
-    try:
-        await_worker(running)
-        with running.client() as client:
-            client.accepted(photo, ["flip"])
-        await_total(worker_url(running), 1, "pixtools_outbox_messages_total", outcome="sent")
-    finally:
+    address = urlsplit(running.environment["PIXTOOLS_DATABASE_URL"])
+    with TcpProxy(str(address.hostname), int(address.port or 0)) as proxy:
+        changed = running.environment["PIXTOOLS_DATABASE_URL"].replace(f":{address.port}", f":{proxy.port}", 1)
+        running.environment["PIXTOOLS_DATABASE_URL"] = changed
+        running.start()
+        yield running, proxy
         running.stop()
+
+
+@pytest.mark.integration
+def test_the_relay_serves_its_metrics(alone: tuple[Deployment, TcpProxy], photo: bytes) -> None:
+    running, _ = alone
+    await_worker(running)
+    with running.client() as client:
+        client.accepted(photo, ["flip"])
+    await_total(worker_url(running), 1, "pixtools_outbox_messages_total", outcome="sent")
+
+
+@pytest.mark.integration
+def test_uploads_are_counted_by_our_own_codes_while_the_database_is_away(
+    alone: tuple[Deployment, TcpProxy], photo: bytes
+) -> None:
+    running, proxy = alone
+    proxy.cut()
+    try:
+        with running.client() as client:
+            assert client.process(photo, ["flip"]).status_code == 503
+        outcomes = {
+            sample.labels["outcome"]: sample.value
+            for family in scrape(running.url)
+            for sample in family.samples
+            if sample.name == "pixtools_uploads_total"
+        }
+        assert outcomes["database_unavailable"] == 1
+        assert set(outcomes) <= CLOSED["pixtools_uploads"]["outcome"]
+    finally:
+        proxy.heal()
 
 
 def test_the_format_follows_the_header(deployment: Deployment) -> None:

@@ -201,14 +201,3 @@ def test_no_secret_is_in_the_log_of_the_single_process(tmp_path: Path, photo: by
     assert "followed-1" in text
     assert SECRET not in text
     assert link.rsplit("signature=", 1)[1] not in text
-
-
-@pytest.mark.integration
-def test_a_collector_that_is_away_costs_nothing(cluster_servers: ClusterServers, tmp_path: Path, photo: bytes) -> None:
-    running = cluster(tmp_path, cluster_servers, PIXTOOLS_OTLP_ENDPOINT="http://127.0.0.1:1")
-    running.start()
-    try:
-        with running.client() as client:
-            assert client.run(photo, ["flip"])["status"] == "completed"
-    finally:
-        running.stop()

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def check_results(api: ApiClient, job: dict[str, Any]) -> None:
 
 def test_killed_in_the_middle_of_twenty_jobs_it_completes_them_after_a_restart(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
-    photos = [make_photo(1200, 900, seed=seed) for seed in range(JOBS)]
+    photos = [make_photo(800, 600, seed=seed) for seed in range(JOBS)]
     deployment.start()
     try:
         with deployment.client() as api:
@@ -82,45 +83,38 @@ def test_a_cancelled_job_frees_its_worker_and_a_killed_process_leaves_nothing_in
         deployment.stop()
 
 
-def test_a_request_head_without_end_is_refused(tmp_path: Path) -> None:
-    deployment = embedded(tmp_path)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = embedded(tmp_path_factory.mktemp("running"))
     deployment.start()
-    try:
-        with socket.create_connection(("127.0.0.1", deployment.port), timeout=10) as connection:
-            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n")
-            with suppress(ConnectionError):
-                for _ in range(100):
-                    connection.sendall(b"X-A: " + b"a" * 10_000 + b"\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
-    finally:
-        deployment.stop()
+    yield deployment
+    deployment.stop()
 
 
-def test_a_data_folder_serves_one_process_only(tmp_path: Path) -> None:
-    deployment = embedded(tmp_path)
-    deployment.start()
-    try:
-        second: Deployment = embedded(tmp_path)
-        ended = subprocess.run(
-            [sys.executable, "-m", "app", "serve"], env=second.variables(), capture_output=True, timeout=60, check=False
-        )
-        assert ended.returncode != 0
-        [line] = ended.stderr.decode().splitlines()
-        assert "is in use by another PixTools process" in line
-    finally:
-        deployment.stop()
+def test_a_request_head_without_end_is_refused(running: Deployment) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n")
+        with suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b"X-A: " + b"a" * 10_000 + b"\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
-def test_the_key_of_download_links_stays_over_restarts_and_is_private(tmp_path: Path) -> None:
-    deployment = embedded(tmp_path)
-    deployment.start()
-    try:
-        with deployment.client() as api:
-            result = api.run(make_photo(), ["convert_png"])["results"][0]
-        deployment.stop()
-        deployment.start()
-        with deployment.client() as api:
-            assert api.download(result).status_code == 200
-        assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o077 == 0
-    finally:
-        deployment.stop()
+def test_a_data_folder_serves_one_process_only(running: Deployment) -> None:
+    second = embedded(running.folder)
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "serve"], env=second.variables(), capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    [line] = ended.stderr.decode().splitlines()
+    assert "is in use by another PixTools process" in line
+
+
+def test_the_key_of_download_links_stays_over_restarts_and_is_private(running: Deployment) -> None:
+    with running.client() as api:
+        result = api.run(make_photo(), ["convert_png"])["results"][0]
+    running.stop()
+    running.start()
+    with running.client() as api:
+        assert api.download(result).status_code == 200
+    assert (running.folder / "data" / "secret.key").stat().st_mode & 0o077 == 0

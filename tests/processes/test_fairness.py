@@ -98,14 +98,21 @@ def test_the_usual_priority_is_five(api: ApiClient, photo: bytes) -> None:
     assert [api.run(photo, ["flip"], **given)["priority"] for given in ({}, {"priority": ""})] == [5, 5]
 
 
+@pytest.fixture(scope="module")
+def own(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """API, pixel worker and relay, to be killed."""
+    running = cluster(tmp_path_factory.mktemp("own"), cluster_servers, ["default_queue"])
+    running.commands.append(["app", "relay"])
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
+
+
 @pytest.mark.integration
-def test_a_spare_process_is_started_again_and_ends_with_its_worker(
-    cluster_servers: ClusterServers, tmp_path: Path
-) -> None:
-    deployment = cluster(tmp_path, cluster_servers)
-    del deployment.commands[2:]  # API and pixel worker
-    deployment.start()
-    worker = deployment.processes[1].pid
+def test_a_spare_process_is_started_again_and_ends_with_its_worker(own: Deployment) -> None:
+    worker = own.processes[1].pid
 
     def spare() -> int | None:
         """Of the processes of the worker's group."""
@@ -114,21 +121,20 @@ def test_a_spare_process_is_started_again_and_ends_with_its_worker(
         return next((pid for pid, group in groups.items() if group == [str(worker).encode()]), None)
 
     def takes_work() -> bool:
-        with deployment.client() as api:
+        with own.client() as api:
             queues = api.http.get("/health").json()["queues"]
         return bool(queues[Queue.SMALL]["workers"] == 1)
 
-    try:
-        until(takes_work)
-        first = spare()
-        assert first
-        os.kill(first, signal.SIGKILL)
-        until(lambda: spare() not in (None, first))
-        until(takes_work)
-        os.kill(worker, signal.SIGKILL)
-        until(lambda: spare() is None)
-    finally:
-        deployment.kill()
+    until(takes_work)
+    first = spare()
+    assert first
+    os.kill(first, signal.SIGKILL)
+    until(lambda: spare() not in (None, first))
+    until(takes_work)
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: spare() is None)
+    own.processes[1].wait(10)
+    own.processes[1] = own.restart(1)
 
 
 def _read(path: Path) -> bytes:
@@ -139,13 +145,8 @@ def _read(path: Path) -> bytes:
 
 
 @pytest.mark.integration
-def test_another_process_goes_on_when_the_one_that_chooses_is_killed(
-    cluster_servers: ClusterServers, tmp_path: Path
-) -> None:
-    deployment = cluster(tmp_path, cluster_servers)
-    deployment.commands.append(["app", "relay"])
-    deployment.start()
-    database = database_of(deployment)
+def test_another_process_goes_on_when_the_one_that_chooses_is_killed(own: Deployment) -> None:
+    database = database_of(own)
 
     def left() -> int:
         with database.session(read_only=True) as session:
@@ -153,13 +154,12 @@ def test_another_process_goes_on_when_the_one_that_chooses_is_killed(
             return session.scalars(unfinished).one()
 
     try:
-        with deployment.client() as api:
+        with own.client() as api:
             for _ in range(16):
                 api.accepted(make_photo(160, 120), SLOW)
         with database.session(read_only=True) as session:
             assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
-        deployment.processes[0].send_signal(signal.SIGKILL)
+        own.processes[0].send_signal(signal.SIGKILL)
         until(lambda: left() == 0)
     finally:
         database.close()
-        deployment.kill()

@@ -123,7 +123,7 @@ def _deployment(request: pytest.FixtureRequest, folder: Path, disk: Path) -> Dep
     settings = {**SETTINGS, "PIXTOOLS_SPOOL_DIR": str(disk / "spool"), "PIXTOOLS_RECONCILE_SECONDS": "2"}
     servers = request.getfixturevalue("cluster_servers")
     settings["PIXTOOLS_STORAGE_URL"] = (disk / "objects").as_uri()
-    return cluster(folder, servers, **settings)
+    return cluster(folder, servers, ["default_queue"], **settings)
 
 
 def await_(what: Callable[[], bool], seconds: float, why: str) -> None:

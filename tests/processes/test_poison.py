@@ -1,4 +1,4 @@
-"""What ends every process that takes it, in both modes, and messages that no worker can take."""
+"""What ends every process that takes it, in both modes."""
 
 import json
 import os
@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import Connection
-from uuid_utils.compat import uuid7
 
-from app.operations import DEAD_LETTER_QUEUE
 from tests.conftest import make_photo
-from tests.support.deployment import Deployment, cluster, embedded
-from tests.support.fixtures import ClusterServers
-from tests.support.processes import command, pixel_processes
+from tests.support.deployment import cluster, embedded
+from tests.support.processes import command, listed, pixel_processes
 from tests.support.waiting import until
-
-
-def listed(deployment: Deployment) -> list[str]:
-    return command(deployment, "dlq", "list").stdout.splitlines()
 
 
 @pytest.mark.integration
@@ -32,8 +24,9 @@ def test_poison_is_given_up_listed_refused_and_redriven(
     if mode == "embedded":
         deployment = embedded(tmp_path, **settings)
     else:
-        deployment = cluster(tmp_path, request.getfixturevalue("cluster_servers"), **settings)
-    photo, tree = make_photo(1500, 1500), ["denoise", "convert_png"]
+        workers = ["default_queue", "ml_inference_queue"]
+        deployment = cluster(tmp_path, request.getfixturevalue("cluster_servers"), workers, **settings)
+    photo, tree = make_photo(1000, 1000), ["denoise", "convert_png"]
     try:
         deployment.start()
         with deployment.client() as api:
@@ -66,33 +59,5 @@ def test_poison_is_given_up_listed_refused_and_redriven(
             assert api.process(photo, tree).status_code == 202
             assert command(deployment, "dlq", "list").stdout == ""
             assert command(deployment, "dlq", "purge", "--all").stdout == "1 forgotten\n"
-    finally:
-        deployment.kill()
-
-
-@pytest.mark.integration
-def test_rabbitmq_gives_up_what_no_worker_can_take(tmp_path: Path, cluster_servers: ClusterServers) -> None:
-    """A message of a task that no worker knows is rejected, and written down."""
-    deployment = cluster(tmp_path, cluster_servers)
-    try:
-        deployment.start()
-        with deployment.client() as api:
-            api.run(make_photo(64, 64), ["convert_png"])  # then there is a worker, and its queues
-        with Connection(deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
-            producer = connection.Producer()
-            headers = {"task": "pixtools.of_tomorrow", "id": "message-of-tomorrow", "lang": "py"}
-            producer.publish(
-                [[str(uuid7()), "0"], {}, {}],
-                exchange="pixtools",
-                routing_key="default_queue",
-                headers=headers,
-                serializer="json",
-                delivery_mode=2,
-            )
-            [line] = until(lambda: listed(deployment))
-            assert line.startswith("message-of-tomorrow")
-            assert "rejected" in line
-            with connection.channel() as channel:
-                assert channel.queue_declare(DEAD_LETTER_QUEUE, passive=True).message_count == 0
     finally:
         deployment.kill()

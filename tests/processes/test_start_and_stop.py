@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.migrations import upgrade
 from tests.support.deployment import Deployment, embedded, run_bare
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
@@ -33,8 +34,8 @@ def lines(deployment: Deployment) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("spoil", SPOIL)
 def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: Path, spoil: str) -> None:
-    assert run_bare(tmp_path, "app", "migrate").returncode == 0
     path = tmp_path / "data" / "pixtools.db"
+    upgrade(f"sqlite:///{path}")
     SPOIL[spoil](path)
     for command in ("serve", "migrate"):
         done = run_bare(tmp_path, "app", command)
@@ -69,23 +70,20 @@ def test_in_a_folder_that_others_may_read_everything_new_is_private(tmp_path: Pa
     assert f"-> chmod 700 {folder}" in doctor.stdout
 
 
-def test_a_folder_of_its_own_is_no_matter(tmp_path: Path) -> None:
-    deployment = embedded(tmp_path)
-    deployment.start()
-    deployment.stop()
+@pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
+def test_a_folder_of_its_own_is_no_matter(deployment: Deployment) -> None:
     assert not [line for line in lines(deployment) if line["event"] == "data_folder_open"]
 
 
-@pytest.mark.parametrize("length", [b"Content-Length: 5000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: Path, length: bytes) -> None:
+def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
     deployment.start()
-    chunked = f"{len(PART):x}\r\n".encode() + PART + b"\r\n"
+    chunk = f"{len(PART):x}\r\n".encode() + PART + b"\r\n"
     held = []
     try:
-        for _ in range(3):
+        for begun in (b"Content-Length: 5000000\r\n\r\n" + PART, b"Transfer-Encoding: chunked\r\n\r\n" + chunk) * 3:
             connection = socket.create_connection(("127.0.0.1", deployment.port), timeout=30)
-            connection.sendall(HEAD + length + (PART if b"Length" in length else chunked))
+            connection.sendall(HEAD + begun)
             held.append(connection)
         time.sleep(0.5)
         [process] = deployment.processes

@@ -23,6 +23,7 @@ from app.services.upkeep import reconciler
 from app.services.upkeep.reconciler import Repairs
 from app.tasks.celery_app import celery_app
 from tests.support.executing import events_of
+from tests.support.proxy import TcpProxy
 from tests.support.servers import RabbitMQ
 from tests.support.waiting import until
 from tests.support.work import (
@@ -161,7 +162,8 @@ def test_a_job_that_has_just_gone_a_step_further_is_alive(database: Database) ->
 
 @pytest.mark.integration
 def test_the_length_of_a_queue_is_what_nobody_has_taken(rabbitmq: RabbitMQ) -> None:
-    app = Celery("lengths", broker=rabbitmq.create_vhost(f"lengths-{uuid4().hex[:8]}"))
+    url = rabbitmq.create_vhost(f"lengths-{uuid4().hex[:8]}")
+    app = Celery("lengths", broker=url)
     waiting = waiting_in(app)
     assert waiting("default_queue") == 0  # there is no such queue yet
     with app.connection_for_write() as connection:
@@ -172,11 +174,10 @@ def test_the_length_of_a_queue_is_what_nobody_has_taken(rabbitmq: RabbitMQ) -> N
         assert until(lambda: waiting("default_queue") == 3)
         queue.get()  # without an answer: taken, and with it what the consumer has fetched ahead
         assert until(lambda: waiting("default_queue") == 0)
-    rabbitmq.stop()
-    try:
+    with TcpProxy("127.0.0.1", rabbitmq.port) as away:
+        away.cut()
+        waiting = waiting_in(Celery("lengths", broker=url.replace(f":{rabbitmq.port}/", f":{away.port}/")))
         assert waiting("default_queue") is None
-    finally:
-        rabbitmq.start()
 
 
 def test_a_sweep_leaves_ended_jobs_alone(database: Database) -> None:

@@ -1,7 +1,9 @@
 """Counts what one job costs the database: `python -m tests.support.cost DATABASE_URL FOLDER [WEBHOOK_URL]`.
 
+With a URL a second job is counted as well, whose end that receiver is told.
+
 All parts of the service run in this process, so that every transaction and statement of a job passes its engines. What
-runs by a timer is set so far apart that nothing of it happens meanwhile. A JSON object is printed.
+runs by a timer is set so far apart that nothing of it happens meanwhile. Printed is a JSON array, an object for each.
 """
 
 import asyncio
@@ -62,26 +64,28 @@ def _photo() -> bytes:
     return buffer.getvalue()
 
 
-async def _measure(settings: Settings, webhook_url: str | None) -> dict[str, Any]:
+async def _measure(settings: Settings, *webhook_urls: str) -> list[dict[str, Any]]:
     app, meter, photo = create_app(settings), Meter(), _photo()
-    form = {"operations": '["convert_webp"]', **({"webhook_url": webhook_url} if webhook_url else {})}
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
+    measured = []
     async with app.router.lifespan_context(app), client as api:
         ended = threading.Event()
         app.state.resources.database.hooks.ended = lambda _: ended.set()
-        for _ in range(2):  # the first job finds pools and caches empty
-            await meter.quiet()
+        more = [{"webhook_url": url} for url in webhook_urls]
+        for form in ({}, *more, {}, *more):  # the first job of each kind finds pools and caches empty
             meter.reset()
             ended.clear()
-            answer = await api.post("/process", data=form, files={"file": ("photo.jpg", photo)})
+            data = {"operations": '["convert_webp"]', **form}
+            answer = await api.post("/process", data=data, files={"file": ("photo.jpg", photo)})
             await asyncio.to_thread(ended.wait, PATIENCE)
             await meter.quiet()
-            measured = {"commits": meter.commits, "statements": list(meter.statements)}
-        job = (await api.get(f"/jobs/{answer.json()['id']}")).json()
-    return {**measured, "status": job["status"]}
+            counted = {"commits": meter.commits, "statements": list(meter.statements)}
+            job = (await api.get(f"/jobs/{answer.json()['id']}")).json()
+            measured.append({**counted, "status": job["status"]})
+    return measured[1 + len(more) :]
 
 
-def main(database_url: str, folder: str, webhook_url: str | None = None) -> None:
+def main(database_url: str, folder: str, *webhook_urls: str) -> None:
     settings = Settings(
         database_url=database_url,
         broker_url="memory://",
@@ -92,7 +96,7 @@ def main(database_url: str, folder: str, webhook_url: str | None = None) -> None
         max_open_jobs=NEVER,
         log_level="ERROR",
     )
-    json.dump(asyncio.run(_measure(settings, webhook_url)), sys.stdout)
+    json.dump(asyncio.run(_measure(settings, *webhook_urls)), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProc
     )
 
 
+def listed(deployment: Deployment) -> list[str]:
+    """Lines about dead letters."""
+    return command(deployment, "dlq", "list").stdout.splitlines()
+
+
 def pixel_processes(deployment: Deployment) -> set[int]:
     """Ids of the running pixel processes of a deployment."""
     found = set()

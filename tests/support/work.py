@@ -14,7 +14,6 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from app import migrations
 from app.database import Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
@@ -36,6 +35,8 @@ from app.services import jobs, steps
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.steps import Claim, StoredResult
+
+from .schema import migrated_database, migrated_file
 
 T = TypeVar("T")
 
@@ -76,11 +77,9 @@ OUTCOME = StoredResult(
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An empty database of each kind with the current schema."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('tasks') / 'pixtools.db'}"
-    else:
-        url = str(request.getfixturevalue("postgresql").create_database(f"tasks-{uuid4().hex[:8]}"))
-    migrations.upgrade(url)
-    return url
+        folder = tmp_path_factory.mktemp("tasks")
+        return migrated_file(folder / "pixtools.db", tmp_path_factory.getbasetemp() / "migrated.db")
+    return migrated_database(request.getfixturevalue("postgresql"), f"tasks-{uuid4().hex[:8]}")
 
 
 @pytest.fixture

@@ -146,7 +146,15 @@ def server_and_client(servers: ClusterServers, kind: str) -> tuple[Server, Clien
             return servers.object_store, object_store_client(servers.object_store)
 
 
-@pytest.mark.parametrize("kind", ["rabbitmq", "redis", "postgresql", "object_store"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "redis",
+        "postgresql",
+        pytest.param("rabbitmq", marks=pytest.mark.full),  # whose four starts take half a minute
+        pytest.param("object_store", marks=pytest.mark.full),
+    ],
+)
 def test_life_of_a_server(servers: ClusterServers, kind: str) -> None:
     """Values outlive kill and stop, not a wipe; a paused server is silent; the port stays; no process is left."""
     server, client = server_and_client(servers, kind)

@@ -1,0 +1,11 @@
+"""How much of a large corpus is tried: some by `make test`, all by `make test-full`, which says so by a variable."""
+
+import os
+
+WHOLE = os.environ.get("TEST_WHOLE") == "1"
+SHARE = 4
+
+
+def sampled(count: int) -> int:
+    """So many, or a quarter of them."""
+    return count if WHOLE else -(-count // SHARE)
