@@ -122,6 +122,19 @@ def relay() -> None:
     stop_tracing()
 
 
+@app.command("celery-exporter")
+def celery_exporter() -> None:
+    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: who works, and on how much."""
+    from app.logging_config import configure_logging
+    from app.tasks.exporter import serve
+
+    settings = current_settings()
+    if settings.embedded or settings.metrics_port is None:
+        raise SystemExit("PIXTOOLS_BROKER_URL has to name a broker, and PIXTOOLS_METRICS_PORT a port.")
+    configure_logging(settings.log_level)
+    serve(settings.host, settings.metrics_port)
+
+
 @app.command()
 def migrate(
     wait: Annotated[bool, typer.Option("--wait", help="Change nothing; wait until others have done it.")] = False,

@@ -123,7 +123,14 @@ BENCHMARKS = (
         name="autoscale",
         module="autoscale.compare",
         measures="simulates spot workers scaled by KEDA beside fixed fleets; draws docs/images/scaling.svg",
-        minutes=0.5,
+        minutes=10,
+    ),
+    Benchmark(
+        name="postgres",
+        module="postgres",
+        measures="CPU, log and disk of PostgreSQL for a job, with many others in its tables",
+        minutes=2,
+        servers=True,
     ),
     Benchmark(
         name="autoscale-tasks",
