@@ -102,22 +102,17 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff format .
 
 NAME ?= uploads
+# These two need more than the tests do.
+BENCH_NEEDS_denoise := $(TRAINING)/done
+BENCH_NEEDS_quality := $(QUALITY)/done
 
 .PHONY: bench
-bench: ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
-	@$(MAKE) --no-print-directory bench-$(NAME)
+bench: $(VENV)/dev $(BENCH_NEEDS_$(NAME)) ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
+	$(if $(filter quality,$(NAME)),PYTHONPATH=.:$(QUALITY)) $(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
 .PHONY: benchmarks
 benchmarks: $(VENV)/dev ## List what can be measured
 	@$(BIN)/python -m benchmarks
-
-bench-%: $(VENV)/dev
-	$(BIN)/python -m benchmarks $* $(ARGS)
-
-# These two need more than the tests do.
-bench-denoise: $(TRAINING)/done
-bench-quality: $(QUALITY)/done
-bench-quality: export PYTHONPATH := .:$(QUALITY)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour

@@ -97,7 +97,7 @@ def worker(
 
 @app.command()
 def relay() -> None:
-    """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
+    """Run the background services: relay, dispatcher, reconciler, retention and the reader of dead letters."""
     import signal
 
     from app import background, tracing

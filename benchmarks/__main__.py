@@ -165,10 +165,13 @@ def main() -> None:
     if found is None:
         print((__doc__ or "").strip(), *BENCHMARKS, sep="\n")
         raise SystemExit(0 if name == "--help" else f"\nThere is no benchmark {name!r}.")
-    if found.servers:
+    if found.servers and not {"-h", "--help"} & set(options):
         subprocess.run([ROOT / "scripts" / "install-test-servers"], check=True)
     sys.argv = [f"python -m benchmarks {name}", *options]
-    importlib.import_module(f"benchmarks.{found.module}").main()
+    module = importlib.import_module(f"benchmarks.{found.module}")
+    if {"-h", "--help"} & set(options) and not hasattr(module, "argparse"):  # it has no options
+        raise SystemExit((module.__doc__ or found.measures).strip())
+    module.main()
 
 
 if __name__ == "__main__":
