@@ -35,7 +35,7 @@ class _Worker:
     online: bool = True
 
 
-@dataclass
+@dataclass(eq=False)  # a registry keeps it as a key
 class Workers(Collector):
     """Those that events have come from. Events come in one thread, scrapes in others."""
 

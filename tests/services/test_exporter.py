@@ -2,6 +2,7 @@
 
 import pytest
 from kombu.exceptions import OperationalError
+from prometheus_client import CollectorRegistry
 
 from app.services.scheduling.window import Depth
 from app.tasks import exporter
@@ -22,10 +23,12 @@ def workers(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Workers:
     return Workers("amqp://broker.example")
 
 
-def told(workers: Workers) -> dict[tuple[str, str], float]:
+def told(workers: Workers) -> dict[tuple[str, ...], float]:
+    registry = CollectorRegistry()
+    registry.register(workers)
     return {
         (family.name, *sample.labels.values()): sample.value
-        for family in workers.collect()
+        for family in registry.collect()
         for sample in family.samples
     }
 
