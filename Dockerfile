@@ -90,21 +90,25 @@ CMD ["pixtools", "api"]
 FROM runtime AS worker
 COPY --from=builder-worker /opt/worker /opt/venv
 # Where the processes of one worker keep their metrics together.
-ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
-HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
-import os, sys\n\
-from app.tasks.celery_app import celery_app\n\
-sys.exit(not celery_app.control.ping(['worker@' + os.uname().nodename], timeout=10))"]
-CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", "default_queue", "-c", "2", "--spare"]
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics \
+    PIXTOOLS_METRICS_PORT=8001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-c", "\
+import http.client, os, sys\n\
+connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['PIXTOOLS_METRICS_PORT']), timeout=8)\n\
+connection.request('GET', '/metrics')\n\
+sys.exit(connection.getresponse().status != 200)"]
+CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "worker@%h", "-Q", "default_queue", "-c", "2", "--spare", "--without-gossip", "--without-mingle"]
 
 
 FROM runtime AS worker-ml
 COPY --from=builder-worker /opt/worker /opt/venv
 COPY --from=builder-ml /opt/ml /opt/venv
 COPY models models
-ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics
-HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 CMD ["python", "-c", "\
-import os, sys\n\
-from app.tasks.celery_app import celery_app\n\
-sys.exit(not celery_app.control.ping(['ml@' + os.uname().nodename], timeout=10))"]
-CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "ml@%h", "-Q", "ml_inference_queue", "-P", "prefork", "--concurrency=1"]
+ENV PROMETHEUS_MULTIPROC_DIR=/tmp/pixtools-metrics \
+    PIXTOOLS_METRICS_PORT=8001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["python", "-c", "\
+import http.client, os, sys\n\
+connection = http.client.HTTPConnection('127.0.0.1', int(os.environ['PIXTOOLS_METRICS_PORT']), timeout=8)\n\
+connection.request('GET', '/metrics')\n\
+sys.exit(connection.getresponse().status != 200)"]
+CMD ["celery", "-A", "app.tasks.celery_app", "worker", "-n", "ml@%h", "-Q", "ml_inference_queue", "-P", "prefork", "--concurrency=1", "--without-gossip", "--without-mingle"]

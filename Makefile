@@ -81,6 +81,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, wo
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
+	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet
 	$(BIN)/shellcheck .ci/run scripts/* tests/docker/*.sh infra/*.sh infra/templates/*.sh tests/infra/stubs/*
 	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck -pyflakes ''
 	$(BIN)/zizmor --offline --quiet .github
@@ -92,6 +93,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, wo
 .PHONY: infra-test
 infra-test: $(VENV)/dev $(INFRA)/done ## Apply and destroy infra/ in an AWS simulator, scan it, run the nodes' script; minutes
 	@scripts/install-test-servers
+	@scripts/install-rabbitmq .rabbitmq || echo "SKIPPED: the shipped RabbitMQ cannot be had here, jobs are NOT run on it"
 	INFRA_SIMULATOR=1 $(BIN)/python -m pytest tests/infra -m 'full or not full' $(ARGS)
 
 .PHONY: format
@@ -100,22 +102,17 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff format .
 
 NAME ?= uploads
+# These two need more than the tests do.
+BENCH_NEEDS_denoise := $(TRAINING)/done
+BENCH_NEEDS_quality := $(QUALITY)/done
 
 .PHONY: bench
-bench: ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
-	@$(MAKE) --no-print-directory bench-$(NAME)
+bench: $(VENV)/dev $(BENCH_NEEDS_$(NAME)) ## Measure: NAME=... of the list that `make benchmarks` shows (default: uploads); ARGS="..."
+	$(if $(filter quality,$(NAME)),PYTHONPATH=.:$(QUALITY)) $(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
 .PHONY: benchmarks
 benchmarks: $(VENV)/dev ## List what can be measured
 	@$(BIN)/python -m benchmarks
-
-bench-%: $(VENV)/dev
-	$(BIN)/python -m benchmarks $* $(ARGS)
-
-# These two need more than the tests do.
-bench-denoise: $(TRAINING)/done
-bench-quality: $(QUALITY)/done
-bench-quality: export PYTHONPATH := .:$(QUALITY)
 
 .PHONY: chaos
 chaos: $(VENV)/dev ## The fault matrix: real processes killed, cut off and misled under load; half an hour
@@ -143,6 +140,10 @@ train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=fo
 .PHONY: up
 up: ## The whole stack by docker compose
 	docker compose up --build --detach --wait
+
+.PHONY: up-lasting
+up-lasting: ## The same with objects that survive restarts: SeaweedFS in the place of LocalStack
+	docker compose --file docker-compose.yaml --file docker-compose.lasting.yaml up --build --detach --wait
 
 .PHONY: down
 down: ## Stop the stack; data stays in its volumes

@@ -1,4 +1,4 @@
-"""What runs beside the requests: the relay, the dispatcher, the reconciler, retention and the reader of dead letters.
+"""Background services: the relay, the dispatcher, the reconciler, retention and the reader of dead letters.
 
 Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
 """

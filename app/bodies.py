@@ -32,7 +32,7 @@ def allow_body(scope: Scope, limit: int) -> None:
 
 
 class _Body:
-    """The body of one request on its way in, and the answer that tells of its refusal."""
+    """The body of one request on its way in, and the response that refuses it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, silence_seconds: float) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -89,6 +89,6 @@ class _Body:
 
 
 def _announced(scope: Scope) -> int:
-    """The length that the client told, or 0."""
+    """The length that the client announced, or 0."""
     told = dict(scope["headers"]).get(b"content-length", b"")
     return int(told) if told.isdigit() else 0

@@ -97,7 +97,7 @@ def worker(
 
 @app.command()
 def relay() -> None:
-    """Run what else runs beside the API: relay, reconciler, retention and the reader of dead letters."""
+    """Run the background services: relay, dispatcher, reconciler, retention and the reader of dead letters."""
     import signal
 
     from app import background, tracing
@@ -120,6 +120,19 @@ def relay() -> None:
     for service in running:
         service.stop()
     stop_tracing()
+
+
+@app.command("celery-exporter")
+def celery_exporter() -> None:
+    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: who works, and on how much."""
+    from app.logging_config import configure_logging
+    from app.tasks.exporter import serve
+
+    settings = current_settings()
+    if settings.embedded or settings.metrics_port is None:
+        raise SystemExit("PIXTOOLS_BROKER_URL has to name a broker, and PIXTOOLS_METRICS_PORT a port.")
+    configure_logging(settings.log_level)
+    serve(settings.host, settings.metrics_port)
 
 
 @app.command()

@@ -175,11 +175,11 @@ class Settings(BaseSettings):
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
     denoise_fast_weights: Path = Field(FAST_WEIGHTS, description="A residual U-Net, for the profile `fast`.")
     denoise_memory_bytes: int = Field(
-        256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, beside the image itself."
+        256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, in addition to the image itself."
     )
     denoise_threads: int = Field(0, ge=0, description="0: one for each core.")
 
-    # What it tells about itself
+    # Observability
     log_level: str = "INFO"
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Where workers and `pixtools relay` serve /metrics; the API has its own."

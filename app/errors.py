@@ -55,7 +55,7 @@ PixToolsError
 │   ├── ImageTooLarge             -
 │   ├── ImageNotEncoded           -
 │   ├── AreaOutsideImage          -
-│   ├── ContractUnreachable       -
+│   ├── TargetUnreachable         -
 │   ├── AssetMissing              -
 │   ├── InvisibleText             -
 │   ├── GlyphMissing              -
@@ -154,7 +154,7 @@ class TruncatedRequest(InvalidRequest):
 
 
 class ClientLeft(InvalidRequest):
-    """The client has gone before the answer."""
+    """The client disconnected before the response."""
 
     code = "client_left"
     status = 400  # for the log; there is nobody to read it
@@ -180,7 +180,7 @@ class InvalidJson(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body of the request is of a media type that is not read here."""
+    """The media type of the request body is not supported here."""
 
     code = "unsupported_media_type"
     status = 415
@@ -230,7 +230,7 @@ class UnknownParameter(InvalidParameter):
 
 
 class InvalidForm(PixToolsError):
-    """The form is not as it should be."""
+    """The form is malformed."""
 
     code = "invalid_form"
     status = 422
@@ -243,7 +243,7 @@ class MissingPart(InvalidForm):
 
 
 class UnknownPart(InvalidForm):
-    """The form has a part that is not known, or one twice."""
+    """The form has an unknown part, or a part twice."""
 
     code = "unknown_field"
 
@@ -329,7 +329,7 @@ class FieldTooLong(LimitExceeded):
 
 
 class TooManyEndpoints(LimitExceeded):
-    """There are as many webhook endpoints as there may be."""
+    """The limit on webhook endpoints is reached."""
 
     code = "too_many_endpoints"
 
@@ -439,7 +439,7 @@ class ForeignOrigin(PixToolsError):
 
 
 class OwnWebhook(PixToolsError):
-    """PixTools sent this request itself, as a webhook; it takes none, since they would have no end."""
+    """This request is one of PixTools' own webhooks, which it does not accept: they would loop."""
 
     code = "own_webhook"
     status = 403
@@ -453,7 +453,7 @@ class RangeNotSatisfiable(PixToolsError):
 
 
 class CannotStart(PixToolsError):
-    """This process cannot do its work."""
+    """This process cannot start."""
 
     code = "cannot_start"
 
@@ -500,14 +500,14 @@ class AreaOutsideImage(StepFailed):
     code = "area_outside_image"
 
 
-class ContractUnreachable(StepFailed):
+class TargetUnreachable(StepFailed):
     """No quality keeps what was asked of the file."""
 
-    code = "contract_unreachable"
+    code = "target_unreachable"
 
 
 class AssetMissing(StepFailed):
-    """A stored file that the operation names is not there any more."""
+    """A stored file that the operation names no longer exists."""
 
     code = "asset_missing"
 
@@ -595,13 +595,13 @@ class Unavailable(PixToolsError):
 
 
 class TooMuchWork(Unavailable):
-    """There is more unfinished work than the server takes."""
+    """The server has too much unfinished work."""
 
     code = "too_much_work"
 
 
 class TooManyConnections(Unavailable):
-    """There are as many connections as the server takes."""
+    """The server has too many connections."""
 
     code = "too_many_connections"
 

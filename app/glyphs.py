@@ -39,7 +39,7 @@ def missing(text: str, *, cjk: bool = True) -> str | None:
     return next((character for character in text if not _is_there(character, cjk=cjk)), None)
 
 
-def told(character: str) -> str:
+def describe(character: str) -> str:
     """A character as people can look it up."""
     return f"{character!r} (U+{ord(character):04X} {name(character, '')})".replace(" )", ")")
 

@@ -104,7 +104,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
     resources = Resources(settings, drain.is_over)
-    resources.database.hooks.ended = resources.waiters.tell
+    resources.database.hooks.ended = resources.waiters.notify
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:

@@ -53,33 +53,48 @@ def _histogram(name: str, what: str, *labels: str, buckets: tuple[float, ...] = 
 # Requests
 HTTP_REQUESTS = _counter("pixtools_http_requests_total", "Answered requests.", "method", "route", "status")
 HTTP_SECONDS = _histogram(
-    "pixtools_http_request_seconds", "From the request's head to the answer's end.", "method", "route", buckets=SHORT
+    "pixtools_http_request_seconds",
+    "Time from the request's head to the response's end.",
+    "method",
+    "route",
+    buckets=SHORT,
 )
 UPLOADS = _counter("pixtools_uploads_total", "Uploads: accepted, replayed, or the code of the refusal.", "outcome")
-ACCEPT_SECONDS = _histogram("pixtools_accept_seconds", "From an upload's last byte to its stored job.", buckets=SHORT)
+ACCEPT_SECONDS = _histogram(
+    "pixtools_accept_seconds", "Time from an upload's last byte to its committed job.", buckets=SHORT
+)
 UPLOAD_BYTES = _counter("pixtools_upload_bytes_total", "Bytes of accepted uploads.", "format")
 UPLOAD_PIXELS = _counter("pixtools_upload_pixels_total", "Pixels of accepted uploads, all frames.", "format")
 
 # Jobs and steps
-JOBS = _counter("pixtools_jobs_total", "Ended jobs; whose fault it is when there is an error.", "status", "fault")
-JOB_SECONDS = _histogram("pixtools_job_seconds", "From acceptance to the end, of jobs with this operation.", "op")
-QUEUE_WAIT_SECONDS = _histogram("pixtools_queue_wait_seconds", "From sending a message to its task.", "queue")
-STEP_SECONDS = _histogram("pixtools_step_seconds", "An attempt, by the last operation of its run.", "op", "queue")
-STEPS = _counter("pixtools_steps_total", "Attempts by what became of them.", "op", "outcome")
+JOBS = _counter(
+    "pixtools_jobs_total",
+    "Ended jobs by status, and for errors by who caused them: the service or the client.",
+    "status",
+    "fault",
+)
+JOB_SECONDS = _histogram("pixtools_job_seconds", "Time from acceptance to the end, of jobs with this operation.", "op")
+QUEUE_WAIT_SECONDS = _histogram(
+    "pixtools_queue_wait_seconds", "Time from publishing a message to the start of its task.", "queue"
+)
+STEP_SECONDS = _histogram(
+    "pixtools_step_seconds", "Duration of an attempt at a step, by its last operation.", "op", "queue"
+)
+STEPS = _counter("pixtools_steps_total", "Attempts at steps by outcome.", "op", "outcome")
 STEP_ERRORS = _counter("pixtools_step_errors_total", "Failed attempts by the code of their error.", "code")
-STEP_RETRIES = _counter("pixtools_step_retries_total", "Attempts that another one follows.", "op")
+STEP_RETRIES = _counter("pixtools_step_retries_total", "Attempts at steps that are retried.", "op")
 RESULT_BYTES = _counter("pixtools_result_bytes_total", "Bytes of stored results.", "format")
 RESULT_PIXELS = _counter("pixtools_result_pixels_total", "Pixels of stored results, one frame.", "format")
-MODEL_LOAD_SECONDS = _histogram("pixtools_model_load_seconds", "Loading the network; seen with the first image.")
+MODEL_LOAD_SECONDS = _histogram("pixtools_model_load_seconds", "Time to load the network, with its first image.")
 
 SERVICE_FAULTS = frozenset(kind.code for kind in kinds() if kind.is_service_fault)
 
 # Background work
-OUTBOX_MESSAGES = _counter("pixtools_outbox_messages_total", "Messages that the relay sent, or failed to.", "outcome")
-REPAIRS = _counter("pixtools_reconciler_repairs_total", "What the reconciler has set going again.", "kind")
-EXPIRED_JOBS = _counter("pixtools_expired_jobs_total", "Jobs removed because their time was over.")
+OUTBOX_MESSAGES = _counter("pixtools_outbox_messages_total", "Messages published to the broker by outcome.", "outcome")
+REPAIRS = _counter("pixtools_reconciler_repairs_total", "Lost work that the reconciler has restarted.", "kind")
+EXPIRED_JOBS = _counter("pixtools_expired_jobs_total", "Jobs removed after their retention time.")
 RETENTION_FAILURES = _counter(
-    "pixtools_retention_failures_total", "Tries to remove an expired job whose objects could not be deleted."
+    "pixtools_retention_failures_total", "Failed removals of expired jobs: their objects could not be deleted."
 )
 DEAD_LETTERS = _counter("pixtools_dead_letters_total", "Messages read from the dead letter queue.", "reason")
 DEAD_LETTER_REASONS = frozenset({"poison_input", "delivery_limit", "rejected", "expired", "maxlen"})
@@ -108,19 +123,23 @@ class Scraped:
         return family
 
 
-OUTBOX_WAITING = Scraped("pixtools_outbox_waiting", "Due messages that no relay has sent yet.")
-OUTBOX_LAG = Scraped("pixtools_outbox_lag_seconds", "Age of the oldest due message.")
-OPEN_JOBS = Scraped("pixtools_open_jobs", "Jobs that have not ended.", ("status",))
-DUE_TASKS = Scraped("pixtools_due_tasks", "Work that waits in the database for its turn.", ("queue",))
-QUEUE_AGE = Scraped("pixtools_queue_age_seconds", "Longest wait of a job of which nothing runs.", ("queue",))
+OUTBOX_WAITING = Scraped("pixtools_outbox_waiting", "Due messages in the outbox.")
+OUTBOX_LAG = Scraped("pixtools_outbox_lag_seconds", "Age of the oldest due message in the outbox.")
+OPEN_JOBS = Scraped("pixtools_open_jobs", "Unfinished jobs.", ("status",))
+DUE_TASKS = Scraped("pixtools_due_tasks", "Tasks that wait in the database for their turn.", ("queue",))
+QUEUE_AGE = Scraped("pixtools_queue_age_seconds", "Longest wait of a job that has no running task.", ("queue",))
 STEPS_RUNNING = Scraped("pixtools_steps_running", "Operations currently running.", ("queue",))
-DEAD_LETTERS_WAITING = Scraped("pixtools_dead_letters_waiting", "Dead letters that nobody has sent again.")
-WEBHOOKS_PENDING = Scraped("pixtools_webhooks_pending", "Webhooks yet to be delivered.")
-WEBHOOK_BREAKERS = Scraped("pixtools_webhook_breakers", "Webhook hosts that are left alone for a while.", ("state",))
-QUEUE_MESSAGES = Scraped("pixtools_queue_messages", "Messages that wait in the broker.", ("queue",))
-QUEUE_WORKERS = Scraped("pixtools_queue_workers", "Workers that take messages from a queue.", ("queue",))
-DEPENDENCY_UP = Scraped("pixtools_dependency_up", "1: is as it should be.", ("dependency",))
-DEPENDENCY_SECONDS = Scraped("pixtools_dependency_check_seconds", "How long the check took.", ("dependency",))
+DEAD_LETTERS_WAITING = Scraped("pixtools_dead_letters_waiting", "Dead letters that have not been redriven.")
+WEBHOOKS_PENDING = Scraped("pixtools_webhooks_pending", "Pending webhook deliveries.")
+WEBHOOK_BREAKERS = Scraped(
+    "pixtools_webhook_breakers", "Webhook hosts by the state of their circuit breaker.", ("state",)
+)
+QUEUE_MESSAGES = Scraped("pixtools_queue_messages", "Messages ready in a broker queue.", ("queue",))
+QUEUE_WORKERS = Scraped("pixtools_queue_workers", "Consumers of a broker queue.", ("queue",))
+DEPENDENCY_UP = Scraped("pixtools_dependency_up", "1 if the dependency is healthy.", ("dependency",))
+DEPENDENCY_SECONDS = Scraped(
+    "pixtools_dependency_check_seconds", "Duration of the dependency's health check.", ("dependency",)
+)
 
 
 class Exposition:

@@ -310,7 +310,7 @@ class IdempotencyKey(Base):
 
 
 class Event(Base):
-    """What happened, written in the transaction that does it: the log that webhooks tell and `GET /events` shows."""
+    """What happened, written in the transaction that does it: the log that webhooks deliver and `GET /events` shows."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -345,7 +345,7 @@ class Counter(Base):
 
 
 class WebhookEndpoint(Base):
-    """A receiver that is told of every event of certain types."""
+    """A receiver of every event of certain types."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index(None, "tenant", "id"),)

@@ -166,7 +166,7 @@ class WatermarkParams(Params):
         if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
             raise ValueError("the text must be one line of visible characters")
         if self.text is not None and (lacking := glyphs.missing(self.text, cjk=False)):
-            raise ValueError(f"no font of this server has the character {glyphs.told(lacking)}")
+            raise ValueError(f"no font of this server has the character {glyphs.describe(lacking)}")
         return self
 
 
@@ -174,7 +174,7 @@ def _default(params: Params, name: str) -> int:
     return int(type(params).model_fields[name].default)
 
 
-class Contract(Params):
+class QualityTarget(Params):
     """What a written file must keep; its quality is searched."""
 
     max_bytes: int | None = Field(
@@ -189,17 +189,17 @@ class Contract(Params):
     )
 
     @property
-    def is_open(self) -> bool:
+    def is_unconstrained(self) -> bool:
         """True if neither `max_bytes` nor `min_ssim` is set."""
         return self.max_bytes is None and self.min_ssim is None
 
     @property
     def is_quick(self) -> bool:
         """Whether the file is written once, and in no more time than with the default parameters."""
-        return self.is_open
+        return self.is_unconstrained
 
 
-class Encoding(Contract):
+class Encoding(QualityTarget):
     """What every format takes that can hold metadata."""
 
     keep_metadata: KeepMetadata = Field(
@@ -263,7 +263,7 @@ class PngParams(Encoding):
     dither: Share = Field(1.0, description="With a palette: how much of the lost colours is made up for by noise.")
 
 
-class GifParams(Contract):
+class GifParams(QualityTarget):
     """Encode as GIF."""
 
     colours: PaletteSize = Field(256, description="Of the palette, at most.")
@@ -284,8 +284,8 @@ class TiffParams(Encoding):
 class MetadataParams(Params):
     """Tell what an image's file says, as JSON; for the end of a branch."""
 
-    gps: bool = Field(False, description="Whether to tell where the photograph was taken.")
-    colours: int = Field(5, ge=0, le=16, description="How many dominant colours to tell, at most.")
+    gps: bool = Field(False, description="Whether to report where the photograph was taken.")
+    colours: int = Field(5, ge=0, le=16, description="How many dominant colours to report, at most.")
 
 
 class DenoiseParams(Params):

@@ -19,7 +19,7 @@ from app.errors import (
     PixToolsError,
     UnsupportedMediaType,
 )
-from app.services.intake.validation import escaped, limit_of, told, value_of
+from app.services.intake.validation import escaped, explain, limit_of, value_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
-    return {"detail": told(mistake), "pointer": _pointer(mistake["loc"]), **limit_of(mistake), **value_of(mistake)}
+    return {"detail": explain(mistake), "pointer": _pointer(mistake["loc"]), **limit_of(mistake), **value_of(mistake)}
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:

@@ -74,10 +74,10 @@ class StepView(Model):
     seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
     progress: float = Field(ge=0, le=1, description="Share that is done; counted during `denoise`.")
     seconds_left: float | None = Field(
-        description="As long as this if it goes on as before; null where nothing is counted.", examples=[12.5]
+        description="Estimated seconds until the end; null for operations without progress.", examples=[12.5]
     )
     report: dict[str, Any] | None = Field(
-        description="What the operation found out about the image.", examples=[{"noise_sigma": 24.3, "skipped": False}]
+        description="What the operation reports about the image.", examples=[{"noise_sigma": 24.3, "skipped": False}]
     )
     error: ErrorRecord | None
 
@@ -94,7 +94,7 @@ class ResultView(Model):
     bytes: int = Field(examples=[115812])
     sha256: Sha256
     filename: str = Field(examples=["photo-resize.convert_webp.webp"])
-    url: str = Field(description="Absolute, signed, valid until `expires_at`. Get the job again for a fresh one.")
+    url: str = Field(description="Absolute, signed, valid until `expires_at`. Fetch the job again for a fresh one.")
     expires_at: datetime
 
 
@@ -153,7 +153,7 @@ class EndpointView(Model):
     id: str
     url: str
     description: str
-    events: list[EventType] = Field(description="Types of events that it gets; empty: all.")
+    events: list[EventType] = Field(description="Event types that it receives; empty: all.")
     enabled: bool
     disabled_reason: str | None = Field(description="Why it was switched off, unless by a request.")
     created_at: datetime
@@ -224,7 +224,7 @@ class NewEndpoint(Body):
     """A receiver to register."""
 
     url: WebhookUrl = Field(examples=["https://hooks.example/pixtools"])
-    events: Subscription = Field([], description="Types of events that it gets; empty: all.")
+    events: Subscription = Field([], description="Event types that it receives; empty: all.")
     description: Description = ""
 
 
@@ -314,7 +314,7 @@ class DeliverySummary(Model):
     created_at: datetime
     next_attempt_at: datetime | None
     expires_at: datetime | None = Field(
-        description="When it is given up, whatever it waits for; null: nobody has looked at it yet, or it has ended."
+        description="When it is given up, whatever it waits for; null before its first attempt and after its end."
     )
     delivered_at: datetime | None
     error: str | None = Field(description="Why the last attempt failed, or why it was given up.")

@@ -1,4 +1,4 @@
-"""What becomes of webhooks: one table of what receivers may do, one of what a dead host does to others.
+"""Webhooks under bad conditions: one table of what receivers may do, one of what a dead host does to others.
 
     python -m benchmarks webhooks [--dead-host]
 

@@ -11,12 +11,33 @@ data "aws_ssm_parameter" "ami" {
 locals {
   ami = var.ami_id != null ? var.ami_id : data.aws_ssm_parameter.ami[0].insecure_value
 
+  # Host of the registry of ECR that images are pulled from; none if they come from another.
+  registry = join("", distinct([for arn in var.ecr_repositories :
+    "${split(":", arn)[4]}.dkr.ecr.${split(":", arn)[3]}.amazonaws.com"
+  ]))
+
   node_classes = merge(
     { server = { role = "server", disk_gib = var.servers.disk_gib, groups = [aws_security_group.nodes.id, aws_security_group.servers.id] } },
     { for class, settings in var.workers : class => {
       role = "worker", disk_gib = settings.disk_gib, groups = [aws_security_group.nodes.id]
     } },
   )
+
+  user_data = { for class in keys(local.node_classes) : class => templatefile("${path.module}/templates/user-data.sh.tftpl", {
+    settings = {
+      CLUSTER       = var.cluster_name
+      REGION        = var.region
+      NODE_CLASS    = class
+      SERVERS       = var.servers.count
+      BUCKET        = local.buckets.manifests
+      K3S_SHA256    = local.artifacts["k3s"]
+      IMAGES_SHA256 = local.artifacts["k3s-images.tar.zst"]
+      CA_SHA256     = local.artifacts["rds-ca.pem"]
+      REGISTRY      = local.registry
+      MIRROR        = var.docker_hub_mirror
+    }
+    script = file("${path.module}/templates/boot.sh")
+  }) }
 
   # Seconds. Boot takes two to three minutes; who has not said by then that it works is replaced.
   boot_timeout = 900
@@ -33,17 +54,8 @@ resource "aws_launch_template" "node" {
   ebs_optimized          = true
   vpc_security_group_ids = each.value.groups
 
-  user_data = base64encode(templatefile("${path.module}/templates/user-data.sh.tftpl", {
-    settings = {
-      CLUSTER     = var.cluster_name
-      REGION      = var.region
-      NODE_CLASS  = each.key
-      K3S_VERSION = var.k3s.version
-      K3S_BINARY  = var.architecture == "arm64" ? "k3s-arm64" : "k3s"
-      K3S_SHA256  = var.k3s.sha256[var.architecture]
-    }
-    script = file("${path.module}/templates/boot.sh")
-  }))
+  # EC2 takes 16 KiB, and cloud-init unpacks.
+  user_data = base64gzip(local.user_data[each.key])
 
   iam_instance_profile {
     arn = aws_iam_instance_profile.node[each.value.role].arn
@@ -122,7 +134,10 @@ resource "aws_autoscaling_group" "server" {
   }
 
   # A node that starts before this exists could not read, drain or reach what it needs.
-  depends_on = [aws_iam_role_policy.node, aws_iam_role_policy.server, aws_route.nat, aws_ssm_parameter.this]
+  depends_on = [
+    aws_iam_role_policy.node, aws_iam_role_policy.server, aws_route.nat, aws_ssm_parameter.this,
+    aws_s3_object.addon, aws_s3_object.artifact, aws_vpc_endpoint.s3,
+  ]
 }
 
 ################################################################################
@@ -189,7 +204,9 @@ resource "aws_autoscaling_group" "worker" {
     ignore_changes = [desired_capacity]
   }
 
-  depends_on = [aws_iam_role_policy.node, aws_route.nat, aws_ssm_parameter.this]
+  depends_on = [
+    aws_iam_role_policy.node, aws_route.nat, aws_ssm_parameter.this, aws_s3_object.artifact, aws_vpc_endpoint.s3,
+  ]
 }
 
 # Holds a node back from its end until its pods have left it.
@@ -222,7 +239,8 @@ locals {
 }
 
 ################################################################################
-# One fixed address for agents that join and for clients of the API, inside the VPC only
+# One fixed address for agents that join and for clients of the API, inside the VPC only. With a `domain` it has a name
+# and a certificate, which AWS renews; otherwise the one of the Secret `pixtools-tls` is served
 ################################################################################
 
 resource "aws_lb" "this" {
@@ -241,7 +259,7 @@ resource "aws_lb_target_group" "this" {
 
   name                 = "${var.cluster_name}-${each.key}"
   vpc_id               = aws_vpc.this.id
-  protocol             = "TCP"
+  protocol             = each.key == "ingress" && var.domain != null ? "TLS" : "TCP"
   port                 = each.value
   deregistration_delay = 30
 
@@ -254,14 +272,61 @@ resource "aws_lb_target_group" "this" {
 }
 
 resource "aws_lb_listener" "this" {
+  #checkov:skip=CKV_AWS_2: a network load balancer passes TCP on to TLS in the cluster, or ends TLS itself with a domain
+  #checkov:skip=CKV_AWS_103: the same; with a domain it is TLS 1.3, or 1.2
   for_each = aws_lb_target_group.this
 
   load_balancer_arn = aws_lb.this.arn
-  protocol          = "TCP"
+  protocol          = each.value.protocol
   port              = each.value.port
+  certificate_arn   = each.value.protocol == "TLS" ? aws_acm_certificate_validation.this[0].certificate_arn : null
+  ssl_policy        = each.value.protocol == "TLS" ? "ELBSecurityPolicy-TLS13-1-2-2021-06" : null
 
   default_action {
     type             = "forward"
     target_group_arn = each.value.arn
+  }
+}
+
+resource "aws_acm_certificate" "this" {
+  count = var.domain == null ? 0 : 1
+
+  domain_name       = var.domain.host
+  validation_method = "DNS"
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_route53_record" "validation" {
+  count = var.domain == null ? 0 : 1
+
+  zone_id         = var.domain.zone_id
+  name            = one(aws_acm_certificate.this[0].domain_validation_options).resource_record_name
+  type            = one(aws_acm_certificate.this[0].domain_validation_options).resource_record_type
+  records         = [one(aws_acm_certificate.this[0].domain_validation_options).resource_record_value]
+  ttl             = 300
+  allow_overwrite = true
+}
+
+resource "aws_acm_certificate_validation" "this" {
+  count = var.domain == null ? 0 : 1
+
+  certificate_arn         = aws_acm_certificate.this[0].arn
+  validation_record_fqdns = [aws_route53_record.validation[0].fqdn]
+}
+
+resource "aws_route53_record" "api" {
+  count = var.domain == null ? 0 : 1
+
+  zone_id = var.domain.zone_id
+  name    = var.domain.host
+  type    = "A"
+
+  alias {
+    name                   = aws_lb.this.dns_name
+    zone_id                = aws_lb.this.zone_id
+    evaluate_target_health = true
   }
 }

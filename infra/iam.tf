@@ -57,20 +57,26 @@ data "aws_iam_policy_document" "node" {
   }
 
   statement {
-    sid       = "AgentToken"
+    sid       = "Join"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = [aws_secretsmanager_secret.this["agent-token"].arn]
+    resources = [for name in ["agent-token", "authority"] : aws_secretsmanager_secret.this[name].arn]
   }
 
   statement {
-    sid       = "Secrets"
+    sid       = "Artifacts"
+    actions   = ["s3:GetObject"]
+    resources = ["${aws_s3_bucket.this["manifests"].arn}/artifacts/*"]
+  }
+
+  statement {
+    sid       = "Decrypt"
     actions   = ["kms:Decrypt"]
     resources = [aws_kms_key.this.arn]
 
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = ["secretsmanager.${var.region}.amazonaws.com"]
+      values   = ["secretsmanager.${var.region}.amazonaws.com", "s3.${var.region}.amazonaws.com"]
     }
   }
 
@@ -98,7 +104,7 @@ data "aws_iam_policy_document" "server" {
     sid     = "ReadSecrets"
     actions = ["secretsmanager:GetSecretValue"]
     resources = concat(
-      [for name in local.boot_secrets : aws_secretsmanager_secret.this[name].arn],
+      [for name in setsubtract(local.boot_secrets, ["agent-token", "authority"]) : aws_secretsmanager_secret.this[name].arn],
       [aws_db_instance.this.master_user_secret[0].secret_arn],
     )
   }
@@ -145,15 +151,24 @@ data "aws_iam_policy_document" "server" {
     resources = ["${aws_s3_bucket.this["manifests"].arn}/addons/*"]
   }
 
-  statement {
-    sid       = "DecryptManifests"
-    actions   = ["kms:Decrypt"]
-    resources = [aws_kms_key.this.arn]
+  dynamic "statement" {
+    for_each = length(var.ecr_repositories) > 0 ? [1] : []
 
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = ["s3.${var.region}.amazonaws.com"]
+    content {
+      sid       = "PasswordOfTheRegistry"
+      actions   = ["ecr:GetAuthorizationToken"]
+      resources = ["*"]
+    }
+  }
+
+  # The password can do what the role can.
+  dynamic "statement" {
+    for_each = length(var.ecr_repositories) > 0 ? [1] : []
+
+    content {
+      sid       = "PullImages"
+      actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+      resources = var.ecr_repositories
     }
   }
 
@@ -184,6 +199,8 @@ data "aws_iam_policy_document" "server" {
       "ec2:DescribeInstances",
       "ec2:DescribeInstanceTypes",
       "ec2:DescribeLaunchTemplateVersions",
+      "ec2:DescribeManagedPrefixLists",
+      "ec2:GetManagedPrefixListEntries",
     ]
     resources = ["*"]
   }
@@ -196,23 +213,30 @@ resource "aws_iam_role_policy" "server" {
 }
 
 ################################################################################
-# PixTools itself: objects of one bucket and nothing else. `settings.sh` makes its key, so that state never holds it
+# PixTools itself: objects of one bucket and nothing else. `settings.sh` makes its key, so that state never holds it.
+# Alertmanager: messages to one topic, with a key that `alertmanager.sh` makes
 ################################################################################
 
 # Keys and not a role: a download URL ends with the credentials that signed it, and temporary ones end too soon.
-resource "aws_iam_user" "application" {
-  #checkov:skip=CKV_AWS_273: a program and no person; nothing here could assume a role for a pod
-  name          = "${var.cluster_name}-application"
+resource "aws_iam_user" "this" {
+  #checkov:skip=CKV_AWS_273: programs and no persons; nothing here could assume a role for a pod
+  for_each = local.programs
+
+  name          = "${var.cluster_name}-${each.key}"
   force_destroy = !var.simulator # its key was not made here; simulators know only a part of what is asked for this
 }
 
-resource "aws_iam_group" "application" {
-  name = "${var.cluster_name}-application"
+resource "aws_iam_group" "this" {
+  for_each = local.programs
+
+  name = "${var.cluster_name}-${each.key}"
 }
 
-resource "aws_iam_user_group_membership" "application" {
-  user   = aws_iam_user.application.name
-  groups = [aws_iam_group.application.name]
+resource "aws_iam_user_group_membership" "this" {
+  for_each = local.programs
+
+  user   = aws_iam_user.this[each.key].name
+  groups = [aws_iam_group.this[each.key].name]
 }
 
 data "aws_iam_policy_document" "application" {
@@ -247,10 +271,35 @@ data "aws_iam_policy_document" "application" {
   }
 }
 
-resource "aws_iam_group_policy" "application" {
-  name   = "objects"
-  group  = aws_iam_group.application.name
-  policy = data.aws_iam_policy_document.application.json
+data "aws_iam_policy_document" "alertmanager" {
+  statement {
+    sid       = "Publish"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.alerts.arn]
+  }
+
+  statement {
+    sid       = "Encrypt"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [aws_kms_key.this.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["sns.${var.region}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_group_policy" "this" {
+  for_each = {
+    application  = data.aws_iam_policy_document.application.json
+    alertmanager = data.aws_iam_policy_document.alertmanager.json
+  }
+
+  name   = "only"
+  group  = aws_iam_group.this[each.key].name
+  policy = each.value
 }
 
 ################################################################################
@@ -312,12 +361,13 @@ resource "aws_iam_role_policy_attachment" "database_monitoring" {
 ################################################################################
 
 locals {
-  boot_secrets = toset(["server-token", "agent-token", "database-k3s", "database-pixtools"])
+  boot_secrets = toset(["server-token", "agent-token", "authority", "database-k3s", "database-pixtools"])
+  programs     = toset(["application", "alertmanager"])
 }
 
 resource "aws_secretsmanager_secret" "this" {
   #checkov:skip=CKV2_AWS_57: a token or password of a running cluster changes by a procedure, see README.md
-  for_each = setunion(local.boot_secrets, ["application-key"])
+  for_each = setunion(local.boot_secrets, [for program in local.programs : "${program}-key"])
 
   name                    = "${var.cluster_name}/${each.key}"
   kms_key_id              = aws_kms_key.this.arn
@@ -331,7 +381,6 @@ resource "aws_ssm_parameter" "this" {
     "api-address"            = aws_lb.this.dns_name
     "database-address"       = aws_db_instance.this.address
     "database-administrator" = aws_db_instance.this.master_user_secret[0].secret_arn
-    "manifest-bucket"        = aws_s3_bucket.this["manifests"].id
   }
 
   name  = "/${var.cluster_name}/${each.key}"

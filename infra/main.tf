@@ -200,6 +200,8 @@ data "aws_iam_policy_document" "s3_endpoint" {
       "arn:${local.partition}:s3:::al2023-repos-${var.region}-*/*",
       "arn:${local.partition}:s3:::amazon-ssm-${var.region}/*",
       "arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*",
+      # registry.k8s.io sends who asks from AWS to the bucket of its region: the cluster autoscaler, kube-state-metrics.
+      "arn:${local.partition}:s3:::prod-registry-k8s-io-${var.region}/*",
     ]
 
     principals {
@@ -237,14 +239,26 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
+  # EventBridge names neither account nor rule when it asks for a key; who may publish is said by the topic's policy.
   statement {
-    sid       = "PublishersOfAlerts"
+    sid       = "Events"
     actions   = ["kms:GenerateDataKey*", "kms:Decrypt"]
     resources = ["*"]
 
     principals {
       type        = "Service"
-      identifiers = ["events.amazonaws.com", "cloudwatch.amazonaws.com"]
+      identifiers = ["events.amazonaws.com"]
+    }
+  }
+
+  statement {
+    sid       = "Alarms"
+    actions   = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
     }
 
     condition {

@@ -32,7 +32,12 @@ output "database_address" {
 
 output "application_user" {
   description = "IAM user whose key PixTools signs with."
-  value       = aws_iam_user.application.name
+  value       = aws_iam_user.this["application"].name
+}
+
+output "alertmanager_user" {
+  description = "IAM user whose key Alertmanager publishes with."
+  value       = aws_iam_user.this["alertmanager"].name
 }
 
 output "alerts_topic" {

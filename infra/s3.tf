@@ -203,6 +203,17 @@ locals {
       region  = var.region
       cluster = var.cluster_name
     }
+    "keda.yaml" = {
+      version = var.keda_version
+    }
+    "traefik.yaml" = {
+      replicas = min(2, var.servers.count)
+    }
+  }
+
+  # What `fetch.sh` has put there, by checksum.
+  artifacts = { for name in ["k3s", "k3s-images.tar.zst", "rds-ca.pem"] : name =>
+    fileexists("${var.artifacts}/${name}") ? filesha256("${var.artifacts}/${name}") : "missing"
   }
 }
 
@@ -220,4 +231,38 @@ resource "aws_s3_object" "addon" {
   bucket_key_enabled     = true
 
   depends_on = [aws_s3_bucket_server_side_encryption_configuration.this, aws_s3_bucket_versioning.this]
+}
+
+################################################################################
+# What nodes are made of: they look nowhere else at boot
+################################################################################
+
+resource "aws_s3_object" "artifact" {
+  for_each = local.artifacts
+
+  bucket      = aws_s3_bucket.this["manifests"].id
+  key         = "artifacts/${substr(each.value, 0, 12)}/${each.key}"
+  source      = "${var.artifacts}/${each.key}"
+  source_hash = each.value
+
+  kms_key_id             = aws_kms_key.this.arn
+  server_side_encryption = "aws:kms"
+  bucket_key_enabled     = true
+
+  depends_on = [aws_s3_bucket_server_side_encryption_configuration.this, aws_s3_bucket_versioning.this]
+
+  lifecycle {
+    # Nodes of the launch template before this one may still boot.
+    create_before_destroy = true
+
+    precondition {
+      condition     = each.value != "missing"
+      error_message = "${var.artifacts}/${each.key} is not there: run ./fetch.sh first."
+    }
+
+    precondition {
+      condition     = each.key != "k3s" || each.value == var.k3s.sha256[var.architecture]
+      error_message = "${var.artifacts}/${each.key} is another release than k3s.sha256 names: run ./fetch.sh again."
+    }
+  }
 }

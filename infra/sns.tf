@@ -46,6 +46,17 @@ locals {
         detail      = { AutoScalingGroupName = local.groups }
       }
     }
+    database = {
+      drain = false
+      pattern = {
+        source      = ["aws.rds"]
+        detail-type = ["RDS DB Instance Event"]
+        detail = {
+          SourceIdentifier = [aws_db_instance.this.identifier]
+          EventCategories  = ["failover", "failure", "low storage", "recovery"]
+        }
+      }
+    }
     scheduled-maintenance = {
       drain = true
       pattern = {
@@ -87,6 +98,59 @@ resource "aws_cloudwatch_event_target" "alerts" {
   rule      = each.value.name
   target_id = "alerts"
   arn       = aws_sns_topic.alerts.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
+}
+
+# What EventBridge could not deliver to one of its targets; an alarm tells of it, and the message says why.
+resource "aws_sqs_queue" "undelivered" {
+  name                      = "${var.cluster_name}-undelivered"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+}
+
+data "aws_iam_policy_document" "undelivered" {
+  statement {
+    sid       = "Events"
+    actions   = ["sqs:SendMessage"]
+    resources = [aws_sqs_queue.undelivered.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = [for rule in aws_cloudwatch_event_rule.this : rule.arn]
+    }
+  }
+
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [aws_sqs_queue.undelivered.arn]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_sqs_queue_policy" "undelivered" {
+  queue_url = aws_sqs_queue.undelivered.id
+  policy    = data.aws_iam_policy_document.undelivered.json
 }
 
 data "aws_iam_policy_document" "alerts" {
@@ -188,6 +252,10 @@ resource "aws_cloudwatch_event_target" "drain" {
   rule      = each.value
   target_id = "drain"
   arn       = aws_sqs_queue.drain.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.undelivered.arn
+  }
 }
 
 ################################################################################
@@ -222,6 +290,79 @@ resource "aws_cloudwatch_metric_alarm" "database_disk" {
   comparison_operator = "LessThanThreshold"
   threshold           = 5 * pow(1024, 3) # bytes
   treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+  ok_actions          = [aws_sns_topic.alerts.arn]
+}
+
+# By CloudWatch, which reaches the topic on its own: EventBridge cannot tell that EventBridge does not get through.
+resource "aws_cloudwatch_metric_alarm" "undelivered" {
+  alarm_name          = "${var.cluster_name}-undelivered-events"
+  alarm_description   = "EventBridge could not deliver to a topic or queue; the messages in ${var.cluster_name}-undelivered say why."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.undelivered.name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+  ok_actions          = [aws_sns_topic.alerts.arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "failed_invocations" {
+  for_each = aws_cloudwatch_event_rule.this
+
+  alarm_name          = "${each.value.name}-failed-invocations"
+  alarm_description   = "Events of the rule ${each.value.name} reach nobody."
+  namespace           = "AWS/Events"
+  metric_name         = "FailedInvocations"
+  dimensions          = { RuleName = each.value.name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+  ok_actions          = [aws_sns_topic.alerts.arn]
+}
+
+# Instances of class t have credits; without any they are throttled to a fraction of a core, and so is K3s.
+resource "aws_cloudwatch_metric_alarm" "database_credits" {
+  count = startswith(var.database.instance_class, "db.t") ? 1 : 0
+
+  alarm_name          = "${var.cluster_name}-database-credits"
+  alarm_description   = "The database works above its share and is soon throttled: take a larger or another class."
+  namespace           = "AWS/RDS"
+  metric_name         = "CPUCreditBalance"
+  dimensions          = { DBInstanceIdentifier = aws_db_instance.this.identifier }
+  statistic           = "Minimum"
+  period              = 300
+  evaluation_periods  = 3
+  comparison_operator = "LessThanThreshold"
+  threshold           = 60 # a core for an hour
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+  ok_actions          = [aws_sns_topic.alerts.arn]
+}
+
+# AWS renews it 60 days before; below 20 the record that it checks is gone.
+resource "aws_cloudwatch_metric_alarm" "certificate" {
+  count = var.domain == null ? 0 : 1
+
+  alarm_name          = "${var.cluster_name}-certificate"
+  alarm_description   = "The certificate of the API ends soon and has not been renewed."
+  namespace           = "AWS/CertificateManager"
+  metric_name         = "DaysToExpiry"
+  dimensions          = { CertificateArn = aws_acm_certificate.this[0].arn }
+  statistic           = "Minimum"
+  period              = 86400
+  evaluation_periods  = 1
+  comparison_operator = "LessThanThreshold"
+  threshold           = 20 # days
+  treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_sns_topic.alerts.arn]
   ok_actions          = [aws_sns_topic.alerts.arn]
 }

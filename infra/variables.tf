@@ -102,6 +102,17 @@ variable "nat_gateway_per_zone" {
   nullable    = false
 }
 
+variable "domain" {
+  description = "Host of the API and its hosted zone in Route 53: a record and a certificate that AWS renews; null for others."
+  type        = object({ host = string, zone_id = string })
+  default     = null
+
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9-]+\\.)+[a-z]{2,}$", var.domain.host))
+    error_message = "domain.host looks like images.example.org."
+  }
+}
+
 variable "api_client_cidrs" {
   description = "Private ranges that may reach the API beside the VPC itself: a VPN, peered VPCs."
   type        = set(string)
@@ -190,7 +201,7 @@ variable "servers" {
   type = object({
     count         = optional(number, 2)
     instance_type = optional(string, "t3a.large")
-    disk_gib      = optional(number, 40)
+    disk_gib      = optional(number, 60) # 20 of claims, a share of spools, images and logs
   })
   default  = {}
   nullable = false
@@ -206,8 +217,8 @@ variable "servers" {
   }
 
   validation {
-    condition     = var.servers.disk_gib >= 20
-    error_message = "A server's disk has at least 20 GiB."
+    condition     = var.servers.disk_gib >= 50
+    error_message = "A server's disk has at least 50 GiB: claims of 20, images, spools and logs."
   }
 }
 
@@ -270,6 +281,51 @@ variable "workers" {
   validation {
     condition     = alltrue([for class in var.workers : class.disk_gib >= 20])
     error_message = "A worker's disk has at least 20 GiB: images and the spool."
+  }
+}
+
+variable "artifacts" {
+  description = "Folder that fetch.sh has filled: K3s, the images of its own pods, the certificates of RDS."
+  type        = string
+  default     = "artifacts"
+  nullable    = false
+}
+
+variable "keda_version" {
+  description = "Release of KEDA's chart, which servers install."
+  type        = string
+  default     = "2.20.2"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^2\\.[0-9]+\\.[0-9]+$", var.keda_version))
+    error_message = "keda_version is one exact release, such as 2.20.2."
+  }
+}
+
+variable "ecr_repositories" {
+  description = "ARNs of the repositories of ECR that images are pulled from; none for other registries."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for arn in var.ecr_repositories :
+      can(regex("^arn:aws[a-z-]*:ecr:[a-z0-9-]+:[0-9]{12}:repository/.+$", arn))
+    ]) && length(distinct([for arn in var.ecr_repositories : join(":", slice(split(":", "${arn}:::::"), 0, 5))])) <= 1
+    error_message = "ecr_repositories holds ARNs of repositories, all of one registry."
+  }
+}
+
+variable "docker_hub_mirror" {
+  description = "URL of a mirror of Docker Hub, which limits who pulls without an account; empty for none."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(https://[A-Za-z0-9./:_-]+)?$", var.docker_hub_mirror))
+    error_message = "docker_hub_mirror is empty or looks like https://mirror.example."
   }
 }
 

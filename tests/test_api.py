@@ -143,7 +143,7 @@ def test_an_output_contract_is_kept_and_reported_or_fails_its_branch(api: ApiCli
     (result,) = job["results"]
     reports = {step["id"]: step["report"] for step in job["steps"]}
     assert reports["0.0"]["bytes"] == result["bytes"] == len(api.download(result).content) <= 6000
-    assert job["steps"][-1]["error"]["code"] == "contract_unreachable"
+    assert job["steps"][-1]["error"]["code"] == "target_unreachable"
 
 
 def test_pixel_operations_in_a_row(api: ApiClient, photo: bytes) -> None:

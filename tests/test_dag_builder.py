@@ -156,16 +156,16 @@ def test_a_plan_survives_json() -> None:
     assert Plan.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_a_plan_of_an_earlier_version_has_nothing_that_goes_along() -> None:
+def test_a_plan_of_an_earlier_version_has_nothing_that_is_inline() -> None:
     data = planned([resize(400, "convert_webp", "convert_png")]).to_json()
     for task in data["tasks"]:
-        del task["along"]
+        del task["inline"]
     found = Plan.from_json(data)
-    assert found.along(found.task("0")) == []
+    assert found.inline_children(found.task("0")) == []
 
 
 @pytest.mark.parametrize(
-    ("entry", "along"),
+    ("entry", "inline"),
     [
         ("convert_webp", True),
         ({"op": "convert_webp", "quality": 95, "effort": 1}, True),
@@ -183,15 +183,15 @@ def test_a_plan_of_an_earlier_version_has_nothing_that_goes_along() -> None:
         ({"op": "convert_webp", "then": [resize(5)], "keep": True}, False),
     ],
 )
-def test_encoders_without_special_effort_go_along_with_what_they_continue_from(entry: Any, along: bool) -> None:
+def test_encoders_without_special_effort_go_along_with_what_they_continue_from(entry: Any, inline: bool) -> None:
     found = planned([resize(400, entry, "flip"), entry])
-    assert len(found.along(found.task("0"))) == along
-    assert not any(task.along for task in found.tasks if task.parent is None)
+    assert len(found.inline_children(found.task("0"))) == inline
+    assert not any(task.inline for task in found.tasks if task.parent is None)
 
 
 def test_nothing_goes_along_with_a_task_of_another_queue() -> None:
     found = planned([{"op": "denoise", "then": ["convert_webp", "convert_avif"]}])
-    assert found.along(found.task("0")) == []
+    assert found.inline_children(found.task("0")) == []
 
 
 def test_descendants_are_all_tasks_below() -> None:

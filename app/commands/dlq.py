@@ -18,7 +18,7 @@ LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
 
 @dlq_app.command("list")
 def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
-    """What nobody has sent again, newest first, one a line."""
+    """Letters that have not been redriven, newest first, one a line."""
     from app.services import dead_letters
 
     with transaction(read_only=True) as session:

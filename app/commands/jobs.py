@@ -1,4 +1,4 @@
-"""`pixtools jobs`: look at jobs and steer them."""
+"""`pixtools jobs`: inspect and control jobs."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from app.commands.common import DEFAULT_SERVER, Server, echo_call, path_of, transaction
 
-jobs_app = typer.Typer(help="Look at jobs and steer them.", no_args_is_help=True)
+jobs_app = typer.Typer(help="Inspect and control jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 

@@ -159,7 +159,7 @@ def replay_delivery(delivery_id: DeliveryId, server: Server = DEFAULT_SERVER) ->
 
 def follow_events(
     after: Annotated[str, typer.Option(help="Id of the last event seen; 0: from the beginning.")] = "0",
-    follow: Annotated[bool, typer.Option(help="Wait for more, for ever.")] = False,
+    follow: Annotated[bool, typer.Option(help="Keep waiting for new events.")] = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """The log of events, oldest first, one JSON object a line."""

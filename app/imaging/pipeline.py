@@ -23,7 +23,6 @@ from app.errors import (
 )
 from app.formats import FORMATS
 from app.imaging.colours.colour import GREY_BANDS, PROFILE, to_eight_bits, to_srgb, to_working
-from app.imaging.contract import fulfil
 from app.imaging.convert_jpeg import flattened
 from app.imaging.decoding.decode import ImageFile, load
 from app.imaging.fitting import encode, is_out_of_memory
@@ -31,6 +30,7 @@ from app.imaging.memory import Work
 from app.imaging.metadata.losses import Result, losses
 from app.imaging.metadata.origin import Origin, bare
 from app.imaging.picture import Picture
+from app.imaging.quality_target import fulfil
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import OPERATIONS, Operation
 from app.parameters import KeepMetadata
@@ -66,7 +66,7 @@ def render(
         CorruptImage: the source cannot be decoded.
         UnsupportedImage: nothing is wrong with the source, but there is no decoder for it.
         ImageTooLarge: the source or the result exceeds the limits.
-        ContractUnreachable: no quality of an encoder keeps what was asked of the file.
+        TargetUnreachable: no quality of an encoder keeps what was asked of the file.
         ImageNotEncoded: an encoder refuses the image.
         WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
     """
@@ -194,7 +194,7 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
 
     def write(work: Work) -> None:
-        if params.is_open:
+        if params.is_unconstrained:
             handler(image, work.params, target.path)
         else:
             context.report(**fulfil(image, work.params, target.path, handler, read_back))

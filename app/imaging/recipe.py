@@ -71,7 +71,7 @@ def _ignore(_share: float | None) -> None:
 
 @dataclass(frozen=True)
 class Monitor:
-    """What a render tells beside its files."""
+    """What a render reports besides its files."""
 
     on_progress: OnProgress = _ignore
     #: what the stages found out, by their number

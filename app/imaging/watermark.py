@@ -66,7 +66,7 @@ def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
 
 def _advice(lacking: str) -> str:
     advice = f"; the workers need the package {glyphs.CJK_PACKAGE}" if glyphs.needed_cjk(lacking) else ""
-    return f"No font of this server has the character {glyphs.told(lacking)}{advice}."
+    return f"No font of this server has the character {glyphs.describe(lacking)}{advice}."
 
 
 @cache

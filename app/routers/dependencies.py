@@ -118,7 +118,7 @@ async def raise_if_left(request: Request) -> None:
 Prefer = Annotated[
     str | None,
     Header(
-        description="`wait=N` holds the answer until there is something new to tell, at most N seconds.",
+        description="`wait=N` holds the response until there is something new, at most N seconds.",
         openapi_examples={"wait": {"value": "wait=20"}},
     ),
 ]

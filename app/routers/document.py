@@ -12,7 +12,7 @@ from app.routers.problem_schema import Problem
 TAGS = [
     {"name": "jobs", "description": "Images in, results out."},
     {"name": "operations", "description": "What a tree may hold."},
-    {"name": "webhooks", "description": "Who is told of events, and what became of it."},
+    {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
     {"name": "health", "description": "For probes, dashboards and alerts."},
 ]
 FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # of answers that PixTools does not give

@@ -34,7 +34,7 @@ async def list_events(
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     prefer: Prefer = None,
 ) -> EventPage:
-    """The same events as webhooks tell, in an order that never changes: nothing is ever added before `next_after`.
+    """The same events as webhooks deliver, in an order that never changes: nothing is ever added before `next_after`.
 
     A page may be short, or empty, although there are more."""
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)

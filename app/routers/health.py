@@ -27,8 +27,8 @@ class HealthCheck(Model):
 class QueueView(Model):
     """One queue."""
 
-    messages: Count = Field(description="That wait for a worker.")
-    workers: Count = Field(description="That take messages from it.")
+    messages: Count = Field(description="Messages that are ready for a worker.")
+    workers: Count = Field(description="Consumers of the queue.")
 
 
 class Readiness(Model):

@@ -125,7 +125,7 @@ async def replay_events(
 
 
 @router.head("/webhooks/{endpoint_id}/replays", include_in_schema=False)
-@router.get("/webhooks/{endpoint_id}/replays", summary="Replays and how far they are", responses=problems(404))
+@router.get("/webhooks/{endpoint_id}/replays", summary="Replays and their progress", responses=problems(404))
 async def list_replays(endpoint_id: EndpointId, resources: CurrentResources) -> ReplayList:
     """The newest first, as far as the log goes back."""
     found = await resources.database.read(replays.newest, endpoint_id)

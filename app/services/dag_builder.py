@@ -19,7 +19,7 @@ from celery.canvas import Signature
 
 from app.formats import FORMATS
 from app.operations import ENCODERS, OPERATIONS, Operation
-from app.parameters import Contract, Params
+from app.parameters import Params, QualityTarget
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
 NARROW = 4  # tasks that a Canvas sends at the same time; more of them wait in the database for their turns
@@ -85,8 +85,8 @@ class PlannedTask:
     result: PlannedResult | None
     #: whether other tasks continue from its pixels
     intermediate: bool
-    #: whether its parent may write its result along
-    along: bool = False
+    #: whether the task above may write its result in the same pass
+    inline: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,9 @@ class Plan:
     def children(self, task_id: str | None) -> list[PlannedTask]:
         return [task for task in self.tasks if task.parent == task_id]
 
-    def along(self, task: PlannedTask) -> list[PlannedTask]:
-        """Those of its children whose results it may write along with its own."""
-        return [child for child in self.children(task.id) if child.along and child.queue == task.queue]
+    def inline_children(self, task: PlannedTask) -> list[PlannedTask]:
+        """Those of its children whose results it may write in the same pass as its own."""
+        return [child for child in self.children(task.id) if child.inline and child.queue == task.queue]
 
     def is_wide(self, task_id: str | None) -> bool:
         """Whether so much follows a task, or the upload, that a Canvas must not send it all at once."""
@@ -189,16 +189,16 @@ def _plan_run(
             steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.model_dump()) for n in run),
             result=_planned_result(last, encoder, names),
             intermediate=bool(last.then),
-            along=parent is not None and _goes_along(node),
+            inline=parent is not None and _is_inline(node),
         )
     )
     for child in last.then:
         _plan_run(child, last.id, encoder, names, tasks)
 
 
-def _goes_along(node: Node) -> bool:
+def _is_inline(node: Node) -> bool:
     """Whether it is nothing but a file to write, of a quality that need not be searched, without special effort."""
-    return not node.then and isinstance(node.params, Contract) and node.params.is_quick
+    return not node.then and isinstance(node.params, QualityTarget) and node.params.is_quick
 
 
 def _planned_result(node: Node, encoder: _Encoder, names: dict[str, str]) -> PlannedResult | None:

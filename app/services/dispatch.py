@@ -103,7 +103,7 @@ def sender(app: Celery) -> Callable[[Message], None]:
 
 
 def waiting_in(app: Celery) -> Callable[[str], int | None]:
-    """How many messages of a queue nobody has taken yet; None when the broker does not tell.
+    """How many messages of a queue nobody has taken yet; None when the broker does not answer.
 
     Small work that nobody takes waits for nothing: it goes the other work's way when it is sent again.
     """
@@ -122,7 +122,7 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
 
 
 def depth_of(connection: Connection, queue: str) -> Depth | None:
-    """What the broker tells of a queue; None if there is no such queue."""
+    """The state of a queue; None if there is no such queue."""
     try:
         with connection.channel() as channel:  # of its own: the broker closes it when there is no such queue
             declared = channel.queue_declare(queue, passive=True)

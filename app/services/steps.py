@@ -90,7 +90,7 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class StoredResult:
     """What a task has stored as its result."""
 
     key: str
@@ -220,7 +220,7 @@ def _held(held: Claim) -> Update:
 def succeed(
     session: Session,
     held: Claim,
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, StoredResult],
     reports: Mapping[str, dict[str, Any]] | None = None,
     usage: Usage | None = None,
 ) -> bool:
@@ -229,7 +229,7 @@ def succeed(
     Args:
         session: one transaction.
         held: the attempt.
-        outcomes: the results that it stored, by the task: its own, if it has one, and those that it wrote along.
+        outcomes: the results that it stored, by the task: its own, if it has one, and those of its inline children.
         reports: what its steps found out, by their ids.
         usage: what it took.
 
@@ -294,7 +294,7 @@ def _positions(session: Session, ending: Any) -> dict[str, int]:
     return dict(session.execute(ending.returning(Step.id, Step.position)).all())
 
 
-def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, Outcome]) -> Iterator[Result]:
+def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, StoredResult]) -> Iterator[Result]:
     for task_id, outcome in outcomes.items():
         planned = held.plan.task(task_id).result
         if planned is None:

@@ -1,7 +1,7 @@
 """Requests that wait for something: the end of a job, or another event in the log.
 
 All that wait in one process share one reader of the database, which looks only while somebody waits. What ends in this
-process is told at once; for what ends in another one the reader looks, less and less often until somebody else comes.
+process notifies them at once; for what ends elsewhere the reader looks, less and less often until somebody else comes.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from app.services import jobs
 from app.services.webhooks import events
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between looks; the pause grows by half each time
-FIRST_PAUSE_ALONE = 0.2  # for who is told: a job may have ended before its client began to wait
+FIRST_PAUSE_ALONE = 0.2  # where ends are notified: a job may have ended before its client began to wait
 
 Left = Callable[[], Coroutine[Any, Any, None]]
 
@@ -33,15 +33,15 @@ class _Waiter:
     #: for an event behind this place in the log
     after: int = 0
     type: str | None = None
-    told: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def tell(self) -> None:
-        if not self.told.done():
-            self.told.set_result(None)
+    def notify(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        if not self.told.done():
-            self.told.set_exception(error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
 
 
 @dataclass
@@ -83,13 +83,13 @@ class Waiters:
                 await _wait(waiter, seconds, left)
         return waiter is not None
 
-    def tell(self, job_id: UUID) -> None:
+    def notify(self, job_id: UUID) -> None:
         """A job has ended in this process; from any thread."""
         for waiter in tuple(self._waiting):
             if waiter.job_id == job_id:
-                waiter.told.get_loop().call_soon_threadsafe(waiter.tell)
+                waiter.ready.get_loop().call_soon_threadsafe(waiter.notify)
             elif waiter.job_id is None and self._look:
-                waiter.told.get_loop().call_soon_threadsafe(self._look.set)
+                waiter.ready.get_loop().call_soon_threadsafe(self._look.set)
 
     @contextmanager
     def _waits(self, waiter: _Waiter) -> Iterator[_Waiter | None]:
@@ -123,7 +123,7 @@ class Waiters:
         waiting = tuple(self._waiting)
         if self.stopping.is_set():
             for waiter in waiting:
-                waiter.tell()
+                waiter.notify()
             return
         try:
             await self._look_at_jobs([waiter for waiter in waiting if waiter.job_id])
@@ -137,7 +137,7 @@ class Waiters:
         open_ones = await self.database.read(jobs.open_among, ids) if ids else set()
         for waiter in waiting:
             if waiter.job_id not in open_ones:
-                waiter.tell()
+                waiter.notify()
 
     async def _look_at_log(self, waiting: list[_Waiter]) -> None:
         """Only events behind all that anybody has seen are read, so that those of other types are passed over once."""
@@ -148,18 +148,18 @@ class Waiters:
         added = await self.database.read(events.types_behind, min(waiter.after for waiter in waiting))
         for waiter in waiting:
             if any(place > waiter.after and waiter.type in {None, type_} for place, type_ in added):
-                waiter.tell()
+                waiter.notify()
             elif added:
                 waiter.after = max(waiter.after, added[-1][0])
 
 
 async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
     gone = asyncio.ensure_future(left())
-    both: tuple[asyncio.Future[Any], ...] = (waiter.told, gone)
+    both: tuple[asyncio.Future[Any], ...] = (waiter.ready, gone)
     try:
         done, _ = await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if waiter.told in done:
-            waiter.told.result()  # or what made the reader fail
+        if waiter.ready in done:
+            waiter.ready.result()  # or what made the reader fail
     finally:
         for future in both:
             future.add_done_callback(_forget)

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of the end of a job, and one attempt at telling them."""
+"""Webhooks: who receives the end of a job, and one attempt at a delivery."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from app.models import DeliveryStatus, Event, EventType, Job, WebhookDelivery
 from app.services.storage.links import DownloadLinks
 from app.services.webhooks import deliveries, endpoints, events, signing
 from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused
-from app.services.webhooks.deliveries import Due, Outcome
+from app.services.webhooks.deliveries import AttemptResult, Due
 from app.services.webhooks.egress import Answer, Egress
 from app.services.webhooks.endpoints import Target
 from app.services.webhooks.host_limits import HostLimits
@@ -69,7 +69,7 @@ def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
 
 
 class _AttemptFailed(HostFailed):
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: AttemptResult) -> None:
         super().__init__(outcome)
         self.outcome = outcome
 
@@ -98,8 +98,8 @@ class WebhookSender:
             owner: the same for every copy of one message, so that a redelivered one goes on at once.
         """
         lease = self.timeout_seconds + LEASE_MARGIN
-        insist, stop = self.database.retry, self.must_stop
-        due = insist(
+        retry, stop = self.database.retry, self.must_stop
+        due = retry(
             deliveries.claim, stop, delivery_id, self.links, owner=owner, lease_seconds=lease, pauses=self.pauses
         )
         if due is None:
@@ -107,35 +107,35 @@ class WebhookSender:
         try:
             outcome = self._guarded(due)
         except HostPaused as paused:
-            insist(deliveries.postpone, stop, due, paused.seconds, grows=paused.grows)
+            retry(deliveries.postpone, stop, due, paused.seconds, grows=paused.grows)
             metrics.WEBHOOK_ATTEMPTS.labels("postponed").inc()
         else:
-            status = insist(deliveries.finish, stop, due, outcome, self.pauses)
+            status = retry(deliveries.finish, stop, due, outcome, self.pauses)
             metrics.WEBHOOK_ATTEMPTS.labels(_became(status)).inc()
             _log(due, outcome, status)
 
-    def _guarded(self, due: Due) -> Outcome:
+    def _guarded(self, due: Due) -> AttemptResult:
         try:
             with self.host_limits.one(due.origin), self.breakers.guard(due.origin), tracing.span("webhook"):
                 return self._send(due)
         except _AttemptFailed as failed:
             return failed.outcome
 
-    def _send(self, due: Due) -> Outcome:
+    def _send(self, due: Due) -> AttemptResult:
         at, began = datetime.now(UTC), time.monotonic()
         if not due.body:
-            raise _AttemptFailed(Outcome(at=at, seconds=0.0, error=CRASHED))
+            raise _AttemptFailed(AttemptResult(at=at, seconds=0.0, error=CRASHED))
         try:
             headers = _headers(due, at)
             answer = asyncio.run(self.egress.post(due.url, due.body, headers, seconds=self.timeout_seconds))
         except InvalidWebhookUrl as error:
-            return Outcome(at=at, seconds=_since(began), error=error.message)
+            return AttemptResult(at=at, seconds=_since(began), error=error.message)
         except BROKEN as error:
-            raise _AttemptFailed(Outcome(at=at, seconds=_since(began), error=self._explain(error))) from None
+            raise _AttemptFailed(AttemptResult(at=at, seconds=_since(began), error=self._explain(error))) from None
         except Exception:
             # Whatever it is, the attempt has been made: one that is not counted would be repeated for ever
             log.exception("webhook_attempt_crashed", extra={"delivery_id": due.delivery_id, "origin": due.origin})
-            raise _AttemptFailed(Outcome(at=at, seconds=_since(began), error=CRASHED)) from None
+            raise _AttemptFailed(AttemptResult(at=at, seconds=_since(began), error=CRASHED)) from None
         outcome = _outcome(answer, at, _since(began))
         if answer.status >= 500:
             raise _AttemptFailed(outcome)
@@ -171,10 +171,10 @@ def _headers(due: Due, at: datetime) -> dict[str, str]:
     }
 
 
-def _outcome(answer: Answer, at: datetime, seconds: float) -> Outcome:
+def _outcome(answer: Answer, at: datetime, seconds: float) -> AttemptResult:
     taken = 200 <= answer.status < 300
     redirect = "; redirects are not followed" if 300 <= answer.status < 400 else ""
-    return Outcome(
+    return AttemptResult(
         at=at,
         seconds=seconds,
         status_code=answer.status,
@@ -208,7 +208,7 @@ def _became(status: DeliveryStatus | None) -> str:
     return "failed" if status is DeliveryStatus.PENDING else status.value
 
 
-def _log(due: Due, outcome: Outcome, status: DeliveryStatus | None) -> None:
+def _log(due: Due, outcome: AttemptResult, status: DeliveryStatus | None) -> None:
     fields = {
         "delivery_id": due.delivery_id,
         "webhook_id": due.message_id,

@@ -5,7 +5,11 @@ Prices are list prices as of 2025, to be checked against the day's: infra/README
 
 from dataclasses import dataclass
 
+from app.config import Settings
+
 from .manifests import Rules, drain_seconds, rules
+
+MOST_OPEN: int = Settings.model_fields["max_open_jobs"].default  # of both pools together; here each may have so many
 
 SPOT = 0.4  # of the price on demand
 DISK = 60 * 0.08 / 730  # dollars an hour: 60 GiB of gp3
@@ -40,6 +44,11 @@ class Pool:
     def target(self) -> int:
         """Messages for which KEDA wants one node full of pods."""
         return self.rules.target * self.pods
+
+    @property
+    def shipped(self) -> int:
+        """Nodes for as many pods as the manifests allow."""
+        return max(1, self.rules.most // self.pods)
 
     @property
     def spot_price(self) -> float:

@@ -29,8 +29,9 @@ class Rules:
     cpu: float
     #: messages, waiting or being worked on, for which KEDA wants one pod
     target: int
-    #: pods that are always there
+    #: pods that are always there, and that there may be
     least: int
+    most: int
     #: how often KEDA looks at an empty queue; the HPA asks by itself
     polling: int
     #: an empty queue for so long ends the last pod
@@ -54,6 +55,7 @@ def rules(name: str) -> Rules:
         cpu=int(container["resources"]["requests"]["cpu"].removesuffix("m")) / 1000,
         target=int(trigger["metadata"]["value"]),
         least=spec["minReplicaCount"],
+        most=spec["maxReplicaCount"],
         polling=spec["pollingInterval"],
         cooldown=spec.get("cooldownPeriod", COOLDOWN),
         window=behavior["scaleDown"]["stabilizationWindowSeconds"],

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-COLOURS = ("#3274d9", "#e0752d", "#56a64b")
+COLOURS = ("#3274d9", "#a352cc", "#e0752d", "#56a64b")
 WIDTH, HEIGHT, LEFT, TOP, GAP = 340, 220, 60, 40, 90
 TENTH = 0.1  # of a second; what is shorter is drawn there
 
@@ -42,8 +42,8 @@ def _panel(title: str, rows: Sequence[Any], fleets: Sequence[str], value: Callab
     for number, fleet in enumerate(fleets):
         points = " ".join(f"{across(r.rate):.1f},{HEIGHT - up(value(r)):.1f}" for r in rows if r.fleet == fleet)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[number]}" stroke-width="2"/>')
-        parts.append(f'<rect x="{number * 110}" y="{HEIGHT + 40}" width="12" height="3" fill="{COLOURS[number]}"/>')
-        parts.append(_text(number * 110 + 16, HEIGHT + 45, fleet))
+        parts.append(f'<rect x="{number * 88}" y="{HEIGHT + 40}" width="12" height="3" fill="{COLOURS[number]}"/>')
+        parts.append(_text(number * 88 + 16, HEIGHT + 45, fleet, size=10))
     return parts
 
 

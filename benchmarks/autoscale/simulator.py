@@ -40,13 +40,17 @@ class Pod:
 
 @dataclass
 class Outcome:
-    """What became of all jobs."""
+    """What became of all jobs. Whatever happened in the warm-up is in `submitted`, `refused` and `endings` alone."""
 
     submitted: int
     #: how often each job has ended
     endings: bytearray
     #: seconds that each job was not worked at successfully
     waits: list[float]
+    #: answered with 503, because too many were unfinished; all of them, and those after the warm-up
+    refused: int = 0
+    refused_later: int = 0
+    most_open: int = 0
     node_seconds: float = 0.0
     interruptions: int = 0
     redelivered: int = 0
@@ -58,7 +62,7 @@ class Outcome:
 
     @property
     def lost(self) -> int:
-        return self.submitted - self.done
+        return self.submitted - self.refused - self.done
 
     @property
     def doubled(self) -> int:
@@ -83,10 +87,28 @@ class Simulation:
         interruptions: float = a.INTERRUPTIONS,
         unannounced: float = a.UNANNOUNCED,
         until: float = 0.0,
+        warmup: float = 0.0,
+        most_open: int | None = None,
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            pool: kind of worker.
+            arrivals: when jobs come, in seconds.
+            seconds: what each takes.
+            seed: of chance.
+            fixed: nodes of a fleet that does not change; None for KEDA's.
+            most: nodes that KEDA's may have.
+            interruptions: of a node in an hour.
+            unannounced: share of them without notice.
+            until: seconds that are simulated at least.
+            warmup: seconds of which neither waits nor costs are counted.
+            most_open: unfinished jobs above which new ones are refused.
+        """
         self.pool, self.arrivals, self.seconds = pool, arrivals, seconds
         self.random = np.random.default_rng(seed)
         self.fixed, self.until, self.unannounced = fixed, until, unannounced
+        self.warmup, self.most_open = warmup, most_open
         self.scaler = Scaler(pool, most)
         self.mean_life = 3600 / interruptions if interruptions and fixed is None else math.inf
         self.wanted = pool.rules.least if fixed is None else fixed
@@ -113,9 +135,8 @@ class Simulation:
         while index < total or self.queue or self.busy or self.away:
             if index < total and (not self._events or self.arrivals[index] <= self._events[0][0]):
                 self.now = self.arrivals[index]
-                self.queue.append(index)
+                self._submit(index)
                 index += 1
-                self._dispatch()
             else:
                 self._step()
         while self._events and self._events[0][0] < self.until:
@@ -132,7 +153,23 @@ class Simulation:
         self.now, _, call, arguments = heapq.heappop(self._events)
         call(*arguments)
 
+    @property
+    def _counts(self) -> bool:
+        return self.now >= self.warmup
+
     # Jobs
+
+    def _submit(self, job: int) -> None:
+        unfinished = len(self.queue) + self.busy + self.away
+        if self.most_open is not None and unfinished >= self.most_open:
+            self.outcome.refused += 1
+            self.outcome.refused_later += self._counts
+            return
+        if self._counts:
+            self.outcome.most_open = max(self.outcome.most_open, unfinished + 1)
+            self.outcome.most_nodes = max(self.outcome.most_nodes, len(self.nodes))
+        self.queue.append(job)
+        self._dispatch()
 
     def _dispatch(self) -> None:
         while self.queue and self.free:
@@ -151,7 +188,8 @@ class Simulation:
         del pod.running[job]
         self.busy -= 1
         self.outcome.endings[job] += 1
-        self.outcome.waits.append(self.now - self.arrivals[job] - self.seconds[job])
+        if self.arrivals[job] >= self.warmup:
+            self.outcome.waits.append(self.now - self.arrivals[job] - self.seconds[job])
         if pod.open:
             self.free.append(pod)
             self._dispatch()
@@ -163,7 +201,7 @@ class Simulation:
         for job in pod.running:
             self.busy -= 1
             self.away += 1
-            self.outcome.redelivered += 1
+            self.outcome.redelivered += self._counts
             self._at(self.now + after, self._redeliver, job)
         pod.running.clear()
 
@@ -207,24 +245,26 @@ class Simulation:
     def _add_node(self) -> None:
         node = Node(self.now, empty_since=self.now)
         self.nodes[node] = None
-        self.outcome.most_nodes = max(self.outcome.most_nodes, len(self.nodes))
+        if self._counts:
+            self.outcome.most_nodes = max(self.outcome.most_nodes, len(self.nodes))
         if self.mean_life < math.inf:
             self._at(self.now + self.random.exponential(self.mean_life), self._interrupt, node)
 
     def _booted(self) -> None:
         self.booting -= 1
-        self.outcome.node_seconds += a.NODE_BOOT  # is paid for from its start
+        if self._counts:
+            self.outcome.node_seconds += a.NODE_BOOT  # is paid for from its start
         self._add_node()
         self._place()
 
     def _pay(self, node: Node) -> None:
         del self.nodes[node]
-        self.outcome.node_seconds += self.now - node.since
+        self.outcome.node_seconds += max(0.0, self.now - max(node.since, self.warmup))
 
     def _interrupt(self, node: Node) -> None:
         if node not in self.nodes:
             return
-        self.outcome.interruptions += 1
+        self.outcome.interruptions += self._counts
         node.doomed = True
         if self.random.random() < self.unannounced:
             self._taken(node)

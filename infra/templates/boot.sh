@@ -2,12 +2,14 @@
 # Makes a K3s node of an instance of Amazon Linux 2023. It stays there as `pixtools-node`; on servers a timer runs
 # `pixtools-node upkeep` every minute.
 #
-# Nothing in here is secret: tokens and passwords come from Secrets Manager, by the role of the instance.
+# Nothing in here is secret: tokens and passwords come from Secrets Manager, by the role of the instance. K3s, its images
+# and the database's certificates come from the manifest bucket, with the checksums of user data: no other host has to answer.
 set -euo pipefail
 
 ROOT=${ROOT:-} # tests install into a folder
 CONFIG=$ROOT/etc/rancher/k3s
-MANIFESTS=$ROOT/var/lib/rancher/k3s/server/manifests/pixtools
+DATA=$ROOT/var/lib/rancher/k3s
+MANIFESTS=$DATA/server/manifests/pixtools
 UNITS=$ROOT/etc/systemd/system
 K3S=$ROOT/usr/local/bin/k3s
 PAUSE=${PAUSE:-5} # seconds between two attempts
@@ -25,7 +27,8 @@ main() {
 boot() {
     trap report EXIT
     look_at_instance
-    mkdir -p "$CONFIG" "$MANIFESTS" "$UNITS" "$ROOT/usr/local/bin" "$ROOT/usr/local/sbin"
+    mkdir -p "$CONFIG" "$DATA/agent/images" "$DATA/agent/etc/kubelet.conf.d" "$MANIFESTS" "$UNITS" \
+        "$ROOT/usr/local/bin" "$ROOT/usr/local/sbin"
     install -m 700 "${BASH_SOURCE[0]}" "$ROOT/usr/local/sbin/pixtools-node"
     install_k3s
     if [ "$NODE_CLASS" = server ]; then boot_server; else boot_agent; fi
@@ -56,7 +59,12 @@ retry() {
     done
 }
 
-download() { curl --fail --silent --show-error --location --retry 10 --retry-connrefused --proto =https --output "$1" "$2"; }
+# fetch NAME SHA256 FILE: one of the artifacts of s3.tf
+fetch() {
+    retry 120 aws s3 cp --only-show-errors "s3://$BUCKET/artifacts/${2:0:12}/$1" "$3.new"
+    sha256sum --check --status <<<"$2  $3.new" || fail "$1 has another checksum"
+    mv "$3.new" "$3"
+}
 
 secret() { aws secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text; }
 
@@ -79,20 +87,31 @@ look_at_instance() {
 }
 
 install_k3s() {
-    download "$K3S.new" "https://github.com/k3s-io/k3s/releases/download/${K3S_VERSION/+/%2B}/$K3S_BINARY"
-    sha256sum --check --status <<<"$K3S_SHA256  $K3S.new" || fail "the download of K3s $K3S_VERSION has another checksum"
-    chmod 755 "$K3S.new"
-    mv "$K3S.new" "$K3S"
+    fetch k3s "$K3S_SHA256" "$K3S"
+    chmod 755 "$K3S"
     ln -sf k3s "$ROOT/usr/local/bin/kubectl"
+    # K3s imports what lies here before it starts a pod, so its own pods need no registry.
+    fetch k3s-images.tar.zst "$IMAGES_SHA256" "$DATA/agent/images/k3s-images.tar.zst"
+    # A step that grows too large loses its own process, and not the worker with all that runs beside it.
+    cat >"$DATA/agent/etc/kubelet.conf.d/50-pixtools.conf" <<'YAML'
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+singleProcessOOMKill: true
+YAML
+    if [ -n "$MIRROR" ]; then
+        printf 'mirrors:\n  docker.io:\n    endpoint:\n      - %s\n' "$MIRROR" >"$CONFIG/registries.yaml"
+    fi
 }
 
-# What servers and agents have in common: the cluster autoscaler knows nodes by their provider id.
+# What servers and agents have in common: the cluster autoscaler knows nodes by their provider id, pods spread over zones.
 common_config() {
     cat <<YAML
 node-name: $node
 node-ip: $address
 node-label:
   - pixtools.io/node-class=$NODE_CLASS
+  - topology.kubernetes.io/region=$REGION
+  - topology.kubernetes.io/zone=$zone
 kubelet-arg:
   - provider-id=aws:///$zone/$instance
 prefer-bundled-bin: true
@@ -133,13 +152,12 @@ UNIT
 ################################################################################
 
 boot_agent() {
-    local server token
+    local server
     retry 600 save_agent_token
     server=$(parameter api-address)
-    token=$(<"$CONFIG/agent-token")
     {
         echo "server: https://$server:6443"
-        echo "token: $token"
+        echo "token: $(<"$CONFIG/agent-token")"
         common_config
         echo "node-taint:"
         echo "  - pixtools.io/spot=true:NoSchedule"
@@ -147,8 +165,13 @@ boot_agent() {
     start_k3s agent
 }
 
-# It has none before the first server has started.
-save_agent_token() { secret "$CLUSTER/agent-token" >"$CONFIG/agent-token"; }
+# There is none before the first server has started. With the checksum of its authority in front the agent joins no other.
+save_agent_token() {
+    local token authority
+    token=$(secret "$CLUSTER/agent-token") || return 1
+    authority=$(secret "$CLUSTER/authority") || return 1
+    printf 'K10%s::node:%s' "$authority" "$token" >"$CONFIG/agent-token"
+}
 
 ################################################################################
 # Servers
@@ -157,20 +180,30 @@ save_agent_token() { secret "$CLUSTER/agent-token" >"$CONFIG/agent-token"; }
 boot_server() {
     local name
     dnf install --quiet --assumeyes postgresql16 jq
-    download "$CONFIG/database-ca.pem" "https://truststore.pki.rds.amazonaws.com/$REGION/$REGION-bundle.pem"
-    for name in server-token agent-token database-k3s database-pixtools; do fill_secret "$CLUSTER/$name"; done
+    fetch rds-ca.pem "$CA_SHA256" "$CONFIG/database-ca.pem"
+    for name in server-token agent-token database-k3s database-pixtools; do fill_secret "$CLUSTER/$name" random; done
     create_databases
     sync_addons
     write_server_config
     start_k3s server
     retry 300 "$K3S" kubectl get --raw /readyz >/dev/null
+    publish_authority
     start_upkeep
 }
 
-# Under one request token Secrets Manager keeps the first value, whichever server it comes from, and refuses others.
+# Servers share it by the database.
+publish_authority() {
+    fill_secret "$CLUSTER/authority" authority
+    [ "$(secret "$CLUSTER/authority")" = "$(authority)" ] || fail "this cluster has another certificate authority"
+}
+
+authority() { sha256sum <"$DATA/server/tls/server-ca.crt" | cut -d ' ' -f 1 | tr -d '\n'; }
+
+# fill_secret NAME COMMAND: under one request token Secrets Manager keeps the first value, whichever server it comes from,
+# and refuses others.
 fill_secret() {
     if secret "$1" >/dev/null 2>&1; then return; fi
-    random | aws secretsmanager put-secret-value --secret-id "$1" --client-request-token 00000000-0000-0000-0000-000000000001 \
+    "$2" | aws secretsmanager put-secret-value --secret-id "$1" --client-request-token 00000000-0000-0000-0000-000000000001 \
         --secret-string file:///dev/stdin >/dev/null || echo "pixtools-node: another server has filled $1" >&2
     secret "$1" >/dev/null
 }
@@ -230,7 +263,7 @@ write_server_config() {
 start_upkeep() {
     cat >"$UNITS/pixtools-upkeep.service" <<'UNIT'
 [Unit]
-Description=Apply new addons and forget nodes that are gone
+Description=Apply new addons, renew what ends, and forget nodes that are gone
 
 [Service]
 Type=oneshot
@@ -256,21 +289,35 @@ UNIT
 upkeep() {
     sync_addons
     forget_gone_nodes
+    forget_lost_claims
+    # Addresses of one DNS server would be gone with its node. K3s leaves the number to whoever sets it.
+    if [ "$SERVERS" -gt 1 ]; then
+        kube --namespace kube-system scale deployment coredns --current-replicas=1 --replicas=2 >/dev/null 2>&1 || true
+    fi
+    every 14400 pull-secret renew_pull_secrets
+    every 86400 namespace renew_namespace
+}
+
+kube() { "$K3S" kubectl "$@"; }
+
+# every SECONDS NAME COMMAND: what fails is tried again a minute later
+every() {
+    local stamp=$DATA/pixtools-$1-$2
+    if [ -e "$stamp" ] && [ $(($(date +%s) - $(stat -c %Y "$stamp"))) -lt "$1" ]; then return; fi
+    if "$3"; then touch "$stamp"; fi
 }
 
 # K3s applies whatever appears or changes in this folder.
 sync_addons() {
-    local bucket
-    bucket=$(parameter manifest-bucket)
-    aws s3 sync --delete --only-show-errors "s3://$bucket/addons/" "$MANIFESTS/"
+    aws s3 sync --delete --only-show-errors "s3://$BUCKET/addons/" "$MANIFESTS/"
 }
 
 # K3s keeps a node whose instance is gone, and with it pods that nobody can end.
 forget_gone_nodes() {
     local node id
     while read -r node id; do
-        if is_gone "$id"; then "$K3S" kubectl delete node "$node" --ignore-not-found --wait=false; fi
-    done < <("$K3S" kubectl get nodes --output json | jq --raw-output '.items[]
+        if is_gone "$id"; then kube delete node "$node" --ignore-not-found --wait=false; fi
+    done < <(kube get nodes --output json | jq --raw-output '.items[]
         | select(any(.status.conditions[]?; .type == "Ready" and .status != "True"))
         | select(.spec.providerID // "" | startswith("aws:///"))
         | "\(.metadata.name) \(.spec.providerID | split("/") | last)"')
@@ -282,6 +329,69 @@ is_gone() {
     state=$(aws ec2 describe-instances --filters "Name=instance-id,Values=$1" \
         --query 'Reservations[].Instances[].State.Name' --output text) || return 1
     [ -z "$state" ] || [ "$state" = terminated ]
+}
+
+# RabbitMQ, Redis and Prometheus keep their data on a server's disk. When that is gone their pods wait for it for ever;
+# without the claim they start empty, and the database brings every open job back.
+forget_lost_claims() {
+    local nodes claim volume pod
+    nodes=$(kube get nodes --output json | jq --compact-output '[.items[].metadata.name]') || return 0
+    while read -r claim volume; do
+        echo "pixtools-node: the disk of $claim is gone with its node"
+        kube --namespace pixtools delete persistentvolumeclaim "$claim" --ignore-not-found --wait=false
+        kube delete persistentvolume "$volume" --ignore-not-found --wait=false
+        while read -r pod; do
+            kube --namespace pixtools delete pod "$pod" --ignore-not-found --wait=false
+        done < <(kube --namespace pixtools get pods --output json | jq --raw-output --arg claim "$claim" '.items[]
+            | select(any(.spec.volumes[]?; .persistentVolumeClaim.claimName == $claim)) | .metadata.name')
+    done < <(kube --namespace pixtools get persistentvolumeclaims,persistentvolumes --output json |
+        jq --raw-output --argjson nodes "$nodes" '
+            ([.items[] | select(.kind == "PersistentVolume") | {(.metadata.name): [
+                .spec.nodeAffinity.required.nodeSelectorTerms[]?.matchExpressions[]?
+                | select(.key == "kubernetes.io/hostname" and .operator == "In").values[]]}] | add // {}) as $hosts
+            | .items[] | select(.kind == "PersistentVolumeClaim" and .metadata.deletionTimestamp == null)
+            | ($hosts[.spec.volumeName // ""] // []) as $on
+            | select(($nodes | length) > 0 and ($on | length) > 0 and ($on - $nodes) == $on)
+            | "\(.metadata.name) \(.spec.volumeName)"')
+}
+
+# The password of a registry of ECR is good for twelve hours. All pods find it by their service accounts.
+renew_pull_secrets() {
+    local namespace
+    if [ -z "$REGISTRY" ]; then return; fi
+    for namespace in kube-system pixtools; do
+        aws ecr get-login-password | jq --raw-input --arg registry "$REGISTRY" --arg namespace "$namespace" '{
+            apiVersion: "v1", kind: "Secret", type: "kubernetes.io/dockerconfigjson",
+            metadata: {name: "pixtools-registry", namespace: $namespace},
+            stringData: {".dockerconfigjson": ({auths: {($registry): {username: "AWS", password: .}}} | tojson)}
+        }' | kube apply --filename - >/dev/null || return 1
+    done
+}
+
+# What pods need of AWS and no manifest can know: the database's certificates, and the addresses of S3, which change.
+renew_namespace() {
+    kube --namespace pixtools create configmap database-ca --from-file=ca.pem="$CONFIG/database-ca.pem" \
+        --dry-run=client --output yaml | kube apply --filename - >/dev/null || return 1
+    storage_policy | kube apply --filename - >/dev/null
+}
+
+storage_policy() {
+    local list
+    list=$(aws ec2 describe-managed-prefix-lists --filters "Name=prefix-list-name,Values=com.amazonaws.$REGION.s3" \
+        --query 'PrefixLists[0].PrefixListId' --output text) || return 1
+    aws ec2 get-managed-prefix-list-entries --prefix-list-id "$list" --query 'Entries[].Cidr' --output json | jq '
+        if length == 0 then error("AWS names no ranges") else . end | {
+            apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy",
+            metadata: {name: "s3", namespace: "pixtools"},
+            spec: {
+                podSelector: {
+                    matchLabels: {"app.kubernetes.io/name": "pixtools"},
+                    matchExpressions: [{key: "app.kubernetes.io/component", operator: "NotIn", values: ["migrate"]}]
+                },
+                policyTypes: ["Egress"],
+                egress: [{to: map({ipBlock: {cidr: .}}), ports: [{protocol: "TCP", port: 443}]}]
+            }
+        }'
 }
 
 main "$@"

@@ -9,6 +9,16 @@ variables {
     termination_handler = "images.example/aws-node-termination-handler:v1.25.3"
     cluster_autoscaler  = "images.example/cluster-autoscaler:v1.36.1"
   }
+
+  # fetch.sh fills a folder of its own.
+  artifacts = "./tests/artifacts"
+  k3s = {
+    version = "v1.36.4+k3s1"
+    sha256 = {
+      x86_64 = "ee106367bf5f0ed17a4066d72acde13b2d6163be0f9923f2a32b8a96c61713c5"
+      arm64  = "ee106367bf5f0ed17a4066d72acde13b2d6163be0f9923f2a32b8a96c61713c5"
+    }
+  }
 }
 
 run "by_default" {
@@ -46,14 +56,12 @@ run "by_default" {
   }
 
   assert {
-    condition     = alltrue([for template in aws_launch_template.node : length(base64decode(template.user_data)) < 16384])
-    error_message = "EC2 takes no more than 16 KiB of user data."
+    condition     = alltrue([for template in aws_launch_template.node : length(template.user_data) < 12288])
+    error_message = "EC2 takes no more than 16 KiB of user data; this is far below it in base64."
   }
 
   assert {
-    condition = alltrue([for class, template in aws_launch_template.node :
-      strcontains(base64decode(template.user_data), "readonly NODE_CLASS='${class}'\n")
-    ])
+    condition     = alltrue([for class, script in local.user_data : strcontains(script, "readonly NODE_CLASS='${class}'\n")])
     error_message = "A node knows its class."
   }
 
@@ -87,8 +95,47 @@ run "by_default" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_event_target.alerts) == 6
+    condition     = length(aws_cloudwatch_event_target.alerts) == 7
     error_message = "People hear of all of it."
+  }
+
+  assert {
+    condition = alltrue([for target in concat(values(aws_cloudwatch_event_target.alerts), values(aws_cloudwatch_event_target.drain)) :
+      length(target.dead_letter_config) == 1
+    ]) && keys(aws_cloudwatch_metric_alarm.failed_invocations) == keys(aws_cloudwatch_event_rule.this)
+    error_message = "What EventBridge cannot deliver is kept, and an alarm tells of it."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.database_credits) == 1 && length(aws_cloudwatch_metric_alarm.certificate) == 0
+    error_message = "A database that lives on credits is watched; a certificate that is not AWS' own cannot be."
+  }
+
+  assert {
+    condition     = [for listener in aws_lb_listener.this : listener.protocol] == ["TCP", "TCP"]
+    error_message = "TLS ends in the cluster."
+  }
+
+  assert {
+    condition = alltrue([for script in local.user_data : alltrue([for object in aws_s3_object.artifact :
+      strcontains(script, "='${object.source_hash}'\n")
+    ])])
+    error_message = "A node knows the checksums of what it is made of."
+  }
+
+  assert {
+    condition     = alltrue([for name, object in aws_s3_object.artifact : endswith(object.key, "/${substr(object.source_hash, 0, 12)}/${name}")])
+    error_message = "boot.sh looks for an artifact by its checksum."
+  }
+
+  assert {
+    condition     = strcontains(aws_s3_object.addon["keda.yaml"].content, "version: ${var.keda_version}\n")
+    error_message = "KEDA has one release."
+  }
+
+  assert {
+    condition     = yamldecode(yamldecode(aws_s3_object.addon["traefik.yaml"].content).spec.valuesContent).ports.websecure.transport.respondingTimeouts.readTimeout == "1800s"
+    error_message = "An upload has half an hour."
   }
 
   assert {
@@ -130,6 +177,63 @@ run "three_zones_with_a_gateway_each" {
   }
 }
 
+run "a_domain" {
+  command = apply
+
+  variables {
+    domain = { host = "images.example.org", zone_id = "Z0123456789" }
+  }
+
+  assert {
+    condition = (
+      aws_lb_listener.this["ingress"].protocol == "TLS" && aws_lb_target_group.this["ingress"].protocol == "TLS" &&
+      aws_lb_listener.this["kubernetes"].protocol == "TCP" &&
+      aws_route53_record.api[0].name == "images.example.org" && length(aws_cloudwatch_metric_alarm.certificate) == 1
+    )
+    error_message = "The host has an address and a certificate that AWS renews and watches; Kubernetes keeps its own."
+  }
+}
+
+run "images_from_ecr" {
+  command = apply
+
+  variables {
+    ecr_repositories  = ["arn:aws:ecr:eu-west-1:123456789012:repository/pixtools-api", "arn:aws:ecr:eu-west-1:123456789012:repository/pixtools-worker"]
+    docker_hub_mirror = "https://mirror.example"
+  }
+
+  assert {
+    condition = alltrue([for script in local.user_data :
+      strcontains(script, "REGISTRY='123456789012.dkr.ecr.eu-west-1.amazonaws.com'\n") &&
+      strcontains(script, "MIRROR='https://mirror.example'\n")
+    ])
+    error_message = "Nodes know the registry that they have to get a password for, and the mirror."
+  }
+}
+
+run "nothing_fetched" {
+  command = plan
+
+  variables {
+    artifacts = "./tests"
+  }
+
+  expect_failures = [aws_s3_object.artifact]
+}
+
+run "another_release_fetched" {
+  command = plan
+
+  variables {
+    k3s = {
+      version = "v1.36.4+k3s1"
+      sha256  = { x86_64 = "835873f37245fc615f547a2fe2af9402a347875f13fa64a1f136de644955ea3f", arm64 = "c920706346d5ad4e5cd3c7bf1bb09ce71ebe07fec829e513e40f1caf98aed8bb" }
+    }
+  }
+
+  expect_failures = [aws_s3_object.artifact]
+}
+
 run "graviton" {
   command = apply
 
@@ -143,11 +247,8 @@ run "graviton" {
   }
 
   assert {
-    condition = alltrue([for template in aws_launch_template.node :
-      strcontains(base64decode(template.user_data), "K3S_BINARY='k3s-arm64'\n") &&
-      strcontains(base64decode(template.user_data), var.k3s.sha256.arm64)
-    ])
-    error_message = "The binary and its checksum are of the nodes' architecture."
+    condition     = alltrue([for script in local.user_data : strcontains(script, var.k3s.sha256.arm64)])
+    error_message = "The binary is of the nodes' architecture."
   }
 }
 

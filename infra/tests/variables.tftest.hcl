@@ -9,6 +9,16 @@ variables {
     termination_handler = "images.example/aws-node-termination-handler:v1.25.3"
     cluster_autoscaler  = "images.example/cluster-autoscaler:v1.36.1"
   }
+
+  # fetch.sh fills a folder of its own.
+  artifacts = "./tests/artifacts"
+  k3s = {
+    version = "v1.36.4+k3s1"
+    sha256 = {
+      x86_64 = "ee106367bf5f0ed17a4066d72acde13b2d6163be0f9923f2a32b8a96c61713c5"
+      arm64  = "ee106367bf5f0ed17a4066d72acde13b2d6163be0f9923f2a32b8a96c61713c5"
+    }
+  }
 }
 
 run "a_cluster_name_with_capitals" {
@@ -373,4 +383,44 @@ run "an_address_that_is_none" {
   }
 
   expect_failures = [var.alert_emails]
+}
+
+run "a_domain_that_is_a_url" {
+  command = plan
+
+  variables {
+    domain = { host = "https://images.example.org", zone_id = "Z0123456789" }
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "repositories_of_two_registries" {
+  command = plan
+
+  variables {
+    ecr_repositories = ["arn:aws:ecr:eu-west-1:123456789012:repository/a", "arn:aws:ecr:us-east-1:123456789012:repository/b"]
+  }
+
+  expect_failures = [var.ecr_repositories]
+}
+
+run "a_mirror_without_tls" {
+  command = plan
+
+  variables {
+    docker_hub_mirror = "http://mirror.example"
+  }
+
+  expect_failures = [var.docker_hub_mirror]
+}
+
+run "any_keda" {
+  command = plan
+
+  variables {
+    keda_version = "2"
+  }
+
+  expect_failures = [var.keda_version]
 }

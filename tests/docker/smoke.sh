@@ -3,6 +3,7 @@
 #
 #   tests/docker/smoke.sh build    the images
 #   tests/docker/smoke.sh run      start everything, process a photograph, check the results, remove everything
+#   tests/docker/smoke.sh lasting  the same with docker-compose.lasting.yaml, and the results again after a restart of all
 #
 # Environment:
 #   DOCKER               docker
@@ -21,8 +22,14 @@ standin=${STANDIN:-0}
 operations='["convert_avif", {"op": "resize", "width": 640, "then": ["convert_webp"]},
     {"op": "resize", "width": 160, "then": ["denoise"]}]'
 
-compose+=(--project-name pixtools-smoke --file docker-compose.yaml --file tests/docker/docker-compose.smoke.yaml)
-if [ "$standin" = 1 ]; then compose+=(--file tests/docker/docker-compose.standin.yaml); fi
+compose+=(--project-name pixtools-smoke --file docker-compose.yaml)
+suffix=
+if [ "${1:-}" = lasting ]; then
+    suffix=-lasting
+    compose+=(--file docker-compose.lasting.yaml)
+fi
+compose+=(--file tests/docker/docker-compose.smoke.yaml)
+if [ "$standin" = 1 ]; then compose+=(--file "tests/docker/docker-compose.standin$suffix.yaml"); fi
 
 step() { printf '== %s\n' "$*"; }
 
@@ -209,10 +216,28 @@ run() {
     step "passed"
 }
 
+lasting() {
+    folder=$(mktemp -d)
+    trap clean_up EXIT
+    start
+    submit
+    wait_for_job
+    check_results
+    step "end everything, keep the volumes, start again"
+    "${compose[@]}" down --timeout 100
+    "${compose[@]}" up --detach --no-build --pull never --wait --wait-timeout 240
+    wait_for_job
+    check_results
+    submit
+    wait_for_job
+    check_results
+    step "passed"
+}
+
 case ${1:-} in
-build | run) "$1" ;;
+build | run | lasting) "$1" ;;
 *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

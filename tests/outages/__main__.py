@@ -16,6 +16,7 @@ from tests.outages.stage import Load, staged
 from tests.support.fixtures import ServerPool
 
 ROOT = Path(__file__).parent.parent.parent
+WATCHDOG = "PixToolsWatchdog"
 BEFORE = 20.0  # seconds of nothing but load
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "images" / "dashboards.svg")
     options = parser.parse_args()
     seen: list[Seen] = []
+    alive = False
     with tempfile.TemporaryDirectory() as name:
         pool = ServerPool(Path(name) / "servers")
         servers = pool.cluster()
@@ -38,11 +40,15 @@ def main() -> None:
                         seen += run(stage, outage)
                         _show("\n".join(str(one) for one in seen if one.outage == outage.name))
                 options.picture.write_text(draw(stage.prometheus, began, time.time()))
-                if options.only == "" and (left := stage.prometheus.firing()):
+                firing = [labels["alertname"] for labels in stage.prometheus.firing()]
+                if options.only == "" and (left := set(firing) - {WATCHDOG}):
                     _show(f"still firing: {left}")
+                beats = [labels["alertname"] for labels in stage.told("watchdog")]
+                _show(f"the watchdog's receiver has heard {len(beats)} times since the last outage began")
+                alive = set(beats) == {WATCHDOG}
         finally:
             pool.stop()
-    sys.exit(0 if all(one.holds for one in seen) else 1)
+    sys.exit(0 if alive and all(one.holds for one in seen) else 1)
 
 
 def _show(text: str) -> None:

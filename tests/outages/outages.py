@@ -20,6 +20,7 @@ from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
 from tests.support.receiver import answer, receiving
 
 FIRES_WITHIN = 90.0  # seconds
+TOLD_WITHIN = 110.0
 CLEARS_WITHIN = 150.0  # seconds
 IMAGE_WORKER, ML_WORKER = 1, 2
 CHILD = "app.imaging.child"
@@ -43,40 +44,49 @@ class Seen:
     outage: str
     alert: dict[str, str]
     fired: float | None
+    #: since the beginning, to the receiver of its severity
+    told: float | None
     cleared: float | None
 
     @property
     def holds(self) -> bool:
-        return self.fired is not None and self.cleared is not None
+        return None not in (self.fired, self.told, self.cleared)
 
     def __str__(self) -> str:
         label = next((value for name, value in self.alert.items() if name != "alertname"), "")
-        times = (f"{seconds:.0f}" if seconds is not None else "never" for seconds in (self.fired, self.cleared))
+        spans = (self.fired, self.told, self.cleared)
+        times = (f"{seconds:.0f}" if seconds is not None else "never" for seconds in spans)
         return f"| {self.outage} | `{self.alert['alertname']}` {label} | {' | '.join(times)} |"
 
 
-HEADING = "| Outage | Alert | fired after, s | cleared after, s |\n|---|---|---:|---:|"
+HEADING = "| Outage | Alert | fired after, s | somebody told after, s | cleared after, s |\n|---|---|---:|---:|---:|"
 
 
 def run(stage: Stage, outage: Outage) -> list[Seen]:
     began = time.monotonic()
+    for receiver in stage.people.values():
+        receiver.requests.clear()
     outage.begin(stage)
-    fired = _await(stage, outage, True, FIRES_WITHIN, began)
+    fired = _await(stage.prometheus.firing, outage, True, FIRES_WITHIN, began)
+    told = _await(lambda: [*stage.told("page"), *stage.told("ticket")], outage, True, TOLD_WITHIN, began)
     ended = time.monotonic()
     outage.end(stage)
-    cleared = _await(stage, outage, False, CLEARS_WITHIN, ended)
+    cleared = _await(stage.prometheus.firing, outage, False, CLEARS_WITHIN, ended)
     return [
-        Seen(outage.name, alert, fired.get(number), cleared.get(number)) for number, alert in enumerate(outage.alerts)
+        Seen(outage.name, alert, fired.get(number), told.get(number), cleared.get(number))
+        for number, alert in enumerate(outage.alerts)
     ]
 
 
-def _await(stage: Stage, outage: Outage, firing: bool, seconds: float, since: float) -> dict[int, float]:
-    """When each alert began, or ended, to fire."""
+def _await(
+    look: Callable[[], list[dict[str, str]]], outage: Outage, there: bool, seconds: float, since: float
+) -> dict[int, float]:
+    """When each alert came, or went."""
     found: dict[int, float] = {}
     while len(found) < len(outage.alerts) and time.monotonic() - since < seconds:
-        now = stage.prometheus.firing()
+        now = look()
         for number, alert in enumerate(outage.alerts):
-            if number not in found and any(alert.items() <= labels.items() for labels in now) == firing:
+            if number not in found and any(alert.items() <= labels.items() for labels in now) == there:
                 found[number] = time.monotonic() - since
         time.sleep(0.3)
     return found
@@ -184,7 +194,7 @@ OUTAGES = [
         "Redis is lost",
         cut("redis"),
         heal("redis"),
-        ({"alertname": "PixToolsDependencyDown", "dependency": "redis"},),
+        ({"alertname": "PixToolsRedisDown", "severity": "ticket"},),
     ),
     Outage(
         "the broker is lost",
@@ -200,7 +210,7 @@ OUTAGES = [
         stop_ml_worker,
         start_ml_worker,
         (
-            {"alertname": "PixToolsNoWorker", "queue": "ml_inference_queue"},
+            {"alertname": "PixToolsNoMlWorker", "queue": "ml_inference_queue"},
             {"alertname": "PixToolsQueueBacklog", "queue": "ml_inference_queue"},
         ),
     ),

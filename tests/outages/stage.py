@@ -17,10 +17,12 @@ import httpx
 
 from app.operations import Queue
 from tests.conftest import make_photo
+from tests.support.alertmanager import Alertmanager
 from tests.support.deployment import Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.prometheus import Prometheus
 from tests.support.proxy import TcpProxy
+from tests.support.receiver import Receiver, receiving
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "k8s" / "monitoring" / "prometheus"
@@ -101,6 +103,14 @@ class Stage:
     prometheus: Prometheus
     #: what it holds ends with the stage
     stack: ExitStack
+    #: what Alertmanager has told, by the names of its receivers
+    people: dict[str, Receiver]
+
+    def told(self, receiver: str) -> list[dict[str, str]]:
+        """Labels of the alerts that a receiver was told of as firing."""
+        requests = self.people[receiver].requests.copy()
+        alerts = [alert for request in requests for alert in request.event["alerts"]]
+        return [alert["labels"] for alert in alerts if alert["status"] == "firing"]
 
 
 @contextmanager
@@ -132,7 +142,11 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
             "pixtools-api": [f"127.0.0.1:{deployment.port}"],
             "pixtools-worker": [f"127.0.0.1:{port}" for port in ports],
         }
-        prometheus = Prometheus(folder / "prometheus", targets, fast_rules(rules))
+        people = {name: stack.enter_context(receiving()) for name in ("page", "ticket", "watchdog")}
+        alertmanager = Alertmanager(folder / "alertmanager", {name: found.url for name, found in people.items()})
+        stack.callback(alertmanager.kill)
+        alertmanager.start()
+        prometheus = Prometheus(folder / "prometheus", targets, fast_rules(rules), [f"127.0.0.1:{alertmanager.port}"])
         stack.callback(prometheus.kill)
         prometheus.start()
-        yield Stage(deployment, proxies, prometheus, stack)
+        yield Stage(deployment, proxies, prometheus, stack, people)

@@ -1,4 +1,4 @@
-"""Nobody waits behind a giant, in both modes: by the order in which things end, not by the clock."""
+"""A small job never waits behind a giant one, in both modes: by the order in which things end, not by the clock."""
 
 import os
 import signal

@@ -128,12 +128,12 @@ def test_the_last_step_of_a_task_has_what_the_task_took(executor: Executor, tmp_
         render = partial(sandbox.render, timeout=60)
         executor_with(render, executor.database, executor.storage, tmp_path).run(job_id, "0.0", "ann")
     job = job_of(executor.database, job_id)
-    first, last, *along = job.steps
+    first, last, *inline = job.steps
     assert {step.status for step in job.steps} == {"succeeded"}
     assert 0 < last.cpu_seconds < 60
     assert last.pixels == job.input_width * job.input_height
     assert (last.bytes_in, last.bytes_out) == (len(photo), sum(result.bytes for result in job.results))
-    assert {step.cpu_seconds for step in (first, *along)} == {None}
+    assert {step.cpu_seconds for step in (first, *inline)} == {None}
 
 
 def test_two_attempts_at_one_task_leave_one_result_of_the_same_bytes(

@@ -65,7 +65,7 @@ def waited(
 
 def waiters_of(database: Database, *, alone: bool = True, most: int = MOST) -> Waiters:
     waiters = Waiters(database, most, threading.Event(), alone=alone)
-    database.hooks.ended = waiters.tell
+    database.hooks.ended = waiters.notify
     return waiters
 
 

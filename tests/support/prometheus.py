@@ -17,15 +17,23 @@ class Prometheus(Server):
     not_ready = (httpx.HTTPError,)
     INTERVAL: ClassVar[str] = "1s"
 
-    def __init__(self, directory: Path, targets: Mapping[str, Sequence[str]], rules: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        targets: Mapping[str, Sequence[str]],
+        rules: Sequence[Path],
+        alertmanagers: Sequence[str] = (),
+    ) -> None:
         """Start nothing yet.
 
         Args:
             directory: for its configuration and its data.
             targets: addresses by the name of their job.
             rules: rule files.
+            alertmanagers: addresses of those that are told of alerts.
         """
         super().__init__(directory)
+        self._alertmanagers = alertmanagers
         self._targets = targets
         self._rules = rules
         self._program = program("prometheus")
@@ -66,6 +74,7 @@ class Prometheus(Server):
         interval = {"scrape_interval": self.INTERVAL, "scrape_timeout": self.INTERVAL}
         config = {
             "global": {**interval, "evaluation_interval": self.INTERVAL},
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(self._alertmanagers)}]}]},
             "rule_files": [str(path) for path in self._rules],
             "scrape_configs": scraped,
         }

@@ -89,6 +89,7 @@ class Server(ABC):
     ports_needed: ClassVar[int] = 1
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_timeout: ClassVar[float] = 20.0  # seconds until what did not stop is killed
+    start_timeout: ClassVar[float] = START_TIMEOUT
     not_ready: ClassVar[tuple[type[Exception], ...]]  # what `_check` may raise while the server comes up
 
     def __init__(self, directory: Path) -> None:
@@ -263,7 +264,7 @@ class Server(ABC):
             raise
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + self.start_timeout
         while True:
             if process.poll() is not None:
                 raise self._failure(f"ended at once with exit code {process.returncode}", log_start)
@@ -271,7 +272,8 @@ class Server(ABC):
                 return self._check()
             except self.not_ready as error:
                 if time.monotonic() > deadline:
-                    raise self._failure(f"did not serve within {START_TIMEOUT:.0f} s ({error!r})", log_start) from error
+                    why = f"did not serve within {self.start_timeout:.0f} s ({error!r})"
+                    raise self._failure(why, log_start) from error
             time.sleep(POLL)
 
     def _failure(self, what: str, log_start: int) -> ServerFailed:

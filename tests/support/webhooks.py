@@ -20,7 +20,7 @@ from app.services.storage.links import ApiLinks
 from app.services.webhook import WebhookSender
 from app.services.webhooks import deliveries, endpoints, events, replays
 from app.services.webhooks.breakers import Breakers
-from app.services.webhooks.deliveries import Due, Outcome
+from app.services.webhooks.deliveries import AttemptResult, Due
 from app.services.webhooks.egress import Egress
 from app.services.webhooks.host_limits import HostLimits
 
@@ -136,7 +136,7 @@ def begun(database: Database, delivery_id: str, owner: str = "worker") -> Due:
 
 def finish(database: Database, due: Due, **outcome: Any) -> DeliveryStatus | None:
     with database.session() as session:
-        return deliveries.finish(session, due, Outcome(at=datetime.now(UTC), seconds=1, **outcome), PAUSES)
+        return deliveries.finish(session, due, AttemptResult(at=datetime.now(UTC), seconds=1, **outcome), PAUSES)
 
 
 def expire(database: Database, delivery_id: str) -> None:

@@ -34,7 +34,7 @@ from app.models import (
 from app.services import jobs, steps
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.steps import Claim, Outcome
+from app.services.steps import Claim, StoredResult
 
 from .schema import migrated_database, migrated_file
 
@@ -61,7 +61,7 @@ EVERY_ROW = (
     Job,
 )
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
-OUTCOME = Outcome(
+OUTCOME = StoredResult(
     key="key",
     filename="photo.png",
     format="png",

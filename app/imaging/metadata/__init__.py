@@ -1,1 +1,1 @@
-"""What a file says beside its pixels."""
+"""What a file says besides its pixels."""

@@ -1,4 +1,4 @@
-"""What the uploaded file says beside its pixels. It travels with them, through files between tasks too."""
+"""What the uploaded file says besides its pixels. It travels with them, through files between tasks too."""
 
 import re
 from html import escape
@@ -11,10 +11,10 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict
 from app.imaging.colours import icc
 from app.imaging.colours.colour import PROFILE
 from app.imaging.metadata import gain_map
-from app.imaging.metadata.beside import beside
 from app.imaging.metadata.exif import ARTIST, COPYRIGHT, read_exif, signed
 from app.imaging.metadata.iptc import read_iptc, unwrapped, wrapped
 from app.imaging.metadata.previews import without_previews
+from app.imaging.metadata.side_data import side_data
 from app.imaging.metadata.xmp import read_xmp
 from app.imaging.probe import ImageHeader
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
@@ -84,7 +84,7 @@ class Origin(BaseModel):
             return cls.model_validate_json(description.removeprefix(MARK))
         blocks = {name: block for name in BLOCKS if (block := _block(image, name))}
         density = image.xres, image.yres
-        found = beside(path, header.format)
+        found = side_data(path, header.format)
         has_gain_map = gain_map.is_in(path, header.format)
         if has_gain_map and "sub_images" in found:
             found["sub_images"] -= 1

@@ -37,7 +37,7 @@ from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.execution.input_cache import InputCache
 from app.services.execution.leases import LeaseKeeper
-from app.services.steps import Claim, Outcome, Usage
+from app.services.steps import Claim, StoredResult, Usage
 from app.services.storage.filenames import result_filename
 from app.services.storage.keys import asset_key, input_key, intermediate_key, result_key
 from app.services.storage.object_store import ObjectStore
@@ -145,7 +145,7 @@ class Executor:
             log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
             return True
 
-    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, Outcome]:
+    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, StoredResult]:
         """Render and store; the results by the tasks whose they are."""
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
@@ -164,19 +164,19 @@ class Executor:
     def _render(
         self, held: Claim, folder: Path, render: Callable[[Sequence[Target], Limits], list[Rendered | None]]
     ) -> tuple[dict[str, Target], list[Rendered | None]]:
-        along = held.plan.along(held.task) if held.attempt == 1 else []
-        targets = _targets(held, folder, along)
+        inline = held.plan.inline_children(held.task) if held.attempt == 1 else []
+        targets = _targets(held, folder, inline)
         try:
             return targets, render(list(targets.values()), self.limits)
         except (PixelProcessDied, StepTimedOut):
-            if not along:
+            if not inline:
                 raise
-        targets = _targets(held, folder, [])  # what goes along never costs this task its success
+        targets = _targets(held, folder, [])  # an inline child never costs this task its success
         return targets, render(list(targets.values()), self.limits)
 
     def _stored(
         self, held: Claim, targets: Mapping[str, Target], rendered: Sequence[Rendered | None]
-    ) -> Iterator[tuple[str, Outcome]]:
+    ) -> Iterator[tuple[str, StoredResult]]:
         for (task_id, target), image in zip(targets.items(), rendered, strict=True):
             if target.op == INTERMEDIATE and image:
                 key = intermediate_key(held.job.id, held.task.id)
@@ -208,10 +208,10 @@ class Executor:
                     raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
         return files
 
-    def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> Outcome:
+    def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> StoredResult:
         planned = _result_of(task)
         format_ = FORMATS[image.format]
-        outcome = Outcome(
+        outcome = StoredResult(
             key=result_key(held.job.id, task.id, format_.extension),
             filename=result_filename(held.job.input_filename, planned.name, format_.extension),
             format=image.format,
@@ -224,7 +224,7 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcomes: Mapping[str, Outcome], monitor: Monitor) -> str:
+    def _succeed(self, held: Claim, outcomes: Mapping[str, StoredResult], monitor: Monitor) -> str:
         reports, usage = _reports(held, monitor, outcomes), _usage(monitor, outcomes)
         counted = self.database.retry(steps.succeed, self.must_stop, held, outcomes, reports, usage)
         if not counted:
@@ -245,7 +245,7 @@ class Executor:
             if not steps.is_unwanted(session, held):
                 return
             self.storage.delete(intermediate_key(held.job.id, held.task.id))
-            for task in (held.task, *held.plan.along(held.task)):
+            for task in (held.task, *held.plan.inline_children(held.task)):
                 if task.result:
                     self.storage.delete(result_key(held.job.id, task.id, FORMATS[task.result.format].extension))
 
@@ -288,27 +288,27 @@ class _Progress:
             raise HandedBack
 
 
-def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, Any]]:
-    """What was found out, by the ids of the steps; of what goes along only if it got there."""
+def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> dict[str, dict[str, Any]]:
+    """What was found out, by the ids of the steps; of inline children only if they got there."""
     ids = [step.id for step in held.task.steps]
-    ids += [task.id if task.id in outcomes else "" for task in held.plan.along(held.task)]
+    ids += [task.id if task.id in outcomes else "" for task in held.plan.inline_children(held.task)]
     return {ids[number]: report for number, report in monitor.reports.items() if ids[number]}
 
 
-def _usage(monitor: Monitor, outcomes: Mapping[str, Outcome]) -> Usage:
+def _usage(monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> Usage:
     return Usage(**monitor.used, bytes_out=sum(outcome.bytes for outcome in outcomes.values()))
 
 
-def _targets(held: Claim, folder: Path, along: Sequence[PlannedTask]) -> dict[str, Target]:
+def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[str, Target]:
     """The files to write, by the tasks whose results they are, and the one between tasks."""
     task, targets = held.task, {}
     if task.result:
         targets[task.id] = _target(task.result, folder / "result")
-    for number, other in enumerate(along, len(task.steps)):
+    for number, other in enumerate(inline, len(task.steps)):
         target = _target(_result_of(other), folder / f"result-{other.id}")
         targets[other.id] = replace(target, when=When.CHEAP, stage=number)
     if task.intermediate:
-        when = When.OTHERWISE if len(along) == len(held.plan.children(task.id)) else When.ALWAYS
+        when = When.OTHERWISE if len(inline) == len(held.plan.children(task.id)) else When.ALWAYS
         targets[INTERMEDIATE] = Target(folder / "intermediate", INTERMEDIATE, {}, when)
     return targets
 

@@ -14,7 +14,7 @@ from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
 from app.parameters import Params
 from app.services.dag_builder import Node
-from app.services.intake.validation import escaped, limit_of, short, told, value_of
+from app.services.intake.validation import escaped, explain, limit_of, short, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 MAX_RESULT_NAME = 64  # characters
@@ -207,7 +207,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
             where = "/".join([pointer, *(escaped(str(part)) for part in mistake["loc"])])
             is_unknown = mistake["type"] == "extra_forbidden"
             known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if is_unknown else told(mistake)
+            said = f"there is no such parameter; there are {known}." if is_unknown else explain(mistake)
             detail = f"{operation.name}: {said}"
             mistakes.add("invalid_parameter", detail, where, **limit_of(mistake), **value_of(mistake))
         return None

@@ -1,4 +1,4 @@
-"""What is told about a value that pydantic refused: a sentence, the limit and the value."""
+"""The explanation of a value that pydantic refused: a sentence, the limit and the value."""
 
 import math
 import re
@@ -22,7 +22,7 @@ def value_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
     return {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": short(mistake["input"])}
 
 
-def told(mistake: Mapping[str, Any]) -> str:
+def explain(mistake: Mapping[str, Any]) -> str:
     """What is wrong, as a sentence that names the field."""
     name = _name_of(mistake["loc"])
     if mistake["type"] == "missing":

@@ -1,4 +1,4 @@
-"""What a scrape of the API tells beside the counters of its processes: backlog, queues and dependencies.
+"""What a scrape of the API adds to the counters of its processes: backlog, queues and dependencies.
 
 Read when somebody asks, at most every few seconds, and by the API alone: a hundred workers would ask the same database
 the same question.

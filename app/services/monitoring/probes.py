@@ -88,12 +88,12 @@ class Probes:
     async def _ask_workers(self, broker: Question) -> dict[str, int]:
         states = await _states(broker)
         workers = {queue.value: states[queue].workers if queue in states else 0 for queue in Queue}
-        _require_all(workers)
+        _require({queue: number for queue, number in workers.items() if _waits(states, queue)})
         return workers
 
     async def _ask_local_workers(self) -> dict[str, int]:
         workers = {queue.value: int(queue in self.local_workers and self.local_workers[queue]()) for queue in Queue}
-        _require_all(workers)
+        _require(workers)
         return workers
 
     async def _ask_model(self) -> None:
@@ -105,7 +105,7 @@ class Probes:
     async def _ask_for_ml_worker(self, broker: Question) -> None:
         """A worker that cannot read its weights does not start; nobody else has the network."""
         states = await _states(broker)
-        if Queue.ML not in states or not states[Queue.ML].workers:
+        if _waits(states, Queue.ML) and not states[Queue.ML].workers:
             raise Degraded("no worker has it")
 
 
@@ -117,7 +117,12 @@ async def _states(broker: Question) -> dict[str, Depth]:
     return states
 
 
-def _require_all(workers: Mapping[str, int]) -> None:
+def _waits(states: Mapping[str, Depth], queue: str) -> bool:
+    """Whether a worker is needed: those of an empty queue may all have been ended to save their cost."""
+    return queue in states and states[queue].messages > 0
+
+
+def _require(workers: Mapping[str, int]) -> None:
     # without a spare process small work goes the other work's way
     missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
     if missing:

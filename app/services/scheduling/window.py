@@ -13,7 +13,7 @@ ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML))
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """What the broker tells of one queue."""
+    """The state of one queue, as the broker reports it."""
 
     #: that nobody has taken
     messages: int

@@ -1,1 +1,1 @@
-"""What is stored beside the database, its names and its links."""
+"""The object store: its protocol, its peers, keys, links and archives."""

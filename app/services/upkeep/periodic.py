@@ -1,4 +1,4 @@
-"""What is done again and again beside the requests."""
+"""Periodic background work."""
 
 import logging
 import threading

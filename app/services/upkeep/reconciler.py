@@ -43,7 +43,7 @@ class Repairs:
 
 #: up to when everything that was sent to a queue has been taken; by the queue's name
 Reached = dict[str, datetime]
-#: messages of a queue that nobody has taken yet; None when the broker does not tell
+#: messages of a queue that nobody has taken yet; None when the broker does not answer
 Waiting = Callable[[str], int | None]
 
 

@@ -58,7 +58,7 @@ def _key(origin: str, name: str) -> str:
 GiveBack = Callable[[], None]
 
 
-class Probes(Protocol):
+class Trials(Protocol):
     """Who may try a host that has failed: one at a time."""
 
     def take(self, origin: str, seconds: float) -> GiveBack | None:
@@ -66,7 +66,7 @@ class Probes(Protocol):
 
 
 @dataclass
-class MemoryProbes:
+class MemoryTrials:
     """For one process."""
 
     _until: dict[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class MemoryProbes:
 
 
 @dataclass(frozen=True)
-class RedisProbes:
+class RedisTrials:
     """For all processes; one that dies gives its probe back when its time is over."""
 
     redis: Redis
@@ -122,7 +122,7 @@ class Breakers:
         self._reset_seconds = reset_seconds
         self._probe_seconds = probe_seconds + PROBE_MARGIN
         self._redis = _connect(redis_url) if redis_url else None
-        self._probes = MemoryProbes()
+        self._probes = MemoryTrials()
         self._shared: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
         self._own: OrderedDict[str, pybreaker.CircuitBreaker] = OrderedDict()
         self._lock = threading.Lock()
@@ -169,13 +169,13 @@ class Breakers:
         finally:
             self._leave(probes, origin, give_back)
 
-    def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Probes]:
+    def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Trials]:
         """What all workers share, or with Redis away what this process knows."""
         if self._redis is not None:
             try:
                 # Read-only or out of memory it would answer and forget, and pybreaker would not notice
                 self._redis.set(f"{NAMESPACE}:alive", 1, ex=KEPT_SECONDS)
-                return self._breaker(self._shared, origin, self._redis), RedisProbes(self._redis)
+                return self._breaker(self._shared, origin, self._redis), RedisTrials(self._redis)
             except RedisError as error:
                 _warn(error)
         return self._breaker(self._own, origin, None), self._probes
@@ -207,7 +207,7 @@ class Breakers:
             throw_new_error_on_trip=False,  # the last failure is an attempt like any other
         )
 
-    def _take_probe(self, breaker: pybreaker.CircuitBreaker, probes: Probes, origin: str) -> GiveBack:
+    def _take_probe(self, breaker: pybreaker.CircuitBreaker, probes: Trials, origin: str) -> GiveBack:
         left = self._left(breaker)
         if left > 0:
             raise HostPaused(left)
@@ -235,9 +235,9 @@ class Breakers:
             self._redis.delete(_key(str(breaker.name), "opened_at"))
         breaker._state_storage.opened_at = datetime.now(UTC)  # noqa: SLF001
 
-    def _leave(self, probes: Probes, origin: str, give_back: GiveBack | None) -> None:
+    def _leave(self, probes: Trials, origin: str, give_back: GiveBack | None) -> None:
         try:
-            if isinstance(probes, RedisProbes):
+            if isinstance(probes, RedisTrials):
                 probes.forget_later(origin)
             if give_back is not None:
                 give_back()

@@ -77,7 +77,7 @@ class Due:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AttemptResult:
     """What came of one attempt."""
 
     at: datetime
@@ -200,7 +200,7 @@ def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookD
     return None if row is None else (row[0], row[1])
 
 
-def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]) -> DeliveryStatus | None:
+def finish(session: Session, due: Due, outcome: AttemptResult, pauses: Sequence[float]) -> DeliveryStatus | None:
     """Write down what came of an attempt, and what follows from it.
 
     An attempt that another one has overtaken, or a replay, was made all the same: it is listed, and a receiver that has
@@ -238,7 +238,7 @@ def finish(session: Session, due: Due, outcome: Outcome, pauses: Sequence[float]
     return DeliveryStatus(delivery.status)
 
 
-def _write(session: Session, delivery: WebhookDelivery, outcome: Outcome) -> None:
+def _write(session: Session, delivery: WebhookDelivery, outcome: AttemptResult) -> None:
     delivery.attempts += 1
     if delivery.attempts > KEPT_ATTEMPTS:
         forgotten = DeliveryAttempt.number <= delivery.attempts - KEPT_ATTEMPTS
@@ -256,7 +256,7 @@ def _write(session: Session, delivery: WebhookDelivery, outcome: Outcome) -> Non
     )
 
 
-def _conclude(session: Session, delivery: WebhookDelivery, outcome: Outcome, pauses: Sequence[float]) -> None:
+def _conclude(session: Session, delivery: WebhookDelivery, outcome: AttemptResult, pauses: Sequence[float]) -> None:
     """Set what follows from the attempt that holds the lease, or from a success."""
     delivery.last_status_code, delivery.last_error = outcome.status_code, outcome.error
     delivery.postponements = 0

@@ -29,7 +29,7 @@ class Target:
 
 
 def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
-    """Register a receiver; its key is told only now.
+    """Register a receiver; its key is shown only now.
 
     Raises:
         TooManyEndpoints: there are `MAX_ENDPOINTS` already.
@@ -182,7 +182,7 @@ ENABLED = (
 
 
 def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
-    """Everybody who is to be told of an event; an endpoint with the URL of the job is told once.
+    """All receivers of an event; an endpoint with the URL of the job receives it once.
 
     None of them goes away before this transaction ends.
     """

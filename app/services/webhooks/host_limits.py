@@ -2,7 +2,7 @@
 
 A host has as many places as the process gives to one; all hosts of one registrable domain together have twice as many,
 and those that are slow or were never asked together have half of the threads. Only a few attempts wait for a place, and
-only at a host that answers quickly; any other one is told when its turn is, and its thread is free at once.
+only at a host that answers quickly; any other attempt is rescheduled, and its thread is free at once.
 """
 
 import threading
@@ -69,7 +69,7 @@ class HostLimits:
         """A place among the attempts at a host.
 
         Raises:
-            HostPaused: there is none; with the seconds until the turn of who asks has come.
+            HostPaused: there is none; with the seconds until the caller's turn.
         """
         with self._changed:
             self._enter(origin)

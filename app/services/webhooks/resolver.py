@@ -42,7 +42,7 @@ class Resolver:
         """Nothing is asked for.
 
         Args:
-            most: resolver at the same time.
+            most: lookups at the same time.
             of_one: of these, for names in one registrable domain.
         """
         self._of_one = of_one
@@ -60,7 +60,7 @@ class Resolver:
         site = site_of(host)
         with self._lock:
             if self._running[site] >= self._of_one:
-                raise OSError(errno.EAGAIN, "too many resolver of one domain")
+                raise OSError(errno.EAGAIN, "too many lookups of one domain")
             self._running[site] += 1
         running = self._threads.submit(resolve, host, port)
         running.add_done_callback(partial(self._ended, site))

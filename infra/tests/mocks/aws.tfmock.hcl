@@ -115,3 +115,21 @@ mock_resource "aws_db_instance" {
     }]
   }
 }
+
+mock_resource "aws_acm_certificate" {
+  defaults = {
+    arn = "arn:aws:acm:us-east-1:123456789012:certificate/mock"
+    domain_validation_options = [{
+      domain_name           = "images.example.org"
+      resource_record_name  = "_mock.images.example.org."
+      resource_record_type  = "CNAME"
+      resource_record_value = "_mock.acm-validations.aws."
+    }]
+  }
+}
+
+mock_resource "aws_acm_certificate_validation" {
+  defaults = {
+    certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/mock"
+  }
+}

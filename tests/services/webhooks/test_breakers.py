@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis.exceptions import LockError
 
-from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused, MemoryProbes, RedisProbes
+from app.services.webhooks.breakers import Breakers, HostFailed, HostPaused, MemoryTrials, RedisTrials
 from tests.support.servers import Redis
 
 HOST, OTHER = "https://one.test:443", "https://two.test:443"
@@ -198,7 +198,7 @@ def test_a_host_is_left_alone_no_longer_because_a_clock_is_ahead(new: New, monke
 @pytest.mark.parametrize("kind", ["memory", WITH_REDIS])
 def test_a_probe_that_took_too_long_does_not_end_the_next_one(kind: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue("redis_server") if kind == "redis" else None
-    probes = RedisProbes(redis.Redis.from_url(server.url)) if server else MemoryProbes()
+    probes = RedisTrials(redis.Redis.from_url(server.url)) if server else MemoryTrials()
     late = probes.take(HOST, 0.2)
     assert late
     assert probes.take(HOST, 5) is None

@@ -76,7 +76,7 @@ def test_a_worker_that_died_is_replaced_and_its_late_failure_is_listed_and_moves
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], 0)]
     alive = claim(database, delivery_id, "alive")
     assert (alive.number if alive else 0, alive.message_id if alive else "") == (1, dead.message_id)
-    failed = deliveries.Outcome(at=datetime.now(UTC), seconds=1, error="late")
+    failed = deliveries.AttemptResult(at=datetime.now(UTC), seconds=1, error="late")
     for _ in range(2):  # the answer to a commit may be lost
         with database.session() as session:
             assert deliveries.finish(session, dead, failed, PAUSES) is None
@@ -91,7 +91,7 @@ def test_a_late_success_counts(database: Database) -> None:
     dead = claim(database, delivery_id, "dead", lease=-1)
     assert dead is not None
     assert claim(database, delivery_id, "alive") is not None
-    taken = deliveries.Outcome(at=datetime.now(UTC), seconds=1, status_code=200)
+    taken = deliveries.AttemptResult(at=datetime.now(UTC), seconds=1, status_code=200)
     with database.session() as session:
         assert deliveries.finish(session, dead, taken, PAUSES) == DeliveryStatus.DELIVERED
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import ContractUnreachable
+from app.errors import TargetUnreachable
 from app.imaging.pipeline import render
 from app.imaging.recipe import Limits, Monitor, Stage, Target
 from app.imaging.ssim import ssim
@@ -54,7 +54,7 @@ def test_the_smallest_file_that_is_alike_enough(tmp_path: Path, photo: Pixels, o
 def test_both(tmp_path: Path, photo: Pixels) -> None:
     _, report = written(photo, tmp_path, "convert_jpeg", min_ssim=0.9, max_bytes=100_000)
     assert report["ssim"] >= 0.9
-    with pytest.raises(ContractUnreachable, match="with that SSIM") as refused:
+    with pytest.raises(TargetUnreachable, match="with that SSIM") as refused:
         written(photo, tmp_path, "convert_jpeg", min_ssim=0.9, max_bytes=report["bytes"] - 1)
     assert (refused.value.limit, refused.value.value) == (report["bytes"] - 1, report["bytes"])
 
@@ -70,14 +70,14 @@ def test_both(tmp_path: Path, photo: Pixels) -> None:
 def test_what_cannot_be_reached_is_told_with_figures(
     tmp_path: Path, photo: Pixels, op: str, params: dict[str, Any]
 ) -> None:
-    with pytest.raises(ContractUnreachable) as refused:
+    with pytest.raises(TargetUnreachable) as refused:
         written(photo, tmp_path, op, **params)
     assert refused.value.limit == params["max_bytes"] < refused.value.value
     assert not refused.value.retryable
 
 
 def test_an_ssim_that_no_jpeg_has(tmp_path: Path, photo: Pixels) -> None:
-    with pytest.raises(ContractUnreachable, match="No quality reaches"):
+    with pytest.raises(TargetUnreachable, match="No quality reaches"):
         written(photo, tmp_path, "convert_jpeg", min_ssim=1)
 
 

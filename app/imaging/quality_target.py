@@ -1,4 +1,4 @@
-"""Output contracts: the quality of a file is searched so that it keeps within its bytes, or near to its original."""
+"""Quality targets: the quality of a file is searched so that it fits into its bytes, or stays near to its original."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 
 import pyvips
 
-from app.errors import ContractUnreachable
+from app.errors import TargetUnreachable
 from app.imaging.ssim import ssim
-from app.parameters import Contract
+from app.parameters import QualityTarget
 
 WORST, BEST = 1, 100  # quality
 
@@ -35,7 +35,7 @@ class _Trials:
     """Encodes an image as often as needed, and never twice alike."""
 
     image: pyvips.Image
-    params: Contract
+    params: QualityTarget
     path: Path
     save: Save
     load: Load
@@ -65,8 +65,8 @@ class _Trials:
         return self.params.min_ssim is None or (tried.ssim or 0.0) >= self.params.min_ssim
 
 
-def fulfil(image: pyvips.Image, params: Contract, path: Path, save: Save, load: Load) -> dict[str, Any]:
-    """Write the file that keeps the contract.
+def fulfil(image: pyvips.Image, params: QualityTarget, path: Path, save: Save, load: Load) -> dict[str, Any]:
+    """Write the file that meets the target.
 
     With `max_bytes` alone that is the best quality that fits, up to the one that was asked for; with `min_ssim` the
     smallest file that is alike enough, which must then fit as well. Quality is bisected: at most eight files.
@@ -82,7 +82,7 @@ def fulfil(image: pyvips.Image, params: Contract, path: Path, save: Save, load: 
         What was measured: `quality`, `bytes`, `ssim` and the number of `encodes`.
 
     Raises:
-        ContractUnreachable: no quality keeps it.
+        TargetUnreachable: no quality keeps it.
     """
     trials = _Trials(image, params, path, save, load)
     quality: int | None = getattr(params, "quality", None)
@@ -118,8 +118,8 @@ def _check(trials: _Trials, found: Encoded) -> None:
     if not trials.resembles(found):
         value = round(found.ssim or 0.0, 4)
         message = f"No quality reaches an SSIM of {trials.params.min_ssim}; the best one gives {value}."
-        raise ContractUnreachable(message, limit=trials.params.min_ssim, value=value)
+        raise TargetUnreachable(message, limit=trials.params.min_ssim, value=value)
     if not trials.fits(found):
         why = "with that SSIM " if trials.params.min_ssim is not None else ""
         message = f"The file cannot have {trials.params.max_bytes} bytes or fewer; {why}it has {found.bytes}."
-        raise ContractUnreachable(message, limit=trials.params.max_bytes, value=found.bytes)
+        raise TargetUnreachable(message, limit=trials.params.max_bytes, value=found.bytes)

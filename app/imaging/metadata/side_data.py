@@ -1,4 +1,4 @@
-"""What a file holds beside the picture that is read from it, as far as libvips does not tell."""
+"""Side data: what a file holds besides the picture that is read from it, where libvips does not expose it."""
 
 import struct
 from collections.abc import Callable, Iterator, Set
@@ -16,15 +16,15 @@ DEPTH = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth", b"urn:mpeg:hevc:2015:au
 SUB_DIRECTORIES, EXIF = 330, 34665  # tags of TIFF
 
 #: by what it is, how many there are
-Beside = dict[str, int]
+SideData = dict[str, int]
 
 
-def beside(path: Path, format_: str) -> Beside:
+def side_data(path: Path, format_: str) -> SideData:
     """What there is: the `frames` of an animation, `sub_images`, a `profile`, and `exif` or `xmp` that is not read."""
     by = FORMATS[format_].looked_into_by
     if by is None:
         return {}
-    look: Callable[[mmap], Beside] = resolve(by)
+    look: Callable[[mmap], SideData] = resolve(by)
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         try:
             return look(content)
@@ -32,7 +32,7 @@ def beside(path: Path, format_: str) -> Beside:
             return {}
 
 
-def in_png(content: mmap) -> Beside:
+def in_png(content: mmap) -> SideData:
     found, position = {}, PNG_START
     for _ in range(MAX_STEPS):
         length, kind = struct.unpack_from(">I4s", content, position)
@@ -46,8 +46,8 @@ def in_png(content: mmap) -> Beside:
     return found
 
 
-def in_jpeg(content: mmap) -> Beside:
-    found: Beside = {}
+def in_jpeg(content: mmap) -> SideData:
+    found: SideData = {}
     for start, end in _segments(content):
         if content[start : start + len(MPF)] == MPF:
             found["sub_images"] = max(0, _pictures(content[start + len(MPF) : end]) - 1)
@@ -75,7 +75,7 @@ def _pictures(index: bytes) -> int:
     return dict(_numbers(index, order)).get(0xB001, 1)
 
 
-def in_tiff(content: mmap) -> Beside:
+def in_tiff(content: mmap) -> SideData:
     order = "<" if content[:2] == b"II" else ">"
     if content[2:4] not in {b"*\0", b"\0*"}:
         return {}  # 64-bit offsets
@@ -93,5 +93,5 @@ def _numbers(content: bytes | mmap, order: str, counted: Set[int] = frozenset())
         yield tag, values if tag in counted else value
 
 
-def in_heif(content: mmap) -> Beside:
+def in_heif(content: mmap) -> SideData:
     return {"sub_images": 1} if any(content.find(mark) >= 0 for mark in DEPTH) else {}
