@@ -1,6 +1,6 @@
 """PostgreSQL's CPU, log and disk of a job: accepted, claimed, finished, listed and removed.
 
-    make bench-postgres ARGS="--jobs 100000"
+    make bench NAME=postgres ARGS="--jobs 100000"
 
 The service's own functions run in this process, each in a transaction of its own, on a private PostgreSQL; all CPU time
 of the server's processes is counted. The tables are filled before with copies of one finished job, made by SQL. The
