@@ -35,7 +35,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     if program is None:
         pytest.fail(f"promtool is not installed: {INSTALL_HINT}", pytrace=False)
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=180)
 
 
 def rules() -> Iterator[dict[str, Any]]:
