@@ -8,6 +8,7 @@ import typer
 from pixtools_client.errors import ClientError
 
 from app import __version__
+from app.commands.access import keys_app, tenants_app
 from app.commands.assets import assets_app
 from app.commands.common import DEFAULT_SERVER, Server, current_settings, database, storage
 from app.commands.dlq import dlq_app
@@ -193,6 +194,8 @@ app.add_typer(dlq_app, name="dlq")
 app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(keys_app, name="keys")
+app.add_typer(tenants_app, name="tenants")
 
 
 @app.command()

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         description="Names and addresses that clients may reach the API by; `*`: any. Default: loopback and "
         "that of the public URL where it listens on loopback, else any.",
     )
+    open_access: bool = Field(
+        False,
+        description="Whether everybody who reaches the API may do everything as long as there has never been a key; "
+        "otherwise only who is on this machine may.",
+    )
     data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
     spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
     min_free_bytes: int = Field(
@@ -150,7 +155,9 @@ class Settings(BaseSettings):
         frozenset({80, 443}), description="That events are sent to on public addresses."
     )
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
-        None, description="Private ranges that events may be sent to; default: loopback if embedded, else none."
+        None,
+        description="Private ranges that events may be sent to; default: none, but loopback if embedded and without "
+        "any API key.",
     )
     webhook_breaker_failures: int = Field(5, ge=1, description="In a row, after which a host is left alone.")
     webhook_concurrency: int = Field(16, ge=1, description="Attempts at the same time in one process.")
@@ -182,7 +189,10 @@ class Settings(BaseSettings):
     # Observability
     log_level: str = "INFO"
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Where workers and `pixtools relay` serve /metrics; the API has its own."
+        None,
+        ge=1,
+        le=65535,
+        description="Where workers and `pixtools relay` serve /metrics, and the API that and /health, without a key.",
     )
     otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
@@ -216,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The private ranges that events may be sent to."""
+        """The private ranges that events may be sent to, as long as there has never been an API key."""
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
         # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine

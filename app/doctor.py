@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app import migrations, private
-from app.config import Settings
+from app.config import LOOPBACK_HOSTS, Settings
 from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
@@ -63,6 +63,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         else:
             yield from asyncio.run(_dependencies(resources))
             yield _schema(settings)
+            yield _access(settings, resources)
         yield _network(resources)
         spool = _spool(settings)
         yield spool
@@ -141,6 +142,22 @@ def _schema(settings: Settings) -> Finding:
     if settings.embedded:
         return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start brings it to {wanted}")
     return Finding(Health.DOWN, "schema", f"is at {here or 'nothing'}, this version needs {wanted}", "pixtools migrate")
+
+
+def _access(settings: Settings, resources: Resources) -> Finding:
+    try:
+        is_open = resources.door.is_open_now()
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding(Health.DOWN, "access", type(error).__name__, "see database and schema")
+    if not is_open:
+        return Finding(Health.OK, "access", "requests need an API key")
+    if settings.open_access:
+        what = "there is no API key, and everybody who reaches the API may do everything"
+        return Finding(Health.DEGRADED, "access", what, "pixtools keys create")
+    if settings.host in LOOPBACK_HOSTS:
+        return Finding(Health.OK, "access", "open to this machine only, as there is no API key")
+    what = f"there is no API key, so that the API does not start on {settings.host}"
+    return Finding(Health.DOWN, "access", what, "pixtools keys create")
 
 
 def _network(resources: Resources) -> Finding:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from app.errors import StepFailed, Unavailable, codes_of
 from app.formats import FORMATS
-from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, StepStatus
+from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, Scope, StepStatus
 from app.operations import OPERATIONS, Queue
 
 
@@ -258,6 +258,41 @@ def _timestamp(value: object) -> object:
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
+
+
+class NewApiKey(Body):
+    """A key to make."""
+
+    scopes: list[Scope] = Field(min_length=1, description="What it may do; none that the key which makes it lacks.")
+    description: Description = ""
+    expires_at: Moment | None = Field(None, description="Null: never.")
+    tenant: str | None = Field(None, max_length=64, description="Another one than one's own needs the scope `admin`.")
+
+
+class ApiKeyView(Model):
+    """A key, without the secret."""
+
+    id: str = Field(description="The public part of the key.", examples=["8l0qhq5tsbxf"])
+    tenant: str
+    description: str
+    scopes: list[str] = Field(examples=[["jobs:read", "jobs:write"]])
+    created_by: str | None = Field(description="Id of the key that made it; null: the command line.")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute; null: not yet.")
+
+
+class ApiKeyWithSecret(ApiKeyView):
+    """A new key."""
+
+    key: str = Field(description="For `Authorization: Bearer …`; it is not shown again.")
+
+
+class ApiKeyList(Model):
+    """Keys, oldest first."""
+
+    data: list[ApiKeyView]
 
 
 class ReplayRequest(Body):

@@ -19,6 +19,7 @@ from app.errors import InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
 from app.ml import dncnn, unet
 from app.operations import Queue
+from app.services.access.door import Door
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
@@ -95,6 +96,16 @@ class Resources:
     @cached_property
     def links(self) -> DownloadLinks:
         return PresignedLinks(self._bucket, self.settings.download_url_seconds) if self._bucket else self.api_links
+
+    def presigned(self, key: str) -> str:
+        """A link to an object of a bucket, which a folder has not."""
+        if self._bucket is None:
+            raise ValueError(f"{self.settings.storage} signs no links")
+        return self._bucket.presign(key, self.settings.download_url_seconds)
+
+    @cached_property
+    def door(self) -> Door:
+        return Door(self.database, self.settings.open_access)
 
     @cached_property
     def front(self) -> Front:
@@ -265,7 +276,9 @@ class Resources:
         settings = self.settings
         return Egress(
             settings.webhook_ports,
-            settings.webhook_networks,
+            settings.webhook_allowed_networks or (),
+            networks_while_open=settings.webhook_networks,
+            is_open=self.door.is_open_now,
             own_origin=settings.public_url or "",
             own_port=settings.own_port,
             sending=sending,

@@ -58,7 +58,9 @@ PROCESS_BODY: dict[str, Any] = {
 
 TITLES = {
     400: "The request is malformed.",
-    403: "The request is not allowed: a link that is invalid or has expired, or a page of another origin.",
+    401: "The request needs an API key, or has one that opens nothing; `code` says which.",
+    403: "The request is not allowed: a scope that the key lacks, a link that is invalid or has expired, or a page of "
+    "another origin.",
     404: "There is no such thing.",
     408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
@@ -74,6 +76,7 @@ TITLES = {
 
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 HEADERS = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
     503: RETRY_AFTER,
     416: {"Content-Range": {"description": "The size, as `bytes */size`.", "schema": {"type": "string"}}},
 }
@@ -110,8 +113,9 @@ EXAMPLES = {
 }
 
 
-EVERYWHERE = (414, 421, 422, 431, 503)  # 422: unknown query parameters
+EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
 CHANGES = (403,)  # by another method than GET
+WITH_KEY = (401, 403)  # where a key is asked for
 JSON_BODY = (400, 408, 413, 415)
 
 
@@ -183,6 +187,10 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The result.", "content": RESULT},
     206: {"description": "The requested range.", "content": RESULT},
     304: {"description": "`If-None-Match` names it."},
+    307: {
+        "description": "With a key, where S3 serves the object: its link is in `Location`.",
+        "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+    },
     **problems(403, 404, 416),
 }
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {

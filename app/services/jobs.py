@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
@@ -17,7 +17,6 @@ from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNot
 from app.imaging.probe import ImageHeader
 from app.models import (
     DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
     JOB_OPEN,
     STEP_OPEN,
     STEP_UNSUCCESSFUL,
@@ -35,6 +34,7 @@ from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
 from app.services.storage.keys import input_key
 from app.services.webhooks import events
+from app.tenancy import DEFAULT_TENANT
 
 MAX_PAGE = 100  # jobs
 
@@ -55,6 +55,9 @@ class NewJob:
     sha256: str
     kept_seconds: int
     priority: int = DEFAULT_PRIORITY
+    tenant: str = DEFAULT_TENANT
+    #: of the API key that it came with
+    key_id: str | None = None
 
 
 def accept(session: Session, new: NewJob) -> Job:
@@ -62,7 +65,8 @@ def accept(session: Session, new: NewJob) -> Job:
     now = datetime.now(UTC)
     job = Job(
         id=new.id,
-        tenant=DEFAULT_TENANT,
+        tenant=new.tenant,
+        key_id=new.key_id,
         priority=new.priority,
         status=JobStatus.PENDING,
         created_at=now,
@@ -165,15 +169,13 @@ def list_page(
     limit: int,
     cursor: str | None = None,
     status: JobStatus | None = None,
-    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[Job], str | None]:
-    """A page of a tenant's jobs, newest first, and the cursor of the next page.
+    """A page of jobs, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: the cursor belongs to another listing or to none.
     """
-    query = select(Job).where(Job.tenant == tenant)
-    query = query.options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
+    query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
     if status:
         query = query.where(Job.status == status)
     if cursor:
@@ -282,9 +284,14 @@ def result(session: Session, job_id: UUID, name: str) -> Result:
     """One result by its name.
 
     Raises:
-        ResultNotFound: the job has none of this name.
+        JobNotFound: there is no such job.
+        ResultNotFound: it has none of this name.
     """
-    found = session.scalar(select(Result).where(Result.job_id == job_id, Result.name == name))
+    query = select(Job.id, Result).outerjoin(Result, and_(Result.job_id == Job.id, Result.name == name))
+    row = session.execute(query.where(Job.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    found: Result | None = row[1]
     if found is None:
         raise ResultNotFound(f"The job has no result {name[:64]!r}.")
     return found

@@ -112,7 +112,9 @@ def test_a_storage_that_deletes_nothing_does_not_keep_keys_and_letters(database:
     change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
     with database.session() as session:
         session.add(
-            IdempotencyKey(caller="c", key="k", fingerprint="f", job_id=other, response={}, expires_at=from_now(-1))
+            IdempotencyKey(
+                tenant="c", caller="c", key="k", fingerprint="f", job_id=other, response={}, expires_at=from_now(-1)
+            )
         )
     assert cleaner(database, storage).run_once() == 0
     with database.session(read_only=True) as session:
@@ -125,7 +127,13 @@ def test_expired_idempotency_keys_go(database: Database, storage: LocalFolder) -
         for name, seconds in (("old", -1), ("new", 60)):
             session.add(
                 IdempotencyKey(
-                    caller="c", key=name, fingerprint="f", job_id=job_id, response={}, expires_at=from_now(seconds)
+                    tenant="c",
+                    caller="c",
+                    key=name,
+                    fingerprint="f",
+                    job_id=job_id,
+                    response={},
+                    expires_at=from_now(seconds),
                 )
             )
     cleaner(database, storage).run_once()

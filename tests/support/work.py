@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -19,6 +19,8 @@ from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
 from app.models import (
     DEFAULT_PRIORITY,
+    ApiKey,
+    Counter,
     DeadLetter,
     DueTask,
     Event,
@@ -28,13 +30,17 @@ from app.models import (
     Result,
     Step,
     StepAttempt,
+    TenantRecord,
     TenantTurn,
     WebhookEndpoint,
+    WebhookSecret,
 )
 from app.services import jobs, steps
+from app.services.access import keys
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.steps import Claim, StoredResult
+from app.tenancy import DEFAULT_TENANT
 
 from .schema import migrated_database, migrated_file
 
@@ -48,6 +54,7 @@ PATIENCE = 20.0  # seconds until something that happens at once counts as missin
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 EVERY_ROW = (
+    ApiKey,
     DueTask,
     TenantTurn,
     IdempotencyKey,
@@ -91,6 +98,9 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     with database.session() as session:
         for table in EVERY_ROW:
             session.execute(delete(table))
+        session.execute(delete(WebhookSecret).where(WebhookSecret.tenant != DEFAULT_TENANT))
+        session.execute(delete(TenantRecord).where(TenantRecord.name != DEFAULT_TENANT))
+        session.execute(update(Counter).where(Counter.name == keys.COUNTER).values(value=0))
     database.close()
 
 
@@ -102,6 +112,7 @@ def accept(
     webhook_url: str | None = None,
     priority: int = DEFAULT_PRIORITY,
     size: tuple[int, int] = (640, 480),
+    tenant: str = DEFAULT_TENANT,
 ) -> UUID:
     """A new job, whose message has been sent."""
     raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=40, depth=5, bytes=10_000))
@@ -118,6 +129,7 @@ def accept(
         sha256=hashlib.sha256(content).hexdigest(),
         kept_seconds=3600,
         priority=priority,
+        tenant=tenant,
     )
     with database.session() as session:
         jobs.accept(session, new)

@@ -29,6 +29,7 @@ from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.services import dead_letters, idempotency, jobs
+from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.intake.memory import check_memory
@@ -90,7 +91,7 @@ class Request:
     """What came with the form."""
 
     idempotency_key: str | None
-    caller: str
+    principal: Principal
     base_url: str
 
 
@@ -189,7 +190,7 @@ class Submissions:
         if request.idempotency_key is None:
             return await self._store(form.file, new, None)
         scope = Scope(
-            caller=request.caller,
+            tenant=request.principal.tenant,
             key=request.idempotency_key,
             fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url, new.priority),
         )
@@ -228,6 +229,8 @@ class Submissions:
             sha256=form.sha256,
             kept_seconds=self.kept_seconds,
             priority=priority,
+            tenant=request.principal.tenant,
+            key_id=request.principal.key_id,
         )
 
     async def _check_assets(self, branches: tuple[Node, ...]) -> None:
@@ -246,7 +249,7 @@ class Submissions:
         try:
             async with self._stores:
                 await self.storage.upload_raw(input_key(new.id), file)
-            body = await self.database.call(self._write, new, scope)
+            body = await self.database.of(new.tenant).call(self._write, new, scope)
             metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
             metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
                 new.header.width * new.header.height * new.header.frames_read
@@ -261,7 +264,7 @@ class Submissions:
             raise
 
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
-        dead_letters.refuse_known(session, new.sha256, new.plan)
+        dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
         job: Job = jobs.accept(session, new)
         body = job_view(job, self.links).model_dump(mode="json")
         if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):

@@ -96,8 +96,8 @@ class Postponed:
 
 def remove_expired_keys(session: Session) -> int:
     """Forget a batch of idempotency keys; how many that was."""
-    key = tuple_(IdempotencyKey.caller, IdempotencyKey.key)
-    old = select(IdempotencyKey.caller, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
+    key = tuple_(IdempotencyKey.tenant, IdempotencyKey.key)
+    old = select(IdempotencyKey.tenant, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
     return rows_changed(session, delete(IdempotencyKey).where(key.in_(old)))
 
 
