@@ -1,5 +1,5 @@
-"""Background services: the relay, the dispatcher, the reconciler, retention, the reader of dead letters and the notes
-on the use of keys.
+"""Background services: the relay, the dispatcher, the reconciler, retention, the accounts of tenants, the reader of
+dead letters and the notes on the use of keys.
 
 Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
 """
@@ -38,6 +38,7 @@ def services(resources: Resources) -> list[Service]:
         dispatcher,
         resources.reconciler(waiting_in(celery_app)),
         resources.retention(),
+        resources.accounts(),
         KeyUse(resources.door),
         DeadLetterReader(celery_app, database),
     ]

@@ -92,7 +92,11 @@ class Settings(BaseSettings):
     azure_key: SecretStr | None = Field(None, description="Default: the usual Azure credential chain.")
     azure_endpoint: str | None = Field(None, description="Of the account, for servers that are not Azure's own.")
     azure_public_endpoint: str | None = Field(None, description="Where clients reach it; for download URLs.")
-    secret_key: SecretStr | None = Field(None, description="Signs download links; embedded: made at first start.")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Signs download links and encrypts secrets in the database; several, separated by commas: the "
+        "first one signs and encrypts. Embedded: made at first start.",
+    )
 
     # Limits on what a client may send
     max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
@@ -112,6 +116,15 @@ class Settings(BaseSettings):
     max_waits: int = Field(
         500, ge=0, description="Answers held by `Prefer: wait` in one API process; further ones come at once."
     )
+
+    # Limits of a tenant that has none of its own (`pixtools tenants set`)
+    tenant_requests_per_minute: int = Field(60_000, ge=1, le=2**31 - 1)
+    tenant_max_open_jobs: int | None = Field(
+        None, ge=1, le=2**31 - 1, description="Unfinished jobs; default: half of PIXTOOLS_MAX_OPEN_JOBS."
+    )
+    tenant_max_bytes_per_day: int = Field(10**12, ge=1, le=2**63 - 1, description="Of accepted uploads; UTC.")
+    tenant_max_pixels_per_day: int = Field(10**13, ge=1, le=2**63 - 1, description="Of accepted uploads, all frames.")
+    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads and results.")
 
     # Times, in seconds
     head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
@@ -135,6 +148,8 @@ class Settings(BaseSettings):
     dead_letters_kept_seconds: int = Field(
         30 * 86400, ge=1, description="How long work that was given up can be looked at and sent again."
     )
+    audit_kept_seconds: int = Field(400 * 86_400, ge=86_400, description="How far the audit log goes back.")
+    usage_seconds: float = Field(60.0, gt=0, description="Between two times that the usage of tenants is added up.")
     retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
     reconcile_seconds: float = Field(15.0, gt=0)
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="One attempt, from the name to the last byte.")
@@ -241,6 +256,11 @@ class Settings(BaseSettings):
             return None
         public = urlsplit(self.public_url).hostname if self.public_url else None
         return frozenset(LOOPBACK_HOSTS | ({public} if public else set()))
+
+    @property
+    def open_jobs_of_tenant(self) -> int:
+        """How many unfinished jobs a tenant may have: so few that another one can still have some."""
+        return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
 
     @property
     def own_port(self) -> int | None:

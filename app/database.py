@@ -51,6 +51,8 @@ from sqlalchemy.types import TypeDecorator
 from app import tenancy
 from app.backoff import Backoff
 from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
+from app.errors import CannotStart
+from app.keyring import ADVICE, Keyring
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -160,12 +162,19 @@ class Hooks:
     ended: Callable[[UUID], None] = lambda _: None
 
 
+def _no_keyring() -> Keyring:
+    raise CannotStart(f"This process has no secret key. {ADVICE}")
+
+
 class Transaction(Session):
     """One transaction, and what is to be done when it has committed."""
 
-    def __init__(self, bind: Any, *, hooks: Hooks, tenant: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, bind: Any, *, hooks: Hooks, keyring: Callable[[], Keyring], tenant: str | None = None, **options: Any
+    ) -> None:
         super().__init__(bind, **{**options, "expire_on_commit": False})
         self.hooks = hooks
+        self.keyring = keyring
         #: whose rows it sees; None: all
         self.tenant = tenant
         self.callbacks: list[Callable[[], None]] = []
@@ -210,6 +219,15 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
 def hooks_of(session: Session) -> Hooks:
     """What the process of this transaction does with what it commits."""
     return _transaction(session).hooks
+
+
+def keyring_of(session: Session) -> Keyring:
+    """The keys that secrets in this database are encrypted with.
+
+    Raises:
+        CannotStart: this process has none.
+    """
+    return _transaction(session).keyring()
 
 
 def tenant_of(session: Session) -> str | None:
@@ -257,8 +275,16 @@ def _transaction(session: Session) -> Transaction:
 class Database:
     """The engines of one process, made on first use: after a fork, and only those that the process needs."""
 
-    def __init__(self, url: str, hooks: Hooks | None = None) -> None:
+    def __init__(self, url: str, hooks: Hooks | None = None, *, keyring: Callable[[], Keyring] = _no_keyring) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            url: sqlite:///… or postgresql://…
+            hooks: what follows from a commit.
+            keyring: of the secrets in it; asked for by what reads or writes one.
+        """
         self._url = make_url(url)
+        self._keyring = keyring
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.hooks = hooks or Hooks()
         #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
@@ -315,7 +341,7 @@ class Database:
         with (
             self._noting_room(),
             self._turn(read_only=read_only),
-            Transaction(bind, hooks=self.hooks, tenant=tenant) as session,
+            Transaction(bind, hooks=self.hooks, keyring=self._keyring, tenant=tenant) as session,
             session.begin(),
         ):
             yield session
@@ -392,7 +418,12 @@ class Database:
     async def _async_session(self, tenant: str | None) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
         session = AsyncSession(
-            self.async_engine, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks, tenant=tenant
+            self.async_engine,
+            expire_on_commit=False,
+            sync_session_class=Transaction,
+            hooks=self.hooks,
+            keyring=self._keyring,
+            tenant=tenant,
         )
         with self._noting_room():
             async with session, session.begin():

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 
 from app import migrations, private
 from app.config import LOOPBACK_HOSTS, Settings
+from app.database_errors import DATABASE_ERRORS
 from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
 from app.services.monitoring.checks import Check, Health
+from app.services.webhooks import sealing
 from app.wiring import Resources, check_installed
 
 FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
@@ -62,7 +64,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(Health.OK, "database", "is made at the first start")
         else:
             yield from asyncio.run(_dependencies(resources))
-            yield _schema(settings)
+            schema = _schema(settings)
+            yield schema
+            if schema.health is not Health.DOWN:
+                yield from _secrets(resources)
             yield _access(settings, resources)
         yield _network(resources)
         spool = _spool(settings)
@@ -142,6 +147,23 @@ def _schema(settings: Settings) -> Finding:
     if settings.embedded:
         return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start brings it to {wanted}")
     return Finding(Health.DOWN, "schema", f"is at {here or 'nothing'}, this version needs {wanted}", "pixtools migrate")
+
+
+def _secrets(resources: Resources) -> Iterator[Finding]:
+    """Whether the secrets in the database are encrypted, and with the current key."""
+    try:
+        with resources.database.session(read_only=True) as session:
+            outdated = sealing.outdated(session)
+    except CannotStart as error:
+        yield Finding(Health.DOWN, "secrets", error.message)
+    except DATABASE_ERRORS:
+        return  # said above, or the tables are yet to be made
+    else:
+        if outdated:
+            what = f"{outdated} in the database are not encrypted with the current key"
+            yield Finding(Health.DEGRADED, "secrets", what, "pixtools secrets rotate")
+        else:
+            yield Finding(Health.OK, "secrets", "are encrypted with the current key")
 
 
 def _access(settings: Settings, resources: Resources) -> Finding:

@@ -41,6 +41,12 @@ PixToolsError
 │   ├── TooManyEndpoints          422
 │   ├── TooManyKeys               422
 │   └── FieldTooLong              413
+├── TenantLimit                   429  what a tenant may have
+│   ├── RateLimited               429  retryable
+│   ├── TooManyOpenJobs           429  retryable
+│   ├── DailyLimitReached         429  retryable
+│   └── StorageLimitReached       403
+├── InvalidLimit                  422  of a tenant
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
@@ -66,6 +72,7 @@ PixToolsError
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   ├── NotInstalled              500  an optional part of the package
 │   └── InvalidWeights            500  the file of a network
+├── UnreadableSecret              500  in the database
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
@@ -455,6 +462,48 @@ class TooManyEndpoints(LimitExceeded):
     code = "too_many_endpoints"
 
 
+class TenantLimit(PixToolsError):
+    """A limit of your tenant is reached."""
+
+    code = "tenant_limit"
+    status = 429
+
+
+class RateLimited(TenantLimit):
+    """Too many requests came within a minute."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class TooManyOpenJobs(TenantLimit):
+    """Too many jobs of your tenant have not ended."""
+
+    code = "too_many_open_jobs"
+    retryable = True
+
+
+class DailyLimitReached(TenantLimit):
+    """Your tenant has used up what it may send in a day."""
+
+    code = "daily_limit_reached"
+    retryable = True
+
+
+class StorageLimitReached(TenantLimit):
+    """Your tenant stores as much as it may."""
+
+    code = "storage_limit_reached"
+    status = 403
+
+
+class InvalidLimit(PixToolsError):
+    """A limit of a tenant is a whole number of 1 or more."""
+
+    code = "invalid_limit"
+    status = 422
+
+
 class TooManyKeys(LimitExceeded):
     """There are as many API keys as a tenant may have; revoke some."""
 
@@ -619,6 +668,12 @@ class InvalidWeights(CannotStart):
     """The file of weights does not fit the network."""
 
     code = "invalid_weights"
+
+
+class UnreadableSecret(PixToolsError):
+    """A secret in the database was encrypted with a key that PIXTOOLS_SECRET_KEY does not name."""
+
+    code = "unreadable_secret"
 
 
 class StepFailed(PixToolsError):

@@ -1,6 +1,6 @@
 """The tables. The database is the truth; broker, Redis and chord are only means."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -118,6 +118,12 @@ class TenantRecord(Base):
     max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_pixels_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    #: the day (UTC) that the next two are of
+    counted_on: Mapped[date | None]
+    bytes_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    pixels_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    #: of uploads and results; see `access.storage`
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
 
 class ApiKey(Owned, Base):
@@ -143,6 +149,46 @@ class ApiKey(Owned, Base):
     revoked_at: Mapped[datetime | None]
     #: to the minute
     last_used_at: Mapped[datetime | None]
+
+
+class AuditEntry(Owned, Base):
+    """Something that somebody has done, or was refused; the database lets nobody change it."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
+
+    #: sorts by time
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime]
+    #: id of a key, or as `audit.actor_of`
+    actor: Mapped[str] = mapped_column(String(64))
+    #: `key.created`
+    action: Mapped[str] = mapped_column(String(64))
+    #: id or name of what it was done to; of a refusal its code
+    subject: Mapped[str] = mapped_column(String(255))
+    details: Mapped[dict[str, Any]]
+    #: of what is written once, whoever sees it: key, code and minute of a refusal
+    once: Mapped[str | None] = mapped_column(String(160), unique=True)
+
+
+class UsageDay(Owned, Base):
+    """What a tenant's jobs that ended on a day have used, by key and template."""
+
+    __tablename__ = "usage_days"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: UTC
+    day: Mapped[date] = mapped_column(primary_key=True)
+    #: empty: without a key
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: empty: without a template
+    template: Mapped[str] = mapped_column(String(160), primary_key=True)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+    #: this and the following: of the steps that succeeded
+    bytes_in: Mapped[int] = mapped_column(BigInteger)
+    bytes_out: Mapped[int] = mapped_column(BigInteger)
+    pixels: Mapped[int] = mapped_column(BigInteger)
+    cpu_seconds: Mapped[float] = mapped_column(Float)
 
 
 class Job(Owned, Base):
@@ -428,7 +474,7 @@ class WebhookSecret(Owned, Base):
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     #: None: signs what goes to the `webhook_url` of the tenant's jobs
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
-    #: `whsec_` and base64; HMAC needs the key itself, so it cannot be kept as a hash
+    #: encrypted, see `sealing`; HMAC needs the key itself, so it cannot be kept as a hash
     secret: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
     #: None: the current one

@@ -43,6 +43,7 @@ def serve(settings: Settings) -> None:
 
 def serve_api(settings: Settings) -> None:
     """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
+    _refuse_in_a_line(_check_keyring, settings)
     _refuse_in_a_line(_check_access, settings)
     run(create_app(settings), settings)
 
@@ -61,6 +62,10 @@ def _check_files(settings: Settings) -> None:
         migrations.check(settings.database)
         Resources(settings).check_network()
         _check_access(settings)
+
+
+def _check_keyring(settings: Settings) -> None:
+    Resources(settings).check_keyring()
 
 
 def _check_access(settings: Settings) -> None:

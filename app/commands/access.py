@@ -32,7 +32,7 @@ def create_key(
     """Make a key and print it; it is shown only now."""
     from app.errors import PixToolsError
     from app.models import Scope
-    from app.services.access import keys
+    from app.services.access import audit, keys
 
     unknown = sorted(set(scope or []) - set(Scope))
     if unknown:
@@ -48,6 +48,8 @@ def create_key(
     try:
         with transaction() as session:
             key, text = keys.create(session, wanted)
+            details = {"scopes": key.scopes, "description": key.description}
+            audit.record(session, "key.created", key.id, tenant=tenant, details=details)
     except PixToolsError as error:
         raise SystemExit(error.message) from None
     typer.echo(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only now.", err=True)
@@ -82,11 +84,12 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of thi
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
     """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
     from app.errors import KeyNotFound
-    from app.services.access import keys
+    from app.services.access import audit, keys
 
     try:
         with transaction() as session:
-            keys.revoke(session, key_id)
+            key = keys.revoke(session, key_id)
+            audit.record(session, "key.revoked", key_id, tenant=key.tenant)
     except KeyNotFound as error:
         raise SystemExit(error.message) from None
 
@@ -95,12 +98,13 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) ->
 def create_tenant(name: Name) -> None:
     """Make a tenant; `pixtools keys create --tenant` makes its keys."""
     from app.errors import PixToolsError
-    from app.services.access import tenants
+    from app.services.access import audit, tenants
 
     _prepare()
     try:
         with transaction() as session:
             tenants.create(session, name)
+            audit.record(session, "tenant.created", name, tenant=name)
     except PixToolsError as error:
         raise SystemExit(error.message) from None
 

@@ -13,6 +13,7 @@ from app.routers.dependencies import CurrentResources, only_known_parameters
 from app.services.access import tenants
 from app.services.access.door import is_operators_port
 from app.services.access.principal import Principal
+from app.services.access.rates import RATE_HEADERS
 from app.wiring import Resources
 
 #: for the description alone; `Door` reads the header
@@ -28,10 +29,23 @@ async def _admit(
     request: Request, resources: CurrentResources, needed: SecurityScopes, _: Annotated[Any, Depends(KEY)]
 ) -> None:
     principal = await resources.door.principal(request.scope)
-    principal.require(*map(Scope, needed.scopes))
     request.state.principal = principal
     tracing.bind(tenant=principal.tenant)
+    await _count(request, resources, principal)
+    principal.require(*map(Scope, needed.scopes))
     await only_known_parameters(request)
+
+
+async def _count(request: Request, resources: Resources, principal: Principal) -> None:
+    """Take one of the requests that a tenant has left; the answer tells how many there are.
+
+    Raises:
+        RateLimited: there is none.
+    """
+    limit = principal.requests_per_minute or resources.tenant_limits.requests_per_minute
+    taken = await resources.rates.take(principal.tenant, limit)
+    request.scope[RATE_HEADERS] = [(name.lower().encode(), value.encode()) for name, value in taken.headers.items()]
+    taken.check()
 
 
 def needs(scope: Scope) -> Any:

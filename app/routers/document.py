@@ -14,6 +14,7 @@ TAGS = [
     {"name": "operations", "description": "What a tree may hold."},
     {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
     {"name": "keys", "description": "Who may do what."},
+    {"name": "accounts", "description": "What a tenant has used, and who has done what."},
     {"name": "health", "description": "For probes, dashboards and alerts."},
 ]
 FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # of answers that PixTools does not give

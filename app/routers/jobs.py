@@ -29,6 +29,7 @@ from app.routers.dependencies import (
 from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
+from app.services.access.audit import Audited
 from app.services.access.principal import Principal
 from app.services.idempotency import key_of
 from app.services.intake.submission import Accepted
@@ -102,6 +103,8 @@ async def _accept(request: Request, resources: Resources, base_url: str, princip
     check_content_length(request.headers.get("content-length"), limits)
     allow_body(request.scope, limits.body_bytes)
     await resources.backpressure.check()
+    if key is None:  # a repeat is answered all the same
+        resources.submissions.check_tenant(principal.tenant)
     return await resources.submissions.submit(
         request.stream(), boundary, SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url)
     )
@@ -170,7 +173,7 @@ async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> Jo
 async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, response: Response) -> JobView:
     """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
     kept = resources.settings.results_kept_seconds
-    job = await own.call(jobs.retry, job_id, kept_seconds=kept)
+    job = await own.call(jobs.retry, job_id, kept_seconds=kept, limits=resources.tenant_limits)
     response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": RETRY_AFTER})
     return job_view(job, resources.links)
 
@@ -182,11 +185,12 @@ async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, respon
     summary="Erase a job and all its objects",
     responses=problems(404),
 )
-async def delete_job(job_id: JobId, resources: CurrentResources, own: Own) -> None:
+async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, principal: CurrentPrincipal) -> None:
     """Upload, intermediates and results are gone when the answer comes; a running job is cancelled first."""
     await own.call(jobs.stop, job_id)
     await resources.storage.delete_prefix(job_prefix(job_id))
-    await own.call(jobs.remove, job_id)
+    deleted = Audited(principal=principal, action="job.deleted", subject=lambda gone: str(job_id) if gone else None)
+    await own.call(deleted, jobs.remove, job_id)
     # a worker may have stored something between the two; one that does so from now on removes it itself
     await resources.storage.delete_prefix(job_prefix(job_id))
 

@@ -12,6 +12,7 @@ from app.routers.dependencies import CurrentResources
 from app.routers.openapi import problems
 from app.schemas import ApiKeyList, ApiKeyView, ApiKeyWithSecret, NewApiKey
 from app.services.access import keys
+from app.services.access.audit import Audited
 
 router = APIRouter(tags=["keys"], dependencies=[needs(Scope.KEYS_WRITE)])
 
@@ -33,7 +34,13 @@ async def create_key(new: NewApiKey, principal: CurrentPrincipal, resources: Cur
         expires_at=new.expires_at,
         created_by=principal.key_id,
     )
-    key, text = await rows.call(keys.create, wanted)
+    created = Audited(
+        principal=principal,
+        action="key.created",
+        subject=lambda made: made[0].id,
+        details=lambda made: {"scopes": made[0].scopes, "description": made[0].description},
+    )
+    key, text = await rows.call(created, keys.create, wanted)
     resources.door.forget()
     return ApiKeyWithSecret(**ApiKeyView.model_validate(key).model_dump(), key=text)
 
@@ -50,5 +57,6 @@ async def revoke_key(
     key_id: KeyId, principal: CurrentPrincipal, resources: CurrentResources, tenant: Tenant = None
 ) -> None:
     """It opens nothing any more, after 5 seconds at most in every process; it stays listed."""
-    await rows_of(principal, resources, tenant).call(keys.revoke, key_id)
+    revoked = Audited(principal=principal, action="key.revoked", subject=lambda key: key.id)
+    await rows_of(principal, resources, tenant).call(revoked, keys.revoke, key_id)
     resources.door.forget()

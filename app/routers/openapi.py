@@ -70,13 +70,19 @@ TITLES = {
     416: "The range begins behind the end.",
     421: "The server does not answer to this `Host`.",
     422: "The input is invalid; `errors[].pointer` says where.",
+    429: "A limit of the tenant is reached; `code` and `limit_name` say which, `Retry-After` when to come again.",
     431: "The headers are too large or too many.",
     503: "A part of the service is unavailable; try again after `Retry-After`.",
 }
 
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+RATE = {
+    "RateLimit-Policy": {"description": "Requests (`q`) in so many seconds (`w`).", "schema": {"type": "string"}},
+    "RateLimit": {"description": "Requests left (`r`), all again in `t` seconds.", "schema": {"type": "string"}},
+}
 HEADERS = {
     401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    429: RETRY_AFTER | RATE,
     503: RETRY_AFTER,
     416: {"Content-Range": {"description": "The size, as `bytes */size`.", "schema": {"type": "string"}}},
 }
@@ -115,7 +121,7 @@ EXAMPLES = {
 
 EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
 CHANGES = (403,)  # by another method than GET
-WITH_KEY = (401, 403)  # where a key is asked for
+WITH_KEY = (401, 403, 429)  # where a key is asked for
 JSON_BODY = (400, 408, 413, 415)
 
 
@@ -192,6 +198,12 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
     },
     **problems(403, 404, 416),
+}
+AUDIT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One JSON object a line, oldest first.",
+        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+    },
 }
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.errors import InvalidWebhookUrl
 from app.models import DeliveryStatus, Scope, WebhookDelivery
-from app.routers.access import Own, needs
+from app.routers.access import CurrentPrincipal, Own, needs
 from app.routers.dependencies import CurrentResources, WholeNumber, link_next
 from app.routers.openapi import DELIVERY_RESPONSES, ENDPOINT_RESPONSES, problems
 from app.schemas import (
@@ -26,8 +26,10 @@ from app.schemas import (
     ReplayView,
     Rotation,
     Secret,
+    without_query,
 )
 from app.services import webhook
+from app.services.access.audit import Audited
 from app.services.ids import DELIVERY, ENDPOINT
 from app.services.webhooks import deliveries, endpoints, replays
 from app.wiring import Resources
@@ -47,11 +49,19 @@ DeliveryId = Annotated[str, Path(description="Id of the delivery.", json_schema_
     responses=ENDPOINT_RESPONSES,
 )
 async def create_endpoint(
-    new: NewEndpoint, resources: CurrentResources, own: Own, response: Response
+    new: NewEndpoint, resources: CurrentResources, own: Own, principal: CurrentPrincipal, response: Response
 ) -> EndpointWithSecret:
     """The answer holds the secret that its receiver checks signatures with; it is not shown again."""
     await _check(new.url, resources)
-    endpoint, secret = await own.call(endpoints.create, url=new.url, events=new.events, description=new.description)
+    created = Audited(
+        principal=principal,
+        action="endpoint.created",
+        subject=lambda made: made[0].id,
+        details=lambda made: {"url": without_query(made[0].url)},
+    )
+    endpoint, secret = await own.call(
+        created, endpoints.create, url=new.url, events=new.events, description=new.description
+    )
     response.headers["Location"] = f"/webhooks/{endpoint.id}"
     return EndpointWithSecret(**EndpointView.model_validate(endpoint).model_dump(), secret=secret)
 
@@ -71,14 +81,24 @@ async def get_endpoint(endpoint_id: EndpointId, own: Own) -> EndpointView:
 
 @router.patch("/webhooks/{endpoint_id}", dependencies=WRITE, summary="Change an endpoint", responses=problems(404, 422))
 async def change_endpoint(
-    endpoint_id: EndpointId, change: EndpointChange, resources: CurrentResources, own: Own
+    endpoint_id: EndpointId,
+    change: EndpointChange,
+    resources: CurrentResources,
+    own: Own,
+    principal: CurrentPrincipal,
 ) -> EndpointView:
     """What waits for the endpoint goes to its new URL. One that was disabled is told nothing of the time between;
     a replay makes up for it."""
     if change.url is not None:
         await _check(change.url, resources)
     values = change.model_dump(mode="json", exclude_none=True)
-    return EndpointView.model_validate(await own.call(endpoints.change, endpoint_id, values))
+    changed = Audited(
+        principal=principal,
+        action="endpoint.changed",
+        subject=lambda _: endpoint_id,
+        details=lambda _: {"changed": sorted(values)},
+    )
+    return EndpointView.model_validate(await own.call(changed, endpoints.change, endpoint_id, values))
 
 
 @router.delete(
@@ -88,12 +108,15 @@ async def change_endpoint(
     summary="Remove an endpoint and its deliveries",
     responses=problems(404),
 )
-async def delete_endpoint(endpoint_id: EndpointId, own: Own) -> None:
+async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal) -> None:
     """One with very many deliveries may take longer than a request may; ask again then."""
     await own.call(endpoints.retire, endpoint_id)
     while await own.call(endpoints.remove_deliveries, endpoint_id):
         pass  # each batch is a transaction, so that the ends of jobs do not wait
-    await own.call(endpoints.delete, endpoint_id)
+    deleted = Audited(
+        principal=principal, action="endpoint.deleted", subject=lambda gone: endpoint_id if gone else None
+    )
+    await own.call(deleted, endpoints.delete, endpoint_id)
 
 
 @router.post(
@@ -102,10 +125,13 @@ async def delete_endpoint(endpoint_id: EndpointId, own: Own) -> None:
     summary="Give an endpoint a new secret",
     responses=problems(404, 422),
 )
-async def rotate_secret(endpoint_id: EndpointId, own: Own, rotation: Rotation | None = None) -> Secret:
+async def rotate_secret(
+    endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal, rotation: Rotation | None = None
+) -> Secret:
     """For a while everything is signed with both, so that the receiver can change over at any moment."""
     seconds = (rotation or Rotation()).overlap_seconds
-    return Secret(secret=await own.call(endpoints.rotate, endpoint_id, seconds))
+    rotated = Audited(principal=principal, action="endpoint.secret_rotated", subject=lambda _: endpoint_id)
+    return Secret(secret=await own.call(rotated, endpoints.rotate, endpoint_id, seconds))
 
 
 @router.post(

@@ -28,6 +28,8 @@ from app.models import (
 )
 from app.operations import Queue
 from app.services import finalizer, outbox
+from app.services.access import usage
+from app.services.access.limits import Load, TenantLimits, admit
 from app.services.dag_builder import Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.scheduling import due
@@ -60,8 +62,17 @@ class NewJob:
     key_id: str | None = None
 
 
-def accept(session: Session, new: NewJob) -> Job:
-    """Write a job and its steps; the message that starts it is sent when they have committed."""
+def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) -> Job:
+    """Write a job and its steps; the message that starts it is sent when they have committed.
+
+    Args:
+        session: one transaction.
+        new: the job.
+        limits: of tenants that have none of their own; None: nothing is limited.
+
+    Raises:
+        TenantLimit: its tenant has reached one.
+    """
     now = datetime.now(UTC)
     job = Job(
         id=new.id,
@@ -91,6 +102,9 @@ def accept(session: Session, new: NewJob) -> Job:
     )
     insert_rows(session, [job])
     insert_rows(session, job.steps)
+    if limits is not None:  # late, since the tenant's other jobs wait from here on; before the broker has no place left
+        pixels = new.header.width * new.header.height * new.header.frames_read
+        admit(session, new.tenant, limits, Load(bytes=new.bytes, pixels=pixels))
     _send(session, job, new.plan)
     return job
 
@@ -233,11 +247,18 @@ def _locked(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
+def retry(session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None) -> Job:
     """Repeat what failed, was skipped or cancelled; results that are there stay as they are.
+
+    Args:
+        session: one transaction.
+        job_id: of the job.
+        kept_seconds: from now on.
+        limits: of tenants that have none of their own; None: nothing is limited.
 
     Raises:
         JobNotFound: there is none.
+        TooManyOpenJobs: its tenant may have no more.
         JobNotFinished: it is still running.
         NothingToRetry: every step succeeded.
     """
@@ -252,6 +273,9 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
     job.run += 1
     job.dispatched_at = from_now()
     job.expires_at = from_now(kept_seconds)
+    if limits is not None:
+        session.flush()
+        admit(session, job.tenant, limits, Load())
     window = hooks_of(session).window
     if window is None or window.take(Queue.DEFAULT.value):
         outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
@@ -272,12 +296,14 @@ def stop(session: Session, job_id: UUID) -> None:
     if job.status in JOB_OPEN:
         _cancel_steps(session, job_id)
         finalizer.end_silently(session, job, JobStatus.CANCELLED)
+        usage.count_stopped(session, job)
     events.forget(session, job_id)
 
 
-def remove(session: Session, job_id: UUID) -> None:
-    """Delete the rows of a job; steps, results and keys go with it."""
-    session.execute(delete(Job).where(Job.id == job_id))
+def remove(session: Session, job_id: UUID) -> bool:
+    """Delete the rows of a job; steps, results and keys go with it. False: they are gone already."""
+    usage.settle(session, [job_id])
+    return session.scalar(delete(Job).where(Job.id == job_id).returning(Job.id)) is not None
 
 
 def result(session: Session, job_id: UUID, name: str) -> Result:

@@ -50,6 +50,8 @@ SCOPES = {
     ("get", "/keys"): KEYS,
     ("post", "/keys"): KEYS,
     ("delete", "/keys/{key_id}"): KEYS,
+    ("get", "/usage"): KEYS,
+    ("get", "/audit"): KEYS,
     ("get", "/health"): "admin",
     ("get", "/metrics"): "admin",
 }

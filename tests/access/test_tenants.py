@@ -34,7 +34,7 @@ BODIES: dict[str, dict[str, Any]] = {
 CHILDREN = {"job_steps", "step_attempts", "job_results", "delivery_attempts", "webhook_replays"}
 OF_THE_SERVICE = {"outbox", "counters", "tenants", "tenant_turns", "due_tasks"}
 #: parameters of queries that name nothing
-HARMLESS = {"limit", "cursor", "status", "type", "expires", "signature"}
+HARMLESS = {"limit", "cursor", "status", "type", "expires", "signature", "since", "until"}
 
 
 @dataclass(frozen=True)

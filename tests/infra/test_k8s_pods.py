@@ -124,6 +124,7 @@ def given(cluster_servers: ClusterServers) -> dict[str, str]:
         "PIXTOOLS_S3_REGION": "us-east-1",
         "PIXTOOLS_S3_ACCESS_KEY": cluster_servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": cluster_servers.object_store.secret_key,
+        "PIXTOOLS_SECRET_KEY": "s" * 64,
         "RABBITMQ_USERNAME": "unused",
         "RABBITMQ_PASSWORD": "unused",
         "REDIS_PASSWORD": "unused",

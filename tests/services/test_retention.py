@@ -52,7 +52,8 @@ def ended_job(database: Database) -> UUID:
 
 
 def cleaner(database: Database, storage: LocalFolder) -> Retention:
-    return Retention(database, storage, every_seconds=60, letters_kept_seconds=60, events_kept_seconds=60)
+    kept = {"letters_kept_seconds": 60, "events_kept_seconds": 60, "audit_kept_seconds": 60}
+    return Retention(database, storage, every_seconds=60, **kept)
 
 
 def test_expired_jobs_go_with_their_objects_and_others_stay(

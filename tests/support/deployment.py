@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -245,6 +246,7 @@ def cluster(
         "PIXTOOLS_S3_ACCESS_KEY": servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
         "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "PIXTOOLS_SECRET_KEY": token_hex(32),
         **settings,
     }
     return Deployment("cluster", folder, environment, [["app", "api"], *(_worker(queue, name) for queue in workers)])

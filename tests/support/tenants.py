@@ -18,7 +18,7 @@ from app.config import Settings
 from app.database import Base, Database
 from app.main import create_app
 from app.models import DeadLetter, Event, Job, Result, Scope, WebhookDelivery
-from app.services.access import keys, tenants
+from app.services.access import audit, keys, tenants, usage
 from app.services.webhooks import endpoints, events, replays
 from app.wiring import Resources
 
@@ -73,11 +73,14 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         endpoint, _ = endpoints.create(
             session, url=f"http://hooks.{tenant}.test/", events=[], description=f"of {tenant}"
         )
-    job = accept(database, TREE, tenant=tenant, content=tenant.encode())
+    key_id = key.split("_")[1]
+    job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id)
     run_task(database, job, "0")
     open_job = accept(database, TREE, tenant=tenant, content=b"open")
     with database.session() as session:
+        audit.record(session, "endpoint.created", endpoint.id, tenant=tenant, actor=key_id)
         events.number(session)
+        usage.aggregate(session)
         result = session.scalars(select(Result).where(Result.job_id == job)).one()
         result.key = f"jobs/{job}/{tenant}"
         assert resources.storage.folder
@@ -94,7 +97,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
     return Belongings(
         tenant=tenant,
         key=key,
-        key_id=key.split("_")[1],
+        key_id=key_id,
         job=job,
         open_job=open_job,
         result=result.name,

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from app.database import Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
+from app.keyring import Keyring
 from app.models import (
     DEFAULT_PRIORITY,
     ApiKey,
@@ -37,6 +38,7 @@ from app.models import (
 )
 from app.services import jobs, steps
 from app.services.access import keys
+from app.services.access.limits import TenantLimits
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.steps import Claim, StoredResult
@@ -67,6 +69,8 @@ EVERY_ROW = (
     DeadLetter,
     Job,
 )
+KEYS = "of the tests and of nothing else"
+KEYRING = Keyring.of(KEYS)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
 OUTCOME = StoredResult(
     key="key",
@@ -93,7 +97,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """Empty again after each test; pauses have no chance in them."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
-    database = Database(database_url)
+    database = Database(database_url, keyring=lambda: KEYRING)
     yield database
     with database.session() as session:
         for table in EVERY_ROW:
@@ -113,8 +117,10 @@ def accept(
     priority: int = DEFAULT_PRIORITY,
     size: tuple[int, int] = (640, 480),
     tenant: str = DEFAULT_TENANT,
+    limits: TenantLimits | None = None,
+    **more: Any,
 ) -> UUID:
-    """A new job, whose message has been sent."""
+    """A new job, whose message has been sent; further fields of `NewJob` by their names."""
     raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=40, depth=5, bytes=10_000))
     new = jobs.NewJob(
         id=uuid7(),
@@ -130,9 +136,10 @@ def accept(
         kept_seconds=3600,
         priority=priority,
         tenant=tenant,
+        **more,
     )
     with database.session() as session:
-        jobs.accept(session, new)
+        jobs.accept(session, new, limits)
     messages(database)
     return new.id
 

@@ -187,15 +187,16 @@ def ever_made(session: Session) -> bool:
 
 def find(session: Session, token: Token) -> Holder | None:
     """Whose key it is; one statement. None: nobody's."""
-    query = select(ApiKey, TenantRecord.deleted_at).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
+    of_tenant = (TenantRecord.deleted_at, TenantRecord.requests_per_minute)
+    query = select(ApiKey, *of_tenant).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     row = session.execute(query.where(ApiKey.id == token.id)).one_or_none()
     # an unknown id takes as long as a wrong secret
     genuine = hmac.compare_digest(row[0].secret_hash if row else NOBODY, token.secret_hash)
     if row is None or not genuine:
         return None
-    key, deleted_at = row
+    key, deleted_at, rate = row
     return Holder(
-        principal=Principal(tenant=key.tenant, key_id=key.id, scopes=_known(key.scopes)),
+        principal=Principal(tenant=key.tenant, key_id=key.id, scopes=_known(key.scopes), requests_per_minute=rate),
         expires_at=key.expires_at,
         refused=RevokedKey if key.revoked_at or deleted_at else None,
     )

@@ -16,6 +16,8 @@ class Principal:
     #: None: there has never been a key, and the request came from where none is asked for
     key_id: str | None
     scopes: frozenset[Scope]
+    #: of the tenant; None: the default
+    requests_per_minute: int | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes

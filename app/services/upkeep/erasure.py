@@ -13,6 +13,7 @@ from app.database import Base, Database, rows_changed
 from app.errors import TenantStays
 from app.models import (
     ApiKey,
+    AuditEntry,
     DeadLetter,
     Event,
     IdempotencyKey,
@@ -20,12 +21,13 @@ from app.models import (
     Result,
     TenantRecord,
     TenantTurn,
+    UsageDay,
     WebhookDelivery,
     WebhookEndpoint,
     WebhookSecret,
 )
 from app.services import jobs
-from app.services.access import tenants
+from app.services.access import audit, tenants
 from app.services.storage.keys import job_prefix
 from app.services.storage.object_store import ObjectStore
 from app.tenancy import DEFAULT_TENANT
@@ -41,6 +43,8 @@ KINDS: tuple[tuple[str, type[Base], Any], ...] = (
     ("dead letters", DeadLetter, DeadLetter.id),
     ("idempotency keys", IdempotencyKey, tuple_(IdempotencyKey.tenant, IdempotencyKey.key)),
     ("API keys", ApiKey, ApiKey.id),
+    ("days of usage", UsageDay, tuple_(UsageDay.day, UsageDay.key_id, UsageDay.template)),
+    ("audit entries", AuditEntry, AuditEntry.id),
 )
 
 
@@ -66,8 +70,10 @@ def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
     while _erase_jobs(database, storage, name, erased):
         pass
     with database.session() as session:
-        session.execute(delete(TenantTurn).where(TenantTurn.tenant == name))
+        for table in (UsageDay, AuditEntry, TenantTurn):  # what the last jobs and refusals have left
+            session.execute(delete(table).where(table.tenant == name))
         session.execute(delete(TenantRecord).where(TenantRecord.name == name))
+        audit.record(session, "tenant.deleted", name, tenant=DEFAULT_TENANT, details=dict(erased))
     return erased
 
 

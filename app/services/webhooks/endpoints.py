@@ -13,7 +13,7 @@ from app.errors import EndpointDisabled, TooManyEndpoints
 from app.locks import AdvisoryLock, wait_for
 from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services.ids import ENDPOINT
-from app.services.webhooks import signing
+from app.services.webhooks import sealing, signing
 
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
@@ -125,11 +125,13 @@ def remove_deliveries(session: Session, endpoint_id: str) -> int:
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
 
 
-def delete(session: Session, endpoint_id: str) -> None:
-    """Remove an endpoint with its keys and what is left of its deliveries."""
+def delete(session: Session, endpoint_id: str) -> bool:
+    """Remove an endpoint with its keys and what is left of its deliveries; False: it is gone already."""
     endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
-    if endpoint is not None:
-        session.delete(endpoint)
+    if endpoint is None:
+        return False
+    session.delete(endpoint)
+    return True
 
 
 def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
@@ -159,8 +161,10 @@ def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = O
 
 def add_secret(session: Session, endpoint_id: str | None, tenant: str | None) -> str:
     secret = signing.new_secret()
-    session.add(WebhookSecret(tenant=tenant, endpoint_id=endpoint_id, secret=secret, created_at=from_now()))
+    row = WebhookSecret(tenant=tenant, endpoint_id=endpoint_id, secret=sealing.TO_COME, created_at=from_now())
+    session.add(row)
     session.flush()
+    sealing.seal(session, row, secret)
     return secret
 
 
@@ -173,11 +177,11 @@ def secrets(session: Session, endpoint_id: str | None, tenant: str) -> list[str]
         tenant: whose jobs.
     """
     valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
-    query = select(WebhookSecret.secret).where(_of(endpoint_id, tenant), valid).order_by(WebhookSecret.id.desc())
-    found = list(session.scalars(query))
+    query = select(WebhookSecret).where(_of(endpoint_id, tenant), valid).order_by(WebhookSecret.id.desc())
+    found = [sealing.read(session, row) for row in session.scalars(query)]
     if not found and endpoint_id is None:
         wait_for(session, AdvisoryLock.ENDPOINTS)
-        found = list(session.scalars(query)) or [add_secret(session, None, tenant)]
+        found = [sealing.read(session, row) for row in session.scalars(query)] or [add_secret(session, None, tenant)]
     return found
 
 

@@ -18,7 +18,7 @@ from app.models import (
     WebhookSecret,
 )
 from app.schemas import NewEndpoint
-from app.services.webhooks import deliveries, endpoints, events
+from app.services.webhooks import deliveries, endpoints, events, sealing
 from app.tenancy import DEFAULT_TENANT
 from tests.support.webhooks import NOWHERE, ended, registered
 from tests.support.work import (
@@ -89,8 +89,9 @@ def test_rotations_at_the_same_time_leave_two_keys_that_sign(database: Database,
     made = in_parallel([rotate] * 6)
     with database.session(read_only=True) as session:
         signing = endpoints.secrets(session, endpoint_id, DEFAULT_TENANT)
-        current = select(WebhookSecret.secret).where(WebhookSecret.expires_at.is_(None))
-        currents = session.scalars(current.where(WebhookSecret.endpoint_id == endpoint_id)).all()
+        current = select(WebhookSecret).where(WebhookSecret.expires_at.is_(None))
+        rows = session.scalars(current.where(WebhookSecret.endpoint_id == endpoint_id)).all()
+        currents = [sealing.read(session, row) for row in rows]
     assert (len(signing), currents) == (2, signing[:1])
     assert set(signing) <= set(made)
 
