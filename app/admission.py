@@ -8,7 +8,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
 from app.config import Settings
-from app.errors import ForeignOrigin, HostRefused, InvalidRequest, OwnWebhook, PixToolsError, TargetTooLong
+from app.errors import (
+    ForeignOrigin,
+    HostRefused,
+    InvalidRequest,
+    KeyInQuery,
+    NotFound,
+    OwnWebhook,
+    PixToolsError,
+    TargetTooLong,
+)
+from app.services.access.door import is_operators_port
 from app.services.webhook import DELIVERY_HEADER
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -16,6 +26,12 @@ MAX_NAMED = 64  # characters of a refused value that are repeated
 ANY_HOST = ("/health", "/metrics")  # whoever probes and scrapes comes by address
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
+
+
+OPERATORS_PATHS = ("/health", "/metrics")
+#: an API key, wherever in a query
+KEY = re.compile(rb"pxt_[a-z0-9]{12}_[A-Za-z0-9]{20}")
+TOKEN_PARAMETER = re.compile(rb"(?:^|&)access_token=")  # where RFC 6750 allows one, and advises against it
 
 
 class AdmissionMiddleware:
@@ -41,6 +57,8 @@ def check(scope: Scope, settings: Settings) -> None:
         PixToolsError: it is refused.
     """
     headers = Headers(scope=scope)
+    if is_operators_port(scope, settings.metrics_port) and not scope["path"].startswith(OPERATORS_PATHS):
+        raise NotFound("This port has /health and /metrics only.")
     _check_target(scope, settings.max_target_bytes)
     _check_host(headers.getlist("host"), None if scope["path"].startswith(ANY_HOST) else settings.hosts)
     if scope["method"] in SAFE:
@@ -55,6 +73,8 @@ def _check_target(scope: Scope, limit: int) -> None:
     if length > limit:
         detail = f"Path and query of the request have {length} bytes, the limit is {limit}."
         raise TargetTooLong(detail, limit=limit, value=length)
+    if KEY.search(scope["query_string"]) or TOKEN_PARAMETER.search(scope["query_string"]):
+        raise KeyInQuery
 
 
 def _check_host(given: list[str], known: frozenset[str] | None) -> None:

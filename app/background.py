@@ -1,4 +1,5 @@
-"""Background services: the relay, the dispatcher, the reconciler, retention and the reader of dead letters.
+"""Background services: the relay, the dispatcher, the reconciler, retention, the accounts of tenants, the reader of
+dead letters and the notes on the use of keys.
 
 Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
 """
@@ -7,6 +8,7 @@ from typing import Protocol
 
 from app.services.dispatch import QueueLook, sender, waiting_in
 from app.services.outbox import Relay
+from app.services.upkeep.key_use import KeyUse
 from app.tasks.celery_app import celery_app
 from app.tasks.dead_letters import DeadLetterReader
 from app.wiring import Resources
@@ -36,5 +38,7 @@ def services(resources: Resources) -> list[Service]:
         dispatcher,
         resources.reconciler(waiting_in(celery_app)),
         resources.retention(),
+        resources.accounts(),
+        KeyUse(resources.door),
         DeadLetterReader(celery_app, database),
     ]

@@ -8,10 +8,13 @@ import typer
 from pixtools_client.errors import ClientError
 
 from app import __version__
+from app.commands.access import keys_app, tenants_app
 from app.commands.assets import assets_app
 from app.commands.common import DEFAULT_SERVER, Server, current_settings, database, storage
 from app.commands.dlq import dlq_app
 from app.commands.jobs import jobs_app
+from app.commands.limits import set_limits
+from app.commands.secrets import secrets_app
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
 #: of `celery worker`: what workers tell each other is of no use here, and asking for it takes a second of each start
@@ -193,6 +196,10 @@ app.add_typer(dlq_app, name="dlq")
 app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(secrets_app, name="secrets")
+app.add_typer(keys_app, name="keys")
+tenants_app.command("set")(set_limits)
+app.add_typer(tenants_app, name="tenants")
 
 
 @app.command()

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         description="Names and addresses that clients may reach the API by; `*`: any. Default: loopback and "
         "that of the public URL where it listens on loopback, else any.",
     )
+    open_access: bool = Field(
+        False,
+        description="Whether everybody who reaches the API may do everything as long as there has never been a key; "
+        "otherwise only who is on this machine may.",
+    )
     data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
     spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
     min_free_bytes: int = Field(
@@ -87,7 +92,11 @@ class Settings(BaseSettings):
     azure_key: SecretStr | None = Field(None, description="Default: the usual Azure credential chain.")
     azure_endpoint: str | None = Field(None, description="Of the account, for servers that are not Azure's own.")
     azure_public_endpoint: str | None = Field(None, description="Where clients reach it; for download URLs.")
-    secret_key: SecretStr | None = Field(None, description="Signs download links; embedded: made at first start.")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Signs download links and encrypts secrets in the database; several, separated by commas: the "
+        "first one signs and encrypts. Embedded: made at first start.",
+    )
 
     # Limits on what a client may send
     max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
@@ -107,6 +116,15 @@ class Settings(BaseSettings):
     max_waits: int = Field(
         500, ge=0, description="Answers held by `Prefer: wait` in one API process; further ones come at once."
     )
+
+    # Limits of a tenant that has none of its own (`pixtools tenants set`)
+    tenant_requests_per_minute: int = Field(60_000, ge=1, le=2**31 - 1)
+    tenant_max_open_jobs: int | None = Field(
+        None, ge=1, le=2**31 - 1, description="Unfinished jobs; default: half of PIXTOOLS_MAX_OPEN_JOBS."
+    )
+    tenant_max_bytes_per_day: int = Field(10**12, ge=1, le=2**63 - 1, description="Of accepted uploads; UTC.")
+    tenant_max_pixels_per_day: int = Field(10**13, ge=1, le=2**63 - 1, description="Of accepted uploads, all frames.")
+    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads and results.")
 
     # Times, in seconds
     head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
@@ -130,6 +148,8 @@ class Settings(BaseSettings):
     dead_letters_kept_seconds: int = Field(
         30 * 86400, ge=1, description="How long work that was given up can be looked at and sent again."
     )
+    audit_kept_seconds: int = Field(400 * 86_400, ge=86_400, description="How far the audit log goes back.")
+    usage_seconds: float = Field(60.0, gt=0, description="Between two times that the usage of tenants is added up.")
     retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
     reconcile_seconds: float = Field(15.0, gt=0)
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="One attempt, from the name to the last byte.")
@@ -150,7 +170,9 @@ class Settings(BaseSettings):
         frozenset({80, 443}), description="That events are sent to on public addresses."
     )
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
-        None, description="Private ranges that events may be sent to; default: loopback if embedded, else none."
+        None,
+        description="Private ranges that events may be sent to; default: none, but loopback if embedded and without "
+        "any API key.",
     )
     webhook_breaker_failures: int = Field(5, ge=1, description="In a row, after which a host is left alone.")
     webhook_concurrency: int = Field(16, ge=1, description="Attempts at the same time in one process.")
@@ -182,7 +204,10 @@ class Settings(BaseSettings):
     # Observability
     log_level: str = "INFO"
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Where workers and `pixtools relay` serve /metrics; the API has its own."
+        None,
+        ge=1,
+        le=65535,
+        description="Where workers and `pixtools relay` serve /metrics, and the API that and /health, without a key.",
     )
     otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
@@ -216,7 +241,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The private ranges that events may be sent to."""
+        """The private ranges that events may be sent to, as long as there has never been an API key."""
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
         # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
@@ -231,6 +256,11 @@ class Settings(BaseSettings):
             return None
         public = urlsplit(self.public_url).hostname if self.public_url else None
         return frozenset(LOOPBACK_HOSTS | ({public} if public else set()))
+
+    @property
+    def open_jobs_of_tenant(self) -> int:
+        """How many unfinished jobs a tenant may have: so few that another one can still have some."""
+        return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
 
     @property
     def own_port(self) -> int | None:

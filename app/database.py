@@ -43,13 +43,16 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
+from sqlalchemy.orm import DeclarativeBase, ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from app import tenancy
 from app.backoff import Backoff
 from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
+from app.errors import CannotStart
+from app.keyring import ADVICE, Keyring
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,14 +162,35 @@ class Hooks:
     ended: Callable[[UUID], None] = lambda _: None
 
 
+def _no_keyring() -> Keyring:
+    raise CannotStart(f"This process has no secret key. {ADVICE}")
+
+
 class Transaction(Session):
     """One transaction, and what is to be done when it has committed."""
 
-    def __init__(self, bind: Any, *, hooks: Hooks, **options: Any) -> None:
+    def __init__(
+        self, bind: Any, *, hooks: Hooks, keyring: Callable[[], Keyring], tenant: str | None = None, **options: Any
+    ) -> None:
         super().__init__(bind, **{**options, "expire_on_commit": False})
         self.hooks = hooks
+        self.keyring = keyring
+        #: whose rows it sees; None: all
+        self.tenant = tenant
         self.callbacks: list[Callable[[], None]] = []
         self.committed = False
+
+
+@event.listens_for(Transaction, "do_orm_execute")
+def _only_own(state: ORMExecuteState) -> None:
+    tenant = _transaction(state.session).tenant
+    if tenant is not None:
+        tenancy.add_condition(state, tenant)
+
+
+@event.listens_for(Transaction, "before_flush")
+def _own_new_rows(session: Transaction, _context: object, _instances: object) -> None:
+    tenancy.check_new_rows(session, session.tenant)
 
 
 @event.listens_for(Transaction, "after_commit")
@@ -195,6 +219,20 @@ def after_commit(session: Session, callback: Callable[[], None]) -> None:
 def hooks_of(session: Session) -> Hooks:
     """What the process of this transaction does with what it commits."""
     return _transaction(session).hooks
+
+
+def keyring_of(session: Session) -> Keyring:
+    """The keys that secrets in this database are encrypted with.
+
+    Raises:
+        CannotStart: this process has none.
+    """
+    return _transaction(session).keyring()
+
+
+def tenant_of(session: Session) -> str | None:
+    """Whose rows this transaction sees; None: all."""
+    return _transaction(session).tenant
 
 
 def table_of(kind: type[Base]) -> Table:
@@ -237,8 +275,16 @@ def _transaction(session: Session) -> Transaction:
 class Database:
     """The engines of one process, made on first use: after a fork, and only those that the process needs."""
 
-    def __init__(self, url: str, hooks: Hooks | None = None) -> None:
+    def __init__(self, url: str, hooks: Hooks | None = None, *, keyring: Callable[[], Keyring] = _no_keyring) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            url: sqlite:///… or postgresql://…
+            hooks: what follows from a commit.
+            keyring: of the secrets in it; asked for by what reads or writes one.
+        """
         self._url = make_url(url)
+        self._keyring = keyring
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.hooks = hooks or Hooks()
         #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
@@ -284,13 +330,18 @@ class Database:
             event.listen(engine, "begin", _begin_sqlite)
 
     @contextmanager
-    def session(self, *, read_only: bool = False) -> Iterator[Session]:
-        """One transaction for a task: commits at the end, rolls back on any error."""
+    def session(self, *, read_only: bool = False, tenant: str | None = None) -> Iterator[Session]:
+        """One transaction for a task: commits at the end, rolls back on any error.
+
+        Args:
+            read_only: of SQLite: it waits for no writer.
+            tenant: whose rows it sees; None: all.
+        """
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
         with (
             self._noting_room(),
             self._turn(read_only=read_only),
-            Transaction(bind, hooks=self.hooks) as session,
+            Transaction(bind, hooks=self.hooks, keyring=self._keyring, tenant=tenant) as session,
             session.begin(),
         ):
             yield session
@@ -364,10 +415,15 @@ class Database:
         raise AssertionError("pauses have no end")
 
     @asynccontextmanager
-    async def _async_session(self) -> AsyncIterator[AsyncSession]:
+    async def _async_session(self, tenant: str | None) -> AsyncIterator[AsyncSession]:
         """One transaction for a request: commits at the end, rolls back on any error."""
         session = AsyncSession(
-            self.async_engine, expire_on_commit=False, sync_session_class=Transaction, hooks=self.hooks
+            self.async_engine,
+            expire_on_commit=False,
+            sync_session_class=Transaction,
+            hooks=self.hooks,
+            keyring=self._keyring,
+            tenant=tenant,
         )
         with self._noting_room():
             async with session, session.begin():
@@ -375,23 +431,27 @@ class Database:
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service function in a transaction of its own; it is over when this ends, also by being cancelled."""
-        if self.is_sqlite:
-            return await _in_thread(self._writer, partial(self._run, False, service, *args, **kwargs))
-        async with self._async_session() as session:
-            return await session.run_sync(service, *args, **kwargs)
+        return await self.run(lambda session: service(session, *args, **kwargs))
 
     async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one service function that only reads; readers never wait for a SQLite writer."""
-        if self.is_sqlite:
-            return await _in_thread(self._readers, partial(self._run, True, service, *args, **kwargs))
-        async with self._async_session() as session:
-            return await session.run_sync(service, *args, **kwargs)
+        return await self.run(lambda session: service(session, *args, **kwargs), read_only=True)
 
-    def _run(
-        self, read_only: bool, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        with self.session(read_only=read_only) as session:
-            return service(session, *args, **kwargs)
+    async def run(self, service: Callable[[Session], R], *, read_only: bool = False, tenant: str | None = None) -> R:
+        """Run a service in a transaction that sees the rows of one tenant, or all."""
+        if self.is_sqlite:
+            threads = self._readers if read_only else self._writer
+            return await _in_thread(threads, partial(self._run, service, read_only=read_only, tenant=tenant))
+        async with self._async_session(tenant) as session:
+            return await session.run_sync(service)
+
+    def _run(self, service: Callable[[Session], R], *, read_only: bool, tenant: str | None) -> R:
+        with self.session(read_only=read_only, tenant=tenant) as session:
+            return service(session)
+
+    def of(self, tenant: str) -> "TenantDatabase":
+        """The rows of one tenant."""
+        return TenantDatabase(self, tenant)
 
     def close(self) -> None:
         for threads in ("_writer", "_readers"):
@@ -404,6 +464,24 @@ class Database:
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()
+
+
+@dataclass(frozen=True)
+class TenantDatabase:
+    """The rows of one tenant: what a request works with."""
+
+    _database: Database
+    tenant: str
+
+    async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `Database.call`."""
+        return await self._database.run(lambda session: service(session, *args, **kwargs), tenant=self.tenant)
+
+    async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `Database.read`."""
+        return await self._database.run(
+            lambda session: service(session, *args, **kwargs), read_only=True, tenant=self.tenant
+        )
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:

@@ -14,11 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app import migrations, private
-from app.config import Settings
+from app.config import LOOPBACK_HOSTS, Settings
+from app.database_errors import DATABASE_ERRORS
 from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
 from app.services.monitoring.checks import Check, Health
+from app.services.webhooks import sealing
 from app.wiring import Resources, check_installed
 
 FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
@@ -62,7 +64,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(Health.OK, "database", "is made at the first start")
         else:
             yield from asyncio.run(_dependencies(resources))
-            yield _schema(settings)
+            schema = _schema(settings)
+            yield schema
+            if schema.health is not Health.DOWN:
+                yield from _secrets(resources)
+            yield _access(settings, resources)
         yield _network(resources)
         spool = _spool(settings)
         yield spool
@@ -141,6 +147,39 @@ def _schema(settings: Settings) -> Finding:
     if settings.embedded:
         return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start brings it to {wanted}")
     return Finding(Health.DOWN, "schema", f"is at {here or 'nothing'}, this version needs {wanted}", "pixtools migrate")
+
+
+def _secrets(resources: Resources) -> Iterator[Finding]:
+    """Whether the secrets in the database are encrypted, and with the current key."""
+    try:
+        with resources.database.session(read_only=True) as session:
+            outdated = sealing.outdated(session)
+    except CannotStart as error:
+        yield Finding(Health.DOWN, "secrets", error.message)
+    except DATABASE_ERRORS:
+        return  # said above, or the tables are yet to be made
+    else:
+        if outdated:
+            what = f"{outdated} in the database are not encrypted with the current key"
+            yield Finding(Health.DEGRADED, "secrets", what, "pixtools secrets rotate")
+        else:
+            yield Finding(Health.OK, "secrets", "are encrypted with the current key")
+
+
+def _access(settings: Settings, resources: Resources) -> Finding:
+    try:
+        is_open = resources.door.is_open_now()
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding(Health.DOWN, "access", type(error).__name__, "see database and schema")
+    if not is_open:
+        return Finding(Health.OK, "access", "requests need an API key")
+    if settings.open_access:
+        what = "there is no API key, and everybody who reaches the API may do everything"
+        return Finding(Health.DEGRADED, "access", what, "pixtools keys create")
+    if settings.host in LOOPBACK_HOSTS:
+        return Finding(Health.OK, "access", "open to this machine only, as there is no API key")
+    what = f"there is no API key, so that the API does not start on {settings.host}"
+    return Finding(Health.DOWN, "access", what, "pixtools keys create")
 
 
 def _network(resources: Resources) -> Finding:

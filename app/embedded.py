@@ -13,7 +13,7 @@ from app.errors import CannotStart
 from app.operations import Queue
 from app.services.execution.executor import TASK_FOLDER
 from app.services.upkeep.reconciler import resume_all
-from app.services.webhooks import deliveries, replays
+from app.services.webhooks import deliveries, replays, sealing
 from app.tasks import drain, runtime
 from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources
@@ -64,9 +64,12 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
         resources.local_workers[queue] = worker.is_alive
         stack.push_async_callback(anyio.to_thread.run_sync, worker.stop)
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
+    sealed = await anyio.to_thread.run_sync(sealing.rotate_all, resources.database)
     resumed = await resources.database.call(resume_all)
     told = await resources.database.call(deliveries.resume)
     repeated = await resources.database.call(replays.resume)
+    if sealed.sealed or sealed.unreadable:
+        log.info("secrets_encrypted", extra={"secrets": sealed.sealed, "unreadable": sealed.unreadable})
     if resumed or told or repeated:
         log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told, "webhook_replays": repeated})
 

@@ -9,7 +9,18 @@ PixToolsError
 │   ├── InvalidJson               400  the body is no JSON
 │   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
+│   ├── KeyInQuery                400  where logs keep it
 │   └── HostRefused               421  the `Host` is not one of this server's
+├── Unauthorized                  401
+│   ├── MissingKey                401  this request needs an API key
+│   └── KeyRefused                401
+│       ├── MalformedKey          401
+│       ├── MistypedKey           401  its checksum does not fit
+│       ├── UnknownKey            401
+│       ├── ExpiredKey            401
+│       └── RevokedKey            401
+├── MissingScope                  403  the key may not do this
+├── InvalidTenantName             422
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
 ├── InvalidParameter              422  a parameter or a member of the body
 │   └── UnknownParameter          422
@@ -28,7 +39,14 @@ PixToolsError
 │   ├── TargetTooLong             414
 │   ├── HeadTooLarge              431
 │   ├── TooManyEndpoints          422
+│   ├── TooManyKeys               422
 │   └── FieldTooLong              413
+├── TenantLimit                   429  what a tenant may have
+│   ├── RateLimited               429  retryable
+│   ├── TooManyOpenJobs           429  retryable
+│   ├── DailyLimitReached         429  retryable
+│   └── StorageLimitReached       403
+├── InvalidLimit                  422  of a tenant
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
@@ -37,11 +55,15 @@ PixToolsError
 │   ├── JobNotFound               404
 │   ├── ResultNotFound            404
 │   ├── EndpointNotFound          404
-│   └── DeliveryNotFound          404
+│   ├── DeliveryNotFound          404
+│   ├── KeyNotFound               404
+│   └── TenantNotFound            404
 ├── Conflict                      409
 │   ├── JobAlreadyFinished        409
 │   ├── NothingToRetry            409
 │   ├── EndpointDisabled          409
+│   ├── TenantExists              409
+│   ├── TenantStays               409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
 ├── ForeignOrigin                 403  a page of another origin sent it
@@ -50,6 +72,7 @@ PixToolsError
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   ├── NotInstalled              500  an optional part of the package
 │   └── InvalidWeights            500  the file of a network
+├── UnreadableSecret              500  in the database
 ├── StepFailed                    -    raised by workers, stored in the step
 │   ├── CorruptImage              -
 │   ├── ImageTooLarge             -
@@ -199,6 +222,111 @@ class HostRefused(InvalidRequest):
     status = 421
 
 
+class KeyInQuery(InvalidRequest):
+    """An API key does not belong into an address, which logs and browsers keep: send it as `Authorization: Bearer …`,
+    and replace this one."""
+
+    code = "key_in_query"
+
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="PixTools"'}
+
+
+class Unauthorized(PixToolsError):
+    """The request does not say who it comes from."""
+
+    code = "unauthorized"
+    status = 401
+
+    def __init__(self, message: str | None = None, *, key_id: str | None = None, tenant: str | None = None) -> None:
+        """Refuse a key, or that there is none.
+
+        Args:
+            message: what is wrong and what to do, for the client; the class docstring when left out.
+            key_id: of the key, if it is somebody's.
+            tenant: whose it is.
+        """
+        super().__init__(message, headers=CHALLENGE)
+        self.key_id = key_id
+        self.tenant = tenant
+
+
+class MissingKey(Unauthorized):
+    """This needs an API key: send `Authorization: Bearer pxt_…`. `pixtools keys create` makes the first one."""
+
+    code = "missing_key"
+
+
+class KeyRefused(Unauthorized):
+    """The API key opens nothing."""
+
+    code = "key_refused"
+
+
+class MalformedKey(KeyRefused):
+    """What stands behind `Bearer` is no API key: these begin with `pxt_` and have two parts, 12 and 49 characters."""
+
+    code = "malformed_key"
+
+
+class MistypedKey(KeyRefused):
+    """The API key looks mistyped or cut off: its checksum does not fit."""
+
+    code = "mistyped_key"
+
+
+class UnknownKey(KeyRefused):
+    """There is no such API key; it may be of another server, or its tenant is gone."""
+
+    code = "unknown_key"
+
+
+class ExpiredKey(KeyRefused):
+    """The API key has expired; make a new one by `pixtools keys create` or, with another key, by POST /keys."""
+
+    code = "expired_key"
+
+
+class RevokedKey(KeyRefused):
+    """The API key was revoked; make a new one by `pixtools keys create` or, with another key, by POST /keys."""
+
+    code = "revoked_key"
+
+
+class MissingScope(PixToolsError):
+    """The API key may not do this."""
+
+    code = "missing_scope"
+    status = 403
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        value: str | None = None,
+        key_id: str | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        """Refuse a request of a known key.
+
+        Args:
+            message: names the scope; the class docstring when left out.
+            value: the scope that is missing.
+            key_id: of the key.
+            tenant: whose it is.
+        """
+        super().__init__(message, value=value)
+        self.key_id = key_id
+        self.tenant = tenant
+
+
+class InvalidTenantName(PixToolsError):
+    """A tenant's name is 1 to 63 lower-case letters, digits and `-`, with a letter or digit at both ends."""
+
+    code = "invalid_tenant_name"
+    status = 422
+
+
 class InvalidOperations(PixToolsError):
     """The operation tree is invalid."""
 
@@ -334,6 +462,54 @@ class TooManyEndpoints(LimitExceeded):
     code = "too_many_endpoints"
 
 
+class TenantLimit(PixToolsError):
+    """A limit of your tenant is reached."""
+
+    code = "tenant_limit"
+    status = 429
+
+
+class RateLimited(TenantLimit):
+    """Too many requests came within a minute."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class TooManyOpenJobs(TenantLimit):
+    """Too many jobs of your tenant have not ended."""
+
+    code = "too_many_open_jobs"
+    retryable = True
+
+
+class DailyLimitReached(TenantLimit):
+    """Your tenant has used up what it may send in a day."""
+
+    code = "daily_limit_reached"
+    retryable = True
+
+
+class StorageLimitReached(TenantLimit):
+    """Your tenant stores as much as it may."""
+
+    code = "storage_limit_reached"
+    status = 403
+
+
+class InvalidLimit(PixToolsError):
+    """A limit of a tenant is a whole number of 1 or more."""
+
+    code = "invalid_limit"
+    status = 422
+
+
+class TooManyKeys(LimitExceeded):
+    """There are as many API keys as a tenant may have; revoke some."""
+
+    code = "too_many_keys"
+
+
 class IdempotencyKeyReused(PixToolsError):
     """This Idempotency-Key was already used with another payload; send a new key."""
 
@@ -393,6 +569,18 @@ class DeliveryNotFound(NotFound):
     code = "delivery_not_found"
 
 
+class KeyNotFound(NotFound):
+    """There is no API key with this id."""
+
+    code = "key_not_found"
+
+
+class TenantNotFound(NotFound):
+    """There is no such tenant."""
+
+    code = "tenant_not_found"
+
+
 class Conflict(PixToolsError):
     """The job's state does not allow this."""
 
@@ -416,6 +604,18 @@ class EndpointDisabled(Conflict):
     """The webhook endpoint is disabled."""
 
     code = "endpoint_disabled"
+
+
+class TenantExists(Conflict):
+    """There is a tenant of this name already."""
+
+    code = "tenant_exists"
+
+
+class TenantStays(Conflict):
+    """The tenant `default` cannot be erased: requests without a key belong to it. Delete its jobs instead."""
+
+    code = "tenant_stays"
 
 
 class JobNotFinished(Conflict):
@@ -468,6 +668,12 @@ class InvalidWeights(CannotStart):
     """The file of weights does not fit the network."""
 
     code = "invalid_weights"
+
+
+class UnreadableSecret(PixToolsError):
+    """A secret in the database was encrypted with a key that PIXTOOLS_SECRET_KEY does not name."""
+
+    code = "unreadable_secret"
 
 
 class StepFailed(PixToolsError):

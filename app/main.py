@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import FrameType
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from app import __version__, background, embedded, private, problems, tracing
 from app.admission import AdmissionMiddleware
@@ -18,8 +18,8 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import docs, downloads, events, health, jobs, metrics, operations, webhooks
-from app.routers.dependencies import only_known_parameters
+from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, webhooks
+from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
 from app.tasks import celery_app, drain
 from app.wiring import Resources
@@ -42,6 +42,11 @@ Every leaf is a result; `"keep": true` makes an inner operation one as well, `"a
 `GET /operations` lists all operations with their parameters. Errors are `application/problem+json` (RFC 9457);
 decide by their `code`.
 """
+
+
+ROUTERS = tuple(
+    part.router for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs)
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -70,7 +75,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=TAGS,
         generate_unique_id_function=operation_id,
-        dependencies=[Depends(only_known_parameters)],
         servers=None,
         redirect_slashes=False,  # one address for each thing, and no `Location` made of the request's `Host`
         # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
@@ -80,14 +84,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(RequestMiddleware)  # the outermost: what is refused is counted and logged as well
     problems.install(app)
-    app.include_router(jobs.router)
-    app.include_router(downloads.router)
-    app.include_router(operations.router)
-    app.include_router(webhooks.router)
-    app.include_router(events.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(docs.router)
+    for router in ROUTERS:
+        app.include_router(check_declared(router))
     return app
 
 
@@ -105,11 +103,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     drain.reset()
     resources = Resources(settings, drain.is_over)
     resources.database.hooks.ended = resources.waiters.notify
+    resources.check_keyring()  # an API that could not write a secret does not start
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:
         await embedded.start_workers(resources, stack)
-    for service in background.services(resources):
+    for service in (*background.services(resources), resources.refusals):
         service.start()
         stack.push_async_callback(_stop, service.stop)
     return resources

@@ -66,6 +66,12 @@ ACCEPT_SECONDS = _histogram(
 UPLOAD_BYTES = _counter("pixtools_upload_bytes_total", "Bytes of accepted uploads.", "format")
 UPLOAD_PIXELS = _counter("pixtools_upload_pixels_total", "Pixels of accepted uploads, all frames.", "format")
 
+# Tenants
+LIMIT_REFUSALS = _counter("pixtools_limit_refusals_total", "Requests beyond a limit of their tenant.", "code")
+RATES_ALONE = _counter(
+    "pixtools_rates_alone_total", "Requests that this process counted by itself, since Redis was away."
+)
+
 # Jobs and steps
 JOBS = _counter(
     "pixtools_jobs_total",
@@ -126,6 +132,7 @@ class Scraped:
 OUTBOX_WAITING = Scraped("pixtools_outbox_waiting", "Due messages in the outbox.")
 OUTBOX_LAG = Scraped("pixtools_outbox_lag_seconds", "Age of the oldest due message in the outbox.")
 OPEN_JOBS = Scraped("pixtools_open_jobs", "Unfinished jobs.", ("status",))
+TENANT_OPEN_JOBS = Scraped("pixtools_tenant_open_jobs_max", "Unfinished jobs of the tenant that has most of them.")
 DUE_TASKS = Scraped("pixtools_due_tasks", "Tasks that wait in the database for their turn.", ("queue",))
 QUEUE_AGE = Scraped("pixtools_queue_age_seconds", "Longest wait of a job that has no running task.", ("queue",))
 STEPS_RUNNING = Scraped("pixtools_steps_running", "Operations currently running.", ("queue",))

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics, problems, tracing
 from app.errors import Stopping
+from app.services.access.rates import RATE_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class RequestMiddleware:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         context = {name.decode(): headers[name].decode("latin-1") for name in CONTEXT if name in headers}
-        answer = _Answer(send, request_id.encode())
+        answer = _Answer(send, request_id.encode(), scope)
         started = time.perf_counter()
         with tracing.request(request_id, context, scope["method"]) as span:
             try:
@@ -64,17 +65,18 @@ class RequestMiddleware:
 
 
 class _Answer:
-    """Notes the status; adds the id, and the headers that make an answer private."""
+    """Notes the status; adds the id, what is left of the tenant's rate, and the headers that make an answer private."""
 
-    def __init__(self, send: Send, request_id: bytes) -> None:
+    def __init__(self, send: Send, request_id: bytes, scope: Scope) -> None:
         self._send = send
         self._header = (b"x-request-id", request_id)
+        self._scope = scope
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", ()), self._header]
+            headers = [*message.get("headers", ()), self._header, *self._scope.get(RATE_HEADERS, ())]
             told = {name.lower() for name, _ in headers}
             headers += [header for header in PRIVATE.items() if header[0] not in told]
             message = {**message, "headers": headers}

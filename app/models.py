@@ -1,8 +1,8 @@
 """The tables. The database is the truth; broker, Redis and chord are only means."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base
+from app.tenancy import Owned
 
 
 class JobStatus(StrEnum):
@@ -72,6 +73,22 @@ class EventType(StrEnum):
     TEST = "webhook.test"
 
 
+class Scope(StrEnum):
+    """What a key may do, to what its tenant owns."""
+
+    JOBS_WRITE = "jobs:write"
+    #: every GET but those below
+    JOBS_READ = "jobs:read"
+    #: templates and assets
+    TEMPLATES_WRITE = "templates:write"
+    STORES_WRITE = "stores:write"
+    WEBHOOKS_WRITE = "webhooks:write"
+    #: keys, usage and audit, reading them as well
+    KEYS_WRITE = "keys:write"
+    #: the operator: everything, the state of the service and the keys of other tenants
+    ADMIN = "admin"
+
+
 JOB_OPEN = (JobStatus.PENDING, JobStatus.PROCESSING)
 STEP_OPEN = (StepStatus.PENDING, StepStatus.RUNNING)
 STEP_UNSUCCESSFUL = (StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
@@ -81,15 +98,100 @@ LEASED = text("lease_until IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL")
 IDENTIFIED = text("external_id IS NOT NULL")
 
-DEFAULT_TENANT = "default"  # owns everything until there are keys
 PRIORITIES = range(10)  # the highest goes first, within a tenant
 DEFAULT_PRIORITY = 5
 
-#: who owns a row; the server's default is for processes of an earlier version, which do not name one
-Tenant = Annotated[str, mapped_column(String(64), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)]
+
+class TenantRecord(Base):
+    """A customer of the service: nothing of one is seen, changed or counted by another."""
+
+    __tablename__ = "tenants"
+
+    #: as `tenancy.TENANT_NAME`
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime]
+    #: when erasing it began; its keys open nothing any more
+    deleted_at: Mapped[datetime | None]
+    #: this and the following: its limits; None: the default
+    requests_per_minute: Mapped[int | None]
+    max_open_jobs: Mapped[int | None]
+    max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    max_pixels_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    #: the day (UTC) that the next two are of
+    counted_on: Mapped[date | None]
+    bytes_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    pixels_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    #: of uploads and results; see `access.storage`
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
 
-class Job(Base):
+class ApiKey(Owned, Base):
+    """What a client proves with who it is; the secret itself is kept nowhere."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "tenant", "id"),)
+
+    #: the public part, which logs and listings may show
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.name", ondelete="CASCADE"))
+    #: for people
+    description: Mapped[str] = mapped_column(Text, default="")
+    #: of the secret part, SHA-256 in hex: what is random in 256 bits needs no slow hash
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    #: values of `Scope`
+    scopes: Mapped[list[Any]]
+    #: id of the key that made it; None: the command line
+    created_by: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    #: None: never
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    #: to the minute
+    last_used_at: Mapped[datetime | None]
+
+
+class AuditEntry(Owned, Base):
+    """Something that somebody has done, or was refused; the database lets nobody change it."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
+
+    #: sorts by time
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime]
+    #: id of a key, or as `audit.actor_of`
+    actor: Mapped[str] = mapped_column(String(64))
+    #: `key.created`
+    action: Mapped[str] = mapped_column(String(64))
+    #: id or name of what it was done to; of a refusal its code
+    subject: Mapped[str] = mapped_column(String(255))
+    details: Mapped[dict[str, Any]]
+    #: of what is written once, whoever sees it: key, code and minute of a refusal
+    once: Mapped[str | None] = mapped_column(String(160), unique=True)
+
+
+class UsageDay(Owned, Base):
+    """What a tenant's jobs that ended on a day have used, by key and template."""
+
+    __tablename__ = "usage_days"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: UTC
+    day: Mapped[date] = mapped_column(primary_key=True)
+    #: empty: without a key
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: empty: without a template
+    template: Mapped[str] = mapped_column(String(160), primary_key=True)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+    #: this and the following: of the steps that succeeded
+    bytes_in: Mapped[int] = mapped_column(BigInteger)
+    bytes_out: Mapped[int] = mapped_column(BigInteger)
+    pixels: Mapped[int] = mapped_column(BigInteger)
+    cpu_seconds: Mapped[float] = mapped_column(Float)
+
+
+class Job(Owned, Base):
     """One accepted upload with its operation tree."""
 
     __tablename__ = "jobs"
@@ -103,7 +205,6 @@ class Job(Base):
 
     #: UUIDv7: sorts by time of acceptance, which is the order of listings
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    tenant: Mapped[Tenant]
     #: one of `PRIORITIES`
     priority: Mapped[int] = mapped_column(SmallInteger, default=DEFAULT_PRIORITY, server_default=str(DEFAULT_PRIORITY))
     #: the client's own name for it
@@ -148,7 +249,7 @@ class Job(Base):
     results: Mapped[list["Result"]] = relationship(order_by="Result.position", lazy="raise", passive_deletes=True)
 
 
-class JobTag(Base):
+class JobTag(Owned, Base):
     """One tag of a job, where searches find it."""
 
     __tablename__ = "job_tags"
@@ -157,7 +258,6 @@ class JobTag(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
-    tenant: Mapped[Tenant]
 
 
 class Step(Base):
@@ -295,12 +395,17 @@ class OutboxMessage(Base):
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
-class IdempotencyKey(Base):
+class IdempotencyKey(Owned, Base):
     """The stored answer to one `Idempotency-Key`; written in the job's own transaction."""
 
     __tablename__ = "idempotency_keys"
-    __table_args__ = (Index(None, "expires_at"), Index(None, "job_id"))
+    __table_args__ = (
+        Index(None, "expires_at"),
+        Index(None, "job_id"),
+        Index("uq_idempotency_keys_tenant_key", "tenant", "key", unique=True),
+    )
 
+    #: the tenant; in rows of an earlier version the caller's credential, hashed
     caller: Mapped[str] = mapped_column(String(64), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
@@ -309,7 +414,7 @@ class IdempotencyKey(Base):
     expires_at: Mapped[datetime]
 
 
-class Event(Base):
+class Event(Owned, Base):
     """What happened, written in the transaction that does it: the log that webhooks deliver and `GET /events` shows."""
 
     __tablename__ = "events"
@@ -323,7 +428,6 @@ class Event(Base):
 
     #: the `webhook-id`, the same for every receiver and every attempt
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tenant: Mapped[Tenant]
     #: in the log; given by the first reader after the commit, so that no reader passes over a slower transaction
     position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     type: Mapped[str] = mapped_column(String(64))
@@ -344,14 +448,13 @@ class Counter(Base):
     value: Mapped[int] = mapped_column(BigInteger)
 
 
-class WebhookEndpoint(Base):
+class WebhookEndpoint(Owned, Base):
     """A receiver of every event of certain types."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index(None, "tenant", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tenant: Mapped[Tenant]
     url: Mapped[str] = mapped_column(Text)
     description: Mapped[str] = mapped_column(Text, default="")
     #: types of events; empty: all
@@ -362,24 +465,23 @@ class WebhookEndpoint(Base):
     created_at: Mapped[datetime]
 
 
-class WebhookSecret(Base):
+class WebhookSecret(Owned, Base):
     """A key that signs; during a rotation a receiver has two."""
 
     __tablename__ = "webhook_secrets"
     __table_args__ = (Index(None, "endpoint_id"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-    tenant: Mapped[Tenant]
     #: None: signs what goes to the `webhook_url` of the tenant's jobs
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
-    #: `whsec_` and base64; HMAC needs the key itself, so it cannot be kept as a hash
+    #: encrypted, see `sealing`; HMAC needs the key itself, so it cannot be kept as a hash
     secret: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
     #: None: the current one
     expires_at: Mapped[datetime | None]
 
 
-class WebhookDelivery(Base):
+class WebhookDelivery(Owned, Base):
     """One event for one receiver."""
 
     __tablename__ = "deliveries"
@@ -393,7 +495,6 @@ class WebhookDelivery(Base):
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tenant: Mapped[Tenant]
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
     #: None: to the `webhook_url` of the job
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
@@ -467,7 +568,7 @@ class WebhookReplay(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
-class DeadLetter(Base):
+class DeadLetter(Owned, Base):
     """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
 
     __tablename__ = "dead_letters"

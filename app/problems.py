@@ -11,12 +11,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app import metrics
 from app.database_errors import DATABASE_ERRORS, is_away, is_full, name_of
 from app.errors import (
     DatabaseUnavailable,
     InvalidJson,
     InvalidParameter,
     PixToolsError,
+    TenantLimit,
+    Unauthorized,
     UnsupportedMediaType,
 )
 from app.services.intake.validation import escaped, explain, limit_of, value_of
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 #: of RFC 9110; Python's own are older in some releases, and a title must not depend on those
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
@@ -62,7 +66,19 @@ def _problem(
 def _on_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, PixToolsError):
         raise error
+    if error.status in REFUSALS:
+        _note_refusal(request, error)
     return answer(error, instance=request.url.path)
+
+
+def _note_refusal(request: Request, error: PixToolsError) -> None:
+    """Count what is beyond a limit, and keep what a known key was refused for the audit log."""
+    if isinstance(error, TenantLimit):
+        metrics.LIMIT_REFUSALS.labels(error.code).inc()
+    known = error if isinstance(error, Unauthorized) else getattr(request.state, "principal", None)
+    if known is not None and known.key_id and known.tenant:
+        refusals = request.app.state.resources.refusals
+        refusals.note(tenant=known.tenant, key_id=known.key_id, code=error.code)
 
 
 def answer(error: PixToolsError, **more: Any) -> JSONResponse:

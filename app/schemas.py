@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from app.errors import StepFailed, Unavailable, codes_of
 from app.formats import FORMATS
-from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, StepStatus
+from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, Scope, StepStatus
 from app.operations import OPERATIONS, Queue
 
 
@@ -36,6 +36,14 @@ ContentType = Annotated[str, Field(json_schema_extra=one_of(format_.media_type f
 OperationName = Annotated[str, Field(json_schema_extra=one_of(OPERATIONS))]
 Sha256 = Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
 Count = Annotated[int, Field(ge=0)]
+
+
+def without_query(url: str) -> str:
+    """A URL as it is shown: receivers take tokens in the query."""
+    return re.split("[?#]", url, maxsplit=1)[0]
+
+
+ShownUrl = Annotated[str, AfterValidator(without_query), Field(description="Without its query, which may be secret.")]
 
 
 def left_out(schema: dict[str, Any]) -> None:
@@ -151,7 +159,7 @@ class EndpointView(Model):
     """A registered receiver of webhooks."""
 
     id: str
-    url: str
+    url: ShownUrl
     description: str
     events: list[EventType] = Field(description="Event types that it receives; empty: all.")
     enabled: bool
@@ -260,6 +268,53 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 Moment = Annotated[AwareDatetime, BeforeValidator(_timestamp), AfterValidator(_utc)]
 
 
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str) and not DAY.fullmatch(value):
+        raise ValueError("must be a day, as 2026-11-23")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+
+
+class NewApiKey(Body):
+    """A key to make."""
+
+    scopes: list[Scope] = Field(min_length=1, description="What it may do; none that the key which makes it lacks.")
+    description: Description = ""
+    expires_at: Moment | None = Field(None, description="Null: never.")
+    tenant: str | None = Field(None, max_length=64, description="Another one than one's own needs the scope `admin`.")
+
+
+class ApiKeyView(Model):
+    """A key, without the secret."""
+
+    id: str = Field(description="The public part of the key.", examples=["8l0qhq5tsbxf"])
+    tenant: str
+    description: str
+    scopes: list[str] = Field(examples=[["jobs:read", "jobs:write"]])
+    created_by: str | None = Field(description="Id of the key that made it; null: the command line.")
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute; null: not yet.")
+
+
+class ApiKeyWithSecret(ApiKeyView):
+    """A new key."""
+
+    key: str = Field(description="For `Authorization: Bearer …`; it is not shown again.")
+
+
+class ApiKeyList(Model):
+    """Keys, oldest first."""
+
+    data: list[ApiKeyView]
+
+
 class ReplayRequest(Body):
     """Which events an endpoint gets again."""
 
@@ -307,7 +362,7 @@ class DeliverySummary(Model):
     event: EventType
     job_id: UUID | None
     endpoint_id: str | None = Field(description="Null: it goes to the `webhook_url` of the job.")
-    url: str
+    url: ShownUrl
     status: DeliveryStatus = Field(examples=["delivered"])
     attempt_count: int
     postponements: int = Field(description="How often in a row it was put off because its host had failed too often.")
@@ -353,4 +408,25 @@ class EventPage(Model):
     next_after: str = Field(
         description="Pass as `after` to go on behind these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
     )
+    has_more: bool
+
+
+class UsageView(Model):
+    """What the jobs that ended on a day have used, by key and template; the sums of their steps."""
+
+    day: date = Field(description="UTC.", examples=["2026-11-23"])
+    key_id: str = Field(description="Empty: their requests came without a key.")
+    template: str = Field(description="Name and version; empty: they had none.")
+    jobs: Count
+    bytes_in: Count = Field(description="That the steps have read; branches of a tree may read the same upload.")
+    bytes_out: Count = Field(description="Of all results.")
+    pixels: Count = Field(description="That the steps began with, over all frames.")
+    cpu_seconds: float = Field(ge=0, description="Of the processes that worked on pixels.")
+
+
+class UsagePage(Model):
+    """A part of what a tenant has used, oldest first."""
+
+    data: list[UsageView]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
     has_more: bool

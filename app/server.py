@@ -3,23 +3,31 @@ everything else in the same process."""
 
 import logging
 import resource
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from app import migrations
-from app.config import Settings
+from app.config import LOOPBACK_HOSTS, Settings
 from app.connections import ConnectionLimits, Connections
+from app.database import Database
+from app.database_errors import DATABASE_ERRORS, is_away
 from app.embedded import only_process
 from app.errors import CannotStart
 from app.logging_config import configure_logging
 from app.main import create_app
+from app.services.access import keys
 from app.wiring import Resources
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10  # for requests in flight when the process is to end; clients may hold theirs open much longer
 OWN_DESCRIPTORS = 64  # of databases, brokers, files and pixel processes
+STARTUP_FAILURE = 3  # exit code
 EACH_CONNECTION = 2  # descriptors: its socket, and the file that it sends or gets
 
 
@@ -27,31 +35,73 @@ def serve(settings: Settings) -> None:
     """Serve everything from this one process until SIGTERM or SIGINT."""
     if not settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names a broker: run `pixtools api` and `pixtools worker` instead.")
-    _check(settings)
+    _refuse_in_a_line(_check_files, settings)
     address = f"http://{settings.host}:{settings.port}"
     print(f"PixTools on {address} (docs at /docs), data in {settings.data_dir}", flush=True)  # noqa: T201
-    serve_api(settings)
+    run(create_app(settings), settings)
 
 
 def serve_api(settings: Settings) -> None:
     """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
+    _refuse_in_a_line(_check_keyring, settings)
+    _refuse_in_a_line(_check_access, settings)
     run(create_app(settings), settings)
 
 
-def _check(settings: Settings) -> None:
-    """Say in one line what would make the start fail; the start checks again, within a server that logs tracebacks."""
+def _refuse_in_a_line(check: Callable[[Settings], None], settings: Settings) -> None:
+    """Say in one line what would make the start fail."""
     try:
-        with only_process(settings.data_dir):
-            migrations.check(settings.database)
-            Resources(settings).check_network()
+        check(settings)
     except CannotStart as error:
         raise SystemExit(error.message) from None
+
+
+def _check_files(settings: Settings) -> None:
+    """The start checks the files again, within a server that logs tracebacks."""
+    with only_process(settings.data_dir):
+        migrations.check(settings.database)
+        Resources(settings).check_network()
+        _check_access(settings)
+
+
+def _check_keyring(settings: Settings) -> None:
+    Resources(settings).check_keyring()
+
+
+def _check_access(settings: Settings) -> None:
+    """Refuse to listen where others could reach what nobody is kept from.
+
+    Raises:
+        CannotStart: says what to do.
+    """
+    if settings.metrics_port == settings.port:
+        raise CannotStart("PIXTOOLS_METRICS_PORT is the API's own port, PIXTOOLS_PORT: choose another one.")
+    if settings.open_access or settings.host in LOOPBACK_HOSTS or _may_have_keys(settings):
+        return
+    raise CannotStart(
+        f"PIXTOOLS_HOST={settings.host} lets other machines in, and there is no API key yet: make one by "
+        "`pixtools keys create`, or say by PIXTOOLS_OPEN_ACCESS=yes that everybody may do everything."
+    )
+
+
+def _may_have_keys(settings: Settings) -> bool:
+    """Whether there has ever been a key; a database that is away may have some, and lets nobody in until it is back."""
+    database = Database(settings.database)
+    try:
+        if database.is_sqlite and not Path(str(database.url().database)).exists():
+            return False  # to ask would make it
+        with database.session(read_only=True) as session:
+            return keys.ever_made(session)
+    except DATABASE_ERRORS as error:
+        return is_away(error)  # and not that it lacks the table, as one of an earlier version does
+    finally:
+        database.close()
 
 
 def run(app: ASGIApp, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logging(settings.log_level)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -62,6 +112,23 @@ def run(app: ASGIApp, settings: Settings) -> None:
         log_config=None,
         access_log=False,
     )
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run(_sockets(config, settings))
+    if not server.started:
+        raise SystemExit(STARTUP_FAILURE)
+
+
+def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] | None:
+    """Those of the API and of the port that has the state of the service only; None: the server opens its own."""
+    if settings.metrics_port is None:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        for_metrics = socket.create_server((settings.host, settings.metrics_port), family=family)
+    except OSError as error:
+        raise SystemExit(f"PIXTOOLS_METRICS_PORT={settings.metrics_port} cannot be used: {error.strerror}") from None
+    return [config.bind_socket(), for_metrics]
 
 
 def limits_of(settings: Settings) -> ConnectionLimits:

@@ -15,10 +15,14 @@ from pydantic import SecretStr
 
 from app.config import Settings
 from app.database import Database
-from app.errors import InvalidWeights, NotInstalled
+from app.errors import CannotStart, InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
+from app.keyring import ADVICE, Keyring
 from app.ml import dncnn, unet
 from app.operations import Queue
+from app.services.access.door import Door
+from app.services.access.limits import TenantLimits
+from app.services.access.rates import MemoryRates, Rates, RedisRates
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
@@ -40,7 +44,9 @@ from app.services.storage.gcs import GoogleBucket
 from app.services.storage.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.storage.local import LocalFolder
 from app.services.storage.object_store import CloudPeer, ObjectStore
+from app.services.upkeep.accounts import Accounts
 from app.services.upkeep.reconciler import Reconciler, Waiting
+from app.services.upkeep.refusals import Refusals
 from app.services.upkeep.retention import Retention
 from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
@@ -76,7 +82,32 @@ class Resources:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings.database)
+        return Database(self.settings.database, keyring=lambda: self.keyring)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys of this deployment: from the settings, or made once and kept beside the data.
+
+        Raises:
+            CannotStart: there are none, or one is too short.
+        """
+        settings = self.settings
+        if settings.secret_key:
+            return Keyring.of(settings.secret_key.get_secret_value())
+        if not (settings.embedded or self.storage.folder):
+            raise CannotStart(f"The processes of a cluster share a secret key. {ADVICE}")
+        path = settings.data_dir / KEY_FILE
+        if not path.exists():
+            _create_secret(path)
+        return Keyring.of(path.read_text())
+
+    def check_keyring(self) -> None:
+        """Read the keys, of a process that cannot do its work without.
+
+        Raises:
+            CannotStart: there are none, or one is too short.
+        """
+        _ = self.keyring
 
     @cached_property
     def _bucket(self) -> CloudPeer | None:
@@ -90,11 +121,22 @@ class Resources:
     @cached_property
     def api_links(self) -> ApiLinks:
         """Links to the API's own download route, which serves the files of a local folder."""
-        return ApiLinks(_secret(self.settings), self.settings.download_url_seconds)
+        first, *older = self.keyring.signing
+        return ApiLinks(first, self.settings.download_url_seconds, tuple(older))
 
     @cached_property
     def links(self) -> DownloadLinks:
         return PresignedLinks(self._bucket, self.settings.download_url_seconds) if self._bucket else self.api_links
+
+    def presigned(self, key: str) -> str:
+        """A link to an object of a bucket, which a folder has not."""
+        if self._bucket is None:
+            raise ValueError(f"{self.settings.storage} signs no links")
+        return self._bucket.presign(key, self.settings.download_url_seconds)
+
+    @cached_property
+    def door(self) -> Door:
+        return Door(self.database, self.settings.open_access)
 
     @cached_property
     def front(self) -> Front:
@@ -122,7 +164,31 @@ class Resources:
             memory_bytes=settings.pixel_process_memory_bytes,
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
+            tenant_limits=self.tenant_limits,
         )
+
+    @cached_property
+    def tenant_limits(self) -> TenantLimits:
+        """Of tenants that have none of their own."""
+        settings = self.settings
+        return TenantLimits(
+            requests_per_minute=settings.tenant_requests_per_minute,
+            max_open_jobs=settings.open_jobs_of_tenant,
+            max_bytes_per_day=settings.tenant_max_bytes_per_day,
+            max_pixels_per_day=settings.tenant_max_pixels_per_day,
+            max_storage_bytes=settings.tenant_max_storage_bytes,
+        )
+
+    @cached_property
+    def rates(self) -> Rates:
+        return RedisRates(self.settings.redis_url) if self.settings.redis_url else MemoryRates()
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self.database)
+
+    def accounts(self) -> Accounts:
+        return Accounts(self.database, every_seconds=self.settings.usage_seconds)
 
     @cached_property
     def waiters(self) -> Waiters:
@@ -164,6 +230,7 @@ class Resources:
             every_seconds=settings.retention_seconds,
             letters_kept_seconds=settings.dead_letters_kept_seconds,
             events_kept_seconds=settings.events_kept_seconds,
+            audit_kept_seconds=settings.audit_kept_seconds,
         )
 
     @cached_property
@@ -265,7 +332,9 @@ class Resources:
         settings = self.settings
         return Egress(
             settings.webhook_ports,
-            settings.webhook_networks,
+            settings.webhook_allowed_networks or (),
+            networks_while_open=settings.webhook_networks,
+            is_open=self.door.is_open_now,
             own_origin=settings.public_url or "",
             own_port=settings.own_port,
             sending=sending,
@@ -302,6 +371,8 @@ class Resources:
                 made[name].close()
         if isinstance(made.get("front"), RedisFront):
             await made["front"].close()
+        if "rates" in made:
+            await self.rates.close()
         if "database" in made:
             await self.database.aclose()
 
@@ -360,16 +431,6 @@ def _check_weights(load: Callable[[Path], object], file: Path, setting: str) -> 
         load(file)
     except InvalidWeights as error:
         raise InvalidWeights(f"{error.message} Set {setting}.") from None
-
-
-def _secret(settings: Settings) -> bytes:
-    """The key of download links: from the settings, or made once and kept beside the data."""
-    if settings.secret_key:
-        return settings.secret_key.get_secret_value().encode()
-    path = settings.data_dir / KEY_FILE
-    if not path.exists():
-        _create_secret(path)
-    return path.read_bytes()
 
 
 def _create_secret(path: Path) -> None:

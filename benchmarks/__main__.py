@@ -67,6 +67,12 @@ BENCHMARKS = (
         servers=True,
     ),
     Benchmark(
+        name="keys",
+        module="keys",
+        measures="the same requests without a key and with one",
+        minutes=2,
+    ),
+    Benchmark(
         name="drain",
         module="drain",
         measures="memory while 10,000 jobs wait and are drained",

@@ -29,6 +29,8 @@ WARM_UP = 5  # rounds
 SMALL = ["convert_webp"]
 THUMBNAIL = [{"op": "resize", "width": 320, "then": ["convert_webp"]}]
 GIANT = [{"op": "convert_avif", "effort": 9, "as": f"file{number}"} for number in range(32)]
+#: what there is beside the small job: of its own tenant, or of another one
+Load = Callable[[ApiClient, ApiClient], None]
 OPEN = "SELECT count(*) FROM job_steps WHERE status = 'pending'"
 
 
@@ -38,14 +40,13 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
-def execute(deployment: Deployment, *statements: str) -> int:
-    """Run statements; the first column of the last one."""
+def count_open(deployment: Deployment) -> int:
+    """Steps that have not begun."""
     url = deployment.environment.get("PIXTOOLS_DATABASE_URL")
     path = Path(deployment.environment["PIXTOOLS_DATA_DIR"]) / "pixtools.db"
     connection = psycopg.connect(url.replace("+psycopg", "")) if url else sqlite3.connect(path, timeout=30)
     with connection:
-        rows = [connection.execute(statement) for statement in statements]
-        return int((rows[-1].fetchone() or [0])[0]) if rows[-1].description else 0
+        return int((connection.execute(OPEN).fetchone() or [0])[0])
 
 
 def seconds(api: ApiClient, image: bytes) -> float:
@@ -57,34 +58,34 @@ def seconds(api: ApiClient, image: bytes) -> float:
     return time.monotonic() - began
 
 
-def nothing(_deployment: Deployment, _api: ApiClient) -> None:
+def nothing(_own: ApiClient, _other: ApiClient) -> None:
     pass
 
 
-def many(jobs: int) -> Callable[[Deployment, ApiClient], None]:
-    def load(deployment: Deployment, api: ApiClient) -> None:
+def many(jobs: int) -> Load:
+    def load(_own: ApiClient, other: ApiClient) -> None:
         photo = make_photo(640, 480)
         for _ in range(jobs):
-            api.accepted(photo, THUMBNAIL)
-        own = "UPDATE {} SET tenant = 'another'"  # there are no keys that would tell them apart
-        execute(deployment, own.format("jobs"), own.format("due_tasks"))
+            other.accepted(photo, THUMBNAIL)
 
     return load
 
 
-def giant(_deployment: Deployment, api: ApiClient) -> None:
-    api.accepted(make_photo(600, 400), GIANT)
+def giant(own: ApiClient, _other: ApiClient) -> None:
+    own.accepted(make_photo(600, 400), GIANT)
     time.sleep(2)  # until it holds every process
 
 
-def measure(mode: str, name: str, load: Callable[[Deployment, ApiClient], None], rounds: int) -> float:
-    with deployed(mode) as deployment, deployment.client() as api:
-        image = png()
-        for _ in range(WARM_UP):
-            seconds(api, image)
-        load(deployment, api)
-        taken = [seconds(api, image) for _ in range(rounds)]
-        left = execute(deployment, OPEN)
+def measure(mode: str, name: str, load: Load, rounds: int) -> float:
+    with deployed(mode) as deployment:
+        own, other = deployment.new_key("small"), deployment.new_key("another")
+        with deployment.client(own) as api, deployment.client(other) as another:
+            image = png()
+            for _ in range(WARM_UP):
+                seconds(api, image)
+            load(api, another)
+            taken = [seconds(api, image) for _ in range(rounds)]
+            left = count_open(deployment)
     median = statistics.median(taken)
     print(f"| {mode} | {name} | {median * 1000:.0f} | {max(taken) * 1000:.0f} | {left} |", flush=True)
     return median

@@ -29,6 +29,7 @@ from app.services.idempotency import (
     store_answer,
     stored_answer,
 )
+from app.tenancy import DEFAULT_TENANT
 from tests.support.proxy import TcpProxy
 from tests.support.servers import Redis
 from tests.support.work import ON_POSTGRESQL, PATIENCE
@@ -39,8 +40,8 @@ T = TypeVar("T")
 # -- the fingerprint ---------------------------------------------------------------------------------------------------
 
 
-def test_the_name_of_a_scope_separates_callers_and_hides_the_key() -> None:
-    scopes = [scope(caller="ann", key="x"), scope(caller="bob", key="x"), scope(caller="ann", key="y")]
+def test_the_name_of_a_scope_separates_tenants_and_hides_the_key() -> None:
+    scopes = [scope(tenant="ann", key="x"), scope(tenant="bob", key="x"), scope(tenant="ann", key="y")]
     assert len({one.name for one in scopes}) == 3
     assert len(scope(key="k" * 255).name) == 64
     assert scope(key="someone@example.org").name.isalnum()
@@ -49,8 +50,8 @@ def test_the_name_of_a_scope_separates_callers_and_hides_the_key() -> None:
 # -- the marks in front ------------------------------------------------------------------------------------------------
 
 
-def scope(caller: str = "ann", key: str = "key", sent: str = "f" * 64) -> Scope:
-    return Scope(caller=caller, key=key, fingerprint=sent)
+def scope(tenant: str = "ann", key: str = "key", sent: str = "f" * 64) -> Scope:
+    return Scope(tenant=tenant, key=key, fingerprint=sent)
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
@@ -116,7 +117,7 @@ def test_nobody_takes_anothers_mark_away(new_front: Callable[[], Front]) -> None
     with_front(new_front, use)
 
 
-def test_marks_of_different_keys_and_callers_are_different(new_front: Callable[[], Front]) -> None:
+def test_marks_of_different_keys_and_tenants_are_different(new_front: Callable[[], Front]) -> None:
     key = str(uuid4())
 
     async def use(front: Front) -> None:
@@ -192,6 +193,7 @@ def add_job(database: Database) -> UUID:
     now = datetime.now(UTC)
     job = Job(
         id=uuid7(),
+        tenant=DEFAULT_TENANT,
         created_at=now,
         expires_at=now + timedelta(hours=1),
         dispatched_at=now,
@@ -222,12 +224,12 @@ def stored(database: Database, mine: Scope) -> dict[str, Any] | None:
         return stored_answer(session, mine)
 
 
-def test_an_answer_is_kept_for_its_key_and_caller_only(database: Database) -> None:
+def test_an_answer_is_kept_for_its_key_and_tenant_only(database: Database) -> None:
     job_id = add_job(database)
     assert stored(database, scope()) is None
     assert store(database, scope(), job_id)
     assert stored(database, scope()) == {"id": str(job_id)}
-    assert stored(database, scope(caller="bob", sent="e" * 64)) is None
+    assert stored(database, scope(tenant="bob", sent="e" * 64)) is None
     assert stored(database, scope(key="other", sent="e" * 64)) is None
 
 
@@ -236,7 +238,7 @@ def test_a_key_belongs_to_the_job_that_came_first(database: Database) -> None:
     assert store(database, scope(), first)
     assert not store(database, scope(), second)
     assert not store(database, scope(sent="e" * 64), second)
-    assert store(database, scope(caller="bob"), second)
+    assert store(database, scope(tenant="bob"), second)
     assert stored(database, scope()) == {"id": str(first)}
 
 

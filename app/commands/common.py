@@ -59,18 +59,40 @@ def path_of(kind: str, id_: str) -> str:
 
 
 @contextmanager
-def transaction(*, read_only: bool = False) -> Iterator["Session"]:
-    """A session of the database of the settings; one that cannot be used ends the command in a line."""
+def transaction(*, read_only: bool = False, tenant: str | None = None) -> Iterator["Session"]:
+    """A session of the database of the settings, for all tenants or one; what cannot be used ends the command in a
+    line."""
+    opened = database()
+    with usable(opened), opened.session(read_only=read_only, tenant=tenant) as session:
+        yield session
+
+
+@contextmanager
+def usable(opened: "Database") -> Iterator[None]:
+    """What goes wrong with this database, or with the keys of its secrets, ends the command in a line."""
     from sqlalchemy.exc import DBAPIError
 
-    opened = database()
+    from app.errors import CannotStart, UnreadableSecret
+
     try:
-        with opened.session(read_only=read_only) as session:
-            yield session
+        yield
+    except (CannotStart, UnreadableSecret) as error:
+        raise SystemExit(error.message) from None
     except DBAPIError as error:
         where = opened.url().render_as_string(hide_password=True)
         reason = str(error.orig).strip().partition("\n")[0]
         raise SystemExit(f"The database {where} cannot be used: {reason}") from None
+
+
+def known_tenant(session: "Session", name: str) -> None:
+    """End the command where there is no tenant of this name."""
+    from app.errors import TenantNotFound
+    from app.services.access import tenants
+
+    try:
+        tenants.get(session, name)
+    except TenantNotFound as error:
+        raise SystemExit(error.message) from None
 
 
 def database() -> "Database":

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.common import DEFAULT_SERVER, Server, echo_call, echo_json, path_of, transaction
+from app.commands.common import DEFAULT_SERVER, Server, echo_call, echo_json, known_tenant, path_of, transaction
 
 AWAY_SECONDS = 2.0  # until a server that is away is asked again
 
@@ -115,12 +115,14 @@ def list_replays(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> No
 @webhooks_app.command("secret")
 def show_secret(
     rotate: Annotated[bool, typer.Option(help="Make a new one; the old one signs for another day.")] = False,
+    tenant: Annotated[str, typer.Option(help="Whose jobs.")] = "default",
 ) -> None:
     """The secret that signs what goes to the `webhook_url` of jobs; from the database of the PIXTOOLS_ settings."""
     from app.services.webhooks import endpoints
 
-    with transaction() as session:
-        typer.echo(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None)[0])
+    with transaction(tenant=tenant) as session:
+        known_tenant(session, tenant)
+        typer.echo(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None, tenant)[0])
 
 
 deliveries_app = typer.Typer(help="What was sent to receivers.", no_args_is_help=True)

@@ -1,7 +1,6 @@
 """What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
 
 import asyncio
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -86,15 +85,6 @@ async def _base_url(request: Request, resources: CurrentResources) -> str:
 
 
 BaseUrl = Annotated[str, Depends(_base_url)]
-
-
-async def _caller(request: Request) -> str:
-    """Whose idempotency keys these are: one namespace per credential, without keeping any."""
-    credential = request.headers.get("authorization")
-    return hashlib.sha256(credential.encode()).hexdigest() if credential else "anonymous"
-
-
-Caller = Annotated[str, Depends(_caller)]
 
 
 async def left(request: Request) -> None:

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from app.errors import NotFound
+from app.routers.access import ANYBODY
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[ANYBODY])
 
 STATIC = Path(__file__).parent.parent / "static"
 SWAGGER = STATIC / "swagger-ui"

@@ -13,6 +13,8 @@ TAGS = [
     {"name": "jobs", "description": "Images in, results out."},
     {"name": "operations", "description": "What a tree may hold."},
     {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
+    {"name": "keys", "description": "Who may do what."},
+    {"name": "accounts", "description": "What a tenant has used, and who has done what."},
     {"name": "health", "description": "For probes, dashboards and alerts."},
 ]
 FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # of answers that PixTools does not give
@@ -52,6 +54,8 @@ def _add_problems(method: str, operation: dict[str, Any]) -> None:
     statuses = [*openapi.EVERYWHERE]
     if method != "get":
         statuses += openapi.CHANGES
+    if "security" in operation:
+        statuses += openapi.WITH_KEY
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         statuses += openapi.JSON_BODY
     responses = operation["responses"]

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from app.models import EventType
+from app.database import TenantDatabase
+from app.models import EventType, Scope
+from app.routers.access import Own, needs
 from app.routers.dependencies import CurrentResources, Prefer, WholeNumber, left, preferred_wait, raise_if_left
 from app.routers.openapi import problems
 from app.schemas import EventPage, EventView
@@ -15,13 +17,15 @@ from app.services.webhooks import events
 from app.wiring import Resources
 
 router = APIRouter(tags=["webhooks"])
+READ = [needs(Scope.JOBS_READ)]
 
 
-@router.head("/events", include_in_schema=False)
-@router.get("/events", summary="The log of events, oldest first", responses=problems(400, 422))
+@router.head("/events", dependencies=READ, include_in_schema=False)
+@router.get("/events", dependencies=READ, summary="The log of events, oldest first", responses=problems(400, 422))
 async def list_events(
     request: Request,
     resources: CurrentResources,
+    own: Own,
     response: Response,
     after: Annotated[
         str,
@@ -38,18 +42,18 @@ async def list_events(
 
     A page may be short, or empty, although there are more."""
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
-    place = await _place(resources, after)
+    place = await _place(resources, own, after)
     if seconds is None:
-        told, _, more = await _page(resources, place, limit, type)
+        told, _, more = await _page(resources, own, place, limit, type)
         return _view(told, after, more=more)
     await raise_if_left(request)
-    told, place, more = await _page(resources, place, limit, type)
+    told, place, more = await _page(resources, own, place, limit, type)
     deadline, gone = time.monotonic() + seconds, partial(left, request)
     while not told and (remaining := deadline - time.monotonic()) > 0:
-        if not more and not await resources.waiters.event(place, type, remaining, gone):
+        if not more and not await resources.waiters.event(place, type, remaining, gone, tenant=own.tenant):
             return _view(told, after, more=more)  # too many wait already
         await raise_if_left(request)
-        told, place, more = await _page(resources, place, limit, type)
+        told, place, more = await _page(resources, own, place, limit, type)
     response.headers["Preference-Applied"] = f"wait={seconds}"
     return _view(told, after, more=more)
 
@@ -59,21 +63,21 @@ def _view(told: list[dict[str, Any]], after: str, *, more: bool) -> EventPage:
     return EventPage(data=data, next_after=data[-1].id if data else after, has_more=more)
 
 
-async def _place(resources: Resources, after: str) -> int:
-    while (place := await resources.database.read(events.place, after)) is None:
+async def _place(resources: Resources, own: TenantDatabase, after: str) -> int:
+    while (place := await own.read(events.place, after)) is None:
         await resources.database.call(events.number)
     return place
 
 
 async def _page(
-    resources: Resources, after: int, limit: int, type_: EventType | None
+    resources: Resources, own: TenantDatabase, after: int, limit: int, type_: EventType | None
 ) -> tuple[list[dict[str, Any]], int, bool]:
     """A page that is not full may lack what nobody has read yet: some of that is numbered then, never all at once."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
-    told, last, more = await database.read(page)
+    told, last, more = await own.read(page)
     if not more and await database.read(events.has_unnumbered):
         await database.call(events.number)
-        told, last, more = await database.read(page)
+        told, last, more = await own.read(page)
         more = more or await database.read(events.has_unnumbered)
     return told, last, more

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
+from app.routers.access import ANYBODY, OPERATOR
 from app.routers.dependencies import CurrentResources
 from app.schemas import Count, Model, left_out
 from app.services.monitoring.checks import Check, Health
@@ -54,15 +55,16 @@ def _unavailable(model: type[Model]) -> dict[int | str, dict[str, Any]]:
     return {503: {"description": "Nothing can be accepted.", "model": model}}
 
 
-@router.head("/live", include_in_schema=False)
-@router.get("/live", summary="The process answers; touches nothing else")
+@router.head("/live", dependencies=[ANYBODY], include_in_schema=False)
+@router.get("/live", dependencies=[ANYBODY], summary="The process answers; touches nothing else")
 async def check_liveness() -> Liveness:
     return Liveness(status="ok")
 
 
-@router.head("/ready", include_in_schema=False)
+@router.head("/ready", dependencies=[ANYBODY], include_in_schema=False)
 @router.get(
     "/ready",
+    dependencies=[ANYBODY],
     summary="Work can be accepted: database and storage answer",
     response_model=Readiness,
     responses=_unavailable(Readiness),
@@ -73,9 +75,10 @@ async def check_readiness(resources: CurrentResources) -> JSONResponse:
     return _answer(resources.checks.overall(checks), checks)
 
 
-@router.head("", include_in_schema=False)
+@router.head("", dependencies=[OPERATOR], include_in_schema=False)
 @router.get(
     "",
+    dependencies=[OPERATOR],
     summary="Every dependency with its latency, the queues and their workers",
     response_model=HealthView,
     responses=_unavailable(HealthView),

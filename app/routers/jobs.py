@@ -10,12 +10,13 @@ from pydantic import Field
 
 from app import metrics
 from app.bodies import allow_body
+from app.database import TenantDatabase
 from app.errors import JobNotFinished, ResultNotFound
-from app.models import JOB_OPEN, JobStatus
+from app.models import JOB_OPEN, JobStatus, Scope
 from app.problems import code_of
+from app.routers.access import CurrentPrincipal, Own, needs
 from app.routers.dependencies import (
     BaseUrl,
-    Caller,
     CurrentResources,
     JobId,
     Prefer,
@@ -28,6 +29,8 @@ from app.routers.dependencies import (
 from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
 from app.schemas import JobPage, JobView
 from app.services import jobs
+from app.services.access.audit import Audited
+from app.services.access.principal import Principal
 from app.services.idempotency import key_of
 from app.services.intake.submission import Accepted
 from app.services.intake.submission import Request as SubmissionRequest
@@ -39,6 +42,7 @@ from app.services.storage.keys import job_prefix
 from app.wiring import Resources
 
 router = APIRouter(tags=["jobs"])
+READ, WRITE = [needs(Scope.JOBS_READ)], [needs(Scope.JOBS_WRITE)]
 
 #: what `services/idempotency.py` takes, as far as one pattern can say it
 IDEMPOTENCY_KEY = r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$'
@@ -47,6 +51,7 @@ RETRY_AFTER = "1"  # seconds until a client should ask again
 
 @router.post(
     "/process",
+    dependencies=WRITE,
     summary="Upload an image and run a tree of operations on it",
     status_code=202,
     response_model=JobView,
@@ -57,7 +62,8 @@ async def submit_job(
     request: Request,
     resources: CurrentResources,
     base_url: BaseUrl,
-    caller: Caller,
+    principal: CurrentPrincipal,
+    own: Own,
     idempotency_key: Annotated[  # read below, where several of them show
         str | None,
         Header(
@@ -73,7 +79,7 @@ async def submit_job(
     With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
     """
     try:
-        accepted = await _accept(request, resources, base_url, caller)
+        accepted = await _accept(request, resources, base_url, principal)
     except Exception as error:
         metrics.UPLOADS.labels(code_of(error)).inc()
         raise
@@ -87,99 +93,117 @@ async def submit_job(
     is_new = not accepted.replayed
     if await resources.waiters.job(accepted.job_id, seconds, partial(left, request), is_new=is_new):
         headers["Preference-Applied"] = f"wait={seconds}"
-    return await _answer(resources, accepted.job_id, headers)
+    return await _answer(resources, own, accepted.job_id, headers)
 
 
-async def _accept(request: Request, resources: Resources, base_url: str, caller: str) -> Accepted:
+async def _accept(request: Request, resources: Resources, base_url: str, principal: Principal) -> Accepted:
     key = key_of(request.headers.getlist("idempotency-key"))
     boundary = boundary_of(request.headers.get("content-type"))
     limits = resources.submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)
     allow_body(request.scope, limits.body_bytes)
     await resources.backpressure.check()
+    if key is None:  # a repeat is answered all the same
+        resources.submissions.check_tenant(principal.tenant)
     return await resources.submissions.submit(
-        request.stream(), boundary, SubmissionRequest(idempotency_key=key, caller=caller, base_url=base_url)
+        request.stream(), boundary, SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url)
     )
 
 
-async def _answer(resources: Resources, job_id: UUID, headers: dict[str, str]) -> JSONResponse:
-    view = await _view(resources, job_id)
+async def _answer(resources: Resources, own: TenantDatabase, job_id: UUID, headers: dict[str, str]) -> JSONResponse:
+    view = await _view(resources, own, job_id)
     if view.status in JOB_OPEN:
         return JSONResponse(view.model_dump(mode="json"), 202, {**headers, "Retry-After": RETRY_AFTER})
     return JSONResponse(view.model_dump(mode="json"), 200, headers)
 
 
-async def _view(resources: Resources, job_id: UUID) -> JobView:
-    return job_view(await resources.database.read(jobs.get, job_id), resources.links)
+async def _view(resources: Resources, own: TenantDatabase, job_id: UUID) -> JobView:
+    return job_view(await own.read(jobs.get, job_id), resources.links)
 
 
-@router.head("/jobs/{job_id}", include_in_schema=False)
-@router.get("/jobs/{job_id}", summary="State, steps and results of a job", responses=JOB_RESPONSES)
+@router.head("/jobs/{job_id}", dependencies=READ, include_in_schema=False)
+@router.get("/jobs/{job_id}", dependencies=READ, summary="State, steps and results of a job", responses=JOB_RESPONSES)
 async def get_job(
-    request: Request, job_id: JobId, resources: CurrentResources, response: Response, prefer: Prefer = None
+    request: Request, job_id: JobId, resources: CurrentResources, own: Own, response: Response, prefer: Prefer = None
 ) -> JobView:
     """Download URLs are fresh in every answer."""
     response.headers["Vary"] = "Prefer"
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     if seconds is not None:
         await raise_if_left(request)
-    if seconds is not None and await resources.waiters.job(job_id, seconds, partial(left, request)):
+    gone = partial(left, request)
+    if seconds is not None and await resources.waiters.job(job_id, seconds, gone, tenant=own.tenant):
         response.headers["Preference-Applied"] = f"wait={seconds}"
-    view = await _view(resources, job_id)
+    view = await _view(resources, own, job_id)
     if view.status in JOB_OPEN:
         response.headers["Retry-After"] = RETRY_AFTER
     return view
 
 
-@router.head("/jobs", include_in_schema=False)
-@router.get("/jobs", summary="Jobs, newest first", responses=problems(400, 422))
+@router.head("/jobs", dependencies=READ, include_in_schema=False)
+@router.get("/jobs", dependencies=READ, summary="Jobs, newest first", responses=problems(400, 422))
 async def list_jobs(
     request: Request,
     resources: CurrentResources,
+    own: Own,
     response: Response,
     limit: Annotated[int, Field(ge=1, le=jobs.MAX_PAGE), WholeNumber, Query()] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
 ) -> JobPage:
-    found, next_cursor = await resources.database.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
+    found, next_cursor = await own.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
     link_next(request, response, next_cursor)
     views = [job_view(job, resources.links) for job in found]
     return JobPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
 
 
-@router.post("/jobs/{job_id}/cancel", summary="End a job now", responses=problems(404, 409))
-async def cancel_job(job_id: JobId, resources: CurrentResources) -> JobView:
+@router.post("/jobs/{job_id}/cancel", dependencies=WRITE, summary="End a job now", responses=problems(404, 409))
+async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> JobView:
     """What waits never starts, what runs counts no more; results so far stay. Cancelling twice is harmless."""
-    return job_view(await resources.database.call(jobs.cancel, job_id), resources.links)
+    return job_view(await own.call(jobs.cancel, job_id), resources.links)
 
 
-@router.post("/jobs/{job_id}/retry", status_code=202, summary="Repeat what failed", responses=problems(404, 409))
-async def retry_job(job_id: JobId, resources: CurrentResources, response: Response) -> JobView:
+@router.post(
+    "/jobs/{job_id}/retry",
+    dependencies=WRITE,
+    status_code=202,
+    summary="Repeat what failed",
+    responses=problems(404, 409),
+)
+async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, response: Response) -> JobView:
     """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
     kept = resources.settings.results_kept_seconds
-    job = await resources.database.call(jobs.retry, job_id, kept_seconds=kept)
+    job = await own.call(jobs.retry, job_id, kept_seconds=kept, limits=resources.tenant_limits)
     response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": RETRY_AFTER})
     return job_view(job, resources.links)
 
 
-@router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job and all its objects", responses=problems(404))
-async def delete_job(job_id: JobId, resources: CurrentResources) -> None:
+@router.delete(
+    "/jobs/{job_id}",
+    dependencies=WRITE,
+    status_code=204,
+    summary="Erase a job and all its objects",
+    responses=problems(404),
+)
+async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, principal: CurrentPrincipal) -> None:
     """Upload, intermediates and results are gone when the answer comes; a running job is cancelled first."""
-    await resources.database.call(jobs.stop, job_id)
+    await own.call(jobs.stop, job_id)
     await resources.storage.delete_prefix(job_prefix(job_id))
-    await resources.database.call(jobs.remove, job_id)
+    deleted = Audited(principal=principal, action="job.deleted", subject=lambda gone: str(job_id) if gone else None)
+    await own.call(deleted, jobs.remove, job_id)
     # a worker may have stored something between the two; one that does so from now on removes it itself
     await resources.storage.delete_prefix(job_prefix(job_id))
 
 
 @router.get(
     "/jobs/{job_id}/archive",
+    dependencies=READ,
     summary="All results as one ZIP",
     response_class=StreamingResponse,
     responses=ARCHIVE_RESPONSES,
 )
-async def get_archive(job_id: JobId, resources: CurrentResources) -> StreamingResponse:
-    job = await resources.database.read(jobs.get, job_id)
+async def get_archive(job_id: JobId, resources: CurrentResources, own: Own) -> StreamingResponse:
+    job = await own.read(jobs.get, job_id)
     if job.status in JOB_OPEN:
         raise JobNotFinished(
             f"The job has not ended yet: {job.status}.", value=job.status, retry_after=int(RETRY_AFTER)

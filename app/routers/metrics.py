@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from app import metrics
+from app.routers.access import OPERATOR
 from app.routers.dependencies import CurrentResources
 from app.routers.openapi import METRICS_RESPONSES
 
@@ -14,6 +15,7 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/metrics",
+    dependencies=[OPERATOR],
     summary="Metrics in the text formats of Prometheus",
     response_class=Response,
     responses=METRICS_RESPONSES,

@@ -58,7 +58,9 @@ PROCESS_BODY: dict[str, Any] = {
 
 TITLES = {
     400: "The request is malformed.",
-    403: "The request is not allowed: a link that is invalid or has expired, or a page of another origin.",
+    401: "The request needs an API key, or has one that opens nothing; `code` says which.",
+    403: "The request is not allowed: a scope that the key lacks, a link that is invalid or has expired, or a page of "
+    "another origin.",
     404: "There is no such thing.",
     408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
@@ -68,12 +70,19 @@ TITLES = {
     416: "The range begins behind the end.",
     421: "The server does not answer to this `Host`.",
     422: "The input is invalid; `errors[].pointer` says where.",
+    429: "A limit of the tenant is reached; `code` and `limit_name` say which, `Retry-After` when to come again.",
     431: "The headers are too large or too many.",
     503: "A part of the service is unavailable; try again after `Retry-After`.",
 }
 
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+RATE = {
+    "RateLimit-Policy": {"description": "Requests (`q`) in so many seconds (`w`).", "schema": {"type": "string"}},
+    "RateLimit": {"description": "Requests left (`r`), all again in `t` seconds.", "schema": {"type": "string"}},
+}
 HEADERS = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    429: RETRY_AFTER | RATE,
     503: RETRY_AFTER,
     416: {"Content-Range": {"description": "The size, as `bytes */size`.", "schema": {"type": "string"}}},
 }
@@ -110,8 +119,9 @@ EXAMPLES = {
 }
 
 
-EVERYWHERE = (414, 421, 422, 431, 503)  # 422: unknown query parameters
+EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
 CHANGES = (403,)  # by another method than GET
+WITH_KEY = (401, 403, 429)  # where a key is asked for
 JSON_BODY = (400, 408, 413, 415)
 
 
@@ -183,7 +193,17 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The result.", "content": RESULT},
     206: {"description": "The requested range.", "content": RESULT},
     304: {"description": "`If-None-Match` names it."},
+    307: {
+        "description": "With a key, where S3 serves the object: its link is in `Location`.",
+        "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+    },
     **problems(403, 404, 416),
+}
+AUDIT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One JSON object a line, oldest first.",
+        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+    },
 }
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

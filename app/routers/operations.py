@@ -5,14 +5,15 @@ from typing import Any
 from fastapi import APIRouter
 
 from app.operations import OPERATIONS, Operation
+from app.routers.access import ANYBODY
 from app.routers.dependencies import CurrentResources
 from app.schemas import OperationList, OperationView
 
 router = APIRouter(tags=["operations"])
 
 
-@router.head("/operations", include_in_schema=False)
-@router.get("/operations", summary="Every operation with the JSON schema of its parameters")
+@router.head("/operations", dependencies=[ANYBODY], include_in_schema=False)
+@router.get("/operations", dependencies=[ANYBODY], summary="Every operation with the JSON schema of its parameters")
 async def list_operations(resources: CurrentResources) -> OperationList:
     settings = resources.settings
     limits = ("max_upload_bytes", "max_pixels", "max_side", "max_frames", "max_nodes", "max_depth")

@@ -13,12 +13,16 @@ from app.errors import JobNotFinished, JobNotFound, KnownPoison, NothingToRetry,
 from app.models import DeadLetter, Job
 from app.services import jobs, outbox, steps
 from app.services.dag_builder import Plan, PlannedTask
+from app.tenancy import DEFAULT_TENANT
 
 POISON = "poison_input"
 #: asked for every upload: made once, and without the ORM, which would cost more than the database
 LETTERS = table_of(DeadLetter)
 KNOWN = select(LETTERS.c.operations).where(
-    LETTERS.c.input_sha256 == bindparam("sha256"), LETTERS.c.reason == POISON, LETTERS.c.redriven_at.is_(None)
+    LETTERS.c.input_sha256 == bindparam("sha256"),
+    LETTERS.c.tenant == bindparam("tenant"),
+    LETTERS.c.reason == POISON,
+    LETTERS.c.redriven_at.is_(None),
 )
 
 
@@ -44,6 +48,7 @@ def receive(session: Session, letter: Letter) -> None:
     session.add(
         DeadLetter(
             **letter.__dict__,
+            tenant=job.tenant if job else DEFAULT_TENANT,
             created_at=from_now(),
             job_id=job_id,
             job_task=task_id,
@@ -79,13 +84,15 @@ def _message(letter: Letter) -> str:
     return f"RabbitMQ gave the message up: {letter.reason}."
 
 
-def refuse_known(session: Session, sha256: str, plan: Plan) -> None:
+def refuse_known(session: Session, sha256: str, plan: Plan, tenant: str) -> None:
     """Refuse an upload that has crashed every worker which ran these operations on it.
+
+    What another tenant has sent is not known here: the refusal would tell that it has.
 
     Raises:
         KnownPoison: names the dead letter, so that an operator can lift it.
     """
-    for (operations,) in session.connection().execute(KNOWN, {"sha256": sha256}):
+    for (operations,) in session.connection().execute(KNOWN, {"sha256": sha256, "tenant": tenant}):
         if any(_operations(task) == operations for task in plan.tasks):
             names = ", ".join(operations)
             raise KnownPoison(f"This file has crashed every worker that ran {names} on it.", pointer="#/file")

@@ -83,16 +83,16 @@ def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None, pri
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """One key of one caller, used for one payload."""
+    """One key of one tenant, used for one payload: whichever of its API keys it comes with."""
 
-    caller: str
+    tenant: str
     key: str
     fingerprint: str
 
     @property
     def name(self) -> str:
         """Of fixed length and without the key itself, which may be personal data."""
-        return hashlib.sha256(f"{self.caller}\n{self.key}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.tenant}\n{self.key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
         IdempotencyKeyReused: that was for another payload.
     """
     query = select(IdempotencyKey).where(
-        IdempotencyKey.caller == scope.caller, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at > from_now()
+        IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at > from_now()
     )
     row = session.scalar(query)
     if row is None:
@@ -201,12 +201,13 @@ def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
 def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[str, Any], *, seconds: int) -> bool:
     """Write the key in the job's transaction; False when another job has it: roll back and use that one's answer."""
     expired = delete(IdempotencyKey).where(
-        IdempotencyKey.caller == scope.caller, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
+        IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
     )
     session.execute(expired)
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     row = insert(IdempotencyKey).values(
-        caller=scope.caller,
+        tenant=scope.tenant,
+        caller=scope.tenant,
         key=scope.key,
         fingerprint=scope.fingerprint,
         job_id=job_id,

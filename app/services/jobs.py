@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
@@ -17,7 +17,6 @@ from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNot
 from app.imaging.probe import ImageHeader
 from app.models import (
     DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
     JOB_OPEN,
     STEP_OPEN,
     STEP_UNSUCCESSFUL,
@@ -29,12 +28,15 @@ from app.models import (
 )
 from app.operations import Queue
 from app.services import finalizer, outbox
+from app.services.access import usage
+from app.services.access.limits import Load, TenantLimits, admit
 from app.services.dag_builder import Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
 from app.services.storage.keys import input_key
 from app.services.webhooks import events
+from app.tenancy import DEFAULT_TENANT
 
 MAX_PAGE = 100  # jobs
 
@@ -55,14 +57,27 @@ class NewJob:
     sha256: str
     kept_seconds: int
     priority: int = DEFAULT_PRIORITY
+    tenant: str = DEFAULT_TENANT
+    #: of the API key that it came with
+    key_id: str | None = None
 
 
-def accept(session: Session, new: NewJob) -> Job:
-    """Write a job and its steps; the message that starts it is sent when they have committed."""
+def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) -> Job:
+    """Write a job and its steps; the message that starts it is sent when they have committed.
+
+    Args:
+        session: one transaction.
+        new: the job.
+        limits: of tenants that have none of their own; None: nothing is limited.
+
+    Raises:
+        TenantLimit: its tenant has reached one.
+    """
     now = datetime.now(UTC)
     job = Job(
         id=new.id,
-        tenant=DEFAULT_TENANT,
+        tenant=new.tenant,
+        key_id=new.key_id,
         priority=new.priority,
         status=JobStatus.PENDING,
         created_at=now,
@@ -87,6 +102,9 @@ def accept(session: Session, new: NewJob) -> Job:
     )
     insert_rows(session, [job])
     insert_rows(session, job.steps)
+    if limits is not None:  # late, since the tenant's other jobs wait from here on; before the broker has no place left
+        pixels = new.header.width * new.header.height * new.header.frames_read
+        admit(session, new.tenant, limits, Load(bytes=new.bytes, pixels=pixels))
     _send(session, job, new.plan)
     return job
 
@@ -165,15 +183,13 @@ def list_page(
     limit: int,
     cursor: str | None = None,
     status: JobStatus | None = None,
-    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[Job], str | None]:
-    """A page of a tenant's jobs, newest first, and the cursor of the next page.
+    """A page of jobs, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: the cursor belongs to another listing or to none.
     """
-    query = select(Job).where(Job.tenant == tenant)
-    query = query.options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
+    query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
     if status:
         query = query.where(Job.status == status)
     if cursor:
@@ -231,11 +247,18 @@ def _locked(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
+def retry(session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None) -> Job:
     """Repeat what failed, was skipped or cancelled; results that are there stay as they are.
+
+    Args:
+        session: one transaction.
+        job_id: of the job.
+        kept_seconds: from now on.
+        limits: of tenants that have none of their own; None: nothing is limited.
 
     Raises:
         JobNotFound: there is none.
+        TooManyOpenJobs: its tenant may have no more.
         JobNotFinished: it is still running.
         NothingToRetry: every step succeeded.
     """
@@ -250,6 +273,9 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int) -> Job:
     job.run += 1
     job.dispatched_at = from_now()
     job.expires_at = from_now(kept_seconds)
+    if limits is not None:
+        session.flush()
+        admit(session, job.tenant, limits, Load())
     window = hooks_of(session).window
     if window is None or window.take(Queue.DEFAULT.value):
         outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
@@ -270,21 +296,28 @@ def stop(session: Session, job_id: UUID) -> None:
     if job.status in JOB_OPEN:
         _cancel_steps(session, job_id)
         finalizer.end_silently(session, job, JobStatus.CANCELLED)
+        usage.count_stopped(session, job)
     events.forget(session, job_id)
 
 
-def remove(session: Session, job_id: UUID) -> None:
-    """Delete the rows of a job; steps, results and keys go with it."""
-    session.execute(delete(Job).where(Job.id == job_id))
+def remove(session: Session, job_id: UUID) -> bool:
+    """Delete the rows of a job; steps, results and keys go with it. False: they are gone already."""
+    usage.settle(session, [job_id])
+    return session.scalar(delete(Job).where(Job.id == job_id).returning(Job.id)) is not None
 
 
 def result(session: Session, job_id: UUID, name: str) -> Result:
     """One result by its name.
 
     Raises:
-        ResultNotFound: the job has none of this name.
+        JobNotFound: there is no such job.
+        ResultNotFound: it has none of this name.
     """
-    found = session.scalar(select(Result).where(Result.job_id == job_id, Result.name == name))
+    query = select(Job.id, Result).outerjoin(Result, and_(Result.job_id == Job.id, Result.name == name))
+    row = session.execute(query.where(Job.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    found: Result | None = row[1]
     if found is None:
         raise ResultNotFound(f"The job has no result {name[:64]!r}.")
     return found

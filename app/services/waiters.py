@@ -30,7 +30,8 @@ class _Waiter:
 
     #: for this job to end, or
     job_id: UUID | None = None
-    #: for an event behind this place in the log
+    #: for an event of this tenant behind this place in the log
+    tenant: str = ""
     after: int = 0
     type: str | None = None
     ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -60,7 +61,9 @@ class Waiters:
     _look: asyncio.Event | None = None
     _pause: float = FIRST_PAUSE
 
-    async def job(self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False) -> bool:
+    async def job(
+        self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False, tenant: str | None = None
+    ) -> bool:
         """Return when the job has ended, when so many seconds are over, or when this process has to stop.
 
         At once and False: too many wait already.
@@ -70,15 +73,20 @@ class Waiters:
             seconds: to wait at most.
             left: comes to its end when the client has gone, which ends the waiting as well.
             is_new: it has just been accepted; any other one may have ended long ago, and is looked at first.
+            tenant: whose job it has to be; for those of others nobody waits, which would tell that they are there.
         """
         with self._waits(_Waiter(job_id=job_id)) as waiter:
-            if waiter and (is_new or await self.database.read(jobs.status_of, job_id) in JOB_OPEN):
+            if waiter and (is_new or await self._status(job_id, tenant) in JOB_OPEN):
                 await _wait(waiter, seconds, left)
         return waiter is not None
 
-    async def event(self, after: int, type_: str | None, seconds: float, left: Left) -> bool:
-        """Return when there is an event of this type behind a place in the log; else as `job`."""
-        with self._waits(_Waiter(after=after, type=type_)) as waiter:
+    async def _status(self, job_id: UUID, tenant: str | None) -> str | None:
+        rows = self.database.of(tenant) if tenant else self.database
+        return await rows.read(jobs.status_of, job_id)
+
+    async def event(self, after: int, type_: str | None, seconds: float, left: Left, *, tenant: str) -> bool:
+        """Return when there is an event of this tenant and type behind a place in the log; else as `job`."""
+        with self._waits(_Waiter(tenant=tenant, after=after, type=type_)) as waiter:
             if waiter:
                 await _wait(waiter, seconds, left)
         return waiter is not None
@@ -147,10 +155,14 @@ class Waiters:
             await self.database.call(events.number)
         added = await self.database.read(events.types_behind, min(waiter.after for waiter in waiting))
         for waiter in waiting:
-            if any(place > waiter.after and waiter.type in {None, type_} for place, type_ in added):
+            if any(place > waiter.after and _concerns(waiter, *event) for place, *event in added):
                 waiter.notify()
             elif added:
                 waiter.after = max(waiter.after, added[-1][0])
+
+
+def _concerns(waiter: _Waiter, tenant: str, type_: str) -> bool:
+    return waiter.tenant == tenant and waiter.type in {None, type_}
 
 
 async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:

@@ -43,7 +43,7 @@ LEASE_MARGIN = 15.0  # seconds beyond the time-out of an attempt
 def announce(session: Session, job: Job) -> None:
     """Write the event of a job that has just ended and its deliveries, in the transaction that ends it."""
     event = events.record(session, job)
-    for target in endpoints.targets(session, event.type, job.webhook_url):
+    for target in endpoints.targets(session, event.tenant, event.type, job.webhook_url):
         deliveries.create(session, event, target)
 
 

@@ -27,10 +27,10 @@ from prometheus_client import start_http_server
 
 from app import metrics, slots, tracing
 from app.config import current
-from app.errors import NotInstalled
+from app.errors import CannotStart
 from app.operations import Queue
 from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
-from app.wiring import check_installed
+from app.wiring import Resources, check_installed
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +94,12 @@ def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
 def _check_installation(instance: Any, **_: object) -> None:
     """Refuse to start a worker whose every task would fail."""
     try:
-        for queue in set(Queue).intersection(instance.app.amqp.queues.consume_from):
+        queues = set(Queue).intersection(instance.app.amqp.queues.consume_from)
+        for queue in queues:
             check_installed(queue)
-    except NotInstalled as error:
+        if Queue.WEBHOOK in queues:
+            Resources(current()).check_keyring()  # which decrypts what signs
+    except CannotStart as error:
         raise SystemExit(error.message) from None
 
 

@@ -30,15 +30,6 @@ def test_idempotency_key_with_another_payload_is_refused(api: ApiClient, photo: 
         assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
 
 
-def test_idempotency_keys_of_different_callers_are_different(api: ApiClient, photo: bytes) -> None:
-    key = str(uuid4())
-    jobs = {
-        api.accepted(photo, ["convert_webp"], headers={"Idempotency-Key": key, "Authorization": f"Bearer {who}"})["id"]
-        for who in ("ann", "bob")
-    }
-    assert len(jobs) == 2
-
-
 @pytest.mark.parametrize("key", ['""', '"unclosed', "a" * 256, "ä"])
 def test_a_malformed_idempotency_key_is_refused(api: ApiClient, photo: bytes, key: str) -> None:
     response = api.process(photo, ["convert_webp"], headers={"Idempotency-Key": key.encode("latin-1")})  # type: ignore[dict-item]

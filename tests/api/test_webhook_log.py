@@ -19,6 +19,7 @@ import pytest
 from app.database import Database
 from app.models import Event, EventType
 from app.services.webhooks import events
+from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.endpoints import SOON, delivery_in, registered
 from tests.support.processes import pixtools
@@ -167,6 +168,6 @@ def write_events(running: Deployment, count: int) -> None:
     with database.session() as session:
         for _ in range(count):
             event = Event(id=events.new_id(), type=EventType.COMPLETED, job_id=uuid4(), run=1, created_at=ended)
-            event.data = {"status": "completed"}
+            event.tenant, event.data = DEFAULT_TENANT, {"status": "completed"}
             session.add(event)
     database.close()

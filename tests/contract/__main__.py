@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ServerPool
 from tests.support.loopback import is_isolated, isolated
@@ -27,6 +25,7 @@ SETTINGS = {
     "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "1",
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "2",
     "PIXTOOLS_MAX_OPEN_JOBS": "1000000",
+    "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
 
 
@@ -35,8 +34,9 @@ def main() -> int:
     if not is_isolated():
         return subprocess.run(isolated([sys.executable, "-m", "tests.contract", *sys.argv[1:]]), check=False).returncode
     with tempfile.TemporaryDirectory() as folder, _running(arguments.mode, Path(folder)) as deployment:
-        code = _examine(deployment, arguments)
-        print("Uploads by outcome:", _uploads(deployment))
+        key = deployment.new_key("default", "admin")
+        code = _examine(deployment, arguments, key)
+        print("Uploads by outcome:", _uploads(deployment, key))
         lost = [process.args for process in deployment.processes if process.poll() is not None]
         if lost:
             print(f"Processes ended: {lost}\n{deployment.log.read_text()[-4000:]}")
@@ -53,8 +53,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _uploads(deployment: Deployment) -> dict[str, int]:
-    text = httpx.get(f"{deployment.url}/metrics", timeout=10, trust_env=False).text
+def _uploads(deployment: Deployment, key: str) -> dict[str, int]:
+    with deployment.client(key) as api:
+        text = api.http.get("/metrics").text
     return {name: int(float(number)) for name, number in UPLOADS.findall(text)}
 
 
@@ -72,12 +73,13 @@ def _running(mode: str, folder: Path) -> Iterator[Deployment]:
         pool.stop()
 
 
-def _examine(deployment: Deployment, arguments: argparse.Namespace) -> int:
+def _examine(deployment: Deployment, arguments: argparse.Namespace, key: str) -> int:
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{deployment.url}/openapi.json", "--phases", arguments.phases),
         *("--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--no-color"),
         *("--continue-on-failure", "--generation-database", "none"),
+        *("--header", f"Authorization: Bearer {key}"),
         *(["--max-time", str(arguments.seconds)] if arguments.seconds else []),
     ]
     own = {"SCHEMATHESIS_HOOKS": "tests.contract.hooks", "NO_PROXY": "*"}

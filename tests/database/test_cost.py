@@ -41,15 +41,15 @@ def on_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.integration
-def test_a_job_of_one_step_costs_four_commits_and_sixteen_statements(on_postgresql: list[dict[str, Any]]) -> None:
-    within(on_postgresql[0], 4, 16)
+def test_a_job_of_one_step_costs_four_commits_and_eighteen_statements(on_postgresql: list[dict[str, Any]]) -> None:
+    within(on_postgresql[0], 4, 18)
 
 
 @pytest.mark.integration
 def test_a_webhook_adds_two_commits_and_eight_statements(on_postgresql: list[dict[str, Any]]) -> None:
-    within(on_postgresql[1], 6, 24)
+    within(on_postgresql[1], 6, 26)
 
 
 def test_one_process_with_sqlite_pays_the_same(tmp_path: Path) -> None:
     [job] = costs(f"sqlite:///{tmp_path / 'pixtools.db'}", tmp_path)
-    within(job, 4, 16)
+    within(job, 4, 18)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from app.database import Database
 from app.migrations import LOCK_TIMEOUT, state, upgrade
@@ -91,7 +92,29 @@ ROWS: dict[str, dict[str, Any]] = {
         "dispatched_at": NOW,
     },
 }
+#: of tables that came between, as the version before the tenants wrote them
+ROWS_BEFORE_TENANTS: dict[str, dict[str, Any]] = {
+    "idempotency_keys": {
+        "caller": "anonymous",
+        "key": "k",
+        "fingerprint": "f",
+        "job_id": JOB,
+        "response": "{}",
+        "expires_at": NOW,
+    },
+    "dead_letters": {
+        "id": "letter",
+        "created_at": NOW,
+        "reason": "poison_input",
+        "queue": "default_queue",
+        "task": "task",
+        "args": "[]",
+        "operations": "[]",
+        "message": "",
+    },
+}
 BEFORE = "0007"
+BEFORE_TENANTS = "0011"
 LOCK_SECONDS = int(LOCK_TIMEOUT.removesuffix("s"))
 
 
@@ -122,8 +145,8 @@ def _rows(database: Database, table: str) -> list[dict[str, Any]]:
         return [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
 
 
-def _upgrade(database: Database) -> None:
-    upgrade(database._url.render_as_string(hide_password=False))
+def _upgrade(database: Database, revision: str = "head") -> None:
+    upgrade(database._url.render_as_string(hide_password=False), revision)
 
 
 def test_rows_of_before_stay_with_all_that_refers_to_them(old: Database) -> None:
@@ -158,6 +181,25 @@ def test_a_step_may_give_several_results_and_an_input_may_be_unknown(old: Databa
     facts = [name for name in ROWS["jobs"] if name.startswith("input_") and name not in {"input_key", "input_filename"}]
     _write(old, "jobs", ROWS["jobs"] | {"id": uuid4().hex} | dict.fromkeys(facts))
     _write(old, "events", ROWS["events"] | {"id": "msg_2", "position": 2, "type": "job.started"})
+
+
+def test_what_there_was_before_tenants_belongs_to_the_first_one(old: Database) -> None:
+    _upgrade(old, BEFORE_TENANTS)
+    for table, row in ROWS_BEFORE_TENANTS.items():
+        _write(old, table, row)
+    sent_twice = {"caller": "0" * 64, "expires_at": "2026-11-28 13:00:00.000000"}
+    _write(old, "idempotency_keys", ROWS_BEFORE_TENANTS["idempotency_keys"] | sent_twice)
+    old.close()
+    _upgrade(old)
+    for table in ROWS_BEFORE_TENANTS:
+        assert [row["tenant"] for row in _rows(old, table)] == ["default"], table
+    [key] = _rows(old, "idempotency_keys")
+    assert key["caller"] == "0" * 64, "of two callers that have become one, the key that was used last stays"
+    assert [row["name"] for row in _rows(old, "tenants")] == ["default"]
+    assert {row["name"]: row["value"] for row in _rows(old, "counters")}["api_keys"] == 0
+    with pytest.raises(IntegrityError):  # also where a process of the version before writes it
+        _write(old, "idempotency_keys", ROWS_BEFORE_TENANTS["idempotency_keys"])
+    _write(old, "idempotency_keys", ROWS_BEFORE_TENANTS["idempotency_keys"] | {"key": "other"})
 
 
 def test_indexes_are_for_the_rows_that_they_are_asked_for(old: Database) -> None:

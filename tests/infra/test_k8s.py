@@ -205,8 +205,8 @@ def test_the_ports_are_those_of_the_images_and_settings(objects: list[Json], pod
     exposed = re.findall(r"^EXPOSE (\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     metrics = configuration(objects)["PIXTOOLS_METRICS_PORT"]
     for pod in (pod for pod in pods if pod.ours and pod.component != "migrate"):
-        (port,) = pod.spec["containers"][0]["ports"]
-        assert str(port["containerPort"]) == (exposed[0] if pod.component == "api" else metrics)
+        ports = [str(port["containerPort"]) for port in pod.spec["containers"][0]["ports"]]
+        assert ports == ([exposed[0]] if pod.component == "api" else []) + [metrics]
     assert [port["port"] for port in of_kind(objects, "Service")["pixtools-api"]["spec"]["ports"]] == [int(exposed[0])]
 
 

@@ -81,7 +81,7 @@ class Running:
         return {
             "PIXTOOLS_HOST": "127.0.0.1",
             "PIXTOOLS_PORT": str(self.port),
-            "PIXTOOLS_METRICS_PORT": str(self.port),
+            "PIXTOOLS_METRICS_PORT": str(free_port() if self.pod.component == "api" else self.port),
             "PIXTOOLS_DATA_DIR": NOWHERE,
             "PIXTOOLS_SPOOL_DIR": str(spool) if "/var/spool/pixtools" in mounts else NOWHERE,
             **({"PROMETHEUS_MULTIPROC_DIR": str(spool / "metrics")} if "worker" in self.pod.component else {}),
@@ -124,6 +124,7 @@ def given(cluster_servers: ClusterServers) -> dict[str, str]:
         "PIXTOOLS_S3_REGION": "us-east-1",
         "PIXTOOLS_S3_ACCESS_KEY": cluster_servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": cluster_servers.object_store.secret_key,
+        "PIXTOOLS_SECRET_KEY": "s" * 64,
         "RABBITMQ_USERNAME": "unused",
         "RABBITMQ_PASSWORD": "unused",
         "REDIS_PASSWORD": "unused",

@@ -64,7 +64,8 @@ def settings_named(text: str) -> set[str]:
     return {name for name in re.findall(r"\bPIXTOOLS_[A-Z0-9_]*[A-Z0-9]\b", text) if name not in NOT_OURS}
 
 
-KNOWN = {f"PIXTOOLS_{name.upper()}" for name in Settings.model_fields}
+OF_CLIENTS = {"PIXTOOLS_URL", "PIXTOOLS_KEY", "PIXTOOLS_KEY_FILE"}  # read by the commands that talk to a server
+KNOWN = {f"PIXTOOLS_{name.upper()}" for name in Settings.model_fields} | OF_CLIENTS
 
 
 def test_every_target_is_an_image_of_the_stack() -> None:
@@ -122,7 +123,7 @@ def test_prometheus_asks_every_process_of_the_stack() -> None:
     asked = {name: entry["port"] for entry in lookups for name in entry["names"]}
     metrics = int(STACK["x-pixtools-environment"]["PIXTOOLS_METRICS_PORT"])
     workers = {name for name, service in ours().items() if consumed(command_of(service))}
-    assert asked == {"api": Settings.model_fields["port"].default, **dict.fromkeys(workers, metrics)}
+    assert asked == dict.fromkeys({"api", *workers}, metrics)
 
 
 def test_the_port_is_the_same_everywhere() -> None:

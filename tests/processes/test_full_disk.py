@@ -109,7 +109,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service 
 def _elsewhere(request: pytest.FixtureRequest, reason: CannotMount) -> None:
     if INSIDE in os.environ or request.param != "embedded":  # the servers of a cluster need users of their own
         pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}); run the tests as root")
-    done = run_in_namespace(request.node.nodeid)
+    done = run_in_namespace(request.node.nodeid.partition("@")[0])  # without its group
     if "unshare:" in done.stderr:
         pytest.skip(f"NOT TESTED: no disk can be mounted here ({reason}; {done.stderr.strip()}); run the tests as root")
     assert done.returncode == 0, done.stdout

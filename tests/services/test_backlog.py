@@ -35,6 +35,7 @@ def test_nothing_waits_in_an_empty_database(database: Database) -> None:
         due_tasks={},
         outbox_lag_seconds=0.0,
         open_jobs={},
+        tenant_open_jobs=0,
         queue_age_seconds={},
         steps_running={},
         dead_letters=0,

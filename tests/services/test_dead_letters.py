@@ -97,7 +97,7 @@ def test_messages_without_an_id_are_letters_of_their_own() -> None:
 def refuse(database: Database, content: bytes, tree: list[Any]) -> None:
     other = job_of(database, accept(database, tree, content=content))
     with database.session(read_only=True) as session:
-        dead_letters.refuse_known(session, other.input_sha256, Plan.from_json(other.plan))
+        dead_letters.refuse_known(session, other.input_sha256, Plan.from_json(other.plan), other.tenant)
 
 
 def test_the_same_upload_for_the_same_work_is_refused_until_it_is_redriven_or_forgotten(database: Database) -> None:

@@ -52,7 +52,8 @@ def ended_job(database: Database) -> UUID:
 
 
 def cleaner(database: Database, storage: LocalFolder) -> Retention:
-    return Retention(database, storage, every_seconds=60, letters_kept_seconds=60, events_kept_seconds=60)
+    kept = {"letters_kept_seconds": 60, "events_kept_seconds": 60, "audit_kept_seconds": 60}
+    return Retention(database, storage, every_seconds=60, **kept)
 
 
 def test_expired_jobs_go_with_their_objects_and_others_stay(
@@ -112,7 +113,9 @@ def test_a_storage_that_deletes_nothing_does_not_keep_keys_and_letters(database:
     change(database, update(Job).where(Job.id == job_id).values(expires_at=from_now(-1)))
     with database.session() as session:
         session.add(
-            IdempotencyKey(caller="c", key="k", fingerprint="f", job_id=other, response={}, expires_at=from_now(-1))
+            IdempotencyKey(
+                tenant="c", caller="c", key="k", fingerprint="f", job_id=other, response={}, expires_at=from_now(-1)
+            )
         )
     assert cleaner(database, storage).run_once() == 0
     with database.session(read_only=True) as session:
@@ -125,7 +128,13 @@ def test_expired_idempotency_keys_go(database: Database, storage: LocalFolder) -
         for name, seconds in (("old", -1), ("new", 60)):
             session.add(
                 IdempotencyKey(
-                    caller="c", key=name, fingerprint="f", job_id=job_id, response={}, expires_at=from_now(seconds)
+                    tenant="c",
+                    caller="c",
+                    key=name,
+                    fingerprint="f",
+                    job_id=job_id,
+                    response={},
+                    expires_at=from_now(seconds),
                 )
             )
     cleaner(database, storage).run_once()

@@ -16,6 +16,7 @@ from app.models import EventType
 from app.services import jobs
 from app.services.waiters import Waiters
 from app.services.webhooks import events
+from app.tenancy import DEFAULT_TENANT
 from tests.support.work import accept, crash_after
 
 NEVER = 60.0  # seconds
@@ -153,7 +154,7 @@ def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) 
     engine = database.engine if database.is_sqlite else database.async_engine.sync_engine
     event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     waiting = [waiters.job(job_id, 1.5, never, is_new=True) for _ in range(20)]
-    waiting += [waiters.event(0, None, 1.5, never) for _ in range(20)]
+    waiting += [waiters.event(0, None, 1.5, never, tenant=DEFAULT_TENANT) for _ in range(20)]
     together(waiters, lambda: None, *waiting)
     looks = [statement for statement in asked if statement.startswith("SELECT")]
     assert 3 <= len(looks) <= 40
@@ -165,7 +166,7 @@ def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Databa
     answered: list[str] = []
 
     async def wait(type_: str, seconds: float) -> None:
-        await waiters.event(0, type_, seconds, never)
+        await waiters.event(0, type_, seconds, never, tenant=DEFAULT_TENANT)
         answered.append(type_)
 
     wanted = wait(EventType.CANCELLED, NEVER)
@@ -173,7 +174,7 @@ def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Databa
     assert together(waiters, lambda: cancel(database, job_id), wanted, other) >= 2.0
     assert answered == [EventType.CANCELLED, EventType.COMPLETED]
     with database.session() as session:
-        assert events.types_behind(session, 0) == [(1, EventType.CANCELLED)]
+        assert events.types_behind(session, 0) == [(1, DEFAULT_TENANT, EventType.CANCELLED)]
 
 
 def test_a_database_that_is_away_is_said_to_all_who_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

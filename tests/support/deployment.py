@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -117,9 +118,29 @@ class Deployment:
                 continue
 
     @contextmanager
-    def client(self) -> Iterator["ApiClient"]:
-        with httpx.Client(base_url=self.url, timeout=60, verify=PLAIN) as http:
+    def client(self, key: str | None = None) -> Iterator["ApiClient"]:
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        with httpx.Client(base_url=self.url, timeout=60, verify=PLAIN, headers=headers) as http:
             yield ApiClient(http)
+
+    def command(self, *arguments: str) -> str:
+        """What a command of `pixtools` prints with the settings of this deployment; it must succeed."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_TIMEOUT,
+        )
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        return ran.stdout.strip()
+
+    def new_key(self, tenant: str = "default", *scopes: str) -> str:
+        """An API key of a tenant, which is made if it has to be."""
+        if tenant not in {line.split()[0] for line in self.command("tenants", "list").splitlines()}:
+            self.command("tenants", "create", tenant)
+        return self.command("keys", "create", "--tenant", tenant, *(f"--scope={scope}" for scope in scopes))
 
 
 @dataclass(frozen=True)
@@ -225,6 +246,7 @@ def cluster(
         "PIXTOOLS_S3_ACCESS_KEY": servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
         "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "PIXTOOLS_SECRET_KEY": token_hex(32),
         **settings,
     }
     return Deployment("cluster", folder, environment, [["app", "api"], *(_worker(queue, name) for queue in workers)])

@@ -23,6 +23,7 @@ from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.deliveries import AttemptResult, Due
 from app.services.webhooks.egress import Egress
 from app.services.webhooks.host_limits import HostLimits
+from app.tenancy import DEFAULT_TENANT
 
 from .work import (
     accept,
@@ -82,7 +83,7 @@ def due_now(database: Database, delivery_id: str) -> None:
 
 
 def registered(database: Database, url: str, *types: EventType) -> tuple[str, str]:
-    with database.session() as session:
+    with database.session(tenant=DEFAULT_TENANT) as session:
         endpoint, secret = endpoints.create(session, url=url, events=types, description="")
         return endpoint.id, secret
 

@@ -10,15 +10,18 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from app.database import Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
+from app.keyring import Keyring
 from app.models import (
     DEFAULT_PRIORITY,
+    ApiKey,
+    Counter,
     DeadLetter,
     DueTask,
     Event,
@@ -28,13 +31,18 @@ from app.models import (
     Result,
     Step,
     StepAttempt,
+    TenantRecord,
     TenantTurn,
     WebhookEndpoint,
+    WebhookSecret,
 )
 from app.services import jobs, steps
+from app.services.access import keys
+from app.services.access.limits import TenantLimits
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from app.services.steps import Claim, StoredResult
+from app.tenancy import DEFAULT_TENANT
 
 from .schema import migrated_database, migrated_file
 
@@ -48,6 +56,7 @@ PATIENCE = 20.0  # seconds until something that happens at once counts as missin
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 EVERY_ROW = (
+    ApiKey,
     DueTask,
     TenantTurn,
     IdempotencyKey,
@@ -60,6 +69,8 @@ EVERY_ROW = (
     DeadLetter,
     Job,
 )
+KEYS = "of the tests and of nothing else"
+KEYRING = Keyring.of(KEYS)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
 OUTCOME = StoredResult(
     key="key",
@@ -86,11 +97,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """Empty again after each test; pauses have no chance in them."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
-    database = Database(database_url)
+    database = Database(database_url, keyring=lambda: KEYRING)
     yield database
     with database.session() as session:
         for table in EVERY_ROW:
             session.execute(delete(table))
+        session.execute(delete(WebhookSecret).where(WebhookSecret.tenant != DEFAULT_TENANT))
+        session.execute(delete(TenantRecord).where(TenantRecord.name != DEFAULT_TENANT))
+        session.execute(update(Counter).where(Counter.name == keys.COUNTER).values(value=0))
     database.close()
 
 
@@ -102,8 +116,11 @@ def accept(
     webhook_url: str | None = None,
     priority: int = DEFAULT_PRIORITY,
     size: tuple[int, int] = (640, 480),
+    tenant: str = DEFAULT_TENANT,
+    limits: TenantLimits | None = None,
+    **more: Any,
 ) -> UUID:
-    """A new job, whose message has been sent."""
+    """A new job, whose message has been sent; further fields of `NewJob` by their names."""
     raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=40, depth=5, bytes=10_000))
     new = jobs.NewJob(
         id=uuid7(),
@@ -118,9 +135,11 @@ def accept(
         sha256=hashlib.sha256(content).hexdigest(),
         kept_seconds=3600,
         priority=priority,
+        tenant=tenant,
+        **more,
     )
     with database.session() as session:
-        jobs.accept(session, new)
+        jobs.accept(session, new, limits)
     messages(database)
     return new.id
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,12 +24,15 @@ from app.errors import (
     NoRoom,
     PixToolsError,
     StoreUnavailable,
+    TooManyOpenJobs,
     UnsupportedImage,
 )
 from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.services import dead_letters, idempotency, jobs
+from app.services.access.limits import TenantLimits
+from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.intake.memory import check_memory
@@ -46,6 +50,7 @@ log = logging.getLogger(__name__)
 
 
 TREES_KEPT = 64  # of those last sent: clients send the same few again and again
+FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; asking costs more than the answer is worth
 LONGEST_KEPT = 4096  # characters
 PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
@@ -90,7 +95,7 @@ class Request:
     """What came with the form."""
 
     idempotency_key: str | None
-    caller: str
+    principal: Principal
     base_url: str
 
 
@@ -148,12 +153,27 @@ class Submissions:
     memory_bytes: int | None
     kept_seconds: int
     idempotency_seconds: int
+    #: of tenants that have none of their own
+    tenant_limits: TenantLimits
     _ready: set[Path] = field(default_factory=set)
+    #: tenants that were refused a job a moment ago, when, and why
+    _full: dict[str, tuple[float, TooManyOpenJobs]] = field(default_factory=dict)
     _gate: Gate = field(default_factory=Gate)
 
     @cached_property
     def _stores(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(PARALLEL_STORES)
+
+    def check_tenant(self, tenant: str) -> None:
+        """Refuse a job before its upload is read, if its tenant has just been refused one: it can only be too much.
+
+        Raises:
+            TooManyOpenJobs: as a moment ago.
+        """
+        at, error = self._full.get(tenant, (float("-inf"), None))
+        if error is not None and time.monotonic() - at < FULL_SECONDS:
+            raise copy(error)
+        self._full.pop(tenant, None)
 
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
         """Take one multipart form.
@@ -189,7 +209,7 @@ class Submissions:
         if request.idempotency_key is None:
             return await self._store(form.file, new, None)
         scope = Scope(
-            caller=request.caller,
+            tenant=request.principal.tenant,
             key=request.idempotency_key,
             fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url, new.priority),
         )
@@ -228,6 +248,8 @@ class Submissions:
             sha256=form.sha256,
             kept_seconds=self.kept_seconds,
             priority=priority,
+            tenant=request.principal.tenant,
+            key_id=request.principal.key_id,
         )
 
     async def _check_assets(self, branches: tuple[Node, ...]) -> None:
@@ -246,7 +268,7 @@ class Submissions:
         try:
             async with self._stores:
                 await self.storage.upload_raw(input_key(new.id), file)
-            body = await self.database.call(self._write, new, scope)
+            body = await self.database.of(new.tenant).call(self._write, new, scope)
             metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
             metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
                 new.header.width * new.header.height * new.header.frames_read
@@ -255,14 +277,16 @@ class Submissions:
         except _AnsweredElsewhere:
             await self._clean_up(new.id)
             return await self._answer_of_another(scope)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, TooManyOpenJobs):
+                self._full[new.tenant] = (time.monotonic(), error)
             # A commit whose answer was lost may have happened all the same: the object stays if the job is there.
             await asyncio.shield(self._clean_up_unless_accepted(new.id))
             raise
 
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
-        dead_letters.refuse_known(session, new.sha256, new.plan)
-        job: Job = jobs.accept(session, new)
+        dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
+        job: Job = jobs.accept(session, new, self.tenant_limits)
         body = job_view(job, self.links).model_dump(mode="json")
         if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):
             raise _AnsweredElsewhere

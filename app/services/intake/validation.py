@@ -47,7 +47,9 @@ def short(value: Any) -> Any:
         return str(value)
     if isinstance(value, bool | int | float | None) and abs(value or 0) < 10**LONGEST_VALUE:
         return value
-    return str(value)[:LONGEST_VALUE]
+    text = str(value)
+    # the query of a URL may hold a token, and what is refused may be logged by whoever sent it
+    return (text.partition("?")[0] if "://" in text else text)[:LONGEST_VALUE]
 
 
 def escaped(part: str) -> str:

@@ -31,6 +31,8 @@ class Backlog:
     outbox_lag_seconds: float
     #: by status
     open_jobs: dict[str, int]
+    #: of the tenant that has most of them
+    tenant_open_jobs: int
     #: by queue: what waits for its turn
     due_tasks: dict[str, int]
     #: by queue: longest wait of a job of which nothing runs
@@ -50,6 +52,7 @@ def measure(session: Session) -> Backlog:
         outbox_waiting=waiting,
         outbox_lag_seconds=lag,
         open_jobs=_by(session, Job.status, Job.finished_at.is_(None)),
+        tenant_open_jobs=max(_by(session, Job.tenant, Job.finished_at.is_(None)).values(), default=0),
         due_tasks=_by(session, DueTask.queue, DueTask.job_id.is_not(None)),
         queue_age_seconds=_queue_ages(session),
         steps_running=_by(session, Step.queue, Step.status == StepStatus.RUNNING),

@@ -63,6 +63,7 @@ def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
     yield metrics.OUTBOX_WAITING.family({(): backlog.outbox_waiting})
     yield metrics.OUTBOX_LAG.family({(): backlog.outbox_lag_seconds})
     yield metrics.OPEN_JOBS.family({(status.value,): backlog.open_jobs.get(status, 0) for status in JOB_OPEN})
+    yield metrics.TENANT_OPEN_JOBS.family({(): backlog.tenant_open_jobs})
     yield metrics.DUE_TASKS.family({(queue,): backlog.due_tasks.get(queue, 0) for queue in queues})
     yield metrics.QUEUE_AGE.family({(queue,): backlog.queue_age_seconds.get(queue, 0.0) for queue in queues})
     yield metrics.STEPS_RUNNING.family({(queue,): backlog.steps_running.get(queue, 0) for queue in queues})

@@ -17,6 +17,7 @@ from app.backoff import Backoff
 from app.database import Database, from_now, rows_changed
 from app.errors import PixToolsError
 from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
+from app.services.access import audit, usage
 from app.services.storage.keys import HEALTH, JOBS, job_prefix
 from app.services.storage.object_store import ObjectStore
 from app.services.upkeep.periodic import Periodic
@@ -55,6 +56,7 @@ def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Seq
     # The objects first: a job without them can be removed again, objects without a job nobody would look for
     kept = asyncio.run(_delete_objects(storage, found)) if found else {}
     removed = [job_id for job_id in found if job_id not in kept]
+    usage.settle(session, removed)
     session.execute(delete(Job).where(Job.id.in_(removed)))
     return Removal(removed=removed, kept=kept)
 
@@ -96,8 +98,8 @@ class Postponed:
 
 def remove_expired_keys(session: Session) -> int:
     """Forget a batch of idempotency keys; how many that was."""
-    key = tuple_(IdempotencyKey.caller, IdempotencyKey.key)
-    old = select(IdempotencyKey.caller, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
+    key = tuple_(IdempotencyKey.tenant, IdempotencyKey.key)
+    old = select(IdempotencyKey.tenant, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
     return rows_changed(session, delete(IdempotencyKey).where(key.in_(old)))
 
 
@@ -197,12 +199,14 @@ class Retention(Periodic):
         every_seconds: float,
         letters_kept_seconds: float,
         events_kept_seconds: float,
+        audit_kept_seconds: float,
     ) -> None:
         super().__init__(every_seconds)
         self._database = database
         self._storage = storage
         self._letters_kept_seconds = letters_kept_seconds
         self._events_kept_seconds = events_kept_seconds
+        self._audit_kept_seconds = audit_kept_seconds
         self._postponed = Postponed()
 
     def run_once(self) -> int:
@@ -212,6 +216,7 @@ class Retention(Periodic):
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(events.Expiry(self._events_kept_seconds))
         self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))
+        self._in_batches(partial(audit.remove_old, kept_seconds=self._audit_kept_seconds))
         if removed:
             metrics.EXPIRED_JOBS.inc(removed)
             log.info("expired_jobs_removed", extra={"jobs": removed})

@@ -24,7 +24,6 @@ from app.config import DELIVERY_JITTER, delivery_seconds
 from app.database import UtcDateTime, after_commit, from_now, rows_changed
 from app.errors import InvalidCursor
 from app.models import (
-    DEFAULT_TENANT,
     DeliveryAttempt,
     DeliveryStatus,
     Event,
@@ -171,7 +170,7 @@ def _content(
     session: Session, event: Event, endpoint_id: str | None, links: DownloadLinks
 ) -> tuple[bytes, Sequence[str]]:
     try:
-        return events.body(session, event, links), endpoints.secrets(session, endpoint_id)
+        return events.body(session, event, links), endpoints.secrets(session, endpoint_id, event.tenant)
     except SQLAlchemyError:
         raise
     except Exception:  # an attempt that fails is one that is counted
@@ -403,15 +402,13 @@ def list_page(
     status: DeliveryStatus | None = None,
     endpoint_id: str | None = None,
     job_id: Any = None,
-    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[WebhookDelivery], str | None]:
-    """A page of a tenant's deliveries without their attempts, newest first, and the cursor of the next page.
+    """A page of deliveries without their attempts, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: it is not the id of a delivery.
     """
-    query = select(WebhookDelivery).where(WebhookDelivery.tenant == tenant)
-    query = query.options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
+    query = select(WebhookDelivery).options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
     if status:
         query = query.where(WebhookDelivery.status == status)
     if endpoint_id:

@@ -6,7 +6,7 @@ answers differently a moment later changes nothing. Redirects, proxies and crede
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -134,6 +134,9 @@ class Egress:
     ports: frozenset[int]
     #: private ranges that are allowed all the same, on any port
     networks: tuple[Network, ...] = ()
+    #: the same, as long as nobody has to say who he is
+    networks_while_open: tuple[Network, ...] = ()
+    is_open: Callable[[], bool] = lambda: False
     #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
     own_origin: str = ""
     own_port: int | None = None
@@ -203,7 +206,9 @@ class Egress:
         return is_public(address) or self._named(address)
 
     def _named(self, address: Address) -> bool:
-        return any(address in network for network in self.networks)
+        if any(address in network for network in self.networks):
+            return True
+        return any(address in network for network in self.networks_while_open) and self.is_open()
 
     def _port_allowed(self, destination: Destination) -> bool:
         return destination.port in self.ports

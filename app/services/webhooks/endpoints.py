@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.database import from_now
+from app.database import from_now, tenant_of
 from app.errors import EndpointDisabled, TooManyEndpoints
 from app.locks import AdvisoryLock, wait_for
 from app.models import EventType, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from app.services.ids import ENDPOINT
-from app.services.webhooks import signing
+from app.services.webhooks import sealing, signing
 
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
@@ -29,13 +29,14 @@ class Target:
 
 
 def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
-    """Register a receiver; its key is shown only now.
+    """Register a receiver of the session's tenant; its key is shown only now.
 
     Raises:
-        TooManyEndpoints: there are `MAX_ENDPOINTS` already.
+        TooManyEndpoints: the tenant has `MAX_ENDPOINTS` already.
     """
     wait_for(session, AdvisoryLock.ENDPOINTS)
-    count = session.scalars(select(func.count()).select_from(WebhookEndpoint)).one()
+    own = WebhookEndpoint.tenant == tenant_of(session)
+    count = session.scalars(select(func.count()).select_from(WebhookEndpoint).where(own)).one()
     if count >= MAX_ENDPOINTS:
         raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
     endpoint = WebhookEndpoint(
@@ -48,7 +49,7 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     )
     session.add(endpoint)
     session.flush()
-    secret = add_secret(session, endpoint.id)
+    secret = add_secret(session, endpoint.id, endpoint.tenant)
     session.refresh(endpoint)
     return endpoint, secret
 
@@ -124,11 +125,13 @@ def remove_deliveries(session: Session, endpoint_id: str) -> int:
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
 
 
-def delete(session: Session, endpoint_id: str) -> None:
-    """Remove an endpoint with its keys and what is left of its deliveries."""
+def delete(session: Session, endpoint_id: str) -> bool:
+    """Remove an endpoint with its keys and what is left of its deliveries; False: it is gone already."""
     endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
-    if endpoint is not None:
-        session.delete(endpoint)
+    if endpoint is None:
+        return False
+    session.delete(endpoint)
+    return True
 
 
 def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
@@ -143,50 +146,66 @@ def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = O
 
     Args:
         session: the transaction.
-        endpoint_id: None for the key of what goes to the `webhook_url` of jobs.
+        endpoint_id: None for the key of what goes to the `webhook_url` of jobs of the session's tenant.
         overlap_seconds: in which the receiver changes over.
     """
     wait_for(session, AdvisoryLock.ENDPOINTS)
+    tenant = tenant_of(session)
     if endpoint_id is not None:
-        _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
-    session.execute(delete_from(WebhookSecret).where(_of(endpoint_id), WebhookSecret.expires_at.is_not(None)))
-    session.execute(update(WebhookSecret).where(_of(endpoint_id)).values(expires_at=from_now(overlap_seconds)))
-    return add_secret(session, endpoint_id)
+        tenant = _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id))).tenant
+    of = _of(endpoint_id, tenant)
+    session.execute(delete_from(WebhookSecret).where(of, WebhookSecret.expires_at.is_not(None)))
+    session.execute(update(WebhookSecret).where(of).values(expires_at=from_now(overlap_seconds)))
+    return add_secret(session, endpoint_id, tenant)
 
 
-def add_secret(session: Session, endpoint_id: str | None) -> str:
+def add_secret(session: Session, endpoint_id: str | None, tenant: str | None) -> str:
     secret = signing.new_secret()
-    session.add(WebhookSecret(endpoint_id=endpoint_id, secret=secret, created_at=from_now()))
+    row = WebhookSecret(tenant=tenant, endpoint_id=endpoint_id, secret=sealing.TO_COME, created_at=from_now())
+    session.add(row)
     session.flush()
+    sealing.seal(session, row, secret)
     return secret
 
 
-def secrets(session: Session, endpoint_id: str | None) -> list[str]:
-    """The keys that sign now, the current one first."""
+def secrets(session: Session, endpoint_id: str | None, tenant: str) -> list[str]:
+    """The keys that sign now, the current one first; a tenant's first job with a `webhook_url` makes its first one.
+
+    Args:
+        session: the transaction.
+        endpoint_id: None for those of what goes to the `webhook_url` of jobs.
+        tenant: whose jobs.
+    """
     valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
-    query = select(WebhookSecret.secret).where(_of(endpoint_id), valid).order_by(WebhookSecret.id.desc())
-    return list(session.scalars(query))
+    query = select(WebhookSecret).where(_of(endpoint_id, tenant), valid).order_by(WebhookSecret.id.desc())
+    found = [sealing.read(session, row) for row in session.scalars(query)]
+    if not found and endpoint_id is None:
+        wait_for(session, AdvisoryLock.ENDPOINTS)
+        found = [sealing.read(session, row) for row in session.scalars(query)] or [add_secret(session, None, tenant)]
+    return found
 
 
-def _of(endpoint_id: str | None) -> Any:
-    return WebhookSecret.endpoint_id.is_(None) if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id
+def _of(endpoint_id: str | None, tenant: str | None) -> Any:
+    own = WebhookSecret.tenant == tenant
+    of_jobs = WebhookSecret.endpoint_id.is_(None)
+    return and_(own, of_jobs if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id)
 
 
 #: asked at the end of every job
 ENABLED = (
     select(WebhookEndpoint)
-    .where(WebhookEndpoint.enabled.is_(True))
+    .where(WebhookEndpoint.tenant == bindparam("tenant"), WebhookEndpoint.enabled.is_(True))
     .order_by(WebhookEndpoint.id)
     .with_for_update(read=True, key_share=True)
 )
 
 
-def targets(session: Session, type_: str, webhook_url: str | None) -> list[Target]:
-    """All receivers of an event; an endpoint with the URL of the job receives it once.
+def targets(session: Session, tenant: str, type_: str, webhook_url: str | None) -> list[Target]:
+    """All receivers of a tenant for an event; an endpoint with the URL of the job receives it once.
 
     None of them goes away before this transaction ends.
     """
-    every = session.scalars(ENABLED)
+    every = session.scalars(ENABLED, {"tenant": tenant})
     found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]
     if webhook_url and webhook_url not in {target.url for target in found}:
         found.append(Target(endpoint_id=None, url=webhook_url))

@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session, joinedload
 from app.database import from_now, insert_rows
 from app.errors import InvalidCursor
 from app.models import (
-    DEFAULT_TENANT,
     UNNUMBERED,
     Counter,
     DeliveryStatus,
@@ -218,14 +217,13 @@ def page(
     after: int,
     limit: int,
     type_: str | None = None,
-    tenant: str = DEFAULT_TENANT,
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """Events of a tenant behind a place in the log, the place to go on from, and whether there are more.
+    """Events behind a place in the log, the place to go on from, and whether there are more.
 
     That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
     """
     end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
-    query = select(Event).where(Event.tenant == tenant, Event.position > after)
+    query = select(Event).where(Event.position > after)
     query = query.order_by(Event.position).limit(limit + 1)
     if type_:
         query = query.where(Event.type == type_)
@@ -236,10 +234,11 @@ def page(
     return told, last if more else max(after, end, last), more
 
 
-def types_behind(session: Session, after: int) -> list[tuple[int, str]]:
-    """The next events behind a place in the log, by place and type alone."""
-    query = select(Event.position, Event.type).where(Event.position > after).order_by(Event.position).limit(BATCH)
-    return [(position, type_) for position, type_ in session.execute(query) if position]
+def types_behind(session: Session, after: int) -> list[tuple[int, str, str]]:
+    """The next events behind a place in the log, of all tenants, by place, tenant and type alone."""
+    query = select(Event.position, Event.tenant, Event.type).where(Event.position > after)
+    found = session.execute(query.order_by(Event.position).limit(BATCH))
+    return [(position, tenant, type_) for position, tenant, type_ in found if position]
 
 
 def forget(session: Session, job_id: UUID) -> None:

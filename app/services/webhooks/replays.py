@@ -93,7 +93,8 @@ def run_batch(session: Session, replay_id: str, after: str) -> None:
 
 
 def _events(endpoint: WebhookEndpoint, replay: WebhookReplay) -> Any:
-    query = select(Event).where(Event.created_at >= replay.since, Event.created_at < replay.until)
+    query = select(Event).where(Event.tenant == endpoint.tenant)
+    query = query.where(Event.created_at >= replay.since, Event.created_at < replay.until)
     query = query.where(Event.id.between(replay.after, events.id_after(replay.until)), Event.id != replay.after)
     query = query.where(Event.type != EventType.TEST)
     if endpoint.events:

@@ -1,5 +1,6 @@
 """The client: one method for each thing that the command line does."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,49 @@ from pixtools_client.errors import DownloadFailed, Refused, ServerAway
 
 OPEN = ("pending", "processing")
 MAX_PAGE = 100  # entries that the server tells at once
+MAX_KEY = 4096  # characters that are read of a key's file
+OTHERS = 0o077
 POLL = 0.2  # seconds between looks at a job
 TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
+
+
+def key_of_environment() -> str | None:
+    """The key that commands send: `PIXTOOLS_KEY`, or the content of a file that nobody else may read, which
+    `PIXTOOLS_KEY_FILE` names; by default `~/.config/pixtools/key`, if it is there.
+
+    Raises:
+        Refused: the file cannot be read, or others may read it.
+    """
+    key = os.environ.get("PIXTOOLS_KEY", "").strip()
+    if key:
+        return key
+    named = os.environ.get("PIXTOOLS_KEY_FILE")
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    file = Path(named) if named else folder / "pixtools" / "key"
+    if not named and not file.exists():
+        return None
+    try:
+        with file.open() as opened:
+            if os.fstat(opened.fileno()).st_mode & OTHERS:
+                raise Refused(f"The key in {file} can be read by others: chmod 600 {file}")
+            return opened.read(MAX_KEY).strip() or None
+    except (OSError, UnicodeError) as error:
+        raise Refused(f"The key file {file} cannot be read: {error}") from None
 
 
 class Client:
     """Talks to one PixTools server."""
 
     def __init__(self, server: str) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            server: its address. The key for it is that of `PIXTOOLS_KEY`, or of a file (`key_of_environment`).
+        """
         self._http = httpx.Client(base_url=server, timeout=TIMEOUT)
+        key = key_of_environment()
+        #: of requests to the server itself; where its links lead nobody else is told the key
+        self._own = {"Authorization": f"Bearer {key}"} if key else {}
 
     def __enter__(self) -> Self:
         return self
@@ -31,7 +66,7 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def call(self, method: str, path: str, **options: Any) -> Any:
+    def call(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> Any:
         """One request; the decoded answer, or None if there is no body.
 
         Raises:
@@ -39,7 +74,7 @@ class Client:
             ServerAway: the server does not answer, or not now.
         """
         try:
-            response = self._http.request(method, path, **options)
+            response = self._http.request(method, path, headers=self._own | (headers or {}), **options)
         except httpx.HTTPError as error:
             raise ServerAway(f"{self._http.base_url} does not answer: {error}") from None
         except (UnicodeError, httpx.InvalidURL) as error:

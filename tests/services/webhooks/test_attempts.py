@@ -21,6 +21,7 @@ from app.services.webhooks import deliveries, endpoints
 from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.egress import Egress
 from app.services.webhooks.host_limits import BUSY_SECONDS, HostLimits
+from app.tenancy import DEFAULT_TENANT
 from tests.support.receiver import (
     Behaviour,
     answer,
@@ -71,9 +72,9 @@ def test_an_event_is_signed_and_taken(database: Database) -> None:
     assert 0 < attempt.seconds < 5
 
 
-def test_what_goes_to_the_url_of_a_job_is_signed_with_the_key_of_the_server(database: Database) -> None:
+def test_what_goes_to_the_url_of_a_job_is_signed_with_the_key_of_its_tenant(database: Database) -> None:
     with database.session() as session:
-        (secret,) = endpoints.secrets(session, None)
+        (secret,) = endpoints.secrets(session, None, DEFAULT_TENANT)
     with receiving() as receiver:
         sender(database).attempt(told(database, receiver.url), "worker")
     (request,) = receiver.requests
@@ -86,7 +87,7 @@ def test_during_a_rotation_both_keys_sign_and_never_more_than_two(database: Data
         with database.session() as session:
             second = endpoints.rotate(session, endpoint_id)
             third = endpoints.rotate(session, endpoint_id)
-            assert endpoints.secrets(session, endpoint_id) == [third, second]
+            assert endpoints.secrets(session, endpoint_id, DEFAULT_TENANT) == [third, second]
             last = endpoints.rotate(session, endpoint_id, 0)
         sender(database).attempt(delivery_of(database, ended(database, None)).id, "worker")
     (request,) = receiver.requests

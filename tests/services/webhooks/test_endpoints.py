@@ -18,7 +18,8 @@ from app.models import (
     WebhookSecret,
 )
 from app.schemas import NewEndpoint
-from app.services.webhooks import deliveries, endpoints, events
+from app.services.webhooks import deliveries, endpoints, events, sealing
+from app.tenancy import DEFAULT_TENANT
 from tests.support.webhooks import NOWHERE, ended, registered
 from tests.support.work import (
     ON_POSTGRESQL,
@@ -63,10 +64,10 @@ def test_a_job_ends_although_an_endpoint_is_deleted_at_that_moment(database: Dat
     removing = threading.Thread(target=remove)
     with database.session() as session:
         event = Event(id=events.new_id(), type=EventType.COMPLETED, job_id=uuid4(), run=1, created_at=from_now())
-        event.data = {}
+        event.tenant, event.data = DEFAULT_TENANT, {}
         session.add(event)
         session.flush()
-        (target,) = endpoints.targets(session, event.type, None)
+        (target,) = endpoints.targets(session, event.tenant, event.type, None)
         removing.start()
         time.sleep(0.5)
         deliveries.create(session, event, target)
@@ -82,14 +83,15 @@ def test_rotations_at_the_same_time_leave_two_keys_that_sign(database: Database,
     endpoint_id = registered(database, NOWHERE)[0] if own else None
 
     def rotate() -> str:
-        with database.session() as session:
+        with database.session(tenant=DEFAULT_TENANT) as session:
             return endpoints.rotate(session, endpoint_id)
 
     made = in_parallel([rotate] * 6)
     with database.session(read_only=True) as session:
-        signing = endpoints.secrets(session, endpoint_id)
-        current = select(WebhookSecret.secret).where(WebhookSecret.expires_at.is_(None))
-        currents = session.scalars(current.where(WebhookSecret.endpoint_id == endpoint_id)).all()
+        signing = endpoints.secrets(session, endpoint_id, DEFAULT_TENANT)
+        current = select(WebhookSecret).where(WebhookSecret.expires_at.is_(None))
+        rows = session.scalars(current.where(WebhookSecret.endpoint_id == endpoint_id)).all()
+        currents = [sealing.read(session, row) for row in rows]
     assert (len(signing), currents) == (2, signing[:1])
     assert set(signing) <= set(made)
 

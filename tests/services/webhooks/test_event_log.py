@@ -26,6 +26,7 @@ from app.models import (
 from app.routers import events as events_router
 from app.services import steps, webhook
 from app.services.webhooks import events
+from app.tenancy import DEFAULT_TENANT
 from tests.support.receiver import (
     receiving,
 )
@@ -143,7 +144,7 @@ def test_a_request_numbers_some_events_and_says_that_there_are_more(
         own, after, found = Database(database_url), 0, []
         resources: Any = SimpleNamespace(database=own, links=LINKS)
         for _ in range(4):
-            told, after, more = await events_router._page(resources, after, 100, None)
+            told, after, more = await events_router._page(resources, own.of(DEFAULT_TENANT), after, 100, None)
             found.append(([event["data"]["id"] for event in told], more))
         await own.aclose()
         return found
@@ -208,7 +209,7 @@ def test_a_reader_that_comes_back_when_its_event_is_gone_misses_none(database: D
 def test_a_test_event_has_no_place_in_the_log(database: Database) -> None:
     ended(database, None)
     numbered(database)
-    test = Event(id=events.new_id(), type=EventType.TEST, created_at=datetime.now(UTC), data={})
+    test = Event(id=events.new_id(), tenant=DEFAULT_TENANT, type=EventType.TEST, created_at=datetime.now(UTC), data={})
     with database.session() as session:
         session.add(test)
         session.flush()

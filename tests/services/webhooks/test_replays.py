@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from app.database import Database, from_now
 from app.errors import DeliveryNotFound
 from app.models import (
-    DEFAULT_TENANT,
     DeliveryStatus,
     Event,
     WebhookDelivery,
@@ -21,6 +20,7 @@ from app.services.outbox import DELIVER_WEBHOOK, REPLAY_WEBHOOKS
 from app.services.upkeep import reconciler
 from app.services.webhooks import deliveries, endpoints, events, replays
 from app.services.webhooks.replays import Wanted
+from app.tenancy import DEFAULT_TENANT
 from tests.support.receiver import (
     answer,
     receiving,

@@ -1,0 +1,139 @@
+"""`pixtools keys | tenants`: who may do what, in the database of the PIXTOOLS_ settings."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.commands.common import current_settings, database, storage, transaction
+
+keys_app = typer.Typer(
+    help="API keys, in the database of the PIXTOOLS_ settings; the first one closes the server to requests without.",
+    no_args_is_help=True,
+)
+tenants_app = typer.Typer(
+    help="Tenants, in the database of the PIXTOOLS_ settings: who shares the service without seeing the others.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and `-`.")]
+
+
+@keys_app.command("create")
+def create_key(
+    tenant: Annotated[str, typer.Option(help="Whose things it opens.")] = "default",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do; can be given several times; default: everything of the tenant."),
+    ] = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
+) -> None:
+    """Make a key and print it; it is shown only now."""
+    from app.errors import PixToolsError
+    from app.models import Scope
+    from app.services.access import audit, keys
+
+    unknown = sorted(set(scope or []) - set(Scope))
+    if unknown:
+        raise typer.BadParameter(f"There is no scope {unknown[0]!r}; there are {', '.join(Scope)}.")
+    scopes = frozenset(map(Scope, scope)) if scope else frozenset(Scope) - {Scope.ADMIN}
+    wanted = keys.NewKey(
+        tenant=tenant,
+        scopes=scopes,
+        description=description,
+        expires_at=datetime.now(UTC) + timedelta(days=days) if days else None,
+    )
+    _prepare()
+    try:
+        with transaction() as session:
+            key, text = keys.create(session, wanted)
+            details = {"scopes": key.scopes, "description": key.description}
+            audit.record(session, "key.created", key.id, tenant=tenant, details=details)
+    except PixToolsError as error:
+        raise SystemExit(error.message) from None
+    typer.echo(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only now.", err=True)
+    typer.echo(text)
+
+
+def _prepare() -> None:
+    """The single process makes its database at its first start, which may come after its first key."""
+    from app.migrations import upgrade
+
+    settings = current_settings()
+    if settings.embedded and not settings.database_url:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        upgrade(settings.database)
+
+
+@keys_app.command("list")
+def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of this tenant.")] = None) -> None:
+    """Every key, one a line: id, tenant, when it was last used, state, scopes, description."""
+    from app.services.access import keys
+
+    with transaction(read_only=True) as session:
+        for key in keys.every(session, tenant):
+            used = f"{key.last_used_at:%Y-%m-%dT%H:%M}" if key.last_used_at else "never used"
+            typer.echo(
+                f"{key.id}  {key.tenant:<12}  {used:<16}  {keys.state_of(key):<8}  "
+                f"{','.join(key.scopes)}  {key.description}".rstrip()
+            )
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
+    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    from app.errors import KeyNotFound
+    from app.services.access import audit, keys
+
+    try:
+        with transaction() as session:
+            key = keys.revoke(session, key_id)
+            audit.record(session, "key.revoked", key_id, tenant=key.tenant)
+    except KeyNotFound as error:
+        raise SystemExit(error.message) from None
+
+
+@tenants_app.command("create")
+def create_tenant(name: Name) -> None:
+    """Make a tenant; `pixtools keys create --tenant` makes its keys."""
+    from app.errors import PixToolsError
+    from app.services.access import audit, tenants
+
+    _prepare()
+    try:
+        with transaction() as session:
+            tenants.create(session, name)
+            audit.record(session, "tenant.created", name, tenant=name)
+    except PixToolsError as error:
+        raise SystemExit(error.message) from None
+
+
+@tenants_app.command("list")
+def list_tenants() -> None:
+    """Every tenant, one a line: name, since when, number of keys that open something."""
+    from app.services.access import keys, tenants
+
+    with transaction(read_only=True) as session:
+        for tenant in tenants.every(session):
+            valid = sum(keys.state_of(key) == "valid" for key in keys.every(session, tenant.name))
+            state = "being erased" if tenant.deleted_at else f"{valid} keys"
+            typer.echo(f"{tenant.name:<24}  {tenant.created_at:%Y-%m-%d}  {state}")
+
+
+@tenants_app.command("delete")
+def delete_tenant(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether that is meant.")] = False
+) -> None:
+    """Erase a tenant with all that it owns, and print how much that was; running jobs are cancelled first."""
+    from app.errors import PixToolsError
+    from app.services.upkeep import erasure
+
+    if not yes:
+        typer.confirm(f"Erase every job, result, event, endpoint and key of {name!r}?", abort=True)
+    try:
+        erased = erasure.erase(database(), storage(), name)
+    except PixToolsError as error:
+        raise SystemExit(f"{error.message} What was erased so far is gone; repeat the command.") from None
+    for kind, count in erased.items():
+        typer.echo(f"{count:>8}  {kind}")

@@ -1,0 +1,57 @@
+"""`pixtools tenants set`: the limits of one tenant."""
+
+from typing import Annotated
+
+import typer
+
+from app.commands.common import transaction
+
+DEFAULT = "default"
+
+Value = Annotated[str | None, typer.Option(metavar="N|default", help="A number of 1 or more, or `default`.")]
+
+
+def set_limits(
+    name: Annotated[str, typer.Argument(help="Of the tenant.")],
+    requests_per_minute: Value = None,
+    max_open_jobs: Value = None,
+    max_bytes_per_day: Value = None,
+    max_pixels_per_day: Value = None,
+    max_storage_bytes: Value = None,
+) -> None:
+    """Give a tenant limits of its own, or take them away again by `default`; print those that hold."""
+    from app.commands.common import current_settings
+    from app.errors import PixToolsError
+    from app.services.access import audit, limits, tenants
+    from app.wiring import Resources
+
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "max_open_jobs": max_open_jobs,
+        "max_bytes_per_day": max_bytes_per_day,
+        "max_pixels_per_day": max_pixels_per_day,
+        "max_storage_bytes": max_storage_bytes,
+    }
+    values = {limit: _number(limit, text) for limit, text in given.items() if text is not None}
+    usual = Resources(current_settings()).tenant_limits
+    try:
+        with transaction() as session:
+            tenant = tenants.get(session, name)
+            if values:
+                limits.change(session, tenant, values)
+                audit.record(session, "tenant.changed", name, tenant=name, details=dict(values))
+            own = usual.of(tenant)
+            for limit in limits.NAMES:
+                default = "" if getattr(tenant, limit) is not None else "  (default)"
+                typer.echo(f"{limit:<20} {getattr(own, limit)}{default}")
+    except PixToolsError as error:
+        raise SystemExit(error.message) from None
+
+
+def _number(limit: str, text: str) -> int | None:
+    if text == DEFAULT:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise SystemExit(f"{limit} is a whole number of 1 or more, or `{DEFAULT}`; {text!r} is none.") from None

@@ -1,0 +1,178 @@
+"""The door: who a request comes from. It is open as long as there has never been a key, and then for some only.
+
+What the database says is kept for a few seconds, so that a request costs nothing, and a key that was revoked opens
+nothing any more soon after, in every process.
+"""
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from app.database import Database
+from app.errors import MalformedKey, MissingKey
+from app.services.access import keys
+from app.services.access.keys import Holder
+from app.services.access.principal import ANYBODY, Principal
+
+KEPT_SECONDS = 3.0  # for which an answer of the database holds
+MOST_KEPT = 4096  # keys
+SCHEME = "bearer"
+#: what only a proxy adds: the peer is on this machine then, the client need not be
+FORWARDING = frozenset(
+    {
+        *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip"),
+        *("cf-connecting-ip", "true-client-ip", "fastly-client-ip"),
+    }
+)
+FORWARDING_PREFIX = "x-forwarded"
+LOCAL_NAME = "localhost"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    #: None: nobody's key
+    holder: Holder | None
+    until: float
+
+
+@dataclass
+class Door:
+    """That of one process."""
+
+    database: Database
+    #: whether everybody may come in while there has never been a key
+    open_access: bool = False
+    _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
+    _closed: bool = False
+    _open_until: float = 0.0
+    _used: dict[str, datetime] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def principal(self, scope: MutableMapping[str, Any]) -> Principal:
+        """Who a request comes from.
+
+        Args:
+            scope: of ASGI.
+
+        Raises:
+            MissingKey: it needs a key.
+            KeyRefused: its key opens nothing.
+        """
+        headers = Headers(scope=scope)
+        token = _token(headers.getlist("authorization"))
+        if token is not None:
+            return await self._holder(token)
+        if (self.open_access or is_local(scope, headers)) and await self.is_open():
+            return ANYBODY
+        raise MissingKey
+
+    async def _holder(self, text: str) -> Principal:
+        token = keys.parse(text)
+        digest = hashlib.sha256(text.encode()).digest()
+        kept = self._kept.get(digest)
+        if kept is None or kept.until < time.monotonic():
+            began = time.monotonic()
+            holder = await self.database.read(keys.find, token)
+            kept = self._keep(digest, _Kept(holder, began + KEPT_SECONDS))
+            self._closed = self._closed or holder is not None
+        if kept.holder is None:
+            raise keys.unknown()
+        principal = kept.holder.check()
+        self._used[token.id] = datetime.now(UTC)
+        return principal
+
+    def _keep(self, digest: bytes, kept: _Kept) -> _Kept:
+        self._kept[digest] = kept
+        self._kept.move_to_end(digest)
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    def forget(self) -> None:
+        """Ask the database again: this process has changed keys."""
+        self._kept.clear()
+        self._open_until = 0.0
+
+    async def is_open(self) -> bool:
+        """Whether there has never been a key."""
+        if not self._known():
+            began = time.monotonic()
+            self._note(await self.database.read(keys.ever_made), began)
+        return not self._closed
+
+    def is_open_now(self) -> bool:
+        """As `is_open`, for a thread."""
+        if not self._known():
+            began = time.monotonic()
+            with self.database.session(read_only=True) as session:
+                self._note(keys.ever_made(session), began)
+        return not self._closed
+
+    def _known(self) -> bool:
+        return self._closed or time.monotonic() < self._open_until
+
+    def _note(self, closed: bool, began: float) -> None:
+        self._closed = self._closed or closed  # for ever: revoking the last key opens nothing
+        self._open_until = began + KEPT_SECONDS
+
+    def write_use(self) -> int:
+        """Write down when keys were last used since the last time; how many these were."""
+        with self._lock:
+            used, self._used = self._used, {}
+            if used:
+                with self.database.session() as session:
+                    keys.note_use(session, used)
+        return len(used)
+
+
+def _token(given: list[str]) -> str | None:
+    """The key of a request; None: it has none.
+
+    Raises:
+        MalformedKey: there are several.
+    """
+    if len(given) > 1:
+        raise MalformedKey("The request has several Authorization headers.")
+    scheme, _, text = (given[0] if given else "").strip().partition(" ")
+    return text.strip() if scheme.lower() == SCHEME else None
+
+
+def is_operators_port(scope: Mapping[str, Any], port: int | None) -> bool:
+    """Whether a request came to the port that has nothing but the state of the service, and asks for no key."""
+    server = scope.get("server")
+    return port is not None and server is not None and server[1] == port
+
+
+def is_local(scope: Mapping[str, Any], headers: Headers) -> bool:
+    """Whether a request comes from this machine, and says nothing else: no proxy has passed it on, and no page of the
+    web has a name that leads here."""
+    peer = (scope.get("client") or ("",))[0]
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or any(name in FORWARDING or name.startswith(FORWARDING_PREFIX) for name in headers):
+        return False
+    return _is_loopback(peer) and _is_loopback(_name_of(hosts[0]))
+
+
+def _name_of(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().removesuffix(".")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == LOCAL_NAME:
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -1,0 +1,175 @@
+"""What a tenant may have: requests a minute, jobs in flight, bytes and pixels a day, storage.
+
+All but the requests are checked in the transaction that accepts a job, by two statements. The first one locks the
+tenant's row and adds what the job brings to what came today; the second one counts the jobs that have not ended, and
+sees all that others had accepted when the lock was given. A refusal rolls everything back, so nothing is counted twice
+or too early. The end of a job writes nothing: there is no counter that could drift.
+"""
+
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Date, Integer, bindparam, case, func, select, update
+from sqlalchemy.orm import Session
+
+from app.database import table_of
+from app.errors import (
+    DailyLimitReached,
+    InvalidLimit,
+    StorageLimitReached,
+    TenantNotFound,
+    TooManyOpenJobs,
+)
+from app.models import JOB_OPEN, Job, TenantRecord
+
+RETRY_OPEN_SECONDS = 5  # after which some of the jobs in flight may have ended
+LARGEST = {"requests_per_minute": 2**31 - 1, "max_open_jobs": 2**31 - 1}  # what their columns hold
+LARGEST_OTHER = 2**63 - 1
+
+TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
+DAY = bindparam("day_", type_=Date)
+BYTES, PIXELS = bindparam("bytes_", type_=BigInteger), bindparam("pixels_", type_=BigInteger)
+IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # later: another process's clock is ahead, and has begun the next day
+#: locks the row of a tenant until the end of the transaction
+ADDED = (
+    update(TENANTS)
+    .where(TENANTS.c.name == bindparam("tenant_"), TENANTS.c.deleted_at.is_(None))
+    .values(
+        counted_on=case((IS_SAME_DAY, TENANTS.c.counted_on), else_=DAY),
+        bytes_today=case((IS_SAME_DAY, TENANTS.c.bytes_today), else_=0) + BYTES,
+        pixels_today=case((IS_SAME_DAY, TENANTS.c.pixels_today), else_=0) + PIXELS,
+        stored_bytes=TENANTS.c.stored_bytes + BYTES,
+    )
+    .returning(TENANTS)
+)
+OF_TENANT = select(JOBS.c.id).where(
+    JOBS.c.tenant == bindparam("tenant_"), JOBS.c.status.in_([status.value for status in JOB_OPEN])
+)
+#: no further than there is anything to tell
+OPEN = select(func.count()).select_from(OF_TENANT.limit(bindparam("most_", type_=Integer)).subquery())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantLimits:
+    """The limits of one tenant, or those of all that have none of their own."""
+
+    requests_per_minute: int
+    max_open_jobs: int
+    max_bytes_per_day: int
+    max_pixels_per_day: int
+    max_storage_bytes: int
+
+    def of(self, tenant: Any) -> "TenantLimits":
+        """These, but for those that a row of `tenants` has of its own."""
+        own = {name: value for name in NAMES if (value := getattr(tenant, name)) is not None}
+        return replace(self, **own)
+
+
+NAMES = tuple(field.name for field in fields(TenantLimits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a job brings."""
+
+    bytes: int = 0
+    #: over all frames
+    pixels: int = 0
+
+
+def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
+    """Let a tenant have one job more, which this transaction has written already.
+
+    The tenant's other transactions of this kind wait for the end of this one, so call it late.
+
+    Args:
+        session: one transaction.
+        tenant: whose job it is.
+        limits: of tenants that have none of their own.
+        load: of the job.
+
+    Raises:
+        TooManyOpenJobs: too many have not ended.
+        DailyLimitReached: its bytes or pixels are more than is left of this day's.
+        StorageLimitReached: its bytes are more than may be stored.
+        TenantNotFound: it is being erased.
+    """
+    added = {"tenant_": tenant, "day_": _today(), "bytes_": load.bytes, "pixels_": load.pixels}
+    row = session.connection().execute(ADDED, added).one_or_none()
+    if row is None:
+        raise TenantNotFound(f"The tenant {tenant!r} is being erased.")
+    own = limits.of(row)
+    most = own.max_open_jobs
+    open_jobs = session.connection().execute(OPEN, {"tenant_": tenant, "most_": most + 1}).scalar_one()
+    if open_jobs > most:
+        raise TooManyOpenJobs(
+            f"{most} of your jobs have not ended, the limit; wait for one of them.",
+            limit=most,
+            value=open_jobs,
+            retry_after=RETRY_OPEN_SECONDS,
+            extra={"limit_name": "max_open_jobs"},
+        )
+    if load.bytes or load.pixels:
+        _check_day("bytes", row.bytes_today, own.max_bytes_per_day, load.bytes)
+        _check_day("pixels", row.pixels_today, own.max_pixels_per_day, load.pixels)
+        _check_storage(row.stored_bytes, own.max_storage_bytes)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _check_day(what: str, used: int, most: int, added: int) -> None:
+    if used <= most:
+        return
+    left, seconds = max(0, most - (used - added)), _until_midnight()
+    name = f"{what}-per-day"
+    unit = ';qu="content-bytes"' if what == "bytes" else ""
+    raise DailyLimitReached(
+        f"The upload has {added} {what}, and {left} of today's {most} are left; the day ends at midnight UTC.",
+        limit=most,
+        value=used,
+        retry_after=seconds,
+        extra={"limit_name": f"max_{what}_per_day"},
+        headers={
+            "RateLimit-Policy": f'"{name}";q={most}{unit};w=86400',
+            "RateLimit": f'"{name}";r={left};t={seconds}',
+        },
+    )
+
+
+def _until_midnight() -> int:
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    return max(1, round((midnight - now).total_seconds()))
+
+
+def _check_storage(stored: int, most: int) -> None:
+    if stored > most:
+        raise StorageLimitReached(
+            f"Your uploads and results would take {stored} bytes, the limit is {most}; delete jobs or let them expire.",
+            limit=most,
+            value=stored,
+            extra={"limit_name": "max_storage_bytes"},
+        )
+
+
+def change(session: Session, tenant: TenantRecord, values: dict[str, int | None]) -> None:
+    """Give a tenant limits of its own.
+
+    Args:
+        session: one transaction.
+        tenant: a row of it.
+        values: by the names of `TenantLimits`; None: the default holds again.
+
+    Raises:
+        InvalidLimit: one is less than 1 or larger than can be kept.
+    """
+    for name, value in values.items():
+        largest = LARGEST.get(name, LARGEST_OTHER)
+        if value is not None and not 1 <= value <= largest:
+            detail = f"{name} is a whole number from 1 to {largest}, or `default`; {value} is none."
+            raise InvalidLimit(detail, limit=1 if value < 1 else largest, value=value)
+        setattr(tenant, name, value)
+    session.flush()

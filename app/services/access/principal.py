@@ -1,0 +1,47 @@
+"""Who a request comes from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.errors import MissingScope
+from app.models import Scope
+from app.tenancy import DEFAULT_TENANT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Whose things a request sees, and what it may do with them."""
+
+    tenant: str
+    #: None: there has never been a key, and the request came from where none is asked for
+    key_id: str | None
+    scopes: frozenset[Scope]
+    #: of the tenant; None: the default
+    requests_per_minute: int | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def require(self, *scopes: Scope) -> None:
+        """Raise unless it has all of these.
+
+        Raises:
+            MissingScope: names the one that is missing.
+        """
+        missing = next((scope for scope in scopes if not self.may(scope)), None)
+        if missing is not None:
+            raise MissingScope(
+                f"The key needs the scope {missing.value!r} for this and has {_named(self.scopes)}; "
+                "make one that has it by `pixtools keys create --scope …` or POST /keys.",
+                value=missing.value,
+                key_id=self.key_id,
+                tenant=self.tenant,
+            )
+
+
+def _named(scopes: Iterable[Scope]) -> str:
+    return ", ".join(sorted(scope.value for scope in scopes)) or "none"
+
+
+#: an open request
+ANYBODY = Principal(tenant=DEFAULT_TENANT, key_id=None, scopes=frozenset(Scope))

@@ -1,0 +1,142 @@
+"""How many requests a tenant has left: a bucket of tokens for each, which fills again all the time.
+
+In Redis, so that all API processes count together. While Redis is away each of them counts by itself, so a tenant gets
+as many times its rate as there are processes; the service does not stop answering for it.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app import metrics
+from app.errors import RateLimited
+
+log = logging.getLogger(__name__)
+
+WINDOW = 60  # seconds in which an empty bucket fills
+REDIS_TIMEOUT = 0.25  # seconds
+REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
+MOST_KEPT = 10_000  # buckets of one process; a full one need not be kept
+POLICY = "requests"
+RATE_HEADERS = "pixtools.rate"  # where the scope of a request has what its answer tells
+
+#: KEYS: the bucket; ARGV: its size, tokens a second. Whether there was a token, and how many are left. By Redis' own
+#: clock, as those of the processes may differ
+TAKE = """
+local now = redis.call('TIME')
+local at = now[1] + now[2] / 1000000
+local most, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
+local kept = redis.call('HMGET', KEYS[1], 'left', 'at')
+local left, before = tonumber(kept[1]) or most, tonumber(kept[2]) or at
+left = math.min(most, left + math.max(0, at - before) * rate)
+local taken = left >= 1
+if taken then left = left - 1 end
+redis.call('HSET', KEYS[1], 'left', string.format('%.6f', left), 'at', string.format('%.6f', at))
+redis.call('EXPIRE', KEYS[1], 2 * 60)
+return {taken and 1 or 0, string.format('%.6f', left)}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of one request."""
+
+    allowed: bool
+    #: requests in a minute, and at once
+    limit: int
+    #: tokens after it
+    left: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The fields of draft-ietf-httpapi-ratelimit-headers."""
+        full = math.ceil((self.limit - self.left) * WINDOW / self.limit)
+        return {
+            "RateLimit-Policy": f'"{POLICY}";q={self.limit};w={WINDOW}',
+            "RateLimit": f'"{POLICY}";r={int(self.left)};t={full}',
+        }
+
+    def check(self) -> None:
+        """Raise unless the request may go on.
+
+        Raises:
+            RateLimited: it may not.
+        """
+        if not self.allowed:
+            seconds = max(1, math.ceil((1 - self.left) * WINDOW / self.limit))
+            raise RateLimited(
+                f"More than {self.limit} requests came within a minute.",
+                limit=self.limit,
+                retry_after=seconds,
+                extra={"limit_name": "requests_per_minute"},
+            )
+
+
+class Rates(Protocol):
+    """Counts requests."""
+
+    async def take(self, tenant: str, per_minute: int) -> Taken:
+        """Count one request of a tenant."""
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+
+
+@dataclass
+class MemoryRates:
+    """Those of one process."""
+
+    clock: Callable[[], float] = time.monotonic
+    #: tokens that were left, and when
+    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    async def take(self, tenant: str, per_minute: int) -> Taken:
+        now = self.clock()
+        left, at = self._buckets.get(tenant, (float(per_minute), now))
+        left = min(per_minute, left + (now - at) * per_minute / WINDOW)
+        allowed = left >= 1
+        left -= allowed
+        if len(self._buckets) >= MOST_KEPT and tenant not in self._buckets:
+            self._forget_full(now)
+        self._buckets[tenant] = (left, now)
+        return Taken(allowed=allowed, limit=per_minute, left=left)
+
+    def _forget_full(self, now: float) -> None:
+        """Whatever was not asked for within a window is full again, whatever its size."""
+        self._buckets = {tenant: kept for tenant, kept in self._buckets.items() if now - kept[1] < WINDOW}
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class RedisRates:
+    """For several processes."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url, decode_responses=True, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+        )
+        self._script: Any = self._redis.register_script(TAKE)
+        self._alone = MemoryRates()
+        self._paused_until = 0.0
+
+    async def take(self, tenant: str, per_minute: int) -> Taken:
+        if time.monotonic() >= self._paused_until:
+            try:
+                keys, arguments = [f"pixtools:rate:{tenant}"], [per_minute, per_minute / WINDOW]
+                allowed, left = await self._script(keys=keys, args=arguments)
+                return Taken(allowed=bool(allowed), limit=per_minute, left=float(left))
+            except (RedisError, OSError) as error:
+                self._paused_until = time.monotonic() + REDIS_PAUSE
+                log.warning("rates_counted_alone", extra={"error": type(error).__name__})
+        metrics.RATES_ALONE.inc()
+        return await self._alone.take(tenant, per_minute)
+
+    async def close(self) -> None:
+        await self._redis.aclose()

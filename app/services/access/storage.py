@@ -1,0 +1,53 @@
+"""How much tenants have stored: measured from time to time, while every accepted upload is added at once.
+
+A result counts from the next measurement on, and what was deleted until then.
+"""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.database import Database, from_now
+from app.models import Counter, Job, Result, TenantRecord
+
+COUNTER = "storage"  # when it was measured last, in seconds since 1970
+
+
+def is_due(session: Session, every_seconds: float) -> bool:
+    """Whether the last measurement is old; a process that is told so makes the next one, and no other one does."""
+    now = int(session.scalars(select(from_now())).one().timestamp())
+    due = Counter.value <= now - int(every_seconds)
+    taken = update(Counter).where(Counter.name == COUNTER, due).values(value=now).returning(Counter.name)
+    return session.scalar(taken.execution_options(synchronize_session=False)) is not None
+
+
+def _drift(session: Session) -> dict[str, int]:
+    """By how much each tenant's figure is wrong: one statement, which sees figures and rows of one moment."""
+    uploads = select(Job.tenant, func.sum(Job.input_bytes).label("bytes")).group_by(Job.tenant).subquery()
+    results = (
+        select(Job.tenant, func.sum(Result.bytes).label("bytes"))
+        .join(Result, Result.job_id == Job.id)
+        .group_by(Job.tenant)
+        .subquery()
+    )
+    stored = func.coalesce(uploads.c.bytes, 0) + func.coalesce(results.c.bytes, 0)
+    query = (
+        select(TenantRecord.name, stored - TenantRecord.stored_bytes)
+        .outerjoin(uploads, uploads.c.tenant == TenantRecord.name)
+        .outerjoin(results, results.c.tenant == TenantRecord.name)
+    )
+    return {name: int(drift) for name, drift in session.execute(query) if drift}
+
+
+def _correct(session: Session, tenant: str, drift: int) -> None:
+    corrected = TenantRecord.stored_bytes + drift
+    session.execute(update(TenantRecord).where(TenantRecord.name == tenant).values(stored_bytes=corrected))
+
+
+def measure(database: Database) -> None:
+    """Measure what is stored; what is accepted meanwhile is not lost. No tenant's row is locked for longer than it
+    takes to write it."""
+    with database.session(read_only=True) as session:
+        drift = _drift(session)
+    for tenant, bytes_ in drift.items():
+        with database.session() as session:
+            _correct(session, tenant, bytes_)

@@ -1,0 +1,116 @@
+"""Erasing a tenant: everything that it owns, and then itself."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.database import Base, Database, rows_changed
+from app.errors import TenantStays
+from app.models import (
+    ApiKey,
+    AuditEntry,
+    DeadLetter,
+    Event,
+    IdempotencyKey,
+    Job,
+    Result,
+    TenantRecord,
+    TenantTurn,
+    UsageDay,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+)
+from app.services import jobs
+from app.services.access import audit, tenants
+from app.services.storage.keys import job_prefix
+from app.services.storage.object_store import ObjectStore
+from app.tenancy import DEFAULT_TENANT
+
+BATCH = 50  # jobs in one transaction
+ROWS = 500  # of another kind
+#: what is counted and deleted, in this order: what refers to a row goes before it
+KINDS: tuple[tuple[str, type[Base], Any], ...] = (
+    ("deliveries", WebhookDelivery, WebhookDelivery.id),
+    ("events", Event, Event.id),
+    ("secrets", WebhookSecret, WebhookSecret.id),
+    ("endpoints", WebhookEndpoint, WebhookEndpoint.id),
+    ("dead letters", DeadLetter, DeadLetter.id),
+    ("idempotency keys", IdempotencyKey, tuple_(IdempotencyKey.tenant, IdempotencyKey.key)),
+    ("API keys", ApiKey, ApiKey.id),
+    ("days of usage", UsageDay, tuple_(UsageDay.day, UsageDay.key_id, UsageDay.template)),
+    ("audit entries", AuditEntry, AuditEntry.id),
+)
+
+
+def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
+    """Erase all of a tenant; what was erased, by kind. It can be repeated where it was interrupted.
+
+    Raises:
+        TenantNotFound: there is none of this name.
+        TenantStays: it is the one that open requests belong to.
+        StoreUnavailable: the storage deletes nothing now.
+    """
+    if name == DEFAULT_TENANT:
+        raise TenantStays
+    erased: Counter[str] = Counter()
+    with database.session() as session:
+        tenants.retire(session, name)
+    while _erase_jobs(database, storage, name, erased):
+        pass
+    for kind, table, key in KINDS:
+        while _in_transaction(database, name, _deletion(table, key), erased, kind):
+            pass
+    # what was being accepted when the keys were refused may have come meanwhile
+    while _erase_jobs(database, storage, name, erased):
+        pass
+    with database.session() as session:
+        for table in (UsageDay, AuditEntry, TenantTurn):  # what the last jobs and refusals have left
+            session.execute(delete(table).where(table.tenant == name))
+        session.execute(delete(TenantRecord).where(TenantRecord.name == name))
+        audit.record(session, "tenant.deleted", name, tenant=DEFAULT_TENANT, details=dict(erased))
+    return erased
+
+
+def _erase_jobs(database: Database, storage: ObjectStore, name: str, erased: Counter[str]) -> bool:
+    """A batch of jobs: ended first, so that no worker writes for them any more, then their objects, then their rows."""
+    with database.session(tenant=name) as session:
+        found = list(session.scalars(select(Job.id).order_by(Job.id).limit(BATCH)))
+        results = session.scalar(select(func.count()).select_from(Result).where(Result.job_id.in_(found)))
+        for job_id in found:
+            jobs.stop(session, job_id)
+    asyncio.run(_delete_objects(storage, found))
+    with database.session(tenant=name) as session:
+        session.execute(delete(Job).where(Job.id.in_(found)))
+    # a worker may have stored something between the two; one that does so from now on removes it itself
+    asyncio.run(_delete_objects(storage, found))
+    erased.update({"jobs": len(found), "results": results or 0})
+    return bool(found)
+
+
+async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> None:
+    await asyncio.gather(*(storage.delete_prefix(job_prefix(job_id)) for job_id in job_ids))
+
+
+def _deletion(table: type[Base], key: ColumnElement[Any]) -> Callable[[Session], int]:
+    columns = key.clauses if hasattr(key, "clauses") else (key,)
+
+    def delete_some(session: Session) -> int:
+        some = select(*columns).limit(ROWS)
+        return rows_changed(session, delete(table).where(key.in_(some)).execution_options(synchronize_session=False))
+
+    return delete_some
+
+
+def _in_transaction(
+    database: Database, name: str, delete_some: Callable[[Session], int], erased: Counter[str], kind: str
+) -> bool:
+    with database.session(tenant=name) as session:
+        count = delete_some(session)
+    erased[kind] += count
+    return count > 0

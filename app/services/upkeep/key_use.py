@@ -1,0 +1,23 @@
+"""Writes down when keys were last used, beside the requests: none of them waits for that or commits anything for it."""
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.services.access.door import Door
+from app.services.upkeep.periodic import Periodic
+
+EVERY_SECONDS = 30.0
+
+
+class KeyUse(Periodic):
+    """That of the keys which this process has seen."""
+
+    name = "key_use"
+    unavailable = (SQLAlchemyError,)
+
+    def __init__(self, door: Door, every_seconds: float = EVERY_SECONDS) -> None:
+        super().__init__(every_seconds)
+        self._door = door
+
+    def run_once(self) -> int:
+        """Write what has been used since the last time; how many keys that were."""
+        return self._door.write_use()

@@ -1,0 +1,88 @@
+"""Secrets of webhooks as the database keeps them: encrypted, and bound to their row.
+
+A text that is copied to another row, endpoint or tenant cannot be decrypted there.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.database import Database, keyring_of
+from app.errors import UnreadableSecret
+from app.keyring import context_of
+from app.models import WebhookSecret
+
+BATCH = 500  # secrets in one transaction
+TO_COME = ""  # until the row has the number that its secret is bound to; never outside of the transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """What was encrypted anew."""
+
+    sealed: int = 0
+    #: encrypted with a key that the settings do not name
+    unreadable: int = 0
+    #: of the last row that was looked at; None: there are no more
+    last: int | None = None
+
+
+def seal(session: Session, row: WebhookSecret, secret: str) -> None:
+    """Encrypt the secret of a row that has been flushed."""
+    row.secret = keyring_of(session).encrypt(secret, _context(row))
+    session.flush()
+
+
+def read(session: Session, row: WebhookSecret) -> str:
+    """The secret of a row.
+
+    Raises:
+        UnreadableSecret: no key fits.
+    """
+    return keyring_of(session).decrypt(row.secret, _context(row))
+
+
+def _context(row: WebhookSecret) -> str:
+    return context_of(WebhookSecret.__tablename__, row.id, row.tenant, row.endpoint_id)
+
+
+def outdated(session: Session) -> int:
+    """How many secrets the current key has not encrypted."""
+    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+
+
+def _outdated(session: Session) -> Select[WebhookSecret]:
+    current = WebhookSecret.secret.startswith(keyring_of(session).prefix, autoescape=True)
+    return select(WebhookSecret).where(~current)
+
+
+def rotate(session: Session, after: int = 0) -> Rotation:
+    """Encrypt a batch of secrets with the current key, those that are not yet.
+
+    Args:
+        session: the transaction.
+        after: `last` of the batch before.
+    """
+    rows = _outdated(session).where(WebhookSecret.id > after).order_by(WebhookSecret.id).limit(BATCH)
+    found, unreadable = session.scalars(rows.with_for_update()).all(), 0
+    for row in found:
+        try:
+            secret = read(session, row)
+        except UnreadableSecret:
+            unreadable += 1
+        else:
+            row.secret = keyring_of(session).encrypt(secret, _context(row))
+    last = found[-1].id if len(found) == BATCH else None
+    return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)
+
+
+def rotate_all(database: Database) -> Rotation:
+    """Encrypt all secrets with the current key, some in each transaction; one that is cut off can be repeated."""
+    sealed = unreadable = 0
+    after: int | None = 0
+    while after is not None:
+        with database.session() as session:
+            batch = rotate(session, after)
+        sealed, unreadable, after = sealed + batch.sealed, unreadable + batch.unreadable, batch.last
+    return Rotation(sealed=sealed, unreadable=unreadable)

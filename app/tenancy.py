@@ -1,0 +1,43 @@
+"""Whose a row is, and sessions that see the rows of one tenant only.
+
+A session of a tenant adds the condition to every statement of the ORM by itself, so no query can forget it. Statements
+that go around the ORM (`insert_rows`, those on tables) name the tenant themselves.
+"""
+
+from typing import Any
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
+
+DEFAULT_TENANT = "default"  # owns everything until there are keys
+#: what a name is made of; as a label of a domain name, so that it fits anywhere
+TENANT_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class Owned:
+    """A table whose rows belong to tenants."""
+
+    #: the server's default is for processes of an earlier version, which do not name one
+    tenant: Mapped[str] = mapped_column(String(64), server_default=DEFAULT_TENANT)
+
+
+def add_condition(state: ORMExecuteState, tenant: str) -> None:
+    """Let a statement see, change and delete the rows of one tenant only, wherever it names an owned table."""
+    if state.is_orm_statement and not state.is_column_load and not state.is_insert:
+        own = with_loader_criteria(Owned, lambda cls: cls.tenant == tenant, include_aliases=True)
+        state.statement = state.statement.options(own)
+
+
+def check_new_rows(session: Session, tenant: str | None) -> None:
+    """Let what a session adds belong to its tenant; one that sees all rows has to say whose a new one is.
+
+    Raises:
+        ValueError: a row names another tenant, or none.
+    """
+    for row in session.new:
+        if isinstance(row, Owned):
+            given: Any = row.tenant
+            owner = tenant if given is None else given
+            if owner is None or owner != (tenant or owner):
+                raise ValueError(f"a {type(row).__name__} of {given or 'nobody'}")
+            row.tenant = owner

@@ -1,0 +1,179 @@
+"""Tenants that own one of everything, and the API in this process to look at it with their keys."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+from PIL import Image
+from sqlalchemy import select
+
+from app.config import Settings
+from app.database import Base, Database
+from app.main import create_app
+from app.models import DeadLetter, Event, Job, Result, Scope, WebhookDelivery
+from app.services.access import audit, keys, tenants, usage
+from app.services.webhooks import endpoints, events, replays
+from app.wiring import Resources
+
+from .work import accept, run_task
+
+T = TypeVar("T")
+
+ALL_OF_A_TENANT = frozenset(Scope) - {Scope.ADMIN}
+PORT = 8000
+LOOPBACK = f"http://127.0.0.1:{PORT}"
+TREE = ["convert_webp"]
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What one tenant owns; each is told by its id."""
+
+    tenant: str
+    key: str
+    key_id: str
+    job: UUID
+    open_job: UUID
+    result: str
+    endpoint: str
+    delivery: str
+    event: str
+    replay: str
+
+    @property
+    def marks(self) -> set[str]:
+        """What an answer to somebody else must not hold."""
+        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay}
+        return ids | {str(self.job), str(self.open_job), self.tenant, self.host}
+
+    @property
+    def host(self) -> str:
+        return f"hooks.{self.tenant}.test"
+
+
+def new_key(database: Database, tenant: str, scopes: frozenset[Scope] = ALL_OF_A_TENANT, **more: Any) -> str:
+    with database.session() as session:
+        return keys.create(session, keys.NewKey(tenant=tenant, scopes=scopes, **more))[1]
+
+
+def furnish(resources: Resources, tenant: str) -> Belongings:
+    """Make a tenant with one of everything."""
+    database = resources.database
+    with database.session() as session:
+        tenants.create(session, tenant)
+    key = new_key(database, tenant)
+    with database.session(tenant=tenant) as session:
+        endpoint, _ = endpoints.create(
+            session, url=f"http://hooks.{tenant}.test/", events=[], description=f"of {tenant}"
+        )
+    key_id = key.split("_")[1]
+    job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id)
+    run_task(database, job, "0")
+    open_job = accept(database, TREE, tenant=tenant, content=b"open")
+    with database.session() as session:
+        audit.record(session, "endpoint.created", endpoint.id, tenant=tenant, actor=key_id)
+        events.number(session)
+        usage.aggregate(session)
+        result = session.scalars(select(Result).where(Result.job_id == job)).one()
+        result.key = f"jobs/{job}/{tenant}"
+        assert resources.storage.folder
+        path = resources.storage.folder / result.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tenant.encode() * 100)
+        result.bytes = path.stat().st_size
+        event = session.scalars(select(Event).where(Event.job_id == job)).one()
+        delivery = session.scalars(select(WebhookDelivery).where(WebhookDelivery.event_id == event.id)).one()
+        replay = replays.start(
+            session,
+            replays.Wanted(endpoint_id=endpoint.id, since=event.created_at, until=None, missed_only=True),
+        )
+    return Belongings(
+        tenant=tenant,
+        key=key,
+        key_id=key_id,
+        job=job,
+        open_job=open_job,
+        result=result.name,
+        endpoint=endpoint.id,
+        delivery=delivery.id,
+        event=event.id,
+        replay=replay.id,
+    )
+
+
+def everything(resources: Resources, whose: Belongings) -> set[tuple[str, ...]]:
+    """Every row and object of a tenant, as it is now."""
+    with resources.database.session(read_only=True) as session:
+        found = {
+            (table.name, *map(str, row))
+            for table in Base.metadata.sorted_tables
+            for row in session.connection().execute(table.select())
+            if any(mark in str(row) or mark.replace("-", "") in str(row) for mark in whose.marks)
+        }
+    return found | {("object", key, str(size)) for key, size in resources.storage.entries("") if whose.tenant in key}
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "#336699").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Service:
+    """The API in this process, without anything beside it: no worker takes what is accepted."""
+
+    def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(_env_file=None, database_url=database_url, data_dir=folder, **settings)
+        self.app: FastAPI = create_app(self.settings)
+        #: for what a test does behind the API's back
+        self.resources = Resources(self.settings)
+
+    def ask(self, work: "Coroutine[Any, Any, T]") -> T:
+        """Run requests, as a process that has just started."""
+
+        async def run() -> T:
+            resources = self.app.state.resources = Resources(self.settings)
+            try:
+                return await work
+            finally:
+                await resources.aclose()
+
+        return asyncio.run(run())
+
+    @asynccontextmanager
+    async def client(
+        self, key: str | None = None, *, peer: str = "127.0.0.1", headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        own = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+        transport = httpx.ASGITransport(self.app, client=(peer, 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url=LOOPBACK, headers=own) as client:
+            yield client
+
+
+def poison(database: Database, job_id: UUID, sha256: str) -> None:
+    """Let an upload be known to end every process."""
+    with database.session() as session:
+        job = session.get(Job, job_id)
+        assert job
+        session.add(
+            DeadLetter(
+                id=f"letter-{job_id}",
+                tenant=job.tenant,
+                created_at=job.created_at,
+                reason="poison_input",
+                queue="default_queue",
+                task="task",
+                args=[],
+                job_id=job_id,
+                input_sha256=sha256,
+                operations=TREE,
+                message="",
+            )
+        )
