@@ -189,6 +189,7 @@ def test_the_processes_of_a_worker_count_together_whatever_dies(
     running = cluster(tmp_path, cluster_servers, [])
     running.commands = [["app", "api"], ["app", "worker", "--concurrency", "2"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
+    running.of_command["api"] = {"PIXTOOLS_METRICS_PORT": ""}  # which would take it for itself
     running.start()
     try:
         await_worker(running)
@@ -220,6 +221,7 @@ def test_a_port_that_is_taken_costs_a_worker_its_metrics_and_not_its_work(
     running = cluster(tmp_path, cluster_servers, [])
     running.commands = [["app", "api"], ["app", "worker", "--concurrency", "1"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(running.port)
+    running.of_command["api"] = {"PIXTOOLS_METRICS_PORT": ""}  # which would take it for itself
     running.start()
     try:
         with running.client() as client:
@@ -237,6 +239,7 @@ def alone(
     running = cluster(tmp_path_factory.mktemp("alone"), cluster_servers, [])
     running.commands = [["tests.support.api_alone", "app", "api"], ["app", "relay"]]
     running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
+    running.of_command["api"] = {"PIXTOOLS_METRICS_PORT": ""}  # which would take it for itself
     address = urlsplit(running.environment["PIXTOOLS_DATABASE_URL"])
     with TcpProxy(str(address.hostname), int(address.port or 0)) as proxy:
         changed = running.environment["PIXTOOLS_DATABASE_URL"].replace(f":{address.port}", f":{proxy.port}", 1)

@@ -50,6 +50,8 @@ class Deployment:
     commands: list[list[str]]
     port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    #: variables of single processes, by the last word of their commands
+    of_command: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -77,7 +79,7 @@ class Deployment:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env=self.variables(),
+                env=self.variables() | self.of_command.get(command[-1], {}),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a group of its own, so that kill() reaches the children too
