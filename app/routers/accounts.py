@@ -13,7 +13,7 @@ from app.database import TenantDatabase
 from app.errors import InvalidParameter
 from app.models import AuditEntry, Scope
 from app.routers.access import CurrentPrincipal, needs, rows_of
-from app.routers.dependencies import CurrentResources, WholeNumber, link_next
+from app.routers.dependencies import CurrentResources, OtherTenant, WholeNumber, link_next
 from app.routers.openapi import AUDIT_RESPONSES, problems
 from app.schemas import Day, Moment, UsagePage, UsageView
 from app.services.access import audit, usage
@@ -22,10 +22,6 @@ router = APIRouter(tags=["accounts"])
 
 READ = [needs(Scope.KEYS_WRITE)]
 USUAL_DAYS = 31  # of usage
-#: of another tenant
-TenantName = Annotated[
-    str | None, Query(alias="tenant", description="Another tenant; needs the scope `admin`.", max_length=64)
-]
 
 
 @router.head("/usage", dependencies=READ, include_in_schema=False)
@@ -39,7 +35,7 @@ async def get_usage(
     until: Annotated[Day | None, Query(description="Last day (UTC); default: today.")] = None,
     limit: Annotated[int, Field(ge=1, le=usage.MAX_PAGE), WholeNumber, Query()] = 100,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=512)] = None,
-    tenant: TenantName = None,
+    tenant: OtherTenant = None,
 ) -> UsagePage:
     """Jobs are added about a minute after they have ended (`PIXTOOLS_USAGE_SECONDS`), to the day on which they did."""
     last = until or datetime.now(UTC).date()
@@ -68,7 +64,7 @@ async def get_audit(
     principal: CurrentPrincipal,
     since: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
     until: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
-    tenant: TenantName = None,
+    tenant: OtherTenant = None,
 ) -> StreamingResponse:
     """Keys, tenants, endpoints, deletions, and what known keys were refused, once a key, code and minute."""
     rows = rows_of(principal, resources, tenant)

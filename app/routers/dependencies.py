@@ -7,14 +7,25 @@ from collections.abc import Iterator
 from typing import Annotated, NoReturn
 from uuid import UUID
 
-from fastapi import Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from pydantic import BeforeValidator
 
 from app import tracing
 from app.errors import ClientLeft, JobNotFound, UnknownParameter
 from app.services.intake.validation import escaped
+from app.tenancy import TENANT_NAME
 from app.wiring import Resources
+
+#: whose the rows are that a request is about; None: its own tenant's
+OtherTenant = Annotated[
+    str | None,
+    Query(
+        description="Another tenant than one's own; needs the scope `admin`.",
+        alias="tenant",
+        json_schema_extra={"pattern": TENANT_NAME},
+    ),
+]
 
 WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 
 from app.errors import InvalidParameter
 from app.models import Scope
 from app.routers.access import CurrentPrincipal, needs, rows_of
-from app.routers.dependencies import CurrentResources
+from app.routers.dependencies import CurrentResources, OtherTenant
 from app.routers.openapi import problems
 from app.schemas import ApiKeyList, ApiKeyView, ApiKeyWithSecret, NewApiKey
 from app.services.access import keys
@@ -17,7 +17,6 @@ from app.services.access.audit import Audited
 router = APIRouter(tags=["keys"], dependencies=[needs(Scope.KEYS_WRITE)])
 
 KeyId = Annotated[str, Path(description="Id of the key.", json_schema_extra={"pattern": keys.ID})]
-Tenant = Annotated[str | None, Query(description="Another one than one's own needs the scope `admin`.", max_length=64)]
 
 
 @router.post("/keys", status_code=201, summary="Make an API key", responses=problems(404, 422))
@@ -47,14 +46,14 @@ async def create_key(new: NewApiKey, principal: CurrentPrincipal, resources: Cur
 
 @router.head("/keys", include_in_schema=False)
 @router.get("/keys", summary="Every key of the tenant, also those that open nothing any more", responses=problems(422))
-async def list_keys(principal: CurrentPrincipal, resources: CurrentResources, tenant: Tenant = None) -> ApiKeyList:
+async def list_keys(principal: CurrentPrincipal, resources: CurrentResources, tenant: OtherTenant = None) -> ApiKeyList:
     found = await rows_of(principal, resources, tenant).read(keys.every)
     return ApiKeyList(data=[ApiKeyView.model_validate(key) for key in found])
 
 
 @router.delete("/keys/{key_id}", status_code=204, summary="Revoke a key", responses=problems(404))
 async def revoke_key(
-    key_id: KeyId, principal: CurrentPrincipal, resources: CurrentResources, tenant: Tenant = None
+    key_id: KeyId, principal: CurrentPrincipal, resources: CurrentResources, tenant: OtherTenant = None
 ) -> None:
     """It opens nothing any more, after 5 seconds at most in every process; it stays listed."""
     revoked = Audited(principal=principal, action="key.revoked", subject=lambda key: key.id)
