@@ -28,7 +28,10 @@ KEY = HTTPBearer(
 async def _admit(
     request: Request, resources: CurrentResources, needed: SecurityScopes, _: Annotated[Any, Depends(KEY)]
 ) -> None:
-    principal = await resources.door.principal(request.scope)
+    await _let_in(request, resources, needed, await resources.door.principal(request.scope))
+
+
+async def _let_in(request: Request, resources: Resources, needed: SecurityScopes, principal: Principal) -> None:
     request.state.principal = principal
     tracing.bind(tenant=principal.tenant)
     await _count(request, resources, principal)
@@ -62,12 +65,12 @@ ANYBODY = Depends(_admit_all)
 
 
 async def _admit_operator(
-    request: Request, resources: CurrentResources, needed: SecurityScopes, key: Annotated[Any, Depends(KEY)]
+    request: Request, resources: CurrentResources, needed: SecurityScopes, _: Annotated[Any, Depends(KEY)]
 ) -> None:
     if is_operators_port(request.scope, resources.settings.metrics_port):
         await only_known_parameters(request)
     else:
-        await _admit(request, resources, needed, key)
+        await _let_in(request, resources, needed, await resources.door.operator(request.scope))
 
 
 #: the declaration of a route for the operator, who may also have a port for it

@@ -4,6 +4,7 @@ What the database says is kept for a few seconds, so that a request costs nothin
 nothing any more soon after, in every process.
 """
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -17,12 +18,14 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from app.database import Database
-from app.errors import MalformedKey, MissingKey
+from app.database_errors import DATABASE_ERRORS, is_away
+from app.errors import DatabaseUnavailable, MalformedKey, MissingKey
 from app.services.access import keys
 from app.services.access.keys import Holder
 from app.services.access.principal import ANYBODY, Principal
 
 KEPT_SECONDS = 3.0  # for which an answer of the database holds
+PATIENCE_SECONDS = 1.0  # with the database, of who asks for the state of the service
 MOST_KEPT = 4096  # keys
 SCHEME = "bearer"
 #: what only a proxy adds: the peer is on this machine then, the client need not be
@@ -73,6 +76,36 @@ class Door:
         if (self.open_access or is_local(scope, headers)) and await self.is_open():
             return ANYBODY
         raise MissingKey
+
+    async def operator(self, scope: MutableMapping[str, Any]) -> Principal:
+        """As `principal`, for the state of the service: who knows the door is let in while the database is away, since
+        that is when it is asked for.
+
+        Raises:
+            MissingKey: it needs a key.
+            KeyRefused: its key opens nothing.
+            DatabaseUnavailable: it is away, and nobody has asked before.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.principal(scope)
+        except (TimeoutError, *DATABASE_ERRORS) as error:
+            if not (isinstance(error, TimeoutError) or is_away(error)):
+                raise
+            known = self._as_known(scope)
+            if known is None:
+                raise DatabaseUnavailable from error
+            return known
+
+    def _as_known(self, scope: MutableMapping[str, Any]) -> Principal | None:
+        """Who a request comes from, by what the database said last, however long ago."""
+        headers = Headers(scope=scope)
+        token = _token(headers.getlist("authorization"))
+        if token is None:
+            is_open = self._open_until > 0 and not self._closed
+            return ANYBODY if is_open and (self.open_access or is_local(scope, headers)) else None
+        kept = self._kept.get(hashlib.sha256(token.encode()).digest())
+        return kept.holder.check() if kept and kept.holder else None
 
     async def _holder(self, text: str) -> Principal:
         token = keys.parse(text)
