@@ -180,7 +180,7 @@ def test_no_secret_is_in_any_log(watched: Watched, photo: bytes) -> None:
         time.sleep(1)
     text = "".join(path.read_text() for path in watched.folder.glob("log-*"))
     assert "followed-1" in text
-    assert len(secrets_of(watched)) == 4
+    assert len(secrets_of(watched)) == 5
     for secret in (*secrets_of(watched), "X-Amz-Signature", "signature="):
         assert secret not in text
 
