@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Double,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -188,7 +189,7 @@ class UsageDay(Owned, Base):
     bytes_in: Mapped[int] = mapped_column(BigInteger)
     bytes_out: Mapped[int] = mapped_column(BigInteger)
     pixels: Mapped[int] = mapped_column(BigInteger)
-    cpu_seconds: Mapped[float] = mapped_column(Float)
+    cpu_seconds: Mapped[float] = mapped_column(Double)
 
 
 class Job(Owned, Base):

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -26,6 +25,7 @@ from app.backoff import Backoff
 from app.database import Database, from_now
 from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, InvalidIdempotencyKey
 from app.models import DEFAULT_PRIORITY, IdempotencyKey
+from app.redis_errors import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class RedisFront:
             if await self._redis.set(self._name(scope), value, nx=True, ex=IN_FLIGHT_SECONDS):
                 return None
             there = await self._redis.get(self._name(scope))
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             self._pause(error)
             return None
         if not there:
@@ -162,10 +162,10 @@ class RedisFront:
             return
         try:
             await self._redis.eval(self.COMPARE_AND_DELETE, 1, self._name(scope), self._value(scope, job_id))
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             self._pause(error)
 
-    def _pause(self, error: RedisError) -> None:
+    def _pause(self, error: Exception) -> None:
         self._paused_until = time.monotonic() + REDIS_PAUSE
         log.warning("idempotency_redis_unavailable", extra={"error": type(error).__name__})
 

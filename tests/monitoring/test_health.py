@@ -67,6 +67,7 @@ def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE
     while True:
         told: dict[str, Any] = proxied.health().json()
+        assert "checks" in told, told
         if told["checks"][part]["status"] == status:
             return told
         assert time.monotonic() < deadline, told

@@ -20,6 +20,7 @@ from app import errors, metrics, slots
 from app.formats import FORMATS
 from app.models import JobStatus
 from app.operations import DEAD_LETTER_QUEUE, OPERATIONS, Queue
+from app.routers.problem_schema import PROBLEM_CODES
 from tests.support.catalogue import all_names, classes_below
 from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
@@ -69,7 +70,7 @@ CLOSED: dict[str, dict[str, set[str]]] = {
         "dependency": {"database", "disk", "storage", "redis", "broker", "workers", "model"},
         "state": {"closed", "open", "half-open"},
     },
-    "pixtools_uploads": {"outcome": {*CODES, metrics.ACCEPTED, metrics.REPLAYED}},
+    "pixtools_uploads": {"outcome": {*CODES, *PROBLEM_CODES, metrics.ACCEPTED, metrics.REPLAYED}},
     "pixtools_steps": {"outcome": {"succeeded", "failed", "outdated", "abandoned", "handed_back"}},
     "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated"}},
     "pixtools_outbox_messages": {"outcome": {"sent", "failed"}},

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -72,14 +72,12 @@ def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
 ) -> None:
     photo = make_photo(160, 120)
     others = [api.accepted(photo, SLOW)["id"] for _ in range(20)]
-    database = database_of(deployment)
-    with cancelled_after(api, *others):
+    with cancelled_after(api, *others), closing(database_of(deployment)) as database:
         give(database, others, "another")  # there are no keys that would tell them apart
         assert api.run(photo, SLOW, priority="0")["status"] == "completed"
         give(database, others, "default")  # which may see them
         states = [api.job(job_id)["status"] for job_id in others]
         assert states.count("pending") >= 8, states
-    database.close()
 
 
 def test_the_highest_priority_goes_first(api: ApiClient) -> None:

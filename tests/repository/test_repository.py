@@ -50,7 +50,7 @@ def test_migrations_make_the_models_tables_on_sqlite(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_migrations_make_the_models_tables_on_postgresql(postgresql: PostgreSQL) -> None:
-    assert_schema(migrated(postgresql.create_database("migrated")))
+    assert_schema(migrated(postgresql.create_database("migrated-by-hand")))
 
 
 def test_waiting_for_the_schema_ends_when_others_have_migrated(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Door:
     _open_until: float = 0.0
     _used: dict[str, datetime] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    #: a question to the database that was not answered in time
+    _hung: asyncio.Task[Principal] | None = None
 
     async def principal(self, scope: MutableMapping[str, Any]) -> Principal:
         """Who a request comes from.
@@ -86,16 +88,26 @@ class Door:
             KeyRefused: its key opens nothing.
             DatabaseUnavailable: it is away, and nobody has asked before.
         """
+        found = None if self._hung and not self._hung.done() else await self._asked(scope)
+        known = found or self._as_known(scope)
+        if known is None:
+            raise DatabaseUnavailable
+        return known
+
+    async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
+        """As `principal`; None when the database does not answer in time, which it then need not do for others."""
+        asking = asyncio.create_task(self.principal(scope))
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it any more
+        done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
+        if not done:
+            self._hung = asking  # to cancel it would wait for the same connection
+            return None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await self.principal(scope)
-        except (TimeoutError, *DATABASE_ERRORS) as error:
-            if not (isinstance(error, TimeoutError) or is_away(error)):
+            return asking.result()
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
                 raise
-            known = self._as_known(scope)
-            if known is None:
-                raise DatabaseUnavailable from error
-            return known
+            return None
 
     def _as_known(self, scope: MutableMapping[str, Any]) -> Principal | None:
         """Who a request comes from, by what the database said last, however long ago."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from app import metrics
 from app.errors import RateLimited
+from app.redis_errors import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class RedisRates:
                 keys, arguments = [f"pixtools:rate:{tenant}"], [per_minute, per_minute / WINDOW]
                 allowed, left = await self._script(keys=keys, args=arguments)
                 return Taken(allowed=bool(allowed), limit=per_minute, left=float(left))
-            except (RedisError, OSError) as error:
+            except REDIS_ERRORS as error:
                 self._paused_until = time.monotonic() + REDIS_PAUSE
                 log.warning("rates_counted_alone", extra={"error": type(error).__name__})
         metrics.RATES_ALONE.inc()
