@@ -223,8 +223,7 @@ class HostRefused(InvalidRequest):
 
 
 class KeyInQuery(InvalidRequest):
-    """An API key does not belong into an address, which logs and browsers keep: send it as `Authorization: Bearer …`,
-    and replace this one."""
+    """An address is no place for a key, since logs keep it: send `Authorization: Bearer …`, and replace this key."""
 
     code = "key_in_query"
 

@@ -43,7 +43,9 @@ async def _job_id(
     try:
         wanted = UUID(job_id)
     except ValueError:
-        raise JobNotFound(f"There is no job {job_id[:64]!r}.") from None
+        wanted = None
+    if wanted is None or str(wanted) != job_id.lower():  # a job has one address, not one for each spelling of its id
+        raise JobNotFound(f"There is no job {job_id[:64]!r}.")
     tracing.bind(job_id=str(wanted))
     return wanted
 

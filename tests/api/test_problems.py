@@ -8,6 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import EmptyFile, PixToolsError, TargetTooLong, UploadTooLarge
 from app.problems import answer, code_of
+from tests.support.catalogue import classes_below
 
 
 class Foreign(Exception):
@@ -38,3 +39,7 @@ def test_codes_of_other_libraries_are_not_ours(error: Exception, code: str) -> N
 )
 def test_titles_are_the_same_on_every_python(error: PixToolsError, title: str) -> None:
     assert json.loads(answer(error).body)["title"] == title
+
+
+def test_what_an_error_says_of_itself_is_one_line() -> None:
+    assert [kind.__name__ for kind in classes_below(PixToolsError) if "\n" in (kind.__doc__ or "")] == []

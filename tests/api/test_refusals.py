@@ -200,3 +200,10 @@ def test_unknown_paths_and_methods_are_problems(api: ApiClient) -> None:
 )
 def test_the_detail_is_a_sentence_that_names_what_is_meant(api: ApiClient, target: str, detail: str) -> None:
     assert api.http.get(target).json()["detail"] == detail
+
+
+@pytest.mark.parametrize("spelt", ["{job}-", "{{{job}}}", "urn:uuid:{job}"])
+def test_a_job_has_one_address(api: ApiClient, photo: bytes, spelt: str) -> None:
+    job = api.run(photo, ["flip"])["id"]
+    assert api.http.get(f"/jobs/{job.upper()}").status_code == 200
+    assert api.http.get(f"/jobs/{spelt.format(job=job)}").status_code == 404
