@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
@@ -18,7 +19,12 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
     redis_server,
     server_pool,
 )
+from tests.support.sampling import WHOLE
 from tests.support.work import database, database_url  # noqa: F401
+
+# `make test` tries the same examples every time, `make test-full` new ones
+settings.register_profile("seeded", derandomize=not WHOLE, print_blob=True)
+settings.load_profile("seeded")
 
 MODES = ("embedded", "cluster")
 ORIENTATION = 0x0112  # EXIF tag

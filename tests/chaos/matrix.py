@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -174,10 +174,12 @@ def answers_503(stage: Stage) -> None:
 def lose_messages(stage: Stage) -> None:
     """Not a fault that can happen: shows that loss would be seen."""
     deadline = time.monotonic() + 6
-    with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection, connection.channel() as channel:
+    with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
         while time.monotonic() < deadline:
             for queue in (Queue.DEFAULT, Queue.SMALL):
-                channel.queue_purge(queue.value)
+                # until its worker has started there is no such queue, and asking for it ends the channel
+                with suppress(connection.channel_errors), connection.channel() as channel:
+                    channel.queue_purge(queue.value)
             time.sleep(0.05)
 
 

@@ -411,6 +411,9 @@ FIELDS = ",".join(f'"{number:x}":0' for number in range(MANY))
 def test_hostile_trees_are_refused_in_little_time(text: str) -> None:
     """They are read in the event loop, where everybody waits meanwhile."""
     limits = TreeLimits(nodes=32, depth=8, bytes=100_000)
-    began = time.process_time()
-    assert isinstance(outcome(text, limits), InvalidOperations)
-    assert time.process_time() - began < 0.1
+    took = []
+    for _ in range(5):  # other threads of this process may work meanwhile
+        began = time.process_time()
+        assert isinstance(outcome(text, limits), InvalidOperations)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.1
