@@ -40,6 +40,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -238,6 +239,11 @@ def tenant_of(session: Session) -> str | None:
 def table_of(kind: type[Base]) -> Table:
     """The table itself, for statements that are made once: without the ORM they cost less than half."""
     return cast("Table", kind.__table__)
+
+
+def insertion(session: Session, kind: type[Base]) -> Any:
+    """An INSERT into a table that may say what to do about a row that is there already: `on_conflict_do_nothing()`."""
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table_of(kind))
 
 
 def insert_rows(session: Session, rows: Sequence[Base]) -> None:

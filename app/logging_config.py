@@ -16,6 +16,8 @@ import structlog
 from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict
 
+from app.moments import in_utc
+
 # Up to the next blank, since a URL may hold any other character
 URL_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)\?\S*", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*):[^\s/?#]+@", re.IGNORECASE)
@@ -59,7 +61,7 @@ class _LineFormatter(logging.Formatter):
         return self._render({name: redacted(value) for name, value in event.items()})
 
     def _of_record(self, record: logging.LogRecord) -> EventDict:
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        moment = in_utc(datetime.fromtimestamp(record.created, UTC))
         told = {"level": record.levelname.lower(), "logger": record.name, "timestamp": moment}
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)

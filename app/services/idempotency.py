@@ -16,23 +16,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from redis.asyncio import Redis
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.absent_redis import REDIS_ERRORS, Pause, client
 from app.backoff import Backoff
-from app.database import Database, from_now
+from app.database import Database, from_now, insertion
 from app.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, InvalidIdempotencyKey
 from app.models import DEFAULT_PRIORITY, IdempotencyKey
-from app.redis_errors import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
 IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died stops nobody; the upload is here already
 REDIS_TIMEOUT = 0.5  # seconds
-REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
 POLLS = Backoff(first=0.02, longest=0.5)  # between looks while a repeat waits
 
 QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -136,13 +133,11 @@ class RedisFront:
     COMPARE_AND_DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
-            url, decode_responses=True, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-        )
-        self._paused_until = 0.0
+        self._redis = client(url, REDIS_TIMEOUT)
+        self._pause = Pause(log, "idempotency_redis_unavailable")
 
     async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
-        if time.monotonic() < self._paused_until:
+        if self._pause.is_on:
             return None
         value = self._value(scope, job_id)
         try:
@@ -150,7 +145,7 @@ class RedisFront:
                 return None
             there = await self._redis.get(self._name(scope))
         except REDIS_ERRORS as error:
-            self._pause(error)
+            self._pause.begin(error)
             return None
         if not there:
             return await self.mark(scope, job_id)  # it ended between the two questions
@@ -158,16 +153,12 @@ class RedisFront:
         return Mark(fingerprint=other, job_id=other_job)
 
     async def unmark(self, scope: Scope, job_id: UUID) -> None:
-        if time.monotonic() < self._paused_until:
+        if self._pause.is_on:
             return
         try:
             await self._redis.eval(self.COMPARE_AND_DELETE, 1, self._name(scope), self._value(scope, job_id))
         except REDIS_ERRORS as error:
-            self._pause(error)
-
-    def _pause(self, error: Exception) -> None:
-        self._paused_until = time.monotonic() + REDIS_PAUSE
-        log.warning("idempotency_redis_unavailable", extra={"error": type(error).__name__})
+            self._pause.begin(error)
 
     @staticmethod
     def _name(scope: Scope) -> str:
@@ -204,8 +195,7 @@ def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[st
         IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
     )
     session.execute(expired)
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    row = insert(IdempotencyKey).values(
+    row = insertion(session, IdempotencyKey).values(
         tenant=scope.tenant,
         caller=scope.tenant,
         key=scope.key,

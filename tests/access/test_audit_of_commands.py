@@ -1,28 +1,13 @@
 """What the operator does on the command line is in the audit log, and mistakes of limits are explained."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from sqlalchemy import select
-from typer.testing import CliRunner
 
-from app import config
-from app.cli import app
 from app.database import Database
 from app.models import AuditEntry
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def pixtools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Commands in this process, each with the data of this test."""
-    monkeypatch.setenv("PIXTOOLS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(config.current, "_settings", None)
-    monkeypatch.setattr("app.private.keep_new_files_private", lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, arguments)
+from tests.support.commands import Run
 
 
 def entries(folder: Path) -> list[tuple[str, str, str, dict[str, object]]]:

@@ -3,18 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from click.testing import Result
 from pixtools_client.client import Client, key_of_environment
 from pixtools_client.errors import Refused
-from typer.testing import CliRunner
 
-from app import config
-from app.cli import app
 from app.config import Settings
 from app.database import Database
 from app.errors import CannotStart
@@ -22,20 +17,11 @@ from app.server import _check_access
 from app.services.access import tenants
 from app.services.storage.local import LocalFolder
 from app.services.upkeep import erasure
+from tests.support.commands import Run
 from tests.support.deployment import embedded, free_port, run_bare
 from tests.support.tenants import new_key
 
 PUBLIC = "203.0.113.9"  # of documentation; nobody listens there, and nothing is sent
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def pixtools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Commands in this process, each with the data of this test."""
-    monkeypatch.setenv("PIXTOOLS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(config.current, "_settings", None)
-    monkeypatch.setattr("app.private.keep_new_files_private", lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_a_server_that_others_reach_says_in_a_line_that_it_needs_a_key(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_redis_is_asked_again_after_a_while(redis_server: Redis, monkeypatch: py
         await counted.close()
 
     def over(counted: RedisRates) -> None:
-        counted._paused_until = 0.0
+        counted._pause.until = 0.0
 
     asyncio.run(run(over))
     assert alone() - gone == 2

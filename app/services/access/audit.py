@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.database import from_now, insert_rows, table_of, tenant_of
+from app.database import from_now, insert_rows, insertion, tenant_of
 from app.models import AuditEntry
+from app.moments import in_utc
 from app.services.access.principal import Principal
 from app.services.ids import new_id
 
@@ -113,7 +113,6 @@ class Audited:
 
 def note_refusals(session: Session, refusals: Sequence[Refusal]) -> None:
     """Write down refusals, each once, whichever processes have met it."""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     rows = [
         {
             "id": new_id(PREFIX),
@@ -128,7 +127,7 @@ def note_refusals(session: Session, refusals: Sequence[Refusal]) -> None:
         for refusal in refusals
     ]
     if rows:
-        session.connection().execute(insert(table_of(AuditEntry)).on_conflict_do_nothing(), rows)
+        session.connection().execute(insertion(session, AuditEntry).on_conflict_do_nothing(), rows)
 
 
 def page(
@@ -157,7 +156,7 @@ def line(entry: AuditEntry) -> dict[str, Any]:
     """An entry as it is shown."""
     names = ("id", "at", "tenant", "actor", "action", "subject", "details")
     shown = {name: getattr(entry, name) for name in names}
-    return shown | {"at": entry.at.isoformat().replace("+00:00", "Z")}
+    return shown | {"at": in_utc(entry.at)}
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:

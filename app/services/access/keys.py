@@ -79,7 +79,7 @@ class Holder:
             KeyRefused: it does not.
         """
         refused = self.refused
-        if refused is None and self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+        if refused is None and _is_over(self.expires_at):
             refused = ExpiredKey
         if refused is not None:
             raise refused(key_id=self.principal.key_id, tenant=self.principal.tenant)
@@ -146,15 +146,15 @@ def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
     return key, f"{PREFIX}_{id_}_{secret}{_checksum(id_, secret)}"
 
 
-def _is_over(key: ApiKey) -> bool:
-    return key.expires_at is not None and key.expires_at <= datetime.now(UTC)
+def _is_over(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at <= datetime.now(UTC)
 
 
 def state_of(key: ApiKey) -> str:
     """`valid`, or why it opens nothing."""
     if key.revoked_at is not None:
         return "revoked"
-    return "expired" if _is_over(key) else "valid"
+    return "expired" if _is_over(key.expires_at) else "valid"
 
 
 def every(session: Session, tenant: str | None = None) -> list[ApiKey]:

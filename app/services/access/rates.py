@@ -11,17 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
-
 from app import metrics
+from app.absent_redis import REDIS_ERRORS, Pause, client
 from app.errors import RateLimited
-from app.redis_errors import REDIS_ERRORS
 
 log = logging.getLogger(__name__)
 
 WINDOW = 60  # seconds in which an empty bucket fills
 REDIS_TIMEOUT = 0.25  # seconds
-REDIS_PAUSE = 5.0  # seconds without asking a Redis that has just failed
 MOST_KEPT = 10_000  # buckets of one process; a full one need not be kept
 POLICY = "requests"
 RATE_HEADERS = "pixtools.rate"  # where the scope of a request has what its answer tells
@@ -119,22 +116,19 @@ class RedisRates:
     """For several processes."""
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
-            url, decode_responses=True, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-        )
+        self._redis = client(url, REDIS_TIMEOUT)
         self._script: Any = self._redis.register_script(TAKE)
         self._alone = MemoryRates()
-        self._paused_until = 0.0
+        self._pause = Pause(log, "rates_counted_alone")
 
     async def take(self, tenant: str, per_minute: int) -> Taken:
-        if time.monotonic() >= self._paused_until:
+        if not self._pause.is_on:
             try:
                 keys, arguments = [f"pixtools:rate:{tenant}"], [per_minute, per_minute / WINDOW]
                 allowed, left = await self._script(keys=keys, args=arguments)
                 return Taken(allowed=bool(allowed), limit=per_minute, left=float(left))
             except REDIS_ERRORS as error:
-                self._paused_until = time.monotonic() + REDIS_PAUSE
-                log.warning("rates_counted_alone", extra={"error": type(error).__name__})
+                self._pause.begin(error)
         metrics.RATES_ALONE.inc()
         return await self._alone.take(tenant, per_minute)
 

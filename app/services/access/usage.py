@@ -19,10 +19,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.database import table_of
+from app.database import insertion, table_of
 from app.errors import InvalidCursor
 from app.models import Counter, Event, EventType, Job, Step, StepAttempt, UsageDay
 
@@ -147,11 +146,10 @@ def _used(session: Session, runs: Collection[tuple[UUID, int]]) -> dict[tuple[UU
 
 
 def _add(session: Session, sums: Mapping[Account, Figures]) -> None:
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     for account, figures in sorted(
         sums.items(), key=lambda item: item[0]
     ):  # one order, or two would wait for each other
-        row = insert(USAGE).values(**account.__dict__, **figures.__dict__)
+        row = insertion(session, UsageDay).values(**account.__dict__, **figures.__dict__)
         more = {name: USAGE.c[name] + row.excluded[name] for name in NAMES}
         session.connection().execute(
             row.on_conflict_do_update(index_elements=[USAGE.c[name] for name in ACCOUNT], set_=more)

@@ -30,10 +30,9 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.database import after_commit, from_now, hooks_of, table_of
+from app.database import after_commit, from_now, hooks_of, insertion, table_of
 from app.locks import AdvisoryLock, take
 from app.models import JOB_OPEN, DueTask, Job, TenantTurn
 from app.operations import Queue
@@ -114,7 +113,9 @@ def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
         "served_at": Job.dispatched_at,
     }
     rest = select(*values.values()).where(Job.status.in_(JOB_OPEN), *conditions)
-    added = _insert(session).from_select(list(values), rest).on_conflict_do_nothing().returning(DueTask.job_id)
+    added = (
+        insertion(session, DueTask).from_select(list(values), rest).on_conflict_do_nothing().returning(DueTask.job_id)
+    )
     found = len(session.execute(added).all())
     _announce(session, {Queue.DEFAULT.value})
     return found
@@ -140,14 +141,9 @@ def _row(job: Job, plan: Plan, task: PlannedTask) -> dict[str, Any]:
     }
 
 
-def _insert(session: Session) -> Any:
-    """An INSERT that may leave out what is there already."""
-    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table_of(DueTask))
-
-
 def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     # rows as parameters: a statement that holds them is made anew each time
-    session.connection().execute(_insert(session).on_conflict_do_nothing(), rows)
+    session.connection().execute(insertion(session, DueTask).on_conflict_do_nothing(), rows)
     small = {Queue.SMALL.value} if any(row["small"] for row in rows) else set()
     _announce(session, {row["queue"] for row in rows} | small)
 

@@ -29,6 +29,7 @@ from app.models import (
     Result,
     WebhookDelivery,
 )
+from app.moments import in_utc
 from app.services.ids import new_id as id_with
 from app.services.ids import pattern_of
 from app.services.job_views import job_view
@@ -104,14 +105,14 @@ def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) ->
 def _payload(event: Event, job: Job | None, links: DownloadLinks) -> dict[str, Any]:
     data = copy.deepcopy(event.data)
     _link(job, data.get("results", []), links)
-    return {"type": event.type, "timestamp": event.created_at.isoformat().replace("+00:00", "Z"), "data": data}
+    return {"type": event.type, "timestamp": in_utc(event.created_at), "data": data}
 
 
 def _link(job: Job | None, results: list[dict[str, Any]], links: DownloadLinks) -> None:
     stored = {result.name: result for result in job.results} if job else {}
     for result in results:
         url, expires_at = links.url(job, stored[result["name"]]) if job and result["name"] in stored else (None, None)
-        result["url"], result["expires_at"] = url, expires_at.isoformat().replace("+00:00", "Z") if expires_at else None
+        result["url"], result["expires_at"] = url, in_utc(expires_at) if expires_at else None
 
 
 def body(session: Session, event: Event, links: DownloadLinks) -> bytes:

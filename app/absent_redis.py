@@ -1,0 +1,36 @@
+"""A Redis that the service does without for a while when it fails."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+PAUSE_SECONDS = 5.0  # without asking a Redis that has just failed
+#: what a client raises; uvloop adds a RuntimeError for a connection that was closed since it was used last
+REDIS_ERRORS = (RedisError, OSError, RuntimeError)
+
+
+def client(url: str, seconds: float) -> Redis:
+    """A client that waits so long for a connection, and for an answer."""
+    return Redis.from_url(url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds)
+
+
+@dataclass
+class Pause:
+    """Nothing is asked after a failure, for some seconds."""
+
+    log: logging.Logger
+    #: of the log, for each failure
+    event: str
+    #: of the monotonic clock
+    until: float = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        return time.monotonic() < self.until
+
+    def begin(self, error: Exception) -> None:
+        self.until = time.monotonic() + PAUSE_SECONDS
+        self.log.warning(self.event, extra={"error": type(error).__name__})

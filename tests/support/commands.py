@@ -1,0 +1,14 @@
+"""Commands in the process of the tests."""
+
+from collections.abc import Callable
+
+from typer.testing import CliRunner, Result
+
+from app.cli import app
+
+Run = Callable[..., Result]
+
+
+def run(*arguments: str) -> Result:
+    """One command of `pixtools`."""
+    return CliRunner().invoke(app, arguments)
