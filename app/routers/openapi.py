@@ -4,14 +4,62 @@ import json
 from typing import Any
 
 from app.formats import FORMATS
-from app.models import DEFAULT_PRIORITY
+from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
 from app.routers.tree_schema import REFERENCE, TREE
 
+#: of a `data:` URL with a GIF of one pixel
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+INPUT: dict[str, Any] = {
+    "description": "Where the image comes from.",
+    "oneOf": [
+        {
+            "title": "UrlInput",
+            "type": "object",
+            "required": ["url"],
+            "additionalProperties": False,
+            "properties": {
+                "url": {
+                    "type": "string",
+                    "pattern": "^[Dd][Aa][Tt][Aa]:[^,]*,",
+                    "description": "`data:` with the image itself, at most 512000 bytes.",
+                },
+            },
+        },
+    ],
+}
+#: members of a JSON body, by their names
+PROCESS_MEMBERS: dict[str, Any] = {
+    "input": INPUT,
+    "operations": {"$ref": REFERENCE.format(model=TREE)},
+    "webhook_url": {
+        "type": ["string", "null"],
+        "anyOf": [{"format": "uri"}, {"maxLength": 0}, {"type": "null"}],
+        "description": "Gets a POST when the job has ended.",
+        "examples": ["https://hooks.example/pixtools"],
+    },
+    "priority": {
+        "type": ["integer", "null"],
+        "minimum": PRIORITIES[0],
+        "maximum": PRIORITIES[-1],
+        "default": DEFAULT_PRIORITY,
+        "description": "Among the jobs that wait, yours of the highest priority go first.",
+    },
+}
+
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
     "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["input", "operations"],
+                "additionalProperties": False,
+                "properties": PROCESS_MEMBERS,
+            },
+            "examples": {"data": {"value": {"input": {"url": PIXEL}, "operations": ["convert_webp"]}}},
+        },
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -52,7 +100,7 @@ PROCESS_BODY: dict[str, Any] = {
                 "webhook_url": {"contentType": "text/plain"},
                 "priority": {"contentType": "text/plain"},
             },
-        }
+        },
     },
 }
 

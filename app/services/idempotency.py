@@ -74,6 +74,11 @@ def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None, pri
     payload: list[Any] = [sha256, operations, webhook_url]
     if priority != DEFAULT_PRIORITY:  # keys of an earlier version know of none
         payload.append(priority)
+    return fingerprint_of(payload)
+
+
+def fingerprint_of(payload: Any) -> str:
+    """Identity of JSON: the order of its members and the white space between them make no difference."""
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
