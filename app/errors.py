@@ -30,6 +30,9 @@ PixToolsError
 ├── InvalidSource                 422  where the input is to come from
 │   └── InvalidSourceUrl          422
 │       └── SourceUrlRefused      422  a place that nothing is fetched from
+├── InvalidStore                  422  a connection to a bucket
+│   ├── StoreEndpointRefused      422  one that the operator has not allowed
+│   └── StoreRefused              422  it does not answer
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
@@ -43,6 +46,7 @@ PixToolsError
 │   ├── HeadTooLarge              431
 │   ├── TooManyEndpoints          422
 │   ├── TooManyKeys               422
+│   ├── TooManyStores             422
 │   └── FieldTooLong              413
 ├── TenantLimit                   429  what a tenant may have
 │   ├── RateLimited               429  retryable
@@ -60,6 +64,7 @@ PixToolsError
 │   ├── EndpointNotFound          404
 │   ├── DeliveryNotFound          404
 │   ├── KeyNotFound               404
+│   ├── StoreNotFound             404
 │   └── TenantNotFound            404
 ├── Conflict                      409
 │   ├── JobAlreadyFinished        409
@@ -404,6 +409,25 @@ class SourceUrlRefused(InvalidSourceUrl):
     code = "source_url_refused"
 
 
+class InvalidStore(PixToolsError):
+    """The connection to a bucket is invalid."""
+
+    code = "invalid_store"
+    status = 422
+
+
+class StoreEndpointRefused(InvalidStore):
+    """This server connects to no such endpoint; PIXTOOLS_STORE_ENDPOINTS names those beside the providers' own."""
+
+    code = "store_endpoint_refused"
+
+
+class StoreRefused(InvalidStore):
+    """The bucket cannot be reached with this connection."""
+
+    code = "store_refused"
+
+
 class InvalidUpload(PixToolsError):
     """The uploaded file cannot be accepted."""
 
@@ -488,6 +512,12 @@ class TooManyEndpoints(LimitExceeded):
     """The limit on webhook endpoints is reached."""
 
     code = "too_many_endpoints"
+
+
+class TooManyStores(LimitExceeded):
+    """There are as many stores as a tenant may have; delete some."""
+
+    code = "too_many_stores"
 
 
 class TenantLimit(PixToolsError):
@@ -601,6 +631,12 @@ class KeyNotFound(NotFound):
     """There is no API key with this id."""
 
     code = "key_not_found"
+
+
+class StoreNotFound(NotFound):
+    """There is no store of this name."""
+
+    code = "store_not_found"
 
 
 class TenantNotFound(NotFound):

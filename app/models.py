@@ -569,6 +569,25 @@ class WebhookReplay(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+class Store(Owned, Base):
+    """A connection to a bucket of a tenant's own."""
+
+    __tablename__ = "stores"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(64))
+    #: s3://bucket, gs://bucket or az://container
+    url: Mapped[str] = mapped_column(Text)
+    #: None: the provider's own
+    endpoint: Mapped[str | None] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(String(64))
+    #: JSON, encrypted
+    credentials: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
 class DeadLetter(Owned, Base):
     """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
 

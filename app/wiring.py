@@ -23,6 +23,7 @@ from app.operations import Queue
 from app.services.access.door import Door
 from app.services.access.limits import TenantLimits
 from app.services.access.rates import MemoryRates, Rates, RedisRates
+from app.services.execution.buckets import BucketClient
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.fetching import Fetcher
 from app.services.execution.input_cache import InputCache
@@ -375,6 +376,12 @@ class Resources:
         settings = self.settings
         settings.spool.mkdir(parents=True, exist_ok=True)
         places = settings.fetch_concurrency
+        host_limits = HostLimits(max(1, places // HOST_SHARE), places)
+        limits = FetchLimits(
+            bytes=settings.max_upload_bytes,
+            seconds=settings.fetch_timeout_seconds,
+            redirects=settings.fetch_max_redirects,
+        )
         return Fetcher(
             database=self.database,
             storage=self.storage,
@@ -382,15 +389,8 @@ class Resources:
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
             must_stop=self.must_stop,
-            web=WebClient(
-                egress=self.fetch_egress,
-                host_limits=HostLimits(max(1, places // HOST_SHARE), places),
-                limits=FetchLimits(
-                    bytes=settings.max_upload_bytes,
-                    seconds=settings.fetch_timeout_seconds,
-                    redirects=settings.fetch_max_redirects,
-                ),
-            ),
+            web=WebClient(egress=self.fetch_egress, host_limits=host_limits, limits=limits),
+            buckets=BucketClient(host_limits=host_limits, limits=limits),
             rules=InputRules(image_limits=self.image_limits, memory_bytes=settings.pixel_process_memory_bytes),
             tenant_limits=self.tenant_limits,
         )

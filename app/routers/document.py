@@ -12,6 +12,7 @@ from app.routers.problem_schema import Problem
 TAGS = [
     {"name": "jobs", "description": "Images in, results out."},
     {"name": "operations", "description": "What a tree may hold."},
+    {"name": "stores", "description": "Buckets that jobs take their inputs from."},
     {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
     {"name": "keys", "description": "Who may do what."},
     {"name": "accounts", "description": "What a tenant has used, and who has done what."},

@@ -22,9 +22,35 @@ INPUT: dict[str, Any] = {
             "properties": {
                 "url": {
                     "type": "string",
-                    "pattern": "^[Dd][Aa][Tt][Aa]:[^,]*,",
-                    "description": "`data:` with the image itself, at most 512000 bytes.",
+                    "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://|[Dd][Aa][Tt][Aa]:[^,]*,)",
+                    "description": "http, https, or `data:` with the image itself, at most 512000 bytes.",
                 },
+                "headers": {
+                    "type": ["object", "null"],
+                    "maxProperties": 16,
+                    "additionalProperties": {"type": "string", "pattern": "^([!-~]([ -~]*[!-~])?)?$"},
+                    "description": "For the origin of the URL alone; shown nowhere again.",
+                },
+            },
+        },
+        {
+            "title": "StoreInput",
+            "type": "object",
+            "required": ["store", "key"],
+            "additionalProperties": False,
+            "properties": {
+                "store": {"type": "string", "minLength": 1, "description": "Name of a store."},
+                "key": {"type": "string", "minLength": 1, "maxLength": 1024},
+            },
+        },
+        {
+            "title": "ResultInput",
+            "type": "object",
+            "required": ["job", "result"],
+            "additionalProperties": False,
+            "properties": {
+                "job": {"type": "string", "format": "uuid"},
+                "result": {"type": "string", "minLength": 1, "description": "Name of a result that is there."},
             },
         },
     ],
@@ -216,7 +242,7 @@ PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": LOCATION | RETRY_AFTER | APPLIED | REPLAYED,
         "links": JOB_LINKS,
     },
-    **problems(400, 408, 409, 413, 415),
+    **problems(400, 404, 408, 409, 413, 415),
 }
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
@@ -225,6 +251,15 @@ JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
     201: {"description": "The endpoint and its secret.", "headers": LOCATION, "links": ENDPOINT_LINKS},
+}
+STORE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Saved; there was one of this name."},
+    201: {
+        "description": "Saved.",
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="StoreView")}}},
+        "headers": LOCATION,
+    },
+    **problems(404, 422),
 }
 DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "The delivery.", "headers": LOCATION, "links": DELIVERY_LINKS},

@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = create_app().openapi()
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
 OPEN_PAGES = ("/docs", "/docs/docs.js", "/openapi.json", "/health/live", "/health/ready", "/operations")
-READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:write"
+READ, WRITE, HOOKS, KEYS, STORES = "jobs:read", "jobs:write", "webhooks:write", "keys:write", "stores:write"
 SCOPES = {
     ("post", "/process"): WRITE,
     ("get", "/jobs"): READ,
@@ -34,6 +34,10 @@ SCOPES = {
     ("post", "/jobs/{job_id}/retry"): WRITE,
     ("get", "/jobs/{job_id}/archive"): READ,
     ("get", "/jobs/{job_id}/results/{name}"): READ,
+    ("get", "/stores"): READ,
+    ("get", "/stores/{store}"): READ,
+    ("put", "/stores/{store}"): STORES,
+    ("delete", "/stores/{store}"): STORES,
     ("get", "/webhooks"): READ,
     ("post", "/webhooks"): HOOKS,
     ("get", "/webhooks/{endpoint_id}"): READ,

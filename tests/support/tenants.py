@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,9 @@ from app.config import Settings
 from app.database import Base, Database
 from app.main import create_app
 from app.models import DeadLetter, Event, Job, Result, Scope, WebhookDelivery
+from app.services import stores
 from app.services.access import audit, keys, tenants, usage
+from app.services.storage.destinations import Connection
 from app.services.webhooks import endpoints, events, replays
 from app.wiring import Resources
 
@@ -30,6 +33,14 @@ ALL_OF_A_TENANT = frozenset(Scope) - {Scope.ADMIN}
 PORT = 8000
 LOOPBACK = f"http://127.0.0.1:{PORT}"
 TREE = ["convert_webp"]
+
+
+CONNECTION = Connection(
+    url="s3://photos",
+    endpoint=None,
+    region="eu-central-1",
+    credentials={"access_key_id": "AK", "secret_access_key": "secret"},
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,12 @@ class Belongings:
     delivery: str
     event: str
     replay: str
+    store: str
 
     @property
     def marks(self) -> set[str]:
         """What an answer to somebody else must not hold."""
-        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay}
+        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store}
         return ids | {str(self.job), str(self.open_job), self.tenant, self.host}
 
     @property
@@ -73,6 +85,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         endpoint, _ = endpoints.create(
             session, url=f"http://hooks.{tenant}.test/", events=[], description=f"of {tenant}"
         )
+        store, _ = stores.put(session, f"photos-{token_hex(4)}", CONNECTION)
     key_id = key.split("_")[1]
     job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id)
     run_task(database, job, "0")
@@ -105,6 +118,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         delivery=delivery.id,
         event=event.id,
         replay=replay.id,
+        store=store.name,
     )
 
 

@@ -26,12 +26,13 @@ from app.errors import (
     NoRoom,
     PixToolsError,
     ResultNotFound,
+    StoreNotFound,
     StoreUnavailable,
     TooManyOpenJobs,
 )
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
-from app.services import dead_letters, idempotency, jobs
+from app.services import dead_letters, idempotency, jobs, stores
 from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
@@ -45,7 +46,7 @@ from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, 
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
-from app.services.sources import Source, UrlSource, filename_of
+from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import asset_key, input_key, job_prefix
 from app.services.storage.links import DownloadLinks
@@ -264,6 +265,9 @@ class Submissions:
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
             return filename_of(source)
+        if isinstance(source, StoreSource):
+            await self._check_store(source.store, tenant, "#/input/store")
+            return filename_of(source)
         try:
             found = await self.database.of(tenant).read(jobs.result, source.job, source.result)
         except JobNotFound as error:
@@ -273,6 +277,13 @@ class Submissions:
             error.pointer = "#/input/result"
             raise
         return found.filename
+
+    async def _check_store(self, name: str, tenant: str, pointer: str) -> None:
+        try:
+            await self.database.of(tenant).read(stores.get, name)
+        except StoreNotFound as error:
+            error.pointer = pointer
+            raise
 
     async def _write_new(self, new: NewJob, scope: Scope | None) -> Accepted:
         try:
