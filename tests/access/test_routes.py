@@ -67,6 +67,7 @@ IDS = {
     "endpoint_id": f"ep_{uuid4().hex}",
     "delivery_id": f"dlv_{uuid4().hex}",
     "key_id": "a" * 12,
+    "store": "none",
 }
 SLOW = {"/health", "/metrics"}  # looks at everything; once is enough
 
