@@ -30,6 +30,7 @@ PixToolsError
 ├── InvalidSource                 422  where the input is to come from
 │   └── InvalidSourceUrl          422
 │       └── SourceUrlRefused      422  a place that nothing is fetched from
+├── InvalidOutput                 422  where results are to be written to as well
 ├── InvalidStore                  422  a connection to a bucket
 │   ├── StoreEndpointRefused      422  one that the operator has not allowed
 │   └── StoreRefused              422  it does not answer
@@ -102,6 +103,10 @@ PixToolsError
 │   │   ├── SourceChanged         -    since it was fetched before
 │   │   ├── SourceUnavailable     -    retryable
 │   │   └── SourceBusy            -    retryable, waits
+│   ├── OutputFailed              -    a result could not be written to its store
+│   │   ├── OutputExists          -
+│   │   ├── OutputDenied          -
+│   │   └── OutputUnavailable     -    retryable
 │   ├── ObjectIncomplete          -    retryable
 │   ├── ObjectNotFound            -
 │   └── UnexpectedFailure         -    retryable
@@ -407,6 +412,13 @@ class SourceUrlRefused(InvalidSourceUrl):
     """The URL of the input leads to an address not allowed here; see PIXTOOLS_FETCH_ALLOWED_NETWORKS."""
 
     code = "source_url_refused"
+
+
+class InvalidOutput(PixToolsError):
+    """The place that results are to be written to is invalid."""
+
+    code = "invalid_output"
+    status = 422
 
 
 class InvalidStore(PixToolsError):
@@ -875,6 +887,31 @@ class SourceBusy(SourceFailed):
     code = "source_busy"
     retryable = True
     waits = True
+
+
+class OutputFailed(StepFailed):
+    """The result could not be written to its store."""
+
+    code = "output_failed"
+
+
+class OutputExists(OutputFailed):
+    """There is an object under the key of the result already."""
+
+    code = "output_exists"
+
+
+class OutputDenied(OutputFailed):
+    """The store of the output refuses its credentials, or does not let them write the object."""
+
+    code = "output_denied"
+
+
+class OutputUnavailable(OutputFailed):
+    """The store of the output does not answer as it should."""
+
+    code = "output_unavailable"
+    retryable = True
 
 
 class ObjectIncomplete(StepFailed):

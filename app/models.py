@@ -233,6 +233,8 @@ class Job(Owned, Base):
     #: `tracing.carrier` of the request that it came with
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: where its results are written to as well, `outputs.Output` as data
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
     input_filename: Mapped[str] = mapped_column(Text)
@@ -376,6 +378,8 @@ class Result(Base):
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    #: where it was written to as well: store, key, url, and whether it was or another one was there
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class OutboxMessage(Base):

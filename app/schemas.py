@@ -106,6 +106,15 @@ class StepView(Model):
     error: ErrorRecord | None
 
 
+class OutputView(Model):
+    """Where a result was written to as well."""
+
+    store: str
+    key: str
+    url: str = Field(examples=["s3://my-photos/2026/1.webp"])
+    written: bool = Field(description="False: another object was there already, and stays (`if_exists: skip`).")
+
+
 class ResultView(Model):
     """One stored output."""
 
@@ -120,6 +129,7 @@ class ResultView(Model):
     filename: str = Field(examples=["photo-resize.convert_webp.webp"])
     url: str = Field(description="Absolute, signed, valid until `expires_at`. Fetch the job again for a fresh one.")
     expires_at: datetime
+    output: OutputView | None = Field(description="Null: the request named no `output`.")
 
 
 class JobLinks(Model):

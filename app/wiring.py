@@ -24,6 +24,7 @@ from app.services.access.door import Door
 from app.services.access.limits import TenantLimits
 from app.services.access.rates import MemoryRates, Rates, RedisRates
 from app.services.execution.buckets import BucketClient
+from app.services.execution.delivering import Deliverer
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.fetching import Fetcher
 from app.services.execution.input_cache import InputCache
@@ -68,6 +69,7 @@ LIBRARIES = {
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
 PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
+MAX_OUTPUT = 4096  # bytes of the field
 MAX_PRIORITY = 16  # bytes of the field, which has one digit
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
@@ -149,7 +151,12 @@ class Resources:
     @cached_property
     def submissions(self) -> Submissions:
         settings = self.settings
-        fields = {"operations": settings.max_operations_bytes, "webhook_url": 4 * MAX_URL, "priority": MAX_PRIORITY}
+        fields = {
+            "operations": settings.max_operations_bytes,
+            "webhook_url": 4 * MAX_URL,
+            "priority": MAX_PRIORITY,
+            "output": MAX_OUTPUT,
+        }
         return Submissions(
             database=self.database,
             storage=self.storage,
@@ -277,6 +284,7 @@ class Resources:
             database=self.database,
             storage=self.storage,
             renderer_of=self.renderer,
+            deliverer=Deliverer(self.database),
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
             # objects that are files already need no cache

@@ -1,6 +1,6 @@
-"""Connections to buckets of the tenants' own
+"""Connections to buckets of the tenants' own, and where results are written to as well
 
-A new table: nothing is rewritten, and the version that is running goes on.
+A new table and columns without a default: nothing is rewritten, and the version that is running goes on.
 """
 
 import sqlalchemy as sa
@@ -30,6 +30,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "name", name=op.f("uq_stores_tenant_name")),
     )
 
+    for table in ("jobs", "job_results"):
+        op.add_column(table, sa.Column("output", sa.JSON(none_as_null=True), nullable=True))
+
 
 def downgrade() -> None:
+    for table in ("jobs", "job_results"):
+        op.drop_column(table, "output")
     op.drop_table("stores")

@@ -55,6 +55,25 @@ INPUT: dict[str, Any] = {
         },
     ],
 }
+OUTPUT: dict[str, Any] = {
+    "description": "A store that the results are written to as well.",
+    "type": ["object", "null"],
+    "required": ["store", "key"],
+    "additionalProperties": False,
+    "properties": {
+        "store": {"type": "string", "minLength": 1, "description": "Name of a store."},
+        "key": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "description": "A template with `{input.dir}`, `{input.stem}`, `{name}`, `{ext}`, `{sha256:12}`, `{date}`, "
+            "`{job}`.",
+            "examples": ["{input.dir}/{input.stem}-{name}.{ext}"],
+        },
+        "if_exists": {"enum": ["replace", "skip", "fail", None], "default": "replace"},
+        "cache_control": {"type": ["string", "null"], "maxLength": 256},
+    },
+}
 #: members of a JSON body, by their names
 PROCESS_MEMBERS: dict[str, Any] = {
     "input": INPUT,
@@ -72,6 +91,7 @@ PROCESS_MEMBERS: dict[str, Any] = {
         "default": DEFAULT_PRIORITY,
         "description": "Among the jobs that wait, yours of the highest priority go first.",
     },
+    "output": OUTPUT,
 }
 
 PROCESS_BODY: dict[str, Any] = {
@@ -116,6 +136,12 @@ PROCESS_BODY: dict[str, Any] = {
                         "default": str(DEFAULT_PRIORITY),
                         "description": "0 to 9: among the jobs that wait, yours of the highest priority go first.",
                     },
+                    "output": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": OUTPUT,
+                        "description": "A store that the results are written to as well, as JSON; empty: none.",
+                    },
                 },
             },
             "encoding": {
@@ -125,6 +151,7 @@ PROCESS_BODY: dict[str, Any] = {
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
                 "priority": {"contentType": "text/plain"},
+                "output": {"contentType": "application/json, text/plain"},
             },
         },
     },

@@ -69,11 +69,19 @@ def parse_key(header: str) -> str:
     return key
 
 
-def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None, priority: int = DEFAULT_PRIORITY) -> str:
+def fingerprint(
+    sha256: str,
+    operations: list[Any],
+    webhook_url: str | None,
+    priority: int = DEFAULT_PRIORITY,
+    output: dict[str, Any] | None = None,
+) -> str:
     """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random."""
     payload: list[Any] = [sha256, operations, webhook_url]
     if priority != DEFAULT_PRIORITY:  # keys of an earlier version know of none
         payload.append(priority)
+    if output is not None:
+        payload.append({"output": output})
     return fingerprint_of(payload)
 
 

@@ -1,5 +1,6 @@
 """Stores over HTTP: saved, tried, shown without their secrets, and the place that inputs come from."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,3 +96,58 @@ def test_an_object_of_a_store_is_an_input(
 def test_keys_that_no_object_has_are_refused(api: ApiClient, connection: dict[str, Any], key: str) -> None:
     refused = api.http.post("/process", json={"input": {"store": "photos", "key": key}, "operations": ["flip"]})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "#/input/key")
+
+
+def test_results_are_written_to_a_store_as_well(
+    api: ApiClient, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes
+) -> None:
+    obstore.put(object_store_server.store(), "in/2026/1.jpg", photo)
+    api.http.put("/stores/photos", json=connection)
+    tree = [{"op": "resize", "width": 80, "then": ["convert_webp", {"op": "convert_png", "as": "small.png"}]}, "flip"]
+    output = {"store": "photos", "key": "out/{input.dir}/{input.stem}/{name}.{ext}", "cache_control": "max-age=60"}
+    members = {"input": {"store": "photos", "key": "in/2026/1.jpg"}, "operations": tree, "output": output}
+    job = api.ended(api.http.post("/process", json=members).json()["id"])
+    assert job["status"] == "completed", job
+    keys = {each["name"]: each["output"]["key"] for each in job["results"]}
+    assert keys == {
+        "resize.convert_webp": "out/in/2026/1/resize.convert_webp.webp",
+        "small.png": "out/in/2026/1/small.png",
+        "flip": "out/in/2026/1/flip.jpg",
+    }
+    for each in job["results"]:
+        written = each["output"]
+        assert written["url"] == f"{connection['url']}/{written['key']}"
+        assert written["written"]
+        stored = obstore.get(object_store_server.store(), written["key"])
+        assert stored.attributes["Content-Type"] == each["content_type"]
+        assert bytes(stored.bytes()) == api.download(each).content
+    skipped = {**output, "if_exists": "skip"}
+    form = api.process(photo, ["flip"], filename="1.jpg", output=json.dumps({**skipped, "key": keys["flip"]}))
+    (result,) = api.ended(form.json()["id"])["results"]
+    assert not result["output"]["written"]
+    failing = api.process(photo, ["flip"], output=json.dumps({**skipped, "key": keys["flip"], "if_exists": "fail"}))
+    assert api.ended(failing.json()["id"])["error"]["code"] == "output_exists"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "pointer"),
+    [
+        ({"store": "none"}, 404, "store_not_found", "#/output/store"),
+        ({"key": "one.jpg"}, 422, "invalid_output", "#/output/key"),
+        ({"key": "{what}"}, 422, "invalid_output", "#/output/key"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_at_once(
+    api: ApiClient,
+    connection: dict[str, Any],
+    photo: bytes,
+    change: dict[str, Any],
+    status: int,
+    code: str,
+    pointer: str,
+) -> None:
+    api.http.put("/stores/photos", json=connection)
+    output = {"store": "photos", "key": "{name}.{ext}", **change}
+    refused = api.process(photo, ["flip", "convert_png"], output=json.dumps(output))
+    assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
+    assert refused.json()["errors"][0]["pointer"] == pointer

@@ -11,9 +11,11 @@ from typing import Any
 from app.errors import InvalidJson, InvalidParameter
 from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.services.intake import strict_json
+from app.services.intake.outputs import read_output
 from app.services.intake.sources import DATA_BYTES, DataSource, read_source
 from app.services.intake.strict_json import NotStrict
 from app.services.intake.validation import escaped, short
+from app.services.outputs import Output
 from app.services.sources import Source
 
 SOURCE_BYTES = 3 * DATA_BYTES  # of a body, for a `data:` URL: so long it is when each byte is written as %XX
@@ -29,6 +31,7 @@ class JsonRequest:
     operations: str
     webhook_url: str | None = None
     priority: int = DEFAULT_PRIORITY
+    output: Output | None = None
     #: all of it as it was sent
     sent: Mapping[str, Any]
 
@@ -56,6 +59,7 @@ MEMBERS: dict[str, Callable[[Any, str], Any]] = {
     "operations": _read_operations,
     "webhook_url": _read_text,
     "priority": _read_priority,
+    "output": read_output,
 }
 REQUIRED = ("input", "operations")
 

@@ -20,6 +20,7 @@ from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     InvalidOperations,
+    InvalidOutput,
     InvalidParameter,
     InvalidUpload,
     JobNotFound,
@@ -40,12 +41,14 @@ from app.services.idempotency import Idempotency, Scope
 from app.services.intake.json_request import SOURCE_BYTES, read_request
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.outputs import parse_output
 from app.services.intake.rules import FILE_POINTER, ImageLimits
 from app.services.intake.sources import DataSource
 from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
+from app.services.outputs import Output
 from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import asset_key, input_key, job_prefix
@@ -89,6 +92,7 @@ class Order:
     operations: str
     webhook_url: str | None
     priority: int
+    output: Output | None = None
     #: all of a JSON request; a form is known by its parts
     canonical: dict[str, Any] | None = None
 
@@ -98,14 +102,27 @@ def _order(form: ReceivedForm) -> Order:
     if text is None:
         missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
         raise InvalidOperations([missing], code="missing_field")
-    priority = read_priority(form.fields.get("priority"))
-    return Order(operations=text, webhook_url=form.fields.get("webhook_url"), priority=priority)
+    given = form.fields.get("output")
+    return Order(
+        operations=text,
+        webhook_url=form.fields.get("webhook_url"),
+        priority=read_priority(form.fields.get("priority")),
+        output=parse_output(given, "#/output") if given else None,
+    )
+
+
+def _check_apart(output: Output, plan: Plan) -> None:
+    results = sum(task.result is not None for task in plan.tasks)
+    if results > 1 and not output.keeps_apart:
+        detail = f"The {results} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
+        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
 
 
 def _fingerprint(order: Order, new: NewJob) -> str:
     if order.canonical is not None or new.sha256 is None:
         return idempotency.fingerprint_of(order.canonical)
-    return idempotency.fingerprint(new.sha256, new.operations, new.webhook_url, new.priority)
+    output = order.output.to_json() if order.output else None
+    return idempotency.fingerprint(new.sha256, new.operations, new.webhook_url, new.priority, output)
 
 
 class _AnsweredElsewhere(Exception):
@@ -211,6 +228,7 @@ class Submissions:
             operations=wanted.operations,
             webhook_url=wanted.webhook_url,
             priority=wanted.priority,
+            output=wanted.output,
             canonical=dict(wanted.sent),
         )
         if isinstance(wanted.input, DataSource):
@@ -251,7 +269,7 @@ class Submissions:
             await self.idempotency.end(scope, job_id)
 
     async def _check_source(self, job_id: UUID, order: Order, source: Source, request: Request) -> NewJob:
-        tree = await self._check_order(order)
+        tree = await self._check_order(order, request)
         return NewJob(
             id=job_id,
             plan=tree.plan(None),
@@ -327,7 +345,7 @@ class Submissions:
             await self.idempotency.end(scope, new.id)
 
     async def _check(self, order: Order, upload: Upload, request: Request) -> NewJob:
-        tree = await self._check_order(order)
+        tree = await self._check_order(order, request)
         header = await asyncio.to_thread(_probe, upload.file)
         self.image_limits.check(header)
         check_memory(tree.branches, header, self.memory_bytes)
@@ -341,12 +359,15 @@ class Submissions:
             **self._ordered(order, tree, request),
         )
 
-    async def _check_order(self, order: Order) -> _Tree:
+    async def _check_order(self, order: Order, request: Request) -> _Tree:
         """Refuse what can be refused without the input."""
         tree = _tree(order.operations, self.tree_limits)
         await self._check_assets(tree.branches)
         if order.webhook_url:
             await self.egress.check(order.webhook_url)
+        if order.output:
+            await self._check_store(order.output.store, request.principal.tenant, "#/output/store")
+            _check_apart(order.output, tree.plan(None))
         return tree
 
     def _ordered(self, order: Order, tree: _Tree, request: Request) -> dict[str, Any]:
@@ -358,6 +379,7 @@ class Submissions:
             "base_url": request.base_url,
             "kept_seconds": self.kept_seconds,
             "priority": order.priority,
+            "output": order.output,
             "tenant": request.principal.tenant,
             "key_id": request.principal.key_id,
         }
