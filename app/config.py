@@ -124,7 +124,10 @@ class Settings(BaseSettings):
     )
     tenant_max_bytes_per_day: int = Field(10**12, ge=1, le=2**63 - 1, description="Of accepted uploads; UTC.")
     tenant_max_pixels_per_day: int = Field(10**13, ge=1, le=2**63 - 1, description="Of accepted uploads, all frames.")
-    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads and results.")
+    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads, results and assets.")
+    tenant_max_keep_seconds: int = Field(
+        30 * 86_400, ge=1, le=2**31 - 1, description="That a job may ask to be kept after its end (`keep_seconds`)."
+    )
 
     # Times, in seconds
     head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
@@ -133,7 +136,12 @@ class Settings(BaseSettings):
     )
     keep_alive_seconds: float = Field(5.0, gt=0, description="A connection is kept for its next request.")
     download_url_seconds: int = Field(3600, ge=1, le=7 * 86400)
-    results_kept_seconds: int = Field(86400, ge=1)
+    results_kept_seconds: int = Field(
+        86400, ge=1, le=2**31 - 1, description="From a job's end until it is removed, where it does not say."
+    )
+    tombstones_kept_seconds: int = Field(
+        30 * 86_400, ge=1, description="How long it is known of an expired job that there was one (410)."
+    )
     idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
     idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
     prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")

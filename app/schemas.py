@@ -120,9 +120,15 @@ class JobView(Model):
     status: JobStatus = Field(examples=["completed"])
     created_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="When the job and its results are removed; null until it has ended, since it counts from then."
+    )
     priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
+    tags: dict[str, str] = Field(description="As they were sent.", examples=[{"sku": "7"}])
+    external_id: str | None = Field(description="The client's own name for it.", examples=["order-1234"])
+    template: str | None = Field(description="Name and version of the template that it came of.", examples=["shop@2"])
     input: InputView
-    operations: list[Any] = Field(description="The tree as it was sent.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
     steps: list[StepView]
     results: list[ResultView]
     error: ErrorRecord | None

@@ -28,8 +28,10 @@ from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.intake.backpressure import Backpressure
+from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS_BYTES
 from app.services.intake.operation_tree import TreeLimits
 from app.services.intake.submission import ImageLimits, Submissions
+from app.services.intake.templates import MAX_REFERENCE
 from app.services.intake.uploads import FormLimits
 from app.services.monitoring.checks import Checks
 from app.services.monitoring.disk_space import Room
@@ -64,7 +66,7 @@ LIBRARIES = {
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
 PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
-MAX_PRIORITY = 16  # bytes of the field, which has one digit
+MAX_NUMBER = 32  # bytes of a field that has a number
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -145,7 +147,16 @@ class Resources:
     @cached_property
     def submissions(self) -> Submissions:
         settings = self.settings
-        fields = {"operations": settings.max_operations_bytes, "webhook_url": 4 * MAX_URL, "priority": MAX_PRIORITY}
+        fields = {
+            "operations": settings.max_operations_bytes,
+            "template": MAX_REFERENCE,
+            "params": settings.max_operations_bytes,
+            "webhook_url": 4 * MAX_URL,
+            "priority": MAX_NUMBER,
+            "tags": 4 * MAX_TAGS_BYTES,
+            "external_id": 4 * MAX_EXTERNAL_ID,
+            "keep_seconds": MAX_NUMBER,
+        }
         return Submissions(
             database=self.database,
             storage=self.storage,
@@ -177,6 +188,7 @@ class Resources:
             max_bytes_per_day=settings.tenant_max_bytes_per_day,
             max_pixels_per_day=settings.tenant_max_pixels_per_day,
             max_storage_bytes=settings.tenant_max_storage_bytes,
+            max_keep_seconds=settings.tenant_max_keep_seconds,
         )
 
     @cached_property
@@ -231,6 +243,7 @@ class Resources:
             letters_kept_seconds=settings.dead_letters_kept_seconds,
             events_kept_seconds=settings.events_kept_seconds,
             audit_kept_seconds=settings.audit_kept_seconds,
+            tombstones_kept_seconds=settings.tombstones_kept_seconds,
         )
 
     @cached_property

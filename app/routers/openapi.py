@@ -8,6 +8,10 @@ from app.models import DEFAULT_PRIORITY
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
 from app.routers.tree_schema import REFERENCE, TREE
+from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS
+from app.services.intake.templates import REFERENCE as TEMPLATE_REFERENCE
+
+TEMPLATE = TEMPLATE_REFERENCE.pattern.replace("(?:", "(")
 
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
@@ -15,7 +19,7 @@ PROCESS_BODY: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["file", "operations"],
+                "required": ["file"],
                 "additionalProperties": False,
                 "properties": {
                     "file": {
@@ -30,6 +34,19 @@ PROCESS_BODY: dict[str, Any] = {
                         "contentSchema": {"$ref": REFERENCE.format(model=TREE)},
                         "examples": [json.dumps(tree) for tree in TREES],
                     },
+                    "template": {
+                        "type": "string",
+                        "anyOf": [{"pattern": f"^{TEMPLATE}$"}, {"maxLength": 0}],
+                        "description": "Instead of `operations`: a template by its name, or by name and version.",
+                        "examples": ["thumbnails", "shop@2"],
+                    },
+                    "params": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"type": "object"},
+                        "description": "Values for the template's parameters, as a JSON object.",
+                        "examples": ['{"large": 1600}'],
+                    },
                     "webhook_url": {
                         "type": "string",
                         "anyOf": [{"format": "uri"}, {"maxLength": 0}],  # forms of web pages send empty fields
@@ -42,6 +59,25 @@ PROCESS_BODY: dict[str, Any] = {
                         "default": str(DEFAULT_PRIORITY),
                         "description": "0 to 9: among the jobs that wait, yours of the highest priority go first.",
                     },
+                    "tags": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"type": "object", "additionalProperties": {"type": "string"}},
+                        "description": f"At most {MAX_TAGS} names with texts, as a JSON object, to find the job by.",
+                        "examples": ['{"sku": "7"}'],
+                    },
+                    "external_id": {
+                        "type": "string",
+                        "maxLength": MAX_EXTERNAL_ID,
+                        "description": "Your own name for the job: a second one of this name is refused with 409.",
+                        "examples": ["order-1234"],
+                    },
+                    "keep_seconds": {
+                        "type": "string",
+                        "pattern": "^[0-9]*$",
+                        "description": "From the job's end until it is removed; `expires_at` of the job says when.",
+                        "examples": ["604800"],
+                    },
                 },
             },
             "encoding": {
@@ -50,7 +86,11 @@ PROCESS_BODY: dict[str, Any] = {
                 },
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
-                "priority": {"contentType": "text/plain"},
+                **{
+                    name: {"contentType": "text/plain"}
+                    for name in ("priority", "template", "external_id", "keep_seconds")
+                },
+                **{name: {"contentType": "application/json, text/plain"} for name in ("params", "tags")},
             },
         }
     },
@@ -64,6 +104,7 @@ TITLES = {
     404: "There is no such thing.",
     408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
+    410: "The job has expired; `expired_at` says when.",
     413: "The body, or a part of it, is larger than the limit.",
     414: "The path and query are too long.",
     415: "Not an image in a supported format, or not the media type that is read here.",
@@ -172,7 +213,7 @@ PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
-    **problems(404),
+    **problems(404, 410),
 }
 
 ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -186,7 +227,7 @@ DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
-    **problems(404, 409),
+    **problems(404, 409, 410),
 }
 RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -197,7 +238,7 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "With a key, where S3 serves the object: its link is in `Location`.",
         "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
     },
-    **problems(403, 404, 416),
+    **problems(403, 404, 410, 416),
 }
 AUDIT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

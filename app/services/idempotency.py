@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -69,11 +69,28 @@ def parse_key(header: str) -> str:
     return key
 
 
-def fingerprint(sha256: str, operations: list[Any], webhook_url: str | None, priority: int = DEFAULT_PRIORITY) -> str:
-    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random."""
+def fingerprint(
+    sha256: str,
+    operations: list[Any] | None,
+    webhook_url: str | None,
+    priority: int = DEFAULT_PRIORITY,
+    members: Mapping[str, Any] | None = None,
+) -> str:
+    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random.
+
+    Args:
+        sha256: of the file.
+        operations: as sent; None: the request names a template.
+        webhook_url: as sent.
+        priority: of the job.
+        members: whatever else was sent, by its name.
+    """
     payload: list[Any] = [sha256, operations, webhook_url]
-    if priority != DEFAULT_PRIORITY:  # keys of an earlier version know of none
+    # keys of an earlier version know of none of these
+    if priority != DEFAULT_PRIORITY:
         payload.append(priority)
+    if members:
+        payload.append(members)
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

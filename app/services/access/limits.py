@@ -24,7 +24,7 @@ from app.errors import (
 from app.models import JOB_OPEN, Job, TenantRecord
 
 RETRY_OPEN_SECONDS = 5  # after which some of the jobs in flight may have ended
-LARGEST = {"requests_per_minute": 2**31 - 1, "max_open_jobs": 2**31 - 1}  # what their columns hold
+LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)  # of their columns
 LARGEST_OTHER = 2**63 - 1
 
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
@@ -59,6 +59,8 @@ class TenantLimits:
     max_bytes_per_day: int
     max_pixels_per_day: int
     max_storage_bytes: int
+    #: that a job may ask to be kept
+    max_keep_seconds: int = 2**31 - 1
 
     def of(self, tenant: Any) -> "TenantLimits":
         """These, but for those that a row of `tenants` has of its own."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from app import metrics, tracing
 from app.database import Database
 from app.errors import (
+    ExternalIdTaken,
     InvalidOperations,
     InvalidParameter,
     InvalidUpload,
@@ -35,8 +36,10 @@ from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
+from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.trees import Chosen, choose, read_params
 from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
@@ -136,6 +139,23 @@ def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a request asks for, without the image."""
+
+    chosen: Chosen
+    tree: _Tree
+    keeping: Keeping
+    priority: int
+    webhook_url: str | None
+
+    def fingerprint(self, sha256: str) -> str:
+        """The identity of the request with an image."""
+        operations = self.tree.operations if self.chosen.template is None else None
+        members = {**self.chosen.members, **self.keeping.members}
+        return idempotency.fingerprint(sha256, operations, self.webhook_url, self.priority, members)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submissions:
     """Everything that accepting needs."""
 
@@ -204,14 +224,15 @@ class Submissions:
         return self.spool
 
     async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
-        new = await self._check(form, request)
+        wanted = await self._read(form.fields, request)
+        new = await self._check(form, request, wanted)
         tracing.bind(job_id=str(new.id))
         if request.idempotency_key is None:
             return await self._store(form.file, new, None)
         scope = Scope(
             tenant=request.principal.tenant,
             key=request.idempotency_key,
-            fingerprint=idempotency.fingerprint(form.sha256, new.operations, new.webhook_url, new.priority),
+            fingerprint=wanted.fingerprint(form.sha256),
         )
         answer = await self.idempotency.begin(scope, new.id)
         if answer is not None:
@@ -221,35 +242,56 @@ class Submissions:
         finally:
             await self.idempotency.end(scope, new.id)
 
-    async def _check(self, form: ReceivedForm, request: Request) -> NewJob:
-        text = form.fields.get("operations")
-        if text is None:
-            missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
-            raise InvalidOperations([missing], code="missing_field")
-        tree = _tree(text, self.tree_limits)
-        await self._check_assets(tree.branches)
-        webhook_url = form.fields.get("webhook_url") or None
-        if webhook_url:
-            await self.egress.check(webhook_url)
-        priority = read_priority(form.fields.get("priority"))
-        header = await asyncio.to_thread(_probe, form.file)
-        self.image_limits.check(header)
-        check_memory(tree.branches, header, self.memory_bytes)
+    async def _read(self, fields: Mapping[str, str], request: Request) -> Wanted:
+        """What a form asks for, as far as that can be told without its file."""
+        principal = request.principal
+        keeping = read_keeping(
+            *(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds")),
+            most=self._most_kept(principal),
+        )
+        chosen = await choose(
+            self.database.of(principal.tenant),
+            principal,
+            operations=fields.get("operations"),
+            template=fields.get("template") or None,
+            params=read_params(fields.get("params")),
+        )
+        with chosen.pointing():
+            tree = _tree(chosen.text, self.tree_limits)
+        priority = read_priority(fields.get("priority"))
+        webhook_url = fields.get("webhook_url") or None
+        return Wanted(chosen=chosen, tree=tree, keeping=keeping, priority=priority, webhook_url=webhook_url)
+
+    def _most_kept(self, principal: Principal) -> int:
+        return principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
+
+    async def _check(self, form: ReceivedForm, request: Request, wanted: Wanted) -> NewJob:
+        tree, keeping, principal = wanted.tree, wanted.keeping, request.principal
+        with wanted.chosen.pointing():
+            await self._check_assets(tree.branches)
+            if wanted.webhook_url:
+                await self.egress.check(wanted.webhook_url)
+            header = await asyncio.to_thread(_probe, form.file)
+            self.image_limits.check(header)
+            check_memory(tree.branches, header, self.memory_bytes)
         return NewJob(
             id=uuid7(),
             operations=tree.operations,
             branches=tree.branches,
             plan=tree.plan(header.format),
-            webhook_url=webhook_url,
+            webhook_url=wanted.webhook_url,
             base_url=request.base_url,
             filename=form.filename,
             header=header,
             bytes=form.size,
             sha256=form.sha256,
-            kept_seconds=self.kept_seconds,
-            priority=priority,
-            tenant=request.principal.tenant,
-            key_id=request.principal.key_id,
+            kept_seconds=keeping.keep_seconds or min(self.kept_seconds, self._most_kept(principal)),
+            priority=wanted.priority,
+            tenant=principal.tenant,
+            key_id=principal.key_id,
+            tags=keeping.tags,
+            external_id=keeping.external_id,
+            template=wanted.chosen.template,
         )
 
     async def _check_assets(self, branches: tuple[Node, ...]) -> None:
@@ -286,7 +328,14 @@ class Submissions:
 
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
         dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
-        job: Job = jobs.accept(session, new, self.tenant_limits)
+        try:
+            job: Job = jobs.accept(session, new, self.tenant_limits)
+        except ExternalIdTaken as error:
+            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this very request
+                raise _AnsweredElsewhere from None
+            other = jobs.get(session, UUID(error.extra["job_id"]))
+            error.extra["job"] = job_view(other, self.links).model_dump(mode="json")
+            raise
         body = job_view(job, self.links).model_dump(mode="json")
         if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):
             raise _AnsweredElsewhere

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
 INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 64 kB
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
-MAX_PARTS = 8
+MAX_PARTS = 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,156 @@
+"""What a client says about a job for its own sake: tags, a name of its own, how long to keep it."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import InvalidExternalId, InvalidParameter, InvalidTags, KeepTooLong
+from app.services.intake.validation import escaped, short
+
+MAX_TAGS = 16
+MAX_TAG_NAME = 64  # characters
+MAX_TAG_VALUE = 255
+MAX_TAGS_BYTES = 4096  # of them all as JSON: events have them as well
+MAX_EXTERNAL_ID = 255  # characters
+TAG_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TAG_NAME}}}", re.ASCII)
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """As it was sent, and checked."""
+
+    tags: dict[str, str] | None = None
+    external_id: str | None = None
+    #: None: as long as the service keeps jobs of which nothing is said
+    keep_seconds: int | None = None
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What was given, for the identity of a request."""
+        return {name: value for name, value in self.__dict__.items() if value is not None}
+
+
+def read_keeping(tags: str | None, external_id: str | None, keep_seconds: str | None, most: int) -> Keeping:
+    """Read the fields of a form; an empty one says nothing, since forms of web pages send those.
+
+    Args:
+        tags: a JSON object.
+        external_id: any line.
+        keep_seconds: a number.
+        most: seconds that the tenant may ask for.
+
+    Raises:
+        InvalidParameter: one of them is wrong.
+    """
+    seconds = _whole(keep_seconds) if keep_seconds else None
+    return check_keeping(_json(tags) if tags else None, external_id or None, seconds, most)
+
+
+def check_keeping(tags: Any, external_id: Any, keep_seconds: Any, most: int) -> Keeping:
+    """Check plain values; None says nothing.
+
+    Raises:
+        InvalidParameter: one of them is wrong.
+    """
+    return Keeping(
+        tags=None if tags is None else _tags(tags),
+        external_id=None if external_id is None else checked_external_id(external_id, "#/external_id"),
+        keep_seconds=None if keep_seconds is None else _keep_seconds(keep_seconds, most),
+    )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise InvalidTags("`tags` is not valid JSON.", pointer="#/tags", value=short(text)) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InvalidTags("A tag is given twice.", pointer="#/tags")
+    return found
+
+
+def _tags(tags: Any) -> dict[str, str]:
+    if not isinstance(tags, dict):
+        raise InvalidTags('Tags are a JSON object, as {"sku": "7"}.', pointer="#/tags", value=short(tags))
+    if len(tags) > MAX_TAGS:
+        detail = f"There are {len(tags)} tags, the limit is {MAX_TAGS}."
+        raise InvalidTags(detail, pointer="#/tags", limit=MAX_TAGS, value=len(tags))
+    for name, value in tags.items():
+        _check_tag(name, value, f"#/tags/{escaped(str(name))}")
+    size = len(json.dumps(tags).encode())
+    if size > MAX_TAGS_BYTES:
+        detail = f"The tags are {size} bytes of JSON, the limit is {MAX_TAGS_BYTES}."
+        raise InvalidTags(detail, pointer="#/tags", limit=MAX_TAGS_BYTES, value=size)
+    return tags
+
+
+def _check_tag(name: Any, value: Any, pointer: str) -> None:
+    if not isinstance(name, str) or not TAG_NAME.fullmatch(name):
+        detail = f"A tag's name is 1 to {MAX_TAG_NAME} letters, digits, `_`, `.` and `-`."
+        raise InvalidTags(detail, pointer=pointer, limit=MAX_TAG_NAME, value=short(name))
+    if not isinstance(value, str):
+        raise InvalidTags(f"The value of the tag {name!r} must be a text.", pointer=pointer, value=short(value))
+    if len(value) > MAX_TAG_VALUE or UNPRINTABLE.search(value):
+        detail = f"The value of the tag {name!r} must have at most {MAX_TAG_VALUE} characters, no control characters."
+        raise InvalidTags(detail, pointer=pointer, limit=MAX_TAG_VALUE, value=short(value))
+
+
+def checked_external_id(value: Any, pointer: str) -> str:
+    """What may be a client's own name for a job.
+
+    Raises:
+        InvalidExternalId: it cannot.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_EXTERNAL_ID or UNPRINTABLE.search(value):
+        raise InvalidExternalId(pointer=pointer, limit=MAX_EXTERNAL_ID, value=short(value))
+    return value
+
+
+def _whole(text: str) -> Any:
+    return int(text) if WHOLE.fullmatch(text) else text
+
+
+def _keep_seconds(value: Any, most: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # `1.0` is one as well, by JSON Schema
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        detail = f"`keep_seconds` is a whole number of seconds, 1 to {most}."
+        raise InvalidParameter(detail, pointer="#/keep_seconds", limit=most, value=short(value))
+    if value > most:
+        detail = f"A job can be kept for {most} seconds after its end at most, and {value} were asked for."
+        raise KeepTooLong(detail, pointer="#/keep_seconds", limit=most, value=value)
+    return value
+
+
+def read_tag(text: str | None) -> tuple[str, str] | None:
+    """`name:value`, as a query has it; the value may hold further colons.
+
+    Raises:
+        InvalidParameter: it is nothing that a tag can be.
+    """
+    if text is None:
+        return None
+    name, colon, value = text.partition(":")
+    if not colon:
+        detail = "A tag is searched for by name and value, as `sku:7`."
+        raise InvalidParameter(detail, pointer="#/query/tag", value=short(text))
+    _check_tag(name, value, "#/query/tag")
+    return name, value
+
+
+def check_text(name: str, text: str | None) -> str | None:
+    """A text that a column is searched for; PostgreSQL refuses some that no column can hold.
+
+    Raises:
+        InvalidParameter: no job can have it.
+    """
+    if text is not None and UNPRINTABLE.search(text):
+        raise InvalidParameter(f"`{name}` has a control character.", pointer=f"#/query/{name}", value=short(text))
+    return text
