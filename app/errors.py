@@ -33,6 +33,7 @@ PixToolsError
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
 │   └── UnknownPart               422
+├── InvalidSource                 422  where the input is to come from
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
@@ -425,6 +426,13 @@ class UnknownPart(InvalidForm):
     """The form has an unknown part, or a part twice."""
 
     code = "unknown_field"
+
+
+class InvalidSource(PixToolsError):
+    """The input names no file in a form that is understood here."""
+
+    code = "invalid_source"
+    status = 422
 
 
 class InvalidUpload(PixToolsError):

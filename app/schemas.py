@@ -436,3 +436,44 @@ class UsagePage(Model):
     data: list[UsageView]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
     has_more: bool
+
+
+class NewTemplate(Body):
+    """A tree with places for parameters."""
+
+    operations: list[Any] = Field(
+        min_length=1,
+        description='An operation tree, in which {"param": "width"} stands for a whole value.',
+        examples=[[{"op": "resize", "width": {"param": "width"}, "then": ["convert_jpeg"]}]],
+    )
+    params: dict[str, Any] = Field(
+        {},
+        description="JSON schema of the parameters, an object. Of a parameter: `type` (`string`, `integer`, `number`, "
+        "`boolean`), `enum`, `minimum`, `maximum`, `maxLength`, `default`.",
+        examples=[{"properties": {"width": {"type": "integer", "minimum": 16, "maximum": 2048, "default": 320}}}],
+    )
+    output: dict[str, Any] | None = Field(None, description="Where results are also written, as in `POST /process`.")
+
+
+class TemplateSummary(Model):
+    """A template, without its tree."""
+
+    name: str = Field(examples=["shop"])
+    version: int = Field(ge=1, examples=[2])
+    template: str = Field(description="Name and version, as requests name it.", examples=["shop@2"])
+    params: dict[str, Any] = Field(description="JSON schema of the parameters.")
+    built_in: bool = Field(description="Whether it comes with PixTools.")
+    created_at: datetime | None = Field(description="Of this version; null: it comes with PixTools.")
+
+
+class TemplateView(TemplateSummary):
+    """A version of a template; it never changes."""
+
+    operations: list[Any]
+    output: dict[str, Any] | None
+
+
+class TemplateList(Model):
+    """The latest version of each template; those that come with PixTools first."""
+
+    data: list[TemplateSummary]

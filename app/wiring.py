@@ -166,6 +166,7 @@ class Resources:
             spool=settings.spool,
             room=self.room,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
+            max_json_bytes=settings.max_json_bytes,
             tree_limits=TreeLimits(
                 nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
             ),

@@ -1,5 +1,6 @@
 """Jobs over HTTP."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
 from uuid import UUID
@@ -7,11 +8,12 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
+from starlette.requests import ClientDisconnect
 
 from app import metrics
 from app.bodies import allow_body
 from app.database import TenantDatabase
-from app.errors import JobNotFinished, ResultNotFound
+from app.errors import JobNotFinished, ResultNotFound, TruncatedRequest
 from app.models import JOB_OPEN, JobStatus, Scope
 from app.problems import code_of
 from app.routers.access import CurrentPrincipal, Own, needs
@@ -33,9 +35,9 @@ from app.services.access.audit import Audited
 from app.services.access.principal import Principal
 from app.services.idempotency import key_of
 from app.services.intake.keeping import MAX_EXTERNAL_ID, check_text, read_tag
-from app.services.intake.submission import Accepted
+from app.services.intake.submission import Accepted, Submissions
 from app.services.intake.submission import Request as SubmissionRequest
-from app.services.intake.uploads import boundary_of, check_content_length
+from app.services.intake.uploads import boundary_of, check_content_length, is_json
 from app.services.job_views import job_view
 from app.services.jobs import JobFilters
 from app.services.storage.archive import stream_archive
@@ -100,16 +102,37 @@ async def submit_job(
 
 async def _accept(request: Request, resources: Resources, base_url: str, principal: Principal) -> Accepted:
     key = key_of(request.headers.getlist("idempotency-key"))
-    boundary = boundary_of(request.headers.get("content-type"))
-    limits = resources.submissions.form_limits
-    check_content_length(request.headers.get("content-length"), limits)
-    allow_body(request.scope, limits.body_bytes)
+    take = _take_json if is_json(request.headers.get("content-type")) else _take_form
+    body = take(request, resources.submissions)
     await resources.backpressure.check()
     if key is None:  # a repeat is answered all the same
         resources.submissions.check_tenant(principal.tenant)
-    return await resources.submissions.submit(
-        request.stream(), boundary, SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url)
-    )
+    return await body(SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url))
+
+
+Take = Callable[[SubmissionRequest], Awaitable[Accepted]]
+
+
+def _take_form(request: Request, submissions: Submissions) -> Take:
+    """Check what the head of a request tells of its form; the rest is done when it is let in."""
+    boundary = boundary_of(request.headers.get("content-type"))
+    limits = submissions.form_limits
+    check_content_length(request.headers.get("content-length"), limits)
+    allow_body(request.scope, limits.body_bytes)
+    return partial(submissions.submit, request.stream(), boundary)
+
+
+def _take_json(request: Request, submissions: Submissions) -> Take:
+    allow_body(request.scope, submissions.json_bytes)
+
+    async def take(asked: SubmissionRequest) -> Accepted:
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise TruncatedRequest("The request body ended early.") from None
+        return await submissions.submit_json(body, asked)
+
+    return take
 
 
 async def _answer(resources: Resources, own: TenantDatabase, job_id: UUID, headers: dict[str, str]) -> JSONResponse:

@@ -4,18 +4,98 @@ import json
 from typing import Any
 
 from app.formats import FORMATS
-from app.models import DEFAULT_PRIORITY
+from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
 from app.routers.tree_schema import REFERENCE, TREE
-from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS
+from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAG_VALUE, MAX_TAGS, TAG_NAME
 from app.services.intake.templates import REFERENCE as TEMPLATE_REFERENCE
 
+#: of a `data:` URL with a GIF of one pixel
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+INPUT: dict[str, Any] = {
+    "description": "Where the image comes from.",
+    "oneOf": [
+        {
+            "title": "UrlInput",
+            "type": "object",
+            "required": ["url"],
+            "additionalProperties": False,
+            "properties": {
+                "url": {
+                    "type": "string",
+                    "pattern": "^[Dd][Aa][Tt][Aa]:[^,]*,",
+                    "description": "`data:` with the image itself, at most 512000 bytes.",
+                },
+            },
+        },
+    ],
+}
 TEMPLATE = TEMPLATE_REFERENCE.pattern.replace("(?:", "(")
+#: members of a JSON body, by their names
+PROCESS_MEMBERS: dict[str, Any] = {
+    "input": INPUT,
+    "operations": {"$ref": REFERENCE.format(model=TREE)},
+    "webhook_url": {
+        "type": ["string", "null"],
+        "anyOf": [{"format": "uri"}, {"maxLength": 0}, {"type": "null"}],
+        "description": "Gets a POST when the job has ended.",
+        "examples": ["https://hooks.example/pixtools"],
+    },
+    "priority": {
+        "type": ["integer", "null"],
+        "minimum": PRIORITIES[0],
+        "maximum": PRIORITIES[-1],
+        "default": DEFAULT_PRIORITY,
+        "description": "Among the jobs that wait, yours of the highest priority go first.",
+    },
+    "template": {
+        "type": ["string", "null"],
+        "pattern": f"^{TEMPLATE}$",
+        "description": "Instead of `operations`: a template by its name, or by name and version.",
+        "examples": ["thumbnails", "shop@2"],
+    },
+    "params": {
+        "type": ["object", "null"],
+        "description": "Values for the template's parameters.",
+        "examples": [{"large": 1600}],
+    },
+    "tags": {
+        "type": ["object", "null"],
+        "maxProperties": MAX_TAGS,
+        "propertyNames": {"pattern": f"^{TAG_NAME.pattern}$"},
+        "additionalProperties": {"type": "string", "maxLength": MAX_TAG_VALUE},
+        "description": "To find the job by.",
+        "examples": [{"sku": "7"}],
+    },
+    "external_id": {
+        "type": ["string", "null"],
+        "minLength": 1,
+        "maxLength": MAX_EXTERNAL_ID,
+        "description": "Your own name for the job: a second one of this name is refused with 409.",
+        "examples": ["order-1234"],
+    },
+    "keep_seconds": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "From the job's end until it is removed; `expires_at` of the job says when.",
+        "examples": [604_800],
+    },
+}
 
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
     "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["input"],
+                "additionalProperties": False,
+                "properties": PROCESS_MEMBERS,
+                "oneOf": [{"required": ["operations"]}, {"required": ["template"]}],
+            },
+            "examples": {"data": {"value": {"input": {"url": PIXEL}, "operations": ["convert_webp"]}}},
+        },
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -92,7 +172,7 @@ PROCESS_BODY: dict[str, Any] = {
                 },
                 **{name: {"contentType": "application/json, text/plain"} for name in ("params", "tags")},
             },
-        }
+        },
     },
 }
 
@@ -222,6 +302,16 @@ ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
 DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "The delivery.", "headers": LOCATION, "links": DELIVERY_LINKS},
     **problems(404, 409),
+}
+
+TEMPLATE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It is the latest version already.", "headers": LOCATION},
+    201: {
+        "description": "A new version.",
+        "headers": LOCATION,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="TemplateView")}}},
+    },
+    **problems(409),
 }
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -91,6 +91,11 @@ def fingerprint(
         payload.append(priority)
     if members:
         payload.append(members)
+    return fingerprint_of(payload)
+
+
+def fingerprint_of(payload: Any) -> str:
+    """Identity of JSON: the order of its members and the white space between them make no difference."""
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

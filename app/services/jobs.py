@@ -292,7 +292,7 @@ def list_page(
     return jobs[:limit], _cursor(jobs[limit - 1].id, filters) if more else None
 
 
-def listing(filters: JobFilters, before: UUID | None = None) -> Select[tuple[Job]]:
+def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
     """The query of a listing; each filter finds its rows by an index that has them in the order of the listing."""
     id_ = Job.id if filters.tag is None else JobTag.job_id
     query = select(Job).order_by(id_.desc())

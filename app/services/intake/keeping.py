@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidExternalId, InvalidParameter, InvalidTags, KeepTooLong
+from app.services.intake import strict_json
+from app.services.intake.strict_json import NotStrict
 from app.services.intake.validation import escaped, short
 
 MAX_TAGS = 16
@@ -13,6 +15,7 @@ MAX_TAG_NAME = 64  # characters
 MAX_TAG_VALUE = 255
 MAX_TAGS_BYTES = 4096  # of them all as JSON: events have them as well
 MAX_EXTERNAL_ID = 255  # characters
+MAX_SECONDS = 2**31 - 1  # of a column
 TAG_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TAG_NAME}}}", re.ASCII)
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -32,62 +35,60 @@ class Keeping:
         """What was given, for the identity of a request."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
 
+    def check(self, most: int) -> None:
+        """Refuse to keep a job for longer than a tenant may ask for.
 
-def read_keeping(tags: str | None, external_id: str | None, keep_seconds: str | None, most: int) -> Keeping:
+        Raises:
+            KeepTooLong: it is more than that many seconds.
+        """
+        seconds = self.keep_seconds
+        if seconds is not None and seconds > most:
+            detail = f"A job can be kept for {most} seconds after its end at most, and {seconds} were asked for."
+            raise KeepTooLong(detail, pointer="#/keep_seconds", limit=most, value=seconds)
+
+
+def read_keeping(tags: str | None, external_id: str | None, keep_seconds: str | None) -> Keeping:
     """Read the fields of a form; an empty one says nothing, since forms of web pages send those.
 
     Args:
         tags: a JSON object.
         external_id: any line.
         keep_seconds: a number.
-        most: seconds that the tenant may ask for.
-
-    Raises:
-        InvalidParameter: one of them is wrong.
-    """
-    seconds = _whole(keep_seconds) if keep_seconds else None
-    return check_keeping(_json(tags) if tags else None, external_id or None, seconds, most)
-
-
-def check_keeping(tags: Any, external_id: Any, keep_seconds: Any, most: int) -> Keeping:
-    """Check plain values; None says nothing.
 
     Raises:
         InvalidParameter: one of them is wrong.
     """
     return Keeping(
-        tags=None if tags is None else _tags(tags),
-        external_id=None if external_id is None else checked_external_id(external_id, "#/external_id"),
-        keep_seconds=None if keep_seconds is None else _keep_seconds(keep_seconds, most),
+        tags=checked_tags(_json(tags)) if tags else None,
+        external_id=checked_external_id(external_id) if external_id else None,
+        keep_seconds=checked_keep_seconds(_whole(keep_seconds)) if keep_seconds else None,
     )
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        raise InvalidTags("`tags` is not valid JSON.", pointer="#/tags", value=short(text)) from None
+        return strict_json.read(text)
+    except NotStrict as error:
+        raise InvalidTags(f"`tags` is not valid JSON{error.args[0]}.", pointer="#/tags", value=short(text)) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise InvalidTags("A tag is given twice.", pointer="#/tags")
-    return found
+def checked_tags(tags: Any, pointer: str = "#/tags") -> dict[str, str]:
+    """What may be tags of a job.
 
-
-def _tags(tags: Any) -> dict[str, str]:
+    Raises:
+        InvalidTags: it cannot.
+    """
     if not isinstance(tags, dict):
-        raise InvalidTags('Tags are a JSON object, as {"sku": "7"}.', pointer="#/tags", value=short(tags))
+        raise InvalidTags('Tags are a JSON object, as {"sku": "7"}.', pointer=pointer, value=short(tags))
     if len(tags) > MAX_TAGS:
         detail = f"There are {len(tags)} tags, the limit is {MAX_TAGS}."
-        raise InvalidTags(detail, pointer="#/tags", limit=MAX_TAGS, value=len(tags))
+        raise InvalidTags(detail, pointer=pointer, limit=MAX_TAGS, value=len(tags))
     for name, value in tags.items():
-        _check_tag(name, value, f"#/tags/{escaped(str(name))}")
+        _check_tag(name, value, f"{pointer}/{escaped(name)}")
     size = len(json.dumps(tags).encode())
     if size > MAX_TAGS_BYTES:
         detail = f"The tags are {size} bytes of JSON, the limit is {MAX_TAGS_BYTES}."
-        raise InvalidTags(detail, pointer="#/tags", limit=MAX_TAGS_BYTES, value=size)
+        raise InvalidTags(detail, pointer=pointer, limit=MAX_TAGS_BYTES, value=size)
     return tags
 
 
@@ -102,7 +103,7 @@ def _check_tag(name: Any, value: Any, pointer: str) -> None:
         raise InvalidTags(detail, pointer=pointer, limit=MAX_TAG_VALUE, value=short(value))
 
 
-def checked_external_id(value: Any, pointer: str) -> str:
+def checked_external_id(value: Any, pointer: str = "#/external_id") -> str:
     """What may be a client's own name for a job.
 
     Raises:
@@ -113,20 +114,20 @@ def checked_external_id(value: Any, pointer: str) -> str:
     return value
 
 
+def checked_keep_seconds(value: Any, pointer: str = "#/keep_seconds") -> int:
+    """What may be a time to keep a job for.
+
+    Raises:
+        InvalidParameter: it cannot.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SECONDS:
+        detail = "`keep_seconds` is a whole number of seconds, 1 or more."
+        raise InvalidParameter(detail, pointer=pointer, value=short(value))
+    return value
+
+
 def _whole(text: str) -> Any:
     return int(text) if WHOLE.fullmatch(text) else text
-
-
-def _keep_seconds(value: Any, most: int) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # `1.0` is one as well, by JSON Schema
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        detail = f"`keep_seconds` is a whole number of seconds, 1 to {most}."
-        raise InvalidParameter(detail, pointer="#/keep_seconds", limit=most, value=short(value))
-    if value > most:
-        detail = f"A job can be kept for {most} seconds after its end at most, and {value} were asked for."
-        raise KeepTooLong(detail, pointer="#/keep_seconds", limit=most, value=value)
-    return value
 
 
 def read_tag(text: str | None) -> tuple[str, str] | None:

@@ -2,10 +2,8 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -14,6 +12,8 @@ from app.errors import InvalidOperations
 from app.operations import OPERATIONS, Operation
 from app.parameters import Params
 from app.services.dag_builder import Node
+from app.services.intake import strict_json
+from app.services.intake.strict_json import KeyTwice, NestedTooDeep, NotStrict
 from app.services.intake.validation import escaped, explain, limit_of, short, value_of
 
 RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
@@ -81,15 +81,15 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
         detail = f"The operations field is {size} bytes long, the limit is {limit}."
         mistakes.stop("operations_too_long", detail, "#/operations", limit=limit, value=size)
     try:
-        raw = json.loads(
-            _without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=partial(_unique_keys, mistakes)
-        )
-        # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
-        json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
-    except RecursionError:
+        raw = strict_json.read(text)
+    except NestedTooDeep:
         _too_deep(mistakes, "#/operations", None)
-    except ValueError as error:
-        detail = f"The operations field is not valid JSON{_reason(error)}.{_right_form(text)}"
+    except KeyTwice as error:
+        _, twice = error.args
+        detail = f"The key {twice!r} appears twice in one object."
+        mistakes.stop("invalid_json", detail, "#/operations", value=twice)
+    except NotStrict as error:
+        detail = f"The operations field is not valid JSON{error.args[0]}.{_right_form(text)}"
         mistakes.stop("invalid_json", detail, "#/operations")
     if not isinstance(raw, list):
         detail = f"The operations must be a JSON array of branches.{_right_form(raw)}"
@@ -97,24 +97,6 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
     if not raw:
         mistakes.stop("invalid_operations", "The operations must hold at least one operation.", "#/operations")
     return raw
-
-
-def _reason(error: ValueError) -> str:
-    """Where the text stops being JSON, or what in it is not; by its number, a character that may not be visible."""
-    if isinstance(error, json.JSONDecodeError):
-        found = error.doc[error.pos : error.pos + 1]
-        number = f" (U+{ord(found):04X})" if found and not found.isascii() else ""
-        return f" at line {error.lineno}, column {error.colno}{number}"
-    if isinstance(error, UnicodeDecodeError):
-        return ": it must be UTF-8"
-    if isinstance(error, UnicodeEncodeError):
-        return ": a \\u escape is half of a surrogate pair"
-    return ": NaN, Infinity and numbers too large to be stored are not allowed"
-
-
-def _without_mark(text: str | bytes) -> str | bytes:
-    """The text without the byte order mark that some editors write in front; of bytes the parser takes it itself."""
-    return text.removeprefix("\ufeff") if isinstance(text, str) else text
 
 
 def _right_form(given: Any) -> str:
@@ -126,19 +108,6 @@ def _right_form(given: Any) -> str:
     if not names or not OPERATIONS.keys() >= set(names):
         return ""
     return f" Write {json.dumps(names)}."
-
-
-def _unique_keys(mistakes: _Mistakes, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; which of two values under one key was meant, nobody can tell."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]
-        mistakes.stop("invalid_json", f"The key {twice!r} appears twice in one object.", "#/operations", value=twice)
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _too_deep(mistakes: _Mistakes, pointer: str, depth: int | None) -> NoReturn:

@@ -1,6 +1,8 @@
 """Accepting an upload: every check first, then storage, then one transaction."""
 
 import asyncio
+import hashlib
+import io
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -36,14 +38,16 @@ from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
+from app.services.intake.json_request import SOURCE_BYTES, read_request
 from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.intake.trees import Chosen, choose, read_params
-from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, receive
+from app.services.intake.trees import choose, read_params
+from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
+from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import asset_key, input_key, job_prefix
 from app.services.storage.links import DownloadLinks
 from app.services.storage.object_store import ObjectStore
@@ -56,6 +60,8 @@ TREES_KEPT = 64  # of those last sent: clients send the same few again and again
 FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; asking costs more than the answer is worth
 LONGEST_KEPT = 4096  # characters
 PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
+FILE_POINTER = "#/file"
+DATA_POINTER = "#/input/url"
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
 
 
@@ -76,7 +82,7 @@ class ImageLimits:
             LimitExceeded: names the limit and the value.
         """
         if FORMATS[header.format].optional and not self.heic:
-            raise UnsupportedImage(NO_HEIC, pointer="#/file")
+            raise UnsupportedImage(NO_HEIC, pointer=FILE_POINTER)
         side = max(header.width, header.height)
         if side > self.side:
             _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
@@ -90,7 +96,7 @@ class ImageLimits:
 
 
 def _refuse(what: str, limit: int, value: int) -> None:
-    raise LimitExceeded(f"{what} is {limit}.", pointer="#/file", limit=limit, value=value)
+    raise LimitExceeded(f"{what} is {limit}.", pointer=FILE_POINTER, limit=limit, value=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,43 @@ class Accepted:
     job_id: UUID
     body: dict[str, Any]
     replayed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be done, whichever way a request has said so."""
+
+    #: the operation tree as JSON text; None: it comes of the template
+    operations: str | None
+    webhook_url: str | None
+    priority: int
+    template: str | None = None
+    #: values for the template
+    params: Mapping[str, Any] | None = None
+    keeping: Keeping = field(default_factory=Keeping)
+    #: all of a JSON request; a form is known by its parts
+    canonical: dict[str, Any] | None = None
+
+
+def _order(form: ReceivedForm) -> Order:
+    fields = form.fields
+    return Order(
+        operations=fields.get("operations"),
+        template=fields.get("template") or None,  # forms of web pages send empty fields
+        params=read_params(fields.get("params")),
+        webhook_url=fields.get("webhook_url"),
+        priority=read_priority(fields.get("priority")),
+        keeping=read_keeping(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds")),
+    )
+
+
+def _fingerprint(order: Order, new: NewJob) -> str:
+    if order.canonical is not None:
+        return idempotency.fingerprint_of(order.canonical)
+    operations, members = new.operations, order.keeping.members
+    if order.template is not None:
+        operations, members = [], {**members, "template": order.template, "params": order.params or {}}
+    return idempotency.fingerprint(new.sha256, operations, new.webhook_url, new.priority, members)
 
 
 class _AnsweredElsewhere(Exception):
@@ -139,23 +182,6 @@ def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a request asks for, without the image."""
-
-    chosen: Chosen
-    tree: _Tree
-    keeping: Keeping
-    priority: int
-    webhook_url: str | None
-
-    def fingerprint(self, sha256: str) -> str:
-        """The identity of the request with an image."""
-        operations = self.tree.operations if self.chosen.template is None else None
-        members = {**self.chosen.members, **self.keeping.members}
-        return idempotency.fingerprint(sha256, operations, self.webhook_url, self.priority, members)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Submissions:
     """Everything that accepting needs."""
 
@@ -167,6 +193,8 @@ class Submissions:
     spool: Path
     room: Room
     form_limits: FormLimits
+    #: of a body, beside what its `data:` URL takes
+    max_json_bytes: int
     tree_limits: TreeLimits
     image_limits: ImageLimits
     #: of one pixel process; None: any
@@ -195,6 +223,11 @@ class Submissions:
             raise copy(error)
         self._full.pop(tenant, None)
 
+    @property
+    def json_bytes(self) -> int:
+        """The longest JSON body that is read."""
+        return self.max_json_bytes + SOURCE_BYTES
+
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
         """Take one multipart form.
 
@@ -204,9 +237,42 @@ class Submissions:
         form = await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
         started = time.perf_counter()
         try:
-            accepted = await self._accept(form, request)
+            accepted = await self._accept(_order(form), form, request)
         finally:
             form.close()
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return accepted
+
+    async def submit_json(self, body: bytes, request: Request) -> Accepted:
+        """Take one JSON body.
+
+        Raises:
+            PixToolsError: it is refused; no object, row or message is left behind.
+        """
+        started = time.perf_counter()
+        wanted = read_request(body)
+        content = wanted.input.content
+        upload = Upload(
+            file=io.BytesIO(content),
+            filename=FALLBACK,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        order = Order(
+            operations=wanted.operations,
+            webhook_url=wanted.webhook_url,
+            priority=wanted.priority,
+            template=wanted.template,
+            params=wanted.params,
+            keeping=wanted.keeping,
+            canonical=dict(wanted.sent),
+        )
+        try:
+            await asyncio.to_thread(self._check_room)
+            accepted = await self._accept(order, upload, request)
+        except PixToolsError as error:
+            error.pointer = DATA_POINTER if error.pointer == FILE_POINTER else error.pointer
+            raise
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         return accepted
 
@@ -223,55 +289,42 @@ class Submissions:
             self._ready.add(self.spool)
         return self.spool
 
-    async def _accept(self, form: ReceivedForm, request: Request) -> Accepted:
-        wanted = await self._read(form.fields, request)
-        new = await self._check(form, request, wanted)
+    async def _accept(self, order: Order, upload: Upload, request: Request) -> Accepted:
+        new = await self._check(order, upload, request)
         tracing.bind(job_id=str(new.id))
         if request.idempotency_key is None:
-            return await self._store(form.file, new, None)
+            return await self._store(upload.file, new, None)
         scope = Scope(
             tenant=request.principal.tenant,
             key=request.idempotency_key,
-            fingerprint=wanted.fingerprint(form.sha256),
+            fingerprint=_fingerprint(order, new),
         )
         answer = await self.idempotency.begin(scope, new.id)
         if answer is not None:
             return _replay(answer)
         try:
-            return await self._store(form.file, new, scope)
+            return await self._store(upload.file, new, scope)
         finally:
             await self.idempotency.end(scope, new.id)
 
-    async def _read(self, fields: Mapping[str, str], request: Request) -> Wanted:
-        """What a form asks for, as far as that can be told without its file."""
+    async def _check(self, order: Order, upload: Upload, request: Request) -> NewJob:
         principal = request.principal
-        keeping = read_keeping(
-            *(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds")),
-            most=self._most_kept(principal),
-        )
+        most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
+        order.keeping.check(most_kept)
         chosen = await choose(
             self.database.of(principal.tenant),
-            principal,
-            operations=fields.get("operations"),
-            template=fields.get("template") or None,
-            params=read_params(fields.get("params")),
+            operations=order.operations,
+            template=order.template,
+            params=order.params,
+            templates_only=principal.templates_only,
         )
         with chosen.pointing():
-            tree = _tree(chosen.text, self.tree_limits)
-        priority = read_priority(fields.get("priority"))
-        webhook_url = fields.get("webhook_url") or None
-        return Wanted(chosen=chosen, tree=tree, keeping=keeping, priority=priority, webhook_url=webhook_url)
-
-    def _most_kept(self, principal: Principal) -> int:
-        return principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
-
-    async def _check(self, form: ReceivedForm, request: Request, wanted: Wanted) -> NewJob:
-        tree, keeping, principal = wanted.tree, wanted.keeping, request.principal
-        with wanted.chosen.pointing():
+            tree = _tree(chosen.operations, self.tree_limits)
             await self._check_assets(tree.branches)
-            if wanted.webhook_url:
-                await self.egress.check(wanted.webhook_url)
-            header = await asyncio.to_thread(_probe, form.file)
+            webhook_url = order.webhook_url or None
+            if webhook_url:
+                await self.egress.check(webhook_url)
+            header = await asyncio.to_thread(_probe, upload.file)
             self.image_limits.check(header)
             check_memory(tree.branches, header, self.memory_bytes)
         return NewJob(
@@ -279,19 +332,19 @@ class Submissions:
             operations=tree.operations,
             branches=tree.branches,
             plan=tree.plan(header.format),
-            webhook_url=wanted.webhook_url,
+            webhook_url=webhook_url,
             base_url=request.base_url,
-            filename=form.filename,
+            filename=upload.filename,
             header=header,
-            bytes=form.size,
-            sha256=form.sha256,
-            kept_seconds=keeping.keep_seconds or min(self.kept_seconds, self._most_kept(principal)),
-            priority=wanted.priority,
+            bytes=upload.size,
+            sha256=upload.sha256,
+            kept_seconds=order.keeping.keep_seconds or min(self.kept_seconds, most_kept),
+            priority=order.priority,
             tenant=principal.tenant,
             key_id=principal.key_id,
-            tags=keeping.tags,
-            external_id=keeping.external_id,
-            template=wanted.chosen.template,
+            tags=order.keeping.tags,
+            external_id=order.keeping.external_id,
+            template=chosen.template,
         )
 
     async def _check_assets(self, branches: tuple[Node, ...]) -> None:
@@ -380,7 +433,7 @@ def _probe(file: BinaryIO) -> ImageHeader:
     try:
         return probe(file)
     except InvalidUpload as error:
-        error.pointer = error.pointer or "#/file"
+        error.pointer = error.pointer or FILE_POINTER
         raise
 
 

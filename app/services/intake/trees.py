@@ -8,24 +8,23 @@ from typing import Any
 
 from app.database import TenantDatabase
 from app.errors import InvalidOperations, InvalidParameter, PixToolsError, TemplatesOnly
-from app.services.access.principal import Principal
-from app.services.intake import templates
+from app.services.intake import strict_json, templates
+from app.services.intake.strict_json import NotStrict
 from app.services.intake.template_trees import param_at
 from app.services.intake.validation import short
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What is to be done, as text, and where it comes from."""
+    """What is to be done, and where it comes from."""
 
-    text: str
+    #: the operation tree as JSON text
+    operations: str
     #: name and version
     template: str | None = None
     output: dict[str, Any] | None = None
     #: parameters by pointers into the tree
     places: Mapping[str, str] = field(default_factory=dict)
-    #: what was sent instead of a tree, for the identity of the request
-    members: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
@@ -62,13 +61,14 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        params = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidParameter("`params` is not valid JSON.", pointer="#/params", value=short(text)) from None
+        params = strict_json.read(text)
+    except NotStrict as error:
+        detail = f"`params` is not valid JSON{error.args[0]}."
+        raise InvalidParameter(detail, pointer="#/params", value=short(text)) from None
     return checked_params(params)
 
 
-def checked_params(params: Any) -> dict[str, Any]:
+def checked_params(params: Any, pointer: str = "#/params") -> dict[str, Any]:
     """What may be values of parameters.
 
     Raises:
@@ -76,26 +76,26 @@ def checked_params(params: Any) -> dict[str, Any]:
     """
     if not isinstance(params, dict):
         detail = '`params` must be an object, as {"width": 320}.'
-        raise InvalidParameter(detail, pointer="#/params", value=short(params))
+        raise InvalidParameter(detail, pointer=pointer, value=short(params))
     return params
 
 
 async def choose(
     rows: TenantDatabase,
-    principal: Principal,
     *,
     operations: str | None,
     template: str | None,
-    params: dict[str, Any] | None,
+    params: Mapping[str, Any] | None,
+    templates_only: bool,
 ) -> Chosen:
     """Find out what is to be done.
 
     Args:
         rows: of the tenant.
-        principal: who asks.
         operations: a tree as text.
         template: a reference to one, instead.
         params: values for it.
+        templates_only: whether the tenant sends no trees of its own.
 
     Raises:
         InvalidOperations: there is neither.
@@ -104,27 +104,26 @@ async def choose(
         TemplatesOnly: the tenant sends no trees.
     """
     if template is None:
-        return _own(principal, operations, params)
+        return _own(operations, params, templates_only=templates_only)
     if operations is not None:
         detail = "A request has `operations` or a `template`, not both."
         raise InvalidParameter(detail, pointer="#/template", value=short(template))
     found = await rows.read(templates.named_by_job, template)
     expanded = templates.expand(found.definition, params or {})
     return Chosen(
-        text=json.dumps(expanded.operations),
+        operations=json.dumps(expanded.operations, ensure_ascii=False, separators=(",", ":")),
         template=found.reference,
         output=expanded.output,
         places=expanded.places,
-        members={"template": template, "params": params or {}},
     )
 
 
-def _own(principal: Principal, operations: str | None, params: dict[str, Any] | None) -> Chosen:
-    if principal.templates_only:
+def _own(operations: str | None, params: Mapping[str, Any] | None, *, templates_only: bool) -> Chosen:
+    if templates_only:
         raise TemplatesOnly(pointer="#/template" if operations is None else "#/operations")
     if params is not None:
         raise InvalidParameter("`params` are for a `template`.", pointer="#/params")
     if operations is None:
         missing = {"detail": "The field `operations` is missing, or a `template`.", "pointer": "#/operations"}
         raise InvalidOperations([missing], code="missing_field")
-    return Chosen(text=operations)
+    return Chosen(operations=operations)

@@ -48,13 +48,19 @@ class FormLimits:
 
 
 @dataclass(kw_only=True)
-class ReceivedForm:
-    """A complete form; close it to free the disk space of its file."""
+class Upload:
+    """A file that has arrived."""
 
     file: BinaryIO
     filename: str
     size: int
     sha256: str
+
+
+@dataclass(kw_only=True)
+class ReceivedForm(Upload):
+    """A complete form; close it to free the disk space of its file."""
+
     fields: dict[str, str]
 
     def close(self) -> None:
@@ -91,6 +97,11 @@ class _Spool:
         return self._sha256.hexdigest()
 
 
+def is_json(content_type: str | None) -> bool:
+    """Whether a request says that its body is JSON."""
+    return str(parse_options_header(content_type or "")[0]) == "application/json"
+
+
 def boundary_of(content_type: str | None) -> str:
     """The boundary of a multipart form.
 
@@ -100,7 +111,10 @@ def boundary_of(content_type: str | None) -> str:
     """
     kind, options = parse_options_header(content_type or "")
     if kind != "multipart/form-data":
-        raise UnsupportedMediaType("Send the upload as multipart/form-data with the parts `file` and `operations`.")
+        raise UnsupportedMediaType(
+            "Send the upload as multipart/form-data with the parts `file` and `operations`, or application/json with "
+            "`input` and `operations`."
+        )
     boundary = options.get("boundary", "")
     if not boundary:
         raise InvalidRequest("The Content-Type multipart/form-data needs a `boundary`.")

@@ -1,0 +1,123 @@
+"""The JSON body of `POST /process`: read strictly, and checked member by member.
+
+What a body may hold is a table: a new member is a field of `JsonRequest` and a line of `MEMBERS`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import InvalidJson, InvalidParameter
+from app.models import DEFAULT_PRIORITY, PRIORITIES
+from app.services.intake import strict_json
+from app.services.intake.keeping import Keeping, checked_external_id, checked_keep_seconds, checked_tags
+from app.services.intake.sources import DATA_BYTES, DataSource, read_source
+from app.services.intake.strict_json import NotStrict
+from app.services.intake.trees import checked_params
+from app.services.intake.validation import escaped, short
+
+SOURCE_BYTES = 3 * DATA_BYTES  # of a body, for a `data:` URL: so long it is when each byte is written as %XX
+MAX_REPORTED = 20  # mistakes in one answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonRequest:
+    """A body whose members have the right form; what they say is still to be checked."""
+
+    input: DataSource
+    #: the operation tree as JSON text; None: it comes of the template
+    operations: str | None = None
+    template: str | None = None
+    #: values for the template
+    params: Mapping[str, Any] | None = None
+    tags: dict[str, str] | None = None
+    external_id: str | None = None
+    keep_seconds: int | None = None
+    webhook_url: str | None = None
+    priority: int = DEFAULT_PRIORITY
+    #: all of it as it was sent
+    sent: Mapping[str, Any]
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(tags=self.tags, external_id=self.external_id, keep_seconds=self.keep_seconds)
+
+
+def _read_operations(value: Any, _pointer: str) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_text(value: Any, pointer: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise refused(f"{_name(pointer)} must be a string.", pointer, value)
+
+
+def _read_priority(value: Any, pointer: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value in PRIORITIES:
+        return value
+    detail = f"The priority is a whole number, {PRIORITIES[0]} to {PRIORITIES[-1]}."
+    raise refused(detail, pointer, value)
+
+
+#: what makes a value of a member: called with what was sent and with a pointer to it; null is as if it were left out
+MEMBERS: dict[str, Callable[[Any, str], Any]] = {
+    "input": read_source,
+    "operations": _read_operations,
+    "webhook_url": _read_text,
+    "priority": _read_priority,
+    "template": _read_text,
+    "params": checked_params,
+    "tags": checked_tags,
+    "external_id": checked_external_id,
+    "keep_seconds": checked_keep_seconds,
+}
+REQUIRED = ("input",)
+
+
+def read_request(body: bytes) -> JsonRequest:
+    """Read and check the body of a request.
+
+    Raises:
+        InvalidJson: it is no JSON, or has a key twice or numbers that cannot be stored.
+        InvalidParameter: it is no object, lacks a member or has one that is not known.
+        PixToolsError: a member has not the right form; `pointer` says which.
+    """
+    sent = _read_object(body)
+    given = {name: value for name, value in sent.items() if value is not None}
+    _check_names(sent, given)
+    read = {name: MEMBERS[name](value, f"#/{name}") for name, value in given.items()}
+    return JsonRequest(**read, sent=sent)
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    try:
+        sent = strict_json.read(body)
+    except NotStrict as error:
+        raise InvalidJson(f"The body is not valid JSON{error.args[0]}.") from None
+    if not isinstance(sent, dict):
+        raise refused("The body must be a JSON object with `input` and `operations` or `template`.", "#", sent)
+    return sent
+
+
+def _check_names(sent: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    known = ", ".join(MEMBERS)
+    unknown = [name for name in sent if name not in MEMBERS][:MAX_REPORTED]
+    mistakes = [_mistake(f"There is no member {name[:64]!r}; there are {known}.", name) for name in unknown]
+    mistakes += [_mistake(f"{name} is missing.", name) for name in REQUIRED if name not in given]
+    if mistakes:
+        raise InvalidParameter(mistakes[0]["detail"], extra={"errors": mistakes})
+
+
+def _mistake(detail: str, name: str) -> dict[str, str]:
+    return {"detail": detail, "pointer": f"#/{escaped(name)}"}
+
+
+def refused(detail: str, pointer: str, value: Any) -> InvalidParameter:
+    """The error of a member that has not the right form."""
+    return InvalidParameter(detail, pointer=pointer, value=short(value))
+
+
+def _name(pointer: str) -> str:
+    return pointer.rpartition("/")[2]

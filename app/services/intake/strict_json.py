@@ -1,0 +1,68 @@
+"""JSON as it comes from outside: what two readers could take for different things is no JSON here."""
+
+import json
+from collections import Counter
+from typing import Any, NoReturn
+
+
+class NotStrict(ValueError):
+    """A text that is not taken; `args[0]` is the rest of a sentence that begins with what it should have been."""
+
+
+class NestedTooDeep(NotStrict):
+    """Its arrays and objects stand deeper in each other than can be read."""
+
+
+class KeyTwice(NotStrict):
+    """An object has a key twice; `args[1]` is that key, cut off."""
+
+
+def read(text: str | bytes) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises:
+        NotStrict: it is no JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
+            not be stored.
+    """
+    try:
+        value = json.loads(_without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except NotStrict:
+        raise
+    except RecursionError:
+        raise NestedTooDeep(": it is nested too deep") from None
+    except ValueError as error:
+        raise NotStrict(_reason(error)) from None
+    return value
+
+
+def _reason(error: ValueError) -> str:
+    """Where the text stops being JSON, or what in it is not; by its number, a character that may not be visible."""
+    if isinstance(error, json.JSONDecodeError):
+        found = error.doc[error.pos : error.pos + 1]
+        number = f" (U+{ord(found):04X})" if found and not found.isascii() else ""
+        return f" at line {error.lineno}, column {error.colno}{number}"
+    if isinstance(error, UnicodeDecodeError):
+        return ": it must be UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return ": a \\u escape is half of a surrogate pair"
+    return ": NaN, Infinity and numbers too large to be stored are not allowed"
+
+
+def _without_mark(text: str | bytes) -> str | bytes:
+    """The text without the byte order mark that some editors write in front; of bytes the parser takes it itself."""
+    return text.removeprefix("\ufeff") if isinstance(text, str) else text
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; which of two values under one key was meant, nobody can tell."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]
+        raise KeyTwice(f": the key {twice!r} appears twice in one object", twice)
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
