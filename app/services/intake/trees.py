@@ -48,7 +48,8 @@ class Chosen:
     def _sent(self, pointer: str) -> str:
         if not pointer.startswith("#/operations"):
             return pointer
-        param = param_at(self.places, pointer)
+        within = {name for place, name in self.places.items() if place.startswith(f"{pointer}/")}
+        param = param_at(self.places, pointer) or (within.pop() if len(within) == 1 else None)
         return f"#/params/{param}" if param else "#/template"
 
 
