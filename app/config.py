@@ -100,6 +100,7 @@ class Settings(BaseSettings):
 
     # Limits on what a client may send
     max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
+    max_asset_bytes: int = Field(10 * MEGABYTE, ge=1, description="Of an image or font that trees name.")
     max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
     max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
     max_frames: int = Field(100, ge=1)

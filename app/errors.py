@@ -474,7 +474,7 @@ class InvalidFilename(InvalidUpload):
 
 
 class UnsupportedAsset(InvalidUpload):
-    """The file is neither an image in a supported format nor a font (TrueType, OpenType, WOFF)."""
+    """The file is neither an image in a supported format nor a font (TrueType, OpenType)."""
 
     code = "unsupported_asset"
     status = 415

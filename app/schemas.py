@@ -477,3 +477,22 @@ class TemplateList(Model):
     """The latest version of each template; those that come with PixTools first."""
 
     data: list[TemplateSummary]
+
+
+class AssetView(Model):
+    """An image or a font that trees name."""
+
+    name: str = Field(examples=["logo.png"])
+    kind: str = Field(json_schema_extra=one_of(["image", "font"]))
+    content_type: str = Field(examples=["image/png"])
+    width: int | None = Field(description="Pixels; null: it is no image.", examples=[400])
+    height: int | None = Field(examples=[120])
+    bytes: Count
+    sha256: Sha256
+    updated_at: datetime
+
+
+class AssetList(Model):
+    """Assets by name."""
+
+    data: list[AssetView]

@@ -27,10 +27,11 @@ from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
+from app.services.intake.assets import Assets
 from app.services.intake.backpressure import Backpressure
 from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS_BYTES
 from app.services.intake.operation_tree import TreeLimits
-from app.services.intake.submission import ImageLimits, Submissions
+from app.services.intake.submission import ImageLimits, Submissions, check_room
 from app.services.intake.templates import MAX_REFERENCE
 from app.services.intake.uploads import FormLimits
 from app.services.monitoring.checks import Checks
@@ -163,6 +164,7 @@ class Resources:
             links=self.links,
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
             egress=self.egress,
+            assets=self.assets,
             spool=settings.spool,
             room=self.room,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
@@ -170,13 +172,30 @@ class Resources:
             tree_limits=TreeLimits(
                 nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
             ),
-            image_limits=ImageLimits(
-                pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
-            ),
+            image_limits=self._image_limits,
             memory_bytes=settings.pixel_process_memory_bytes,
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
             tenant_limits=self.tenant_limits,
+        )
+
+    @property
+    def _image_limits(self) -> ImageLimits:
+        settings = self.settings
+        return ImageLimits(
+            pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
+        )
+
+    @cached_property
+    def assets(self) -> Assets:
+        return Assets(
+            database=self.database,
+            storage=self.storage,
+            spool=self.settings.spool,
+            check_room=partial(check_room, self.room),
+            check_image=self._image_limits.check,
+            max_bytes=self.settings.max_asset_bytes,
+            limits=self.tenant_limits,
         )
 
     @cached_property

@@ -314,6 +314,21 @@ TEMPLATE_RESPONSES: dict[int | str, dict[str, Any]] = {
     **problems(409),
 }
 
+ASSET_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The file: JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, TrueType or OpenType, whatever its media type.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+ASSET_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The name means this file now.", "headers": LOCATION},
+    201: {
+        "description": "A new name.",
+        "headers": LOCATION,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="AssetView")}}},
+    },
+    **problems(400, 408, 413, 415),
+}
+
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},

@@ -313,7 +313,7 @@ def test_changes_are_in_the_audit_log_and_usage_has_the_version(
         told = [tuple(entry) for entry in entries if entry.subject.startswith("shop")]
         assert sorted(told) == [("template.deleted", "shop"), ("template.stored", "shop@1")]
         assert "shop@1" in session.scalars(select(UsageDay.template).where(UsageDay.tenant == "ann")).all()
-        assert session.scalars(select(TemplateVersion)).all() == []
+        assert session.scalars(select(TemplateVersion).where(TemplateVersion.name == "shop")).all() == []
 
 
 @ON_SQLITE

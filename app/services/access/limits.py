@@ -118,6 +118,25 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
         _check_storage(row.stored_bytes, own.max_storage_bytes)
 
 
+def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> None:
+    """Let a tenant store something besides its jobs, which this transaction writes.
+
+    Raises:
+        StorageLimitReached: it is more than may be stored.
+        TenantNotFound: it is being erased.
+    """
+    stored = (
+        update(TENANTS)
+        .where(TENANTS.c.name == tenant, TENANTS.c.deleted_at.is_(None))
+        .values(stored_bytes=TENANTS.c.stored_bytes + bytes_)
+        .returning(TENANTS)
+    )
+    row = session.connection().execute(stored).one_or_none()
+    if row is None:
+        raise TenantNotFound(f"The tenant {tenant!r} is being erased.")
+    _check_storage(row.stored_bytes, limits.of(row).max_storage_bytes)
+
+
 def _today() -> date:
     return datetime.now(UTC).date()
 
@@ -150,7 +169,8 @@ def _until_midnight() -> int:
 def _check_storage(stored: int, most: int) -> None:
     if stored > most:
         raise StorageLimitReached(
-            f"Your uploads and results would take {stored} bytes, the limit is {most}; delete jobs or let them expire.",
+            f"Your uploads, results and assets would take {stored} bytes, the limit is {most}; delete some, or let "
+            "jobs expire.",
             limit=most,
             value=stored,
             extra={"limit_name": "max_storage_bytes"},

@@ -20,7 +20,6 @@ from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     ExternalIdTaken,
-    InvalidOperations,
     InvalidParameter,
     InvalidUpload,
     LimitExceeded,
@@ -38,6 +37,7 @@ from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
+from app.services.intake.assets import Assets
 from app.services.intake.json_request import SOURCE_BYTES, read_request
 from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
@@ -48,7 +48,7 @@ from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
 from app.services.storage.filenames import FALLBACK
-from app.services.storage.keys import asset_key, input_key, job_prefix
+from app.services.storage.keys import input_key, job_prefix
 from app.services.storage.links import DownloadLinks
 from app.services.storage.object_store import ObjectStore
 from app.services.webhooks.egress import Egress
@@ -190,6 +190,7 @@ class Submissions:
     links: DownloadLinks
     idempotency: Idempotency
     egress: Egress
+    assets: Assets
     spool: Path
     room: Room
     form_limits: FormLimits
@@ -277,11 +278,7 @@ class Submissions:
         return accepted
 
     def _check_room(self) -> None:
-        try:
-            self.room.check()
-        except OSError as error:
-            log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
-            raise NoRoom from None
+        check_room(self.room)
 
     def _folder(self) -> Path:
         if self.spool not in self._ready:
@@ -320,7 +317,7 @@ class Submissions:
         )
         with chosen.pointing():
             tree = _tree(chosen.operations, self.tree_limits)
-            await self._check_assets(tree.branches)
+            bound = await self.assets.bind(tree.branches, principal.tenant)
             webhook_url = order.webhook_url or None
             if webhook_url:
                 await self.egress.check(webhook_url)
@@ -345,19 +342,8 @@ class Submissions:
             tags=order.keeping.tags,
             external_id=order.keeping.external_id,
             template=chosen.template,
+            assets=bound,
         )
-
-    async def _check_assets(self, branches: tuple[Node, ...]) -> None:
-        missing = []
-        for node in (node for branch in branches for node in branch.walk()):
-            for parameter in node.operation.assets:
-                name = getattr(node.params, parameter)
-                if name is not None and await self.storage.size(asset_key(name)) is None:
-                    detail = f"{node.operation.name}: there is no stored file {name!r}."
-                    pointer = f"{node.pointer}/{parameter}"
-                    missing.append({"detail": detail, "pointer": pointer, "code": "unknown_asset", "value": name})
-        if missing:
-            raise InvalidOperations(missing, code="unknown_asset")
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:
@@ -412,6 +398,19 @@ class Submissions:
             await self.storage.delete_prefix(job_prefix(job_id))
         except PixToolsError as error:
             log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
+
+
+def check_room(room: Room) -> None:
+    """Refuse an upload where a disk has no room for it.
+
+    Raises:
+        NoRoom: it has none, or cannot be used.
+    """
+    try:
+        room.check()
+    except OSError as error:
+        log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
+        raise NoRoom from None
 
 
 def read_priority(text: str | None) -> int:

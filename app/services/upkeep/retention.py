@@ -22,6 +22,7 @@ from app.services.access import audit, usage
 from app.services.storage.keys import HEALTH, JOBS, job_prefix
 from app.services.storage.object_store import ObjectStore
 from app.services.upkeep.periodic import Periodic
+from app.services.upkeep.unused_assets import remove_unused_assets
 from app.services.webhooks import events, replays
 
 log = logging.getLogger(__name__)
@@ -231,6 +232,7 @@ class Retention(Periodic):
         removed = self._remove_jobs()
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_tombstones, kept_seconds=self._tombstones_kept_seconds))
+        self._in_batches(partial(remove_unused_assets, storage=self._storage))
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(events.Expiry(self._events_kept_seconds))
         self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))
