@@ -73,10 +73,14 @@ def api() -> None:
 def worker(
     queue: Annotated[str, typer.Option(help="Queue to take work from.")] = "default_queue",
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Processes, 2; for webhooks threads, PIXTOOLS_WEBHOOK_CONCURRENCY.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, 2; for webhooks and fetching threads, by their settings.",
+        ),
     ] = None,
 ) -> None:
-    """Run a worker of a cluster, in processes that can be killed; for webhooks in threads.
+    """Run a worker of a cluster, in processes that can be killed; for webhooks and fetching in threads.
 
     That of default_queue has one process more, for small work only.
     """
@@ -91,7 +95,8 @@ def worker(
     share(settings.spool)
     from celery.bin.celery import celery
 
-    pool, places = ("threads", settings.webhook_concurrency) if queue == Queue.WEBHOOK else ("prefork", 2)
+    threads = {Queue.WEBHOOK: settings.webhook_concurrency, Queue.FETCH: settings.fetch_concurrency}
+    pool, places = ("threads", threads[Queue(queue)]) if queue in threads else ("prefork", 2)
     options = ["-Q", queue, "-P", pool, "-c", str(concurrency or places), "-n", f"{queue}@%h", *ALONE]
     if queue == Queue.DEFAULT:
         options.append("--spare")

@@ -186,6 +186,21 @@ class Settings(BaseSettings):
     webhook_breaker_failures: int = Field(5, ge=1, description="In a row, after which a host is left alone.")
     webhook_concurrency: int = Field(16, ge=1, description="Attempts at the same time in one process.")
 
+    # Inputs that are fetched
+    fetch_allowed_ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], NoDecode, LISTED] = Field(
+        frozenset({80, 443}), description="That inputs are fetched from on public addresses."
+    )
+    fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
+        None,
+        description="Private ranges that inputs may be fetched from; default: none, but loopback if embedded and "
+        "without any API key.",
+    )
+    fetch_timeout_seconds: float = Field(
+        60.0, gt=0, description="One attempt at fetching an input, from the name to the last byte."
+    )
+    fetch_max_redirects: int = Field(5, ge=0, le=20, description="Of one fetch; each is checked as the URL itself.")
+    fetch_concurrency: int = Field(16, ge=1, description="Inputs fetched at the same time by one process.")
+
     # Work
     input_cache_bytes: int = Field(
         500 * MEGABYTE, ge=0, description="Disk in the spool for uploads that several tasks of a worker need."
@@ -254,6 +269,13 @@ class Settings(BaseSettings):
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
         # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
+        return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
+
+    @property
+    def fetch_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The private ranges that inputs may be fetched from, as long as there has never been an API key."""
+        if self.fetch_allowed_networks is not None:
+            return self.fetch_allowed_networks
         return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
 
     @cached_property

@@ -20,7 +20,7 @@ from app.errors import CannotStart, NotInstalled, PixToolsError
 from app.imaging.recipe import Limits, Stage, Target
 from app.operations import Queue
 from app.services.monitoring.checks import Check, Health
-from app.services.webhooks import sealing
+from app.services.upkeep import secrets
 from app.wiring import Resources, check_installed
 
 FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
@@ -153,7 +153,7 @@ def _secrets(resources: Resources) -> Iterator[Finding]:
     """Whether the secrets in the database are encrypted, and with the current key."""
     try:
         with resources.database.session(read_only=True) as session:
-            outdated = sealing.outdated(session)
+            outdated = secrets.outdated(session)
     except CannotStart as error:
         yield Finding(Health.DOWN, "secrets", error.message)
     except DATABASE_ERRORS:

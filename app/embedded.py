@@ -11,9 +11,10 @@ import anyio.to_thread
 
 from app.errors import CannotStart
 from app.operations import Queue
-from app.services.execution.executor import TASK_FOLDER
+from app.services.execution.attempts import TASK_FOLDER
+from app.services.upkeep import secrets
 from app.services.upkeep.reconciler import resume_all
-from app.services.webhooks import deliveries, replays, sealing
+from app.services.webhooks import deliveries, replays
 from app.tasks import drain, runtime
 from app.tasks.local_worker import LocalWorker
 from app.wiring import Resources
@@ -57,6 +58,7 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
         Queue.SMALL: 1,
         Queue.ML: 1,
         Queue.WEBHOOK: settings.webhook_concurrency,
+        Queue.FETCH: settings.fetch_concurrency,
     }
     for queue, concurrency in threads.items():
         worker = LocalWorker(queue, concurrency)
@@ -64,7 +66,7 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
         resources.local_workers[queue] = worker.is_alive
         stack.push_async_callback(anyio.to_thread.run_sync, worker.stop)
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
-    sealed = await anyio.to_thread.run_sync(sealing.rotate_all, resources.database)
+    sealed = await anyio.to_thread.run_sync(secrets.rotate_all, resources.database)
     resumed = await resources.database.call(resume_all)
     told = await resources.database.call(deliveries.resume)
     repeated = await resources.database.call(replays.resume)

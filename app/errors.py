@@ -34,6 +34,8 @@ PixToolsError
 │   ├── MissingPart               422
 │   └── UnknownPart               422
 ├── InvalidSource                 422  where the input is to come from
+│   └── InvalidSourceUrl          422
+│       └── SourceUrlRefused      422  a place that nothing is fetched from
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
@@ -103,6 +105,13 @@ PixToolsError
 │   ├── PixelProcessDied          -    retryable
 │   ├── WorkspaceFailed           -    retryable
 │   │   └── WorkspaceFull         -    retryable, waits
+│   ├── SourceFailed              -    the input could not be fetched
+│   │   ├── SourceNotFound        -
+│   │   ├── SourceDenied          -
+│   │   ├── SourceUnusable        -
+│   │   ├── SourceChanged         -    since it was fetched before
+│   │   ├── SourceUnavailable     -    retryable
+│   │   └── SourceBusy            -    retryable, waits
 │   ├── ObjectIncomplete          -    retryable
 │   ├── ObjectNotFound            -
 │   └── UnexpectedFailure         -    retryable
@@ -433,6 +442,18 @@ class InvalidSource(PixToolsError):
 
     code = "invalid_source"
     status = 422
+
+
+class InvalidSourceUrl(InvalidSource):
+    """The URL of the input must be an absolute http or https URL without credentials, or a data: URL."""
+
+    code = "invalid_source_url"
+
+
+class SourceUrlRefused(InvalidSourceUrl):
+    """The URL of the input leads to an address not allowed here; see PIXTOOLS_FETCH_ALLOWED_NETWORKS."""
+
+    code = "source_url_refused"
 
 
 class InvalidUpload(PixToolsError):
@@ -880,6 +901,51 @@ class WorkspaceFull(WorkspaceFailed):
 
     code = "workspace_full"
     is_service_fault = True
+    waits = True
+
+
+class SourceFailed(StepFailed):
+    """The input could not be fetched."""
+
+    code = "source_failed"
+
+
+class SourceNotFound(SourceFailed):
+    """There is no file where the input was to be fetched from."""
+
+    code = "source_not_found"
+
+
+class SourceDenied(SourceFailed):
+    """Whoever has the input does not give it to this server; check the headers or credentials that you have set."""
+
+    code = "source_denied"
+
+
+class SourceUnusable(SourceFailed):
+    """The server that has the input gives an answer that is no file."""
+
+    code = "source_unusable"
+
+
+class SourceChanged(SourceFailed):
+    """The input is another file than the one that this job's results were made of; send a new job."""
+
+    code = "source_changed"
+
+
+class SourceUnavailable(SourceFailed):
+    """The server that has the input does not answer as it should."""
+
+    code = "source_unavailable"
+    retryable = True
+
+
+class SourceBusy(SourceFailed):
+    """Enough is being fetched from this host already; the input waits for its turn."""
+
+    code = "source_busy"
+    retryable = True
     waits = True
 
 

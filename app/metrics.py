@@ -91,6 +91,8 @@ STEP_ERRORS = _counter("pixtools_step_errors_total", "Failed attempts by the cod
 STEP_RETRIES = _counter("pixtools_step_retries_total", "Attempts at steps that are retried.", "op")
 RESULT_BYTES = _counter("pixtools_result_bytes_total", "Bytes of stored results.", "format")
 RESULT_PIXELS = _counter("pixtools_result_pixels_total", "Pixels of stored results, one frame.", "format")
+FETCH_SECONDS = _histogram("pixtools_fetch_seconds", "Time that fetching an input took.", "source")
+FETCH_BYTES = _counter("pixtools_fetch_bytes_total", "Bytes of inputs that have been fetched.", "source")
 MODEL_LOAD_SECONDS = _histogram("pixtools_model_load_seconds", "Time to load the network, with its first image.")
 
 SERVICE_FAULTS = frozenset(kind.code for kind in kinds() if kind.is_service_fault)

@@ -40,10 +40,14 @@ class Queue(StrEnum):
     ML = "ml_inference_queue"
     #: attempts at webhooks, which mostly wait for others; in threads
     WEBHOOK = "webhook_queue"
+    #: inputs that are fetched from elsewhere; in threads
+    FETCH = "fetch_queue"
 
 
 #: carries no work: what could not be worked on waits here to be written down
 DEAD_LETTER_QUEUE = "dead_letter_queue"
+#: what the step is called that fetches the input of a job; no tree may name it
+FETCH = "fetch"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,18 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from app.errors import StepFailed, Unavailable, codes_of
+from app.errors import (
+    InvalidSource,
+    InvalidUpload,
+    LimitExceeded,
+    StepFailed,
+    TenantLimit,
+    Unavailable,
+    codes_of,
+)
 from app.formats import FORMATS
 from app.models import DEFAULT_PRIORITY, PRIORITIES, DeliveryStatus, EventType, JobStatus, Scope, StepStatus
-from app.operations import OPERATIONS, Queue
+from app.operations import FETCH, OPERATIONS, Queue
 
 
 class Model(BaseModel):
@@ -25,7 +33,8 @@ def one_of(values: Iterable[str]) -> dict[str, Any]:
     return {"enum": sorted(values)}
 
 
-STEP_CODES = codes_of(StepFailed, Unavailable)
+#: also what a form is refused for, where the input was fetched
+STEP_CODES = codes_of(StepFailed, Unavailable, InvalidSource, InvalidUpload, LimitExceeded, TenantLimit)
 
 RESULT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_result]
 INPUT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_input]
@@ -33,7 +42,7 @@ INPUT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_inpu
 ResultFormat = Annotated[str, Field(json_schema_extra=one_of(RESULT_FORMATS))]
 InputFormat = Annotated[str, Field(json_schema_extra=one_of(INPUT_FORMATS))]
 ContentType = Annotated[str, Field(json_schema_extra=one_of(format_.media_type for format_ in FORMATS.values()))]
-OperationName = Annotated[str, Field(json_schema_extra=one_of(OPERATIONS))]
+OperationName = Annotated[str, Field(json_schema_extra=one_of([*OPERATIONS, FETCH]))]
 Sha256 = Annotated[str, Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
 Count = Annotated[int, Field(ge=0)]
 
@@ -68,12 +77,19 @@ class InputView(Model):
     height: int | None = Field(examples=[3000])
     bytes: int | None = Field(examples=[2193417])
     sha256: Sha256 | None
+    source: dict[str, str] | None = Field(
+        description="Where it is fetched from, as `input` of the request named it, without queries and headers; null: "
+        "it came with the request.",
+        examples=[{"url": "https://images.example/1.jpg"}],
+    )
 
 
 class StepView(Model):
     """One operation of the tree."""
 
-    id: str = Field(description="Path in the tree: `0.1` is the second `then` entry of the first branch.")
+    id: str = Field(
+        description="Path in the tree: `0.1` is the second `then` entry of the first branch; `input` fetches the input."
+    )
     op: OperationName = Field(examples=["resize"])
     status: StepStatus = Field(description="`skipped`: what it continues from failed.", examples=["succeeded"])
     attempts: Count

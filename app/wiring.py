@@ -24,14 +24,17 @@ from app.services.access.door import Door
 from app.services.access.limits import TenantLimits
 from app.services.access.rates import MemoryRates, Rates, RedisRates
 from app.services.execution.executor import Executor, Renderer
+from app.services.execution.fetching import Fetcher
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
+from app.services.execution.web import FetchLimits, WebClient
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
 from app.services.intake.assets import Assets
 from app.services.intake.backpressure import Backpressure
 from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS_BYTES
 from app.services.intake.operation_tree import TreeLimits
-from app.services.intake.submission import ImageLimits, Submissions, check_room
+from app.services.intake.rules import ImageLimits, InputRules
+from app.services.intake.submission import Submissions, check_room
 from app.services.intake.templates import MAX_REFERENCE
 from app.services.intake.uploads import FormLimits
 from app.services.monitoring.checks import Checks
@@ -54,7 +57,7 @@ from app.services.upkeep.retention import Retention
 from app.services.waiters import Waiters
 from app.services.webhook import WebhookSender
 from app.services.webhooks.breakers import Breakers
-from app.services.webhooks.egress import MAX_URL, Egress
+from app.services.webhooks.egress import MAX_URL, SOURCES, Egress
 from app.services.webhooks.host_limits import HostLimits
 from app.services.webhooks.resolver import Resolver
 
@@ -165,6 +168,7 @@ class Resources:
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
             egress=self.egress,
             assets=self.assets,
+            fetch_egress=self.fetch_egress,
             spool=settings.spool,
             room=self.room,
             form_limits=FormLimits(file_bytes=settings.max_upload_bytes, fields=fields),
@@ -172,18 +176,11 @@ class Resources:
             tree_limits=TreeLimits(
                 nodes=settings.max_nodes, depth=settings.max_depth, bytes=settings.max_operations_bytes
             ),
-            image_limits=self._image_limits,
+            image_limits=self.image_limits,
             memory_bytes=settings.pixel_process_memory_bytes,
             kept_seconds=settings.results_kept_seconds,
             idempotency_seconds=settings.idempotency_seconds,
             tenant_limits=self.tenant_limits,
-        )
-
-    @property
-    def _image_limits(self) -> ImageLimits:
-        settings = self.settings
-        return ImageLimits(
-            pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
         )
 
     @cached_property
@@ -193,9 +190,16 @@ class Resources:
             storage=self.storage,
             spool=self.settings.spool,
             check_room=partial(check_room, self.room),
-            check_image=self._image_limits.check,
+            check_image=self.image_limits.check,
             max_bytes=self.settings.max_asset_bytes,
             limits=self.tenant_limits,
+        )
+
+    @cached_property
+    def image_limits(self) -> ImageLimits:
+        settings = self.settings
+        return ImageLimits(
+            pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
         )
 
     @cached_property
@@ -249,9 +253,15 @@ class Resources:
     def dispatcher(self, send: Send, look: Look) -> Dispatcher:
         settings = self.settings
         if settings.embedded:
-            sizes = Sizes(worker_takes=settings.worker_concurrency, most_workers=1)
+            sizes = Sizes(
+                worker_takes=settings.worker_concurrency, fetch_takes=settings.fetch_concurrency, most_workers=1
+            )
             return LocalDispatcher(self.database, send, look, sizes, pause=PAUSE)
-        sizes = Sizes(worker_takes=settings.worker_takes, most_workers=settings.most_workers)
+        sizes = Sizes(
+            worker_takes=settings.worker_takes,
+            fetch_takes=settings.fetch_concurrency,
+            most_workers=settings.most_workers,
+        )
         return Dispatcher(self.database, send, look, sizes, pause=PAUSE)
 
     def retention(self) -> Retention:
@@ -371,6 +381,45 @@ class Resources:
             own_origin=settings.public_url or "",
             own_port=settings.own_port,
             sending=sending,
+        )
+
+    @cached_property
+    def fetch_egress(self) -> Egress:
+        settings, places = self.settings, self.settings.fetch_concurrency
+        return Egress(
+            settings.fetch_allowed_ports,
+            settings.fetch_allowed_networks or (),
+            networks_while_open=settings.fetch_networks,
+            is_open=self.door.is_open_now,
+            own_origin=settings.public_url or "",
+            own_port=settings.own_port,
+            sending=Resolver(most=2 * places, of_one=places),
+            purpose=SOURCES,
+        )
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        settings = self.settings
+        settings.spool.mkdir(parents=True, exist_ok=True)
+        places = settings.fetch_concurrency
+        return Fetcher(
+            database=self.database,
+            storage=self.storage,
+            spool=settings.spool,
+            lease_seconds=settings.step_lease_seconds,
+            max_attempts=settings.step_max_attempts,
+            must_stop=self.must_stop,
+            web=WebClient(
+                egress=self.fetch_egress,
+                host_limits=HostLimits(max(1, places // HOST_SHARE), places),
+                limits=FetchLimits(
+                    bytes=settings.max_upload_bytes,
+                    seconds=settings.fetch_timeout_seconds,
+                    redirects=settings.fetch_max_redirects,
+                ),
+            ),
+            rules=InputRules(image_limits=self.image_limits, memory_bytes=settings.pixel_process_memory_bytes),
+            tenant_limits=self.tenant_limits,
         )
 
     @cached_property

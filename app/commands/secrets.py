@@ -18,11 +18,11 @@ def rotate_secrets() -> None:
 
     Can be repeated, and runs beside the service. Fails if one is encrypted with a key that the setting does not name.
     """
-    from app.services.webhooks import sealing
+    from app.services.upkeep import secrets as upkeep
 
     opened = database()
     with usable(opened):
-        rotated = sealing.rotate_all(opened)
+        rotated = upkeep.rotate_all(opened)
     typer.echo(f"{rotated.sealed} encrypted with the current key.")
     if rotated.unreadable:
         typer.echo(f"{rotated.unreadable} cannot be read by any key of PIXTOOLS_SECRET_KEY.", err=True)

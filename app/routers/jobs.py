@@ -14,7 +14,7 @@ from app import metrics
 from app.bodies import allow_body
 from app.database import TenantDatabase
 from app.errors import JobNotFinished, ResultNotFound, TruncatedRequest
-from app.models import JOB_OPEN, JobStatus, Scope
+from app.models import JOB_OPEN, Job, JobStatus, Scope
 from app.problems import code_of
 from app.routers.access import CurrentPrincipal, Own, needs
 from app.routers.dependencies import (
@@ -214,9 +214,17 @@ async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> Jo
 async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, response: Response) -> JobView:
     """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
     kept = resources.settings.results_kept_seconds
-    job = await own.call(jobs.retry, job_id, kept_seconds=kept, limits=resources.tenant_limits)
+    refetch = await _has_lost_input(resources, await own.read(jobs.get, job_id))
+    job = await own.call(jobs.retry, job_id, kept_seconds=kept, limits=resources.tenant_limits, refetch=refetch)
     response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": RETRY_AFTER})
     return job_view(job, resources.links)
+
+
+async def _has_lost_input(resources: Resources, job: Job) -> bool:
+    """Whether an input that was fetched is there no more, so that it has to be fetched again."""
+    if job.input_source is None or job.input_sha256 is None:
+        return False
+    return await resources.storage.size(job.input_key) is None
 
 
 @router.delete(

@@ -10,7 +10,7 @@ writes their files along with its own, and they find their work done.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,12 @@ from celery import chain, chord, group
 from celery.canvas import Signature
 
 from app.formats import FORMATS
-from app.operations import ENCODERS, OPERATIONS, Operation
+from app.operations import ENCODERS, FETCH, OPERATIONS, Operation, Queue
 from app.parameters import Params, QualityTarget
 
 LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
+INPUT = "input"  # id of the step, and of the task, that fetches the input of a job
+FETCH_INPUT = "pixtools.fetch_input"  # Celery's name of that task
 NARROW = 4  # tasks that a Canvas sends at the same time; more of them wait in the database for their turns
 
 
@@ -62,6 +64,7 @@ class PlannedResult:
     """A result that a task writes, by the operation that encodes it."""
 
     name: str
+    #: empty: that of the input's format, which nobody knows yet
     encoder: str
     params: dict[str, Any]
 
@@ -76,7 +79,7 @@ class PlannedTask:
     """Steps that run together on one worker; their last step gives the task its id."""
 
     id: str
-    #: the task whose intermediate it continues from; None: the upload
+    #: the task whose intermediate it continues from; `INPUT`: the one that fetches the input; None: the upload
     parent: str | None
     queue: str
     #: Celery's name of the task
@@ -87,6 +90,11 @@ class PlannedTask:
     intermediate: bool
     #: whether the task above may write its result in the same pass
     inline: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it works on the input itself."""
+        return self.parent in {None, INPUT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +113,29 @@ class Plan:
         """Those of its children whose results it may write in the same pass as its own."""
         return [child for child in self.children(task.id) if child.inline and child.queue == task.queue]
 
+    @property
+    def fetches(self) -> bool:
+        """Whether the input has to be fetched first."""
+        return any(task.id == INPUT for task in self.tasks)
+
     def is_wide(self, task_id: str | None) -> bool:
-        """Whether so much follows a task, or the upload, that a Canvas must not send it all at once."""
-        return len(self.children(task_id)) > NARROW
+        """Whether a Canvas ends with a task, or with the upload, and what follows waits for its turn.
+
+        So much may follow that it must not be sent all at once; and what follows a fetch has a size from then on, and
+        is no more urgent than the work of those who sent their file.
+        """
+        return task_id == INPUT or len(self.children(task_id)) > NARROW
+
+    def of_format(self, format_: str) -> "Plan":
+        """The plan of an input that has been fetched, and turned out to be of this format."""
+        encoder = _Encoder.default(format_)
+
+        def known(task: PlannedTask) -> PlannedTask:
+            if task.result is None or task.result.encoder:
+                return task
+            return replace(task, result=replace(task.result, encoder=encoder.op, params=encoder.params))
+
+        return Plan(tasks=tuple(map(known, self.tasks)))
 
     def ready(self, done: Collection[str]) -> list[PlannedTask]:
         """What is left and continues from nothing that is left."""
@@ -147,7 +175,9 @@ class _Encoder:
     chosen: bool
 
     @classmethod
-    def default(cls, format_: str) -> "_Encoder":
+    def default(cls, format_: str | None) -> "_Encoder":
+        if format_ is None:
+            return cls("", {}, chosen=False)
         operation = ENCODERS[FORMATS[format_].written_as or format_]
         return cls(operation.name, operation.params().model_dump(), chosen=False)
 
@@ -158,18 +188,32 @@ class _Encoder:
         return _Encoder.default(LOSSLESS_FORMAT) if node.operation.lossless and not self.chosen else self
 
 
-def plan(branches: tuple[Node, ...], input_format: str) -> Plan:
+FETCHING = PlannedTask(
+    id=INPUT,
+    parent=None,
+    queue=Queue.FETCH.value,
+    name=FETCH_INPUT,
+    steps=(PlannedStep(id=INPUT, op=FETCH, params={}),),
+    result=None,
+    intermediate=False,
+)
+
+
+def plan(branches: tuple[Node, ...], input_format: str | None) -> Plan:
     """Plan the tasks of a checked tree.
 
     Args:
         branches: the tree.
-        input_format: format of the upload, which results keep that no operation converts.
+        input_format: format of the upload, which results keep that no operation converts; None: it has yet to be
+            fetched, which is the first task then, and `Plan.of_format` completes the plan.
     """
     names = _result_names(branches)
     tasks: list[PlannedTask] = []
     encoder = _Encoder.default(input_format)
     for branch in branches:
         _plan_run(branch, None, encoder, names, tasks)
+    if input_format is None:
+        return Plan(tasks=(FETCHING, *(replace(task, parent=task.parent or INPUT) for task in tasks)))
     return Plan(tasks=tuple(tasks))
 
 

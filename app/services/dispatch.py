@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app import tracing
 from app.database import from_now
 from app.operations import Queue
-from app.services.dag_builder import NARROW, Plan, PlannedTask, to_canvas
+from app.services.dag_builder import INPUT, NARROW, Plan, PlannedTask, to_canvas
 from app.services.finalizer import end_if_through, lock_open_job
 from app.services.outbox import FINALIZE, Message
 from app.services.scheduling import due
@@ -54,6 +54,8 @@ def canvas_for(
     queue = (Queue.SMALL if spare else Queue.DEFAULT).value
     body = app.signature(FINALIZE, args=(str(job_id),), queue=queue, immutable=True) if counted else None
     plan, done = Plan.from_json(job.plan), ended_tasks(session, job_id)
+    if plan.fetches and INPUT not in done:
+        body = None  # a chord of one task, which ends nothing
     if len(done) == len(plan.tasks):
         end_if_through(session, job)  # a worker of an earlier version may have left it open
         return None

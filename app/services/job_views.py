@@ -78,6 +78,7 @@ def _input_view(job: Job) -> InputView:
         height=job.input_height,
         bytes=job.input_bytes,
         sha256=job.input_sha256,
+        source=(job.input_source or {}).get("shown"),
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, and_, delete, select, update
@@ -45,14 +46,15 @@ from app.models import (
     StepStatus,
 )
 from app.moments import in_utc
-from app.operations import Queue
-from app.services import finalizer, outbox
+from app.operations import FETCH, Queue
+from app.services import finalizer, outbox, sources
 from app.services.access import usage
 from app.services.access.limits import Load, TenantLimits, admit
-from app.services.dag_builder import Node, Plan
+from app.services.dag_builder import INPUT, Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
 from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
+from app.services.sources import Source
 from app.services.storage.keys import input_key
 from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
@@ -68,7 +70,7 @@ JOBS = table_of(Job)
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """An upload that has passed every check."""
+    """A request that has passed every check; what is None of its input is known when that has been fetched."""
 
     id: UUID
     operations: list[object]
@@ -77,9 +79,11 @@ class NewJob:
     webhook_url: str | None
     base_url: str
     filename: str
-    header: ImageHeader
-    bytes: int
-    sha256: str
+    header: ImageHeader | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    #: where the input is to be fetched from; None: it has come
+    source: Source | None = None
     kept_seconds: int
     priority: int = DEFAULT_PRIORITY
     tenant: str = DEFAULT_TENANT
@@ -152,12 +156,8 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         context=tracing.carrier() or None,
         input_key=input_key(new.id),
         input_filename=new.filename,
-        input_format=new.header.format,
-        input_width=new.header.width,
-        input_height=new.header.height,
-        input_frames=new.header.frames,
-        input_bytes=new.bytes,
-        input_sha256=new.sha256,
+        input_source=sources.sealed(session, new.source, job_id=new.id, tenant=new.tenant) if new.source else None,
+        **_facts(new),
         steps=list(_new_steps(new)),
         results=[],
     )
@@ -169,8 +169,7 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
     insert_rows(session, _tags(new))
     insert_rows(session, [JobAsset(job_id=new.id, tenant=new.tenant, name=n, sha256=sha) for n, sha in new.assets])
     if limits is not None:  # late, since the tenant's other jobs wait from here on; before the broker has no place left
-        pixels = new.header.width * new.header.height * new.header.frames_read
-        admit(session, new.tenant, limits, Load(bytes=new.bytes, pixels=pixels))
+        admit(session, new.tenant, limits, _load(new))
     _send(session, job, new.plan)
     return job
 
@@ -200,16 +199,33 @@ def _insert_alone(session: Session, job: Job) -> None:
     raise DatabaseUnavailable("Jobs with this `external_id` come and go; repeat the request.")
 
 
+def _facts(new: NewJob) -> dict[str, Any]:
+    """What is known of the input."""
+    header = new.header
+    return {
+        "input_format": header.format if header else None,
+        "input_width": header.width if header else None,
+        "input_height": header.height if header else None,
+        "input_frames": header.frames if header else None,
+        "input_bytes": new.bytes,
+        "input_sha256": new.sha256,
+    }
+
+
+def _load(new: NewJob) -> Load:
+    return Load(bytes=new.bytes or 0, pixels=new.header.pixels_read if new.header else 0)
+
+
 def _send(session: Session, job: Job, plan: Plan) -> None:
     """Send a new job to the broker when there is room, and nobody waits who would come first."""
     queue = _place(session, job, plan)
     if queue is None:
         due.add_job(session, job, plan)
-    elif len(plan.tasks) > 1:
+    elif len(plan.tasks) > 1 and not plan.fetches:
         outbox.send_after_commit(session, outbox.START_JOB, [str(job.id)])
     else:
         # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
-        [task] = plan.tasks
+        [task] = plan.ready(())
         outbox.send_after_commit(session, task.name, [str(job.id), task.id], queue=queue)
 
 
@@ -228,14 +244,16 @@ def _place(session: Session, job: Job, plan: Plan) -> str | None:
 
 def _new_steps(new: NewJob) -> Iterator[Step]:
     task_of = {step.id: task for task in new.plan.tasks for step in task.steps}
-    nodes = [node for branch in new.branches for node in branch.walk()]
-    for position, node in enumerate(nodes):
-        task = task_of[node.id]
+    named = [(node.id, node.operation.name) for branch in new.branches for node in branch.walk()]
+    if new.plan.fetches:
+        named.insert(0, (INPUT, FETCH))
+    for position, (step_id, op) in enumerate(named):
+        task = task_of[step_id]
         yield Step(
             job_id=new.id,
-            id=node.id,
+            id=step_id,
             position=position,
-            op=node.operation.name,
+            op=op,
             task=task.id,
             queue=task.queue,
             status=StepStatus.PENDING,
@@ -369,7 +387,9 @@ def _locked(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def retry(session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None) -> Job:
+def retry(
+    session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None, refetch: bool = False
+) -> Job:
     """Repeat what failed, was skipped or cancelled; results that are there stay as they are.
 
     Args:
@@ -377,6 +397,7 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLi
         job_id: of the job.
         kept_seconds: of a job that an earlier version has accepted.
         limits: of tenants that have none of their own; None: nothing is limited.
+        refetch: whether the input is not there any more, and has to be fetched again.
 
     Raises:
         JobNotFound: there is none.
@@ -387,10 +408,12 @@ def retry(session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLi
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
         raise JobNotFinished(f"The job has not ended yet: {job.status}.", value=job.status)
-    unsuccessful = update(Step).where(Step.job_id == job_id, Step.status.in_(STEP_UNSUCCESSFUL))
+    of_job = update(Step).where(Step.job_id == job_id)
     anew = {"status": StepStatus.PENDING, "attempts": 0, "error": None, "started_at": None, "finished_at": None}
-    if not rows_changed(session, unsuccessful.values(anew)):
+    if not rows_changed(session, of_job.where(Step.status.in_(STEP_UNSUCCESSFUL)).values(anew)):
         raise NothingToRetry
+    if refetch:
+        session.execute(of_job.where(Step.id == INPUT).values(anew))
     job.status, job.error, job.finished_at = JobStatus.PENDING, None, None
     job.run += 1
     job.dispatched_at = from_now()

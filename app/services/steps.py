@@ -37,7 +37,7 @@ from app.errors import PixelProcessDied, PixToolsError, PoisonInput
 from app.models import STEP_OPEN, Job, JobAsset, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
 from app.services import outbox
-from app.services.dag_builder import Plan, PlannedTask
+from app.services.dag_builder import INPUT, Plan, PlannedTask
 from app.services.finalizer import end_if_through, lock_open_job
 from app.services.scheduling import due
 
@@ -75,6 +75,7 @@ OVER = (
     .values(finished_at=from_now())
 )
 UNHELD: dict[str, Any] = {"status": StepStatus.PENDING, "lease_owner": None, "lease_until": None}
+LONGEST_ASKED_SECONDS = 300.0  # that a host may have the fetch of an input wait
 LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or the storage is back
 
 
@@ -347,8 +348,26 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
         return False
     _note_end(session, held, "failed", error)
     after_commit(session, metrics.STEP_RETRIES.labels(held.task.steps[-1].op).inc)
-    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=RETRIES.pause(held.attempt))
+    _send_again(session, held, max(RETRIES.pause(held.attempt), _asked_for(error)))
     return True
+
+
+def _asked_for(error: PixToolsError) -> float:
+    """Seconds that whoever refused has asked to wait."""
+    return min(float(error.retry_after or 0), LONGEST_ASKED_SECONDS)
+
+
+def _send_again(session: Session, held: Claim, delay: float) -> None:
+    """Write the message of another attempt."""
+    args = [str(held.job.id), held.task.id]
+    if held.task.id != INPUT:
+        outbox.enqueue(session, outbox.START_JOB, args, delay=delay)
+        return
+    # Not by way of the workers that have pixels to work on: nothing of theirs is needed. It may wait for longer than a
+    # job that is silent is left alone
+    outbox.enqueue(session, held.task.name, args, delay=delay, queue=held.task.queue)
+    held_job = update(Job).where(Job.id == held.job.id).execution_options(synchronize_session=False)
+    session.execute(held_job.values(dispatched_at=from_now(delay)))
 
 
 def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None:
@@ -362,6 +381,7 @@ def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None
     began, now = session.scalar(started), session.scalars(select(from_now())).one()
     waited = (now - began).total_seconds() if began else 0.0
     delay = min(max(waited, RETRIES.first), LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1)
+    delay = _asked_for(error) or delay
     return delay if hand_back(session, held, delay=delay, error=error.as_record()) else None
 
 
@@ -383,7 +403,7 @@ def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[st
         return False
     this = (StepAttempt.job_id == held.job.id, StepAttempt.run == held.job.run, StepAttempt.task == held.task.id)
     session.execute(delete(StepAttempt).where(*this, StepAttempt.number == held.attempt))
-    outbox.enqueue(session, outbox.START_JOB, [str(held.job.id), held.task.id], delay=delay)
+    _send_again(session, held, delay)
     return True
 
 

@@ -32,6 +32,7 @@ MODULES = (
     "app.tasks.ml_ops",
     "app.tasks.finalize",
     "app.tasks.webhooks",
+    "app.tasks.fetch",
     "app.tasks.start",
     "app.tasks.maintenance",
 )

@@ -97,8 +97,8 @@ def _check_installation(instance: Any, **_: object) -> None:
         queues = set(Queue).intersection(instance.app.amqp.queues.consume_from)
         for queue in queues:
             check_installed(queue)
-        if Queue.WEBHOOK in queues:
-            Resources(current()).check_keyring()  # which decrypts what signs
+        if queues & {Queue.WEBHOOK, Queue.FETCH}:
+            Resources(current()).check_keyring()  # which decrypts what signs, and the headers of sources
     except CannotStart as error:
         raise SystemExit(error.message) from None
 

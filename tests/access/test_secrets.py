@@ -17,6 +17,7 @@ from app.models import Job, Result, WebhookSecret
 from app.schemas import without_query
 from app.services.intake.validation import short
 from app.services.storage.links import ApiLinks
+from app.services.upkeep import secrets
 from app.services.webhooks import endpoints, sealing
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ApiClient, Deployment, embedded, run_bare
@@ -157,12 +158,12 @@ def test_rotating_encrypts_plain_and_older_secrets_in_batches_and_can_be_repeate
         assert read(during, plain) == [PLAIN]
         crash_after(during, sealing.rotate)
         with during.session(read_only=True) as session:
-            assert sealing.outdated(session) >= 5
-        assert sealing.rotate_all(during).sealed >= 5
+            assert secrets.outdated(session) >= 5
+        assert secrets.rotate_all(during).sealed >= 5
     with with_keys(database, NEW) as after:
         assert {id_: read(after, id_) for id_ in made} == {id_: [secret] for id_, secret in made.items()}
         assert read(after, plain) == [PLAIN]
-        assert sealing.rotate_all(after).sealed == 0
+        assert secrets.rotate_all(after).sealed == 0
 
 
 def test_what_no_key_can_read_is_counted_and_left_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +172,7 @@ def test_what_no_key_can_read_is_counted_and_left_alone(database: Database, monk
         endpoint_id, secret = registered(lost)
         other, kept = registered(database)
         with with_keys(database, f"{NEW},{KEYS}") as new:
-            rotated = sealing.rotate_all(new)
+            rotated = secrets.rotate_all(new)
             assert rotated.unreadable == 1
             assert read(new, other) == [kept]
         assert read(lost, endpoint_id) == [secret]

@@ -22,7 +22,8 @@ from app.models import (
     StepStatus,
 )
 from app.services import jobs, steps
-from app.services.execution.executor import TASK_FOLDER, Executor, LeaseLost
+from app.services.execution.attempts import TASK_FOLDER, LeaseLost
+from app.services.execution.executor import Executor
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.outbox import START_JOB

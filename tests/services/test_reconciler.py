@@ -146,7 +146,7 @@ def test_a_job_that_waits_for_a_network_is_not_passed_over_by_other_work(databas
     change(database, update(Job).where(Job.id == waiting).values(dispatched_at=from_now(-LONG_AGO)))
     claimed(database, younger, "0")
     with database.session() as session:
-        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0, "small_queue": 0}
+        lengths = {"default_queue": 0, "ml_inference_queue": 3, "webhook_queue": 0, "small_queue": 0, "fetch_queue": 0}
         assert reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__) == Repairs()
     assert sweep(database, waiting=0) == Repairs(silent=1)
 
@@ -249,7 +249,7 @@ def test_a_job_that_was_never_started_does_not_wait_for_the_queue_of_its_tasks(d
     soon = from_now(-outbox.UNSENT_SECONDS - 1)
     change(database, update(Job).values(created_at=soon))
     change(database, update(Job).values(dispatched_at=Job.created_at))
-    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0, "small_queue": 0}
+    lengths = {"default_queue": 0, "ml_inference_queue": 5, "webhook_queue": 0, "small_queue": 0, "fetch_queue": 0}
 
     def swept() -> Repairs:
         with database.session() as session:
@@ -271,7 +271,7 @@ def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypat
     lost = [accept(database, ["convert_webp"]) for _ in range(3)]
     change(database, update(Job).values(dispatched_at=from_now(-60)))
     change(database, update(Job).where(Job.id.in_(waiting)).values(dispatched_at=from_now(-90)))
-    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0, "small_queue": 0}
+    lengths = {"default_queue": 0, "ml_inference_queue": 6, "webhook_queue": 0, "small_queue": 0, "fetch_queue": 0}
     for found in (2, 1, 0):
         with database.session() as session:
             repairs = reconciler.sweep(session, redispatch_seconds=900, waiting=lengths.__getitem__)

@@ -36,7 +36,7 @@ from tests.support.work import (
     run_task,
 )
 
-SMALL, PIXELS, NETWORK = LANES
+SMALL, PIXELS, NETWORK, _ = LANES
 GIANT: list[Any] = [{"op": "convert_avif", "effort": 9, "as": f"r{number}"} for number in range(8)]
 LARGE = (4000, 3000)  # pixels: nothing of it is small
 

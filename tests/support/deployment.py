@@ -30,6 +30,7 @@ WORKERS = {
     "default_queue": ("-P", "prefork", "-c", "2", "--spare"),
     "ml_inference_queue": ("-P", "prefork", "-c", "1"),
     "webhook_queue": ("-P", "threads", "-c", "16"),
+    "fetch_queue": ("-P", "threads", "-c", "16"),
 }
 
 
@@ -248,6 +249,7 @@ def cluster(
         "PIXTOOLS_S3_ACCESS_KEY": servers.object_store.access_key,
         "PIXTOOLS_S3_SECRET_KEY": servers.object_store.secret_key,
         "PIXTOOLS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "PIXTOOLS_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
         "PIXTOOLS_SECRET_KEY": token_hex(32),
         **settings,
     }

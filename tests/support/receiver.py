@@ -6,7 +6,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.behaviour(Received(time.monotonic(), self.path, headers, body))(self)
 
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.receiver.behaviour(Received(time.monotonic(), self.path, headers, b""))(self)
+
     def log_message(self, *_: Any) -> None:
         """Silence."""
 
@@ -65,6 +69,26 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
         handler.wfile.write(body)
 
     return behave
+
+
+def by_path(behaviours: Mapping[str, Behaviour]) -> Behaviour:
+    """Behave by the path of the request, without its query; what has none is not found."""
+
+    def behave(handler: Handler) -> None:
+        behaviours.get(handler.path.partition("?")[0], answer(404))(handler)
+
+    return behave
+
+
+def endless(handler: Handler) -> None:
+    """Answer 200 and a body whose length nobody is told."""
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        while not handler.receiver.closing.is_set():
+            handler.connection.sendall(b"x" * 65536)
+    except OSError:
+        pass
 
 
 def hang(handler: Handler) -> None:

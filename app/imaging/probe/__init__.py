@@ -37,6 +37,11 @@ class ImageHeader:
         """How many of the frames are ever decoded, and count for limits."""
         return self.frames if FORMATS[self.format].animated else 1
 
+    @property
+    def pixels_read(self) -> int:
+        """Over those frames."""
+        return self.width * self.height * self.frames_read
+
 
 def probe(file: BinaryIO) -> ImageHeader:
     """Read the header of a seekable file and check that the file is complete.

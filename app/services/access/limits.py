@@ -97,10 +97,7 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
         StorageLimitReached: its bytes are more than may be stored.
         TenantNotFound: it is being erased.
     """
-    added = {"tenant_": tenant, "day_": _today(), "bytes_": load.bytes, "pixels_": load.pixels}
-    row = session.connection().execute(ADDED, added).one_or_none()
-    if row is None:
-        raise TenantNotFound(f"The tenant {tenant!r} is being erased.")
+    row = _add(session, tenant, load)
     own = limits.of(row)
     most = own.max_open_jobs
     open_jobs = session.connection().execute(OPEN, {"tenant_": tenant, "most_": most + 1}).scalar_one()
@@ -113,9 +110,40 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
             extra={"limit_name": "max_open_jobs"},
         )
     if load.bytes or load.pixels:
-        _check_day("bytes", row.bytes_today, own.max_bytes_per_day, load.bytes)
-        _check_day("pixels", row.pixels_today, own.max_pixels_per_day, load.pixels)
-        _check_storage(row.stored_bytes, own.max_storage_bytes)
+        _check_load(row, own, load)
+
+
+def charge(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
+    """Count what a job that was accepted before has fetched.
+
+    Args:
+        session: one transaction.
+        tenant: whose job it is.
+        limits: of tenants that have none of their own.
+        load: of the input.
+
+    Raises:
+        DailyLimitReached: its bytes or pixels are more than is left of this day's.
+        StorageLimitReached: its bytes are more than may be stored.
+        TenantNotFound: it is being erased.
+    """
+    row = _add(session, tenant, load)
+    _check_load(row, limits.of(row), load)
+
+
+def _add(session: Session, tenant: str, load: Load) -> Any:
+    """The row of a tenant with the load added, locked until the end of the transaction."""
+    added = {"tenant_": tenant, "day_": _today(), "bytes_": load.bytes, "pixels_": load.pixels}
+    row = session.connection().execute(ADDED, added).one_or_none()
+    if row is None:
+        raise TenantNotFound(f"The tenant {tenant!r} is being erased.")
+    return row
+
+
+def _check_load(row: Any, own: TenantLimits, load: Load) -> None:
+    _check_day("bytes", row.bytes_today, own.max_bytes_per_day, load.bytes)
+    _check_day("pixels", row.pixels_today, own.max_pixels_per_day, load.pixels)
+    _check_storage(row.stored_bytes, own.max_storage_bytes)
 
 
 def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> None:

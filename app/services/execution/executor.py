@@ -6,46 +6,26 @@ dies between two lines here, the next attempt repairs it.
 
 import hashlib
 import logging
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from app import disk, metrics, tracing
-from app.database import Database
-from app.errors import (
-    AssetMissing,
-    ObjectNotFound,
-    PixelProcessDied,
-    PixToolsError,
-    StepTimedOut,
-    UnexpectedFailure,
-    WorkspaceFailed,
-    WorkspaceFull,
-)
+from app import metrics, tracing
+from app.errors import AssetMissing, ObjectNotFound, PixelProcessDied, StepTimedOut
 from app.formats import FORMATS
 from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target, When
 from app.operations import OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
+from app.services.execution.attempts import Attempts, Monitored, fields_of
 from app.services.execution.input_cache import InputCache
-from app.services.execution.leases import LeaseKeeper
 from app.services.steps import Claim, StoredResult, Usage
 from app.services.storage.filenames import result_filename
-from app.services.storage.keys import asset_key, input_key, intermediate_key, result_key, shared_asset_key
-from app.services.storage.object_store import ObjectStore
+from app.services.storage.keys import asset_key, intermediate_key, result_key, shared_asset_key
 
 log = logging.getLogger(__name__)
-
-TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
-PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
 
 
 class Renderer(Protocol):
@@ -56,94 +36,25 @@ class Renderer(Protocol):
     ) -> list[Rendered | None]: ...
 
 
-class LeaseLost(Exception):
-    """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
+@dataclass(frozen=True)
+class Made:
+    """What an attempt has stored, by the tasks whose results these are, and what it has found out."""
 
-
-class HandedBack(Exception):
-    """The worker has to stop; somebody else does the work."""
+    outcomes: Mapping[str, StoredResult]
+    monitor: Monitor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Executor:
+class Executor(Attempts[Made]):
     """Runs planned tasks."""
 
-    database: Database
-    storage: ObjectStore
     renderer_of: Callable[[Queue], Renderer]
     limits: Limits
-    spool: Path
     inputs: InputCache
-    lease_seconds: float
-    max_attempts: int
-    #: whether this worker has to stop now
-    must_stop: Callable[[], bool] = lambda: False
 
-    def run(self, job_id: UUID, task_id: str, owner: str) -> None:
-        """Run one task as far as it is still to be done; failures are recorded, not raised.
-
-        Args:
-            job_id: of the job.
-            task_id: of the planned task.
-            owner: the same for every delivery of one message, so that a redelivered one goes on at once.
-        """
-        held = self.database.retry(
-            steps.claim,
-            self.must_stop,
-            job_id,
-            task_id,
-            owner=owner,
-            lease_seconds=self.lease_seconds,
-            max_attempts=self.max_attempts,
-        )
-        if held is not None:
-            started = time.monotonic()
-            became = self._attempt(held)
-            metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
-
-    def _attempt(self, held: Claim) -> str:
-        """Do the work; what became of it, for the metrics."""
-        log.debug("task_started", extra=_fields(held))
-        try:
-            self.spool.mkdir(parents=True, exist_ok=True)
-            with (
-                self._leases.keep(partial(self.renew, held)) as lost,
-                tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
-            ):
-                monitor = Monitor(_Progress(self, held, lost))
-                outcomes = self._produce(held, Path(folder), monitor)
-        except LeaseLost:
-            log.info("task_abandoned", extra=_fields(held))
-            self._discard(held)
-            return "abandoned"
-        except HandedBack:
-            self.database.retry(steps.hand_back, self.must_stop, held)
-            log.info("task_handed_back", extra=_fields(held))
-            return "handed_back"
-        except PixToolsError as error:
-            return self._put_off(held, error) if error.waits else self._fail(held, error)
-        except OSError as error:
-            log.warning(
-                "workspace_failed", extra={**_fields(held), "error": type(error).__name__, "errno": error.errno}
-            )
-            return self._put_off(held, WorkspaceFull()) if disk.is_full(error) else self._fail(held, WorkspaceFailed())
-        except Exception:
-            log.exception("task_crashed", extra=_fields(held))
-            return self._fail(held, UnexpectedFailure())
-        return self._succeed(held, outcomes, monitor)
-
-    @cached_property
-    def _leases(self) -> LeaseKeeper:
-        return LeaseKeeper(self.lease_seconds / 3)
-
-    def renew(self, held: Claim, **values: Any) -> bool:
-        """Prolong the lease; False when it is lost. A database that is away for a moment loses nothing."""
-        try:
-            with self.database.session() as session:
-                return steps.renew(session, held, self.lease_seconds, **values)
-        except SQLAlchemyError as error:
-            log.warning("lease_not_renewed", extra={**_fields(held), "error": type(error).__name__})
-            return True
+    def _work(self, held: Claim, folder: Path, progress: Monitored) -> Made:
+        monitor = Monitor(progress)
+        return Made(self._produce(held, folder, monitor), monitor)
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, StoredResult]:
         """Render and store; the results by the tasks whose they are."""
@@ -185,15 +96,15 @@ class Executor:
                 yield task_id, self._store_result(held, held.plan.task(task_id), target.path, image)
 
     def _fetch(self, held: Claim, folder: Path) -> Path:
-        path = folder / f"source{INTERMEDIATE_SUFFIX if held.task.parent else ''}"
+        path = folder / f"source{'' if held.task.is_first else INTERMEDIATE_SUFFIX}"
         job = held.job
-        if held.task.parent is None:
+        if held.task.is_first:
             if job.input_sha256 is None or job.input_bytes is None:
                 raise ValueError(f"the input of job {job.id} has not been fetched yet")
-            download = partial(self.storage.download_raw, input_key(job.id), sha256=job.input_sha256)
+            download = partial(self.storage.download_raw, job.input_key, sha256=job.input_sha256)
             self.inputs.fetch(job.input_sha256, job.input_bytes, path, download)
         else:
-            self.storage.download_raw(intermediate_key(job.id, held.task.parent), path)
+            self.storage.download_raw(intermediate_key(job.id, str(held.task.parent)), path)
         return path
 
     def _fetch_assets(self, held: Claim, step: PlannedStep, folder: Path) -> dict[str, Path]:
@@ -227,14 +138,15 @@ class Executor:
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
         return outcome
 
-    def _succeed(self, held: Claim, outcomes: Mapping[str, StoredResult], monitor: Monitor) -> str:
+    def _succeed(self, held: Claim, made: Made) -> str:
+        outcomes, monitor = made.outcomes, made.monitor
         reports, usage = _reports(held, monitor, outcomes), _usage(monitor, outcomes)
         counted = self.database.retry(steps.succeed, self.must_stop, held, outcomes, reports, usage)
         if not counted:
-            log.info("task_outdated", extra=_fields(held))
+            log.info("task_outdated", extra=fields_of(held))
             self._discard(held)
             return "outdated"
-        log.debug("task_succeeded", extra=_fields(held))
+        log.debug("task_succeeded", extra=fields_of(held))
         for outcome in outcomes.values():
             metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
             metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
@@ -251,44 +163,6 @@ class Executor:
             for task in (held.task, *held.plan.inline_children(held.task)):
                 if task.result:
                     self.storage.delete(result_key(held.job.id, task.id, FORMATS[task.result.format].extension))
-
-    def _put_off(self, held: Claim, error: PixToolsError) -> str:
-        """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
-        delay = self.database.retry(steps.put_off, self.must_stop, held, error)
-        if delay is None:
-            return "outdated"
-        log.warning("task_put_off", extra={**_fields(held), "code": error.code, "seconds": round(delay, 1)})
-        metrics.STEP_ERRORS.labels(error.code).inc()
-        return "put_off"
-
-    def _fail(self, held: Claim, error: PixToolsError) -> str:
-        counted = self.database.retry(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
-        log.warning("task_failed", extra={**_fields(held), "code": error.code, "counted": counted})
-        metrics.STEP_ERRORS.labels(error.code).inc()
-        return "failed" if counted else "outdated"
-
-
-@dataclass
-class _Progress:
-    """Writes how far a task is, now and then, and ends it when it is not wanted any more."""
-
-    executor: Executor
-    held: Claim
-    lost: threading.Event
-    share: float = 0.0
-    written_at: float = field(default_factory=time.monotonic)
-
-    def __call__(self, share: float | None) -> None:
-        self.share = self.share if share is None else share
-        now = time.monotonic()
-        if now - self.written_at >= PROGRESS_SECONDS:
-            self.written_at = now
-            if not self.executor.renew(self.held, progress=self.share):
-                self.lost.set()
-        if self.lost.is_set():
-            raise LeaseLost
-        if self.executor.must_stop():
-            raise HandedBack
 
 
 def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> dict[str, dict[str, Any]]:
@@ -329,7 +203,3 @@ def _result_of(task: PlannedTask) -> PlannedResult:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fields(held: Claim) -> dict[str, object]:
-    return {"job_id": str(held.job.id), "task": held.task.id, "op": held.task.name, "attempt": held.attempt}

@@ -16,6 +16,7 @@ from app.services.intake.sources import DATA_BYTES, DataSource, read_source
 from app.services.intake.strict_json import NotStrict
 from app.services.intake.trees import checked_params
 from app.services.intake.validation import escaped, short
+from app.services.sources import Source
 
 SOURCE_BYTES = 3 * DATA_BYTES  # of a body, for a `data:` URL: so long it is when each byte is written as %XX
 MAX_REPORTED = 20  # mistakes in one answer
@@ -25,7 +26,7 @@ MAX_REPORTED = 20  # mistakes in one answer
 class JsonRequest:
     """A body whose members have the right form; what they say is still to be checked."""
 
-    input: DataSource
+    input: DataSource | Source
     #: the operation tree as JSON text; None: it comes of the template
     operations: str | None = None
     template: str | None = None

@@ -22,14 +22,14 @@ from app.errors import (
     ExternalIdTaken,
     InvalidParameter,
     InvalidUpload,
-    LimitExceeded,
+    JobExpired,
+    JobNotFound,
     NoRoom,
     PixToolsError,
+    ResultNotFound,
     StoreUnavailable,
     TooManyOpenJobs,
-    UnsupportedImage,
 )
-from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.services import dead_letters, idempotency, jobs
@@ -42,11 +42,14 @@ from app.services.intake.json_request import SOURCE_BYTES, read_request
 from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.intake.trees import choose, read_params
+from app.services.intake.rules import FILE_POINTER, ImageLimits
+from app.services.intake.sources import DataSource
+from app.services.intake.trees import Chosen, choose, read_params
 from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
+from app.services.sources import Source, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import input_key, job_prefix
 from app.services.storage.links import DownloadLinks
@@ -60,43 +63,7 @@ TREES_KEPT = 64  # of those last sent: clients send the same few again and again
 FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; asking costs more than the answer is worth
 LONGEST_KEPT = 4096  # characters
 PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
-FILE_POINTER = "#/file"
 DATA_POINTER = "#/input/url"
-NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageLimits:
-    """What an upload's header may announce; pixels hold for one frame and for all together."""
-
-    pixels: int
-    side: int
-    frames: int
-    heic: bool
-
-    def check(self, header: ImageHeader) -> None:
-        """Refuse an image by its header alone.
-
-        Raises:
-            UnsupportedImage: it is HEIC, which not every deployment can decode.
-            LimitExceeded: names the limit and the value.
-        """
-        if FORMATS[header.format].optional and not self.heic:
-            raise UnsupportedImage(NO_HEIC, pointer=FILE_POINTER)
-        side = max(header.width, header.height)
-        if side > self.side:
-            _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
-        frames = header.frames_read
-        if frames > self.frames:
-            _refuse(f"The image has {frames} frames, the limit", self.frames, frames)
-        pixels = header.width * header.height * frames
-        if pixels > self.pixels:
-            over = f" over {frames} frames" if frames > 1 else ""
-            _refuse(f"The image has {pixels} pixels{over}, the limit", self.pixels, pixels)
-
-
-def _refuse(what: str, limit: int, value: int) -> None:
-    raise LimitExceeded(f"{what} is {limit}.", pointer=FILE_POINTER, limit=limit, value=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +113,7 @@ def _order(form: ReceivedForm) -> Order:
 
 
 def _fingerprint(order: Order, new: NewJob) -> str:
-    if order.canonical is not None:
+    if order.canonical is not None or new.sha256 is None:
         return idempotency.fingerprint_of(order.canonical)
     operations, members = new.operations, order.keeping.members
     if order.template is not None:
@@ -164,9 +131,9 @@ class _Tree:
 
     operations: list[Any]
     branches: tuple[Node, ...]
-    _plans: dict[str, Plan] = field(default_factory=dict)
+    _plans: dict[str | None, Plan] = field(default_factory=dict)
 
-    def plan(self, format_: str) -> Plan:
+    def plan(self, format_: str | None) -> Plan:
         if format_ not in self._plans:
             self._plans[format_] = plan(self.branches, format_)
         return self._plans[format_]
@@ -182,6 +149,17 @@ def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """An order of which everything is right that can be told without the input."""
+
+    chosen: Chosen
+    tree: _Tree
+    #: SHA-256 of the assets that the tree names, by name
+    assets: tuple[tuple[str, str], ...]
+    kept_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submissions:
     """Everything that accepting needs."""
 
@@ -190,6 +168,8 @@ class Submissions:
     links: DownloadLinks
     idempotency: Idempotency
     egress: Egress
+    #: the same of the URLs of inputs
+    fetch_egress: Egress
     assets: Assets
     spool: Path
     room: Room
@@ -252,13 +232,6 @@ class Submissions:
         """
         started = time.perf_counter()
         wanted = read_request(body)
-        content = wanted.input.content
-        upload = Upload(
-            file=io.BytesIO(content),
-            filename=FALLBACK,
-            size=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
         order = Order(
             operations=wanted.operations,
             webhook_url=wanted.webhook_url,
@@ -268,14 +241,77 @@ class Submissions:
             keeping=wanted.keeping,
             canonical=dict(wanted.sent),
         )
+        if isinstance(wanted.input, DataSource):
+            accepted = await self._accept_data(order, wanted.input, request)
+        else:
+            accepted = await self._accept_source(order, wanted.input, request)
+        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
+        return accepted
+
+    async def _accept_data(self, order: Order, data: DataSource, request: Request) -> Accepted:
+        digest = hashlib.sha256(data.content).hexdigest()
+        file = io.BytesIO(data.content)
+        upload = Upload(file=file, filename=FALLBACK, size=len(data.content), sha256=digest)
         try:
             await asyncio.to_thread(self._check_room)
-            accepted = await self._accept(order, upload, request)
+            return await self._accept(order, upload, request)
         except PixToolsError as error:
             error.pointer = DATA_POINTER if error.pointer == FILE_POINTER else error.pointer
             raise
-        metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
-        return accepted
+
+    async def _accept_source(self, order: Order, source: Source, request: Request) -> Accepted:
+        """Take a job whose input is fetched later; a repeat is answered whatever has become of the source."""
+        job_id = uuid7()
+        tracing.bind(job_id=str(job_id))
+        if request.idempotency_key is None:
+            return await self._write_new(await self._check_source(job_id, order, source, request), None)
+        scope = Scope(
+            tenant=request.principal.tenant,
+            key=request.idempotency_key,
+            fingerprint=idempotency.fingerprint_of(order.canonical),
+        )
+        answer = await self.idempotency.begin(scope, job_id)
+        if answer is not None:
+            return _replay(answer)
+        try:
+            return await self._write_new(await self._check_source(job_id, order, source, request), scope)
+        finally:
+            await self.idempotency.end(scope, job_id)
+
+    async def _check_source(self, job_id: UUID, order: Order, source: Source, request: Request) -> NewJob:
+        checked = await self._check_order(order, request.principal)
+        return NewJob(
+            id=job_id,
+            plan=checked.tree.plan(None),
+            filename=await self._filename(source, request.principal.tenant),
+            source=source,
+            **_ordered(order, checked, request),
+        )
+
+    async def _filename(self, source: Source, tenant: str) -> str:
+        """The name of a file that is to be fetched, if it may be."""
+        if isinstance(source, UrlSource):
+            await self.fetch_egress.check(source.url)
+            return filename_of(source)
+        try:
+            found = await self.database.of(tenant).read(jobs.result, source.job, source.result)
+        except (JobNotFound, JobExpired) as error:
+            error.pointer = "#/input/job"
+            raise
+        except ResultNotFound as error:
+            error.pointer = "#/input/result"
+            raise
+        return found.filename
+
+    async def _write_new(self, new: NewJob, scope: Scope | None) -> Accepted:
+        try:
+            body = await self.database.of(new.tenant).call(self._write, new, scope)
+        except _AnsweredElsewhere:
+            return await self._answer_of_another(scope)
+        except TooManyOpenJobs as error:
+            self._full[new.tenant] = (time.monotonic(), error)
+            raise
+        return Accepted(job_id=new.id, body=body)
 
     def _check_room(self) -> None:
         check_room(self.room)
@@ -305,7 +341,23 @@ class Submissions:
             await self.idempotency.end(scope, new.id)
 
     async def _check(self, order: Order, upload: Upload, request: Request) -> NewJob:
-        principal = request.principal
+        checked = await self._check_order(order, request.principal)
+        header = await asyncio.to_thread(_probe, upload.file)
+        self.image_limits.check(header)
+        with checked.chosen.pointing():
+            check_memory(checked.tree.branches, header, self.memory_bytes)
+        return NewJob(
+            id=uuid7(),
+            plan=checked.tree.plan(header.format),
+            filename=upload.filename,
+            header=header,
+            bytes=upload.size,
+            sha256=upload.sha256,
+            **_ordered(order, checked, request),
+        )
+
+    async def _check_order(self, order: Order, principal: Principal) -> _Checked:
+        """Refuse what can be refused without the input."""
         most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
         order.keeping.check(most_kept)
         chosen = await choose(
@@ -317,43 +369,18 @@ class Submissions:
         )
         with chosen.pointing():
             tree = _tree(chosen.operations, self.tree_limits)
-            bound = await self.assets.bind(tree.branches, principal.tenant)
-            webhook_url = order.webhook_url or None
-            if webhook_url:
-                await self.egress.check(webhook_url)
-            header = await asyncio.to_thread(_probe, upload.file)
-            self.image_limits.check(header)
-            check_memory(tree.branches, header, self.memory_bytes)
-        return NewJob(
-            id=uuid7(),
-            operations=tree.operations,
-            branches=tree.branches,
-            plan=tree.plan(header.format),
-            webhook_url=webhook_url,
-            base_url=request.base_url,
-            filename=upload.filename,
-            header=header,
-            bytes=upload.size,
-            sha256=upload.sha256,
-            kept_seconds=order.keeping.keep_seconds or min(self.kept_seconds, most_kept),
-            priority=order.priority,
-            tenant=principal.tenant,
-            key_id=principal.key_id,
-            tags=order.keeping.tags,
-            external_id=order.keeping.external_id,
-            template=chosen.template,
-            assets=bound,
-        )
+            assets = await self.assets.bind(tree.branches, principal.tenant)
+        if order.webhook_url:
+            await self.egress.check(order.webhook_url)
+        kept_seconds = order.keeping.keep_seconds or min(self.kept_seconds, most_kept)
+        return _Checked(chosen=chosen, tree=tree, assets=assets, kept_seconds=kept_seconds)
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:
             async with self._stores:
                 await self.storage.upload_raw(input_key(new.id), file)
             body = await self.database.of(new.tenant).call(self._write, new, scope)
-            metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes)
-            metrics.UPLOAD_PIXELS.labels(new.header.format).inc(
-                new.header.width * new.header.height * new.header.frames_read
-            )
+            _count(new)
             return Accepted(job_id=new.id, body=body)
         except _AnsweredElsewhere:
             await self._clean_up(new.id)
@@ -366,7 +393,8 @@ class Submissions:
             raise
 
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
-        dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
+        if new.sha256 is not None:
+            dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
         try:
             job: Job = jobs.accept(session, new, self.tenant_limits)
         except ExternalIdTaken as error:
@@ -400,6 +428,24 @@ class Submissions:
             log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
 
 
+def _ordered(order: Order, checked: _Checked, request: Request) -> dict[str, Any]:
+    """What a new job has of its request, whatever its input."""
+    return {
+        "operations": checked.tree.operations,
+        "branches": checked.tree.branches,
+        "webhook_url": order.webhook_url or None,
+        "base_url": request.base_url,
+        "kept_seconds": checked.kept_seconds,
+        "priority": order.priority,
+        "tenant": request.principal.tenant,
+        "key_id": request.principal.key_id,
+        "tags": order.keeping.tags,
+        "external_id": order.keeping.external_id,
+        "template": checked.chosen.template,
+        "assets": checked.assets,
+    }
+
+
 def check_room(room: Room) -> None:
     """Refuse an upload where a disk has no room for it.
 
@@ -411,6 +457,13 @@ def check_room(room: Room) -> None:
     except OSError as error:
         log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
         raise NoRoom from None
+
+
+def _count(new: NewJob) -> None:
+    """An upload that has been accepted."""
+    if new.header is not None:
+        metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes or 0)
+        metrics.UPLOAD_PIXELS.labels(new.header.format).inc(new.header.pixels_read)
 
 
 def read_priority(text: str | None) -> int:

@@ -57,6 +57,7 @@ LANES = (
     Lane(queue=Queue.SMALL, of=Queue.DEFAULT, small_only=True),
     Lane(queue=Queue.DEFAULT, of=Queue.DEFAULT),
     Lane(queue=Queue.ML, of=Queue.ML),
+    Lane(queue=Queue.FETCH, of=Queue.FETCH),
 )
 
 
@@ -86,7 +87,7 @@ class Turn:
 
 def add_job(session: Session, job: Job, plan: Plan) -> None:
     """Let a new job wait for its turn."""
-    if len(plan.tasks) == 1 or plan.is_wide(None):
+    if len(plan.tasks) == 1 or plan.fetches or plan.is_wide(None):
         add_tasks(session, job, plan, plan.ready(()))
         return
     first = plan.tasks[0]

@@ -8,7 +8,7 @@ from app.operations import Queue
 
 SPARE_TAKES = 1  # message, at the same time
 NETWORK_TAKES = 1
-ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML))  # for whatever may be due
+ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML, Queue.FETCH))  # for whatever may be due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Sizes:
 
     #: messages that a pixel worker works on at the same time
     worker_takes: int
+    #: inputs that a worker fetches at the same time
+    fetch_takes: int = 16
     #: more than so many workers do not make it larger
     most_workers: int
 
@@ -40,7 +42,8 @@ class Sizes:
         """How many messages may be added to a queue."""
         if queue is Queue.SMALL and not depth.workers:
             return 0  # nobody would ever take them
-        takes = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES}.get(queue, self.worker_takes)
+        others = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES, Queue.FETCH: self.fetch_takes}
+        takes = others.get(queue, self.worker_takes)
         # Together with what runs, twice what the workers take: so an autoscaler that counts both doubles them
         return max(0, takes * max(2, min(depth.workers, self.most_workers)) - depth.messages)
 

@@ -112,6 +112,12 @@ def check_filename(filename: str | None) -> str:
     return filename
 
 
+def usable_filename(name: str) -> str:
+    """A name that somebody else has given a file, so that `check_filename` takes it."""
+    plain = FORBIDDEN_IN_FILENAME.sub("-", name)[:MAX_FILENAME]
+    return FALLBACK if plain in {"", ".", ".."} else plain
+
+
 def result_filename(upload: str, result: str, extension: str) -> str:
     """The name of a result's file: no longer than file systems take, which count bytes.
 

@@ -15,6 +15,11 @@ def input_key(job_id: UUID) -> str:
     return f"{job_prefix(job_id)}input"
 
 
+def fetched_key(job_id: UUID, run: int, attempt: int) -> str:
+    """Another one for each attempt: what is fetched twice may be two files, and a slow attempt must not overwrite."""
+    return f"{input_key(job_id)}-{run}.{attempt}"
+
+
 def result_key(job_id: UUID, step_id: str, extension: str) -> str:
     """The same for every attempt: a step that runs twice overwrites its own object."""
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"

@@ -126,7 +126,8 @@ def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterato
         ended = steps.ended_tasks_of(session, ids)
         for job_id, plan_, sent_at, sent_again in session.execute(batch).all():
             plan = Plan.from_json(plan_)
-            begun = sent_again or len(plan.tasks) == 1  # before, only the message that starts the job can be lost
+            # before, only the message that starts the job can be lost; some jobs are started by that of a task
+            begun = sent_again or len(plan.tasks) == 1 or plan.fetches
             queues = _queues(plan, ended[job_id]) if begun else set()
             if str(job_id) not in kept and all(_has_passed(reached, queue, sent_at) for queue in {DEFAULT, *queues}):
                 yield job_id

@@ -166,7 +166,8 @@ def _pages(database: Database) -> Iterator[list[UUID]]:
 def _named(database: Database, job_ids: list[UUID]) -> list[str]:
     """Keys of the objects that these jobs have according to the database."""
     with database.session(read_only=True) as session:
-        uploads = session.scalars(select(Job.input_key).where(Job.id.in_(job_ids)).order_by(Job.id))
+        arrived = (Job.id.in_(job_ids), Job.input_sha256.is_not(None))
+        uploads = session.scalars(select(Job.input_key).where(*arrived).order_by(Job.id))
         results = session.scalars(select(Result.key).where(Result.job_id.in_(job_ids)).order_by(Result.key))
         return [*uploads, *results]
 

@@ -6,7 +6,8 @@ answers differently a moment later changes nothing. Redirects, proxies and crede
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
-from app.errors import InvalidWebhookUrl, WebhookUrlRefused
+from app.errors import InvalidSourceUrl, InvalidWebhookUrl, PixToolsError, SourceUrlRefused, WebhookUrlRefused
 from app.services.webhooks.resolver import Resolve, Resolver, resolve
 
 Address = IPv4Address | IPv6Address
@@ -73,6 +74,21 @@ def is_public(address: Address) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a URL is for: how errors call it, and which they are."""
+
+    noun: str
+    #: JSON pointer to it
+    pointer: str
+    invalid: type[PixToolsError]
+    refused: type[PixToolsError]
+
+
+EVENTS = Purpose(noun="webhook URL", pointer="#/webhook_url", invalid=InvalidWebhookUrl, refused=WebhookUrlRefused)
+SOURCES = Purpose(noun="URL of the input", pointer="#/input/url", invalid=InvalidSourceUrl, refused=SourceUrlRefused)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Destination:
     """A URL, taken apart."""
 
@@ -84,24 +100,28 @@ class Destination:
     target: bytes
 
 
-def parse(url: str) -> Destination:
+def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
     """Take a URL apart.
 
+    Args:
+        url: the URL.
+        purpose: what it is for.
+
     Raises:
-        InvalidWebhookUrl: it is not an absolute http or https URL, or has credentials.
+        PixToolsError: as the purpose says, if it is not an absolute http or https URL, or has credentials.
     """
     if len(url) > MAX_URL:
-        detail = f"The webhook URL has {len(url)} characters, the limit is {MAX_URL}."
-        raise InvalidWebhookUrl(detail, pointer="#/webhook_url", limit=MAX_URL, value=len(url))
+        detail = f"The {purpose.noun} has {len(url)} characters, the limit is {MAX_URL}."
+        raise purpose.invalid(detail, pointer=purpose.pointer, limit=MAX_URL, value=len(url))
     try:
         parts, parsed = urlsplit(url), httpx.URL(url)
         # A name that no resolver could be asked for fails here; with its last dot it would be another host to everybody
         host = parsed.raw_host.decode("ascii").removesuffix(".")
         valid = parsed.scheme in DEFAULT_PORTS and bool(host) and parts.port != 0 and "%" not in host
     except (ValueError, httpx.InvalidURL):
-        raise InvalidWebhookUrl(pointer="#/webhook_url") from None
+        raise purpose.invalid(pointer=purpose.pointer) from None
     if not valid or "@" in parts.netloc or not url.isprintable() or " " in url:
-        raise InvalidWebhookUrl(pointer="#/webhook_url")
+        raise purpose.invalid(pointer=purpose.pointer)
     port = parsed.port or DEFAULT_PORTS[parsed.scheme]
     return Destination(scheme=parsed.scheme, host=host, port=port, target=parsed.raw_path)
 
@@ -145,17 +165,17 @@ class Egress:
     checking: Resolver = field(default_factory=Resolver, repr=False)
     sending: Resolver = field(default_factory=Resolver, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    purpose: Purpose = EVENTS
+    #: what connects to a checked address
+    connector: httpcore.AsyncNetworkBackend = field(default_factory=httpcore.AnyIOBackend, repr=False)
 
     async def check(self, url: str) -> None:
-        """Refuse a URL that no event may be sent to. A name that does not resolve may do so later.
+        """Refuse a URL that no request may be sent to. A name that does not resolve may do so later.
 
         Raises:
-            InvalidWebhookUrl: it is no URL for this.
-            WebhookUrlRefused: it leads to a place that is not allowed.
+            PixToolsError: as the purpose says: it is no URL for this, or leads to a place that is not allowed.
         """
-        destination = parse(url)
-        if self.own_origin and origin_of(url) == origin_of(self.own_origin):
-            raise _refuse_own(destination)
+        destination = self._parse(url)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 await self._addresses(destination, self.checking)
@@ -167,37 +187,56 @@ class Egress:
         """Send one request; the whole takes no longer than `seconds`, however slowly the answer comes.
 
         Raises:
-            InvalidWebhookUrl: the URL is refused.
+            PixToolsError: the URL is refused, as the purpose says.
             TimeoutError: it took too long.
             OSError: the name does not resolve.
             httpcore.NetworkError, httpcore.ProtocolError: connection, TLS or answer are broken.
         """
-        destination = parse(url)
-        async with asyncio.timeout(seconds):
-            addresses = await self._addresses(destination, self.sending)
-            async with (
-                httpcore.AsyncConnectionPool(self._tls, network_backend=_Pinned(addresses)) as pool,
-                pool.stream(
-                    "POST",
-                    httpcore.URL(
-                        scheme=destination.scheme.encode(),
-                        host=destination.host.encode(),
-                        port=destination.port,
-                        target=destination.target,
-                    ),
-                    headers=[("Host", _host_header(destination)), *headers.items()],
-                    content=body,
-                ) as response,
-            ):
-                return await _read(response)
+        async with asyncio.timeout(seconds), self.open("POST", url, headers, body) as response:
+            return await _read(response)
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[httpcore.Response]:
+        """Send one request; the answer's body is still to be read. Redirects are answers like others.
+
+        Raises:
+            PixToolsError: the URL is refused, as the purpose says.
+            OSError: the name does not resolve.
+            httpcore.NetworkError, httpcore.ProtocolError: connection, TLS or answer are broken.
+        """
+        destination = self._parse(url)
+        addresses = await self._addresses(destination, self.sending)
+        async with (
+            httpcore.AsyncConnectionPool(self._tls, network_backend=_Pinned(addresses, self.connector)) as pool,
+            pool.stream(
+                method,
+                httpcore.URL(
+                    scheme=destination.scheme.encode(),
+                    host=destination.host.encode(),
+                    port=destination.port,
+                    target=destination.target,
+                ),
+                headers=[("Host", _host_header(destination)), *headers.items()],
+                content=body,
+            ) as response,
+        ):
+            yield response
+
+    def _parse(self, url: str) -> Destination:
+        destination = parse(url, self.purpose)
+        if self.own_origin and origin_of(url) == origin_of(self.own_origin):
+            raise self._refuse_own(destination)
+        return destination
 
     async def _addresses(self, destination: Destination, resolver: Resolver) -> list[str]:
         found = await resolver.run(self.resolve, destination.host, destination.port)
         addresses = [ip_address(text.partition("%")[0]) for text in found]
         if not addresses or not all(self._allowed(address) for address in addresses):
-            raise WebhookUrlRefused(pointer="#/webhook_url", value=destination.host)
+            raise self.purpose.refused(pointer=self.purpose.pointer, value=destination.host)
         if destination.port == self.own_port and any(address.is_loopback for address in addresses):
-            raise _refuse_own(destination)
+            raise self._refuse_own(destination)
         if not self._port_allowed(destination) and not all(self._named(address) for address in addresses):
             self._refuse_port(destination)
         return [str(address) for address in addresses]
@@ -215,17 +254,16 @@ class Egress:
 
     def _refuse_port(self, destination: Destination) -> None:
         allowed = ", ".join(map(str, sorted(self.ports)))
-        detail = f"The webhook URL has port {destination.port}, allowed are {allowed}."
-        raise WebhookUrlRefused(detail, pointer="#/webhook_url", value=destination.port)
+        detail = f"The {self.purpose.noun} has port {destination.port}, allowed are {allowed}."
+        raise self.purpose.refused(detail, pointer=self.purpose.pointer, value=destination.port)
+
+    def _refuse_own(self, destination: Destination) -> PixToolsError:
+        detail = f"The {self.purpose.noun} leads back to this PixTools server."
+        return self.purpose.refused(detail, pointer=self.purpose.pointer, value=destination.host)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return self.tls or httpx.create_ssl_context()
-
-
-def _refuse_own(destination: Destination) -> WebhookUrlRefused:
-    detail = "The webhook URL leads back to this PixTools server."
-    return WebhookUrlRefused(detail, pointer="#/webhook_url", value=destination.host)
 
 
 def _bracketed(host: str) -> str:
@@ -250,9 +288,9 @@ async def _read(response: httpcore.Response) -> Answer:
 class _Pinned(httpcore.AsyncNetworkBackend):
     """Connects to the checked addresses, whatever the host is called; TLS still asks for the name."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], backend: httpcore.AsyncNetworkBackend) -> None:
         self._addresses = addresses
-        self._backend = httpcore.AnyIOBackend()
+        self._backend = backend
 
     async def connect_tcp(
         self,

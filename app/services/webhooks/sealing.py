@@ -4,11 +4,12 @@ A text that is copied to another row, endpoint or tenant cannot be decrypted the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app.database import Database, keyring_of
+from app.database import keyring_of
 from app.errors import UnreadableSecret
 from app.keyring import context_of
 from app.models import WebhookSecret
@@ -24,8 +25,8 @@ class Rotation:
     sealed: int = 0
     #: encrypted with a key that the settings do not name
     unreadable: int = 0
-    #: of the last row that was looked at; None: there are no more
-    last: int | None = None
+    #: key of the last row that was looked at; None: there are no more
+    last: Any = None
 
 
 def seal(session: Session, row: WebhookSecret, secret: str) -> None:
@@ -75,14 +76,3 @@ def rotate(session: Session, after: int = 0) -> Rotation:
             row.secret = keyring_of(session).encrypt(secret, _context(row))
     last = found[-1].id if len(found) == BATCH else None
     return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)
-
-
-def rotate_all(database: Database) -> Rotation:
-    """Encrypt all secrets with the current key, some in each transaction; one that is cut off can be repeated."""
-    sealed = unreadable = 0
-    after: int | None = 0
-    while after is not None:
-        with database.session() as session:
-            batch = rotate(session, after)
-        sealed, unreadable, after = sealed + batch.sealed, unreadable + batch.unreadable, batch.last
-    return Rotation(sealed=sealed, unreadable=unreadable)

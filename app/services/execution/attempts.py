@@ -1,0 +1,178 @@
+"""One attempt at a task, whatever its work is: claim it, keep its lease, and record what became of it."""
+
+import logging
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import disk, metrics
+from app.database import Database
+from app.errors import PixToolsError, UnexpectedFailure, WorkspaceFailed, WorkspaceFull
+from app.services import steps
+from app.services.execution.leases import LeaseKeeper
+from app.services.steps import Claim
+from app.services.storage.object_store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
+PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
+
+#: told the share that is done, or None where nobody knows; raises when the work is to end
+Monitored = Callable[[float | None], None]
+Work = TypeVar("Work")
+
+
+class LeaseLost(Exception):
+    """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
+
+
+class HandedBack(Exception):
+    """The worker has to stop; somebody else does the work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts(ABC, Generic[Work]):
+    """Makes attempts at tasks of one kind."""
+
+    database: Database
+    storage: ObjectStore
+    spool: Path
+    lease_seconds: float
+    max_attempts: int
+    #: whether this worker has to stop now
+    must_stop: Callable[[], bool] = lambda: False
+
+    @abstractmethod
+    def _work(self, held: Claim, folder: Path, progress: Monitored) -> Work:
+        """Do the work in a folder of its own.
+
+        Raises:
+            PixToolsError: the attempt has failed.
+            LeaseLost, HandedBack: from `progress`.
+        """
+
+    @abstractmethod
+    def _succeed(self, held: Claim, work: Work) -> str:
+        """Record the success; what became of it, for the metrics."""
+
+    @abstractmethod
+    def _discard(self, held: Claim) -> None:
+        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
+
+    def run(self, job_id: UUID, task_id: str, owner: str) -> None:
+        """Run one task as far as it is still to be done; failures are recorded, not raised.
+
+        Args:
+            job_id: of the job.
+            task_id: of the planned task.
+            owner: the same for every delivery of one message, so that a redelivered one goes on at once.
+        """
+        held = self.database.retry(
+            steps.claim,
+            self.must_stop,
+            job_id,
+            task_id,
+            owner=owner,
+            lease_seconds=self.lease_seconds,
+            max_attempts=self.max_attempts,
+        )
+        if held is not None:
+            started = time.monotonic()
+            became = self._attempt(held)
+            metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
+
+    def _attempt(self, held: Claim) -> str:
+        """Do the work; what became of it, for the metrics."""
+        log.debug("task_started", extra=fields_of(held))
+        try:
+            self.spool.mkdir(parents=True, exist_ok=True)
+            with (
+                self._leases.keep(partial(self.renew, held)) as lost,
+                tempfile.TemporaryDirectory(dir=self.spool, prefix=TASK_FOLDER) as folder,
+            ):
+                work = self._work(held, Path(folder), _Progress(partial(self.renew, held), self.must_stop, lost))
+        except LeaseLost:
+            log.info("task_abandoned", extra=fields_of(held))
+            self._discard(held)
+            return "abandoned"
+        except HandedBack:
+            self.database.retry(steps.hand_back, self.must_stop, held)
+            log.info("task_handed_back", extra=fields_of(held))
+            return "handed_back"
+        except PixToolsError as error:
+            return self._put_off(held, error) if error.waits else self._fail(held, error)
+        except OSError as error:
+            log.warning(
+                "workspace_failed", extra={**fields_of(held), "error": type(error).__name__, "errno": error.errno}
+            )
+            return self._put_off(held, WorkspaceFull()) if disk.is_full(error) else self._fail(held, WorkspaceFailed())
+        except Exception:
+            log.exception("task_crashed", extra=fields_of(held))
+            return self._fail(held, UnexpectedFailure())
+        return self._succeed(held, work)
+
+    @cached_property
+    def _leases(self) -> LeaseKeeper:
+        return LeaseKeeper(self.lease_seconds / 3)
+
+    def renew(self, held: Claim, **values: Any) -> bool:
+        """Prolong the lease; False when it is lost. A database that is away for a moment loses nothing."""
+        try:
+            with self.database.session() as session:
+                return steps.renew(session, held, self.lease_seconds, **values)
+        except SQLAlchemyError as error:
+            log.warning("lease_not_renewed", extra={**fields_of(held), "error": type(error).__name__})
+            return True
+
+    def _put_off(self, held: Claim, error: PixToolsError) -> str:
+        """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
+        delay = self.database.retry(steps.put_off, self.must_stop, held, error)
+        if delay is None:
+            return "outdated"
+        log.warning("task_put_off", extra={**fields_of(held), "code": error.code, "seconds": round(delay, 1)})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        return "put_off"
+
+    def _fail(self, held: Claim, error: PixToolsError) -> str:
+        counted = self.database.retry(steps.fail, self.must_stop, held, error, max_attempts=self.max_attempts)
+        log.warning("task_failed", extra={**fields_of(held), "code": error.code, "counted": counted})
+        metrics.STEP_ERRORS.labels(error.code).inc()
+        return "failed" if counted else "outdated"
+
+
+@dataclass
+class _Progress:
+    """Writes how far a task is, now and then, and ends it when it is not wanted any more."""
+
+    renew: Callable[..., bool]
+    must_stop: Callable[[], bool]
+    lost: threading.Event
+    share: float = 0.0
+    written_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self, share: float | None) -> None:
+        self.share = self.share if share is None else share
+        now = time.monotonic()
+        if now - self.written_at >= PROGRESS_SECONDS:
+            self.written_at = now
+            if not self.renew(progress=self.share):
+                self.lost.set()
+        if self.lost.is_set():
+            raise LeaseLost
+        if self.must_stop():
+            raise HandedBack
+
+
+def fields_of(held: Claim) -> dict[str, object]:
+    """What a log tells of an attempt."""
+    return {"job_id": str(held.job.id), "task": held.task.id, "op": held.task.name, "attempt": held.attempt}

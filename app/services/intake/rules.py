@@ -1,0 +1,68 @@
+"""What the input of a job may be, whether it comes with the request or is fetched later."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import LimitExceeded, UnsupportedImage
+from app.formats import FORMATS
+from app.imaging.probe import ImageHeader
+from app.services.intake.memory import check_memory
+from app.services.intake.operation_tree import TreeLimits, parse_tree
+
+FILE_POINTER = "#/file"
+NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
+ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # of a job that has been accepted
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """What an upload's header may announce; pixels hold for one frame and for all together."""
+
+    pixels: int
+    side: int
+    frames: int
+    heic: bool
+
+    def check(self, header: ImageHeader) -> None:
+        """Refuse an image by its header alone.
+
+        Raises:
+            UnsupportedImage: it is HEIC, which not every deployment can decode.
+            LimitExceeded: names the limit and the value.
+        """
+        if FORMATS[header.format].optional and not self.heic:
+            raise UnsupportedImage(NO_HEIC, pointer=FILE_POINTER)
+        side = max(header.width, header.height)
+        if side > self.side:
+            _refuse(f"The image is {header.width}x{header.height} pixels, the longest side allowed", self.side, side)
+        frames = header.frames_read
+        if frames > self.frames:
+            _refuse(f"The image has {frames} frames, the limit", self.frames, frames)
+        pixels = header.pixels_read
+        if pixels > self.pixels:
+            over = f" over {frames} frames" if frames > 1 else ""
+            _refuse(f"The image has {pixels} pixels{over}, the limit", self.pixels, pixels)
+
+
+def _refuse(what: str, limit: int, value: int) -> None:
+    raise LimitExceeded(f"{what} is {limit}.", pointer=FILE_POINTER, limit=limit, value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputRules:
+    """All that can be told by the header of an input and by what is to be done with it."""
+
+    image_limits: ImageLimits
+    #: of one pixel process; None: any
+    memory_bytes: int | None
+
+    def check(self, operations: list[Any], header: ImageHeader) -> None:
+        """Refuse an input of a job that has been accepted.
+
+        Raises:
+            UnsupportedImage, LimitExceeded: as its form would have been.
+        """
+        self.image_limits.check(header)
+        _, branches = parse_tree(json.dumps(operations), ANY_TREE)
+        check_memory(branches, header, self.memory_bytes)

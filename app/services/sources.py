@@ -1,0 +1,133 @@
+"""Where the input of a job is fetched from, as the database keeps it: what may be shown, and what is encrypted.
+
+A record has `shown`; `sealed`, for a URL, whose query and headers may be secrets; and `etag` when it has been fetched
+from where there is one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.database import keyring_of
+from app.errors import UnreadableSecret
+from app.keyring import context_of
+from app.models import Job
+from app.schemas import without_query
+from app.services.storage.filenames import usable_filename
+from app.services.webhooks.sealing import BATCH, Rotation
+
+SHOWN, SEALED, ETAG = "shown", "sealed", "etag"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlSource:
+    """What a server on the web has."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def shown(self) -> dict[str, str]:
+        return {"url": without_query(self.url)}
+
+    @property
+    def secret(self) -> dict[str, Any] | None:
+        return {"url": self.url, "headers": dict(self.headers)}
+
+    @property
+    def path(self) -> str:
+        """What names the file."""
+        return unquote(urlsplit(self.url).path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultSource:
+    """A result of another job of the same tenant."""
+
+    job: UUID
+    result: str
+
+    @property
+    def shown(self) -> dict[str, str]:
+        return {"job": str(self.job), "result": self.result}
+
+    @property
+    def secret(self) -> None:
+        return None
+
+    @property
+    def path(self) -> str:
+        return self.result
+
+
+Source = UrlSource | ResultSource
+
+
+def filename_of(source: Source) -> str:
+    """The name of the file, as far as its place tells it."""
+    return usable_filename(PurePosixPath(source.path).name)
+
+
+def sealed(session: Session, source: Source, *, job_id: UUID, tenant: str) -> dict[str, Any]:
+    """The record of a source, for the row of a job."""
+    record: dict[str, Any] = {SHOWN: source.shown}
+    if source.secret is not None:
+        text = json.dumps(source.secret, separators=(",", ":"))
+        record[SEALED] = keyring_of(session).encrypt(text, _context(job_id, tenant))
+    return record
+
+
+def opened(session: Session, job: Job) -> Source:
+    """The source of a job.
+
+    Raises:
+        UnreadableSecret: no key fits.
+    """
+    record = job.input_source or {}
+    if SEALED in record:
+        return UrlSource(**json.loads(keyring_of(session).decrypt(record[SEALED], _context(job.id, job.tenant))))
+    shown = record[SHOWN]
+    return ResultSource(job=UUID(shown["job"]), result=shown["result"])
+
+
+def _context(job_id: UUID, tenant: str) -> str:
+    return context_of(Job.__tablename__, job_id, tenant, "input_source")
+
+
+def outdated(session: Session) -> int:
+    """How many sources the current key has not encrypted."""
+    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+
+
+def _outdated(session: Session) -> Select[Job]:
+    stored = Job.input_source[SEALED].as_string()
+    current = stored.startswith(keyring_of(session).prefix, autoescape=True)
+    return select(Job).where(stored.is_not(None), ~current)
+
+
+def rotate(session: Session, after: UUID | None = None) -> Rotation:
+    """Encrypt a batch of sources with the current key, those that are not yet.
+
+    Args:
+        session: the transaction.
+        after: `last` of the batch before.
+    """
+    rows = _outdated(session).order_by(Job.id).limit(BATCH)
+    found = session.scalars((rows.where(Job.id > after) if after else rows).with_for_update()).all()
+    unreadable = 0
+    for job in found:
+        try:
+            source = opened(session, job)
+        except UnreadableSecret:
+            unreadable += 1
+        else:
+            job.input_source = {**(job.input_source or {}), **sealed(session, source, job_id=job.id, tenant=job.tenant)}
+    last = found[-1].id if len(found) == BATCH else None
+    return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)

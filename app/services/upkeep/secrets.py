@@ -1,0 +1,39 @@
+"""Everything that is encrypted in the database: how much of it the current key has not encrypted, and doing that."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.services import sources
+from app.services.webhooks import sealing
+from app.services.webhooks.sealing import Rotation
+
+#: by kind of row: counts those that another key has encrypted; encrypts a batch of them anew
+KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
+    (sealing.outdated, sealing.rotate),
+    (sources.outdated, sources.rotate),
+)
+
+
+def outdated(session: Session) -> int:
+    """How many secrets the current key has not encrypted."""
+    return sum(count(session) for count, _ in KINDS)
+
+
+def rotate_all(database: Database) -> Rotation:
+    """Encrypt all secrets with the current key, some in each transaction; one that is cut off can be repeated."""
+    done = [_rotate_kind(database, rotate) for _, rotate in KINDS]
+    return Rotation(sealed=sum(each.sealed for each in done), unreadable=sum(each.unreadable for each in done))
+
+
+def _rotate_kind(database: Database, rotate: Callable[..., Rotation]) -> Rotation:
+    sealed = unreadable = 0
+    last: Any = None
+    while True:
+        with database.session() as session:
+            batch = rotate(session) if last is None else rotate(session, last)
+        sealed, unreadable, last = sealed + batch.sealed, unreadable + batch.unreadable, batch.last
+        if last is None:
+            return Rotation(sealed=sealed, unreadable=unreadable)
