@@ -217,8 +217,8 @@ def _ports(rule: Json, pod: Pod) -> set[int]:
 
 
 def test_pods_reach_what_they_need_and_nothing_else(objects: list[Json], pods: list[Pod]) -> None:
-    clients = {"api", "relay", "worker-standard", "worker-ml", "worker-webhook"}
-    scraped = dict.fromkeys(("api", "relay", "worker-standard", "worker-ml", "worker-webhook"), 8001)
+    clients = {"api", "relay", "worker-standard", "worker-ml", "worker-webhook", "worker-fetch"}
+    scraped = dict.fromkeys(clients, 8001)
     expected = {
         **{(client, "rabbitmq"): {5672} for client in (*clients, "celery-exporter")},
         **{(client, "redis"): {6379} for client in clients},
@@ -264,4 +264,4 @@ def test_webhooks_and_alerts_alone_leave_and_nobody_reaches_the_metadata_address
             else:
                 assert cidr in private
                 assert ports in ({5432}, {443}, {443, 6443}, {443, 6443, 10250})
-    assert outside == {"worker-webhook", "alertmanager"}
+    assert outside == {"worker-webhook", "worker-fetch", "alertmanager"}
