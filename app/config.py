@@ -214,6 +214,11 @@ class Settings(BaseSettings):
     most_workers: int = Field(
         20, ge=1, description="Workers of one kind that the work in the broker is enough for; the rest waits its turn."
     )
+    reference_decode_seconds: float = Field(
+        0.0135,
+        gt=0,
+        description="CPU time of the reference decode on the workers, for POST /plan; `make bench NAME=plan` tells.",
+    )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
         2_100_000_000, ge=200_000_000, description="Address space of one pixel process."

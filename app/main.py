@@ -29,6 +29,7 @@ from app.routers import (
     keys,
     metrics,
     operations,
+    plans,
     templates,
     webhooks,
 )
@@ -61,6 +62,7 @@ ROUTERS = tuple(
     part.router
     for part in (
         jobs,
+        plans,
         downloads,
         operations,
         templates,

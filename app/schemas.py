@@ -512,3 +512,45 @@ class AssetList(Model):
     """Assets by name."""
 
     data: list[AssetView]
+
+
+class PlannedInput(Model):
+    """What is known of the image; all is null until it has been fetched."""
+
+    format: InputFormat | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+
+
+class PlannedStepView(Model):
+    """One operation that would run."""
+
+    id: str = Field(description="Path in the tree.")
+    op: OperationName
+    queue: Queue
+    task: str = Field(description="Steps of one task run together; its last step gives it the id.")
+
+
+class PlannedResultView(Model):
+    """One output that there would be; null is what only the pixels, or the source, tell."""
+
+    name: str
+    step: str
+    format: ResultFormat | None
+    width: int | None
+    height: int | None
+    bytes: int | None = Field(description="A guess from photographs of this size.")
+
+
+class PlanView(Model):
+    """What a request would do and take; no job was made."""
+
+    input: PlannedInput
+    template: str | None = Field(description="Name and version of the template.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
+    steps: list[PlannedStepView]
+    results: list[PlannedResultView]
+    cpu_seconds: float | None = Field(description="Of all steps; null where only the pixels, or the source, tell.")
+    memory_bytes: int | None = Field(description="Of the process that needs most.")
+    bytes: int | None = Field(description="Of all results, if all are known.")

@@ -33,6 +33,7 @@ from app.services.intake.assets import Assets
 from app.services.intake.backpressure import Backpressure
 from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS_BYTES
 from app.services.intake.operation_tree import TreeLimits
+from app.services.intake.plans import Plans
 from app.services.intake.rules import ImageLimits, InputRules
 from app.services.intake.submission import Submissions, check_room
 from app.services.intake.templates import MAX_REFERENCE
@@ -200,6 +201,15 @@ class Resources:
         settings = self.settings
         return ImageLimits(
             pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
+        )
+
+    @cached_property
+    def plans(self) -> Plans:
+        settings = self.settings
+        return Plans(
+            submissions=self.submissions,
+            max_upload_bytes=settings.max_upload_bytes,
+            reference_seconds=settings.reference_decode_seconds,
         )
 
     @cached_property

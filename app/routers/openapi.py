@@ -1,5 +1,6 @@
 """What FastAPI cannot derive: the streamed upload, and what else each route answers."""
 
+import copy
 import json
 from typing import Any
 
@@ -82,6 +83,18 @@ PROCESS_MEMBERS: dict[str, Any] = {
         "examples": [604_800],
     },
 }
+
+
+def _plan_body() -> dict[str, Any]:
+    """As that of `/process`, and with facts in the place of an image."""
+    body: dict[str, Any] = copy.deepcopy(PROCESS_BODY)
+    schema = body["content"]["application/json"]["schema"]
+    schema["properties"]["input"]["oneOf"].append(FACTS)
+    facts = {"facts": {"format": "jpeg", "width": 4000, "height": 3000, "bytes": 2_193_417}}
+    example = {"input": facts, "operations": ["convert_webp"]}
+    body["content"]["application/json"]["examples"] = {"facts": {"value": example}}
+    return body
+
 
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
@@ -175,6 +188,27 @@ PROCESS_BODY: dict[str, Any] = {
         },
     },
 }
+
+#: of an image that is not sent
+FACTS: dict[str, Any] = {
+    "title": "FactsInput",
+    "type": "object",
+    "required": ["facts"],
+    "additionalProperties": False,
+    "properties": {
+        "facts": {
+            "type": "object",
+            "required": ["format", "width", "height", "bytes"],
+            "additionalProperties": False,
+            "properties": {
+                "format": {"enum": [format_.name for format_ in FORMATS.values() if format_.is_input]},
+                **{name: {"type": "integer", "minimum": 1} for name in ("width", "height", "bytes")},
+            },
+        },
+    },
+}
+PLAN_BODY: dict[str, Any] = _plan_body()
+
 
 TITLES = {
     400: "The request is malformed.",

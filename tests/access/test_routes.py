@@ -28,6 +28,7 @@ READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:wr
 TEMPLATES = "templates:write"
 SCOPES = {
     ("post", "/process"): WRITE,
+    ("post", "/plan"): WRITE,
     ("get", "/jobs"): READ,
     ("get", "/jobs/{job_id}"): READ,
     ("delete", "/jobs/{job_id}"): WRITE,

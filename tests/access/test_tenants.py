@@ -40,6 +40,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_endpoint": {"json": {"description": "changed"}},
     "replay_events": {"json": {"since": "2026-01-01T00:00:00Z"}},
     "create_key": {"json": {"scopes": ["jobs:read"]}},
+    "plan_job": {"data": {"operations": json.dumps(TREE)}, "files": {"file": ("own.png", picture())}},
     "put_template": {"json": {"operations": ["flip"]}},
     "put_asset": {"content": picture()},
     "submit_job": {"data": {"operations": json.dumps(TREE)}, "files": {"file": ("own.png", picture())}},

@@ -35,9 +35,10 @@ schemathesis.openapi.format(ADDRESS, ADDRESSES)
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """Ask for both by format, in what is sent; answers are held against the description as it is."""
-    form = raw_schema["paths"]["/process"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    form["properties"]["operations"] = {"type": "string", "format": TREE}
-    form["properties"]["webhook_url"] = {"anyOf": [{"type": "string", "format": ADDRESS}, {"const": ""}]}
+    for path in ("/process", "/plan"):
+        form = raw_schema["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        form["properties"]["operations"] = {"type": "string", "format": TREE}
+        form["properties"]["webhook_url"] = {"anyOf": [{"type": "string", "format": ADDRESS}, {"const": ""}]}
     schemas = raw_schema["components"]["schemas"]
     schemas["NewEndpoint"]["properties"]["url"] = {"type": "string", "format": ADDRESS}
     schemas["EndpointChange"]["properties"]["url"]["anyOf"][0] = {"type": "string", "format": ADDRESS}

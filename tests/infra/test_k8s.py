@@ -96,7 +96,12 @@ def test_every_skip_of_checkov_is_needed_and_says_why(text: str, tmp_path: Path)
 
 def test_every_queue_has_a_worker_and_nothing_else_has(workers: dict[str, Pod]) -> None:
     assert set(workers) == set(Queue)
-    assert {pod.component for pod in workers.values()} == {"worker-standard", "worker-ml", "worker-webhook", "worker-fetch"}
+    assert {pod.component for pod in workers.values()} == {
+        "worker-standard",
+        "worker-ml",
+        "worker-webhook",
+        "worker-fetch",
+    }
 
 
 def test_every_queue_has_a_trigger_for_its_worker(objects: list[Json], workers: dict[str, Pod]) -> None:

@@ -60,13 +60,13 @@ def run(service: Service, database: Database, folder: Path, job_id: str) -> tupl
     messages(database)
     storage = service.resources.storage
     assert isinstance(storage, LocalFolder)
-    executor_with(_render, database, storage, folder).run(UUID(job_id), "0.0", "worker")
+    executor_with(render, database, storage, folder).run(UUID(job_id), "0.0", "worker")
     [result] = job_of(database, UUID(job_id)).results
     with Image.open(storage.folder / result.key) as opened:
         return opened.convert("RGB").getpixel((4, 4))  # type: ignore[return-value]
 
 
-def _render(source: Any, stages: Any, targets: Any, limits: Any, *, monitor: Any) -> Any:
+def render(source: Any, stages: Any, targets: Any, limits: Any, *, monitor: Any) -> Any:
     return pipeline.render(source, stages, targets, limits, monitor)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from app.errors import InvalidJson, InvalidParameter
 from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.services.intake import strict_json
+from app.services.intake.findings import Findings
 from app.services.intake.keeping import Keeping, checked_external_id, checked_keep_seconds, checked_tags
 from app.services.intake.sources import DATA_BYTES, DataSource, read_source
 from app.services.intake.strict_json import NotStrict
@@ -62,8 +63,9 @@ def _read_priority(value: Any, pointer: str) -> int:
     raise refused(detail, pointer, value)
 
 
+Reader = Callable[[Any, str], Any]
 #: what makes a value of a member: called with what was sent and with a pointer to it; null is as if it were left out
-MEMBERS: dict[str, Callable[[Any, str], Any]] = {
+MEMBERS: dict[str, Reader] = {
     "input": read_source,
     "operations": _read_operations,
     "webhook_url": _read_text,
@@ -77,18 +79,29 @@ MEMBERS: dict[str, Callable[[Any, str], Any]] = {
 REQUIRED = ("input",)
 
 
-def read_request(body: bytes) -> JsonRequest:
+def read_request(body: bytes, findings: Findings | None = None, members: Mapping[str, Reader] = MEMBERS) -> JsonRequest:
     """Read and check the body of a request.
+
+    Args:
+        body: as it came.
+        findings: collects what is wrong with members, which are then as if they were left out; None: nothing does.
+        members: what makes a value of each.
 
     Raises:
         InvalidJson: it is no JSON, or has a key twice or numbers that cannot be stored.
         InvalidParameter: it is no object, lacks a member or has one that is not known.
         PixToolsError: a member has not the right form; `pointer` says which.
     """
+    findings = findings or Findings()
     sent = _read_object(body)
     given = {name: value for name, value in sent.items() if value is not None}
-    _check_names(sent, given)
-    read = {name: MEMBERS[name](value, f"#/{name}") for name, value in given.items()}
+    with findings.noting():
+        _check_names(sent, given)
+    read: dict[str, Any] = {"input": None}
+    for name, value in given.items():
+        with findings.noting():
+            if name in members:
+                read[name] = members[name](value, f"#/{name}")
     return JsonRequest(**read, sent=sent)
 
 

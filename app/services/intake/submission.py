@@ -38,7 +38,8 @@ from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.intake.assets import Assets
-from app.services.intake.json_request import SOURCE_BYTES, read_request
+from app.services.intake.findings import Findings
+from app.services.intake.json_request import SOURCE_BYTES, JsonRequest, read_request
 from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
@@ -100,15 +101,40 @@ class Order:
     canonical: dict[str, Any] | None = None
 
 
-def _order(form: ReceivedForm) -> Order:
+def order_of(form: ReceivedForm, findings: Findings) -> Order:
+    """What a form asks for; a field that is wrong is as if it were left out.
+
+    Raises:
+        InvalidParameter: a field has not the right form, and `findings` do not collect that.
+    """
     fields = form.fields
+    keeping, params, priority = Keeping(), None, DEFAULT_PRIORITY
+    with findings.noting():
+        params = read_params(fields.get("params"))
+    with findings.noting():
+        priority = read_priority(fields.get("priority"))
+    with findings.noting():
+        keeping = read_keeping(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds"))
     return Order(
         operations=fields.get("operations"),
         template=fields.get("template") or None,  # forms of web pages send empty fields
-        params=read_params(fields.get("params")),
+        params=params,
         webhook_url=fields.get("webhook_url"),
-        priority=read_priority(fields.get("priority")),
-        keeping=read_keeping(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds")),
+        priority=priority,
+        keeping=keeping,
+    )
+
+
+def order_of_json(wanted: JsonRequest) -> Order:
+    """What a JSON body asks for."""
+    return Order(
+        operations=wanted.operations,
+        webhook_url=wanted.webhook_url,
+        priority=wanted.priority,
+        template=wanted.template,
+        params=wanted.params,
+        keeping=wanted.keeping,
+        canonical=dict(wanted.sent),
     )
 
 
@@ -126,7 +152,7 @@ class _AnsweredElsewhere(Exception):
 
 
 @dataclass(frozen=True)
-class _Tree:
+class Tree:
     """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
 
     operations: list[Any]
@@ -139,21 +165,21 @@ class _Tree:
         return self._plans[format_]
 
 
-def _tree(text: str, limits: TreeLimits) -> _Tree:
-    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else _Tree(*parse_tree(text, limits))
+def _tree(text: str, limits: TreeLimits) -> Tree:
+    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else Tree(*parse_tree(text, limits))
 
 
 @lru_cache(maxsize=TREES_KEPT)
-def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
-    return _Tree(*parse_tree(text, limits))
+def _kept_tree(text: str, limits: TreeLimits) -> Tree:
+    return Tree(*parse_tree(text, limits))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Checked:
+class Checked:
     """An order of which everything is right that can be told without the input."""
 
     chosen: Chosen
-    tree: _Tree
+    tree: Tree
     #: SHA-256 of the assets that the tree names, by name
     assets: tuple[tuple[str, str], ...]
     kept_seconds: int
@@ -215,14 +241,22 @@ class Submissions:
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
-        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
+        form = await self.receive(body, boundary)
         started = time.perf_counter()
         try:
-            accepted = await self._accept(_order(form), form, request)
+            accepted = await self._accept(order_of(form, Findings()), form, request)
         finally:
             form.close()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         return accepted
+
+    async def receive(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
+        """Read a form; close it in the end.
+
+        Raises:
+            PixToolsError: it is refused; nothing is left on disk.
+        """
+        return await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
 
     async def submit_json(self, body: bytes, request: Request) -> Accepted:
         """Take one JSON body.
@@ -232,15 +266,7 @@ class Submissions:
         """
         started = time.perf_counter()
         wanted = read_request(body)
-        order = Order(
-            operations=wanted.operations,
-            webhook_url=wanted.webhook_url,
-            priority=wanted.priority,
-            template=wanted.template,
-            params=wanted.params,
-            keeping=wanted.keeping,
-            canonical=dict(wanted.sent),
-        )
+        order = order_of_json(wanted)
         if isinstance(wanted.input, DataSource):
             accepted = await self._accept_data(order, wanted.input, request)
         else:
@@ -279,16 +305,16 @@ class Submissions:
             await self.idempotency.end(scope, job_id)
 
     async def _check_source(self, job_id: UUID, order: Order, source: Source, request: Request) -> NewJob:
-        checked = await self._check_order(order, request.principal)
+        checked = await self._right(order, request.principal)
         return NewJob(
             id=job_id,
             plan=checked.tree.plan(None),
-            filename=await self._filename(source, request.principal.tenant),
+            filename=await self.check_source(source, request.principal.tenant),
             source=source,
             **_ordered(order, checked, request),
         )
 
-    async def _filename(self, source: Source, tenant: str) -> str:
+    async def check_source(self, source: Source, tenant: str) -> str:
         """The name of a file that is to be fetched, if it may be."""
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
@@ -341,11 +367,9 @@ class Submissions:
             await self.idempotency.end(scope, new.id)
 
     async def _check(self, order: Order, upload: Upload, request: Request) -> NewJob:
-        checked = await self._check_order(order, request.principal)
-        header = await asyncio.to_thread(_probe, upload.file)
-        self.image_limits.check(header)
-        with checked.chosen.pointing():
-            check_memory(checked.tree.branches, header, self.memory_bytes)
+        checked = await self._right(order, request.principal)
+        header = await read_header(upload.file)
+        self.check_input(checked, header, Findings())
         return NewJob(
             id=uuid7(),
             plan=checked.tree.plan(header.format),
@@ -356,24 +380,45 @@ class Submissions:
             **_ordered(order, checked, request),
         )
 
-    async def _check_order(self, order: Order, principal: Principal) -> _Checked:
-        """Refuse what can be refused without the input."""
+    async def _right(self, order: Order, principal: Principal) -> Checked:
+        checked = await self.check_order(order, principal, Findings())
+        if checked is None:
+            raise AssertionError("what is wrong is raised at once")
+        return checked
+
+    async def check_order(self, order: Order, principal: Principal, findings: Findings) -> Checked | None:
+        """Find what is wrong with an order, as far as that can be told without the input.
+
+        Returns:
+            None if `findings` have collected something that leaves no tree.
+        """
         most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
-        order.keeping.check(most_kept)
-        chosen = await choose(
-            self.database.of(principal.tenant),
-            operations=order.operations,
-            template=order.template,
-            params=order.params,
-            templates_only=principal.templates_only,
-        )
-        with chosen.pointing():
-            tree = _tree(chosen.operations, self.tree_limits)
-            assets = await self.assets.bind(tree.branches, principal.tenant)
+        with findings.noting():
+            order.keeping.check(most_kept)
         if order.webhook_url:
-            await self.egress.check(order.webhook_url)
-        kept_seconds = order.keeping.keep_seconds or min(self.kept_seconds, most_kept)
-        return _Checked(chosen=chosen, tree=tree, assets=assets, kept_seconds=kept_seconds)
+            with findings.noting():
+                await self.egress.check(order.webhook_url)
+        with findings.noting():
+            chosen = await choose(
+                self.database.of(principal.tenant),
+                operations=order.operations,
+                template=order.template,
+                params=order.params,
+                templates_only=principal.templates_only,
+            )
+            with chosen.pointing():
+                tree = _tree(chosen.operations, self.tree_limits)
+                assets = await self.assets.bind(tree.branches, principal.tenant)
+            kept_seconds = order.keeping.keep_seconds or min(self.kept_seconds, most_kept)
+            return Checked(chosen=chosen, tree=tree, assets=assets, kept_seconds=kept_seconds)
+        return None
+
+    def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
+        """Find what the header of an image tells against it, or against what is to be done with it."""
+        with findings.noting():
+            self.image_limits.check(header)
+        with findings.noting(), checked.chosen.pointing():
+            check_memory(checked.tree.branches, header, self.memory_bytes)
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:
@@ -428,7 +473,7 @@ class Submissions:
             log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
 
 
-def _ordered(order: Order, checked: _Checked, request: Request) -> dict[str, Any]:
+def _ordered(order: Order, checked: Checked, request: Request) -> dict[str, Any]:
     """What a new job has of its request, whatever its input."""
     return {
         "operations": checked.tree.operations,
@@ -478,6 +523,15 @@ def read_priority(text: str | None) -> int:
         detail = f"The priority is one digit, {PRIORITIES[0]} to {PRIORITIES[-1]}."
         raise InvalidParameter(detail, pointer="#/priority", value=text)
     return int(text)
+
+
+async def read_header(file: BinaryIO) -> ImageHeader:
+    """The header of an upload.
+
+    Raises:
+        InvalidUpload: it is no sound image.
+    """
+    return await asyncio.to_thread(_probe, file)
 
 
 def _probe(file: BinaryIO) -> ImageHeader:
