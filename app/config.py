@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         20, ge=1, description="Workers of one kind that the work in the broker is enough for; the rest waits its turn."
     )
     reference_decode_seconds: float = Field(
-        0.0135,
+        0.0107,
         gt=0,
         description="CPU time of the reference decode on the workers, for POST /plan; `make bench NAME=plan` tells.",
     )

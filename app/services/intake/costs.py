@@ -15,35 +15,35 @@ from app.operations import OPERATIONS, Queue
 from app.parameters import AvifParams, JpegParams, PngParams, QualityTarget, ResizeParams, WebpParams
 from app.services.dag_builder import Plan, PlannedResult, PlannedTask
 
-REFERENCE_SECONDS = 0.0135
+REFERENCE_SECONDS = 0.0107
 #: of a task, whatever it does: opening a file, headers, profiles
-TASK_SECONDS = 0.004
+TASK_SECONDS = 0.0106
 CHEAP_PIXELS = 4_000_000  # as `pipeline.CHEAP_PIXELS`: of all files that are written in one go
 #: nanoseconds for each pixel of the upload, by its format
-DECODE = {"jpeg": 5.5, "png": 6.5, "webp": 14.5, "avif": 29.0, "heic": 60.0, "tiff": 7.5, "gif": 19.0}
-INTERMEDIATE_READ, INTERMEDIATE_WRITE = 2.0, 3.4
+DECODE = {"jpeg": 16.3, "png": 10.0, "webp": 18.0, "avif": 29.0, "heic": 60.0, "tiff": 7.5, "gif": 19.0}
+INTERMEDIATE_READ, INTERMEDIATE_WRITE = 1.0, 1.0
 #: a JPEG that is divided while it is decoded: of each pixel of the upload
-DECODE_SHRUNK = {2: 4.0, 4: 3.2, 8: 2.9}
+DECODE_SHRUNK = {2: 7.0, 4: 6.0, 8: 5.0}
 #: nanoseconds for each pixel that an operation begins with, and that it ends with
 WORK: dict[str, tuple[float, float]] = {
-    "resize": (2.5, 6.0),
-    "crop": (0.0, 1.0),
-    "rotate": (1.0, 4.0),
-    "flip": (0.0, 1.5),
+    "resize": (1.0, 3.0),
+    "crop": (2.9, 0.0),
+    "rotate": (19.5, 0.0),
+    "flip": (18.0, 0.0),
     "trim": (130.0, 0.0),
-    "blur": (63.0, 0.0),
-    "sharpen": (66.0, 0.0),
-    "grayscale": (4.0, 0.0),
+    "blur": (83.0, 0.0),
+    "sharpen": (99.0, 0.0),
+    "grayscale": (1.0, 0.0),
     "watermark": (5.0, 0.0),
     "metadata": (9.0, 0.0),
     "denoise": (430_000.0, 0.0),
 }
 #: nanoseconds for each pixel that is written, with the default parameters
 ENCODE = {
-    "convert_webp": 64.0,
-    "convert_avif": 100.0,
-    "convert_jpeg": 11.5,
-    "convert_png": 115.0,
+    "convert_webp": 72.0,
+    "convert_avif": 243.0,
+    "convert_jpeg": 7.0,
+    "convert_png": 111.0,
     "convert_gif": 326.0,
     "convert_tiff": 33.0,
 }
