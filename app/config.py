@@ -200,6 +200,11 @@ class Settings(BaseSettings):
     )
     fetch_max_redirects: int = Field(5, ge=0, le=20, description="Of one fetch; each is checked as the URL itself.")
     fetch_concurrency: int = Field(16, ge=1, description="Inputs fetched at the same time by one process.")
+    store_endpoints: Annotated[frozenset[Annotated[str, AfterValidator(_without_slash)]], NoDecode, LISTED] = Field(
+        frozenset(),
+        description="URLs of object stores that tenants may connect to, beside those of AWS, Google and Azure; each is "
+        "trusted with what its users send there.",
+    )
 
     # Work
     input_cache_bytes: int = Field(

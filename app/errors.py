@@ -36,6 +36,10 @@ PixToolsError
 ├── InvalidSource                 422  where the input is to come from
 │   └── InvalidSourceUrl          422
 │       └── SourceUrlRefused      422  a place that nothing is fetched from
+├── InvalidOutput                 422  where results are to be written to as well
+├── InvalidStore                  422  a connection to a bucket
+│   ├── StoreEndpointRefused      422  one that the operator has not allowed
+│   └── StoreRefused              422  it does not answer
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
 │   ├── UnsupportedImage          415
@@ -52,6 +56,7 @@ PixToolsError
 │   ├── TooManyKeys               422
 │   ├── TooManyTemplates          422
 │   ├── TooManyAssets             422
+│   ├── TooManyStores             422
 │   └── FieldTooLong              413
 ├── TenantLimit                   429  what a tenant may have
 │   ├── RateLimited               429  retryable
@@ -71,6 +76,7 @@ PixToolsError
 │   ├── KeyNotFound               404
 │   ├── TemplateNotFound          404
 │   ├── AssetNotFound             404
+│   ├── StoreNotFound             404
 │   └── TenantNotFound            404
 ├── JobExpired                    410  its time is over; `expired_at` says when that was
 ├── Conflict                      409
@@ -112,6 +118,10 @@ PixToolsError
 │   │   ├── SourceChanged         -    since it was fetched before
 │   │   ├── SourceUnavailable     -    retryable
 │   │   └── SourceBusy            -    retryable, waits
+│   ├── OutputFailed              -    a result could not be written to its store
+│   │   ├── OutputExists          -
+│   │   ├── OutputDenied          -
+│   │   └── OutputUnavailable     -    retryable
 │   ├── ObjectIncomplete          -    retryable
 │   ├── ObjectNotFound            -
 │   └── UnexpectedFailure         -    retryable
@@ -456,6 +466,32 @@ class SourceUrlRefused(InvalidSourceUrl):
     code = "source_url_refused"
 
 
+class InvalidOutput(PixToolsError):
+    """The place that results are to be written to is invalid."""
+
+    code = "invalid_output"
+    status = 422
+
+
+class InvalidStore(PixToolsError):
+    """The connection to a bucket is invalid."""
+
+    code = "invalid_store"
+    status = 422
+
+
+class StoreEndpointRefused(InvalidStore):
+    """This server connects to no such endpoint; PIXTOOLS_STORE_ENDPOINTS names those beside the providers' own."""
+
+    code = "store_endpoint_refused"
+
+
+class StoreRefused(InvalidStore):
+    """The bucket cannot be reached with this connection."""
+
+    code = "store_refused"
+
+
 class InvalidUpload(PixToolsError):
     """The uploaded file cannot be accepted."""
 
@@ -547,6 +583,12 @@ class TooManyEndpoints(LimitExceeded):
     """The limit on webhook endpoints is reached."""
 
     code = "too_many_endpoints"
+
+
+class TooManyStores(LimitExceeded):
+    """There are as many stores as a tenant may have; delete some."""
+
+    code = "too_many_stores"
 
 
 class TenantLimit(PixToolsError):
@@ -684,6 +726,12 @@ class AssetNotFound(NotFound):
     """There is no asset of this name."""
 
     code = "asset_not_found"
+
+
+class StoreNotFound(NotFound):
+    """There is no store of this name."""
+
+    code = "store_not_found"
 
 
 class TenantNotFound(NotFound):
@@ -947,6 +995,31 @@ class SourceBusy(SourceFailed):
     code = "source_busy"
     retryable = True
     waits = True
+
+
+class OutputFailed(StepFailed):
+    """The result could not be written to its store."""
+
+    code = "output_failed"
+
+
+class OutputExists(OutputFailed):
+    """There is an object under the key of the result already."""
+
+    code = "output_exists"
+
+
+class OutputDenied(OutputFailed):
+    """The store of the output refuses its credentials, or does not let them write the object."""
+
+    code = "output_denied"
+
+
+class OutputUnavailable(OutputFailed):
+    """The store of the output does not answer as it should."""
+
+    code = "output_unavailable"
+    retryable = True
 
 
 class ObjectIncomplete(StepFailed):

@@ -30,6 +30,7 @@ from app.routers import (
     metrics,
     operations,
     plans,
+    stores,
     templates,
     webhooks,
 )
@@ -65,6 +66,7 @@ ROUTERS = tuple(
         plans,
         downloads,
         operations,
+        stores,
         templates,
         assets,
         webhooks,

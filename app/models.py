@@ -246,6 +246,8 @@ class Job(Owned, Base):
     #: `tracing.carrier` of the request that it came with
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: where its results are written to as well, `outputs.Output` as data
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
     input_filename: Mapped[str] = mapped_column(Text)
@@ -474,6 +476,8 @@ class Result(Base):
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    #: where it was written to as well: store, key, url, and whether it was or another one was there
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class OutboxMessage(Base):
@@ -665,6 +669,25 @@ class WebhookReplay(Base):
     finished_at: Mapped[datetime | None]
     #: why it ended early
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class Store(Owned, Base):
+    """A connection to a bucket of a tenant's own."""
+
+    __tablename__ = "stores"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(64))
+    #: s3://bucket, gs://bucket or az://container
+    url: Mapped[str] = mapped_column(Text)
+    #: None: the provider's own
+    endpoint: Mapped[str | None] = mapped_column(Text)
+    region: Mapped[str] = mapped_column(String(64))
+    #: JSON, encrypted
+    credentials: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
 
 
 class DeadLetter(Owned, Base):

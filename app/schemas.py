@@ -106,6 +106,15 @@ class StepView(Model):
     error: ErrorRecord | None
 
 
+class OutputView(Model):
+    """Where a result was written to as well."""
+
+    store: str
+    key: str
+    url: str = Field(examples=["s3://my-photos/2026/1.webp"])
+    written: bool = Field(description="False: another object was there already, and stays (`if_exists: skip`).")
+
+
 class ResultView(Model):
     """One stored output."""
 
@@ -120,6 +129,7 @@ class ResultView(Model):
     filename: str = Field(examples=["photo-resize.convert_webp.webp"])
     url: str = Field(description="Absolute, signed, valid until `expires_at`. Fetch the job again for a fresh one.")
     expires_at: datetime
+    output: OutputView | None = Field(description="Null: the request named no `output`.")
 
 
 class JobLinks(Model):
@@ -265,6 +275,40 @@ class EndpointChange(Body):
     events: Subscription | None = None
     description: Description | None = None
     enabled: StrictBool | None = None
+
+
+class NewStore(Body):
+    """A connection to a bucket."""
+
+    url: str = Field(
+        max_length=255, description="`s3://bucket`, `gs://bucket` or `az://container`.", examples=["s3://my-photos"]
+    )
+    endpoint: str | None = Field(
+        None, max_length=255, description="One that the operator has allowed; null: the provider's own."
+    )
+    region: str | None = Field(None, max_length=64, description="Of S3; null: this server's default.")
+    credentials: dict[str, str] = Field(
+        description="Of `s3://`: `access_key_id`, `secret_access_key`, `session_token`; of `gs://`: `client_email`, "
+        "`private_key`, `private_key_id` of a service account's key file; of `az://`: `account`, `account_key`.",
+        max_length=8,
+    )
+
+
+class StoreView(Model):
+    """A connection to a bucket, without its credentials."""
+
+    name: str
+    url: str
+    endpoint: str | None = Field(description="Null: the provider's own.")
+    region: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class StoreList(Model):
+    """Every store, by name."""
+
+    data: list[StoreView]
 
 
 class Rotation(Body):

@@ -23,6 +23,8 @@ from app.operations import Queue
 from app.services.access.door import Door
 from app.services.access.limits import TenantLimits
 from app.services.access.rates import MemoryRates, Rates, RedisRates
+from app.services.execution.buckets import BucketClient
+from app.services.execution.delivering import Deliverer
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.fetching import Fetcher
 from app.services.execution.input_cache import InputCache
@@ -72,6 +74,7 @@ LIBRARIES = {
 }
 PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
 MAX_NUMBER = 32  # bytes of a field that has a number
+MAX_OUTPUT = 4096  # bytes of the field
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -161,6 +164,7 @@ class Resources:
             "tags": 4 * MAX_TAGS_BYTES,
             "external_id": 4 * MAX_EXTERNAL_ID,
             "keep_seconds": MAX_NUMBER,
+            "output": MAX_OUTPUT,
         }
         return Submissions(
             database=self.database,
@@ -313,6 +317,7 @@ class Resources:
             database=self.database,
             storage=self.storage,
             renderer_of=self.renderer,
+            deliverer=Deliverer(self.database),
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
             # objects that are files already need no cache
@@ -412,6 +417,12 @@ class Resources:
         settings = self.settings
         settings.spool.mkdir(parents=True, exist_ok=True)
         places = settings.fetch_concurrency
+        host_limits = HostLimits(max(1, places // HOST_SHARE), places)
+        limits = FetchLimits(
+            bytes=settings.max_upload_bytes,
+            seconds=settings.fetch_timeout_seconds,
+            redirects=settings.fetch_max_redirects,
+        )
         return Fetcher(
             database=self.database,
             storage=self.storage,
@@ -419,15 +430,8 @@ class Resources:
             lease_seconds=settings.step_lease_seconds,
             max_attempts=settings.step_max_attempts,
             must_stop=self.must_stop,
-            web=WebClient(
-                egress=self.fetch_egress,
-                host_limits=HostLimits(max(1, places // HOST_SHARE), places),
-                limits=FetchLimits(
-                    bytes=settings.max_upload_bytes,
-                    seconds=settings.fetch_timeout_seconds,
-                    redirects=settings.fetch_max_redirects,
-                ),
-            ),
+            web=WebClient(egress=self.fetch_egress, host_limits=host_limits, limits=limits),
+            buckets=BucketClient(host_limits=host_limits, limits=limits),
             rules=InputRules(image_limits=self.image_limits, memory_bytes=settings.pixel_process_memory_bytes),
             tenant_limits=self.tenant_limits,
         )

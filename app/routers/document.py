@@ -14,6 +14,7 @@ TAGS = [
     {"name": "operations", "description": "What a tree may hold."},
     {"name": "templates", "description": "Trees under a name, with parameters."},
     {"name": "assets", "description": "Images and fonts that trees name."},
+    {"name": "stores", "description": "Buckets that jobs take their inputs from."},
     {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
     {"name": "keys", "description": "Who may do what."},
     {"name": "accounts", "description": "What a tenant has used, and who has done what."},

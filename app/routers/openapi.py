@@ -25,14 +25,59 @@ INPUT: dict[str, Any] = {
             "properties": {
                 "url": {
                     "type": "string",
-                    "pattern": "^[Dd][Aa][Tt][Aa]:[^,]*,",
-                    "description": "`data:` with the image itself, at most 512000 bytes.",
+                    "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://|[Dd][Aa][Tt][Aa]:[^,]*,)",
+                    "description": "http, https, or `data:` with the image itself, at most 512000 bytes.",
                 },
+                "headers": {
+                    "type": ["object", "null"],
+                    "maxProperties": 16,
+                    "additionalProperties": {"type": "string", "pattern": "^([!-~]([ -~]*[!-~])?)?$"},
+                    "description": "For the origin of the URL alone; shown nowhere again.",
+                },
+            },
+        },
+        {
+            "title": "StoreInput",
+            "type": "object",
+            "required": ["store", "key"],
+            "additionalProperties": False,
+            "properties": {
+                "store": {"type": "string", "minLength": 1, "description": "Name of a store."},
+                "key": {"type": "string", "minLength": 1, "maxLength": 1024},
+            },
+        },
+        {
+            "title": "ResultInput",
+            "type": "object",
+            "required": ["job", "result"],
+            "additionalProperties": False,
+            "properties": {
+                "job": {"type": "string", "format": "uuid"},
+                "result": {"type": "string", "minLength": 1, "description": "Name of a result that is there."},
             },
         },
     ],
 }
 TEMPLATE = TEMPLATE_REFERENCE.pattern.replace("(?:", "(")
+OUTPUT: dict[str, Any] = {
+    "description": "A store that the results are written to as well.",
+    "type": ["object", "null"],
+    "required": ["store", "key"],
+    "additionalProperties": False,
+    "properties": {
+        "store": {"type": "string", "minLength": 1, "description": "Name of a store."},
+        "key": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "description": "A template with `{input.dir}`, `{input.stem}`, `{name}`, `{ext}`, `{sha256:12}`, `{date}`, "
+            "`{job}`.",
+            "examples": ["{input.dir}/{input.stem}-{name}.{ext}"],
+        },
+        "if_exists": {"enum": ["replace", "skip", "fail", None], "default": "replace"},
+        "cache_control": {"type": ["string", "null"], "maxLength": 256},
+    },
+}
 #: members of a JSON body, by their names
 PROCESS_MEMBERS: dict[str, Any] = {
     "input": INPUT,
@@ -82,6 +127,7 @@ PROCESS_MEMBERS: dict[str, Any] = {
         "description": "From the job's end until it is removed; `expires_at` of the job says when.",
         "examples": [604_800],
     },
+    "output": OUTPUT,
 }
 
 
@@ -171,6 +217,12 @@ PROCESS_BODY: dict[str, Any] = {
                         "description": "From the job's end until it is removed; `expires_at` of the job says when.",
                         "examples": ["604800"],
                     },
+                    "output": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": OUTPUT,
+                        "description": "A store that the results are written to as well, as JSON; empty: none.",
+                    },
                 },
             },
             "encoding": {
@@ -183,7 +235,7 @@ PROCESS_BODY: dict[str, Any] = {
                     name: {"contentType": "text/plain"}
                     for name in ("priority", "template", "external_id", "keep_seconds")
                 },
-                **{name: {"contentType": "application/json, text/plain"} for name in ("params", "tags")},
+                **{name: {"contentType": "application/json, text/plain"} for name in ("params", "tags", "output")},
             },
         },
     },
@@ -323,7 +375,7 @@ PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": LOCATION | RETRY_AFTER | APPLIED | REPLAYED,
         "links": JOB_LINKS,
     },
-    **problems(400, 408, 409, 413, 415),
+    **problems(400, 404, 408, 409, 413, 415),
 }
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
@@ -332,6 +384,15 @@ JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
     201: {"description": "The endpoint and its secret.", "headers": LOCATION, "links": ENDPOINT_LINKS},
+}
+STORE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Saved; there was one of this name."},
+    201: {
+        "description": "Saved.",
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="StoreView")}}},
+        "headers": LOCATION,
+    },
+    **problems(404, 422),
 }
 DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "The delivery.", "headers": LOCATION, "links": DELIVERY_LINKS},

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.models import Job, Result, Step, StepStatus
-from app.schemas import ErrorRecord, InputView, JobLinks, JobView, ResultView, StepView
+from app.schemas import ErrorRecord, InputView, JobLinks, JobView, OutputView, ResultView, StepView
 from app.services.storage.links import DownloadLinks
 
 # Made once: to put such a statement together costs more than to run it
@@ -124,6 +124,7 @@ def _result_view(job: Job, result: Result, links: DownloadLinks) -> ResultView:
         filename=result.filename,
         url=url,
         expires_at=expires_at,
+        output=OutputView.model_validate(result.output) if result.output else None,
     )
 
 

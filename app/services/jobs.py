@@ -52,6 +52,7 @@ from app.services.access import usage
 from app.services.access.limits import Load, TenantLimits, admit
 from app.services.dag_builder import INPUT, Node, Plan
 from app.services.job_views import LOAD_VIEW, load_results, load_steps
+from app.services.outputs import Output
 from app.services.scheduling import due
 from app.services.scheduling.effort import is_small, size_of
 from app.services.sources import Source
@@ -84,6 +85,8 @@ class NewJob:
     sha256: str | None = None
     #: where the input is to be fetched from; None: it has come
     source: Source | None = None
+    #: where the results are written to as well
+    output: Output | None = None
     kept_seconds: int
     priority: int = DEFAULT_PRIORITY
     tenant: str = DEFAULT_TENANT
@@ -157,6 +160,7 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         input_key=input_key(new.id),
         input_filename=new.filename,
         input_source=sources.sealed(session, new.source, job_id=new.id, tenant=new.tenant) if new.source else None,
+        output=new.output.to_json() if new.output else None,
         **_facts(new),
         steps=list(_new_steps(new)),
         results=[],

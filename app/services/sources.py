@@ -67,7 +67,27 @@ class ResultSource:
         return self.result
 
 
-Source = UrlSource | ResultSource
+@dataclass(frozen=True, kw_only=True)
+class StoreSource:
+    """An object of a store of the tenant."""
+
+    store: str
+    key: str
+
+    @property
+    def shown(self) -> dict[str, str]:
+        return {"store": self.store, "key": self.key}
+
+    @property
+    def secret(self) -> None:
+        return None
+
+    @property
+    def path(self) -> str:
+        return self.key
+
+
+Source = UrlSource | ResultSource | StoreSource
 
 
 def filename_of(source: Source) -> str:
@@ -94,6 +114,8 @@ def opened(session: Session, job: Job) -> Source:
     if SEALED in record:
         return UrlSource(**json.loads(keyring_of(session).decrypt(record[SEALED], _context(job.id, job.tenant))))
     shown = record[SHOWN]
+    if "store" in shown:
+        return StoreSource(store=shown["store"], key=shown["key"])
     return ResultSource(job=UUID(shown["job"]), result=shown["result"])
 
 

@@ -102,6 +102,8 @@ class StoredResult:
     height: int
     bytes: int
     sha256: str
+    #: where it was written to as well
+    output: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = create_app().openapi()
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
 OPEN_PAGES = ("/docs", "/docs/docs.js", "/openapi.json", "/health/live", "/health/ready", "/operations")
-READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:write"
+READ, WRITE, HOOKS, KEYS, STORES = "jobs:read", "jobs:write", "webhooks:write", "keys:write", "stores:write"
 TEMPLATES = "templates:write"
 SCOPES = {
     ("post", "/process"): WRITE,
@@ -44,6 +44,10 @@ SCOPES = {
     ("get", "/assets/{asset_name}"): READ,
     ("put", "/assets/{asset_name}"): TEMPLATES,
     ("delete", "/assets/{asset_name}"): TEMPLATES,
+    ("get", "/stores"): READ,
+    ("get", "/stores/{store}"): READ,
+    ("put", "/stores/{store}"): STORES,
+    ("delete", "/stores/{store}"): STORES,
     ("get", "/webhooks"): READ,
     ("post", "/webhooks"): HOOKS,
     ("get", "/webhooks/{endpoint_id}"): READ,
@@ -75,6 +79,7 @@ IDS = {
     "key_id": "a" * 12,
     "template_name": "none",
     "asset_name": "none",
+    "store": "none",
 }
 SLOW = {"/health", "/metrics"}  # looks at everything; once is enough
 

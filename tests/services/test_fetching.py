@@ -21,6 +21,7 @@ from app.services import jobs, sources, steps
 from app.services.access.limits import TenantLimits
 from app.services.dag_builder import FETCH_INPUT, INPUT, Plan, plan
 from app.services.execution import fetching
+from app.services.execution.buckets import BucketClient
 from app.services.execution.fetching import Fetcher
 from app.services.execution.web import FetchLimits, WebClient
 from app.services.intake.operation_tree import TreeLimits, parse_tree
@@ -61,6 +62,7 @@ PLENTY = TenantLimits(
     max_pixels_per_day=10**9,
     max_storage_bytes=10**9,
 )
+FETCH_LIMITS = FetchLimits(bytes=1_000_000, seconds=5.0, redirects=3)
 IDLE = {"default_queue": 0, "ml_inference_queue": 0, "webhook_queue": 0, "small_queue": 0, "fetch_queue": 0}
 
 
@@ -76,8 +78,9 @@ def fetcher(database: Database, storage: LocalFolder, tmp_path: Path) -> Fetcher
         web=WebClient(
             egress=egress,
             host_limits=HostLimits(4, 16),
-            limits=FetchLimits(bytes=1_000_000, seconds=5.0, redirects=3),
+            limits=FETCH_LIMITS,
         ),
+        buckets=BucketClient(host_limits=HostLimits(4, 16), limits=FETCH_LIMITS),
         rules=InputRules(
             image_limits=ImageLimits(pixels=1_000_000, side=2000, frames=10, heic=False), memory_bytes=None
         ),

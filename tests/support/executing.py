@@ -17,6 +17,7 @@ from app.models import (
     Event,
     StepAttempt,
 )
+from app.services.execution.delivering import Deliverer
 from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.storage.keys import input_key
@@ -37,6 +38,7 @@ def executor_with(renderer: Renderer, database: Database, storage: LocalFolder, 
         database=database,
         storage=storage,
         renderer_of=lambda _queue: renderer,
+        deliverer=Deliverer(database),
         limits=Limits(pixels=4_000_000, side=4000),
         spool=spool,
         inputs=InputCache(spool / "inputs", 10_000_000),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -21,10 +22,12 @@ from app.config import Settings
 from app.database import Base, Database
 from app.main import create_app
 from app.models import DeadLetter, Event, Job, JobTombstone, Result, Scope, WebhookDelivery
+from app.services import stores
 from app.services.access import audit, keys, tenants, usage
 from app.services.intake import assets, templates
 from app.services.intake.templates import Definition
 from app.services.intake.uploads import Upload
+from app.services.storage.destinations import Connection
 from app.services.storage.keys import asset_key
 from app.services.webhooks import endpoints, events, replays
 from app.wiring import Resources
@@ -37,6 +40,14 @@ ALL_OF_A_TENANT = frozenset(Scope) - {Scope.ADMIN}
 PORT = 8000
 LOOPBACK = f"http://127.0.0.1:{PORT}"
 TREE = ["convert_webp"]
+
+
+CONNECTION = Connection(
+    url="s3://photos",
+    endpoint=None,
+    region="eu-central-1",
+    credentials={"access_key_id": "AK", "secret_access_key": "secret"},
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,12 @@ class Belongings:
     expired: UUID
     #: of its template, of its asset, and its own for a job
     name: str
+    store: str
 
     @property
     def marks(self) -> set[str]:
         """What an answer to somebody else must not hold."""
-        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay}
+        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store}
         return ids | {str(self.job), str(self.open_job), str(self.expired), self.tenant, self.host, self.name}
 
     @property
@@ -84,6 +96,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         endpoint, _ = endpoints.create(
             session, url=f"http://hooks.{tenant}.test/", events=[], description=f"of {tenant}"
         )
+        store, _ = stores.put(session, f"photos-{token_hex(4)}", CONNECTION)
     key_id = key.split("_")[1]
     name, expired = f"n{uuid4().hex}", uuid7()
     kept = {"tags": {"owner": tenant}, "external_id": name}
@@ -122,6 +135,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         replay=replay.id,
         expired=expired,
         name=name,
+        store=store.name,
     )
 
 

@@ -20,6 +20,7 @@ from app.operations import OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
 from app.services.execution.attempts import Attempts, Monitored, fields_of
+from app.services.execution.delivering import Deliverer, File
 from app.services.execution.input_cache import InputCache
 from app.services.steps import Claim, StoredResult, Usage
 from app.services.storage.filenames import result_filename
@@ -49,6 +50,7 @@ class Executor(Attempts[Made]):
     """Runs planned tasks."""
 
     renderer_of: Callable[[Queue], Renderer]
+    deliverer: Deliverer
     limits: Limits
     inputs: InputCache
 
@@ -136,7 +138,15 @@ class Executor(Attempts[Made]):
             sha256=_sha256(path),
         )
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
-        return outcome
+        file = File(
+            path=path,
+            name=planned.name,
+            ext=format_.extension,
+            content_type=outcome.content_type,
+            filename=outcome.filename,
+            sha256=outcome.sha256,
+        )
+        return replace(outcome, output=self.deliverer.deliver(held.job, file))
 
     def _succeed(self, held: Claim, made: Made) -> str:
         outcomes, monitor = made.outcomes, made.monitor

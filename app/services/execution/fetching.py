@@ -20,24 +20,27 @@ from app.errors import (
     ResultNotFound,
     SourceChanged,
     SourceNotFound,
+    StoreNotFound,
     TenantLimit,
     TenantNotFound,
 )
 from app.imaging.probe import ImageHeader, probe
 from app.models import Job
-from app.services import dead_letters, jobs, sources, steps
+from app.services import dead_letters, jobs, sources, steps, stores
 from app.services.access.limits import Load, TenantLimits, charge
 from app.services.execution.attempts import Attempts, LeaseLost, Monitored, fields_of
+from app.services.execution.buckets import BucketClient
 from app.services.execution.web import Fetched, WebClient, too_large
 from app.services.finalizer import lock_open_job
 from app.services.intake.rules import InputRules
-from app.services.sources import ETAG, ResultSource, Source, UrlSource
+from app.services.sources import ETAG, ResultSource, Source, StoreSource, UrlSource
 from app.services.steps import Claim, Usage
 from app.services.storage.keys import fetched_key
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/octet-stream"
+KINDS = {UrlSource: "url", StoreSource: "store", ResultSource: "job"}  # as metrics call them
 REFUSALS = (KnownPoison, TenantLimit)  # of the transaction that records a success
 
 
@@ -55,6 +58,7 @@ class Fetcher(Attempts[Arrived]):
     """Fetches inputs."""
 
     web: WebClient
+    buckets: BucketClient
     rules: InputRules
     #: of tenants that have none of their own
     tenant_limits: TenantLimits
@@ -80,7 +84,17 @@ class Fetcher(Attempts[Arrived]):
     def _fetch(self, held: Claim, source: Source, path: Path, progress: Monitored) -> Fetched:
         if isinstance(source, UrlSource):
             return self.web.fetch(source, path, progress)
+        if isinstance(source, StoreSource):
+            return self._read_store(held, source, path, progress)
         return self._copy(held, source, path)
+
+    def _read_store(self, held: Claim, source: StoreSource, path: Path, progress: Monitored) -> Fetched:
+        try:
+            with self.database.session(read_only=True, tenant=held.job.tenant) as session:
+                connection = stores.connection(session, source.store)
+        except StoreNotFound:
+            raise SourceNotFound(f"The store {source.store!r} is not there any more.") from None
+        return self.buckets.fetch(connection, source.key, path, progress)
 
     def _copy(self, held: Claim, source: ResultSource, path: Path) -> Fetched:
         """Copy a result: the job that it is of may go at any time, and this job owns all that it needs."""
@@ -137,7 +151,7 @@ class Fetcher(Attempts[Arrived]):
 
 
 def _kind(source: Source) -> str:
-    return "url" if isinstance(source, UrlSource) else "job"
+    return KINDS[type(source)]
 
 
 def _check_unchanged(job: Job, fetched: Fetched) -> None:

@@ -13,10 +13,12 @@ from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.services.intake import strict_json
 from app.services.intake.findings import Findings
 from app.services.intake.keeping import Keeping, checked_external_id, checked_keep_seconds, checked_tags
+from app.services.intake.outputs import read_output
 from app.services.intake.sources import DATA_BYTES, DataSource, read_source
 from app.services.intake.strict_json import NotStrict
 from app.services.intake.trees import checked_params
 from app.services.intake.validation import escaped, short
+from app.services.outputs import Output
 from app.services.sources import Source
 
 SOURCE_BYTES = 3 * DATA_BYTES  # of a body, for a `data:` URL: so long it is when each byte is written as %XX
@@ -38,6 +40,7 @@ class JsonRequest:
     keep_seconds: int | None = None
     webhook_url: str | None = None
     priority: int = DEFAULT_PRIORITY
+    output: Output | None = None
     #: all of it as it was sent
     sent: Mapping[str, Any]
 
@@ -75,6 +78,7 @@ MEMBERS: dict[str, Reader] = {
     "tags": checked_tags,
     "external_id": checked_external_id,
     "keep_seconds": checked_keep_seconds,
+    "output": read_output,
 }
 REQUIRED = ("input",)
 

@@ -11,13 +11,14 @@ from uuid import UUID
 
 from app.errors import InvalidSource, LimitExceeded, UploadTooLarge
 from app.services.intake.validation import escaped, short
-from app.services.sources import ResultSource, Source, UrlSource
+from app.services.sources import ResultSource, Source, StoreSource, UrlSource
 
 DATA_BYTES = 512_000  # of the content of a `data:` URL
 DATA = re.compile(r"data:(?P<type>[^,]*?)(?P<base64>;\s*base64)?,(?P<content>.*)", re.IGNORECASE | re.DOTALL)
 BLANK = re.compile(r"[ \t\r\n\f]+")
-FORMS = '`input` is {"url": "https://…"}, {"url": "data:…"} or {"job": "…", "result": "…"}'
+FORMS = '`input` is {"url": "https://…"}, {"url": "data:…"}, {"store": "…", "key": "…"} or {"job": "…", "result": "…"}'
 
+MAX_KEY = 1024  # bytes; what S3 takes
 MAX_HEADERS = 16
 MAX_HEADER_BYTES = 8192  # of all names and values
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -149,9 +150,22 @@ def _read_result(value: Mapping[str, Any], pointer: str) -> ResultSource:
     return ResultSource(job=job_id, result=_text(value, "result", pointer))
 
 
+def _read_stored(value: Mapping[str, Any], pointer: str) -> StoreSource:
+    store, key = _text(value, "store", pointer), _text(value, "key", pointer)
+    size = len(key.encode())
+    if size > MAX_KEY:
+        detail = f"A key has at most {MAX_KEY} bytes."
+        raise LimitExceeded(detail, pointer=f"{pointer}/key", limit=MAX_KEY, value=size)
+    if not key.isprintable() or any(part in {"", ".", ".."} for part in key.split("/")):
+        detail = "A key is printable, and has no empty part, `.` or `..` between its slashes."
+        raise _refused(detail, f"{pointer}/key", key)
+    return StoreSource(store=store, key=key)
+
+
 #: by the member that tells which it is: what reads it, and the members that it may have
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any], str], DataSource | Source], tuple[str, ...]]] = {
     "url": (_read_url, ("url", "headers")),
+    "store": (_read_stored, ("store", "key")),
     "job": (_read_result, ("job", "result")),
 }
 

@@ -20,6 +20,7 @@ from app import metrics, tracing
 from app.database import Database
 from app.errors import (
     ExternalIdTaken,
+    InvalidOutput,
     InvalidParameter,
     InvalidUpload,
     JobExpired,
@@ -27,12 +28,13 @@ from app.errors import (
     NoRoom,
     PixToolsError,
     ResultNotFound,
+    StoreNotFound,
     StoreUnavailable,
     TooManyOpenJobs,
 )
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
-from app.services import dead_letters, idempotency, jobs
+from app.services import dead_letters, idempotency, jobs, stores
 from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
@@ -43,6 +45,7 @@ from app.services.intake.json_request import SOURCE_BYTES, JsonRequest, read_req
 from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.outputs import parse_output, read_output
 from app.services.intake.rules import FILE_POINTER, ImageLimits
 from app.services.intake.sources import DataSource
 from app.services.intake.trees import Chosen, choose, read_params
@@ -50,7 +53,8 @@ from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, 
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
-from app.services.sources import Source, UrlSource, filename_of
+from app.services.outputs import Output
+from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import input_key, job_prefix
 from app.services.storage.links import DownloadLinks
@@ -97,6 +101,7 @@ class Order:
     #: values for the template
     params: Mapping[str, Any] | None = None
     keeping: Keeping = field(default_factory=Keeping)
+    output: Output | None = None
     #: all of a JSON request; a form is known by its parts
     canonical: dict[str, Any] | None = None
 
@@ -108,13 +113,15 @@ def order_of(form: ReceivedForm, findings: Findings) -> Order:
         InvalidParameter: a field has not the right form, and `findings` do not collect that.
     """
     fields = form.fields
-    keeping, params, priority = Keeping(), None, DEFAULT_PRIORITY
+    keeping, params, priority, output = Keeping(), None, DEFAULT_PRIORITY, None
     with findings.noting():
         params = read_params(fields.get("params"))
     with findings.noting():
         priority = read_priority(fields.get("priority"))
     with findings.noting():
         keeping = read_keeping(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds"))
+    with findings.noting():
+        output = parse_output(given, "#/output") if (given := fields.get("output")) else None
     return Order(
         operations=fields.get("operations"),
         template=fields.get("template") or None,  # forms of web pages send empty fields
@@ -122,6 +129,7 @@ def order_of(form: ReceivedForm, findings: Findings) -> Order:
         webhook_url=fields.get("webhook_url"),
         priority=priority,
         keeping=keeping,
+        output=output,
     )
 
 
@@ -134,16 +142,26 @@ def order_of_json(wanted: JsonRequest) -> Order:
         template=wanted.template,
         params=wanted.params,
         keeping=wanted.keeping,
+        output=wanted.output,
         canonical=dict(wanted.sent),
     )
+
+
+def _check_apart(output: Output, plan: Plan) -> None:
+    results = sum(task.result is not None for task in plan.tasks)
+    if results > 1 and not output.keeps_apart:
+        detail = f"The {results} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
+        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
 
 
 def _fingerprint(order: Order, new: NewJob) -> str:
     if order.canonical is not None or new.sha256 is None:
         return idempotency.fingerprint_of(order.canonical)
-    operations, members = new.operations, order.keeping.members
+    operations, members = new.operations, dict(order.keeping.members)
     if order.template is not None:
         operations, members = [], {**members, "template": order.template, "params": order.params or {}}
+    if order.output is not None:
+        members["output"] = order.output.to_json()
     return idempotency.fingerprint(new.sha256, operations, new.webhook_url, new.priority, members)
 
 
@@ -182,6 +200,7 @@ class Checked:
     tree: Tree
     #: SHA-256 of the assets that the tree names, by name
     assets: tuple[tuple[str, str], ...]
+    output: Output | None
     kept_seconds: int
 
 
@@ -319,6 +338,9 @@ class Submissions:
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
             return filename_of(source)
+        if isinstance(source, StoreSource):
+            await self._check_store(source.store, tenant, "#/input/store")
+            return filename_of(source)
         try:
             found = await self.database.of(tenant).read(jobs.result, source.job, source.result)
         except (JobNotFound, JobExpired) as error:
@@ -328,6 +350,13 @@ class Submissions:
             error.pointer = "#/input/result"
             raise
         return found.filename
+
+    async def _check_store(self, name: str, tenant: str, pointer: str) -> None:
+        try:
+            await self.database.of(tenant).read(stores.get, name)
+        except StoreNotFound as error:
+            error.pointer = pointer
+            raise
 
     async def _write_new(self, new: NewJob, scope: Scope | None) -> Accepted:
         try:
@@ -409,9 +438,21 @@ class Submissions:
             with chosen.pointing():
                 tree = _tree(chosen.operations, self.tree_limits)
                 assets = await self.assets.bind(tree.branches, principal.tenant)
+            output = await self._check_output(order, chosen, tree, principal)
             kept_seconds = order.keeping.keep_seconds or min(self.kept_seconds, most_kept)
-            return Checked(chosen=chosen, tree=tree, assets=assets, kept_seconds=kept_seconds)
+            return Checked(chosen=chosen, tree=tree, assets=assets, output=output, kept_seconds=kept_seconds)
         return None
+
+    async def _check_output(self, order: Order, chosen: Chosen, tree: Tree, principal: Principal) -> Output | None:
+        """Where results are written to as well: as the request says, or else as the template does."""
+        output = order.output
+        if output is None and chosen.output is not None:
+            with chosen.pointing():
+                output = read_output(chosen.output, "#/output")
+        if output is not None:
+            await self._check_store(output.store, principal.tenant, "#/output/store")
+            _check_apart(output, tree.plan(None))
+        return output
 
     def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
         """Find what the header of an image tells against it, or against what is to be done with it."""
@@ -486,6 +527,7 @@ def _ordered(order: Order, checked: Checked, request: Request) -> dict[str, Any]
         "key_id": request.principal.key_id,
         "tags": order.keeping.tags,
         "external_id": order.keeping.external_id,
+        "output": checked.output,
         "template": checked.chosen.template,
         "assets": checked.assets,
     }

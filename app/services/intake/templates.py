@@ -19,6 +19,7 @@ from app.database import from_now, insertion, tenant_of
 from app.errors import (
     BuiltInTemplate,
     InvalidOperations,
+    InvalidOutput,
     InvalidParameter,
     InvalidTemplate,
     TemplateNotFound,
@@ -28,6 +29,7 @@ from app.errors import (
 from app.models import Template, TemplateVersion
 from app.services.intake.builtin_templates import BUILT_IN
 from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.outputs import read_output
 from app.services.intake.template_params import Mistake, candidates, check_schema, values_of
 from app.services.intake.template_trees import Filling, param_at, places
 from app.services.intake.validation import escaped, short
@@ -161,15 +163,17 @@ def _check_tree(definition: Definition, limits: TreeLimits) -> list[Mistake]:
 
 def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits) -> list[Mistake]:
     expanded = _filled(definition, values)
+    mistakes: list[Mistake] = []
     try:
         parse_tree(json.dumps(expanded.operations), limits)
     except InvalidOperations as error:
-        return [
-            mistake
-            for mistake in error.extra["errors"]
-            if not _is_open(definition, param_at(expanded.places, mistake["pointer"]))
-        ]
-    return []
+        mistakes += error.extra["errors"]
+    try:
+        if expanded.output is not None:
+            read_output(expanded.output, "#/output")
+    except InvalidOutput as error:
+        mistakes.append({"detail": error.message, "pointer": error.pointer, "code": error.code})
+    return [mistake for mistake in mistakes if not _is_open(definition, param_at(expanded.places, mistake["pointer"]))]
 
 
 def _is_open(definition: Definition, param: str | None) -> bool:

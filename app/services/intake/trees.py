@@ -13,6 +13,9 @@ from app.services.intake.strict_json import NotStrict
 from app.services.intake.template_trees import param_at
 from app.services.intake.validation import short
 
+#: what comes of a template
+PLACES = ("#/operations", "#/output")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
@@ -41,12 +44,12 @@ class Chosen:
             place = mistake["pointer"]
             mistake["pointer"] = self._sent(place)
             mistake.setdefault("place", place)
-        if error.pointer and error.pointer.startswith("#/operations"):
+        if error.pointer and error.pointer.startswith(PLACES):
             error.extra.setdefault("place", error.pointer)
             error.pointer = self._sent(error.pointer)
 
     def _sent(self, pointer: str) -> str:
-        if not pointer.startswith("#/operations"):
+        if not pointer.startswith(PLACES):
             return pointer
         within = {name for place, name in self.places.items() if place.startswith(f"{pointer}/")}
         param = param_at(self.places, pointer) or (within.pop() if len(within) == 1 else None)

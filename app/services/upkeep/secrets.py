@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.services import sources
+from app.services import sources, stores
 from app.services.webhooks import sealing
 from app.services.webhooks.sealing import Rotation
 
@@ -14,6 +14,7 @@ from app.services.webhooks.sealing import Rotation
 KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
     (sealing.outdated, sealing.rotate),
     (sources.outdated, sources.rotate),
+    (stores.outdated, stores.rotate),
 )
 
 

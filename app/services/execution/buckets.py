@@ -1,0 +1,74 @@
+"""Fetching an object of a store: a bucket of a tenant's own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+from app.errors import SourceBusy, SourceDenied, SourceFailed, SourceNotFound, SourceUnavailable
+from app.services.execution.web import Fetched, FetchLimits, Sink
+from app.services.storage.destinations import Connection, open_bucket, read
+from app.services.webhooks.breakers import HostPaused
+from app.services.webhooks.host_limits import HostLimits
+
+DENIED = ("403 Forbidden", "401 Unauthorized")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketClient:
+    """Reads objects of buckets."""
+
+    host_limits: HostLimits
+    limits: FetchLimits
+
+    def fetch(self, connection: Connection, key: str, path: Path, look: Callable[[float | None], None]) -> Fetched:
+        """Write an object into a file.
+
+        Args:
+            connection: to the bucket.
+            key: of the object.
+            path: of the file.
+            look: told the share that has come; what it raises ends the fetch.
+
+        Raises:
+            SourceFailed: there is no such object now.
+            UploadTooLarge: it is larger than it may be.
+            OSError: the file cannot be written.
+        """
+        try:
+            with self.host_limits.one(connection.address), path.open("wb") as file:
+                return self._read(connection, key, Sink(file, self.limits.bytes), look)
+        except HostPaused as paused:
+            raise SourceBusy(retry_after=max(1, round(paused.seconds))) from None
+
+    def _read(self, connection: Connection, key: str, sink: Sink, look: Callable[[float | None], None]) -> Fetched:
+        try:
+            reading = read(open_bucket(connection), key)
+        except (BaseError, OSError) as error:
+            raise _failure(error) from None
+        sink.expect(reading.size)
+        while (piece := _next(reading.pieces)) is not None:
+            sink.write(piece)
+            look(sink.share)
+        if sink.size != reading.size:
+            raise SourceUnavailable("The store has given a part of the object only.")
+        return sink.fetched(reading.etag)
+
+
+def _next(pieces: Iterator[Any]) -> bytes | None:
+    """The next piece; the store's errors, and not those of who writes it, are translated."""
+    try:
+        piece = next(pieces, None)
+    except (BaseError, OSError) as error:
+        raise _failure(error) from None
+    return None if piece is None else bytes(piece)
+
+
+def _failure(error: Exception) -> SourceFailed:
+    if isinstance(error, FileNotFoundError):
+        return SourceNotFound("There is no object with the key of the input in its store.")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(code in str(error) for code in DENIED):
+        return SourceDenied("The store of the input refuses its credentials, or does not let them read the object.")
+    return SourceUnavailable("The store of the input does not answer as it should.")

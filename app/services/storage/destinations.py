@@ -1,0 +1,269 @@
+"""Buckets of the service's users: opened with their own credentials, and with nothing that this machine has.
+
+obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So whatever the environment
+could say is said here, and credentials come from a provider that knows no other ones.
+"""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import obstore
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from app.errors import InvalidStore, StoreRefused
+from app.services.storage.object_store import READ_SIZE, CloudClient
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+REGION = re.compile(r"[a-z]{2}(-[a-z]{1,16}){1,3}-\d{1,2}")
+ANY_REGION = re.compile(r"[a-z0-9-]{1,64}")  # of servers that are not AWS: `auto`, `garage`
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+TOKEN_SECONDS = 3600
+NOWHERE = "pixtools-store-check/"  # prefix that is listed to see whether a store answers
+CHECK_SECONDS = 10.0
+MISSING = ("NoSuchBucket", "ContainerNotFound")
+
+Credentials = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What a store was saved with."""
+
+    url: str
+    #: None: the provider's own
+    endpoint: str | None
+    region: str
+    credentials: Credentials = field(repr=False)
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.url).scheme
+
+    @property
+    def bucket(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
+    def address(self) -> str:
+        """The endpoint that requests go to."""
+        return self.endpoint or PROVIDERS[self.scheme].endpoint(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """A kind of bucket."""
+
+    #: names of credentials, and whether they are needed
+    credentials: Mapping[str, bool]
+    endpoint: Callable[[Connection], str]
+    open: Callable[[Connection, dict[str, Any]], CloudClient]
+    #: refuses credentials that no client could be made of
+    check: Callable[[Credentials], None] = lambda _: None
+
+
+def _open_s3(connection: Connection, options: dict[str, Any]) -> S3Store:
+    own = connection.credentials
+    found: Any = {
+        "access_key_id": own["access_key_id"],
+        "secret_access_key": own["secret_access_key"],
+        "token": own.get("session_token"),
+        "expires_at": None,
+    }
+    return S3Store(
+        connection.bucket,
+        endpoint=connection.address,
+        region=connection.region,
+        virtual_hosted_style_request=False,
+        skip_signature=False,
+        request_payer=False,
+        credential_provider=lambda: found,
+        **options,
+    )
+
+
+def _s3_endpoint(connection: Connection) -> str:
+    suffix = ".cn" if connection.region.startswith("cn-") else ""
+    return f"https://s3.{connection.region}.amazonaws.com{suffix}"
+
+
+def _open_google(connection: Connection, options: dict[str, Any]) -> GCSStore:
+    own = connection.credentials
+    return GCSStore(
+        connection.bucket,
+        base_url=connection.address,
+        skip_signature=False,
+        credential_provider=lambda: _token(own),
+        **options,
+    )
+
+
+def _token(own: Credentials) -> Any:
+    """A token that the service account signs for itself; Google asks nobody else about it."""
+    now = int(time.time())
+    head = {"alg": "RS256", "typ": "JWT", "kid": own.get("private_key_id", "")}
+    email = own["client_email"]
+    claims = {"iss": email, "sub": email, "scope": SCOPE, "iat": now, "exp": now + TOKEN_SECONDS}
+    signed = b".".join(_encoded(json.dumps(part).encode()) for part in (head, claims))
+    signature = _private_key(own).sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return {
+        "token": (signed + b"." + _encoded(signature)).decode(),
+        "expires_at": datetime.fromtimestamp(now + TOKEN_SECONDS, UTC),
+    }
+
+
+def _private_key(own: Credentials) -> RSAPrivateKey:
+    key = load_pem_private_key(own["private_key"].encode(), password=None)
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError("no RSA key")
+    return key
+
+
+def _encoded(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _check_google(own: Credentials) -> None:
+    try:
+        _private_key(own)
+    except (ValueError, TypeError):
+        pointer = "#/credentials/private_key"
+        raise InvalidStore("private_key must be an RSA key in PEM without a password.", pointer=pointer) from None
+
+
+def _open_azure(connection: Connection, options: dict[str, Any]) -> AzureStore:
+    own: Any = {"access_key": connection.credentials["account_key"], "expires_at": None}
+    return AzureStore(
+        connection.bucket,
+        account_name=connection.credentials["account"],
+        endpoint=connection.address,
+        use_emulator=False,
+        use_fabric_endpoint=False,
+        skip_signature=False,
+        credential_provider=lambda: own,
+        **options,
+    )
+
+
+def _check_azure(own: Credentials) -> None:
+    if not ACCOUNT.fullmatch(own["account"]):
+        raise InvalidStore("account is 3 to 24 lower-case letters and digits.", pointer="#/credentials/account")
+    try:
+        base64.b64decode(own["account_key"], validate=True)
+    except ValueError:
+        raise InvalidStore("account_key must be base64.", pointer="#/credentials/account_key") from None
+
+
+#: by the scheme of a store's URL
+PROVIDERS = {
+    "s3": Provider(
+        credentials={"access_key_id": True, "secret_access_key": True, "session_token": False},
+        endpoint=_s3_endpoint,
+        open=_open_s3,
+    ),
+    "gs": Provider(
+        credentials={"client_email": True, "private_key": True, "private_key_id": False},
+        endpoint=lambda _: "https://storage.googleapis.com",
+        open=_open_google,
+        check=_check_google,
+    ),
+    "az": Provider(
+        credentials={"account": True, "account_key": True},
+        endpoint=lambda connection: f"https://{connection.credentials['account']}.blob.core.windows.net",
+        open=_open_azure,
+        check=_check_azure,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """With a store that does not answer."""
+
+    connect_seconds: float = 5.0
+    seconds: float = 60.0
+    retries: int = 2
+
+
+def open_bucket(connection: Connection, patience: Patience | None = None) -> CloudClient:
+    """A client of a user's bucket."""
+    patience = patience or Patience()
+    options = {
+        "client_options": {
+            "allow_http": connection.address.startswith("http:"),
+            "allow_invalid_certificates": False,
+            "connect_timeout": timedelta(seconds=patience.connect_seconds),
+            "timeout": timedelta(seconds=patience.seconds),
+        },
+        "retry_config": {"max_retries": patience.retries, "retry_timeout": timedelta(seconds=20)},
+    }
+    return PROVIDERS[connection.scheme].open(connection, options)
+
+
+def check_answers(connection: Connection) -> None:
+    """See whether a bucket is there and lets itself be listed.
+
+    Raises:
+        StoreRefused: it is not, or does not.
+    """
+    patience = Patience(connect_seconds=3.0, seconds=10.0, retries=0)
+    _check_stays(connection)
+    try:
+        next(iter(obstore.list(open_bucket(connection, patience), NOWHERE, chunk_size=1)), None)
+    except (PermissionDeniedError, UnauthenticatedError):
+        detail = "The store refuses these credentials, or does not let them list its objects."
+        raise StoreRefused(detail, pointer="#/credentials") from None
+    except (BaseError, OSError) as error:
+        raise _refusal(connection, str(error)) from None
+
+
+def _check_stays(connection: Connection) -> None:
+    """Refuse an endpoint that sends its clients elsewhere, before it gets credentials."""
+    url = f"{connection.address}/{connection.bucket}"
+    try:
+        answer = httpx.get(url, follow_redirects=False, trust_env=False, timeout=CHECK_SECONDS)
+    except httpx.HTTPError:
+        return  # the store's own client tells what is wrong
+    if answer.is_redirect or 300 <= answer.status_code < 400:
+        detail = "The store sends its clients elsewhere; is the region right?"
+        raise StoreRefused(detail, pointer="#/endpoint", value=connection.endpoint)
+
+
+def _refusal(connection: Connection, said: str) -> StoreRefused:
+    """The error for what a store has said; none of its words are told, since it may be anybody's server."""
+    if any(code in said for code in MISSING):
+        return StoreRefused(f"There is no bucket {connection.bucket!r}.", pointer="#/url", value=connection.url)
+    if any(code in said for code in ("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId")):
+        detail = "The store refuses these credentials, or does not let them list its objects."
+        return StoreRefused(detail, pointer="#/credentials")
+    return StoreRefused("The store does not answer as it should.", pointer="#/endpoint", value=connection.endpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """An object that is being read."""
+
+    size: int
+    etag: str | None
+    pieces: Iterator[Any]
+
+
+def read(client: CloudClient, key: str) -> Reading:
+    """Begin to read an object; the errors are obstore's."""
+    answer = obstore.get(client, key)
+    return Reading(
+        size=answer.meta["size"], etag=answer.meta["e_tag"], pieces=iter(answer.stream(min_chunk_size=READ_SIZE))
+    )

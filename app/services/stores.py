@@ -1,0 +1,163 @@
+"""Stores: named connections to buckets of a tenant. Their credentials are encrypted, and never shown again."""
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.database import from_now, keyring_of, tenant_of
+from app.errors import InvalidStore, StoreEndpointRefused, StoreNotFound, TooManyStores, UnreadableSecret
+from app.keyring import context_of
+from app.models import Store
+from app.services.storage.destinations import ANY_REGION, BUCKET, PROVIDERS, REGION, Connection
+from app.services.webhooks.sealing import BATCH, Rotation
+
+MAX_STORES = 50
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+MAX_CREDENTIAL = 8192  # characters
+
+
+def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
+    """Refuse a connection that none could be made of, or that leads where it may not.
+
+    Args:
+        connection: as it was sent.
+        endpoints: beside the providers' own.
+
+    Raises:
+        InvalidStore: a member has not the right form.
+        StoreEndpointRefused: the operator has not allowed the endpoint.
+    """
+    parts = urlsplit(connection.url)
+    if parts.scheme not in PROVIDERS or connection.url != f"{parts.scheme}://{parts.netloc}":
+        detail = "The URL of a store is s3://bucket, gs://bucket or az://container."
+        raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
+    if not BUCKET.fullmatch(connection.bucket):
+        raise InvalidStore("This is no name of a bucket.", pointer="#/url", value=connection.bucket[:64])
+    if not (ANY_REGION if connection.endpoint else REGION).fullmatch(connection.region):
+        raise InvalidStore("This is no region; one is eu-central-1.", pointer="#/region", value=connection.region[:64])
+    if connection.endpoint is not None and connection.endpoint not in endpoints:
+        raise StoreEndpointRefused(pointer="#/endpoint", value=connection.endpoint[:64])
+    _check_credentials(connection)
+    return connection
+
+
+def _check_credentials(connection: Connection) -> None:
+    provider = PROVIDERS[connection.scheme]
+    for name, value in connection.credentials.items():
+        pointer = f"#/credentials/{name[:64]}"
+        if name not in provider.credentials:
+            known = ", ".join(provider.credentials)
+            raise InvalidStore(
+                f"There is no such credential of {connection.scheme}://; there are {known}.", pointer=pointer
+            )
+        if not value or len(value) > MAX_CREDENTIAL or "\0" in value:
+            raise InvalidStore(f"{name} has 1 to {MAX_CREDENTIAL} characters.", pointer=pointer)
+    for name, is_needed in provider.credentials.items():
+        if is_needed and name not in connection.credentials:
+            raise InvalidStore(f"{name} is missing.", pointer=f"#/credentials/{name}")
+    provider.check(connection.credentials)
+
+
+def put(session: Session, name: str, connection: Connection) -> tuple[Store, bool]:
+    """Save a connection of the session's tenant; whether it is a new one.
+
+    Raises:
+        TooManyStores: the tenant has `MAX_STORES` already.
+    """
+    store = session.scalar(select(Store).where(Store.name == name).with_for_update())
+    is_new = store is None
+    if store is None:
+        count = session.scalars(select(func.count()).select_from(Store)).one()
+        if count >= MAX_STORES:
+            raise TooManyStores(f"There are {count} stores, the limit.", limit=MAX_STORES, value=count)
+        store = Store(tenant=tenant_of(session), name=name, created_at=from_now())
+        session.add(store)
+    store.url, store.endpoint, store.region = connection.url, connection.endpoint, connection.region
+    store.updated_at = from_now()
+    text = json.dumps(dict(connection.credentials), separators=(",", ":"))
+    store.credentials = keyring_of(session).encrypt(text, _context(tenant_of(session), name))
+    session.flush()
+    session.refresh(store)
+    return store, is_new
+
+
+def every(session: Session) -> list[Store]:
+    """All stores, by name."""
+    return list(session.scalars(select(Store).order_by(Store.name)))
+
+
+def get(session: Session, name: str) -> Store:
+    """One store of the session's tenant.
+
+    Raises:
+        StoreNotFound: there is none of this name.
+    """
+    store = session.scalar(select(Store).where(Store.name == name)) if NAME.fullmatch(name) else None
+    if store is None:
+        raise StoreNotFound(f"There is no store {name[:64]!r}.")
+    return store
+
+
+def delete(session: Session, name: str) -> str:
+    """Forget a store; its name. Jobs that still need it fail.
+
+    Raises:
+        StoreNotFound: there is none of this name.
+    """
+    session.delete(get(session, name))
+    return name
+
+
+def connection(session: Session, name: str) -> Connection:
+    """What a store of the session's tenant is opened with.
+
+    Raises:
+        StoreNotFound: there is none of this name.
+        UnreadableSecret: no key fits.
+    """
+    return _opened(session, get(session, name))
+
+
+def _opened(session: Session, store: Store) -> Connection:
+    text = keyring_of(session).decrypt(store.credentials, _context(store.tenant, store.name))
+    return Connection(url=store.url, endpoint=store.endpoint, region=store.region, credentials=json.loads(text))
+
+
+def _context(tenant: str | None, name: str) -> str:
+    return context_of(Store.__tablename__, tenant, name)
+
+
+def outdated(session: Session) -> int:
+    """How many credentials the current key has not encrypted."""
+    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+
+
+def _outdated(session: Session) -> Select[Store]:
+    return select(Store).where(~Store.credentials.startswith(keyring_of(session).prefix, autoescape=True))
+
+
+def rotate(session: Session, after: Any = None) -> Rotation:
+    """Encrypt a batch of credentials with the current key, those that are not yet.
+
+    Args:
+        session: the transaction.
+        after: `last` of the batch before.
+    """
+    rows = _outdated(session).order_by(Store.id).limit(BATCH)
+    found = session.scalars((rows.where(Store.id > after) if after else rows).with_for_update()).all()
+    unreadable = 0
+    for store in found:
+        context = _context(store.tenant, store.name)
+        try:
+            store.credentials = keyring_of(session).encrypt(
+                keyring_of(session).decrypt(store.credentials, context), context
+            )
+        except UnreadableSecret:
+            unreadable += 1
+    last = found[-1].id if len(found) == BATCH else None
+    return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)

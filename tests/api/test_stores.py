@@ -1,0 +1,153 @@
+"""Stores over HTTP: saved, tried, shown without their secrets, and the place that inputs come from."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import obstore
+import pytest
+
+from tests.support.deployment import ApiClient, Deployment, embedded
+from tests.support.servers import ObjectStoreServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def server(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    endpoint = object_store_server.endpoint
+    deployment = embedded(tmp_path_factory.mktemp("stores"), PIXTOOLS_STORE_ENDPOINTS=f"{endpoint}/")
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.stop()
+
+
+@pytest.fixture
+def api(server: Deployment) -> Iterator[ApiClient]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def connection(object_store_server: ObjectStoreServer) -> dict[str, Any]:
+    return {
+        "url": f"s3://{object_store_server.bucket}",
+        "endpoint": object_store_server.endpoint,
+        "credentials": {
+            "access_key_id": object_store_server.access_key,
+            "secret_access_key": object_store_server.secret_key,
+        },
+    }
+
+
+def test_a_store_is_saved_shown_changed_and_forgotten(api: ApiClient, connection: dict[str, Any]) -> None:
+    assert api.http.get("/stores/in").json()["code"] == "store_not_found"
+    saved = api.http.put("/stores/in", json=connection)
+    assert (saved.status_code, saved.headers["Location"]) == (201, "/stores/in")
+    secret = connection["credentials"]["secret_access_key"]
+    for shown in (saved, api.http.get("/stores/in"), api.http.get("/stores"), api.http.get("/openapi.json")):
+        assert secret not in shown.text
+        assert "credentials" not in shown.json()
+    assert api.http.put("/stores/in", json=connection).status_code == 200
+    assert [store["name"] for store in api.http.get("/stores").json()["data"]] == ["in"]
+    assert api.http.delete("/stores/in").status_code == 204
+    assert api.http.delete("/stores/in").status_code == 404
+
+
+def test_a_store_that_does_not_work_is_not_saved(api: ApiClient, connection: dict[str, Any]) -> None:
+    wrong = {**connection["credentials"], "secret_access_key": "wrong"}
+    for change, code in (
+        ({"credentials": wrong}, "store_refused"),
+        ({"url": "s3://pixtools-nowhere"}, "store_refused"),
+        ({"endpoint": "http://127.0.0.1:1"}, "store_endpoint_refused"),
+        ({"endpoint": "http://169.254.169.254"}, "store_endpoint_refused"),
+        ({"url": "file:///etc"}, "invalid_store"),
+    ):
+        refused = api.http.put("/stores/in", json={**connection, **change})
+        assert (refused.status_code, refused.json()["code"]) == (422, code), refused.text
+        assert "wrong" not in refused.text
+    assert api.http.get("/stores").json() == {"data": []}
+
+
+def test_an_object_of_a_store_is_an_input(
+    api: ApiClient, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes
+) -> None:
+    obstore.put(object_store_server.store(), "2026/my photo.jpg", photo)
+    api.http.put("/stores/photos", json=connection)
+    sent = api.http.post(
+        "/process", json={"input": {"store": "photos", "key": "2026/my photo.jpg"}, "operations": ["convert_webp"]}
+    )
+    assert sent.status_code == 202, sent.text
+    job = api.ended(sent.json()["id"])
+    assert job["status"] == "completed", job
+    assert job["input"]["source"] == {"store": "photos", "key": "2026/my photo.jpg"}
+    assert job["input"]["filename"] == "my photo.jpg"
+    form = api.run(photo, ["convert_webp"])
+    assert [each["sha256"] for each in job["results"]] == [each["sha256"] for each in form["results"]]
+    missing = api.http.post("/process", json={"input": {"store": "photos", "key": "none"}, "operations": ["flip"]})
+    assert api.ended(missing.json()["id"])["error"]["code"] == "source_not_found"
+    unknown = api.http.post("/process", json={"input": {"store": "none", "key": "a"}, "operations": ["flip"]})
+    assert (unknown.status_code, unknown.json()["errors"][0]["pointer"]) == (404, "#/input/store")
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "a/../b", "./a", "a\n", "x" * 1025])
+def test_keys_that_no_object_has_are_refused(api: ApiClient, connection: dict[str, Any], key: str) -> None:
+    refused = api.http.post("/process", json={"input": {"store": "photos", "key": key}, "operations": ["flip"]})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "#/input/key")
+
+
+def test_results_are_written_to_a_store_as_well(
+    api: ApiClient, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes
+) -> None:
+    obstore.put(object_store_server.store(), "in/2026/1.jpg", photo)
+    api.http.put("/stores/photos", json=connection)
+    tree = [{"op": "resize", "width": 80, "then": ["convert_webp", {"op": "convert_png", "as": "small.png"}]}, "flip"]
+    output = {"store": "photos", "key": "out/{input.dir}/{input.stem}/{name}.{ext}", "cache_control": "max-age=60"}
+    members = {"input": {"store": "photos", "key": "in/2026/1.jpg"}, "operations": tree, "output": output}
+    job = api.ended(api.http.post("/process", json=members).json()["id"])
+    assert job["status"] == "completed", job
+    keys = {each["name"]: each["output"]["key"] for each in job["results"]}
+    assert keys == {
+        "resize.convert_webp": "out/in/2026/1/resize.convert_webp.webp",
+        "small.png": "out/in/2026/1/small.png",
+        "flip": "out/in/2026/1/flip.jpg",
+    }
+    for each in job["results"]:
+        written = each["output"]
+        assert written["url"] == f"{connection['url']}/{written['key']}"
+        assert written["written"]
+        stored = obstore.get(object_store_server.store(), written["key"])
+        assert stored.attributes["Content-Type"] == each["content_type"]
+        assert bytes(stored.bytes()) == api.download(each).content
+    skipped = {**output, "if_exists": "skip"}
+    form = api.process(photo, ["flip"], filename="1.jpg", output=json.dumps({**skipped, "key": keys["flip"]}))
+    (result,) = api.ended(form.json()["id"])["results"]
+    assert not result["output"]["written"]
+    failing = api.process(photo, ["flip"], output=json.dumps({**skipped, "key": keys["flip"], "if_exists": "fail"}))
+    assert api.ended(failing.json()["id"])["error"]["code"] == "output_exists"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "pointer"),
+    [
+        ({"store": "none"}, 404, "store_not_found", "#/output/store"),
+        ({"key": "one.jpg"}, 422, "invalid_output", "#/output/key"),
+        ({"key": "{what}"}, 422, "invalid_output", "#/output/key"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_at_once(
+    api: ApiClient,
+    connection: dict[str, Any],
+    photo: bytes,
+    change: dict[str, Any],
+    status: int,
+    code: str,
+    pointer: str,
+) -> None:
+    api.http.put("/stores/photos", json=connection)
+    output = {"store": "photos", "key": "{name}.{ext}", **change}
+    refused = api.process(photo, ["flip", "convert_png"], output=json.dumps(output))
+    assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
+    assert refused.json()["errors"][0]["pointer"] == pointer
