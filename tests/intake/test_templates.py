@@ -321,3 +321,15 @@ def test_storing_needs_its_scope(service: Service, database: Database) -> None:
     key = new_key(database, DEFAULT_TENANT, frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE}))
     assert put(service, key=key).json()["code"] == "missing_scope"
     assert call(service, "GET", "/templates", key).status_code == 200
+
+
+@ON_SQLITE
+def test_a_template_says_where_results_are_written_to(service: Service) -> None:
+    output = {"store": {"param": "store"}, "key": "{input.stem}/{name}.{ext}"}
+    body = {**tree({"store": {"type": "string"}}, "flip"), "output": output}
+    body["params"]["required"] = ["store"]
+    assert put(service, body).status_code == 201
+    answer = submit(service, operations=None, template="shop", params={"store": "none"})
+    assert answer.json()["errors"][0]["pointer"] in {"#/output/store", "#/params/store"}, "no such store"
+    wrong = put(service, {**body, "output": {**output, "key": "{nothing}"}})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "#/output/key")

@@ -99,7 +99,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         store, _ = stores.put(session, f"photos-{token_hex(4)}", CONNECTION)
     key_id = key.split("_")[1]
     name, expired = f"n{uuid4().hex}", uuid7()
-    kept = {"tags": {"owner": tenant}, "external_id": name}
+    kept: dict[str, Any] = {"tags": {"owner": tenant}, "external_id": name}
     job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id, **kept)
     _furnish_by_name(resources, tenant, name)
     run_task(database, job, "0")

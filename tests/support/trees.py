@@ -1,6 +1,7 @@
 """Random operation trees."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 ENCODERS = ("convert_webp", "convert_jpeg", "convert_png", "convert_avif")
@@ -22,7 +23,7 @@ def _rotate(chance: random.Random) -> dict[str, Any]:
     return {"op": "rotate", "angle": chance.choice([90, 180, -90, round(chance.uniform(-180, 180), 2)])}
 
 
-MAKERS = (
+MAKERS: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
     *(_resize, _resize, _resize, _crop, _rotate),
     lambda _: {"op": "flip"},
     lambda _: {"op": "grayscale"},
