@@ -127,7 +127,7 @@ def test_a_form_that_ends_early_is_refused(api: ApiClient, photo: bytes) -> None
 
 
 def test_a_body_of_another_type_is_refused(api: ApiClient) -> None:
-    response = api.http.post("/process", json={"operations": []})
+    response = api.http.post("/process", content=b"[]", headers={"Content-Type": "text/plain"})
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 

@@ -23,6 +23,7 @@ from app.models import (
 )
 from app.services import jobs, steps
 from app.services.execution.attempts import TASK_FOLDER, LeaseLost
+from app.services.execution.delivering import Deliverer
 from app.services.execution.executor import Executor
 from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
@@ -328,6 +329,7 @@ def test_an_executor_that_must_stop_hands_back(database: Database, tmp_path: Pat
         database=database,
         storage=storage,
         renderer_of=lambda _: render,
+        deliverer=Deliverer(database),
         limits=pipeline.Limits(4_000_000, 4000),
         spool=tmp_path,
         inputs=InputCache(tmp_path / "inputs", 0),
