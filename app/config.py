@@ -101,6 +101,7 @@ class Settings(BaseSettings):
 
     # Limits on what a client may send
     max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
+    max_asset_bytes: int = Field(10 * MEGABYTE, ge=1, description="Of an image or font that trees name.")
     max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
     max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
     max_frames: int = Field(100, ge=1)
@@ -125,7 +126,10 @@ class Settings(BaseSettings):
     )
     tenant_max_bytes_per_day: int = Field(10**12, ge=1, le=2**63 - 1, description="Of accepted uploads; UTC.")
     tenant_max_pixels_per_day: int = Field(10**13, ge=1, le=2**63 - 1, description="Of accepted uploads, all frames.")
-    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads and results.")
+    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads, results and assets.")
+    tenant_max_keep_seconds: int = Field(
+        30 * 86_400, ge=1, le=2**31 - 1, description="That a job may ask to be kept after its end (`keep_seconds`)."
+    )
 
     # Times, in seconds
     head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
@@ -134,7 +138,12 @@ class Settings(BaseSettings):
     )
     keep_alive_seconds: float = Field(5.0, gt=0, description="A connection is kept for its next request.")
     download_url_seconds: int = Field(3600, ge=1, le=7 * 86400)
-    results_kept_seconds: int = Field(86400, ge=1)
+    results_kept_seconds: int = Field(
+        86400, ge=1, le=2**31 - 1, description="From a job's end until it is removed, where it does not say."
+    )
+    tombstones_kept_seconds: int = Field(
+        30 * 86_400, ge=1, description="How long it is known of an expired job that there was one (410)."
+    )
     idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
     idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
     prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")
@@ -210,6 +219,11 @@ class Settings(BaseSettings):
     )
     most_workers: int = Field(
         20, ge=1, description="Workers of one kind that the work in the broker is enough for; the rest waits its turn."
+    )
+    reference_decode_seconds: float = Field(
+        0.0107,
+        gt=0,
+        description="CPU time of the reference decode on the workers, for POST /plan; `make bench NAME=plan` tells.",
     )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(

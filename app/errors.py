@@ -20,9 +20,15 @@ PixToolsError
 │       ├── ExpiredKey            401
 │       └── RevokedKey            401
 ├── MissingScope                  403  the key may not do this
+├── TemplatesOnly                 403  the tenant sends no trees of its own
 ├── InvalidTenantName             422
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
 ├── InvalidParameter              422  a parameter or a member of the body
+│   ├── InvalidTags               422
+│   ├── InvalidExternalId         422
+│   ├── KeepTooLong               422  longer than the tenant may ask for
+│   ├── UnknownTemplate           422  that a job names
+│   ├── InvalidTemplate           422  to be stored
 │   └── UnknownParameter          422
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
@@ -39,7 +45,8 @@ PixToolsError
 │   ├── UnsupportedImage          415
 │   ├── TruncatedImage            422
 │   ├── KnownPoison               422
-│   └── InvalidFilename           422
+│   ├── InvalidFilename           422
+│   └── UnsupportedAsset          415  to be stored
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
 │   ├── UploadTooLarge            413
 │   ├── BodyTooLarge              413
@@ -47,6 +54,8 @@ PixToolsError
 │   ├── HeadTooLarge              431
 │   ├── TooManyEndpoints          422
 │   ├── TooManyKeys               422
+│   ├── TooManyTemplates          422
+│   ├── TooManyAssets             422
 │   ├── TooManyStores             422
 │   └── FieldTooLong              413
 ├── TenantLimit                   429  what a tenant may have
@@ -65,9 +74,15 @@ PixToolsError
 │   ├── EndpointNotFound          404
 │   ├── DeliveryNotFound          404
 │   ├── KeyNotFound               404
+│   ├── TemplateNotFound          404
+│   ├── AssetNotFound             404
 │   ├── StoreNotFound             404
 │   └── TenantNotFound            404
+├── JobExpired                    410  its time is over; `expired_at` says when that was
 ├── Conflict                      409
+│   ├── ExternalIdTaken           409  another job has it; the problem holds that one
+│   ├── BuiltInTemplate           409  it cannot be changed
+│   ├── AssetInUse                409  by jobs that have not ended
 │   ├── JobAlreadyFinished        409
 │   ├── NothingToRetry            409
 │   ├── EndpointDisabled          409
@@ -339,6 +354,13 @@ class MissingScope(PixToolsError):
         self.tenant = tenant
 
 
+class TemplatesOnly(PixToolsError):
+    """Your tenant runs templates only: name one by `template`; GET /templates lists those that there are."""
+
+    code = "templates_only"
+    status = 403
+
+
 class InvalidTenantName(PixToolsError):
     """A tenant's name is 1 to 63 lower-case letters, digits and `-`, with a letter or digit at both ends."""
 
@@ -368,6 +390,36 @@ class InvalidParameter(PixToolsError):
 
     code = "invalid_parameter"
     status = 422
+
+
+class InvalidTags(InvalidParameter):
+    """Tags are a JSON object of at most 16 names with texts."""
+
+    code = "invalid_tags"
+
+
+class InvalidExternalId(InvalidParameter):
+    """An external id is 1 to 255 characters, none of them a control character."""
+
+    code = "invalid_external_id"
+
+
+class KeepTooLong(InvalidParameter):
+    """A job cannot be kept for so long."""
+
+    code = "keep_too_long"
+
+
+class UnknownTemplate(InvalidParameter):
+    """There is no such template; GET /templates lists those that there are."""
+
+    code = "unknown_template"
+
+
+class InvalidTemplate(InvalidParameter):
+    """The template cannot be used."""
+
+    code = "invalid_template"
 
 
 class UnknownParameter(InvalidParameter):
@@ -478,6 +530,13 @@ class InvalidFilename(InvalidUpload):
     code = "invalid_filename"
 
 
+class UnsupportedAsset(InvalidUpload):
+    """The file is neither an image in a supported format nor a font (TrueType, OpenType)."""
+
+    code = "unsupported_asset"
+    status = 415
+
+
 class LimitExceeded(PixToolsError):
     """A limit of this service is exceeded."""
 
@@ -580,6 +639,18 @@ class TooManyKeys(LimitExceeded):
     code = "too_many_keys"
 
 
+class TooManyTemplates(LimitExceeded):
+    """There are as many templates, or versions of one, as a tenant may have; delete some."""
+
+    code = "too_many_templates"
+
+
+class TooManyAssets(LimitExceeded):
+    """There are as many assets as a tenant may have; delete some."""
+
+    code = "too_many_assets"
+
+
 class IdempotencyKeyReused(PixToolsError):
     """This Idempotency-Key was already used with another payload; send a new key."""
 
@@ -645,6 +716,18 @@ class KeyNotFound(NotFound):
     code = "key_not_found"
 
 
+class TemplateNotFound(NotFound):
+    """There is no template of this name, or not this version of it."""
+
+    code = "template_not_found"
+
+
+class AssetNotFound(NotFound):
+    """There is no asset of this name."""
+
+    code = "asset_not_found"
+
+
 class StoreNotFound(NotFound):
     """There is no store of this name."""
 
@@ -657,11 +740,36 @@ class TenantNotFound(NotFound):
     code = "tenant_not_found"
 
 
+class JobExpired(PixToolsError):
+    """The job has expired and was removed with its results."""
+
+    code = "job_expired"
+    status = 410
+
+
 class Conflict(PixToolsError):
     """The job's state does not allow this."""
 
     code = "conflict"
     status = 409
+
+
+class ExternalIdTaken(Conflict):
+    """Another job of yours has this `external_id`; it is free again when that job is gone."""
+
+    code = "external_id_taken"
+
+
+class BuiltInTemplate(Conflict):
+    """This template comes with PixTools and cannot be changed; choose another name."""
+
+    code = "built_in_template"
+
+
+class AssetInUse(Conflict):
+    """Jobs that have not ended use this asset."""
+
+    code = "asset_in_use"
 
 
 class JobAlreadyFinished(Conflict):

@@ -18,7 +18,22 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, stores, webhooks
+from app.routers import (
+    accounts,
+    assets,
+    docs,
+    downloads,
+    events,
+    health,
+    jobs,
+    keys,
+    metrics,
+    operations,
+    plans,
+    stores,
+    templates,
+    webhooks,
+)
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
 from app.tasks import celery_app, drain
@@ -46,7 +61,22 @@ decide by their `code`.
 
 ROUTERS = tuple(
     part.router
-    for part in (jobs, downloads, operations, stores, webhooks, events, keys, accounts, health, metrics, docs)
+    for part in (
+        jobs,
+        plans,
+        downloads,
+        operations,
+        stores,
+        templates,
+        assets,
+        webhooks,
+        events,
+        keys,
+        accounts,
+        health,
+        metrics,
+        docs,
+    )
 )
 
 

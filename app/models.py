@@ -119,6 +119,9 @@ class TenantRecord(Base):
     max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_pixels_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_keep_seconds: Mapped[int | None]
+    #: whether its jobs name templates, and send no trees of their own
+    templates_only: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     #: the day (UTC) that the next two are of
     counted_on: Mapped[date | None]
     bytes_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
@@ -199,7 +202,14 @@ class Job(Owned, Base):
     __table_args__ = (
         Index(None, "tenant", "id"),
         Index(None, "tenant", "status", "id"),
-        Index("ix_jobs_external_id", "tenant", "external_id", postgresql_where=IDENTIFIED, sqlite_where=IDENTIFIED),
+        Index(
+            "ix_jobs_external_id",
+            *("tenant", "external_id"),
+            unique=True,
+            postgresql_where=IDENTIFIED,
+            sqlite_where=IDENTIFIED,
+        ),
+        Index("ix_jobs_filename", "tenant", "input_filename", "id"),
         Index("ix_jobs_open", "dispatched_at", postgresql_where=text("finished_at IS NULL")),
         Index(None, "expires_at"),
     )
@@ -219,7 +229,10 @@ class Job(Owned, Base):
     status: Mapped[str] = mapped_column(String(24), default=JobStatus.PENDING)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    #: of a job that has ended; until then no more than the earliest that it can be
     expires_at: Mapped[datetime]
+    #: from its end; None: accepted by an earlier version, which has counted from the acceptance
+    kept_seconds: Mapped[int | None]
     #: when work was last sent to the broker; the reconciler sends again what stays silent
     dispatched_at: Mapped[datetime]
     #: 1, and one more for each retry by the client: events of another run are other events
@@ -261,6 +274,91 @@ class JobTag(Owned, Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
+
+
+class JobTombstone(Owned, Base):
+    """What is left of a job that has expired: that there was one."""
+
+    __tablename__ = "job_tombstones"
+    __table_args__ = (Index(None, "expired_at"),)
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    expired_at: Mapped[datetime]
+
+
+class Template(Owned, Base):
+    """A name for trees. Its row stays when it is deleted, since a number of a version is never given twice."""
+
+    __tablename__ = "templates"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: the number of the last version that was made
+    latest: Mapped[int]
+    deleted_at: Mapped[datetime | None]
+
+
+class TemplateVersion(Owned, Base):
+    """A tree with places for parameters; never changed."""
+
+    __tablename__ = "template_versions"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    operations: Mapped[list[Any]]
+    #: JSON schema of what callers may set
+    params: Mapped[dict[str, Any]]
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class AssetObject(Owned, Base):
+    """A stored file that assets name, or have named as long as a job needs it."""
+
+    __tablename__ = "asset_objects"
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    #: when a name was last given to it or taken away; it stays for a while, for who has just read its name
+    touched_at: Mapped[datetime]
+
+
+class Asset(Owned, Base):
+    """A name for a stored file."""
+
+    __tablename__ = "assets"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "sha256"], ["asset_objects.tenant", "asset_objects.sha256"]),
+        Index(None, "tenant", "sha256"),
+    )
+
+    tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    #: `image` or `font`
+    kind: Mapped[str] = mapped_column(String(16))
+    content_type: Mapped[str] = mapped_column(String(64))
+    #: pixels; None: it is no image
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime]
+
+
+class JobAsset(Owned, Base):
+    """The very file that a job means by a name, whatever becomes of the name."""
+
+    __tablename__ = "job_assets"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant", "sha256"], ["asset_objects.tenant", "asset_objects.sha256"]),
+        Index(None, "tenant", "sha256"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
 class Step(Base):

@@ -21,7 +21,8 @@ PngPaletteSize = Literal[2, 4, 16, 256]  # PNG numbers the colours of a palette 
 KeepMetadata = Literal["none", "copyright", "icc", "all"]
 Place = Literal["center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest"]
 Gravity = Place | Literal["attention"]
-AssetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+ASSET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+AssetName = Annotated[str, Field(pattern=ASSET_NAME)]
 FocalPoint = Annotated[
     list[Share],
     Field(
@@ -150,7 +151,7 @@ class WatermarkParams(Params):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["text"]}]})
 
-    image: AssetName | None = Field(None, description="Name of an image that the server's operator has stored.")
+    image: AssetName | None = Field(None, description="Name of an image that was stored by PUT /assets.")
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["© Ann"])
     colour: ColourWithAlpha = Field("#ffffff", description="Of the text; two more digits are alpha.")
     gravity: Place = "southeast"

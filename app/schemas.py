@@ -146,9 +146,15 @@ class JobView(Model):
     status: JobStatus = Field(examples=["completed"])
     created_at: datetime
     finished_at: datetime | None
+    expires_at: datetime | None = Field(
+        description="When the job and its results are removed; null until it has ended, since it counts from then."
+    )
     priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
+    tags: dict[str, str] = Field(description="As they were sent.", examples=[{"sku": "7"}])
+    external_id: str | None = Field(description="The client's own name for it.", examples=["order-1234"])
+    template: str | None = Field(description="Name and version of the template that it came of.", examples=["shop@2"])
     input: InputView
-    operations: list[Any] = Field(description="The tree as it was sent.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
     steps: list[StepView]
     results: list[ResultView]
     error: ErrorRecord | None
@@ -490,3 +496,105 @@ class UsagePage(Model):
     data: list[UsageView]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
     has_more: bool
+
+
+class NewTemplate(Body):
+    """A tree with places for parameters."""
+
+    operations: list[Any] = Field(
+        min_length=1,
+        description='An operation tree, in which {"param": "width"} stands for a whole value.',
+        examples=[[{"op": "resize", "width": {"param": "width"}, "then": ["convert_jpeg"]}]],
+    )
+    params: dict[str, Any] = Field(
+        {},
+        description="JSON schema of the parameters, an object. Of a parameter: `type` (`string`, `integer`, `number`, "
+        "`boolean`), `enum`, `minimum`, `maximum`, `maxLength`, `default`.",
+        examples=[{"properties": {"width": {"type": "integer", "minimum": 16, "maximum": 2048, "default": 320}}}],
+    )
+    output: dict[str, Any] | None = Field(None, description="Where results are also written, as in `POST /process`.")
+
+
+class TemplateSummary(Model):
+    """A template, without its tree."""
+
+    name: str = Field(examples=["shop"])
+    version: int = Field(ge=1, examples=[2])
+    template: str = Field(description="Name and version, as requests name it.", examples=["shop@2"])
+    params: dict[str, Any] = Field(description="JSON schema of the parameters.")
+    built_in: bool = Field(description="Whether it comes with PixTools.")
+    created_at: datetime | None = Field(description="Of this version; null: it comes with PixTools.")
+
+
+class TemplateView(TemplateSummary):
+    """A version of a template; it never changes."""
+
+    operations: list[Any]
+    output: dict[str, Any] | None
+
+
+class TemplateList(Model):
+    """The latest version of each template; those that come with PixTools first."""
+
+    data: list[TemplateSummary]
+
+
+class AssetView(Model):
+    """An image or a font that trees name."""
+
+    name: str = Field(examples=["logo.png"])
+    kind: str = Field(json_schema_extra=one_of(["image", "font"]))
+    content_type: str = Field(examples=["image/png"])
+    width: int | None = Field(description="Pixels; null: it is no image.", examples=[400])
+    height: int | None = Field(examples=[120])
+    bytes: Count
+    sha256: Sha256
+    updated_at: datetime
+
+
+class AssetList(Model):
+    """Assets by name."""
+
+    data: list[AssetView]
+
+
+class PlannedInput(Model):
+    """What is known of the image; all is null until it has been fetched."""
+
+    format: InputFormat | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+
+
+class PlannedStepView(Model):
+    """One operation that would run."""
+
+    id: str = Field(description="Path in the tree.")
+    op: OperationName
+    queue: Queue
+    task: str = Field(description="Steps of one task run together; its last step gives it the id.")
+
+
+class PlannedResultView(Model):
+    """One output that there would be; null is what only the pixels, or the source, tell."""
+
+    name: str
+    step: str
+    format: ResultFormat | None
+    width: int | None
+    height: int | None
+    bytes: int | None = Field(description="A guess from photographs of this size.")
+
+
+class PlanView(Model):
+    """What a request would do and take; no job was made."""
+
+    input: PlannedInput
+    template: str | None = Field(description="Name and version of the template.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
+    steps: list[PlannedStepView]
+    results: list[PlannedResultView]
+    cpu_seconds: float | None = Field(description="Of all steps; null where only the pixels, or the source, tell.")
+    memory_bytes: int | None = Field(description="Of the process that needs most.")
+    bytes: int | None = Field(description="Of all results, if all are known.")

@@ -31,10 +31,14 @@ from app.services.execution.input_cache import InputCache
 from app.services.execution.sandbox import Sandbox
 from app.services.execution.web import FetchLimits, WebClient
 from app.services.idempotency import Front, Idempotency, MemoryFront, RedisFront
+from app.services.intake.assets import Assets
 from app.services.intake.backpressure import Backpressure
+from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAGS_BYTES
 from app.services.intake.operation_tree import TreeLimits
+from app.services.intake.plans import Plans
 from app.services.intake.rules import ImageLimits, InputRules
-from app.services.intake.submission import Submissions
+from app.services.intake.submission import Submissions, check_room
+from app.services.intake.templates import MAX_REFERENCE
 from app.services.intake.uploads import FormLimits
 from app.services.monitoring.checks import Checks
 from app.services.monitoring.disk_space import Room
@@ -69,8 +73,8 @@ LIBRARIES = {
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
 PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
+MAX_NUMBER = 32  # bytes of a field that has a number
 MAX_OUTPUT = 4096  # bytes of the field
-MAX_PRIORITY = 16  # bytes of the field, which has one digit
 HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 
@@ -153,8 +157,13 @@ class Resources:
         settings = self.settings
         fields = {
             "operations": settings.max_operations_bytes,
+            "template": MAX_REFERENCE,
+            "params": settings.max_operations_bytes,
             "webhook_url": 4 * MAX_URL,
-            "priority": MAX_PRIORITY,
+            "priority": MAX_NUMBER,
+            "tags": 4 * MAX_TAGS_BYTES,
+            "external_id": 4 * MAX_EXTERNAL_ID,
+            "keep_seconds": MAX_NUMBER,
             "output": MAX_OUTPUT,
         }
         return Submissions(
@@ -163,6 +172,7 @@ class Resources:
             links=self.links,
             idempotency=Idempotency(self.front, self.database, settings.idempotency_wait_seconds),
             egress=self.egress,
+            assets=self.assets,
             fetch_egress=self.fetch_egress,
             spool=settings.spool,
             room=self.room,
@@ -179,10 +189,31 @@ class Resources:
         )
 
     @cached_property
+    def assets(self) -> Assets:
+        return Assets(
+            database=self.database,
+            storage=self.storage,
+            spool=self.settings.spool,
+            check_room=partial(check_room, self.room),
+            check_image=self.image_limits.check,
+            max_bytes=self.settings.max_asset_bytes,
+            limits=self.tenant_limits,
+        )
+
+    @cached_property
     def image_limits(self) -> ImageLimits:
         settings = self.settings
         return ImageLimits(
             pixels=settings.max_pixels, side=settings.max_side, frames=settings.max_frames, heic=settings.heic
+        )
+
+    @cached_property
+    def plans(self) -> Plans:
+        settings = self.settings
+        return Plans(
+            submissions=self.submissions,
+            max_upload_bytes=settings.max_upload_bytes,
+            reference_seconds=settings.reference_decode_seconds,
         )
 
     @cached_property
@@ -195,6 +226,7 @@ class Resources:
             max_bytes_per_day=settings.tenant_max_bytes_per_day,
             max_pixels_per_day=settings.tenant_max_pixels_per_day,
             max_storage_bytes=settings.tenant_max_storage_bytes,
+            max_keep_seconds=settings.tenant_max_keep_seconds,
         )
 
     @cached_property
@@ -255,6 +287,7 @@ class Resources:
             letters_kept_seconds=settings.dead_letters_kept_seconds,
             events_kept_seconds=settings.events_kept_seconds,
             audit_kept_seconds=settings.audit_kept_seconds,
+            tombstones_kept_seconds=settings.tombstones_kept_seconds,
         )
 
     @cached_property

@@ -39,6 +39,12 @@ BENCHMARKS = (
         minutes=0.5,
     ),
     Benchmark(
+        name="plan",
+        module="plan",
+        measures="CPU time and memory that POST /plan tells, against those of the work; fits its constants",
+        minutes=3,
+    ),
+    Benchmark(
         name="images",
         module="images",
         measures="one resize and its encoders, beside libvips, sharp, Pillow and thumbor; needs npm",

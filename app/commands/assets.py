@@ -5,40 +5,41 @@ from typing import Annotated
 
 import typer
 
-from app.commands.common import storage
+from app.commands.common import DEFAULT_SERVER, Server, path_of
 
-assets_app = typer.Typer(
-    help="Files that operations name, e.g. watermarks; in the storage of the PIXTOOLS_ settings.", no_args_is_help=True
-)
+assets_app = typer.Typer(help="Images and fonts that operations name, e.g. watermarks.", no_args_is_help=True)
 
 
 @assets_app.command("put")
 def put_asset(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image or font.")],
     name: Annotated[str | None, typer.Option(help="Name in operations; default: that of the file.")] = None,
+    server: Server = DEFAULT_SERVER,
 ) -> None:
-    """Store an image, or replace it."""
-    from app.errors import PixToolsError
-    from app.services.storage import assets
+    """Store a file, or replace it."""
+    from pixtools_client import Client
 
-    try:
-        typer.echo(assets.put(storage(), file, name or file.name))
-    except PixToolsError as error:
-        raise SystemExit(error.message) from None
+    with Client(server) as client, file.open("rb") as content:
+        asset = client.call("PUT", path_of("assets", name or file.name), content=content)
+    typer.echo(asset["name"])
 
 
 @assets_app.command("list")
-def list_assets() -> None:
-    """Name and bytes of every stored image."""
-    from app.services.storage.keys import ASSETS
+def list_assets(server: Server = DEFAULT_SERVER) -> None:
+    """Bytes, kind and name of every asset."""
+    from pixtools_client import Client
 
-    for key, size in storage().entries(ASSETS):
-        typer.echo(f"{size:>12}  {key.removeprefix(ASSETS)}")
+    with Client(server) as client:
+        for asset in client.call("GET", "/assets")["data"]:
+            typer.echo(f"{asset['bytes']:>12}  {asset['kind']:<5}  {asset['name']}")
 
 
 @assets_app.command("delete")
-def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")]) -> None:
-    """Remove an image; steps that name it fail from now on."""
-    from app.services.storage.keys import asset_key
+def delete_asset(
+    name: Annotated[str, typer.Argument(help="As it was stored.")], server: Server = DEFAULT_SERVER
+) -> None:
+    """Take a file away; refused while a job that has not ended uses it."""
+    from pixtools_client import Client
 
-    storage().delete(asset_key(name))
+    with Client(server) as client:
+        client.call("DELETE", path_of("assets", name))

@@ -1,4 +1,4 @@
-"""`pixtools tenants set`: the limits of one tenant."""
+"""`pixtools tenants set`: the limits of one tenant, and whether it is held to templates."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 from app.commands.common import transaction
 
 DEFAULT = "default"
+SWITCH = {"yes": True, "no": False}
 
 Value = Annotated[str | None, typer.Option(metavar="N|default", help="A number of 1 or more, or `default`.")]
 
@@ -18,6 +19,11 @@ def set_limits(
     max_bytes_per_day: Value = None,
     max_pixels_per_day: Value = None,
     max_storage_bytes: Value = None,
+    max_keep_seconds: Value = None,
+    templates_only: Annotated[
+        str | None,
+        typer.Option(metavar="yes|no", help="Whether its jobs name templates and send no trees of their own."),
+    ] = None,
 ) -> None:
     """Give a tenant limits of its own, or take them away again by `default`; print those that hold."""
     from app.commands.common import current_settings
@@ -31,19 +37,23 @@ def set_limits(
         "max_bytes_per_day": max_bytes_per_day,
         "max_pixels_per_day": max_pixels_per_day,
         "max_storage_bytes": max_storage_bytes,
+        "max_keep_seconds": max_keep_seconds,
     }
     values = {limit: _number(limit, text) for limit, text in given.items() if text is not None}
+    only = {} if templates_only is None else {"templates_only": _switch(templates_only)}
     usual = Resources(current_settings()).tenant_limits
     try:
         with transaction() as session:
             tenant = tenants.get(session, name)
-            if values:
+            if values or only:
                 limits.change(session, tenant, values)
-                audit.record(session, "tenant.changed", name, tenant=name, details=dict(values))
+                tenants.change(session, tenant, **only)
+                audit.record(session, "tenant.changed", name, tenant=name, details={**values, **only})
             own = usual.of(tenant)
             for limit in limits.NAMES:
                 default = "" if getattr(tenant, limit) is not None else "  (default)"
                 typer.echo(f"{limit:<20} {getattr(own, limit)}{default}")
+            typer.echo(f"{'templates_only':<20} {'yes' if tenant.templates_only else 'no'}")
     except PixToolsError as error:
         raise SystemExit(error.message) from None
 
@@ -55,3 +65,9 @@ def _number(limit: str, text: str) -> int | None:
         return int(text)
     except ValueError:
         raise SystemExit(f"{limit} is a whole number of 1 or more, or `{DEFAULT}`; {text!r} is none.") from None
+
+
+def _switch(text: str) -> bool:
+    if text not in SWITCH:
+        raise SystemExit(f"templates_only is yes or no; {text!r} is neither.")
+    return SWITCH[text]

@@ -1,56 +1,14 @@
 """Resize."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pyvips
 
 from app.imaging import gravity
 from app.imaging.colours.colour import GREY_BANDS, with_background, with_weighed_colours
+from app.imaging.geometry import Geometry, measure
 from app.imaging.recipe import Context
 from app.parameters import ResizeParams
-
-SHRINKS = (8, 4, 2)  # what JPEG decoders can divide by, at a fraction of the work
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a resize makes of an image: scaled as a whole, then cut or padded."""
-
-    #: the whole image
-    scaled: tuple[int, int]
-    #: what is kept of it
-    size: tuple[int, int]
-    #: what it is padded to
-    canvas: tuple[int, int]
-    #: the largest division while decoding that leaves at least as many pixels as are wanted
-    shrink: int
-
-
-def measure(width: int, height: int, params: ResizeParams) -> Geometry:
-    """The geometry for an image of this size."""
-    scale = _scale(width, height, params)
-    scaled = max(1, round(width * scale[0])), max(1, round(height * scale[1]))
-    size = canvas = scaled
-    if params.fit == "cover":
-        size = canvas = min(scaled[0], params.width or scaled[0]), min(scaled[1], params.height or scaled[1])
-    elif params.fit == "contain":
-        canvas = max(scaled[0], params.width or scaled[0]), max(scaled[1], params.height or scaled[1])
-    # decoders average without linear light
-    shrinks = () if params.linear else SHRINKS
-    fitting = (shrink for shrink in shrinks if width // shrink >= scaled[0] and height // shrink >= scaled[1])
-    return Geometry(scaled, size, canvas, next(fitting, 1))
-
-
-def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]:
-    horizontal = params.width / width if params.width else None
-    vertical = params.height / height if params.height else None
-    wanted = [scale for scale in (horizontal, vertical) if scale is not None]
-    if params.fit != "fill" or len(wanted) == 1:
-        wanted = [min(wanted) if params.fit in {"inside", "contain"} else max(wanted)] * 2
-    if not params.enlarge:
-        wanted = [min(scale, 1.0) for scale in wanted]
-    return wanted[0], wanted[1]
 
 
 def run(image: pyvips.Image, params: ResizeParams, _context: Context | None = None) -> pyvips.Image:

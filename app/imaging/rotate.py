@@ -3,16 +3,14 @@
 import pyvips
 
 from app.imaging.colours.colour import full_scale, with_background, with_weighed_colours
+from app.imaging.geometry import QUARTER, turn
 from app.imaging.recipe import Context
 from app.parameters import RotateParams
-
-QUARTER = 90  # degrees
-DIGITS = 6  # of degrees; finer turns move no pixel, and -1e-20 % 360 is 360
 
 
 def run(image: pyvips.Image, params: RotateParams, _context: Context | None = None) -> pyvips.Image:
     """Turn an image clockwise."""
-    angle = round(params.angle, DIGITS) % 360
+    angle = turn(params)
     if angle == 0:
         return image
     image = image.copy_memory()  # read in another order than it is decoded

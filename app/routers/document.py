@@ -12,6 +12,8 @@ from app.routers.problem_schema import Problem
 TAGS = [
     {"name": "jobs", "description": "Images in, results out."},
     {"name": "operations", "description": "What a tree may hold."},
+    {"name": "templates", "description": "Trees under a name, with parameters."},
+    {"name": "assets", "description": "Images and fonts that trees name."},
     {"name": "stores", "description": "Buckets that jobs take their inputs from."},
     {"name": "webhooks", "description": "Receivers of events, and their deliveries."},
     {"name": "keys", "description": "Who may do what."},

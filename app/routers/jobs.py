@@ -29,15 +29,17 @@ from app.routers.dependencies import (
     raise_if_left,
 )
 from app.routers.openapi import ARCHIVE_RESPONSES, JOB_RESPONSES, PROCESS_BODY, PROCESS_RESPONSES, problems
-from app.schemas import JobPage, JobView
+from app.schemas import JobPage, JobView, Moment
 from app.services import jobs
 from app.services.access.audit import Audited
 from app.services.access.principal import Principal
 from app.services.idempotency import key_of
+from app.services.intake.keeping import MAX_EXTERNAL_ID, check_text, read_tag
 from app.services.intake.submission import Accepted, Submissions
 from app.services.intake.submission import Request as SubmissionRequest
 from app.services.intake.uploads import boundary_of, check_content_length, is_json
 from app.services.job_views import job_view
+from app.services.jobs import JobFilters
 from app.services.storage.archive import stream_archive
 from app.services.storage.filenames import content_disposition
 from app.services.storage.keys import job_prefix
@@ -173,14 +175,30 @@ async def list_jobs(
     limit: Annotated[int, Field(ge=1, le=jobs.MAX_PAGE), WholeNumber, Query()] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
+    tag: Annotated[str | None, Query(description="Only jobs with this tag, as `name:value`.", max_length=320)] = None,
+    external_id: Annotated[
+        str | None, Query(description="Only the job of this name.", max_length=MAX_EXTERNAL_ID)
+    ] = None,
+    filename: Annotated[str | None, Query(description="Only uploads of this very name.", max_length=255)] = None,
+    created_after: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
 ) -> JobPage:
-    found, next_cursor = await own.read(jobs.list_page, limit=limit, cursor=cursor, status=status)
+    """Filters hold together."""
+    filters = JobFilters(
+        status=status,
+        tag=read_tag(tag),
+        external_id=check_text("external_id", external_id),
+        filename=check_text("filename", filename),
+        created_after=created_after,
+        created_before=created_before,
+    )
+    found, next_cursor = await own.read(jobs.list_page, limit=limit, cursor=cursor, filters=filters)
     link_next(request, response, next_cursor)
     views = [job_view(job, resources.links) for job in found]
     return JobPage(data=views, next_cursor=next_cursor, has_more=next_cursor is not None)
 
 
-@router.post("/jobs/{job_id}/cancel", dependencies=WRITE, summary="End a job now", responses=problems(404, 409))
+@router.post("/jobs/{job_id}/cancel", dependencies=WRITE, summary="End a job now", responses=problems(404, 409, 410))
 async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> JobView:
     """What waits never starts, what runs counts no more; results so far stay. Cancelling twice is harmless."""
     return job_view(await own.call(jobs.cancel, job_id), resources.links)
@@ -191,7 +209,7 @@ async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> Jo
     dependencies=WRITE,
     status_code=202,
     summary="Repeat what failed",
-    responses=problems(404, 409),
+    responses=problems(404, 409, 410),
 )
 async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, response: Response) -> JobView:
     """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
@@ -214,7 +232,7 @@ async def _has_lost_input(resources: Resources, job: Job) -> bool:
     dependencies=WRITE,
     status_code=204,
     summary="Erase a job and all its objects",
-    responses=problems(404),
+    responses=problems(404, 410),
 )
 async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, principal: CurrentPrincipal) -> None:
     """Upload, intermediates and results are gone when the answer comes; a running job is cancelled first."""

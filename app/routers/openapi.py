@@ -1,5 +1,6 @@
 """What FastAPI cannot derive: the streamed upload, and what else each route answers."""
 
+import copy
 import json
 from typing import Any
 
@@ -8,6 +9,8 @@ from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.problems import MEDIA_TYPE
 from app.routers.tree_schema import EXAMPLES as TREES
 from app.routers.tree_schema import REFERENCE, TREE
+from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAG_VALUE, MAX_TAGS, TAG_NAME
+from app.services.intake.templates import REFERENCE as TEMPLATE_REFERENCE
 
 #: of a `data:` URL with a GIF of one pixel
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
@@ -55,6 +58,7 @@ INPUT: dict[str, Any] = {
         },
     ],
 }
+TEMPLATE = TEMPLATE_REFERENCE.pattern.replace("(?:", "(")
 OUTPUT: dict[str, Any] = {
     "description": "A store that the results are written to as well.",
     "type": ["object", "null"],
@@ -91,8 +95,52 @@ PROCESS_MEMBERS: dict[str, Any] = {
         "default": DEFAULT_PRIORITY,
         "description": "Among the jobs that wait, yours of the highest priority go first.",
     },
+    "template": {
+        "type": ["string", "null"],
+        "pattern": f"^{TEMPLATE}$",
+        "description": "Instead of `operations`: a template by its name, or by name and version.",
+        "examples": ["thumbnails", "shop@2"],
+    },
+    "params": {
+        "type": ["object", "null"],
+        "description": "Values for the template's parameters.",
+        "examples": [{"large": 1600}],
+    },
+    "tags": {
+        "type": ["object", "null"],
+        "maxProperties": MAX_TAGS,
+        "propertyNames": {"pattern": f"^{TAG_NAME.pattern}$"},
+        "additionalProperties": {"type": "string", "maxLength": MAX_TAG_VALUE},
+        "description": "To find the job by.",
+        "examples": [{"sku": "7"}],
+    },
+    "external_id": {
+        "type": ["string", "null"],
+        "minLength": 1,
+        "maxLength": MAX_EXTERNAL_ID,
+        "description": "Your own name for the job: a second one of this name is refused with 409.",
+        "examples": ["order-1234"],
+    },
+    "keep_seconds": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "From the job's end until it is removed; `expires_at` of the job says when.",
+        "examples": [604_800],
+    },
     "output": OUTPUT,
 }
+
+
+def _plan_body() -> dict[str, Any]:
+    """As that of `/process`, and with facts in the place of an image."""
+    body: dict[str, Any] = copy.deepcopy(PROCESS_BODY)
+    schema = body["content"]["application/json"]["schema"]
+    schema["properties"]["input"]["oneOf"].append(FACTS)
+    facts = {"facts": {"format": "jpeg", "width": 4000, "height": 3000, "bytes": 2_193_417}}
+    example = {"input": facts, "operations": ["convert_webp"]}
+    body["content"]["application/json"]["examples"] = {"facts": {"value": example}}
+    return body
+
 
 PROCESS_BODY: dict[str, Any] = {
     "required": True,
@@ -100,16 +148,17 @@ PROCESS_BODY: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["input", "operations"],
+                "required": ["input"],
                 "additionalProperties": False,
                 "properties": PROCESS_MEMBERS,
+                "oneOf": [{"required": ["operations"]}, {"required": ["template"]}],
             },
             "examples": {"data": {"value": {"input": {"url": PIXEL}, "operations": ["convert_webp"]}}},
         },
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": ["file", "operations"],
+                "required": ["file"],
                 "additionalProperties": False,
                 "properties": {
                     "file": {
@@ -124,6 +173,19 @@ PROCESS_BODY: dict[str, Any] = {
                         "contentSchema": {"$ref": REFERENCE.format(model=TREE)},
                         "examples": [json.dumps(tree) for tree in TREES],
                     },
+                    "template": {
+                        "type": "string",
+                        "anyOf": [{"pattern": f"^{TEMPLATE}$"}, {"maxLength": 0}],
+                        "description": "Instead of `operations`: a template by its name, or by name and version.",
+                        "examples": ["thumbnails", "shop@2"],
+                    },
+                    "params": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"type": "object"},
+                        "description": "Values for the template's parameters, as a JSON object.",
+                        "examples": ['{"large": 1600}'],
+                    },
                     "webhook_url": {
                         "type": "string",
                         "anyOf": [{"format": "uri"}, {"maxLength": 0}],  # forms of web pages send empty fields
@@ -135,6 +197,25 @@ PROCESS_BODY: dict[str, Any] = {
                         "pattern": "^[0-9]?$",
                         "default": str(DEFAULT_PRIORITY),
                         "description": "0 to 9: among the jobs that wait, yours of the highest priority go first.",
+                    },
+                    "tags": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"type": "object", "additionalProperties": {"type": "string"}},
+                        "description": f"At most {MAX_TAGS} names with texts, as a JSON object, to find the job by.",
+                        "examples": ['{"sku": "7"}'],
+                    },
+                    "external_id": {
+                        "type": "string",
+                        "maxLength": MAX_EXTERNAL_ID,
+                        "description": "Your own name for the job: a second one of this name is refused with 409.",
+                        "examples": ["order-1234"],
+                    },
+                    "keep_seconds": {
+                        "type": "string",
+                        "pattern": "^[0-9]*$",
+                        "description": "From the job's end until it is removed; `expires_at` of the job says when.",
+                        "examples": ["604800"],
                     },
                     "output": {
                         "type": "string",
@@ -150,12 +231,36 @@ PROCESS_BODY: dict[str, Any] = {
                 },
                 "operations": {"contentType": "application/json, text/plain"},
                 "webhook_url": {"contentType": "text/plain"},
-                "priority": {"contentType": "text/plain"},
-                "output": {"contentType": "application/json, text/plain"},
+                **{
+                    name: {"contentType": "text/plain"}
+                    for name in ("priority", "template", "external_id", "keep_seconds")
+                },
+                **{name: {"contentType": "application/json, text/plain"} for name in ("params", "tags", "output")},
             },
         },
     },
 }
+
+#: of an image that is not sent
+FACTS: dict[str, Any] = {
+    "title": "FactsInput",
+    "type": "object",
+    "required": ["facts"],
+    "additionalProperties": False,
+    "properties": {
+        "facts": {
+            "type": "object",
+            "required": ["format", "width", "height", "bytes"],
+            "additionalProperties": False,
+            "properties": {
+                "format": {"enum": [format_.name for format_ in FORMATS.values() if format_.is_input]},
+                **{name: {"type": "integer", "minimum": 1} for name in ("width", "height", "bytes")},
+            },
+        },
+    },
+}
+PLAN_BODY: dict[str, Any] = _plan_body()
+
 
 TITLES = {
     400: "The request is malformed.",
@@ -165,6 +270,7 @@ TITLES = {
     404: "There is no such thing.",
     408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
+    410: "The job has expired; `expired_at` says when.",
     413: "The body, or a part of it, is larger than the limit.",
     414: "The path and query are too long.",
     415: "Not an image in a supported format, or not the media type that is read here.",
@@ -273,7 +379,7 @@ PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "headers": RETRY_AFTER, "links": JOB_LINKS},
-    **problems(404),
+    **problems(404, 410),
 }
 
 ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -293,10 +399,35 @@ DELIVERY_RESPONSES: dict[int | str, dict[str, Any]] = {
     **problems(404, 409),
 }
 
+TEMPLATE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It is the latest version already.", "headers": LOCATION},
+    201: {
+        "description": "A new version.",
+        "headers": LOCATION,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="TemplateView")}}},
+    },
+    **problems(409),
+}
+
+ASSET_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The file: JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, TrueType or OpenType, whatever its media type.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+ASSET_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The name means this file now.", "headers": LOCATION},
+    201: {
+        "description": "A new name.",
+        "headers": LOCATION,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="AssetView")}}},
+    },
+    **problems(400, 408, 413, 415),
+}
+
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
-    **problems(404, 409),
+    **problems(404, 409, 410),
 }
 RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -307,7 +438,7 @@ DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "With a key, where S3 serves the object: its link is in `Location`.",
         "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
     },
-    **problems(403, 404, 416),
+    **problems(403, 404, 410, 416),
 }
 AUDIT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Float, bindparam, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 JOBS = table_of(Job)
 LOCKED = select(Job).where(Job.id == bindparam("job_id")).with_for_update().execution_options(populate_existing=True)
 ENDED = (
-    update(JOBS).where(JOBS.c.id == bindparam("job_id")).values(finished_at=from_now()).returning(JOBS.c.finished_at)
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("job_id"))
+    .values(finished_at=from_now(), expires_at=from_now(bindparam("kept", type_=Float)))
+    .returning(JOBS.c.finished_at, JOBS.c.expires_at)
 )
 
 
@@ -90,10 +93,17 @@ def end_now(session: Session, job: Job, status: JobStatus) -> None:
     end(session, job, status)
 
 
+def kept_seconds(job: Job) -> float:
+    """How long a job is kept after its end; of one that an earlier version has accepted, what that one meant."""
+    if job.kept_seconds is not None:
+        return job.kept_seconds
+    return (job.expires_at - (job.finished_at or job.created_at)).total_seconds()
+
+
 def end_silently(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:
     """Write the final state of a locked job without an event."""
-    ended = session.connection().execute(ENDED, {"job_id": job.id, "status": status, "error": error})
-    finished_at = ended.scalar_one()
-    for name, value in {"status": status.value, "finished_at": finished_at, "error": error}.items():
+    values = {"job_id": job.id, "kept": kept_seconds(job), "status": status, "error": error}
+    ended = session.connection().execute(ENDED, values).mappings().one()
+    for name, value in {**ended, "status": status.value, "error": error}.items():
         set_committed_value(job, name, value)
     after_commit(session, partial(hooks_of(session).ended, job.id))

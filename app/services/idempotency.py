@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -71,17 +71,26 @@ def parse_key(header: str) -> str:
 
 def fingerprint(
     sha256: str,
-    operations: list[Any],
+    operations: list[Any] | None,
     webhook_url: str | None,
     priority: int = DEFAULT_PRIORITY,
-    output: dict[str, Any] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> str:
-    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random."""
+    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random.
+
+    Args:
+        sha256: of the file.
+        operations: as sent; None: the request names a template.
+        webhook_url: as sent.
+        priority: of the job.
+        members: whatever else was sent, by its name.
+    """
     payload: list[Any] = [sha256, operations, webhook_url]
-    if priority != DEFAULT_PRIORITY:  # keys of an earlier version know of none
+    # keys of an earlier version know of none of these
+    if priority != DEFAULT_PRIORITY:
         payload.append(priority)
-    if output is not None:
-        payload.append({"output": output})
+    if members:
+        payload.append(members)
     return fingerprint_of(payload)
 
 

@@ -2,6 +2,9 @@
 
 import base64
 import binascii
+import hashlib
+import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -9,24 +12,40 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import Select, and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
-from app.database import after_commit, from_now, hooks_of, insert_rows, rows_changed
-from app.errors import InvalidCursor, JobAlreadyFinished, JobNotFinished, JobNotFound, NothingToRetry, ResultNotFound
+from app.database import after_commit, from_now, hooks_of, insert_rows, insertion, rows_changed, table_of
+from app.errors import (
+    DatabaseUnavailable,
+    ExternalIdTaken,
+    InvalidCursor,
+    JobAlreadyFinished,
+    JobExpired,
+    JobNotFinished,
+    JobNotFound,
+    NothingToRetry,
+    PixToolsError,
+    ResultNotFound,
+)
 from app.imaging.probe import ImageHeader
 from app.models import (
     DEFAULT_PRIORITY,
+    IDENTIFIED,
     JOB_OPEN,
     STEP_OPEN,
     STEP_UNSUCCESSFUL,
     Job,
+    JobAsset,
     JobStatus,
+    JobTag,
+    JobTombstone,
     Result,
     Step,
     StepStatus,
 )
+from app.moments import in_utc
 from app.operations import FETCH, Queue
 from app.services import finalizer, outbox, sources
 from app.services.access import usage
@@ -42,6 +61,12 @@ from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
 
 MAX_PAGE = 100  # jobs
+ROUNDS = 3  # in which another job with the same name of its own may come and go
+#: seconds at most between the id of a job, which has the time in it, and the job: its upload is stored meanwhile
+ID_AHEAD = 3600
+CLOCKS_DIFFER = 60  # seconds that a clock is set back meanwhile
+LAST_ID = 2**48 - 1  # milliseconds
+JOBS = table_of(Job)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +92,37 @@ class NewJob:
     tenant: str = DEFAULT_TENANT
     #: of the API key that it came with
     key_id: str | None = None
+    tags: dict[str, str] | None = None
+    #: unique in the tenant
+    external_id: str | None = None
+    #: name and version
+    template: str | None = None
+    #: SHA-256 of the stored files that its operations name, by name
+    assets: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilters:
+    """Which jobs a listing has; None: all."""
+
+    status: JobStatus | None = None
+    #: name and value
+    tag: tuple[str, str] | None = None
+    external_id: str | None = None
+    filename: str | None = None
+    #: not before
+    created_after: datetime | None = None
+    #: before
+    created_before: datetime | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Tells two listings apart; empty without any filter."""
+        given = {name: str(value) for name, value in self.__dict__.items() if value is not None}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).digest()[:8] if given else b""
+
+
+ALL_JOBS = JobFilters()
 
 
 def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) -> Job:
@@ -78,6 +134,7 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         limits: of tenants that have none of their own; None: nothing is limited.
 
     Raises:
+        ExternalIdTaken: its tenant has a job of this name.
         TenantLimit: its tenant has reached one.
     """
     now = datetime.now(UTC)
@@ -89,6 +146,10 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         status=JobStatus.PENDING,
         created_at=now,
         expires_at=now + timedelta(seconds=new.kept_seconds),
+        kept_seconds=new.kept_seconds,
+        external_id=new.external_id,
+        tags=new.tags,
+        template=new.template,
         dispatched_at=now,
         run=1,
         operations=new.operations,
@@ -104,12 +165,42 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         steps=list(_new_steps(new)),
         results=[],
     )
-    insert_rows(session, [job])
+    if new.external_id is None:
+        insert_rows(session, [job])
+    else:
+        _insert_alone(session, job)
     insert_rows(session, job.steps)
+    insert_rows(session, _tags(new))
+    insert_rows(session, [JobAsset(job_id=new.id, tenant=new.tenant, name=n, sha256=sha) for n, sha in new.assets])
     if limits is not None:  # late, since the tenant's other jobs wait from here on; before the broker has no place left
         admit(session, new.tenant, limits, _load(new))
     _send(session, job, new.plan)
     return job
+
+
+def _tags(new: NewJob) -> list[JobTag]:
+    given = (new.tags or {}).items()
+    return [JobTag(job_id=new.id, tenant=new.tenant, name=name, value=value) for name, value in given]
+
+
+def _insert_alone(session: Session, job: Job) -> None:
+    """Insert a job with a name of its own; of two at the same time the second one waits for the first.
+
+    Raises:
+        ExternalIdTaken: there is one of this name.
+    """
+    values = {column.key: getattr(job, column.key) for column in JOBS.columns}
+    row = insertion(session, Job).values(values)
+    row = row.on_conflict_do_nothing(index_elements=["tenant", "external_id"], index_where=IDENTIFIED)
+    for _ in range(ROUNDS):
+        if session.connection().execute(row.returning(JOBS.c.id)).first() is not None:
+            return
+        same = select(Job.id).where(Job.tenant == job.tenant, Job.external_id == job.external_id)
+        if (other := session.scalar(same)) is not None:
+            detail = f"Your job {other} has this external id already; it is free again when that job is gone."
+            extra = {"job_id": str(other)}
+            raise ExternalIdTaken(detail, pointer="#/external_id", value=job.external_id, extra=extra)
+    raise DatabaseUnavailable("Jobs with this `external_id` come and go; repeat the request.")
 
 
 def _facts(new: NewJob) -> dict[str, Any]:
@@ -180,13 +271,23 @@ def get(session: Session, job_id: UUID) -> Job:
 
     Raises:
         JobNotFound: there is none.
+        JobExpired: its time is over.
     """
     job = session.scalar(select(Job).where(Job.id == job_id).execution_options(populate_existing=True))
     if job is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+        raise missing(session, job_id)
     load_steps(session, job)
     load_results(session, job)
     return job
+
+
+def missing(session: Session, job_id: UUID) -> PixToolsError:
+    """Why there is no such job, as far as whoever asks may know: that it has expired its owner is told alone."""
+    expired_at = session.scalar(select(JobTombstone.expired_at).where(JobTombstone.job_id == job_id))
+    if expired_at is None:
+        return JobNotFound(f"There is no job {job_id}.")
+    at = in_utc(expired_at)
+    return JobExpired(f"The job expired at {at} and was removed with its results.", extra={"expired_at": at})
 
 
 def status_of(session: Session, job_id: UUID) -> str | None:
@@ -200,39 +301,60 @@ def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
 
 
 def list_page(
-    session: Session,
-    *,
-    limit: int,
-    cursor: str | None = None,
-    status: JobStatus | None = None,
+    session: Session, *, limit: int, cursor: str | None = None, filters: JobFilters = ALL_JOBS
 ) -> tuple[list[Job], str | None]:
     """A page of jobs, newest first, and the cursor of the next page.
 
     Raises:
         InvalidCursor: the cursor belongs to another listing or to none.
     """
-    query = select(Job).options(*LOAD_VIEW).order_by(Job.id.desc()).limit(limit + 1)
-    if status:
-        query = query.where(Job.status == status)
-    if cursor:
-        query = query.where(Job.id < _read_cursor(cursor, status))
-    jobs = list(session.scalars(query))
+    before = _read_cursor(cursor, filters) if cursor else None
+    jobs = list(session.scalars(listing(filters, before).options(*LOAD_VIEW).limit(limit + 1)))
     more = len(jobs) > limit
-    return jobs[:limit], _cursor(jobs[limit - 1].id, status) if more else None
+    return jobs[:limit], _cursor(jobs[limit - 1].id, filters) if more else None
 
 
-def _cursor(job_id: UUID, status: JobStatus | None) -> str:
-    return base64.urlsafe_b64encode(job_id.bytes + (status or "").encode()).decode().rstrip("=")
+def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
+    """The query of a listing; each filter finds its rows by an index that has them in the order of the listing."""
+    id_ = Job.id if filters.tag is None else JobTag.job_id
+    query = select(Job).order_by(id_.desc())
+    if filters.tag is not None:
+        name, value = filters.tag
+        query = query.join(JobTag, JobTag.job_id == Job.id).where(JobTag.name == name, JobTag.value == value)
+    for column, wanted in (
+        (Job.status, filters.status),
+        (Job.external_id, filters.external_id),
+        (Job.input_filename, filters.filename),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if filters.created_after is not None:
+        least = _id_at(filters.created_after.timestamp() - ID_AHEAD)
+        query = query.where(id_ >= least, Job.created_at >= filters.created_after)
+    if filters.created_before is not None:
+        most = _id_at(filters.created_before.timestamp() + CLOCKS_DIFFER)
+        query = query.where(id_ < most, Job.created_at < filters.created_before)
+    return query if before is None else query.where(id_ < before)
 
 
-def _read_cursor(cursor: str, status: JobStatus | None) -> UUID:
+def _id_at(seconds: float) -> UUID:
+    """Before every id of this moment or a later one: a UUIDv7 begins with its milliseconds since 1970."""
+    milliseconds = min(max(0, math.ceil(seconds * 1000)), LAST_ID)
+    return UUID(int=milliseconds << 80)
+
+
+def _cursor(job_id: UUID, filters: JobFilters) -> str:
+    return base64.urlsafe_b64encode(job_id.bytes + filters.digest).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, filters: JobFilters) -> UUID:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         job_id = UUID(bytes=raw[:16])
     except (ValueError, binascii.Error):
         raise InvalidCursor from None
-    if raw[16:].decode(errors="replace") != (status or ""):
-        raise InvalidCursor("The cursor was issued for another `status`.")
+    if raw[16:] != filters.digest:
+        raise InvalidCursor("The cursor was issued for other filters.")
     return job_id
 
 
@@ -265,7 +387,7 @@ def _cancel_steps(session: Session, job_id: UUID) -> None:
 def _locked(session: Session, job_id: UUID) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
     if job is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+        raise missing(session, job_id)
     return job
 
 
@@ -277,7 +399,7 @@ def retry(
     Args:
         session: one transaction.
         job_id: of the job.
-        kept_seconds: from now on.
+        kept_seconds: of a job that an earlier version has accepted.
         limits: of tenants that have none of their own; None: nothing is limited.
         refetch: whether the input is not there any more, and has to be fetched again.
 
@@ -299,7 +421,8 @@ def retry(
     job.status, job.error, job.finished_at = JobStatus.PENDING, None, None
     job.run += 1
     job.dispatched_at = from_now()
-    job.expires_at = from_now(kept_seconds)
+    job.kept_seconds = job.kept_seconds or kept_seconds
+    job.expires_at = from_now(job.kept_seconds)
     if limits is not None:
         session.flush()
         admit(session, job.tenant, limits, Load())
@@ -343,7 +466,7 @@ def result(session: Session, job_id: UUID, name: str) -> Result:
     query = select(Job.id, Result).outerjoin(Result, and_(Result.job_id == Job.id, Result.name == name))
     row = session.execute(query.where(Job.id == job_id)).one_or_none()
     if row is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+        raise missing(session, job_id)
     found: Result | None = row[1]
     if found is None:
         raise ResultNotFound(f"The job has no result {name[:64]!r}.")

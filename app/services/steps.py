@@ -34,7 +34,7 @@ from app import metrics
 from app.backoff import Backoff
 from app.database import after_commit, from_now, insert_rows, rows_changed, table_of
 from app.errors import PixelProcessDied, PixToolsError, PoisonInput
-from app.models import STEP_OPEN, Job, JobStatus, Result, Step, StepAttempt, StepStatus
+from app.models import STEP_OPEN, Job, JobAsset, JobStatus, Result, Step, StepAttempt, StepStatus
 from app.operations import DEAD_LETTER_QUEUE
 from app.services import outbox
 from app.services.dag_builder import INPUT, Plan, PlannedTask
@@ -117,6 +117,11 @@ class Usage:
     bytes_in: int | None = None
     #: of all results that it stored
     bytes_out: int | None = None
+
+
+def assets_of(session: Session, job_id: UUID) -> dict[str, str]:
+    """SHA-256 of the stored files that a job means by their names; empty if an earlier version has accepted it."""
+    return {asset.name: asset.sha256 for asset in session.scalars(select(JobAsset).where(JobAsset.job_id == job_id))}
 
 
 def claim(

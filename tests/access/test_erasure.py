@@ -34,6 +34,10 @@ def test_nothing_is_left_of_a_tenant_and_the_count_is_told(
         "dead letters": 1,
         "API keys": 1,
         "idempotency keys": 0,
+        "tombstones": 1,
+        "templates": 1,
+        "versions of templates": 1,
+        "assets": 1,
         "days of usage": 2,
         "audit entries": 1,
     }

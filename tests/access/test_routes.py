@@ -25,8 +25,10 @@ OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready"
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
 OPEN_PAGES = ("/docs", "/docs/docs.js", "/openapi.json", "/health/live", "/health/ready", "/operations")
 READ, WRITE, HOOKS, KEYS, STORES = "jobs:read", "jobs:write", "webhooks:write", "keys:write", "stores:write"
+TEMPLATES = "templates:write"
 SCOPES = {
     ("post", "/process"): WRITE,
+    ("post", "/plan"): WRITE,
     ("get", "/jobs"): READ,
     ("get", "/jobs/{job_id}"): READ,
     ("delete", "/jobs/{job_id}"): WRITE,
@@ -34,6 +36,14 @@ SCOPES = {
     ("post", "/jobs/{job_id}/retry"): WRITE,
     ("get", "/jobs/{job_id}/archive"): READ,
     ("get", "/jobs/{job_id}/results/{name}"): READ,
+    ("get", "/templates"): READ,
+    ("get", "/templates/{template_name}"): READ,
+    ("put", "/templates/{template_name}"): TEMPLATES,
+    ("delete", "/templates/{template_name}"): TEMPLATES,
+    ("get", "/assets"): READ,
+    ("get", "/assets/{asset_name}"): READ,
+    ("put", "/assets/{asset_name}"): TEMPLATES,
+    ("delete", "/assets/{asset_name}"): TEMPLATES,
     ("get", "/stores"): READ,
     ("get", "/stores/{store}"): READ,
     ("put", "/stores/{store}"): STORES,
@@ -67,6 +77,8 @@ IDS = {
     "endpoint_id": f"ep_{uuid4().hex}",
     "delivery_id": f"dlv_{uuid4().hex}",
     "key_id": "a" * 12,
+    "template_name": "none",
+    "asset_name": "none",
     "store": "none",
 }
 SLOW = {"/health", "/metrics"}  # looks at everything; once is enough

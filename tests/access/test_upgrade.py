@@ -36,14 +36,20 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+#: of jobs, since then
+COLUMNS = {"output": "JSON", "kept_seconds": "INTEGER"}
+
+
 @contextmanager
 def columns_of_now(old: Database) -> Iterator[None]:
     """Jobs are written by the models of now, which name columns that the schema of before has not."""
     with old.session() as session:
-        session.execute(text("ALTER TABLE jobs ADD COLUMN output JSON"))
+        for name, kind in COLUMNS.items():
+            session.execute(text(f"ALTER TABLE jobs ADD COLUMN {name} {kind}"))
     yield
     with old.session() as session:
-        session.execute(text("ALTER TABLE jobs DROP COLUMN output"))
+        for name in COLUMNS:
+            session.execute(text(f"ALTER TABLE jobs DROP COLUMN {name}"))
 
 
 def test_work_goes_on_over_the_upgrade_and_belongs_to_the_first_tenant(old: Database) -> None:

@@ -69,7 +69,7 @@ def test_nothing_continues_from_metadata(api: ApiClient, photo: bytes) -> None:
 
 
 def assets(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app", "assets", *arguments]
+    command = [sys.executable, "-m", "app", "assets", *arguments, "--server", deployment.url]
     return subprocess.run(command, env=deployment.variables(), capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -88,7 +88,7 @@ def test_a_watermark_is_stored_named_and_removed(
     logo = tmp_path / "mark.png"
     Image.fromarray(np.full((20, 40, 3), (255, 0, 255), np.uint8)).save(logo)
     assert assets(deployment, "put", str(logo)).stdout == "mark.png\n"
-    assert assets(deployment, "list").stdout.split() == [str(logo.stat().st_size), "mark.png"]
+    assert assets(deployment, "list").stdout.split() == [str(logo.stat().st_size), "image", "mark.png"]
     tree = [{"op": "watermark", "image": "mark.png", "opacity": 1, "margin": 0, "then": ["convert_png"]}]
     job = api.run(photo, tree)
     [content] = results(api, job).values()
@@ -103,14 +103,16 @@ def test_a_watermark_is_stored_named_and_removed(
 def test_no_name_leads_out_of_the_assets(deployment: Deployment, tmp_path: Path, photo: bytes, name: str) -> None:
     (tmp_path / "logo.png").write_bytes(photo)
     done = assets(deployment, "put", str(tmp_path / "logo.png"), "--name", name)
-    assert done.returncode == 1
-    assert "no name for a stored file" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert assets(deployment, "list").stdout == ""
 
 
-def test_only_images_are_stored(deployment: Deployment, tmp_path: Path) -> None:
+def test_only_images_and_fonts_are_stored(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("no image")
     done = assets(deployment, "put", str(tmp_path / "text.txt"))
     assert (done.returncode, done.stdout) == (1, "")
+    assert "unsupported_asset" in done.stderr
     assert "Traceback" not in done.stderr
 
 

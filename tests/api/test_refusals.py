@@ -127,7 +127,7 @@ def test_a_form_that_ends_early_is_refused(api: ApiClient, photo: bytes) -> None
 
 
 def test_a_body_of_another_type_is_refused(api: ApiClient) -> None:
-    response = api.http.post("/process", json={"operations": []})
+    response = api.http.post("/process", content=b"[]", headers={"Content-Type": "text/plain"})
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
 
 
@@ -164,12 +164,13 @@ def test_an_oversized_body_without_a_length_is_refused_while_it_streams(deployme
 
 
 def test_unknown_parameters_are_refused_with_those_that_there_are(api: ApiClient) -> None:
-    answer = api.http.get("/jobs", params={"filename": "x"})
+    answer = api.http.get("/jobs", params={"name": "x"})
     assert answer.status_code == 422
     problem = answer.json()
     assert problem["code"] == "unknown_parameter"
-    assert problem["detail"] == "There is no query parameter 'filename'; there are limit, cursor, status."
-    assert problem["errors"][0]["pointer"] == "#/query/filename"
+    known = "limit, cursor, status, tag, external_id, filename, created_after, created_before"
+    assert problem["detail"] == f"There is no query parameter 'name'; there are {known}."
+    assert problem["errors"][0]["pointer"] == "#/query/name"
     twice = api.http.get("/jobs?limit=1&limit=2")
     assert (twice.status_code, twice.json()["code"]) == (422, "unknown_parameter")
     assert api.http.get("/health/live", params={"x": 1}).status_code == 422

@@ -35,13 +35,14 @@ schemathesis.openapi.format(ADDRESS, ADDRESSES)
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """Ask for both by format, in what is sent; answers are held against the description as it is."""
-    content = raw_schema["paths"]["/process"]["post"]["requestBody"]["content"]
-    body = content["application/json"]["schema"]["properties"]
-    body["input"]["oneOf"][0]["properties"]["url"] = {"type": "string", "format": ADDRESS}
-    body["webhook_url"] = {"type": "string", "format": ADDRESS}
-    form = content["multipart/form-data"]["schema"]
-    form["properties"]["operations"] = {"type": "string", "format": TREE}
-    form["properties"]["webhook_url"] = {"anyOf": [{"type": "string", "format": ADDRESS}, {"const": ""}]}
+    for path in ("/process", "/plan"):
+        content = raw_schema["paths"][path]["post"]["requestBody"]["content"]
+        body = content["application/json"]["schema"]["properties"]
+        body["input"]["oneOf"][0]["properties"]["url"] = {"type": "string", "format": ADDRESS}
+        body["webhook_url"] = {"type": "string", "format": ADDRESS}
+        form = content["multipart/form-data"]["schema"]
+        form["properties"]["operations"] = {"type": "string", "format": TREE}
+        form["properties"]["webhook_url"] = {"anyOf": [{"type": "string", "format": ADDRESS}, {"const": ""}]}
     schemas = raw_schema["components"]["schemas"]
     schemas["NewEndpoint"]["properties"]["url"] = {"type": "string", "format": ADDRESS}
     schemas["NewStore"]["properties"]["url"] = {"type": "string", "pattern": "^file:///[a-z]+$"}  # none that exists

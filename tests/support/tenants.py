@@ -1,27 +1,34 @@
 """Tenants that own one of everything, and the API in this process to look at it with their keys."""
 
 import asyncio
+import hashlib
 import io
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from fastapi import FastAPI
 from PIL import Image
 from sqlalchemy import select
+from uuid_utils.compat import uuid7
 
 from app.config import Settings
 from app.database import Base, Database
 from app.main import create_app
-from app.models import DeadLetter, Event, Job, Result, Scope, WebhookDelivery
+from app.models import DeadLetter, Event, Job, JobTombstone, Result, Scope, WebhookDelivery
 from app.services import stores
 from app.services.access import audit, keys, tenants, usage
+from app.services.intake import assets, templates
+from app.services.intake.templates import Definition
+from app.services.intake.uploads import Upload
 from app.services.storage.destinations import Connection
+from app.services.storage.keys import asset_key
 from app.services.webhooks import endpoints, events, replays
 from app.wiring import Resources
 
@@ -57,13 +64,17 @@ class Belongings:
     delivery: str
     event: str
     replay: str
+    #: of a job that has expired
+    expired: UUID
+    #: of its template, of its asset, and its own for a job
+    name: str
     store: str
 
     @property
     def marks(self) -> set[str]:
         """What an answer to somebody else must not hold."""
         ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store}
-        return ids | {str(self.job), str(self.open_job), self.tenant, self.host}
+        return ids | {str(self.job), str(self.open_job), str(self.expired), self.tenant, self.host, self.name}
 
     @property
     def host(self) -> str:
@@ -87,10 +98,14 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         )
         store, _ = stores.put(session, f"photos-{token_hex(4)}", CONNECTION)
     key_id = key.split("_")[1]
-    job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id)
+    name, expired = f"n{uuid4().hex}", uuid7()
+    kept: dict[str, Any] = {"tags": {"owner": tenant}, "external_id": name}
+    job = accept(database, TREE, tenant=tenant, content=tenant.encode(), key_id=key_id, **kept)
+    _furnish_by_name(resources, tenant, name)
     run_task(database, job, "0")
     open_job = accept(database, TREE, tenant=tenant, content=b"open")
     with database.session() as session:
+        session.add(JobTombstone(job_id=expired, tenant=tenant, expired_at=datetime.now(UTC)))
         audit.record(session, "endpoint.created", endpoint.id, tenant=tenant, actor=key_id)
         events.number(session)
         usage.aggregate(session)
@@ -118,8 +133,26 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
         delivery=delivery.id,
         event=event.id,
         replay=replay.id,
+        expired=expired,
+        name=name,
         store=store.name,
     )
+
+
+def _furnish_by_name(resources: Resources, tenant: str, name: str) -> None:
+    """A template and an asset."""
+    content = tenant.encode() * 10
+    upload = Upload(
+        file=io.BytesIO(content), filename="", size=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    with resources.database.session(tenant=tenant) as session:
+        templates.put(session, name, Definition(operations=TREE, params={}))
+        assets.reserve(session, name, upload.sha256, upload.size, resources.tenant_limits)
+        assets.name_file(session, name, upload, assets.Facts(kind="image", content_type="image/png"))
+    assert resources.storage.folder
+    path = resources.storage.folder / asset_key(tenant, upload.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def everything(resources: Resources, whose: Belongings) -> set[tuple[str, ...]]:

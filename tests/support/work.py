@@ -21,16 +21,21 @@ from app.keyring import Keyring
 from app.models import (
     DEFAULT_PRIORITY,
     ApiKey,
+    Asset,
+    AssetObject,
     Counter,
     DeadLetter,
     DueTask,
     Event,
     IdempotencyKey,
     Job,
+    JobTombstone,
     OutboxMessage,
     Result,
     Step,
     StepAttempt,
+    Template,
+    TemplateVersion,
     TenantRecord,
     TenantTurn,
     WebhookEndpoint,
@@ -68,6 +73,11 @@ EVERY_ROW = (
     OutboxMessage,
     DeadLetter,
     Job,
+    JobTombstone,
+    TemplateVersion,
+    Template,
+    Asset,
+    AssetObject,
 )
 KEYS = "of the tests and of nothing else"
 KEYRING = Keyring.of(KEYS)
@@ -118,6 +128,7 @@ def accept(
     size: tuple[int, int] = (640, 480),
     tenant: str = DEFAULT_TENANT,
     limits: TenantLimits | None = None,
+    kept_seconds: int = 3600,
     **more: Any,
 ) -> UUID:
     """A new job, whose message has been sent; further fields of `NewJob` by their names."""
@@ -133,7 +144,7 @@ def accept(
         header=ImageHeader("jpeg", *size),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        kept_seconds=3600,
+        kept_seconds=kept_seconds,
         priority=priority,
         tenant=tenant,
         **more,

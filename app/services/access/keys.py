@@ -187,16 +187,26 @@ def ever_made(session: Session) -> bool:
 
 def find(session: Session, token: Token) -> Holder | None:
     """Whose key it is; one statement. None: nobody's."""
-    of_tenant = (TenantRecord.deleted_at, TenantRecord.requests_per_minute)
+    of_tenant = (
+        *(TenantRecord.deleted_at, TenantRecord.requests_per_minute),
+        *(TenantRecord.max_keep_seconds, TenantRecord.templates_only),
+    )
     query = select(ApiKey, *of_tenant).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     row = session.execute(query.where(ApiKey.id == token.id)).one_or_none()
     # an unknown id takes as long as a wrong secret
     genuine = hmac.compare_digest(row[0].secret_hash if row else NOBODY, token.secret_hash)
     if row is None or not genuine:
         return None
-    key, deleted_at, rate = row
+    key, deleted_at, rate, kept, only = row
     return Holder(
-        principal=Principal(tenant=key.tenant, key_id=key.id, scopes=_known(key.scopes), requests_per_minute=rate),
+        principal=Principal(
+            tenant=key.tenant,
+            key_id=key.id,
+            scopes=_known(key.scopes),
+            requests_per_minute=rate,
+            max_keep_seconds=kept,
+            templates_only=only,
+        ),
         expires_at=key.expires_at,
         refused=RevokedKey if key.revoked_at or deleted_at else None,
     )

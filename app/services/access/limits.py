@@ -24,7 +24,7 @@ from app.errors import (
 from app.models import JOB_OPEN, Job, TenantRecord
 
 RETRY_OPEN_SECONDS = 5  # after which some of the jobs in flight may have ended
-LARGEST = {"requests_per_minute": 2**31 - 1, "max_open_jobs": 2**31 - 1}  # what their columns hold
+LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)  # of their columns
 LARGEST_OTHER = 2**63 - 1
 
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
@@ -59,6 +59,8 @@ class TenantLimits:
     max_bytes_per_day: int
     max_pixels_per_day: int
     max_storage_bytes: int
+    #: that a job may ask to be kept
+    max_keep_seconds: int = 2**31 - 1
 
     def of(self, tenant: Any) -> "TenantLimits":
         """These, but for those that a row of `tenants` has of its own."""
@@ -144,6 +146,25 @@ def _check_load(row: Any, own: TenantLimits, load: Load) -> None:
     _check_storage(row.stored_bytes, own.max_storage_bytes)
 
 
+def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> None:
+    """Let a tenant store something besides its jobs, which this transaction writes.
+
+    Raises:
+        StorageLimitReached: it is more than may be stored.
+        TenantNotFound: it is being erased.
+    """
+    stored = (
+        update(TENANTS)
+        .where(TENANTS.c.name == tenant, TENANTS.c.deleted_at.is_(None))
+        .values(stored_bytes=TENANTS.c.stored_bytes + bytes_)
+        .returning(TENANTS)
+    )
+    row = session.connection().execute(stored).one_or_none()
+    if row is None:
+        raise TenantNotFound(f"The tenant {tenant!r} is being erased.")
+    _check_storage(row.stored_bytes, limits.of(row).max_storage_bytes)
+
+
 def _today() -> date:
     return datetime.now(UTC).date()
 
@@ -176,7 +197,8 @@ def _until_midnight() -> int:
 def _check_storage(stored: int, most: int) -> None:
     if stored > most:
         raise StorageLimitReached(
-            f"Your uploads and results would take {stored} bytes, the limit is {most}; delete jobs or let them expire.",
+            f"Your uploads, results and assets would take {stored} bytes, the limit is {most}; delete some, or let "
+            "jobs expire.",
             limit=most,
             value=stored,
             extra={"limit_name": "max_storage_bytes"},

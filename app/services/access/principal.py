@@ -16,8 +16,11 @@ class Principal:
     #: None: there has never been a key, and the request came from where none is asked for
     key_id: str | None
     scopes: frozenset[Scope]
-    #: of the tenant; None: the default
+    #: this and the following: of the tenant; None: the default
     requests_per_minute: int | None = None
+    max_keep_seconds: int | None = None
+    #: whether its jobs name templates, and send no trees of their own
+    templates_only: bool = False
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes

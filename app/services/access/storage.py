@@ -3,11 +3,13 @@
 A result counts from the next measurement on, and what was deleted until then.
 """
 
+from typing import Any
+
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.database import Database, from_now
-from app.models import Counter, Job, Result, TenantRecord
+from app.models import AssetObject, Counter, Job, Result, TenantRecord
 
 COUNTER = "storage"  # when it was measured last, in seconds since 1970
 
@@ -29,12 +31,14 @@ def _drift(session: Session) -> dict[str, int]:
         .group_by(Job.tenant)
         .subquery()
     )
-    stored = func.coalesce(uploads.c.bytes, 0) + func.coalesce(results.c.bytes, 0)
-    query = (
-        select(TenantRecord.name, stored - TenantRecord.stored_bytes)
-        .outerjoin(uploads, uploads.c.tenant == TenantRecord.name)
-        .outerjoin(results, results.c.tenant == TenantRecord.name)
+    assets = (
+        select(AssetObject.tenant, func.sum(AssetObject.bytes).label("bytes")).group_by(AssetObject.tenant).subquery()
     )
+    kinds = (uploads, results, assets)
+    stored: Any = sum(func.coalesce(kind.c.bytes, 0) for kind in kinds)
+    query = select(TenantRecord.name, stored - TenantRecord.stored_bytes)
+    for kind in kinds:
+        query = query.outerjoin(kind, kind.c.tenant == TenantRecord.name)
     return {name: int(drift) for name, drift in session.execute(query) if drift}
 
 

@@ -66,3 +66,10 @@ def retire(session: Session, name: str) -> None:
         raise TenantNotFound(f"There is no tenant {name[:64]!r}.", value=name[:64])
     if tenant.deleted_at is None:
         tenant.deleted_at = from_now()
+
+
+def change(session: Session, tenant: TenantRecord, *, templates_only: bool | None = None) -> None:
+    """Hold a tenant to templates, or no longer; None leaves it as it is."""
+    if templates_only is not None:
+        tenant.templates_only = templates_only
+        session.flush()

@@ -24,7 +24,7 @@ from app.services.execution.delivering import Deliverer, File
 from app.services.execution.input_cache import InputCache
 from app.services.steps import Claim, StoredResult, Usage
 from app.services.storage.filenames import result_filename
-from app.services.storage.keys import asset_key, intermediate_key, result_key
+from app.services.storage.keys import asset_key, intermediate_key, result_key, shared_asset_key
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Executor(Attempts[Made]):
         """Render and store; the results by the tasks whose they are."""
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
-            stages = [Stage(step.op, step.params, self._fetch_assets(step, folder)) for step in held.task.steps]
+            stages = [Stage(step.op, step.params, self._fetch_assets(held, step, folder)) for step in held.task.steps]
         monitor.used["bytes_in"] = source.stat().st_size
         with tracing.span("render"):
             targets, rendered = self._render(
@@ -109,16 +109,19 @@ class Executor(Attempts[Made]):
             self.storage.download_raw(intermediate_key(job.id, str(held.task.parent)), path)
         return path
 
-    def _fetch_assets(self, step: PlannedStep, folder: Path) -> dict[str, Path]:
+    def _fetch_assets(self, held: Claim, step: PlannedStep, folder: Path) -> dict[str, Path]:
         """Download the stored files that a step names; by the names of the parameters."""
+        named = {parameter: name for parameter in OPERATIONS[step.op].assets if (name := step.params[parameter])}
+        bound = self.database.retry(steps.assets_of, self.must_stop, held.job.id) if named else {}
         files = {}
-        for parameter in OPERATIONS[step.op].assets:
-            if name := step.params[parameter]:
-                files[parameter] = folder / f"asset-{step.id}-{parameter}"
-                try:
-                    self.storage.download_raw(asset_key(name), files[parameter])
-                except ObjectNotFound:
-                    raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
+        for parameter, name in named.items():
+            files[parameter] = folder / f"asset-{step.id}-{parameter}"
+            sha256 = bound.get(name)
+            key = asset_key(held.job.tenant, sha256) if sha256 else shared_asset_key(name)
+            try:
+                self.storage.download_raw(key, files[parameter], sha256=sha256)
+            except ObjectNotFound:
+                raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
         return files
 
     def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> StoredResult:

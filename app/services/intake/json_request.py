@@ -11,9 +11,12 @@ from typing import Any
 from app.errors import InvalidJson, InvalidParameter
 from app.models import DEFAULT_PRIORITY, PRIORITIES
 from app.services.intake import strict_json
+from app.services.intake.findings import Findings
+from app.services.intake.keeping import Keeping, checked_external_id, checked_keep_seconds, checked_tags
 from app.services.intake.outputs import read_output
 from app.services.intake.sources import DATA_BYTES, DataSource, read_source
 from app.services.intake.strict_json import NotStrict
+from app.services.intake.trees import checked_params
 from app.services.intake.validation import escaped, short
 from app.services.outputs import Output
 from app.services.sources import Source
@@ -27,13 +30,23 @@ class JsonRequest:
     """A body whose members have the right form; what they say is still to be checked."""
 
     input: DataSource | Source
-    #: the operation tree as JSON text
-    operations: str
+    #: the operation tree as JSON text; None: it comes of the template
+    operations: str | None = None
+    template: str | None = None
+    #: values for the template
+    params: Mapping[str, Any] | None = None
+    tags: dict[str, str] | None = None
+    external_id: str | None = None
+    keep_seconds: int | None = None
     webhook_url: str | None = None
     priority: int = DEFAULT_PRIORITY
     output: Output | None = None
     #: all of it as it was sent
     sent: Mapping[str, Any]
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(tags=self.tags, external_id=self.external_id, keep_seconds=self.keep_seconds)
 
 
 def _read_operations(value: Any, _pointer: str) -> str:
@@ -53,29 +66,46 @@ def _read_priority(value: Any, pointer: str) -> int:
     raise refused(detail, pointer, value)
 
 
+Reader = Callable[[Any, str], Any]
 #: what makes a value of a member: called with what was sent and with a pointer to it; null is as if it were left out
-MEMBERS: dict[str, Callable[[Any, str], Any]] = {
+MEMBERS: dict[str, Reader] = {
     "input": read_source,
     "operations": _read_operations,
     "webhook_url": _read_text,
     "priority": _read_priority,
+    "template": _read_text,
+    "params": checked_params,
+    "tags": checked_tags,
+    "external_id": checked_external_id,
+    "keep_seconds": checked_keep_seconds,
     "output": read_output,
 }
-REQUIRED = ("input", "operations")
+REQUIRED = ("input",)
 
 
-def read_request(body: bytes) -> JsonRequest:
+def read_request(body: bytes, findings: Findings | None = None, members: Mapping[str, Reader] = MEMBERS) -> JsonRequest:
     """Read and check the body of a request.
+
+    Args:
+        body: as it came.
+        findings: collects what is wrong with members, which are then as if they were left out; None: nothing does.
+        members: what makes a value of each.
 
     Raises:
         InvalidJson: it is no JSON, or has a key twice or numbers that cannot be stored.
         InvalidParameter: it is no object, lacks a member or has one that is not known.
         PixToolsError: a member has not the right form; `pointer` says which.
     """
+    findings = findings or Findings()
     sent = _read_object(body)
     given = {name: value for name, value in sent.items() if value is not None}
-    _check_names(sent, given)
-    read = {name: MEMBERS[name](value, f"#/{name}") for name, value in given.items()}
+    with findings.noting():
+        _check_names(sent, given)
+    read: dict[str, Any] = {"input": None}
+    for name, value in given.items():
+        with findings.noting():
+            if name in members:
+                read[name] = members[name](value, f"#/{name}")
     return JsonRequest(**read, sent=sent)
 
 
@@ -85,7 +115,7 @@ def _read_object(body: bytes) -> dict[str, Any]:
     except NotStrict as error:
         raise InvalidJson(f"The body is not valid JSON{error.args[0]}.") from None
     if not isinstance(sent, dict):
-        raise refused("The body must be a JSON object with `input` and `operations`.", "#", sent)
+        raise refused("The body must be a JSON object with `input` and `operations` or `template`.", "#", sent)
     return sent
 
 

@@ -5,7 +5,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -19,10 +19,11 @@ from uuid_utils.compat import uuid7
 from app import metrics, tracing
 from app.database import Database
 from app.errors import (
-    InvalidOperations,
+    ExternalIdTaken,
     InvalidOutput,
     InvalidParameter,
     InvalidUpload,
+    JobExpired,
     JobNotFound,
     NoRoom,
     PixToolsError,
@@ -38,12 +39,16 @@ from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
 from app.services.dag_builder import Node, Plan, plan
 from app.services.idempotency import Idempotency, Scope
-from app.services.intake.json_request import SOURCE_BYTES, read_request
+from app.services.intake.assets import Assets
+from app.services.intake.findings import Findings
+from app.services.intake.json_request import SOURCE_BYTES, JsonRequest, read_request
+from app.services.intake.keeping import Keeping, read_keeping
 from app.services.intake.memory import check_memory
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.intake.outputs import parse_output
+from app.services.intake.outputs import parse_output, read_output
 from app.services.intake.rules import FILE_POINTER, ImageLimits
 from app.services.intake.sources import DataSource
+from app.services.intake.trees import Chosen, choose, read_params
 from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, receive
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
@@ -51,7 +56,7 @@ from app.services.monitoring.disk_space import Room
 from app.services.outputs import Output
 from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
-from app.services.storage.keys import asset_key, input_key, job_prefix
+from app.services.storage.keys import input_key, job_prefix
 from app.services.storage.links import DownloadLinks
 from app.services.storage.object_store import ObjectStore
 from app.services.webhooks.egress import Egress
@@ -88,26 +93,57 @@ class Accepted:
 class Order:
     """What is to be done, whichever way a request has said so."""
 
-    #: the operation tree as JSON text
-    operations: str
+    #: the operation tree as JSON text; None: it comes of the template
+    operations: str | None
     webhook_url: str | None
     priority: int
+    template: str | None = None
+    #: values for the template
+    params: Mapping[str, Any] | None = None
+    keeping: Keeping = field(default_factory=Keeping)
     output: Output | None = None
     #: all of a JSON request; a form is known by its parts
     canonical: dict[str, Any] | None = None
 
 
-def _order(form: ReceivedForm) -> Order:
-    text = form.fields.get("operations")
-    if text is None:
-        missing = {"detail": "The field `operations` is missing.", "pointer": "#/operations"}
-        raise InvalidOperations([missing], code="missing_field")
-    given = form.fields.get("output")
+def order_of(form: ReceivedForm, findings: Findings) -> Order:
+    """What a form asks for; a field that is wrong is as if it were left out.
+
+    Raises:
+        InvalidParameter: a field has not the right form, and `findings` do not collect that.
+    """
+    fields = form.fields
+    keeping, params, priority, output = Keeping(), None, DEFAULT_PRIORITY, None
+    with findings.noting():
+        params = read_params(fields.get("params"))
+    with findings.noting():
+        priority = read_priority(fields.get("priority"))
+    with findings.noting():
+        keeping = read_keeping(fields.get("tags"), fields.get("external_id"), fields.get("keep_seconds"))
+    with findings.noting():
+        output = parse_output(given, "#/output") if (given := fields.get("output")) else None
     return Order(
-        operations=text,
-        webhook_url=form.fields.get("webhook_url"),
-        priority=read_priority(form.fields.get("priority")),
-        output=parse_output(given, "#/output") if given else None,
+        operations=fields.get("operations"),
+        template=fields.get("template") or None,  # forms of web pages send empty fields
+        params=params,
+        webhook_url=fields.get("webhook_url"),
+        priority=priority,
+        keeping=keeping,
+        output=output,
+    )
+
+
+def order_of_json(wanted: JsonRequest) -> Order:
+    """What a JSON body asks for."""
+    return Order(
+        operations=wanted.operations,
+        webhook_url=wanted.webhook_url,
+        priority=wanted.priority,
+        template=wanted.template,
+        params=wanted.params,
+        keeping=wanted.keeping,
+        output=wanted.output,
+        canonical=dict(wanted.sent),
     )
 
 
@@ -121,8 +157,12 @@ def _check_apart(output: Output, plan: Plan) -> None:
 def _fingerprint(order: Order, new: NewJob) -> str:
     if order.canonical is not None or new.sha256 is None:
         return idempotency.fingerprint_of(order.canonical)
-    output = order.output.to_json() if order.output else None
-    return idempotency.fingerprint(new.sha256, new.operations, new.webhook_url, new.priority, output)
+    operations, members = new.operations, dict(order.keeping.members)
+    if order.template is not None:
+        operations, members = [], {**members, "template": order.template, "params": order.params or {}}
+    if order.output is not None:
+        members["output"] = order.output.to_json()
+    return idempotency.fingerprint(new.sha256, operations, new.webhook_url, new.priority, members)
 
 
 class _AnsweredElsewhere(Exception):
@@ -130,7 +170,7 @@ class _AnsweredElsewhere(Exception):
 
 
 @dataclass(frozen=True)
-class _Tree:
+class Tree:
     """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
 
     operations: list[Any]
@@ -143,13 +183,25 @@ class _Tree:
         return self._plans[format_]
 
 
-def _tree(text: str, limits: TreeLimits) -> _Tree:
-    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else _Tree(*parse_tree(text, limits))
+def _tree(text: str, limits: TreeLimits) -> Tree:
+    return _kept_tree(text, limits) if len(text) <= LONGEST_KEPT else Tree(*parse_tree(text, limits))
 
 
 @lru_cache(maxsize=TREES_KEPT)
-def _kept_tree(text: str, limits: TreeLimits) -> _Tree:
-    return _Tree(*parse_tree(text, limits))
+def _kept_tree(text: str, limits: TreeLimits) -> Tree:
+    return Tree(*parse_tree(text, limits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """An order of which everything is right that can be told without the input."""
+
+    chosen: Chosen
+    tree: Tree
+    #: SHA-256 of the assets that the tree names, by name
+    assets: tuple[tuple[str, str], ...]
+    output: Output | None
+    kept_seconds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +215,7 @@ class Submissions:
     egress: Egress
     #: the same of the URLs of inputs
     fetch_egress: Egress
+    assets: Assets
     spool: Path
     room: Room
     form_limits: FormLimits
@@ -207,14 +260,22 @@ class Submissions:
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
         """
-        form = await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
+        form = await self.receive(body, boundary)
         started = time.perf_counter()
         try:
-            accepted = await self._accept(_order(form), form, request)
+            accepted = await self._accept(order_of(form, Findings()), form, request)
         finally:
             form.close()
         metrics.ACCEPT_SECONDS.observe(time.perf_counter() - started)
         return accepted
+
+    async def receive(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
+        """Read a form; close it in the end.
+
+        Raises:
+            PixToolsError: it is refused; nothing is left on disk.
+        """
+        return await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
 
     async def submit_json(self, body: bytes, request: Request) -> Accepted:
         """Take one JSON body.
@@ -224,13 +285,7 @@ class Submissions:
         """
         started = time.perf_counter()
         wanted = read_request(body)
-        order = Order(
-            operations=wanted.operations,
-            webhook_url=wanted.webhook_url,
-            priority=wanted.priority,
-            output=wanted.output,
-            canonical=dict(wanted.sent),
-        )
+        order = order_of_json(wanted)
         if isinstance(wanted.input, DataSource):
             accepted = await self._accept_data(order, wanted.input, request)
         else:
@@ -269,16 +324,16 @@ class Submissions:
             await self.idempotency.end(scope, job_id)
 
     async def _check_source(self, job_id: UUID, order: Order, source: Source, request: Request) -> NewJob:
-        tree = await self._check_order(order, request)
+        checked = await self._right(order, request.principal)
         return NewJob(
             id=job_id,
-            plan=tree.plan(None),
-            filename=await self._filename(source, request.principal.tenant),
+            plan=checked.tree.plan(None),
+            filename=await self.check_source(source, request.principal.tenant),
             source=source,
-            **self._ordered(order, tree, request),
+            **_ordered(order, checked, request),
         )
 
-    async def _filename(self, source: Source, tenant: str) -> str:
+    async def check_source(self, source: Source, tenant: str) -> str:
         """The name of a file that is to be fetched, if it may be."""
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
@@ -288,7 +343,7 @@ class Submissions:
             return filename_of(source)
         try:
             found = await self.database.of(tenant).read(jobs.result, source.job, source.result)
-        except JobNotFound as error:
+        except (JobNotFound, JobExpired) as error:
             error.pointer = "#/input/job"
             raise
         except ResultNotFound as error:
@@ -314,11 +369,7 @@ class Submissions:
         return Accepted(job_id=new.id, body=body)
 
     def _check_room(self) -> None:
-        try:
-            self.room.check()
-        except OSError as error:
-            log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
-            raise NoRoom from None
+        check_room(self.room)
 
     def _folder(self) -> Path:
         if self.spool not in self._ready:
@@ -345,56 +396,70 @@ class Submissions:
             await self.idempotency.end(scope, new.id)
 
     async def _check(self, order: Order, upload: Upload, request: Request) -> NewJob:
-        tree = await self._check_order(order, request)
-        header = await asyncio.to_thread(_probe, upload.file)
-        self.image_limits.check(header)
-        check_memory(tree.branches, header, self.memory_bytes)
+        checked = await self._right(order, request.principal)
+        header = await read_header(upload.file)
+        self.check_input(checked, header, Findings())
         return NewJob(
             id=uuid7(),
-            plan=tree.plan(header.format),
+            plan=checked.tree.plan(header.format),
             filename=upload.filename,
             header=header,
             bytes=upload.size,
             sha256=upload.sha256,
-            **self._ordered(order, tree, request),
+            **_ordered(order, checked, request),
         )
 
-    async def _check_order(self, order: Order, request: Request) -> _Tree:
-        """Refuse what can be refused without the input."""
-        tree = _tree(order.operations, self.tree_limits)
-        await self._check_assets(tree.branches)
+    async def _right(self, order: Order, principal: Principal) -> Checked:
+        checked = await self.check_order(order, principal, Findings())
+        if checked is None:
+            raise AssertionError("what is wrong is raised at once")
+        return checked
+
+    async def check_order(self, order: Order, principal: Principal, findings: Findings) -> Checked | None:
+        """Find what is wrong with an order, as far as that can be told without the input.
+
+        Returns:
+            None if `findings` have collected something that leaves no tree.
+        """
+        most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
+        with findings.noting():
+            order.keeping.check(most_kept)
         if order.webhook_url:
-            await self.egress.check(order.webhook_url)
-        if order.output:
-            await self._check_store(order.output.store, request.principal.tenant, "#/output/store")
-            _check_apart(order.output, tree.plan(None))
-        return tree
+            with findings.noting():
+                await self.egress.check(order.webhook_url)
+        with findings.noting():
+            chosen = await choose(
+                self.database.of(principal.tenant),
+                operations=order.operations,
+                template=order.template,
+                params=order.params,
+                templates_only=principal.templates_only,
+            )
+            with chosen.pointing():
+                tree = _tree(chosen.operations, self.tree_limits)
+                assets = await self.assets.bind(tree.branches, principal.tenant)
+            output = await self._check_output(order, chosen, tree, principal)
+            kept_seconds = order.keeping.keep_seconds or min(self.kept_seconds, most_kept)
+            return Checked(chosen=chosen, tree=tree, assets=assets, output=output, kept_seconds=kept_seconds)
+        return None
 
-    def _ordered(self, order: Order, tree: _Tree, request: Request) -> dict[str, Any]:
-        """What a new job has of its request, whatever its input."""
-        return {
-            "operations": tree.operations,
-            "branches": tree.branches,
-            "webhook_url": order.webhook_url or None,
-            "base_url": request.base_url,
-            "kept_seconds": self.kept_seconds,
-            "priority": order.priority,
-            "output": order.output,
-            "tenant": request.principal.tenant,
-            "key_id": request.principal.key_id,
-        }
+    async def _check_output(self, order: Order, chosen: Chosen, tree: Tree, principal: Principal) -> Output | None:
+        """Where results are written to as well: as the request says, or else as the template does."""
+        output = order.output
+        if output is None and chosen.output is not None:
+            with chosen.pointing():
+                output = read_output(chosen.output, "#/output")
+        if output is not None:
+            await self._check_store(output.store, principal.tenant, "#/output/store")
+            _check_apart(output, tree.plan(None))
+        return output
 
-    async def _check_assets(self, branches: tuple[Node, ...]) -> None:
-        missing = []
-        for node in (node for branch in branches for node in branch.walk()):
-            for parameter in node.operation.assets:
-                name = getattr(node.params, parameter)
-                if name is not None and await self.storage.size(asset_key(name)) is None:
-                    detail = f"{node.operation.name}: there is no stored file {name!r}."
-                    pointer = f"{node.pointer}/{parameter}"
-                    missing.append({"detail": detail, "pointer": pointer, "code": "unknown_asset", "value": name})
-        if missing:
-            raise InvalidOperations(missing, code="unknown_asset")
+    def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
+        """Find what the header of an image tells against it, or against what is to be done with it."""
+        with findings.noting():
+            self.image_limits.check(header)
+        with findings.noting(), checked.chosen.pointing():
+            check_memory(checked.tree.branches, header, self.memory_bytes)
 
     async def _store(self, file: BinaryIO, new: NewJob, scope: Scope | None) -> Accepted:
         try:
@@ -416,7 +481,14 @@ class Submissions:
     def _write(self, session: Session, new: NewJob, scope: Scope | None) -> dict[str, Any]:
         if new.sha256 is not None:
             dead_letters.refuse_known(session, new.sha256, new.plan, new.tenant)
-        job: Job = jobs.accept(session, new, self.tenant_limits)
+        try:
+            job: Job = jobs.accept(session, new, self.tenant_limits)
+        except ExternalIdTaken as error:
+            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this very request
+                raise _AnsweredElsewhere from None
+            other = jobs.get(session, UUID(error.extra["job_id"]))
+            error.extra["job"] = job_view(other, self.links).model_dump(mode="json")
+            raise
         body = job_view(job, self.links).model_dump(mode="json")
         if scope and not idempotency.store_answer(session, scope, job.id, body, seconds=self.idempotency_seconds):
             raise _AnsweredElsewhere
@@ -442,6 +514,38 @@ class Submissions:
             log.warning("upload_left_behind", extra={"job_id": str(job_id), "error": error.code})
 
 
+def _ordered(order: Order, checked: Checked, request: Request) -> dict[str, Any]:
+    """What a new job has of its request, whatever its input."""
+    return {
+        "operations": checked.tree.operations,
+        "branches": checked.tree.branches,
+        "webhook_url": order.webhook_url or None,
+        "base_url": request.base_url,
+        "kept_seconds": checked.kept_seconds,
+        "priority": order.priority,
+        "tenant": request.principal.tenant,
+        "key_id": request.principal.key_id,
+        "tags": order.keeping.tags,
+        "external_id": order.keeping.external_id,
+        "output": checked.output,
+        "template": checked.chosen.template,
+        "assets": checked.assets,
+    }
+
+
+def check_room(room: Room) -> None:
+    """Refuse an upload where a disk has no room for it.
+
+    Raises:
+        NoRoom: it has none, or cannot be used.
+    """
+    try:
+        room.check()
+    except OSError as error:
+        log.warning("disk_unusable", extra={"error": type(error).__name__, "errno": error.errno})
+        raise NoRoom from None
+
+
 def _count(new: NewJob) -> None:
     """An upload that has been accepted."""
     if new.header is not None:
@@ -461,6 +565,15 @@ def read_priority(text: str | None) -> int:
         detail = f"The priority is one digit, {PRIORITIES[0]} to {PRIORITIES[-1]}."
         raise InvalidParameter(detail, pointer="#/priority", value=text)
     return int(text)
+
+
+async def read_header(file: BinaryIO) -> ImageHeader:
+    """The header of an upload.
+
+    Raises:
+        InvalidUpload: it is no sound image.
+    """
+    return await asyncio.to_thread(_probe, file)
 
 
 def _probe(file: BinaryIO) -> ImageHeader:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
 INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 64 kB
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
-MAX_PARTS = 8
+MAX_PARTS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +127,9 @@ def check_content_length(content_length: str | None, limits: FormLimits) -> None
         raise _too_large(limits.file_bytes, int(content_length))
 
 
-def _too_large(limit: int, value: int) -> UploadTooLarge:
+def _too_large(limit: int, value: int, pointer: str = "#/file") -> UploadTooLarge:
     detail = f"The upload is larger than {limit} bytes."
-    return UploadTooLarge(detail, pointer="#/file", limit=limit, value=value)
+    return UploadTooLarge(detail, pointer=pointer, limit=limit, value=value)
 
 
 class Gate(asyncio.Semaphore):
@@ -169,6 +169,39 @@ async def receive(
     except BaseException:
         discard(file)
         raise
+
+
+async def receive_file(
+    body: AsyncIterator[bytes], limit: int, folder: Path, gate: Gate, check: Callable[[], None] = lambda: None
+) -> Upload:
+    """Read a body that is a file; the arguments are as those of `receive`. Discard its file in the end.
+
+    Raises:
+        PixToolsError: it is refused; nothing is left on disk.
+    """
+    try:
+        file = await asyncio.to_thread(_checked_file, folder, check)
+    except OSError as error:
+        raise _no_room(error) from None
+    spool = _Spool(file)
+    try:
+        await _fill(spool, _whole(body), limit, gate)
+    except OSError as error:
+        discard(file)
+        raise _no_room(error) from None
+    except BaseException:
+        discard(file)
+        raise
+    return Upload(file=file, filename="", size=spool.size, sha256=spool.sha256())
+
+
+async def _fill(spool: _Spool, body: AsyncIterator[bytes], limit: int, gate: Gate) -> None:
+    async for chunk in body:
+        if spool.size + len(chunk) > limit:
+            raise _too_large(limit, spool.size + len(chunk), "#")
+        async with gate:
+            await spool.write(chunk)
+    await spool.flush()
 
 
 def discard(file: BinaryIO) -> None:

@@ -25,8 +25,17 @@ def result_key(job_id: UUID, step_id: str, extension: str) -> str:
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"
 
 
-def asset_key(name: str) -> str:
-    """A file that the operator has stored for all jobs, by a name that `AssetName` allows."""
+def asset_key(tenant: str, sha256: str) -> str:
+    """A file that trees of a tenant name; by its content, which a name may change and a key never does."""
+    return f"{asset_prefix(tenant)}{sha256}"
+
+
+def asset_prefix(tenant: str) -> str:
+    return f"{ASSETS}{tenant}/"
+
+
+def shared_asset_key(name: str) -> str:
+    """Where an earlier version kept a file for all jobs, by its name."""
     return f"{ASSETS}{name}"
 
 

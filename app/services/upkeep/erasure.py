@@ -13,13 +13,18 @@ from app.database import Base, Database, rows_changed
 from app.errors import TenantStays
 from app.models import (
     ApiKey,
+    Asset,
+    AssetObject,
     AuditEntry,
     DeadLetter,
     Event,
     IdempotencyKey,
     Job,
+    JobTombstone,
     Result,
     Store,
+    Template,
+    TemplateVersion,
     TenantRecord,
     TenantTurn,
     UsageDay,
@@ -29,7 +34,7 @@ from app.models import (
 )
 from app.services import jobs
 from app.services.access import audit, tenants
-from app.services.storage.keys import job_prefix
+from app.services.storage.keys import asset_prefix, job_prefix
 from app.services.storage.object_store import ObjectStore
 from app.tenancy import DEFAULT_TENANT
 
@@ -43,7 +48,11 @@ KINDS: tuple[tuple[str, type[Base], Any], ...] = (
     ("endpoints", WebhookEndpoint, WebhookEndpoint.id),
     ("stores", Store, Store.id),
     ("dead letters", DeadLetter, DeadLetter.id),
+    ("tombstones", JobTombstone, JobTombstone.job_id),
     ("idempotency keys", IdempotencyKey, tuple_(IdempotencyKey.tenant, IdempotencyKey.key)),
+    ("versions of templates", TemplateVersion, tuple_(TemplateVersion.name, TemplateVersion.version)),
+    ("templates", Template, Template.name),
+    ("assets", Asset, Asset.name),
     ("API keys", ApiKey, ApiKey.id),
     ("days of usage", UsageDay, tuple_(UsageDay.day, UsageDay.key_id, UsageDay.template)),
     ("audit entries", AuditEntry, AuditEntry.id),
@@ -71,8 +80,9 @@ def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
     # what was being accepted when the keys were refused may have come meanwhile
     while _erase_jobs(database, storage, name, erased):
         pass
+    asyncio.run(storage.delete_prefix(asset_prefix(name)))
     with database.session() as session:
-        for table in (UsageDay, AuditEntry, TenantTurn):  # what the last jobs and refusals have left
+        for table in (UsageDay, AuditEntry, TenantTurn, AssetObject):  # what the last jobs and refusals have left
             session.execute(delete(table).where(table.tenant == name))
         session.execute(delete(TenantRecord).where(TenantRecord.name == name))
         audit.record(session, "tenant.deleted", name, tenant=DEFAULT_TENANT, details=dict(erased))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, select, tuple_
@@ -14,13 +15,14 @@ from sqlalchemy.orm import Session
 
 from app import metrics
 from app.backoff import Backoff
-from app.database import Database, from_now, rows_changed
+from app.database import Database, from_now, insert_rows, rows_changed
 from app.errors import PixToolsError
-from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, Result
+from app.models import JOB_OPEN, DeadLetter, IdempotencyKey, Job, JobTombstone, Result
 from app.services.access import audit, usage
 from app.services.storage.keys import HEALTH, JOBS, job_prefix
 from app.services.storage.object_store import ObjectStore
 from app.services.upkeep.periodic import Periodic
+from app.services.upkeep.unused_assets import remove_unused_assets
 from app.services.webhooks import events, replays
 
 log = logging.getLogger(__name__)
@@ -51,14 +53,22 @@ def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Seq
 
     They stay locked while their objects go, so that no client's retry begins in between.
     """
-    query = select(Job.id).where(Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over))
-    found = list(session.scalars(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)))
+    query = select(Job.id, Job.tenant, Job.expires_at).where(
+        Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over)
+    )
+    rows = session.execute(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)).all()
+    found = [row.id for row in rows]
     # The objects first: a job without them can be removed again, objects without a job nobody would look for
     kept = asyncio.run(_delete_objects(storage, found)) if found else {}
     removed = [job_id for job_id in found if job_id not in kept]
     usage.settle(session, removed)
+    insert_rows(session, [_tombstone(row) for row in rows if row.id not in kept])
     session.execute(delete(Job).where(Job.id.in_(removed)))
     return Removal(removed=removed, kept=kept)
+
+
+def _tombstone(row: Any) -> JobTombstone:
+    return JobTombstone(job_id=row.id, tenant=row.tenant, expired_at=row.expires_at)
 
 
 async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
@@ -107,6 +117,12 @@ def remove_old_letters(session: Session, kept_seconds: float) -> int:
     """Forget a batch of dead letters that nobody will look at any more; how many that was."""
     old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(DeadLetter).where(DeadLetter.id.in_(old)))
+
+
+def remove_old_tombstones(session: Session, kept_seconds: float) -> int:
+    """Forget a batch of jobs that have expired long ago; how many that was."""
+    old = select(JobTombstone.job_id).where(JobTombstone.expired_at < from_now(-kept_seconds)).limit(BATCH)
+    return rows_changed(session, delete(JobTombstone).where(JobTombstone.job_id.in_(old)))
 
 
 @dataclass(frozen=True)
@@ -201,6 +217,7 @@ class Retention(Periodic):
         letters_kept_seconds: float,
         events_kept_seconds: float,
         audit_kept_seconds: float,
+        tombstones_kept_seconds: float = 30 * 86_400,
     ) -> None:
         super().__init__(every_seconds)
         self._database = database
@@ -208,12 +225,15 @@ class Retention(Periodic):
         self._letters_kept_seconds = letters_kept_seconds
         self._events_kept_seconds = events_kept_seconds
         self._audit_kept_seconds = audit_kept_seconds
+        self._tombstones_kept_seconds = tombstones_kept_seconds
         self._postponed = Postponed()
 
     def run_once(self) -> int:
         """Remove all that has expired by now; how many jobs that was."""
         removed = self._remove_jobs()
         self._in_batches(remove_expired_keys)
+        self._in_batches(partial(remove_old_tombstones, kept_seconds=self._tombstones_kept_seconds))
+        self._in_batches(partial(remove_unused_assets, storage=self._storage))
         self._in_batches(partial(remove_old_letters, kept_seconds=self._letters_kept_seconds))
         self._in_batches(events.Expiry(self._events_kept_seconds))
         self._in_batches(partial(replays.remove_old, kept_seconds=self._events_kept_seconds))

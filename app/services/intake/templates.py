@@ -1,0 +1,314 @@
+"""Templates: trees with places for parameters, under a name and a number that never means another tree.
+
+A tree is checked when it is stored, as far as that can be told without the values, so that a mistake is its author's to
+see and not that of whoever sends images. Jobs keep the tree that came of it, and `name@version`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice, product
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from app.database import from_now, insertion, tenant_of
+from app.errors import (
+    BuiltInTemplate,
+    InvalidOperations,
+    InvalidOutput,
+    InvalidParameter,
+    InvalidTemplate,
+    TemplateNotFound,
+    TooManyTemplates,
+    UnknownTemplate,
+)
+from app.models import Template, TemplateVersion
+from app.services.intake.builtin_templates import BUILT_IN
+from app.services.intake.operation_tree import TreeLimits, parse_tree
+from app.services.intake.outputs import read_output
+from app.services.intake.template_params import Mistake, candidates, check_schema, values_of
+from app.services.intake.template_trees import Filling, param_at, places
+from app.services.intake.validation import escaped, short
+
+MAX_TEMPLATES = 1000  # of a tenant
+MAX_VERSIONS = 1000  # of a template
+MAX_REPORTED = 20  # mistakes in one answer
+MAX_TRIALS = 64  # choices of values in which a tree is looked at for one that is right
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+LATEST = "latest"
+REFERENCE = re.compile(rf"({NAME})(?:@([1-9][0-9]{{0,8}}|{LATEST}))?", re.ASCII)
+MAX_REFERENCE = 128  # bytes; longer ones are none
+UNSTORABLE = "The template has half of a surrogate pair, or a number that JSON does not have."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What a version of a template is."""
+
+    operations: list[Any]
+    #: JSON schema
+    params: dict[str, Any]
+    output: dict[str, Any] | None = None
+
+    @property
+    def canonical(self) -> str:
+        """The same for equal ones."""
+        return json.dumps(self.__dict__, sort_keys=True, allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versioned:
+    """A version of a template."""
+
+    name: str
+    version: int
+    definition: Definition
+    #: None: it comes with PixTools
+    created_at: datetime | None = None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expanded:
+    """What came of a template and values."""
+
+    operations: list[Any]
+    output: dict[str, Any] | None
+    #: parameters by pointers into the two
+    places: Mapping[str, str]
+
+
+def expand(definition: Definition, given: Mapping[str, Any]) -> Expanded:
+    """Put values in their places.
+
+    Raises:
+        InvalidParameter: with one entry for each value that does not fit.
+    """
+    values, mistakes = values_of(definition.params, given)
+    if mistakes:
+        raise InvalidParameter(mistakes[0]["detail"], extra={"errors": mistakes[:MAX_REPORTED]})
+    return _filled(definition, values)
+
+
+def _filled(definition: Definition, values: Mapping[str, Any]) -> Expanded:
+    filling = Filling(values)
+    operations = filling.fill(definition.operations, "#/operations")
+    output = filling.fill(definition.output, "#/output")
+    return Expanded(operations=operations, output=output, places=filling.places)
+
+
+def check(definition: Definition, limits: TreeLimits) -> None:
+    """Refuse what no job could use, or what is not meant.
+
+    Raises:
+        InvalidTemplate: with one entry for each mistake.
+    """
+    try:
+        json.dumps(definition.__dict__, ensure_ascii=False, allow_nan=False).encode()
+        mistakes = list(islice(_mistakes(definition, limits), MAX_REPORTED))
+    except RecursionError:
+        raise InvalidTemplate("The template is nested too deep.", pointer="#/operations") from None
+    except ValueError:
+        raise InvalidTemplate(UNSTORABLE, pointer="#/operations") from None
+    if mistakes:
+        raise InvalidTemplate(mistakes[0]["detail"], extra={"errors": mistakes})
+
+
+def _mistakes(definition: Definition, limits: TreeLimits) -> Iterator[Mistake]:
+    wrong = check_schema(definition.params)
+    yield from wrong
+    if wrong:  # of which nothing can be said about its places
+        return
+    wrong = list(_check_places(definition))
+    yield from wrong
+    if not wrong:
+        yield from _check_tree(definition, limits)
+
+
+def _check_places(definition: Definition) -> Iterator[Mistake]:
+    names = set(definition.params.get("properties", {}))
+    found = [*places(definition.operations, "#/operations"), *places(definition.output, "#/output")]
+    for place in found:
+        if place.name is None:
+            detail = 'A place for a parameter is {"param": "name"} and nothing else.'
+            yield {"detail": detail, "pointer": place.pointer, "code": InvalidTemplate.code}
+        elif place.name not in names:
+            detail = f"There is no parameter {place.name[:64]!r} in `params`."
+            pointer = f"{place.pointer}/param"
+            yield {"detail": detail, "pointer": pointer, "code": InvalidTemplate.code, "value": place.name[:64]}
+    for name in sorted(names - {place.name for place in found}):
+        detail = f"The parameter {name!r} is used nowhere."
+        yield {"detail": detail, "pointer": f"#/params/properties/{escaped(name)}", "code": InvalidTemplate.code}
+
+
+def _check_tree(definition: Definition, limits: TreeLimits) -> list[Mistake]:
+    """The mistakes that a tree has with the first choice of values, if it has some with every choice."""
+    properties = definition.params.get("properties", {})
+    choices = islice(product(*map(candidates, properties.values())), MAX_TRIALS)
+    first: list[Mistake] | None = None
+    for choice in choices:
+        mistakes = _tried(definition, dict(zip(properties, choice, strict=True)), limits)
+        if not mistakes:
+            return []
+        first = mistakes if first is None else first
+    return first or []
+
+
+def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits) -> list[Mistake]:
+    expanded = _filled(definition, values)
+    mistakes: list[Mistake] = []
+    try:
+        parse_tree(json.dumps(expanded.operations), limits)
+    except InvalidOperations as error:
+        mistakes += error.extra["errors"]
+    try:
+        if expanded.output is not None:
+            read_output(expanded.output, "#/output")
+    except InvalidOutput as error:
+        mistakes.append({"detail": error.message, "pointer": error.pointer, "code": error.code})
+    return [mistake for mistake in mistakes if not _is_open(definition, param_at(expanded.places, mistake["pointer"]))]
+
+
+def _is_open(definition: Definition, param: str | None) -> bool:
+    """Whether nobody can tell what texts a parameter may have."""
+    property_ = definition.params.get("properties", {}).get(param, {})
+    return property_.get("type") == "string" and not property_.keys() & {"enum", "default"}
+
+
+def parse_reference(text: str) -> tuple[str, int | None] | None:
+    """Name and number of `shop@2`; no number: the latest. None: it is no reference."""
+    parts = REFERENCE.fullmatch(text)
+    if parts is None:
+        return None
+    return parts[1], None if parts[2] in {None, LATEST} else int(parts[2])
+
+
+def get(session: Session, reference: str) -> Versioned:
+    """A template by its name, or by name and number.
+
+    Raises:
+        TemplateNotFound: there is none.
+    """
+    named = parse_reference(reference)
+    found = named and (_built_in(*named) or _stored(session, *named))
+    if not found:
+        raise TemplateNotFound(f"There is no template {reference[:64]!r}.", value=reference[:64])
+    return found
+
+
+def named_by_job(session: Session, reference: str) -> Versioned:
+    """As `get`, of a request that names one.
+
+    Raises:
+        UnknownTemplate: there is none.
+    """
+    try:
+        return get(session, reference)
+    except TemplateNotFound:
+        detail = f"There is no template {reference[:64]!r}; GET /templates lists those that there are."
+        raise UnknownTemplate(detail, pointer="#/template", value=reference[:64]) from None
+
+
+def _built_in(name: str, version: int | None) -> Versioned | None:
+    if name not in BUILT_IN or version not in {None, 1}:
+        return None
+    operations, params = BUILT_IN[name]
+    return Versioned(name=name, version=1, definition=Definition(operations=operations, params=params))
+
+
+def _stored(session: Session, name: str, version: int | None) -> Versioned | None:
+    query = select(TemplateVersion).where(TemplateVersion.name == name)
+    if version is not None:
+        query = query.where(TemplateVersion.version == version)
+    row = session.scalar(query.order_by(TemplateVersion.version.desc()).limit(1))
+    return _versioned(row) if row else None
+
+
+def _versioned(row: TemplateVersion) -> Versioned:
+    return Versioned(
+        name=row.name,
+        version=row.version,
+        definition=Definition(operations=row.operations, params=row.params, output=row.output),
+        created_at=row.created_at,
+    )
+
+
+def every(session: Session) -> list[Versioned]:
+    """The latest version of each, by name; those that come with PixTools come first."""
+    is_latest = (Template.name == TemplateVersion.name) & (Template.tenant == TemplateVersion.tenant)
+    query = select(TemplateVersion).join(Template, is_latest & (Template.latest == TemplateVersion.version))
+    own = session.scalars(query.order_by(TemplateVersion.name))
+    return [found for name in BUILT_IN if (found := _built_in(name, None))] + [_versioned(row) for row in own]
+
+
+def put(session: Session, name: str, definition: Definition) -> tuple[Versioned, bool]:
+    """Store a checked template; the version, and whether it is a new one.
+
+    Raises:
+        InvalidTemplate: this cannot be a name.
+        BuiltInTemplate: the name is taken.
+        TooManyTemplates: there are as many as there may be.
+    """
+    if not re.fullmatch(NAME, name, re.ASCII):
+        detail = "A template's name is 1 to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or digit."
+        raise InvalidTemplate(detail, pointer="#/path/name", limit=64, value=short(name))
+    _refuse_built_in(name)
+    head = _locked(session, name)
+    latest = None if head.deleted_at else _stored(session, name, None)
+    if latest and latest.definition.canonical == definition.canonical:
+        return latest, False
+    _check_number(head.latest, MAX_VERSIONS, "versions of this template; store it under another name")
+    head.latest += 1
+    head.deleted_at = None
+    values = {"operations": definition.operations, "params": definition.params, "output": definition.output}
+    row = TemplateVersion(tenant=head.tenant, name=name, version=head.latest, created_at=from_now(), **values)
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return _versioned(row), True
+
+
+def _refuse_built_in(name: str) -> None:
+    if name in BUILT_IN:
+        raise BuiltInTemplate(f"The template {name!r} comes with PixTools; choose another name.", value=name)
+
+
+def _check_number(number: int, limit: int, what: str) -> None:
+    if number >= limit:
+        raise TooManyTemplates(f"There are {number} {what}.", limit=limit, value=number)
+
+
+def _locked(session: Session, name: str) -> Template:
+    """The row of a name, of which one transaction at a time makes versions."""
+    query = select(Template).where(Template.name == name).with_for_update().execution_options(populate_existing=True)
+    head = session.scalar(query)
+    if head is None or head.deleted_at:
+        there = session.scalar(select(func.count()).select_from(Template).where(Template.deleted_at.is_(None))) or 0
+        _check_number(there, MAX_TEMPLATES, "templates; delete some")
+    if head is not None:
+        return head
+    row = insertion(session, Template).values(tenant=tenant_of(session), name=name, latest=0, deleted_at=None)
+    session.connection().execute(row.on_conflict_do_nothing())
+    return session.scalars(query).one()
+
+
+def remove(session: Session, name: str) -> None:
+    """Delete a template with all versions; its numbers are not given again.
+
+    Raises:
+        TemplateNotFound: there is none.
+        BuiltInTemplate: it cannot be deleted.
+    """
+    _refuse_built_in(name)
+    head = session.scalar(select(Template).where(Template.name == name).with_for_update())
+    if head is None or head.deleted_at:
+        raise TemplateNotFound(f"There is no template {name[:64]!r}.", value=name[:64])
+    session.execute(delete(TemplateVersion).where(TemplateVersion.name == name))
+    head.deleted_at = from_now()

@@ -1,0 +1,52 @@
+"""Random operation trees."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+ENCODERS = ("convert_webp", "convert_jpeg", "convert_png", "convert_avif")
+
+
+def _resize(chance: random.Random) -> dict[str, Any]:
+    sides = chance.choice([("width",), ("height",), ("width", "height")])
+    node: dict[str, Any] = {"op": "resize", **{side: chance.randint(40, 1500) for side in sides}}
+    if len(sides) > 1:
+        node["fit"] = chance.choice(["inside", "outside", "cover", "contain", "fill"])
+    return node | {"enlarge": chance.random() < 0.3, "linear": chance.random() < 0.1}
+
+
+def _crop(chance: random.Random) -> dict[str, Any]:
+    return {"op": "crop", "width": chance.randint(30, 900), "height": chance.randint(30, 900)}
+
+
+def _rotate(chance: random.Random) -> dict[str, Any]:
+    return {"op": "rotate", "angle": chance.choice([90, 180, -90, round(chance.uniform(-180, 180), 2)])}
+
+
+MAKERS: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
+    *(_resize, _resize, _resize, _crop, _rotate),
+    lambda _: {"op": "flip"},
+    lambda _: {"op": "grayscale"},
+    lambda chance: {"op": "blur", "sigma": round(chance.uniform(0.5, 8), 1)},
+    lambda _: {"op": "sharpen"},
+)
+
+
+def _encoder(chance: random.Random) -> Any:
+    name = chance.choice(ENCODERS)
+    return name if name == "convert_png" or chance.random() < 0.5 else {"op": name, "quality": chance.randint(40, 90)}
+
+
+def _node(chance: random.Random, depth: int) -> Any:
+    if depth == 0 or chance.random() < 0.3:
+        return _encoder(chance)
+    node = chance.choice(MAKERS)(chance)
+    if chance.random() < 0.2:
+        node["keep"] = True
+    node["then"] = [_node(chance, depth - 1) for _ in range(chance.choice([1, 1, 2]))]
+    return node
+
+
+def random_tree(chance: random.Random) -> list[Any]:
+    """One to three branches of up to four operations each."""
+    return [_node(chance, chance.randint(0, 3)) for _ in range(chance.choice([1, 1, 2, 3]))]
