@@ -44,6 +44,7 @@ PixToolsError
 ├── TenantLimit                   429  what a tenant may have
 │   ├── RateLimited               429  retryable
 │   ├── TooManyOpenJobs           429  retryable
+│   ├── TooManyListeners          429  retryable
 │   ├── DailyLimitReached         429  retryable
 │   └── StorageLimitReached       403
 ├── InvalidLimit                  422  of a tenant
@@ -479,6 +480,13 @@ class TooManyOpenJobs(TenantLimit):
     """Too many jobs of your tenant have not ended."""
 
     code = "too_many_open_jobs"
+    retryable = True
+
+
+class TooManyListeners(TenantLimit):
+    """Too many streams of events are open."""
+
+    code = "too_many_listeners"
     retryable = True
 
 

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, webhooks
+from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, streams, webhooks
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
 from app.tasks import celery_app, drain
@@ -44,9 +44,8 @@ decide by their `code`.
 """
 
 
-ROUTERS = tuple(
-    part.router for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs)
-)
+PARTS = (jobs, downloads, operations, webhooks, events, streams, keys, accounts, health, metrics, docs)
+ROUTERS = tuple(part.router for part in PARTS)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -102,7 +101,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
     resources = Resources(settings, drain.is_over)
-    resources.database.hooks.ended = resources.waiters.notify
+    resources.database.hooks.ended = resources.note_end
     resources.check_keyring()  # an API that could not write a secret does not start
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))

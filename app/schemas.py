@@ -110,6 +110,7 @@ class JobLinks(Model):
     """Relative addresses of what belongs to the job."""
 
     self: str
+    events: str
     archive: str
 
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from pydantic import SecretStr
 
@@ -31,6 +32,7 @@ from app.services.intake.backpressure import Backpressure
 from app.services.intake.operation_tree import TreeLimits
 from app.services.intake.submission import ImageLimits, Submissions
 from app.services.intake.uploads import FormLimits
+from app.services.live import Live
 from app.services.monitoring.checks import Checks
 from app.services.monitoring.disk_space import Room
 from app.services.monitoring.gauges import Gauges
@@ -194,6 +196,23 @@ class Resources:
     def waiters(self) -> Waiters:
         settings = self.settings
         return Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
+
+    @cached_property
+    def live(self) -> Live:
+        settings = self.settings
+        return Live(
+            self.database,
+            self.links,
+            self.door,
+            most=settings.max_listeners,
+            most_of_tenant=settings.listeners_of_tenant,
+            stopping=self.stopping,
+        )
+
+    def note_end(self, job_id: UUID) -> None:
+        """Tell those who wait and listen in this process that a job has ended; from any thread."""
+        self.waiters.notify(job_id)
+        self.live.notify(job_id)
 
     @cached_property
     def room(self) -> Room:

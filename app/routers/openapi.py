@@ -144,7 +144,7 @@ def _links(parameter: str, *operations: str) -> dict[str, Any]:
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
-JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive")
+JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive", "watch_job")
 ENDPOINT_LINKS = _links(
     "endpoint_id",
     *("get_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret"),
@@ -187,6 +187,18 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409),
+}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events until the client or the server closes the stream; a comment after 15 s of silence.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: log\nid: msg_019ac0e2f4b07f3a\ndata: {"type": "job.completed", …}\n\n',
+            }
+        },
+    },
+    **problems(400, 404, 429),
 }
 RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {

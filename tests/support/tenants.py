@@ -130,6 +130,7 @@ class Service:
     """The API in this process, without anything beside it: no worker takes what is accepted."""
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
+        settings.setdefault("listen_seconds", 0.3)  # an answer of this process is seen when it has ended
         self.settings = Settings(_env_file=None, database_url=database_url, data_dir=folder, **settings)
         self.app: FastAPI = create_app(self.settings)
         #: for what a test does behind the API's back
