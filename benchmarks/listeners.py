@@ -2,7 +2,7 @@
 
     python -m benchmarks listeners [--idle 1000] [--active 50] [--jobs 200]
 
-starts the single process. First as many listeners as `--idle` says open a stream of a tenant whose jobs do nothing: what
+starts the single process. First as many listeners as `--idle` says open a stream of a tenant that has no jobs: what
 memory the process has more, and how many of its processor's seconds they take in ten seconds. Then `--active` listeners
 of another tenant are told of jobs that end one after another: how long after the end of a job, by the clock of the one
 machine, its event has arrived at each of them.

@@ -3,10 +3,10 @@
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, select, update
@@ -194,7 +194,7 @@ def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
     running = func.count().filter(Step.status == StepStatus.RUNNING)
     counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
     query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
-    found = session.execute(query.where(Job.id.in_(ids)))
+    found: Iterable[Any] = session.execute(query.where(Job.id.in_(ids)))
     return {job_id: Mark(*values) for job_id, *values in found}
 
 

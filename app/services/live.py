@@ -269,7 +269,7 @@ class Live:
         if time.monotonic() < self._keys_at:
             return
         self._keys_at = time.monotonic() + KEY_SECONDS
-        ids = {listener.wanted.principal.key_id for listener in listeners} - {None}
+        ids = {key_id for listener in listeners if (key_id := listener.wanted.principal.key_id)}
         good: set[str | None] = set(await self.database.read(keys.open_among, ids, Scope.JOBS_READ)) if ids else set()
         if any(listener.wanted.principal.key_id is None for listener in listeners) and await self.door.is_open():
             good.add(None)
@@ -301,7 +301,7 @@ class Live:
         changed: dict[UUID, list[Listener]] = {}
         for listener in of_jobs:
             job_id = listener.wanted.job_id
-            if job_id not in marks:
+            if job_id is None or job_id not in marks:
                 listener.end(Ended.JOB)  # it is gone
             elif marks[job_id] != listener.mark:
                 changed.setdefault(job_id, []).append(listener)

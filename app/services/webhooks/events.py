@@ -8,7 +8,7 @@ reads the log numbers first what has been committed by then, one reader at a tim
 import copy
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -251,7 +251,8 @@ class Entry(NamedTuple):
 def behind(session: Session, after: int) -> list[Entry]:
     """The next events behind a place in the log, of all tenants, without what they say."""
     query = select(Event.position, Event.id, Event.tenant, Event.type, Event.job_id).where(Event.position > after)
-    return [Entry(*row) for row in session.execute(query.order_by(Event.position).limit(BATCH))]
+    found: Iterable[Any] = session.execute(query.order_by(Event.position).limit(BATCH))
+    return [Entry(*row) for row in found]
 
 
 def told(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
