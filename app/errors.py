@@ -58,6 +58,7 @@ PixToolsError
 │   ├── EndpointNotFound          404
 │   ├── DeliveryNotFound          404
 │   ├── KeyNotFound               404
+│   ├── LetterNotFound            404
 │   └── TenantNotFound            404
 ├── Conflict                      409
 │   ├── JobAlreadyFinished        409
@@ -580,6 +581,12 @@ class KeyNotFound(NotFound):
     """There is no API key with this id."""
 
     code = "key_not_found"
+
+
+class LetterNotFound(NotFound):
+    """There is no such dead letter."""
+
+    code = "letter_not_found"
 
 
 class TenantNotFound(NotFound):

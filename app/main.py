@@ -18,7 +18,20 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, streams, webhooks
+from app.routers import (
+    accounts,
+    docs,
+    downloads,
+    events,
+    health,
+    jobs,
+    keys,
+    letters,
+    metrics,
+    operations,
+    streams,
+    webhooks,
+)
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
 from app.tasks import celery_app, drain
@@ -44,7 +57,7 @@ decide by their `code`.
 """
 
 
-PARTS = (jobs, downloads, operations, webhooks, events, streams, keys, accounts, health, metrics, docs)
+PARTS = (jobs, downloads, operations, webhooks, events, streams, keys, accounts, health, letters, metrics, docs)
 ROUTERS = tuple(part.router for part in PARTS)
 
 

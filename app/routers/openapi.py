@@ -144,7 +144,9 @@ def _links(parameter: str, *operations: str) -> dict[str, Any]:
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
-JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive", "watch_job")
+JOB_LINKS = _links(
+    "job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive", "watch_job", "explain_job"
+)
 ENDPOINT_LINKS = _links(
     "endpoint_id",
     *("get_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret"),

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from fastapi import FastAPI
@@ -46,11 +46,13 @@ class Belongings:
     delivery: str
     event: str
     replay: str
+    #: of its open job
+    letter: str
 
     @property
     def marks(self) -> set[str]:
         """What an answer to somebody else must not hold."""
-        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay}
+        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.letter}
         return ids | {str(self.job), str(self.open_job), self.tenant, self.host}
 
     @property
@@ -95,6 +97,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
             replays.Wanted(endpoint_id=endpoint.id, since=event.created_at, until=None, missed_only=True),
         )
     return Belongings(
+        letter=poison(database, open_job, "0" * 64),
         tenant=tenant,
         key=key,
         key_id=key_id,
@@ -158,14 +161,15 @@ class Service:
             yield client
 
 
-def poison(database: Database, job_id: UUID, sha256: str) -> None:
-    """Let an upload be known to end every process."""
+def poison(database: Database, job_id: UUID, sha256: str) -> str:
+    """Let an upload be known to end every process; the id of the dead letter."""
+    letter = uuid4().hex
     with database.session() as session:
         job = session.get(Job, job_id)
         assert job
         session.add(
             DeadLetter(
-                id=f"letter-{job_id}",
+                id=letter,
                 tenant=job.tenant,
                 created_at=job.created_at,
                 reason="poison_input",
@@ -178,3 +182,4 @@ def poison(database: Database, job_id: UUID, sha256: str) -> None:
                 message="",
             )
         )
+    return letter

@@ -10,6 +10,7 @@ import re
 import secrets
 import string
 import zlib
+from collections import Counter as CountOf
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,6 +201,11 @@ def find(session: Session, token: Token) -> Holder | None:
         expires_at=key.expires_at,
         refused=RevokedKey if key.revoked_at or deleted_at else None,
     )
+
+
+def count_valid(session: Session) -> CountOf[str]:
+    """How many keys of each tenant open something."""
+    return CountOf(key.tenant for key in every(session) if state_of(key) == "valid")
 
 
 def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
