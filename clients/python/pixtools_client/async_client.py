@@ -548,6 +548,10 @@ class AsyncClient:
         """Every operation with the JSON schema of its parameters."""
         return (await self.call(protocol.get("/operations")))["data"]  # type: ignore[no-any-return]
 
+    async def live(self) -> None:
+        """Return if the server answers at all."""
+        await self.call(protocol.get("/health/live"))
+
     async def health(self) -> dict[str, Any]:
         """Whether the server can take work."""
         return await self.call(protocol.get("/health/ready"))  # type: ignore[no-any-return]

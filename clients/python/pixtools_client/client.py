@@ -547,6 +547,10 @@ class Client:
         """Every operation with the JSON schema of its parameters."""
         return self.call(protocol.get("/operations"))["data"]  # type: ignore[no-any-return]
 
+    def live(self) -> None:
+        """Return if the server answers at all."""
+        self.call(protocol.get("/health/live"))
+
     def health(self) -> dict[str, Any]:
         """Whether the server can take work."""
         return self.call(protocol.get("/health/ready"))  # type: ignore[no-any-return]
