@@ -30,8 +30,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 LAST = (
-    "pixtools COMMAND -h explains one. The server is that of PIXTOOLS_URL or --server, else the one on this machine; the "
-    "key that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
+    "pixtools COMMAND -h explains one. The server is that of PIXTOOLS_URL or --server, else the one on this machine; "
+    "the key that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
 )
 WIDEST = 120  # columns
 

@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from app.services.storage.object_store import ObjectStore
 
 Server = Annotated[str | None, typer.Option(help="Address of the API; default: PIXTOOLS_URL, or this machine.")]
+QUIET_SECONDS = 15.0  # between two lines about a server that is away
 FAILED, AWAY = 1, 3  # exit codes: something was refused or failed; the server does not answer
 RELATIVE = re.compile(r"(\d+)\s*(s|m|h|d|w)")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -29,8 +31,26 @@ def opened(server: str | None, **options: Any) -> Iterator["Client"]:
     """The client of the server that a command names, or of the usual one."""
     from pixtools_client import Client
 
-    with Client(server, **{"patience": 2.0, **options}) as client:
+    with Client(server, **{"patience": 2.0, "on_retry": Waiting(_to_stderr), **options}) as client:
         yield client
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+class Waiting:
+    """Says that a server is waited for, now and then and not at each try."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said_at = float("-inf")
+
+    def __call__(self, error: Exception, _pause: float) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= QUIET_SECONDS:
+            self._said_at = now
+            self._say(f"{error}. Trying again.")
 
 
 def moment(text: str | None) -> str | None:

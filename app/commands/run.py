@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.commands.common import AWAY, FAILED, Server, opened
+from app.commands.common import AWAY, FAILED, Server, Waiting, opened
 from app.commands.display import Display, Outcome, table
 from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, operations_of
 
@@ -193,7 +193,7 @@ def run_files(
     if keep:
         make_folder(keep)
     display = Display(len(inputs), quiet=quiet)
-    with opened(server, patience=PATIENCE) as client:
+    with opened(server, patience=PATIENCE, on_retry=Waiting(display.say)) as client:
         check(client)
         run = Run(
             client=client,

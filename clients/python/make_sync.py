@@ -33,8 +33,22 @@ def made() -> str:
         text = text.replace(word, plain)
     # what `await` had to be in brackets for
     text = re.sub(r"return \((self\.call\((?:[^()]|\([^()]*\))*\))\)\[", r"return \1[", text)
-    format_ = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(HOME / "client.py"), "-"]
-    return subprocess.run(format_, input=text, capture_output=True, text=True, check=True).stdout
+    return _ruff("format", _ruff("check", text, "--select=I", "--fix-only"))
+
+
+def _ruff(command: str, text: str, *options: str) -> str:
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        command,
+        *options,
+        "--quiet",
+        "--stdin-filename",
+        str(HOME / "client.py"),
+        "-",
+    ]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli import app
+from app.commands.root import app
 from tests.chaos.matrix import FAULTS
 from tests.drills.drills import DRILLS, Drill
 from tests.support.catalogue import all_names

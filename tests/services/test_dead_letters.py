@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 from uuid_utils.compat import uuid7
 
-from app.cli import app
+from app.commands.root import app
 from app.database import Database
 from app.errors import JobNotFinished, KnownPoison
 from app.models import StepStatus
@@ -170,7 +170,7 @@ def test_a_job_whose_first_message_was_given_up_is_sent_again(database: Database
 @pytest.mark.parametrize("command", ["redrive", "purge"])
 @pytest.mark.parametrize("arguments", [[], ["--all", "some-id"]])
 def test_a_command_about_dead_letters_must_name_them(tmp_path: Path, command: str, arguments: list[str]) -> None:
-    done = CliRunner().invoke(app, ["dlq", command, *arguments], env={"PIXTOOLS_DATA_DIR": str(tmp_path)})
+    done = CliRunner().invoke(app, ["server", "dlq", command, *arguments], env={"PIXTOOLS_DATA_DIR": str(tmp_path)})
     assert done.exit_code == 2
     assert "--all" in done.output
     assert not list(tmp_path.iterdir())

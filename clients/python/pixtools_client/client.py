@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,16 @@ import httpx
 
 from pixtools_client import protocol
 from pixtools_client.environment import key_of_environment, server_of_environment
-from pixtools_client.errors import DownloadFailed, JobFailed, LimitReached, NotFound, Refused, ServerAway, WaitTimeout
+from pixtools_client.errors import (
+    ClientError,
+    DownloadFailed,
+    JobFailed,
+    LimitReached,
+    NotFound,
+    Refused,
+    ServerAway,
+    WaitTimeout,
+)
 from pixtools_client.protocol import Call, EventParser, IfExists, Moment, Operations, Source, Tries, Upload, part
 from pixtools_client.types import Delivery, Endpoint, Event, Job, Key, Result
 
@@ -28,6 +37,7 @@ class Client:
         *,
         key: str | None = None,
         patience: float = protocol.PATIENCE,
+        on_retry: Callable[[ClientError, float], None] | None = None,
         http: httpx.Client | None = None,
     ) -> None:
         """Nothing is asked yet.
@@ -37,10 +47,12 @@ class Client:
             key: default: that of `PIXTOOLS_KEY`, or of a file (`environment.key_of_environment`).
             patience: seconds in which a request that may be repeated is sent again while the server is away, or says
                 that it has no room now.
+            on_retry: told what went wrong, and after how many seconds the request is sent again.
             http: to use instead of a client of its own, for proxies, certificates and the like.
         """
         self.server = (server or server_of_environment()).rstrip("/")
         self.patience = patience
+        self._on_retry = on_retry
         self._http = http or httpx.Client(timeout=protocol.TIMEOUT)
         known = key or key_of_environment()
         #: of requests to the server itself; where its links lead nobody else is told the key
@@ -100,6 +112,8 @@ class Client:
         pause = tries.pause(response)
         if pause is None:
             raise error
+        if self._on_retry:
+            self._on_retry(error, pause)
         time.sleep(pause)
 
     def _pages(self, path: str, limit: int | None, **filters: Any) -> Iterator[Any]:
