@@ -1,5 +1,6 @@
 """The command line: what is asked most is answered before anything is loaded."""
 
+import os
 import shutil
 import sys
 import textwrap
@@ -34,20 +35,27 @@ LAST = (
     "the key that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
 )
 WIDEST = 120  # columns
+COMPLETE = "_PIXTOOLS_COMPLETE"  # variable that a shell asks with
 
 
 def main() -> None:
     """Entry point of the `pixtools` command; what a server says to a mistake ends it without a traceback."""
     arguments = sys.argv[1:]
-    if arguments in (["--version"], ["-V"]):
+    if COMPLETE in os.environ:
+        _run()
+    elif arguments in (["--version"], ["-V"]):
         sys.stdout.write(f"pixtools {__version__}\n")
     elif arguments in ([], ["-h"], ["--help"]):
         sys.stdout.write(overview(min(shutil.get_terminal_size().columns, WIDEST)))
         sys.exit(0 if arguments else 2)
     else:
-        from app.commands.root import run
+        _run()
 
-        run()
+
+def _run() -> None:
+    from app.commands.root import run
+
+    run()
 
 
 def overview(columns: int) -> str:

@@ -85,7 +85,8 @@ def doing(job: "Job") -> str:
     names = dict(names_of(job["operations"]))
     running = [step for step in job["steps"] if step["status"] == "running"]
     told = [f"{names.get(step['id'], step['op'])}{_percent(step)}" for step in running]
-    return ", ".join(told) or job["status"]
+    waiting = [names.get(step["id"], step["op"]) for step in job["steps"] if step["status"] == "pending"]
+    return ", ".join(told) or (f"waits for {waiting[0]}" if waiting else job["status"])
 
 
 def _percent(step: Any) -> str:
@@ -172,8 +173,9 @@ def table(outcomes: Sequence[Outcome], columns: int) -> str:
     lines = [f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"]
     lines += [_row(_cut(each.name, width), width, [each]) for each in shown]
     failed = len(outcomes) - len(done)
-    label = f"{len(done)} files" + (f", {failed} failed" if failed else "")
+    label = f"{len(done)} {'file' if len(done) == 1 else 'files'}" + (f", {failed} failed" if failed else "")
     lines.append(_row(label, width, done))
+    lines += [f"FAILED {each.name}: {each.code}" for each in outcomes if each.failed and not shown]
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import __version__
-from app.cli import WIDEST
+from app.cli import COMPLETE, WIDEST
 from app.commands.access import keys_app, tenants_app
 from app.commands.assets import assets_app
 from app.commands.common import AWAY, FAILED, Server, opened
@@ -20,7 +20,6 @@ from app.commands.server import serve, server_app
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
 SHELLS = ("bash", "zsh", "fish")
-COMPLETE = "_PIXTOOLS_COMPLETE"  # variable that a shell asks with
 
 app = typer.Typer(
     help="Self-hosted, asynchronous image processing.",
@@ -98,7 +97,9 @@ app.add_typer(tenants_app, name="tenants", hidden=True)
 
 @app.command("operations")
 def list_operations(
-    name: Annotated[str | None, typer.Argument(help="Show the JSON schema of this one's parameters.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show all about this one, with the JSON schema of its parameters.")
+    ] = None,
     server: Server = None,
 ) -> None:
     """What a tree may hold, one operation a line."""
@@ -108,8 +109,7 @@ def list_operations(
         operations = client.operations()
     if name is None:
         for operation in operations:
-            parameters = operation["parameters"].get("properties", {})
-            typer.echo(f"{operation['name']:<14} {', '.join(parameters)}".rstrip())
+            typer.echo(f"{operation['name']:<14} {operation['description']}".rstrip())
         return
     found = next((each for each in operations if each["name"] == name), None)
     if found is None:

@@ -73,7 +73,8 @@ class Run:
         content = given.read()
         outcome.size = len(content)
         key = key_of(content, {"operations": self.tree, "filename": given.name, **self.fields})
-        known = self.journal.files(key) if self.journal and not self.again else None
+        place = f"{key}/{given.folder / given.stem}"
+        known = self.journal.files(place) if self.journal and not self.again else None
         if known is not None:
             outcome.status, outcome.earlier = "completed", True
             outcome.files = {path: path.stat().st_size for path in known}
@@ -90,7 +91,7 @@ class Run:
         if outcome.failed:
             _note_error(outcome, job)
         elif self.journal:
-            self.journal.note(key, written)
+            self.journal.note(place, written)
 
     def _ended(
         self, given: Input, content: bytes, key: str, outcome: Outcome, update: Callable[["Job"], None]
@@ -119,7 +120,7 @@ class Run:
         for latest in self.client.follow(job["id"]):
             job = latest
             update(latest)
-        del self.open_jobs[job["id"]]
+        self.open_jobs.pop(job["id"], None)  # files that are alike share a job
         return job
 
     def _write(self, given: Input, job: "Job") -> dict[Path, str]:

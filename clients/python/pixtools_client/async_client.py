@@ -560,7 +560,7 @@ class AsyncClient:
 
     async def operations(self) -> list[dict[str, Any]]:
         """Every operation with the JSON schema of its parameters."""
-        return (await self.call(protocol.get("/operations")))["data"]  # type: ignore[no-any-return]
+        return (await self.call(protocol.get("/operations")))["operations"]  # type: ignore[no-any-return]
 
     async def live(self) -> None:
         """Return if the server answers at all."""

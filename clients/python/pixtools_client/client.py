@@ -559,7 +559,7 @@ class Client:
 
     def operations(self) -> list[dict[str, Any]]:
         """Every operation with the JSON schema of its parameters."""
-        return self.call(protocol.get("/operations"))["data"]  # type: ignore[no-any-return]
+        return self.call(protocol.get("/operations"))["operations"]  # type: ignore[no-any-return]
 
     def live(self) -> None:
         """Return if the server answers at all."""
