@@ -203,6 +203,15 @@ def test_a_folder_that_is_watched_gives_what_comes_later(deployment: Deployment,
     assert running.returncode == 130
 
 
+def test_the_page_names_options_that_there_are() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    helps = here("run", "-h").stdout + here("jobs", "list", "-h").stdout + here("events", "-h").stdout
+    helps += here("webhooks", "replay", "-h").stdout
+    options = set(re.findall(r"--[a-z-]+[a-z]", page))
+    assert len(options) > 10
+    assert [option for option in options if option not in helps] == []
+
+
 def here(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command without a server."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
