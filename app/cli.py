@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 from app import __version__
+from app.commands.terminal import COMPLETE, WIDEST
 
 #: what `pixtools -h` shows; a test holds it against the commands that there are
 GROUPS: dict[str, dict[str, str]] = {
@@ -34,8 +35,6 @@ LAST = (
     "pixtools COMMAND -h explains one. The server is that of PIXTOOLS_URL or --server, else the one on this machine; "
     "the key that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
 )
-WIDEST = 120  # columns
-COMPLETE = "_PIXTOOLS_COMPLETE"  # variable that a shell asks with
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import __version__
-from app.cli import COMPLETE, WIDEST
 from app.commands.access import keys_app, tenants_app
 from app.commands.assets import assets_app
 from app.commands.common import AWAY, FAILED, Server, opened
@@ -17,6 +16,7 @@ from app.commands.jobs import jobs_app
 from app.commands.run import run_files, submit
 from app.commands.secrets import secrets_app
 from app.commands.server import serve, server_app
+from app.commands.terminal import COMPLETE, WIDEST
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
 SHELLS = ("bash", "zsh", "fish")
