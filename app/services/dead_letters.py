@@ -1,5 +1,6 @@
 """Dead letters: what was given up, kept until somebody has looked at it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from app.tenancy import DEFAULT_TENANT
 
 POISON = "poison_input"
 MAX_PAGE = 100  # letters
+LETTER_ID = r"[!-~]{1,64}"
 #: asked for every upload: made once, and without the ORM, which would cost more than the database
 LETTERS = table_of(DeadLetter)
 KNOWN = select(LETTERS.c.operations).where(
@@ -121,7 +123,7 @@ def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[li
     """
     query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None))
     if cursor:
-        last = session.get(DeadLetter, cursor)
+        last = _found(session, cursor)
         if last is None:
             raise InvalidCursor
         older = (DeadLetter.created_at < last.created_at) | (
@@ -139,10 +141,17 @@ def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str
         LetterNotFound: there is none with this id.
         JobNotFinished: as of `redrive`.
     """
-    letter = session.scalar(select(DeadLetter).where(DeadLetter.id == letter_id))
+    letter = _found(session, letter_id)
     if letter is None:
         raise LetterNotFound(f"There is no dead letter {letter_id!r}.")
     return redrive(session, letter, kept_seconds=kept_seconds)
+
+
+def _found(session: Session, letter_id: str) -> DeadLetter | None:
+    """A letter by what somebody sent as its id; of a tenant its own ones only, which `get` would not see to."""
+    if not re.fullmatch(LETTER_ID, letter_id):
+        return None
+    return session.scalar(select(DeadLetter).where(DeadLetter.id == letter_id))
 
 
 def find(session: Session, letter_id: str) -> DeadLetter | None:
