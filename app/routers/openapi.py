@@ -190,12 +190,27 @@ ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409),
 }
+#: one event, as clients parse it
+STREAM_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["job", "log"]},
+        "id": {"type": "string", "description": "Of `log`: send the last one as `Last-Event-ID`."},
+        "data": {
+            "type": "string",
+            "description": "JSON: of `job` the job, of `log` a stored event.",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [{"$ref": REFERENCE.format(model=model)} for model in ("JobView", "EventView")]},
+        },
+    },
+}
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events until the client or the server closes the stream; a comment after 15 s of silence.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
+                "schema": STREAM_EVENT,
                 "example": 'event: log\nid: msg_019ac0e2f4b07f3a\ndata: {"type": "job.completed", …}\n\n',
             }
         },

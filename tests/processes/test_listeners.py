@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +18,8 @@ from tests.support.sse import Breaking, events_of
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"PIXTOOLS_MAX_LISTENERS": "500", "PIXTOOLS_TENANT_MAX_LISTENERS": "500"}
-SHORT = {"listeners": 6, "breaks": 15, "kills": 1}
-LONG = {"listeners": 50, "breaks": 1000, "kills": 30}
+SHORT = {"listeners": 6, "breaks": 15, "kills": 1, "hold": 0.2}
+LONG = {"listeners": 50, "breaks": 1000, "kills": 60, "hold": 1.5}  # so that the API has time for something else
 
 
 class Apis:
@@ -84,15 +85,15 @@ def _log(url: str) -> list[str]:
             return ids
 
 
-async def _torment(apis: Apis, image: bytes, size: dict[str, int]) -> list[Breaking]:
+async def _torment(apis: Apis, image: bytes, size: dict[str, Any]) -> list[Breaking]:
     done, chance = asyncio.Event(), random.Random(7)
-    listening = [Breaking(apis.urls, random.Random(seed)) for seed in range(size["listeners"])]
+    listening = [Breaking(apis.urls, random.Random(seed), size["hold"]) for seed in range(size["listeners"])]
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=20, verify=PLAIN, limits=limits) as http:
         making = asyncio.create_task(_make_events(apis.urls, image, http, done))
         tasks = [asyncio.create_task(each.listen(http, size["breaks"], done)) for each in listening]
         for _ in range(size["kills"]):
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(10 * size["hold"])
             await asyncio.to_thread(apis.kill_one, chance)
         await asyncio.sleep(1)
         done.set()
@@ -103,7 +104,7 @@ async def _torment(apis: Apis, image: bytes, size: dict[str, int]) -> list[Break
     return listening
 
 
-def _hold(apis: Apis, image: bytes, size: dict[str, int]) -> None:
+def _hold(apis: Apis, image: bytes, size: dict[str, Any]) -> None:
     listening = asyncio.run(_torment(apis, image, size))
     stored = _log(apis.urls[0])
     assert len(stored) > 10

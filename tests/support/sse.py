@@ -30,6 +30,8 @@ class Breaking:
 
     urls: Sequence[str]
     chance: random.Random
+    #: seconds between two breaks, on average
+    hold: float = 0.2
     cursor: str | None = "0"
     breaks: int = 0
     seen: list[str] = field(default_factory=list)
@@ -38,7 +40,7 @@ class Breaking:
         """Go on until it has been cut off so many times and nothing more will come."""
         while self.breaks < most or not done.is_set():
             try:
-                await self._once(http, 0.02 + self.chance.random() * 0.4)
+                await self._once(http, 0.02 + self.chance.random() * 2 * self.hold)
             except (httpx.HTTPError, TimeoutError):
                 await asyncio.sleep(PAUSE)
             self.breaks += 1
