@@ -33,10 +33,10 @@ RETRY_MS = (500, 2500)  # until a client that was cut off comes back: not all of
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
 
 LastEventId = Annotated[
-    str | None,
+    str,
     Header(
-        description="The `id` of the last event that was received: what came after it is sent first.",
-        json_schema_extra={"pattern": events.CURSOR},
+        description="The `id` of the last event that was received: what came after it is sent first. Empty: none was.",
+        json_schema_extra={"pattern": f"{events.CURSOR}|^$"},
     ),
 ]
 
@@ -161,13 +161,13 @@ async def watch_job(
     resources: CurrentResources,
     own: Own,
     principal: CurrentPrincipal,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
 ) -> EventStream:
     """Server-sent events: `job` with the whole job, at once and after every change, and `log` with each stored event of
     the job as `GET /events` tells it. The stream ends when the job has."""
     if await own.read(jobs.status_of, job_id) is None:
         raise JobNotFound(f"There is no job {job_id}.")
-    return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id)
+    return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id or None)
 
 
 @router.get(
@@ -190,11 +190,14 @@ async def stream_events(
         ),
     ] = None,
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
 ) -> EventStream:
     """Server-sent events of the name `log`: the same as those of `GET /events`, in the same order, none left out. A
     client that was cut off sends the `id` of its last one as `Last-Event-ID`, which goes before `after`."""
-    return _stream(resources, own, Wanted(principal=principal, type=type), last_event_id or after)
+    cursor = last_event_id or after
+    if after is not None:
+        events.check(after)
+    return _stream(resources, own, Wanted(principal=principal, type=type), cursor)
 
 
 def _stream(resources: Resources, own: TenantDatabase, wanted: Wanted, cursor: str | None) -> EventStream:

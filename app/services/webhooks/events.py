@@ -190,6 +190,16 @@ def _unnumbered() -> Any:
     return select(Event.id).where(UNNUMBERED)
 
 
+def check(cursor: str) -> None:
+    """Raise unless this could be a place in the log.
+
+    Raises:
+        InvalidCursor: it is the id of no event.
+    """
+    if not re.fullmatch(CURSOR, cursor):
+        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
+
+
 def place(session: Session, cursor: str) -> int | None:
     """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
 
@@ -199,10 +209,9 @@ def place(session: Session, cursor: str) -> int | None:
     Raises:
         InvalidCursor: this cannot be the id of an event.
     """
+    check(cursor)
     if cursor == BEGINNING:
         return 0
-    if not re.fullmatch(CURSOR, cursor):
-        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
     event = session.get(Event, cursor)
     if event is not None and event.type != EventType.TEST:
         return event.position
