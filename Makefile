@@ -7,7 +7,6 @@ QUALITY := .venv-quality
 INFRA := .venv-infra
 AZURITE := .azurite
 BIN := $(VENV)/bin
-export PIXTOOLS_PORT ?= 8000
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
@@ -16,12 +15,12 @@ PROCESSES ?= 2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(VENV)/run: requirements.txt pyproject.toml
+$(VENV)/run: requirements.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PixTools needs Python 3.11 or newer; name one by PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing what PixTools needs into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . --editable clients/python
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.txt

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     max_waits: int = Field(
         500, ge=0, description="Answers held by `Prefer: wait` in one API process; further ones come at once."
     )
+    max_listeners: int = Field(
+        500, ge=0, description="Streams of events held by one API process; further ones are refused with 429."
+    )
+    tenant_max_listeners: int | None = Field(
+        None, ge=0, description="The same of one tenant; default: half of PIXTOOLS_MAX_LISTENERS."
+    )
 
     # Limits of a tenant that has none of its own (`pixtools tenants set`)
     tenant_requests_per_minute: int = Field(60_000, ge=1, le=2**31 - 1)
@@ -146,6 +152,9 @@ class Settings(BaseSettings):
     )
     idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
     idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
+    listen_seconds: float = Field(
+        3600.0, gt=0, description="After which a stream of events ends; its client goes on with a new one."
+    )
     prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")
     step_timeout_seconds: int = Field(300, ge=1, description="One run of operations on one image.")
     denoise_timeout_seconds: int = Field(1800, ge=1, description="One run of the network on one image.")
@@ -308,6 +317,11 @@ class Settings(BaseSettings):
     def open_jobs_of_tenant(self) -> int:
         """How many unfinished jobs a tenant may have: so few that another one can still have some."""
         return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
+
+    @property
+    def listeners_of_tenant(self) -> int:
+        """How many streams of events a tenant may hold: so few that another one can still have some."""
+        return self.max_listeners // 2 if self.tenant_max_listeners is None else self.tenant_max_listeners
 
     @property
     def weights_by_profile(self) -> dict[str, Path]:

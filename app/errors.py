@@ -61,6 +61,7 @@ PixToolsError
 ├── TenantLimit                   429  what a tenant may have
 │   ├── RateLimited               429  retryable
 │   ├── TooManyOpenJobs           429  retryable
+│   ├── TooManyListeners          429  retryable
 │   ├── DailyLimitReached         429  retryable
 │   └── StorageLimitReached       403
 ├── InvalidLimit                  422  of a tenant
@@ -77,6 +78,7 @@ PixToolsError
 │   ├── TemplateNotFound          404
 │   ├── AssetNotFound             404
 │   ├── StoreNotFound             404
+│   ├── LetterNotFound            404
 │   └── TenantNotFound            404
 ├── JobExpired                    410  its time is over; `expired_at` says when that was
 ├── Conflict                      409
@@ -612,6 +614,13 @@ class TooManyOpenJobs(TenantLimit):
     retryable = True
 
 
+class TooManyListeners(TenantLimit):
+    """Too many streams of events are open."""
+
+    code = "too_many_listeners"
+    retryable = True
+
+
 class DailyLimitReached(TenantLimit):
     """Your tenant has used up what it may send in a day."""
 
@@ -732,6 +741,12 @@ class StoreNotFound(NotFound):
     """There is no store of this name."""
 
     code = "store_not_found"
+
+
+class LetterNotFound(NotFound):
+    """There is no such dead letter."""
+
+    code = "letter_not_found"
 
 
 class TenantNotFound(NotFound):

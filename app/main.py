@@ -27,10 +27,12 @@ from app.routers import (
     health,
     jobs,
     keys,
+    letters,
     metrics,
     operations,
     plans,
     stores,
+    streams,
     templates,
     webhooks,
 )
@@ -71,9 +73,11 @@ ROUTERS = tuple(
         assets,
         webhooks,
         events,
+        streams,
         keys,
         accounts,
         health,
+        letters,
         metrics,
         docs,
     )
@@ -133,7 +137,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     stack.push_async_callback(_stop, tracing.start(settings.otlp_endpoint, "api"))
     drain.reset()
     resources = Resources(settings, drain.is_over)
-    resources.database.hooks.ended = resources.waiters.notify
+    resources.database.hooks.ended = resources.note_end
     resources.check_keyring()  # an API that could not write a secret does not start
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))

@@ -11,6 +11,7 @@ from functools import cache
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     ProcessCollector,
     disable_created_metrics,
@@ -65,6 +66,10 @@ ACCEPT_SECONDS = _histogram(
 )
 UPLOAD_BYTES = _counter("pixtools_upload_bytes_total", "Bytes of accepted uploads.", "format")
 UPLOAD_PIXELS = _counter("pixtools_upload_pixels_total", "Pixels of accepted uploads, all frames.", "format")
+
+# Listeners
+LISTENERS = Gauge("pixtools_listeners", "Open streams of events: of a job or of the log.", ("kind",), registry=REGISTRY)
+LISTENERS_ENDED = _counter("pixtools_listeners_ended_total", "Streams of events that ended, by the reason.", "reason")
 
 # Tenants
 LIMIT_REFUSALS = _counter("pixtools_limit_refusals_total", "Requests beyond a limit of their tenant.", "code")

@@ -136,6 +136,7 @@ class JobLinks(Model):
     """Relative addresses of what belongs to the job."""
 
     self: str
+    events: str
     archive: str
 
 
@@ -379,6 +380,54 @@ class ApiKeyList(Model):
     """Keys, oldest first."""
 
     data: list[ApiKeyView]
+
+
+class TenantView(Model):
+    """Who shares the service without seeing the others."""
+
+    name: str
+    created_at: datetime
+    deleted_at: datetime | None = Field(description="When erasing it began.")
+    keys: Count = Field(description="That open something.")
+
+
+class TenantList(Model):
+    """Tenants by name."""
+
+    data: list[TenantView]
+
+
+class LetterView(Model):
+    """Work that was given up."""
+
+    id: str
+    created_at: datetime
+    reason: str = Field(examples=["poison_input"])
+    queue: str
+    job_id: UUID | None
+    operations: list[str] = Field(description="Of the task; empty where nobody could read the message.")
+    message: str
+
+
+class LetterPage(Model):
+    """One page of dead letters, newest first."""
+
+    data: list[LetterView]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
+    has_more: bool
+
+
+class RedriveView(Model):
+    """What sending a dead letter again came to."""
+
+    id: str
+    done: str = Field(examples=["job 0198f3c2-… runs again"])
+
+
+class TimelineView(Model):
+    """The story of a job."""
+
+    lines: list[str]
 
 
 class ReplayRequest(Body):

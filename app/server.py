@@ -2,6 +2,7 @@
 everything else in the same process."""
 
 import logging
+import os
 import resource
 import socket
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def serve(settings: Settings) -> None:
     if not settings.embedded:
         raise SystemExit("PIXTOOLS_BROKER_URL names a broker: run `pixtools api` and `pixtools worker` instead.")
     _refuse_in_a_line(_check_files, settings)
+    _refuse_in_a_line(_check_port, settings)
     address = f"http://{settings.host}:{settings.port}"
     print(f"PixTools on {address} (docs at /docs), data in {settings.data_dir}", flush=True)  # noqa: T201
     run(create_app(settings), settings)
@@ -45,6 +47,7 @@ def serve_api(settings: Settings) -> None:
     """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
     _refuse_in_a_line(_check_keyring, settings)
     _refuse_in_a_line(_check_access, settings)
+    _refuse_in_a_line(_check_port, settings)
     run(create_app(settings), settings)
 
 
@@ -62,6 +65,22 @@ def _check_files(settings: Settings) -> None:
         migrations.check(settings.database)
         Resources(settings).check_network()
         _check_access(settings)
+
+
+def _check_port(settings: Settings) -> None:
+    """Refuse to begin a start that would end where the server listens.
+
+    Raises:
+        CannotStart: somebody else listens there, or nobody may.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        raise CannotStart(
+            f"Port {settings.port} of {settings.host} cannot be used ({os.strerror(error.errno or 0)}): "
+            "stop what listens there, or choose another one by PIXTOOLS_PORT."
+        ) from None
 
 
 def _check_keyring(settings: Settings) -> None:

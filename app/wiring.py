@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from pydantic import SecretStr
 
@@ -40,6 +41,7 @@ from app.services.intake.rules import ImageLimits, InputRules
 from app.services.intake.submission import Submissions, check_room
 from app.services.intake.templates import MAX_REFERENCE
 from app.services.intake.uploads import FormLimits
+from app.services.live import Live
 from app.services.monitoring.checks import Checks
 from app.services.monitoring.disk_space import Room
 from app.services.monitoring.gauges import Gauges
@@ -244,6 +246,23 @@ class Resources:
     def waiters(self) -> Waiters:
         settings = self.settings
         return Waiters(self.database, settings.max_waits, self.stopping, alone=settings.embedded)
+
+    @cached_property
+    def live(self) -> Live:
+        settings = self.settings
+        return Live(
+            self.database,
+            self.links,
+            self.door,
+            most=settings.max_listeners,
+            most_of_tenant=settings.listeners_of_tenant,
+            stopping=self.stopping,
+        )
+
+    def note_end(self, job_id: UUID) -> None:
+        """Tell those who wait and listen in this process that a job has ended; from any thread."""
+        self.waiters.notify(job_id)
+        self.live.notify(job_id)
 
     @cached_property
     def room(self) -> Room:

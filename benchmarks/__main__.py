@@ -33,6 +33,12 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark(
+        name="listeners",
+        module="listeners",
+        measures="memory of 1,000 idle listeners of live events, and how soon 50 active ones hear",
+        minutes=1.5,
+    ),
+    Benchmark(
         name="uploads",
         module="uploads",
         measures="memory of the API and the longest pause of its event loop under 200 uploads at once",

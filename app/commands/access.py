@@ -1,13 +1,14 @@
-"""`pixtools keys | tenants`: who may do what, in the database of the PIXTOOLS_ settings."""
+"""`pixtools keys | server keys | server tenants`: who may do what."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from app.commands.common import current_settings, database, storage, transaction
+from app.commands.common import Server, current_settings, database, opened, storage, transaction
 
-keys_app = typer.Typer(
+database_keys_app = typer.Typer(
     help="API keys, in the database of the PIXTOOLS_ settings; the first one closes the server to requests without.",
     no_args_is_help=True,
 )
@@ -16,10 +17,11 @@ tenants_app = typer.Typer(
     no_args_is_help=True,
 )
 
+USUAL_SCOPES = ("jobs:write", "jobs:read", "templates:write", "stores:write", "webhooks:write", "keys:write")
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and `-`.")]
 
 
-@keys_app.command("create")
+@database_keys_app.command("create")
 def create_key(
     tenant: Annotated[str, typer.Option(help="Whose things it opens.")] = "default",
     scope: Annotated[
@@ -66,7 +68,7 @@ def _prepare() -> None:
         upgrade(settings.database)
 
 
-@keys_app.command("list")
+@database_keys_app.command("list")
 def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of this tenant.")] = None) -> None:
     """Every key, one a line: id, tenant, when it was last used, state, scopes, description."""
     from app.services.access import keys
@@ -80,7 +82,7 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of thi
             )
 
 
-@keys_app.command("revoke")
+@database_keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
     """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
     from app.errors import KeyNotFound
@@ -137,3 +139,67 @@ def delete_tenant(
         raise SystemExit(f"{error.message} What was erased so far is gone; repeat the command.") from None
     for kind, count in erased.items():
         typer.echo(f"{count:>8}  {kind}")
+
+
+keys_app = typer.Typer(
+    help="API keys: at the server that --server names or the key of PIXTOOLS_KEY opens, else in the database of the "
+    "PIXTOOLS_ settings, where the first one closes the server to requests without.",
+    no_args_is_help=True,
+)
+Tenant = Annotated[str | None, typer.Option(help="Whose; default: that of the key, in the database `default`.")]
+
+
+def _is_remote(server: str | None) -> bool:
+    return bool(server or os.environ.get("PIXTOOLS_KEY"))
+
+
+@keys_app.command("create")
+def create_key_anywhere(
+    tenant: Tenant = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do; can be given several times; default: everything of the tenant."),
+    ] = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
+    server: Server = None,
+) -> None:
+    """Make a key and print it; it is shown only now."""
+    if not _is_remote(server):
+        create_key(tenant or "default", scope, description, days)
+        return
+    more = {"tenant": tenant} if tenant else {}
+    if days:
+        more["expires_at"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    with opened(server) as client:
+        made = client.create_key(scope or USUAL_SCOPES, description=description, **more)
+    typer.echo(f"Key {made['id']} of tenant {made['tenant']}: {', '.join(made['scopes'])}.", err=True)
+    typer.echo(made["key"])
+
+
+@keys_app.command("list")
+def list_keys_anywhere(tenant: Tenant = None, server: Server = None) -> None:
+    """Every key, one a line: id, tenant, when it was last used, state, scopes, description."""
+    if not _is_remote(server):
+        list_keys(tenant)
+        return
+    with opened(server) as client:
+        for key in client.keys(tenant=tenant):
+            used = (key["last_used_at"] or "never used")[:16]
+            state = "revoked" if key["revoked_at"] else "expired" if _is_over(key["expires_at"]) else "valid"
+            line = f"{key['id']}  {key['tenant']:<12}  {used:<16}  {state:<8}  {','.join(key['scopes'])}"
+            typer.echo(f"{line}  {key['description']}".rstrip())
+
+
+def _is_over(at: str | None) -> bool:
+    return at is not None and datetime.fromisoformat(at) <= datetime.now(UTC)
+
+
+@keys_app.command("revoke")
+def revoke_key_anywhere(key_id: Annotated[str, typer.Argument(help="Id of the key.")], server: Server = None) -> None:
+    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    if not _is_remote(server):
+        revoke_key(key_id)
+        return
+    with opened(server) as client:
+        client.revoke_key(key_id)

@@ -1,31 +1,75 @@
 """What all commands share: where the server is, the settings, and printing."""
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 if TYPE_CHECKING:
+    from pixtools_client import Client
     from sqlalchemy.orm import Session
 
     from app.config import Settings
     from app.database import Database
     from app.services.storage.object_store import ObjectStore
 
-Server = Annotated[str, typer.Option(envvar="PIXTOOLS_URL", help="Address of the API.")]
-DEFAULT_SERVER = "http://127.0.0.1:8000"
+Server = Annotated[str | None, typer.Option(help="Address of the API; default: PIXTOOLS_URL, or this machine.")]
+QUIET_SECONDS = 15.0  # between two lines about a server that is away
+FAILED, AWAY = 1, 3  # exit codes: something was refused or failed; the server does not answer
+RELATIVE = re.compile(r"(\d+)\s*(s|m|h|d|w)")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def echo_call(server: str, method: str, path: str, **options: Any) -> None:
-    """Make one request and print the answer."""
+@contextmanager
+def opened(server: str | None, **options: Any) -> Iterator["Client"]:
+    """The client of the server that a command names, or of the usual one."""
     from pixtools_client import Client
 
-    with Client(server) as client:
-        echo_json(client.call(method, path, **options))
+    with Client(server, **{"patience": 2.0, "on_retry": Waiting(_to_stderr), **options}) as client:
+        yield client
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+class Waiting:
+    """Says that a server is waited for, now and then and not at each try."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said_at = float("-inf")
+
+    def __call__(self, error: Exception, _pause: float) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= QUIET_SECONDS:
+            self._said_at = now
+            self._say(f"{error}. Trying again.")
+
+
+def moment(text: str | None) -> str | None:
+    """A time as the API takes it: `1h` and the like are as long ago.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    relative = RELATIVE.fullmatch(text.strip())
+    if relative:
+        ago = timedelta(seconds=int(relative[1]) * SECONDS[relative[2]])
+        return (datetime.now(UTC) - ago).isoformat()
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time: 90s, 30m, 1h, 2d, 1w ago, or 2026-11-23T12:00:00Z.") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
 def echo_json(value: Any) -> None:
@@ -49,13 +93,6 @@ def current_settings() -> "Settings":
             name = "_".join(str(part) for part in mistake["loc"]).upper()
             typer.echo(f"PIXTOOLS_{name}: {mistake['msg']}", err=True)
         raise SystemExit(2) from None
-
-
-def path_of(kind: str, id_: str) -> str:
-    """The path of something by its id."""
-    if not id_.strip("."):
-        raise SystemExit(f"An id is missing: {id_!r} is none.")
-    return f"/{kind}/{quote(id_, safe='')}"
 
 
 @contextmanager

@@ -1,22 +1,25 @@
-"""`pixtools dlq`: work that was given up."""
+"""`pixtools dlq`, and `pixtools server dlq` in the database: work that was given up."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.common import current_settings, echo_json, transaction
+from app.commands.common import FAILED, Server, current_settings, echo_json, opened, transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.models import DeadLetter
 
-dlq_app = typer.Typer(help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True)
+letters_app = typer.Typer(
+    help="Work that was given up, in the database of the PIXTOOLS_ settings.", no_args_is_help=True
+)
+dlq_app = typer.Typer(help="Work that was given up, at a server.", no_args_is_help=True)
 
 LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
 
 
-@dlq_app.command("list")
+@letters_app.command("list")
 def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """Letters that have not been redriven, newest first, one a line."""
     from app.services import dead_letters
@@ -29,7 +32,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
             )
 
 
-@dlq_app.command("show")
+@letters_app.command("show")
 def show_letter(letter_id: LetterId) -> None:
     """One letter as JSON."""
     with transaction(read_only=True) as session:
@@ -37,7 +40,7 @@ def show_letter(letter_id: LetterId) -> None:
         echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
 
 
-@dlq_app.command("redrive")
+@letters_app.command("redrive")
 def redrive_letter(
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
@@ -62,12 +65,12 @@ def redrive_letter(
         raise typer.Exit(1)
 
 
-@dlq_app.command("purge")
+@letters_app.command("purge")
 def purge_letters(
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
-    """Forget letters; the same upload is accepted again."""
+    """Forget letters, in the database of the PIXTOOLS_ settings; the same upload is accepted again."""
     from app.services import dead_letters
 
     _require_choice(letter_ids, every)
@@ -91,3 +94,52 @@ def _letter(session: "Session", letter_id: str) -> "DeadLetter":
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | list) else str(value)
+
+
+@dlq_app.command("list")
+def list_at_server(
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    server: Server = None,
+) -> None:
+    """Letters that have not been redriven, newest first, one a line."""
+    with opened(server) as client:
+        for letter in client.dead_letters(limit=limit):
+            typer.echo(
+                f"{letter['id']}  {letter['created_at'][:19]}  {letter['reason']:<15}  "
+                f"{letter['job_id'] or '-'}  {'+'.join(letter['operations']) or letter['queue']}"
+            )
+
+
+@dlq_app.command("show")
+def show_at_server(letter_id: LetterId, server: Server = None) -> None:
+    """One letter as JSON."""
+    with opened(server) as client:
+        letter = next((each for each in client.dead_letters() if each["id"] == letter_id), None)
+    if letter is None:
+        raise SystemExit(f"There is no dead letter {letter_id}.")
+    echo_json(letter)
+
+
+@dlq_app.command("redrive")
+def redrive_at_server(
+    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    server: Server = None,
+) -> None:
+    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    from pixtools_client import Conflict
+
+    _require_choice(letter_ids, every)
+    left = 0
+    with opened(server) as client:
+        for id_ in [each["id"] for each in client.dead_letters()] if every else letter_ids or []:
+            try:
+                typer.echo(f"{id_}: {client.redrive(id_)['done']}")
+            except Conflict as error:
+                left += 1
+                typer.echo(f"{id_}: not sent again: {error}; repeat this command when the job has ended")
+    if left:
+        raise typer.Exit(FAILED)
+
+
+dlq_app.command("purge")(purge_letters)

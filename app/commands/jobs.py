@@ -1,27 +1,39 @@
-"""`pixtools jobs`: inspect and control jobs."""
+"""`pixtools jobs`: inspect and control jobs at a server."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.commands.common import DEFAULT_SERVER, Server, echo_call, path_of, transaction
+from app.commands.common import FAILED, Server, echo_json, moment, opened
+from app.commands.display import Display, Outcome, doing
+from app.commands.run import IfExists, make_folder
 
 jobs_app = typer.Typer(help="Inspect and control jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
+JobIds = Annotated[list[str], typer.Argument(help="Ids of jobs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
 
 
 @jobs_app.command("list")
 def list_jobs(
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only jobs since then: 1h, 2d, or a time with its zone.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """The newest jobs, one a line."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        for job in client.newest("/jobs", limit, status=status):
+    after = moment(since)
+    with opened(server) as client:
+        for job in client.jobs(limit=limit, status=status):
+            if after and job["created_at"].replace("Z", "+00:00") < after:
+                break
+            if as_json:
+                _line(job)
+                continue
             done = sum(step["status"] == "succeeded" for step in job["steps"])
             typer.echo(
                 f"{job['id']}  {job['created_at'][:19]}  {job['status']:<21}  "
@@ -29,48 +41,101 @@ def list_jobs(
             )
 
 
+def _line(value: object) -> None:
+    import json
+
+    typer.echo(json.dumps(value))
+
+
 @jobs_app.command("show")
-def show_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+def show_job(job_id: JobId, server: Server = None) -> None:
     """One job as JSON."""
-    echo_call(server, "GET", _job(job_id))
+    with opened(server) as client:
+        echo_json(client.job(job_id))
+
+
+@jobs_app.command("wait")
+def wait_for_jobs(
+    job_ids: JobIds,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for all of them; default: none.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing.")] = False,
+    server: Server = None,
+) -> None:
+    """Wait for jobs to end; the exit code is 1 if one has not completed."""
+    import time
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    failed = False
+    display = Display(len(job_ids), quiet=quiet)
+    with opened(server, patience=900.0) as client, display.shown():
+        for job_id in job_ids:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            with display.working(job_id) as update:
+                for job in client.follow(job_id, timeout=left):
+                    update(job)
+            failed = failed or job["status"] != "completed"
+            display.finished(Outcome(f"{job_id} {job['input']['filename']}", status="completed"))
+            if not quiet:
+                typer.echo(f"{job_id}  {job['status']}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+@jobs_app.command("download")
+def download_results(
+    job_ids: JobIds,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(),
+    if_exists: Annotated[IfExists, typer.Option(help="What to do about a file that has another content.")] = "fail",
+    server: Server = None,
+) -> None:
+    """Write the results of jobs to a folder, and print the files."""
+    make_folder(out)
+    with opened(server) as client:
+        for job_id in job_ids:
+            job = client.job(job_id)
+            if not job["results"]:
+                sys.stderr.write(f"{job_id} has no results: it is {doing(job)}\n")
+            for result in job["results"]:
+                typer.echo(str(client.download(result, out, if_exists=if_exists)))
+
+
+@jobs_app.command("archive")
+def download_archive(
+    job_id: JobId,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ZIP file, or a folder for it.")] = Path(),
+    server: Server = None,
+) -> None:
+    """Write all results of a job to one ZIP file, and print its name."""
+    with opened(server) as client:
+        typer.echo(str(client.archive(job_id, out)))
 
 
 @jobs_app.command("cancel")
-def cancel_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """End a job now."""
-    echo_call(server, "POST", _job(job_id) + "/cancel")
+def cancel_jobs(job_ids: JobIds, server: Server = None) -> None:
+    """End jobs now."""
+    with opened(server) as client:
+        for job_id in job_ids:
+            typer.echo(f"{job_id}  {client.cancel(job_id)['status']}")
 
 
 @jobs_app.command("retry")
-def retry_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
+def retry_jobs(job_ids: JobIds, server: Server = None) -> None:
     """Repeat what failed."""
-    echo_call(server, "POST", _job(job_id) + "/retry")
+    with opened(server) as client:
+        for job_id in job_ids:
+            typer.echo(f"{job_id}  {client.retry(job_id)['status']}")
 
 
 @jobs_app.command("delete")
-def delete_job(job_id: JobId, server: Server = DEFAULT_SERVER) -> None:
-    """Erase a job and all its objects."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        client.call("DELETE", _job(job_id))
+def delete_jobs(job_ids: JobIds, server: Server = None) -> None:
+    """Erase jobs and all their objects."""
+    with opened(server) as client:
+        for job_id in job_ids:
+            client.delete(job_id)
 
 
 @jobs_app.command("explain")
-def explain_job(job_id: JobId) -> None:
-    """The timeline of one job in words, from the database of the PIXTOOLS_ settings."""
-    from uuid import UUID
-
-    from app.errors import JobNotFound
-    from app.services.monitoring import timeline
-
-    try:
-        with transaction(read_only=True) as session:
-            lines = timeline.describe(session, UUID(job_id))
-    except (ValueError, JobNotFound):
-        raise SystemExit(f"There is no job {job_id}.") from None
-    typer.echo("\n".join(lines))
-
-
-def _job(job_id: str) -> str:
-    return path_of("jobs", job_id)
+def explain_job(job_id: JobId, server: Server = None) -> None:
+    """What happened to one job, in words."""
+    with opened(server) as client:
+        typer.echo("\n".join(client.timeline(job_id)))

@@ -2,13 +2,13 @@
 
 import json
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.commands.common import DEFAULT_SERVER, Server, echo_call, echo_json, known_tenant, path_of, transaction
+from app.commands.common import Server, echo_json, known_tenant, moment, opened, transaction
 
-AWAY_SECONDS = 2.0  # until a server that is away is asked again
+FOR_EVER = 10.0**9  # seconds
 
 webhooks_app = typer.Typer(help="Receivers of events, and what was sent to them.", no_args_is_help=True)
 
@@ -24,20 +24,18 @@ def create_webhook(
     url: Annotated[str, typer.Argument(help="Where events are posted to.")],
     event: EventTypes = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
 ) -> None:
     """Register a receiver; its secret is shown only now."""
-    body = {"url": url, "events": event or [], "description": description}
-    echo_call(server, "POST", "/webhooks", json=body)
+    with opened(server) as client:
+        echo_json(client.create_webhook(url, events=event or [], description=description))
 
 
 @webhooks_app.command("list")
-def list_webhooks(server: Server = DEFAULT_SERVER) -> None:
+def list_webhooks(server: Server = None) -> None:
     """Every receiver, one a line."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        for endpoint in client.call("GET", "/webhooks")["data"]:
+    with opened(server) as client:
+        for endpoint in client.webhooks():
             state = "enabled" if endpoint["enabled"] else f"disabled: {endpoint['disabled_reason'] or 'on request'}"
             types = ",".join(endpoint["events"]) or "every event"
             typer.echo(f"{endpoint['id']}  {endpoint['url']}  {types}  {state}")
@@ -50,44 +48,42 @@ def update_webhook(
     event: EventTypes = None,
     description: Annotated[str | None, typer.Option()] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable")] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
 ) -> None:
     """Change what is given."""
     values = {"url": url, "events": event, "description": description, "enabled": enabled}
     given = {name: value for name, value in values.items() if value is not None}
-    echo_call(server, "PATCH", _endpoint(endpoint_id), json=given)
+    with opened(server) as client:
+        echo_json(client.update_webhook(endpoint_id, **given))
 
 
 @webhooks_app.command("delete")
-def delete_webhook(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
+def delete_webhook(endpoint_id: EndpointId, server: Server = None) -> None:
     """Remove a receiver with its deliveries."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        client.call("DELETE", _endpoint(endpoint_id))
+    with opened(server) as client:
+        client.delete_webhook(endpoint_id)
 
 
 @webhooks_app.command("rotate")
 def rotate_webhook(
     endpoint_id: EndpointId,
     overlap: Annotated[int, typer.Option(min=0, help="Seconds in which the old secret signs as well.")] = 86_400,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
 ) -> None:
     """Give a receiver a new secret."""
-    echo_call(server, "POST", f"{_endpoint(endpoint_id)}/rotate", json={"overlap_seconds": overlap})
+    with opened(server) as client:
+        echo_json({"secret": client.rotate_webhook(endpoint_id, overlap_seconds=overlap)})
 
 
 @webhooks_app.command("test")
-def send_test(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
+def send_test(endpoint_id: EndpointId, server: Server = None) -> None:
     """Send an event of type webhook.test, and show what came of it."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        delivery = client.call("POST", f"{_endpoint(endpoint_id)}/test")
+    with opened(server) as client:
+        delivery: Any = client.test_webhook(endpoint_id)
         deadline = time.monotonic() + 30
         while not delivery["attempts"] and time.monotonic() < deadline:
             time.sleep(0.2)
-            delivery = client.call("GET", f"/deliveries/{delivery['id']}")
+            delivery = client.delivery(delivery["id"])
         echo_json(delivery)
         if delivery["status"] != "delivered":
             raise typer.Exit(1)
@@ -96,20 +92,22 @@ def send_test(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
 @webhooks_app.command("replay")
 def replay_webhook(
     endpoint_id: EndpointId,
-    since: Annotated[str, typer.Option(help="Time with its zone, e.g. 2026-11-23T12:00:00Z.")],
+    since: Annotated[str, typer.Option(help="1h, 2d, or a time with its zone, e.g. 2026-11-23T12:00:00Z.")],
     until: Annotated[str | None, typer.Option(help="Default: now.")] = None,
     missed_only: Annotated[bool, typer.Option(help="Leave out what the receiver has taken.")] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
 ) -> None:
     """Send all events of a time again."""
-    body = {"since": since, "until": until, "missed_only": missed_only}
-    echo_call(server, "POST", f"{_endpoint(endpoint_id)}/replay", json=body)
+    first = moment(since) or ""
+    with opened(server) as client:
+        echo_json(client.replay_webhook(endpoint_id, since=first, until=moment(until), missed_only=missed_only))
 
 
 @webhooks_app.command("replays")
-def list_replays(endpoint_id: EndpointId, server: Server = DEFAULT_SERVER) -> None:
+def list_replays(endpoint_id: EndpointId, server: Server = None) -> None:
     """Replays of a receiver and how far they are, newest first, as JSON."""
-    echo_call(server, "GET", f"{_endpoint(endpoint_id)}/replays")
+    with opened(server) as client:
+        echo_json({"data": client.replays(endpoint_id)})
 
 
 @webhooks_app.command("secret")
@@ -134,13 +132,11 @@ def list_deliveries(
     endpoint: Annotated[str | None, typer.Option(help="Only to this endpoint.")] = None,
     job: Annotated[str | None, typer.Option(help="Only about this job.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
 ) -> None:
     """The newest deliveries, one a line."""
-    from pixtools_client import Client
-
-    with Client(server) as client:
-        for delivery in client.newest("/deliveries", limit, status=status, endpoint=endpoint, job=job):
+    with opened(server) as client:
+        for delivery in client.deliveries(limit=limit, status=status, endpoint=endpoint, job=job):
             typer.echo(
                 f"{delivery['id']}  {delivery['created_at'][:19]}  {delivery['event']:<25}  {delivery['status']:<9}  "
                 f"{delivery['attempt_count']} attempts  {delivery['error'] or ''}"
@@ -148,46 +144,27 @@ def list_deliveries(
 
 
 @deliveries_app.command("show")
-def show_delivery(delivery_id: DeliveryId, server: Server = DEFAULT_SERVER) -> None:
+def show_delivery(delivery_id: DeliveryId, server: Server = None) -> None:
     """One delivery with its attempts, as JSON."""
-    echo_call(server, "GET", _delivery(delivery_id))
+    with opened(server) as client:
+        echo_json(client.delivery(delivery_id))
 
 
 @deliveries_app.command("replay")
-def replay_delivery(delivery_id: DeliveryId, server: Server = DEFAULT_SERVER) -> None:
+def replay_delivery(delivery_id: DeliveryId, server: Server = None) -> None:
     """Send one event again."""
-    echo_call(server, "POST", f"{_delivery(delivery_id)}/replay")
+    with opened(server) as client:
+        echo_json(client.replay_delivery(delivery_id))
 
 
 def follow_events(
     after: Annotated[str, typer.Option(help="Id of the last event seen; 0: from the beginning.")] = "0",
-    follow: Annotated[bool, typer.Option(help="Keep waiting for new events.")] = False,
-    server: Server = DEFAULT_SERVER,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with events as they happen.")] = False,
+    event_type: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
+    server: Server = None,
 ) -> None:
-    """The log of events, oldest first, one JSON object a line."""
-    from pixtools_client import Client, ServerAway
-
-    headers = {"Prefer": "wait=20"} if follow else {}
-    with Client(server) as client:
-        while True:
-            try:
-                page = client.call("GET", "/events", params={"after": after, "limit": 100}, headers=headers)
-            except ServerAway as away:
-                if not follow:
-                    raise
-                typer.echo(f"{away} Going on after {after} in {AWAY_SECONDS:g} s.", err=True)
-                time.sleep(AWAY_SECONDS)
-                continue
-            for event in page["data"]:
-                typer.echo(json.dumps(event))
-            after = page["next_after"]
-            if not follow and not page["has_more"]:
-                return
-
-
-def _endpoint(endpoint_id: str) -> str:
-    return path_of("webhooks", endpoint_id)
-
-
-def _delivery(delivery_id: str) -> str:
-    return path_of("deliveries", delivery_id)
+    """The log of events, oldest first, one JSON object a line; a server that restarts is waited for."""
+    with opened(server, patience=FOR_EVER if follow else 2.0) as client:
+        told = client.live_events if follow else client.events
+        for event in told(after=after, type=event_type):
+            typer.echo(json.dumps(event))

@@ -351,7 +351,9 @@ def _links(parameter: str, *operations: str) -> dict[str, Any]:
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
-JOB_LINKS = _links("job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive")
+JOB_LINKS = _links(
+    "job_id", "get_job", "cancel_job", "retry_job", "delete_job", "get_archive", "watch_job", "explain_job"
+)
 ENDPOINT_LINKS = _links(
     "endpoint_id",
     *("get_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret"),
@@ -428,6 +430,33 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409, 410),
+}
+#: one event, as clients parse it
+STREAM_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["job", "log"]},
+        "id": {"type": "string", "description": "Of `log`: send the last one as `Last-Event-ID`."},
+        "data": {
+            "type": "string",
+            "description": "JSON: of `job` the job, of `log` a stored event.",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [{"$ref": REFERENCE.format(model=model)} for model in ("JobView", "EventView")]},
+        },
+    },
+}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events until the client or the server closes the stream; a comment after 15 s of silence.",
+        "content": {
+            "text/event-stream": {
+                "schema": STREAM_EVENT,
+                "example": 'event: log\nid: msg_019ac0e2f4b07f3a\ndata: {"type": "job.completed", …}\n\n',
+            }
+        },
+    },
+    **problems(400, 404, 429),
 }
 RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {

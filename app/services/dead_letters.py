@@ -1,5 +1,6 @@
 """Dead letters: what was given up, kept until somebody has looked at it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,23 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.database import from_now, rows_changed, table_of
-from app.errors import JobNotFinished, JobNotFound, KnownPoison, NothingToRetry, PoisonInput
+from app.errors import (
+    InvalidCursor,
+    JobNotFinished,
+    JobNotFound,
+    KnownPoison,
+    LetterNotFound,
+    NothingToRetry,
+    PoisonInput,
+)
 from app.models import DeadLetter, Job
 from app.services import jobs, outbox, steps
 from app.services.dag_builder import Plan, PlannedTask
 from app.tenancy import DEFAULT_TENANT
 
 POISON = "poison_input"
+MAX_PAGE = 100  # letters
+LETTER_ID = r"[!-~]{1,64}"
 #: asked for every upload: made once, and without the ORM, which would cost more than the database
 LETTERS = table_of(DeadLetter)
 KNOWN = select(LETTERS.c.operations).where(
@@ -102,6 +113,45 @@ def newest(session: Session, limit: int) -> list[DeadLetter]:
     """The letters that nobody has sent again, newest first."""
     query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None)).order_by(DeadLetter.created_at.desc())
     return list(session.scalars(query.limit(limit)))
+
+
+def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[list[DeadLetter], str | None]:
+    """A page of the letters that nobody has sent again, newest first, and the cursor of the next one.
+
+    Raises:
+        InvalidCursor: the letter that the cursor names is gone.
+    """
+    query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None))
+    if cursor:
+        last = _found(session, cursor)
+        if last is None:
+            raise InvalidCursor
+        older = (DeadLetter.created_at < last.created_at) | (
+            (DeadLetter.created_at == last.created_at) & (DeadLetter.id < last.id)
+        )
+        query = query.where(older)
+    found = list(session.scalars(query.order_by(DeadLetter.created_at.desc(), DeadLetter.id.desc()).limit(limit + 1)))
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str:
+    """As `redrive`.
+
+    Raises:
+        LetterNotFound: there is none with this id.
+        JobNotFinished: as of `redrive`.
+    """
+    letter = _found(session, letter_id)
+    if letter is None:
+        raise LetterNotFound(f"There is no dead letter {letter_id!r}.")
+    return redrive(session, letter, kept_seconds=kept_seconds)
+
+
+def _found(session: Session, letter_id: str) -> DeadLetter | None:
+    """A letter by what somebody sent as its id; of a tenant its own ones only, which `get` would not see to."""
+    if not re.fullmatch(LETTER_ID, letter_id):
+        return None
+    return session.scalar(select(DeadLetter).where(DeadLetter.id == letter_id))
 
 
 def find(session: Session, letter_id: str) -> DeadLetter | None:

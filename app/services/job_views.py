@@ -66,7 +66,7 @@ def job_view(job: Job, links: DownloadLinks) -> JobView:
         steps=[_step_view(step) for step in job.steps],
         results=[_result_view(job, result, links) for result in job.results],
         error=_error(job.error),
-        links=JobLinks(self=f"/jobs/{job.id}", archive=f"/jobs/{job.id}/archive"),
+        links=JobLinks(self=f"/jobs/{job.id}", events=f"/jobs/{job.id}/events", archive=f"/jobs/{job.id}/archive"),
     )
 
 

@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, and_, delete, select, update
+from sqlalchemy import Select, and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app import metrics, tracing
@@ -298,6 +298,32 @@ def status_of(session: Session, job_id: UUID) -> str | None:
 def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
     """Those of these jobs that are there and have not ended: what waiting clients ask for again and again."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
+
+
+class Mark(NamedTuple):
+    """What changes whenever anything that clients see of a job does."""
+
+    status: str
+    run: int
+    attempts: int
+    ended: int
+    running: int
+    progress: float
+
+
+def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
+    """The marks of those of these jobs that are there: what listeners ask for again and again, in one query."""
+    running = func.count().filter(Step.status == StepStatus.RUNNING)
+    counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
+    query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
+    found: Iterable[Any] = session.execute(query.where(Job.id.in_(ids)))
+    return {job_id: Mark(*values) for job_id, *values in found}
+
+
+def some(session: Session, ids: Collection[UUID]) -> list[Job]:
+    """Those of these jobs that are there, with their steps and results."""
+    query = select(Job).where(Job.id.in_(ids)).options(*LOAD_VIEW).execution_options(populate_existing=True)
+    return list(session.scalars(query))
 
 
 def list_page(

@@ -153,16 +153,16 @@ class Waiters:
             return
         if await self.database.read(events.has_unnumbered):
             await self.database.call(events.number)
-        added = await self.database.read(events.types_behind, min(waiter.after for waiter in waiting))
+        added = await self.database.read(events.behind, min(waiter.after for waiter in waiting))
         for waiter in waiting:
-            if any(place > waiter.after and _concerns(waiter, *event) for place, *event in added):
+            if any(entry.position > waiter.after and _concerns(waiter, entry) for entry in added):
                 waiter.notify()
             elif added:
-                waiter.after = max(waiter.after, added[-1][0])
+                waiter.after = max(waiter.after, added[-1].position)
 
 
-def _concerns(waiter: _Waiter, tenant: str, type_: str) -> bool:
-    return waiter.tenant == tenant and waiter.type in {None, type_}
+def _concerns(waiter: _Waiter, entry: events.Entry) -> bool:
+    return waiter.tenant == entry.tenant and waiter.type in {None, entry.type}
 
 
 async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:

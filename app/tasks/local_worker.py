@@ -6,6 +6,7 @@ from celery.worker import state
 
 from app.operations import Queue
 from app.tasks.celery_app import celery_app
+from app.tasks.memory_broker import CHANGES
 
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 5.0  # seconds; what is not through by then is repeated at the next start
@@ -32,6 +33,7 @@ class LocalWorker:
         self._thread = threading.Thread(target=self._worker.start, name=f"celery-{queue.value}", daemon=True)
 
     def start(self) -> None:
+        CHANGES.interrupt(on=False)
         state.should_stop = None  # left over when this process had a worker before
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT):
@@ -42,4 +44,5 @@ class LocalWorker:
 
     def stop(self) -> None:
         state.should_stop = 0
+        CHANGES.interrupt()
         self._thread.join(STOP_TIMEOUT)

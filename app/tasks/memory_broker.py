@@ -19,12 +19,19 @@ class _Changes:
 
     def __init__(self) -> None:
         self.count = 0
+        #: whether consumers are to wait for nothing more
+        self.interrupted = False
         self._changed = threading.Condition()
 
     def note(self) -> None:
         with self._changed:
             self.count += 1
             self._changed.notify_all()
+
+    def interrupt(self, *, on: bool = True) -> None:
+        """Let no consumer wait, so that its worker sees at once that it has to stop."""
+        self.interrupted = on
+        self.note()
 
     def wait(self, seen: int, seconds: float) -> None:
         """Return when there were more than have been seen, or so many seconds are over."""
@@ -69,7 +76,7 @@ class Transport(memory.Transport):  # type: ignore[misc]  # untyped base
                 self.cycle.get(self._deliver, timeout=timeout)
             except Empty:
                 left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or CHANGES.interrupted:
                     raise TimeoutError from None
                 CHANGES.wait(seen, left)
             else:

@@ -1,13 +1,15 @@
 """Keys and tenants on the command line, what a server says at its start, and the key that commands send."""
 
-import os
 import re
 import time
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from pixtools_client.client import Client, key_of_environment
+from pixtools_client import Client, protocol
+from pixtools_client.environment import key_of_environment
 from pixtools_client.errors import Refused
 
 from app.config import Settings
@@ -132,11 +134,18 @@ def test_commands_send_the_key_to_their_server_and_to_nobody_else(monkeypatch: p
         seen.append((request.url.host, request.headers.get("authorization")))
         return httpx.Response(200, json={})
 
-    with Client("http://pixtools.test") as client:
-        client._http = httpx.Client(base_url="http://pixtools.test", transport=httpx.MockTransport(answer))
-        client.call("GET", "/jobs", headers={"Prefer": "wait=1"})
-        with Path(os.devnull).open("wb") as nowhere:
-            client._stream({"url": "http://storage.test/result", "name": "result"}, nowhere)
+    def answer_file(request: httpx.Request) -> httpx.Response:
+        answer(request)
+        return httpx.Response(200, content=b"")
+
+    result: Any = {"url": "http://storage.test/result", "name": "result", "sha256": sha256(b"").hexdigest()}
+    for respond in (answer, answer_file):
+        http = httpx.Client(transport=httpx.MockTransport(respond))
+        with Client("http://pixtools.test", http=http) as client:
+            if respond is answer:
+                client.call(protocol.get("/jobs", headers={"Prefer": "wait=1"}))
+            else:
+                client.read(result)
     assert seen == [("pixtools.test", "Bearer pxt_key"), ("storage.test", None)]
 
 

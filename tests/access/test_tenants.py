@@ -33,7 +33,7 @@ from app.services.webhooks import endpoints, replays
 from app.tenancy import DEFAULT_TENANT, Owned
 from tests.support.tenants import ALL_OF_A_TENANT, TREE, Belongings, Service, everything, new_key, picture, poison
 
-OPERATORS = {"/health", "/metrics"}
+OPERATORS = {"/health", "/metrics", "/tenants"}
 #: names that do not resolve; loopback is no place for events once there are keys
 BODIES: dict[str, dict[str, Any]] = {
     "create_endpoint": {"json": {"url": "http://hooks.invalid/", "description": "new"}},
@@ -97,6 +97,7 @@ def requests(document: dict[str, Any], whose: Belongings) -> Iterator[Request]:
         "job": str(whose.job),
         "after": whose.event,
         "tenant": whose.tenant,
+        "letter_id": whose.letter,
     }
     for template, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -22,6 +22,7 @@ UPLOADS = re.compile(r'^pixtools_uploads_total\{outcome="(\w+)"\} (\S+)$', re.MU
 HERE = Path(__file__).parent
 SETTINGS = {
     "PIXTOOLS_PREFER_WAIT_SECONDS": "1",
+    "PIXTOOLS_LISTEN_SECONDS": "0.2",
     "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "1",
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "2",
     "PIXTOOLS_MAX_OPEN_JOBS": "1000000",

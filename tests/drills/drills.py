@@ -116,9 +116,9 @@ class Poison:
 
 
 def look_at_letters(stage: Stage) -> None:
-    first = command(stage, "dlq", "list").split()[0]
-    command(stage, "dlq", "show", first)
-    command(stage, "dlq", "redrive", "--all")
+    first = command(stage, "server", "dlq", "list").split()[0]
+    command(stage, "server", "dlq", "show", first)
+    command(stage, "server", "dlq", "redrive", "--all")
 
 
 POISON = Poison()

@@ -206,6 +206,6 @@ def test_explaining_what_is_not_there(tmp_path: Path) -> None:
     running = embedded(tmp_path)
     pixtools(running, "migrate")
     for job_id in ("x", "01a20cac-c361-7262-b82c-57f5cc454359"):
-        done = pixtools(running, "jobs", "explain", job_id)
+        done = pixtools(running, "server", "explain", job_id)
         assert done.returncode == 1
         assert done.stderr.strip() == f"There is no job {job_id}."

@@ -133,7 +133,7 @@ def give_up_a_message(stage: Stage) -> None:
 
 
 def purge_dead_letters(stage: Stage) -> None:
-    command = [sys.executable, "-m", "app", "dlq", "purge", "--all"]
+    command = [sys.executable, "-m", "app", "server", "dlq", "purge", "--all"]
     subprocess.run(command, env=stage.deployment.variables(), check=True, timeout=60, capture_output=True)
 
 

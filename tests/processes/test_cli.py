@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pixtools_client import Client
 
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.processes import pixtools
@@ -47,27 +46,9 @@ def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api
     assert "job_not_found" in pixtools(deployment, "jobs", "show", job_id).stderr
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5])
-def test_lists_go_on_over_pages(
-    deployment: Deployment, api: ApiClient, photo: bytes, limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(5):
-        api.accepted(photo, ["convert_png"])
-    monkeypatch.setattr("pixtools_client.client.MAX_PAGE", 2)
-    with Client(deployment.url) as client:
-        listed = [job["id"] for job in client.newest("/jobs", limit)]
-    assert listed == [job["id"] for job in api.http.get("/jobs", params={"limit": limit}).json()["data"]]
-    assert len(listed) == limit
-
-
-def test_lists_end(deployment: Deployment) -> None:
-    with Client(deployment.url) as client:
-        assert list(client.newest("/deliveries", 1000, job="00000000-0000-7000-8000-000000000000")) == []
-
-
 def test_a_server_that_is_not_there_is_named(picture: Path) -> None:
     command = [sys.executable, "-m", "app", "submit", str(picture), "convert_png", "--server", "http://127.0.0.1:9"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert "http://127.0.0.1:9" in ended.stderr
-    assert "does not answer" in ended.stderr
+    assert ended.returncode == 3
+    assert "http://127.0.0.1:9 does not answer" in ended.stderr
+    assert "PIXTOOLS_URL or --server" in ended.stderr

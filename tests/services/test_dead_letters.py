@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 from uuid_utils.compat import uuid7
 
-from app.cli import app
+from app.commands.root import app
 from app.database import Database
 from app.errors import JobNotFinished, KnownPoison
 from app.models import StepStatus
@@ -170,7 +170,35 @@ def test_a_job_whose_first_message_was_given_up_is_sent_again(database: Database
 @pytest.mark.parametrize("command", ["redrive", "purge"])
 @pytest.mark.parametrize("arguments", [[], ["--all", "some-id"]])
 def test_a_command_about_dead_letters_must_name_them(tmp_path: Path, command: str, arguments: list[str]) -> None:
-    done = CliRunner().invoke(app, ["dlq", command, *arguments], env={"PIXTOOLS_DATA_DIR": str(tmp_path)})
+    done = CliRunner().invoke(app, ["server", "dlq", command, *arguments], env={"PIXTOOLS_DATA_DIR": str(tmp_path)})
     assert done.exit_code == 2
     assert "--all" in done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_letters_are_listed_page_by_page_to_their_tenant_only(database: Database) -> None:
+    from app.errors import InvalidCursor, LetterNotFound
+    from app.services.access import tenants
+    from tests.support.tenants import poison
+
+    with database.session() as session:
+        tenants.create(session, "ann")
+    ids = [poison(database, accept(database, tenant="ann"), "0" * 64) for _ in range(5)]
+    other = poison(database, accept(database), "0" * 64)
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(3):
+        with database.session(tenant="ann") as session:
+            found, cursor = dead_letters.page(session, limit=2, cursor=cursor)
+        seen += [letter.id for letter in found]
+    assert (sorted(seen), cursor) == (sorted(ids), None)
+    for wrong in (other, "none", "\0", ""):
+        with database.session(tenant="ann") as session:
+            with pytest.raises(LetterNotFound):
+                dead_letters.redrive_by_id(session, wrong, kept_seconds=60)
+            if wrong:
+                with pytest.raises(InvalidCursor):
+                    dead_letters.page(session, limit=2, cursor=wrong)
+    with database.session(tenant="ann") as session:
+        assert "job" in dead_letters.redrive_by_id(session, ids[0], kept_seconds=60)
+        assert ids[0] not in {letter.id for letter in dead_letters.page(session, limit=9)[0]}

@@ -174,7 +174,7 @@ def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Databa
     assert together(waiters, lambda: cancel(database, job_id), wanted, other) >= 2.0
     assert answered == [EventType.CANCELLED, EventType.COMPLETED]
     with database.session() as session:
-        assert events.types_behind(session, 0) == [(1, DEFAULT_TENANT, EventType.CANCELLED)]
+        assert [(entry.position, entry.type) for entry in events.behind(session, 0)] == [(1, EventType.CANCELLED)]
 
 
 def test_a_database_that_is_away_is_said_to_all_who_wait(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

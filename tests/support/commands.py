@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from typer.testing import CliRunner, Result
 
-from app.cli import app
+from app.commands.root import app
 
 Run = Callable[..., Result]
 

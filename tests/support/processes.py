@@ -20,7 +20,7 @@ def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProc
 
 def listed(deployment: Deployment) -> list[str]:
     """Lines about dead letters."""
-    return command(deployment, "dlq", "list").stdout.splitlines()
+    return command(deployment, "server", "dlq", "list").stdout.splitlines()
 
 
 def pixel_processes(deployment: Deployment) -> set[int]:

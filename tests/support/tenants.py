@@ -69,11 +69,13 @@ class Belongings:
     #: of its template, of its asset, and its own for a job
     name: str
     store: str
+    #: of its open job
+    letter: str
 
     @property
     def marks(self) -> set[str]:
         """What an answer to somebody else must not hold."""
-        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store}
+        ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store, self.letter}
         return ids | {str(self.job), str(self.open_job), str(self.expired), self.tenant, self.host, self.name}
 
     @property
@@ -123,6 +125,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
             replays.Wanted(endpoint_id=endpoint.id, since=event.created_at, until=None, missed_only=True),
         )
     return Belongings(
+        letter=poison(database, open_job, "0" * 64),
         tenant=tenant,
         key=key,
         key_id=key_id,
@@ -177,6 +180,7 @@ class Service:
     """The API in this process, without anything beside it: no worker takes what is accepted."""
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
+        settings.setdefault("listen_seconds", 0.3)  # an answer of this process is seen when it has ended
         self.settings = Settings(_env_file=None, database_url=database_url, data_dir=folder, **settings)
         self.app: FastAPI = create_app(self.settings)
         #: for what a test does behind the API's back
@@ -204,14 +208,15 @@ class Service:
             yield client
 
 
-def poison(database: Database, job_id: UUID, sha256: str) -> None:
-    """Let an upload be known to end every process."""
+def poison(database: Database, job_id: UUID, sha256: str) -> str:
+    """Let an upload be known to end every process; the id of the dead letter."""
+    letter = uuid4().hex
     with database.session() as session:
         job = session.get(Job, job_id)
         assert job
         session.add(
             DeadLetter(
-                id=f"letter-{job_id}",
+                id=letter,
                 tenant=job.tenant,
                 created_at=job.created_at,
                 reason="poison_input",
@@ -224,3 +229,4 @@ def poison(database: Database, job_id: UUID, sha256: str) -> None:
                 message="",
             )
         )
+    return letter

@@ -10,7 +10,8 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import Counter as CountOf
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -210,6 +211,18 @@ def find(session: Session, token: Token) -> Holder | None:
         expires_at=key.expires_at,
         refused=RevokedKey if key.revoked_at or deleted_at else None,
     )
+
+
+def count_valid(session: Session) -> CountOf[str]:
+    """How many keys of each tenant open something."""
+    return CountOf(key.tenant for key in every(session) if state_of(key) == "valid")
+
+
+def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
+    """Those of these keys that still open what needs a scope; one statement."""
+    query = select(ApiKey).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
+    found = session.scalars(query.where(ApiKey.id.in_(ids), TenantRecord.deleted_at.is_(None)))
+    return {key.id for key in found if state_of(key) == "valid" and {scope, Scope.ADMIN} & _known(key.scopes)}
 
 
 def _known(scopes: Iterable[str]) -> frozenset[Scope]:

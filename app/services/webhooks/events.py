@@ -8,9 +8,9 @@ reads the log numbers first what has been committed by then, one reader at a tim
 import copy
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, or_, select, update
@@ -190,6 +190,16 @@ def _unnumbered() -> Any:
     return select(Event.id).where(UNNUMBERED)
 
 
+def check(cursor: str) -> None:
+    """Raise unless this could be a place in the log.
+
+    Raises:
+        InvalidCursor: it is the id of no event.
+    """
+    if not re.fullmatch(CURSOR, cursor):
+        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
+
+
 def place(session: Session, cursor: str) -> int | None:
     """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
 
@@ -199,10 +209,9 @@ def place(session: Session, cursor: str) -> int | None:
     Raises:
         InvalidCursor: this cannot be the id of an event.
     """
+    check(cursor)
     if cursor == BEGINNING:
         return 0
-    if not re.fullmatch(CURSOR, cursor):
-        raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
     event = session.get(Event, cursor)
     if event is not None and event.type != EventType.TEST:
         return event.position
@@ -218,28 +227,59 @@ def page(
     after: int,
     limit: int,
     type_: str | None = None,
+    job_id: UUID | None = None,
 ) -> tuple[list[dict[str, Any]], int, bool]:
     """Events behind a place in the log, the place to go on from, and whether there are more.
 
     That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
     """
-    end = session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()  # first: all up to it is seen
+    last_of_all = end(session)  # first
     query = select(Event).where(Event.position > after)
     query = query.order_by(Event.position).limit(limit + 1)
     if type_:
         query = query.where(Event.type == type_)
+    if job_id:
+        query = query.where(Event.job_id == job_id)
     found = session.scalars(query).all()
     shown, more = found[:limit], len(found) > limit
-    told = [{"id": event.id, **payload} for event, payload in zip(shown, payloads(session, shown, links), strict=True)]
+    views = [{"id": event.id, **payload} for event, payload in zip(shown, payloads(session, shown, links), strict=True)]
     last = max((event.position or 0 for event in shown), default=after)
-    return told, last if more else max(after, end, last), more
+    return views, last if more else max(after, last_of_all, last), more
 
 
-def types_behind(session: Session, after: int) -> list[tuple[int, str, str]]:
-    """The next events behind a place in the log, of all tenants, by place, tenant and type alone."""
-    query = select(Event.position, Event.tenant, Event.type).where(Event.position > after)
-    found = session.execute(query.order_by(Event.position).limit(BATCH))
-    return [(position, tenant, type_) for position, tenant, type_ in found if position]
+class Entry(NamedTuple):
+    """Where an event is in the log, and whom it may concern."""
+
+    position: int
+    id: str
+    tenant: str
+    type: str
+    job_id: UUID | None
+
+
+def behind(session: Session, after: int) -> list[Entry]:
+    """The next events behind a place in the log, of all tenants, without what they say."""
+    query = select(Event.position, Event.id, Event.tenant, Event.type, Event.job_id).where(Event.position > after)
+    found: Iterable[Any] = session.execute(query.order_by(Event.position).limit(BATCH))
+    return [Entry(*row) for row in found]
+
+
+def told(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
+    """Events as readers see them, by their ids; those that are gone are left out."""
+    found = session.scalars(select(Event).where(Event.id.in_(ids))).all()
+    said = payloads(session, found, links)
+    return {event.id: {"id": event.id, **payload} for event, payload in zip(found, said, strict=True)}
+
+
+def end(session: Session) -> int:
+    """The place behind which the next event will be; all up to it is seen by whoever reads later."""
+    return session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()
+
+
+def latest(session: Session, place: int) -> str:
+    """The cursor of the last event up to a place in the log."""
+    query = select(Event.id).where(Event.position <= place).order_by(Event.position.desc()).limit(1)
+    return session.scalar(query) or BEGINNING
 
 
 def forget(session: Session, job_id: UUID) -> None:

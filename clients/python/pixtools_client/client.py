@@ -1,8 +1,10 @@
-"""The client: one method for each thing that the command line does."""
+"""The client. Made of `async_client.py` by `make_sync.py`: change that one."""
 
-import os
+import json
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -10,53 +12,51 @@ from typing import IO, Any, Self
 
 import httpx
 
-from pixtools_client.errors import DownloadFailed, Refused, ServerAway
-
-OPEN = ("pending", "processing")
-MAX_PAGE = 100  # entries that the server tells at once
-MAX_KEY = 4096  # characters that are read of a key's file
-OTHERS = 0o077
-POLL = 0.2  # seconds between looks at a job
-TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
-
-
-def key_of_environment() -> str | None:
-    """The key that commands send: `PIXTOOLS_KEY`, or the content of a file that nobody else may read, which
-    `PIXTOOLS_KEY_FILE` names; by default `~/.config/pixtools/key`, if it is there.
-
-    Raises:
-        Refused: the file cannot be read, or others may read it.
-    """
-    key = os.environ.get("PIXTOOLS_KEY", "").strip()
-    if key:
-        return key
-    named = os.environ.get("PIXTOOLS_KEY_FILE")
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    file = Path(named) if named else folder / "pixtools" / "key"
-    if not named and not file.exists():
-        return None
-    try:
-        with file.open() as opened:
-            if os.fstat(opened.fileno()).st_mode & OTHERS:
-                raise Refused(f"The key in {file} can be read by others: chmod 600 {file}")
-            return opened.read(MAX_KEY).strip() or None
-    except (OSError, UnicodeError) as error:
-        raise Refused(f"The key file {file} cannot be read: {error}") from None
+from pixtools_client import protocol
+from pixtools_client.environment import key_of_environment, server_of_environment
+from pixtools_client.errors import (
+    ClientError,
+    DownloadFailed,
+    JobFailed,
+    LimitReached,
+    NotFound,
+    Refused,
+    ServerAway,
+    WaitTimeout,
+)
+from pixtools_client.protocol import Call, EventParser, IfExists, Moment, Operations, Source, Tries, Upload, part
+from pixtools_client.types import Delivery, Endpoint, Event, Job, Key, Result
 
 
 class Client:
     """Talks to one PixTools server."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        key: str | None = None,
+        patience: float = protocol.PATIENCE,
+        on_retry: Callable[[ClientError, float], None] | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
-            server: its address. The key for it is that of `PIXTOOLS_KEY`, or of a file (`key_of_environment`).
+            server: its address; default: `PIXTOOLS_URL`, or the server on this machine.
+            key: default: that of `PIXTOOLS_KEY`, or of a file (`environment.key_of_environment`).
+            patience: seconds in which a request that may be repeated is sent again while the server is away, or says
+                that it has no room now.
+            on_retry: told what went wrong, and after how many seconds the request is sent again.
+            http: to use instead of a client of its own, for proxies, certificates and the like.
         """
-        self._http = httpx.Client(base_url=server, timeout=TIMEOUT)
-        key = key_of_environment()
+        self.server = (server or server_of_environment()).rstrip("/")
+        self.patience = patience
+        self._on_retry = on_retry
+        self._http = http or httpx.Client(timeout=protocol.TIMEOUT)
+        known = key or key_of_environment()
         #: of requests to the server itself; where its links lead nobody else is told the key
-        self._own = {"Authorization": f"Bearer {key}"} if key else {}
+        self._own = {"Authorization": f"Bearer {known}"} if known else {}
 
     def __enter__(self) -> Self:
         return self
@@ -64,100 +64,507 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
-    def call(self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any) -> Any:
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def call(self, call: Call) -> Any:
         """One request; the decoded answer, or None if there is no body.
 
         Raises:
             Refused: the server does not take the request.
             ServerAway: the server does not answer, or not now.
         """
+        tries = Tries(self.patience if call.repeatable else 0)
+        while True:
+            answer = self._try(call, tries)
+            if answer is not None:
+                return answer.json() if answer.content else None
+
+    def _try(self, call: Call, tries: Tries, **body: Any) -> httpx.Response | None:
+        """The answer; None: it is time for the next try."""
         try:
-            response = self._http.request(method, path, headers=self._own | (headers or {}), **options)
-        except httpx.HTTPError as error:
-            raise ServerAway(f"{self._http.base_url} does not answer: {error}") from None
-        except (UnicodeError, httpx.InvalidURL) as error:
+            response = self._http.request(
+                call.method,
+                self.server + call.path,
+                headers={**self._own, **call.headers},
+                timeout=call.timeout or protocol.TIMEOUT,
+                **call.options(),
+                **body,
+            )
+        except (UnicodeError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Refused(f"The request cannot be sent: {error}") from None
-        if response.is_server_error:
-            raise ServerAway(_explain(response))
-        if response.is_error:
-            raise Refused(_explain(response))
-        return response.json() if response.content else None
+        except httpx.HTTPError as error:
+            self._later(tries, ServerAway(f"{self.server} does not answer: {error}"))
+            return None
+        if not response.is_error:
+            return response
+        if not protocol.may_pass(response):
+            raise protocol.failure(response)
+        self._later(tries, protocol.failure(response), response)
+        return None
+
+    def _later(self, tries: Tries, error: Refused | ServerAway, response: httpx.Response | None = None) -> None:
+        pause = tries.pause(response)
+        if pause is None:
+            raise error
+        if self._on_retry:
+            self._on_retry(error, pause)
+        time.sleep(pause)
+
+    def _pages(self, path: str, limit: int | None, **filters: Any) -> Iterator[Any]:
+        """The entries of a list, page by page, up to so many."""
+        cursor = None
+        while limit is None or limit > 0:
+            size = min(limit or protocol.MAX_PAGE, protocol.MAX_PAGE)
+            page = self.call(protocol.get(path, **filters, limit=size, cursor=cursor))
+            for entry in page["data"]:
+                yield entry
+            if not page["has_more"]:
+                return
+            limit = None if limit is None else limit - len(page["data"])
+            cursor = page["next_cursor"]
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def submit(
         self,
-        file: Path,
-        operations: str,
+        source: Source,
+        operations: Operations,
         *,
+        filename: str | None = None,
         webhook_url: str | None = None,
         priority: int | None = None,
         idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Upload an image; the accepted job."""
-        given = {"operations": operations, "webhook_url": webhook_url, "priority": priority}
-        fields = {name: str(value) for name, value in given.items() if value not in (None, "")}
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        with file.open("rb") as content:
-            files = {"file": (file.name, content)}
-            job: dict[str, Any] = self.call("POST", "/process", data=fields, files=files, headers=headers)
-        return job
+        **fields: Any,
+    ) -> Job:
+        """Upload an image; the accepted job.
 
-    def follow(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The job again and again, until it has ended."""
-        while True:
-            yield job
-            if job["status"] not in OPEN:
-                return
-            time.sleep(POLL)
-            job = self.call("GET", f"/jobs/{job['id']}")
-
-    def newest(self, path: str, limit: int, **filters: str | None) -> Iterator[dict[str, Any]]:
-        """The newest entries of a list, page by page, up to so many."""
-        parameters: dict[str, Any] = {name: value for name, value in filters.items() if value}
-        while limit > 0:
-            page = self.call("GET", path, params={**parameters, "limit": min(limit, MAX_PAGE)})
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            limit -= len(page["data"])
-            parameters["cursor"] = page["next_cursor"]
-
-    def download(self, result: dict[str, Any], folder: Path) -> Path:
-        """Write one result to a folder; the file.
+        Args:
+            source: a path, the bytes, or an open file.
+            operations: the tree, as JSON text or as it is, or names separated by commas.
+            filename: default: that of the path.
+            webhook_url: gets a POST when the job has ended.
+            priority: 0 to 9; 9 goes first.
+            idempotency_key: the same key gives the same job for a day; default: a new one, so that the upload can be
+                repeated when the answer is lost.
+            fields: further ones of the form, of servers that know them.
 
         Raises:
+            Refused: the server does not take it.
+            ServerAway: the server does not answer, or not now.
+        """
+        upload = Upload(source, filename)
+        form = protocol.form_of(operations, {"webhook_url": webhook_url, "priority": priority, **fields})
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        call = Call(method="POST", path="/process", headers=headers, repeatable=True)
+        tries = Tries(self.patience)
+        while True:
+            opened = upload.open()
+            try:
+                answer = self._try(call, tries, data=form, files={"file": (upload.filename, opened)})
+            finally:
+                upload.close(opened)
+            if answer is not None:
+                return answer.json()  # type: ignore[no-any-return]
+
+    def run(
+        self,
+        source: Source,
+        operations: Operations,
+        *,
+        to: str | Path | None = None,
+        if_exists: IfExists = "fail",
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Job:
+        """Upload an image and wait for its results.
+
+        Args:
+            source: as of `submit`.
+            operations: as of `submit`.
+            to: a folder, which is made; the results are written there.
+            if_exists: as of `download`.
+            timeout: as of `wait`.
+            options: further ones of `submit`.
+
+        Raises:
+            JobFailed: it ended without all its results; those that there are have been written.
+            WaitTimeout: it has not ended in time.
+        """
+        job = self.wait(self.submit(source, operations, **options), timeout=timeout)
+        if to is not None:
+            Path(to).mkdir(parents=True, exist_ok=True)
+            for result in job["results"]:
+                self.download(result, to, if_exists=if_exists)
+        if job["status"] != "completed":
+            raise JobFailed(job)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """A job as it is now, with fresh links to its results."""
+        return self.call(protocol.get(f"/jobs/{part(job_id)}"))  # type: ignore[no-any-return]
+
+    def jobs(self, *, limit: int | None = None, status: str | None = None, **filters: Any) -> Iterator[Job]:
+        """Jobs, newest first, as many pages as are needed."""
+        for job in self._pages("/jobs", limit, status=status, **filters):
+            yield job
+
+    def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
+        """The job at every change, until it has ended: by live events, or where there are none by asking again.
+
+        Args:
+            job: or its id.
+            timeout: seconds, after which it ends with `WaitTimeout`; default: none.
+
+        Raises:
+            WaitTimeout: the job has not ended in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        job_id = job if isinstance(job, str) else job["id"]
+        latest = self.job(job_id) if isinstance(job, str) else job
+        yield latest
+        streams, tries = True, Tries(self.patience)
+        while protocol.is_open(latest):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(latest)
+            source = self._streamed(job_id, deadline) if streams else self._held(job_id, deadline)
+            try:
+                for latest in source:
+                    tries = Tries(self.patience)
+                    yield latest
+            except (NotFound, LimitReached) as error:
+                if not streams or error.code == "job_not_found":
+                    raise
+                streams = False
+            except ServerAway as away:
+                self._later(tries, away)
+
+    def _streamed(self, job_id: str, deadline: float | None) -> Iterator[Job]:
+        left = None if deadline is None else max(0.1, deadline - time.monotonic())
+        with self._stream(f"/jobs/{part(job_id)}/events", None, seconds=left) as lines:
+            parser = EventParser()
+            for line in lines:
+                event = parser.feed(line)
+                if event and event[0] == "job":
+                    yield event[1]
+
+    def _held(self, job_id: str, deadline: float | None) -> Iterator[Job]:
+        left = protocol.HELD if deadline is None else max(0, min(protocol.HELD, round(deadline - time.monotonic())))
+        began = time.monotonic()
+        headers = {"Prefer": f"wait={left}"}
+        yield self.call(protocol.get(f"/jobs/{part(job_id)}", headers=headers, timeout=protocol.WAITING))
+        if time.monotonic() - began < protocol.POLL:
+            time.sleep(protocol.POLL)
+
+    def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
+        """The job when it has ended, however it did.
+
+        Raises:
+            WaitTimeout: it has not ended in time; it goes on.
+        """
+        for latest in self.follow(job, timeout=timeout):
+            if not protocol.is_open(latest):
+                return latest
+        raise ServerAway(f"{self.server} has lost sight of the job")
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job now; results so far stay."""
+        call = protocol.post(f"/jobs/{part(job_id)}/cancel", repeatable=True)
+        return self.call(call)  # type: ignore[no-any-return]
+
+    def retry(self, job_id: str) -> Job:
+        """Repeat what failed."""
+        return self.call(protocol.post(f"/jobs/{part(job_id)}/retry"))  # type: ignore[no-any-return]
+
+    def delete(self, job_id: str) -> None:
+        """Erase a job and all its objects."""
+        self.call(protocol.delete(f"/jobs/{part(job_id)}"))
+
+    def timeline(self, job_id: str) -> list[str]:
+        """What happened to a job, in words, one line each."""
+        return (self.call(protocol.get(f"/jobs/{part(job_id)}/timeline")))["lines"]  # type: ignore[no-any-return]
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def download(self, result: Result, to: str | Path = ".", *, if_exists: IfExists = "fail") -> Path:
+        """Write one result to a file; which one that is.
+
+        Args:
+            result: of a job.
+            to: a folder that is there, or the file.
+            if_exists: what to do about a file that is there already and has another content: `fail`, `replace` it,
+                `skip` the result, or `rename` it, to a free name. One that has the same content is left as it is.
+
+        Raises:
+            FileExists: there is another file of that name.
             DownloadFailed: it cannot be fetched, or not be written.
         """
-        path = folder / Path(result["filename"]).name
+        path = protocol.target_of(result, Path(to))
+        if protocol.there_already(path, result, if_exists):
+            return path
         try:
-            with TemporaryDirectory(dir=folder, prefix=".") as unfinished:
-                part = Path(unfinished) / "part"
-                with part.open("wb") as file:
-                    self._stream(result, file)
-                part.rename(path)
+            with TemporaryDirectory(dir=path.parent, prefix=".") as unfinished:
+                written = Path(unfinished) / "part"
+                with written.open("wb") as file:
+                    self._fetch(result, file)
+                return protocol.put(written, path, if_exists)
         except OSError as error:
             raise DownloadFailed(f"{path}: {error.strerror}") from None
-        return path
 
-    def _stream(self, result: dict[str, Any], file: IO[bytes]) -> None:
+    def _fetch(self, result: Result, file: IO[bytes]) -> None:
+        tries = Tries(self.patience)
+        while True:
+            file.seek(0)
+            file.truncate()
+            try:
+                return self._fetch_once(result, file)
+            except httpx.HTTPError as error:
+                broken = ServerAway(f"the download broke off: {error}")
+            except ServerAway as away:
+                broken = away
+            try:
+                self._later(tries, broken)
+            except ServerAway as away:
+                raise DownloadFailed(f"{result['name']}: {away}") from None
+
+    def _fetch_once(self, result: Result, file: IO[bytes]) -> None:
+        with self._http.stream("GET", result["url"], follow_redirects=True) as response:
+            if response.is_error:
+                response.read()
+                error = protocol.failure(response)
+                if isinstance(error, ServerAway):
+                    raise error
+                raise DownloadFailed(f"{result['name']}: {error}")
+            check = protocol.Check(result)
+            for chunk in response.iter_bytes(protocol.CHUNK):
+                file.write(check.add(chunk))
+            check.finish()
+
+    def read(self, result: Result) -> bytes:
+        """The content of one result."""
+        response = self._http.get(result["url"], follow_redirects=True)
+        if response.is_error:
+            raise DownloadFailed(f"{result['name']}: {protocol.failure(response)}")
+        return response.content
+
+    def archive(self, job_id: str, to: str | Path) -> Path:
+        """Write all results of a job to one ZIP file, which must not be there yet.
+
+        Raises:
+            FileExists: it is there.
+            DownloadFailed: it cannot be fetched, or not be written.
+        """
+        path = Path(to)
+        path = path / f"pixtools-{job_id}.zip" if path.is_dir() else path
+        url = f"{self.server}/jobs/{part(job_id)}/archive"
         try:
-            with self._http.stream("GET", result["url"]) as response:
-                if response.is_error:
-                    raise DownloadFailed(f"{result['name']}: the download answered {response.status_code}")
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
+            with TemporaryDirectory(dir=path.parent, prefix=".") as unfinished:
+                written = Path(unfinished) / "part"
+                with self._http.stream("GET", url, headers=self._own) as response:
+                    if response.is_error:
+                        response.read()
+                        raise protocol.failure(response)
+                    with written.open("wb") as file:
+                        for chunk in response.iter_bytes(protocol.CHUNK):
+                            file.write(chunk)
+                return protocol.put(written, path, "fail")
         except httpx.HTTPError as error:
-            raise DownloadFailed(f"{result['name']}: the download broke off: {error}") from None
+            raise DownloadFailed(f"{path}: the download broke off: {error}") from None
+        except OSError as error:
+            raise DownloadFailed(f"{path}: {error.strerror}") from None
 
+    # -- events --------------------------------------------------------------------------------------------------------
 
-def _explain(response: httpx.Response) -> str:
-    try:
-        problem = response.json()
-        lines = [f"{problem['code']}: {problem['detail']}"]
-        lines += [
-            f"  {error['pointer']}: {error['detail']}" for error in problem.get("errors", []) if "pointer" in error
-        ]
-    except (ValueError, KeyError):
-        return f"The server answered {response.status_code}."
-    return "\n".join(lines)
+    def events(self, *, after: str = "0", type: str | None = None) -> Iterator[Event]:  # noqa: A002
+        """The stored events, oldest first, to the end of the log."""
+        while True:
+            page = self.call(protocol.get("/events", after=after, type=type, limit=protocol.MAX_PAGE))
+            for event in page["data"]:
+                yield event
+            if not page["has_more"]:
+                return
+            after = page["next_after"]
+
+    def live_events(self, *, after: str | None = None, type: str | None = None) -> Iterator[Event]:  # noqa: A002
+        """Events as they happen, for ever; a server that restarts is waited for, and nothing is missed meanwhile.
+
+        Args:
+            after: id of an event behind which to begin; default: what is yet to come.
+            type: only events of this type.
+        """
+        parser, tries = EventParser(after), Tries(self.patience)
+        while True:
+            try:
+                with self._stream("/events/stream", parser.last_id, type=type) as lines:
+                    for line in lines:
+                        tries = Tries(self.patience)
+                        event = parser.feed(line)
+                        if event:
+                            yield event[1]
+            except ServerAway as away:
+                self._later(tries, away)
+
+    @contextmanager
+    def _stream(
+        self, path: str, cursor: str | None, *, seconds: float | None = None, **params: Any
+    ) -> Iterator[Iterator[str]]:
+        """The lines of a stream of events; ends where the server ends it.
+
+        Args:
+            path: of the stream.
+            cursor: id of the last event that was seen.
+            seconds: without a line, after which it has broken off; default: more than between two comments.
+            params: of the query.
+
+        Raises:
+            ServerAway: it broke off.
+        """
+        timeout = protocol.silence(seconds)
+        headers = {**self._own, **protocol.headers_behind(cursor)}
+        given = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self._http.stream(
+                "GET", self.server + path, params=given, headers=headers, timeout=timeout
+            ) as response:
+                if response.is_error:
+                    response.read()
+                    raise protocol.failure(response)
+                yield response.iter_lines()
+        except httpx.HTTPError as error:
+            raise ServerAway(f"{self.server} does not answer: {error}") from None
+
+    # -- webhooks ------------------------------------------------------------------------------------------------------
+
+    def webhooks(self) -> list[Endpoint]:
+        """Every receiver."""
+        return self.call(protocol.get("/webhooks"))["data"]  # type: ignore[no-any-return]
+
+    def create_webhook(self, url: str, *, events: Sequence[str] = (), description: str = "") -> dict[str, Any]:
+        """Register a receiver; the answer has its `secret`, which is shown only now."""
+        body = {"url": url, "events": list(events), "description": description}
+        return self.call(protocol.post("/webhooks", body))  # type: ignore[no-any-return]
+
+    def update_webhook(self, endpoint_id: str, **changes: Any) -> Endpoint:
+        """Change `url`, `events`, `description` or `enabled`."""
+        call = Call(method="PATCH", path=f"/webhooks/{part(endpoint_id)}", json=changes, repeatable=True)
+        return self.call(call)  # type: ignore[no-any-return]
+
+    def delete_webhook(self, endpoint_id: str) -> None:
+        """Remove a receiver with its deliveries."""
+        self.call(protocol.delete(f"/webhooks/{part(endpoint_id)}"))
+
+    def rotate_webhook(self, endpoint_id: str, *, overlap_seconds: int = 86_400) -> str:
+        """Give a receiver a new secret; the old one signs as well for so long."""
+        call = protocol.post(f"/webhooks/{part(endpoint_id)}/rotate", {"overlap_seconds": overlap_seconds})
+        return self.call(call)["secret"]  # type: ignore[no-any-return]
+
+    def test_webhook(self, endpoint_id: str) -> Delivery:
+        """Send an event of type `webhook.test`."""
+        return self.call(protocol.post(f"/webhooks/{part(endpoint_id)}/test"))  # type: ignore[no-any-return]
+
+    def replay_webhook(
+        self, endpoint_id: str, *, since: Moment, until: Moment | None = None, missed_only: bool = False
+    ) -> dict[str, Any]:
+        """Send all events of a time again."""
+        times = {"since": str(since), "until": None if until is None else str(until), "missed_only": missed_only}
+        return self.call(protocol.post(f"/webhooks/{part(endpoint_id)}/replay", times))  # type: ignore[no-any-return]
+
+    def replays(self, endpoint_id: str) -> list[dict[str, Any]]:
+        """Replays of a receiver, newest first."""
+        path = f"/webhooks/{part(endpoint_id)}/replays"
+        return self.call(protocol.get(path))["data"]  # type: ignore[no-any-return]
+
+    def deliveries(
+        self,
+        *,
+        limit: int | None = None,
+        status: str | None = None,
+        endpoint: str | None = None,
+        job: str | None = None,
+    ) -> Iterator[Delivery]:
+        """What was sent to receivers, newest first."""
+        for delivery in self._pages("/deliveries", limit, status=status, endpoint=endpoint, job=job):
+            yield delivery
+
+    def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery with its attempts."""
+        return self.call(protocol.get(f"/deliveries/{part(delivery_id)}"))  # type: ignore[no-any-return]
+
+    def replay_delivery(self, delivery_id: str) -> Delivery:
+        """Send one event again."""
+        return self.call(protocol.post(f"/deliveries/{part(delivery_id)}/replay"))  # type: ignore[no-any-return]
+
+    # -- keys and accounts ---------------------------------------------------------------------------------------------
+
+    def keys(self, *, tenant: str | None = None) -> list[Key]:
+        """Every key of the tenant."""
+        return self.call(protocol.get("/keys", tenant=tenant))["data"]  # type: ignore[no-any-return]
+
+    def create_key(self, scopes: Sequence[str], *, description: str = "", **more: Any) -> dict[str, Any]:
+        """Make a key; the answer has its text as `key`, which is shown only now.
+
+        Args:
+            scopes: what it may do.
+            description: for people.
+            more: `expires_at`, `tenant`.
+        """
+        body = {"scopes": list(scopes), "description": description, **more}
+        return self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
+
+    def revoke_key(self, key_id: str) -> None:
+        """Let a key open nothing any more."""
+        self.call(protocol.delete(f"/keys/{part(key_id)}"))
+
+    def usage(
+        self, *, since: str | None = None, until: str | None = None, tenant: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What was used, by day, key and template; days as `2026-11-29`."""
+        for entry in self._pages("/usage", None, since=since, until=until, tenant=tenant):
+            yield entry
+
+    def audit(
+        self, *, since: Moment | None = None, until: Moment | None = None, tenant: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Who did what, oldest first."""
+        call = protocol.get("/audit", since=since, until=until, tenant=tenant)
+        with self._http.stream(
+            "GET", self.server + call.path, headers=self._own, timeout=protocol.TIMEOUT, **call.options()
+        ) as response:
+            if response.is_error:
+                response.read()
+                raise protocol.failure(response)
+            for line in response.iter_lines():
+                if line:
+                    yield json.loads(line)
+
+    # -- the operator's ------------------------------------------------------------------------------------------------
+
+    def tenants(self) -> list[dict[str, Any]]:
+        """Every tenant; needs the scope `admin`."""
+        return self.call(protocol.get("/tenants"))["data"]  # type: ignore[no-any-return]
+
+    def dead_letters(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Work that was given up, newest first."""
+        for letter in self._pages("/dead-letters", limit):
+            yield letter
+
+    def redrive(self, letter_id: str) -> dict[str, Any]:
+        """Do work that was given up again."""
+        return self.call(protocol.post(f"/dead-letters/{part(letter_id)}/redrive"))  # type: ignore[no-any-return]
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Every operation with the JSON schema of its parameters."""
+        return self.call(protocol.get("/operations"))["operations"]  # type: ignore[no-any-return]
+
+    def live(self) -> None:
+        """Return if the server answers at all."""
+        self.call(protocol.get("/health/live"))
+
+    def health(self) -> dict[str, Any]:
+        """Whether the server can take work."""
+        return self.call(protocol.get("/health/ready"))  # type: ignore[no-any-return]

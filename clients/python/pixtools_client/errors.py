@@ -1,23 +1,170 @@
 """What can go wrong, in one tree:
 
 ClientError
-├── Refused             the server answered 4xx, or the request cannot be sent at all
-├── ServerAway          no answer, or 5xx: the same request may succeed later
-└── DownloadFailed      a result could not be fetched or written
+├── Refused                 the server answered 4xx, or the request cannot be sent at all
+│   ├── BadRequest          400
+│   ├── Unauthorized        401: no key, or one that opens nothing
+│   ├── Forbidden           403
+│   ├── NotFound            404
+│   │   ├── JobNotFound     `job_not_found`
+│   │   └── ResultNotFound  `result_not_found`
+│   ├── Conflict            409: the state does not allow it
+│   ├── TooLarge            413
+│   ├── UnsupportedImage    415
+│   ├── Invalid             422: `errors` says where
+│   └── LimitReached        429: `limit_name` of `problem` says which limit
+├── ServerAway              no answer, or 5xx: the same request may succeed later
+├── JobFailed               the job has ended without what was asked for
+├── WaitTimeout             the job has not ended in time; it goes on
+├── DownloadFailed          a result could not be fetched or written
+│   └── FileExists          there is a file of that name
+└── InvalidSignature        a webhook is not from who it seems to be from
+
+Decide by `code`: it is stable, the text is for people.
 """
+
+from typing import Any
 
 
 class ClientError(Exception):
     """A request failed; the text is for people, in the server's own words where it said something."""
 
+    #: of the problem, or of this kind of error
+    code = "client_error"
+
 
 class Refused(ClientError):
     """The server does not take the request as it is."""
+
+    code = "refused"
+
+    def __init__(self, message: str, *, status: int | None = None, problem: dict[str, Any] | None = None) -> None:
+        """Describe one refusal.
+
+        Args:
+            message: for people.
+            status: of HTTP; None: the request was not sent.
+            problem: the problem document (RFC 9457).
+        """
+        super().__init__(message)
+        self.status = status
+        self.problem = problem or {}
+        self.code = self.problem.get("code", type(self).code)
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """What is wrong where: `detail`, and a JSON pointer."""
+        return list(self.problem.get("errors", ()))
+
+
+class BadRequest(Refused):
+    """The request is malformed."""
+
+
+class Unauthorized(Refused):
+    """The request needs a key, or has one that opens nothing."""
+
+
+class Forbidden(Refused):
+    """The key may not do this."""
+
+
+class NotFound(Refused):
+    """There is no such thing, or it belongs to somebody else."""
+
+
+class JobNotFound(NotFound):
+    """There is no such job; it may have been kept for as long as jobs are."""
+
+
+class ResultNotFound(NotFound):
+    """The job has no such result."""
+
+
+class Conflict(Refused):
+    """The state does not allow this."""
+
+
+class TooLarge(Refused):
+    """The body is larger than the limit."""
+
+
+class UnsupportedImage(Refused):
+    """The file is no image in a supported format."""
+
+
+class Invalid(Refused):
+    """The input is invalid."""
+
+
+class LimitReached(Refused):
+    """A limit of the tenant is reached, and stayed so as long as the client was patient."""
 
 
 class ServerAway(ClientError):
     """The server does not answer, or not now; the same request may succeed later."""
 
+    code = "server_away"
+
+    def __init__(self, message: str, *, problem: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or {}
+        self.code = self.problem.get("code", type(self).code)
+
+
+class JobFailed(ClientError):
+    """A job ended without all of its results."""
+
+    code = "job_failed"
+
+    def __init__(self, job: Any) -> None:
+        """Describe a job that ended otherwise than with all its results."""
+        self.job = job
+        failed = [step["error"] for step in job["steps"] if step["error"]]
+        self.error = job["error"] or (failed[0] if failed else None)
+        self.code = self.error["code"] if self.error else job["status"]
+        reason = f": {self.error['code']}: {self.error['message']}" if self.error else ""
+        super().__init__(f"{job['input']['filename']}: job {job['id']} is {job['status']}{reason}")
+
+
+class WaitTimeout(ClientError):
+    """The job has not ended in time; it goes on."""
+
+    code = "wait_timeout"
+
+    def __init__(self, job: Any) -> None:
+        super().__init__(f"job {job['id']} has not ended yet: {job['status']}")
+        self.job = job
+
 
 class DownloadFailed(ClientError):
     """A result could not be fetched, or not be written to its file."""
+
+    code = "download_failed"
+
+
+class FileExists(DownloadFailed):
+    """There is a file of that name already."""
+
+    code = "file_exists"
+
+
+class InvalidSignature(ClientError):
+    """A webhook is not from who it seems to be from, or is too old."""
+
+    code = "invalid_signature"
+
+
+#: more precise than the status
+BY_CODE: dict[str, type[Refused]] = {"job_not_found": JobNotFound, "result_not_found": ResultNotFound}
+BY_STATUS: dict[int, type[Refused]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    415: UnsupportedImage,
+    422: Invalid,
+    429: LimitReached,
+}

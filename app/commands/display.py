@@ -1,0 +1,200 @@
+"""What a run shows while it works and when it is through: bars on a terminal, lines elsewhere."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixtools_client import Job
+    from rich.progress import Progress
+
+MOST_ROWS = 30  # of the table; of more files the sums and the failures only
+#: what to do, by the code of an error
+CURES = {
+    "truncated_image": "the file ends too early: fetch or save it again",
+    "corrupt_image": "the file is damaged: fetch or save it again",
+    "unsupported_image": "save it as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
+    "empty_file": "the file has no bytes: fetch or save it again",
+    "known_poison": "the file has crashed every worker: `pixtools dlq list` has it",
+    "upload_too_large": "make it smaller, or raise PIXTOOLS_MAX_UPLOAD_BYTES of the server",
+    "limit_exceeded": "make it smaller, or raise the limit of the server",
+    "file_exists": "choose another --out, or say --if-exists replace, skip or rename",
+    "missing_key": "set PIXTOOLS_KEY, or write the key to ~/.config/pixtools/key",
+    "missing_scope": "use a key that has the scope",
+    "server_away": "look at the server, then give the same command again: it goes on where it was",
+    "target_unreachable": "allow more bytes, or a lower quality",
+    "too_many_open_jobs": "wait until some have ended, then give the same command again",
+    "daily_limit_reached": "give the same command again tomorrow: it goes on where it was",
+}
+
+
+@dataclass
+class Outcome:
+    """What became of one file."""
+
+    name: str
+    size: int = 0
+    job_id: str | None = None
+    status: str = "failed"
+    seconds: float | None = None
+    #: results that have been written, and their bytes
+    files: dict[Path, int] = field(default_factory=dict)
+    urls: list[str] = field(default_factory=list)
+    code: str | None = None
+    message: str = ""
+    #: an earlier run has done it
+    earlier: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.status not in {"completed", "accepted"}
+
+    def to_json(self) -> str:
+        error = {"code": self.code, "message": self.message} if self.code else None
+        told: dict[str, Any] = {"file": self.name, "job": self.job_id, "status": self.status, "seconds": self.seconds}
+        told |= {"results": [{"file": str(path), "bytes": size} for path, size in self.files.items()]}
+        return json.dumps(told | {"urls": self.urls, "error": error, "earlier": self.earlier})
+
+
+def names_of(operations: Sequence[Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """The name that people gave each step, by its id: its `as`, else its operation."""
+    for number, entry in enumerate(operations):
+        id_ = f"{path}.{number}" if path else str(number)
+        node = {"op": entry} if isinstance(entry, str) else entry
+        yield id_, node.get("as") or node.get("op", "?")
+        yield from names_of(node.get("then", ()), id_)
+
+
+def share_of(job: "Job") -> float:
+    """How much of a job is done, 0 to 1."""
+    steps = job["steps"]
+    return sum(1.0 if step["finished"] else step["progress"] for step in map(_plain, steps)) / max(1, len(steps))
+
+
+def _plain(step: Any) -> dict[str, Any]:
+    return {**step, "finished": step["status"] not in {"pending", "running"}}
+
+
+def doing(job: "Job") -> str:
+    """What runs of a job now, with percent where there are any."""
+    names = dict(names_of(job["operations"]))
+    running = [step for step in job["steps"] if step["status"] == "running"]
+    told = [f"{names.get(step['id'], step['op'])}{_percent(step)}" for step in running]
+    waiting = [names.get(step["id"], step["op"]) for step in job["steps"] if step["status"] == "pending"]
+    return ", ".join(told) or (f"waits for {waiting[0]}" if waiting else job["status"])
+
+
+def _percent(step: Any) -> str:
+    left = f", {step['seconds_left']:.0f} s left" if step["seconds_left"] else ""
+    return f" {step['progress']:.0%}{left}" if step["progress"] else ""
+
+
+class Display:
+    """Bars on a terminal, a line for each file elsewhere, nothing if quiet; everything goes to standard error."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total, self._quiet = total, quiet
+        self._progress: Progress | None = None
+        self._all: Any = None
+        self._lock = threading.Lock()
+        self._done = 0
+
+    @contextmanager
+    def shown(self) -> Iterator["Display"]:
+        if self._quiet or not sys.stderr.isatty():
+            yield self
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+            self._progress = progress
+            self._all = progress.add_task(f"0 of {self._total} files", total=self._total)
+            yield self
+            self._progress = None
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Any]:
+        """Show that a file is worked on; called with each state of its job."""
+        if self._progress is None:
+            yield lambda _: None
+            return
+        progress = self._progress
+        task = progress.add_task(f"  {name}: uploading", total=1.0)
+
+        def update(job: "Job") -> None:
+            progress.update(task, completed=share_of(job), description=f"  {name}: {doing(job)}")
+
+        try:
+            yield update
+        finally:
+            progress.remove_task(task)
+
+    def finished(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress.update(self._all, advance=1, description=f"{self._done} of {self._total} files")
+            elif not self._quiet and not outcome.failed:
+                again = ", done earlier" if outcome.earlier else ""
+                took = f", {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
+                self.say(f"{outcome.name}: {outcome.status}{again}{took}")
+        if outcome.failed:
+            self.say(failure(outcome))
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sys.stderr.write(f"{text}\n")
+
+
+def failure(outcome: Outcome) -> str:
+    """A failure by its file, with what to do."""
+    cure = CURES.get(outcome.code or "")
+    message = outcome.message.removesuffix("\n  #/file")
+    told = message if (outcome.code or "") in message else f"{outcome.code}: {message}"
+    return f"FAILED {outcome.name}: {told}" + (f"\n       → {cure}" if cure else "")
+
+
+def table(outcomes: Sequence[Outcome], columns: int) -> str:
+    """In, out, saved and seconds, a line for each file and one for all."""
+    done = [each for each in outcomes if not each.failed]
+    shown = list(outcomes) if len(outcomes) <= MOST_ROWS else []
+    width = max((len(each.name) for each in shown), default=0)
+    width = max(12, min(width, columns - 44))
+    lines = [f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"]
+    lines += [_row(_cut(each.name, width), width, [each]) for each in shown]
+    failed = len(outcomes) - len(done)
+    label = f"{len(done)} {'file' if len(done) == 1 else 'files'}" + (f", {failed} failed" if failed else "")
+    lines.append(_row(label, width, done))
+    lines += [f"FAILED {each.name}: {each.code}" for each in outcomes if each.failed and not shown]
+    return "\n".join(lines)
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def _row(label: str, width: int, outcomes: Sequence[Outcome]) -> str:
+    taken, given = sum(each.size for each in outcomes), sum(sum(each.files.values()) for each in outcomes)
+    if len(outcomes) == 1 and outcomes[0].failed:
+        return f"{label:<{width}}  {_bytes(taken):>9}  {outcomes[0].code or outcomes[0].status}"
+    saved = f"{1 - given / taken:>6.0%}" if taken and given else f"{'':>6}"
+    seconds = sum(each.seconds or 0 for each in outcomes)
+    return f"{label:<{width}}  {_bytes(taken):>9}  {_bytes(given) if given else '':>9}  {saved}  {seconds:>7.1f}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,184 @@
+"""The files that a command works on: arguments to files, and where the results of each go."""
+
+import glob
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+#: of files that a folder is searched for; a file that is named is sent whatever it is called
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file to send."""
+
+    #: as people know it
+    name: str
+    #: None: it is `content`
+    path: Path | None
+    #: for its results, below the folder of all results
+    folder: Path = Path()
+    content: bytes = b""
+    #: of the results' names, in the place of the file's stem, where another file has the same
+    stem: str = ""
+
+    def read(self) -> bytes:
+        return self.path.read_bytes() if self.path else self.content
+
+    def renamed(self, filename: str) -> str:
+        """The name of the file for a result."""
+        stem = Path(self.name).stem
+        return self.stem + filename.removeprefix(stem) if self.stem and filename.startswith(stem) else filename
+
+
+def inputs_of(arguments: Sequence[str]) -> list[Input]:
+    """Every file that the arguments name, each once.
+
+    Raises:
+        BadParameter: one names nothing.
+    """
+    found: dict[Path | str, Input] = {}
+    for argument in arguments:
+        for each in _of(argument):
+            found.setdefault(each.path.resolve() if each.path else each.name, each)
+    return list(_apart(found.values()))
+
+
+def _of(argument: str) -> Iterator[Input]:
+    if argument == STANDARD_INPUT:
+        content = sys.stdin.buffer.read()
+        if not content:
+            raise typer.BadParameter("There is nothing on standard input.")
+        yield Input("stdin", None, content=content)
+        return
+    if "://" in argument:
+        raise typer.BadParameter(f"{argument}: this command sends files; fetch it first, e.g. by `curl -O`.")
+    path = Path(argument)
+    if path.is_dir():
+        yield from in_folder(path)
+    elif path.is_file():
+        yield Input(path.name, path)
+    elif path.exists():  # /dev/stdin, a pipe
+        yield Input(path.name, None, content=path.read_bytes())
+    else:
+        yield from _matches(argument)
+
+
+def _matches(pattern: str) -> Iterator[Input]:
+    paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones as well
+    files = [path for path in paths if path.is_file()]
+    if not files:
+        what = "matches no file" if glob.has_magic(pattern) else "is not there"
+        raise typer.BadParameter(f"{pattern} {what}.")
+    yield from (Input(path.name, path) for path in files)
+
+
+def in_folder(folder: Path) -> Iterator[Input]:
+    """The images in a folder and those below it."""
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
+            yield Input(path.name, path, below.parent)
+
+
+def _apart(inputs: Iterable[Input]) -> Iterator[Input]:
+    """No two files have results of the same name: to those of one stem the suffix is added, to those of one name the
+    folder."""
+    all_ = list(inputs)
+    names = Counter((each.folder, each.name) for each in all_)
+    all_ = [_in_own_folder(each) if names[each.folder, each.name] > 1 else each for each in all_]
+    names = Counter((each.folder, each.name) for each in all_)
+    twice = next((name for (_, name), number in names.items() if number > 1), None)
+    if twice:
+        raise typer.BadParameter(f"Two files are called {twice}, in folders of one name: name their folders instead.")
+    stems = Counter((each.folder, Path(each.name).stem) for each in all_)
+    for each in all_:
+        one_of_several = stems[each.folder, Path(each.name).stem] > 1
+        stem = each.name.replace(".", "_") if one_of_several else ""
+        yield Input(each.name, each.path, each.folder, each.content, stem)
+
+
+def _in_own_folder(each: Input) -> Input:
+    own = each.folder / each.path.resolve().parent.name if each.path else each.folder
+    return Input(each.name, each.path, own, each.content)
+
+
+def operations_of(text: str) -> str:
+    """The tree as JSON text, of JSON, names separated by commas, or `@file`.
+
+    Raises:
+        BadParameter: it is no JSON, or the file cannot be read.
+    """
+    given = text
+    if text.startswith("@"):
+        try:
+            given = Path(text[1:]).read_text()
+        except (OSError, UnicodeError) as error:
+            raise typer.BadParameter(f"{text[1:]}: {error}") from None
+    given = given.strip()
+    if not given.startswith(("[", "{", '"')):
+        return json.dumps([name.strip() for name in given.split(",") if name.strip()])
+    try:
+        tree = json.loads(given)
+    except ValueError as error:
+        raise typer.BadParameter(f'The operations are not valid JSON: {error}. Example: ["convert_webp"]') from None
+    return json.dumps(tree if isinstance(tree, list) else [tree])
+
+
+def key_of(content: bytes, fields: dict[str, str | int | None]) -> str:
+    """The idempotency key of a file with what is to be done: the same again is the same job."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    digest.update(hashlib.sha256(content).digest())
+    return f"pixtools-run-{digest.hexdigest()[:40]}"
+
+
+@dataclass
+class Journal:
+    """What earlier runs into this folder have finished: not even sent again."""
+
+    file: Path
+    _known: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> "Journal":
+        journal = cls(folder / ".pixtools-run.jsonl")
+        try:
+            lines = journal.file.read_text().splitlines()
+        except OSError:
+            return journal
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                journal._known[entry["key"]] = entry["files"]
+            except (ValueError, KeyError, TypeError):
+                continue  # the end of a run that was killed
+        return journal
+
+    def files(self, key: str) -> list[Path] | None:
+        """The results of a file that was finished, if they all are there as they were written."""
+        known = self._known.get(key)
+        if known is None:
+            return None
+        paths = {self.file.parent / name: sha256 for name, sha256 in known.items()}
+        if all(path.is_file() and _sha256(path) == sha256 for path, sha256 in paths.items()):
+            return list(paths)
+        return None
+
+    def note(self, key: str, files: dict[Path, str]) -> None:
+        named = {str(path.relative_to(self.file.parent)): sha256 for path, sha256 in files.items()}
+        with self.file.open("a") as file:
+            file.write(json.dumps({"key": key, "files": named}) + "\n")  # one short write: lines of threads stay whole
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""All commands, put together."""
+
+import os
+import shutil
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from app import __version__
+from app.commands.access import keys_app, tenants_app
+from app.commands.assets import assets_app
+from app.commands.common import AWAY, FAILED, Server, opened
+from app.commands.dlq import dlq_app
+from app.commands.jobs import jobs_app
+from app.commands.run import run_files, submit
+from app.commands.secrets import secrets_app
+from app.commands.server import serve, server_app
+from app.commands.terminal import COMPLETE, WIDEST
+from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
+
+SHELLS = ("bash", "zsh", "fish")
+
+app = typer.Typer(
+    help="Self-hosted, asynchronous image processing.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": min(shutil.get_terminal_size().columns, WIDEST),
+    },
+)
+
+
+def run() -> NoReturn:
+    """Run the command that the arguments name."""
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
+    try:
+        app(prog_name="pixtools")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - raised again, unless it is of the client
+        _explain(error)
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> NoReturn:
+    """End with what a server said; any other error is one of this program."""
+    errors = sys.modules.get("pixtools_client.errors")  # the client is loaded by commands that need it only
+    if errors is None or not isinstance(error, errors.ClientError):
+        raise error
+    typer.echo(str(error), err=True)
+    if isinstance(error, errors.ServerAway):
+        typer.echo("Is it running? `make run` starts one here; PIXTOOLS_URL or --server names another one.", err=True)
+        sys.exit(AWAY)
+    sys.exit(FAILED)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pixtools {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Self-hosted, asynchronous image processing."""
+
+
+app.command("run")(run_files)
+app.command("submit")(submit)
+app.command("serve")(serve)
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(dlq_app, name="dlq")
+app.command("events")(follow_events)
+app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(keys_app, name="keys")
+app.add_typer(server_app, name="server")
+# where these were before: in manifests and habits
+app.add_typer(assets_app, name="assets", hidden=True)
+app.add_typer(secrets_app, name="secrets", hidden=True)
+for command in server_app.registered_commands:
+    if command.name != "serve":
+        app.command(command.name, hidden=True)(command.callback)  # type: ignore[type-var]
+app.add_typer(tenants_app, name="tenants", hidden=True)
+
+
+@app.command("operations")
+def list_operations(
+    name: Annotated[
+        str | None, typer.Argument(help="Show all about this one, with the JSON schema of its parameters.")
+    ] = None,
+    server: Server = None,
+) -> None:
+    """What a tree may hold, one operation a line."""
+    from app.commands.common import echo_json
+
+    with opened(server) as client:
+        operations = client.operations()
+    if name is None:
+        for operation in operations:
+            typer.echo(f"{operation['name']:<14} {operation['description']}".rstrip())
+        return
+    found = next((each for each in operations if each["name"] == name), None)
+    if found is None:
+        raise typer.BadParameter(f"There is no operation {name!r}.")
+    echo_json(found)
+
+
+@app.command("completion")
+def print_completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")]) -> None:
+    """Print the completion script of a shell: `pixtools completion bash >> ~/.bashrc`."""
+    from typer._completion_shared import get_completion_script
+
+    if shell not in SHELLS:
+        raise typer.BadParameter(f"There is no script for {shell!r}; there are {', '.join(SHELLS)}.")
+    typer.echo(get_completion_script(prog_name="pixtools", complete_var=COMPLETE, shell=shell))

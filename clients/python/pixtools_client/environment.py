@@ -1,0 +1,54 @@
+"""Where the server is and which key opens it, if the caller does not say."""
+
+import os
+import re
+from pathlib import Path
+
+from pixtools_client.errors import Refused
+
+MAX_KEY = 4096  # characters that are read of a key's file
+OTHERS = 0o077
+PORT = 8000
+LINE = re.compile(r"\s*(?:export\s+)?(PIXTOOLS_(?:URL|PORT))\s*=\s*[\"']?([^\s\"'#]+)")
+
+
+def key_of_environment() -> str | None:
+    """The key that is sent: `PIXTOOLS_KEY`, or the content of a file that nobody else may read, which
+    `PIXTOOLS_KEY_FILE` names; by default `~/.config/pixtools/key`, if it is there.
+
+    Raises:
+        Refused: the file cannot be read, or others may read it.
+    """
+    key = os.environ.get("PIXTOOLS_KEY", "").strip()
+    if key:
+        return key
+    named = os.environ.get("PIXTOOLS_KEY_FILE")
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    file = Path(named) if named else folder / "pixtools" / "key"
+    if not named and not file.exists():
+        return None
+    try:
+        with file.open() as opened:
+            if os.fstat(opened.fileno()).st_mode & OTHERS:
+                raise Refused(f"The key in {file} can be read by others: chmod 600 {file}")
+            return opened.read(MAX_KEY).strip() or None
+    except (OSError, UnicodeError) as error:
+        raise Refused(f"The key file {file} cannot be read: {error}") from None
+
+
+def server_of_environment() -> str:
+    """`PIXTOOLS_URL`, or the server on this machine: `PIXTOOLS_PORT`, of the environment or of the `.env` file that
+    `make run` reads as well; by default http://127.0.0.1:8000."""
+    known = _of_file(Path(".env")) | {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
+    return known.get("PIXTOOLS_URL") or f"http://127.0.0.1:{known.get('PIXTOOLS_PORT', PORT)}"
+
+
+_NAMES = ("PIXTOOLS_URL", "PIXTOOLS_PORT")
+
+
+def _of_file(file: Path) -> dict[str, str]:
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeError):
+        return {}
+    return dict(found.groups() for line in lines if (found := LINE.match(line)))  # type: ignore[misc]

@@ -1,0 +1,327 @@
+"""What both clients do without waiting for anything: what is sent, what an answer means, and when to try again."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Literal
+from urllib.parse import quote
+
+import httpx
+
+from pixtools_client.errors import BY_CODE, BY_STATUS, DownloadFailed, FileExists, Refused, ServerAway
+from pixtools_client.types import Job, Result
+
+OPEN = ("pending", "processing")
+MAX_PAGE = 100  # entries that the server tells at once
+TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
+WAITING = httpx.Timeout(30, read=100)  # of an answer that the server holds
+MOST_SILENT = 45.0  # seconds of a stream, in which there is a comment each 15
+HELD = 20  # seconds that an answer is asked to be held
+PATIENCE = 30.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries; each is up to twice as long as the one before
+POLL = 0.5  # seconds between two looks at a job, where a server holds no answer
+#: answers after which the same request may succeed
+PASSING = {429, 502, 503, 504}
+IN_FLIGHT = "idempotency_key_in_flight"
+CHUNK = 64 * 1024
+
+#: a path, the bytes themselves, or an open file
+Source = str | os.PathLike[str] | bytes | IO[bytes]
+#: names separated by commas, the tree as JSON text, or the tree
+Operations = str | Sequence[Any]
+IfExists = Literal["fail", "replace", "skip", "rename"]
+Moment = datetime | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request."""
+
+    method: str
+    path: str
+    #: whether it may be sent twice
+    repeatable: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    timeout: httpx.Timeout | None = None
+
+    def options(self) -> dict[str, Any]:
+        given = {"params": {name: _text(value) for name, value in self.params.items() if value is not None}}
+        return given | ({"json": self.json} if self.json is not None else {})
+
+
+def _text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def get(
+    path: str, *, headers: Mapping[str, str] | None = None, timeout: httpx.Timeout | None = None, **params: Any
+) -> Call:
+    return Call(method="GET", path=path, repeatable=True, params=params, headers=headers or {}, timeout=timeout)
+
+
+def post(path: str, body: Any = None, *, repeatable: bool = False) -> Call:
+    return Call(method="POST", path=path, json=body, repeatable=repeatable)
+
+
+def delete(path: str) -> Call:
+    return Call(method="DELETE", path=path, repeatable=True)
+
+
+def part(id_: str) -> str:
+    """An id as a part of a path.
+
+    Raises:
+        Refused: it would lead elsewhere.
+    """
+    if not id_.strip("."):
+        raise Refused(f"An id is missing: {id_!r} is none.")
+    return quote(id_, safe="")
+
+
+def tree_of(operations: Operations) -> str:
+    """The tree as text; names separated by commas are one branch each."""
+    if not isinstance(operations, str):
+        return json.dumps(operations)
+    text = operations.strip()
+    return text if text.startswith(("[", "{", '"')) else json.dumps([name.strip() for name in text.split(",")])
+
+
+def form_of(operations: Operations, given: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of an upload beside its file."""
+    fields = {"operations": tree_of(operations)}
+    for name, value in given.items():
+        if value not in (None, ""):
+            fields[name] = value if isinstance(value, str) else json.dumps(value)
+    return fields
+
+
+class Upload:
+    """A file that can be sent again."""
+
+    def __init__(self, source: Source, filename: str | None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            source: what to send. An open file that cannot go back to where it is now is read as a whole.
+            filename: default: that of the path or of the open file.
+        """
+        self._path: Path | None = None
+        self._content: bytes | IO[bytes] = b""
+        self._start = 0
+        known: Any = ""
+        if isinstance(source, str | os.PathLike):
+            self._path = Path(source)
+            known = self._path.name
+        elif isinstance(source, bytes):
+            self._content = source
+        else:
+            known = getattr(source, "name", "")
+            self._content = source if source.seekable() else source.read()
+            self._start = source.tell() if source.seekable() else 0
+        self.filename = filename or (Path(known).name if isinstance(known, str) and known else "image")
+
+    def open(self) -> bytes | IO[bytes]:
+        """What to send now.
+
+        Raises:
+            Refused: the file cannot be read.
+        """
+        try:
+            if self._path is not None:
+                return self._path.open("rb")
+            if not isinstance(self._content, bytes):
+                self._content.seek(self._start)
+        except OSError as error:
+            raise Refused(f"{self._path or self.filename}: {error.strerror}") from None
+        return self._content
+
+    def close(self, opened: bytes | IO[bytes]) -> None:
+        if self._path is not None and not isinstance(opened, bytes):
+            opened.close()
+
+
+def problem_of(response: httpx.Response) -> dict[str, Any]:
+    try:
+        problem = response.json()
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def failure(response: httpx.Response) -> Refused | ServerAway:
+    """The error that an answer stands for."""
+    problem = problem_of(response)
+    message = _explained(problem) or f"The server answered {response.status_code}."
+    if response.is_server_error:
+        return ServerAway(message, problem=problem)
+    by_status = BY_STATUS.get(response.status_code, Refused)
+    kind = BY_CODE.get(problem.get("code", ""), by_status)
+    return kind(message, status=response.status_code, problem=problem)
+
+
+def _explained(problem: Mapping[str, Any]) -> str:
+    if "code" not in problem or "detail" not in problem:
+        return ""
+    said = problem["detail"]
+    lines = [f"{problem['code']}: {said}"]
+    for error in problem.get("errors", ()):
+        if "pointer" in error:
+            detail = "" if error["detail"] == said else f": {error['detail']}"
+            lines.append(f"  {error['pointer']}{detail}")
+    return "\n".join(lines)
+
+
+def may_pass(response: httpx.Response) -> bool:
+    """Whether the same request may succeed in a while."""
+    return response.status_code in PASSING or (
+        response.status_code == httpx.codes.CONFLICT and problem_of(response).get("code") == IN_FLIGHT
+    )
+
+
+class Tries:
+    """When to send a request again."""
+
+    def __init__(self, patience: float) -> None:
+        self._left = patience
+        self._pause = FIRST_PAUSE
+
+    def pause(self, response: httpx.Response | None = None) -> float | None:
+        """Seconds until the next try; None: patience is over."""
+        asked = response.headers.get("retry-after", "") if response is not None else ""
+        wanted = max(float(asked) if asked.isdecimal() else 0.0, self._pause * random.uniform(0.5, 1))
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if wanted > self._left:
+            return None
+        self._left -= wanted
+        return wanted
+
+
+def silence(seconds: float | None) -> httpx.Timeout:
+    """How long a stream may have no line before it counts as broken off."""
+    return httpx.Timeout(30, read=min(seconds or MOST_SILENT, MOST_SILENT))
+
+
+def headers_behind(cursor: str | None) -> dict[str, str]:
+    return {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+
+
+@dataclass
+class EventParser:
+    """Server-sent events from lines."""
+
+    #: of the last one, also of one without data
+    last_id: str | None = None
+    _name: str = ""
+    _data: list[str] = field(default_factory=list)
+
+    def feed(self, line: str) -> tuple[str, Any] | None:
+        """Name and data of the event that this line ends."""
+        if line:
+            self._take(*line.partition(":")[::2])
+            return None
+        name, data = self._name, self._data
+        self._name, self._data = "", []
+        return (name or "message", json.loads("\n".join(data))) if data else None
+
+    def _take(self, name: str, value: str) -> None:
+        value = value.removeprefix(" ")
+        if name == "id":
+            self.last_id = value
+        elif name == "event":
+            self._name = value
+        elif name == "data":
+            self._data.append(value)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def target_of(result: Result, to: Path) -> Path:
+    """The file for a result: in a folder under the result's own name."""
+    return to / Path(result["filename"]).name if to.is_dir() else to
+
+
+def is_same(path: Path, result: Result) -> bool:
+    """Whether a file has the content of a result."""
+    try:
+        with path.open("rb") as file:
+            return path.stat().st_size == result["bytes"] and (
+                hashlib.file_digest(file, "sha256").hexdigest() == result["sha256"]
+            )
+    except OSError:
+        return False
+
+
+def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
+    """Whether the file need not be fetched.
+
+    Raises:
+        FileExists: it is there, has other content, and may not be replaced.
+    """
+    if not path.exists() or if_exists in {"replace", "rename"}:
+        return False
+    if is_same(path, result):
+        return True
+    if if_exists == "skip":
+        return True
+    raise FileExists(f"{path}: there is another file of this name")
+
+
+def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
+    """Give a complete file its name, at once or not at all.
+
+    Raises:
+        FileExists: somebody else has made a file of this name meanwhile.
+    """
+    if if_exists == "replace":
+        part_.replace(path)
+        return path
+    for name in _names(path) if if_exists == "rename" else (path,):
+        try:
+            os.link(part_, name)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            if name.exists():
+                continue
+            part_.replace(name)
+        return name
+    raise FileExists(f"{path}: there is another file of this name")
+
+
+def _names(path: Path) -> Iterator[Path]:
+    yield path
+    for number in range(2, 10_000):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+class Check:
+    """Whether what arrives is the result."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+        self._digest = hashlib.sha256()
+
+    def add(self, chunk: bytes) -> bytes:
+        self._digest.update(chunk)
+        return chunk
+
+    def finish(self) -> None:
+        """Raise unless all of it has come.
+
+        Raises:
+            DownloadFailed: it is not what the server has stored.
+        """
+        if self._digest.hexdigest() != self._result["sha256"]:
+            raise DownloadFailed(f"{self._result['name']}: the download is not what the server has stored")
+
+
+def is_open(job: Job) -> bool:
+    return job["status"] in OPEN

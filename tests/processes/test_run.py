@@ -1,0 +1,277 @@
+"""`pixtools run` over many files, and what else the command line does for people."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import make_photo
+from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
+from tests.support.processes import pixtools
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The single process; what is tested here is the other side."""
+    running = embedded(tmp_path_factory.mktemp("run"))
+    running.start()
+    yield running
+    running.stop()
+
+
+TREE = json.dumps([{"op": "resize", "width": 60, "then": [{"op": "convert_webp", "as": "small"}]}])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images, three of which end too early, in two folders."""
+    folder = tmp_path / "in"
+    (folder / "below").mkdir(parents=True)
+    for number in range(12):
+        image = make_photo(300, 200, seed=number)
+        content = image[: len(image) // 3] if number in {2, 5, 9} else image
+        (folder / ("below" if number % 2 else "") / f"photo{number}.jpg").write_bytes(content)
+    (folder / ".hidden.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def jobs_of(api: ApiClient) -> set[str]:
+    return {job["id"] for job in api.http.get("/jobs", params={"limit": 100}).json()["data"]}
+
+
+def test_a_folder_is_run_with_its_failures_by_name_and_again_without_doing_it_twice(
+    deployment: Deployment, api: ApiClient, folder: Path, tmp_path: Path
+) -> None:
+    before, out = jobs_of(api), tmp_path / "out"
+    command = ("run", str(folder), "--operations", TREE, "--out", str(out))
+    ran = pixtools(deployment, *command)
+    assert ran.returncode == 1, ran.stderr
+    failed = re.findall(r"^FAILED (\S+): truncated_image: .*\n +→ .*again$", ran.stderr, re.MULTILINE)
+    assert sorted(failed) == sorted(
+        map(str, (folder / "photo2.jpg", folder / "below/photo5.jpg", folder / "below/photo9.jpg"))
+    )
+    assert re.search(r"^9 files, 3 failed +\S+ kB +\S+ kB +\d+% +\d", ran.stderr, re.MULTILINE)
+    made = {path.relative_to(out) for path in out.rglob("*.webp")}
+    assert made == {
+        Path(f"below/photo{number}-small.webp" if number % 2 else f"photo{number}-small.webp")
+        for number in (0, 1, 3, 4, 6, 7, 8, 10, 11)
+    }
+    first = jobs_of(api) - before
+    assert len(first) == 9
+    again = pixtools(deployment, *command, "--json")
+    told = [json.loads(line) for line in again.stdout.splitlines()]
+    assert (again.returncode, sum(each["earlier"] for each in told)) == (1, 9)
+    assert [each["error"]["code"] for each in told if each["error"]] == ["truncated_image"] * 3
+    (out / "photo0-small.webp").unlink()  # only this one is fetched again, from the job that has it
+    quiet = pixtools(deployment, *command, "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr.count("FAILED")) == (1, "", 3)
+    assert (out / "photo0-small.webp").stat().st_size
+    assert jobs_of(api) - before == first
+
+
+def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(
+    deployment: Deployment, api: ApiClient, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.jpg").write_bytes(make_photo(500, 400, seed=100 + number))
+    before = jobs_of(api)
+    command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_avif", "--out", str(out), "-j", "1"]
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
+        deadline = time.monotonic() + 60
+        while not list(out.glob("*.avif")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        killed.kill()
+    done = len(list(out.glob("*.avif")))
+    assert 0 < done < 8
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert len(list(out.glob("*.avif"))) == 8
+    assert ended.stderr.count("done earlier") >= done - 2
+    assert len(jobs_of(api) - before) == 8
+
+
+def test_ctrl_c_says_what_goes_on_and_how_to_end_it(deployment: Deployment, api: ApiClient, tmp_path: Path) -> None:
+    (tmp_path / "big.jpg").write_bytes(make_photo(1500, 1200))
+    command = [sys.executable, "-m", "app", "run", str(tmp_path / "big.jpg"), "-p", "denoise"]
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+    before = jobs_of(api)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while not (made := jobs_of(api) - before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=30)[1]
+    [job_id] = made
+    assert running.returncode == 130
+    assert f"pixtools jobs wait {job_id}" in said
+    assert f"pixtools jobs cancel {job_id}" in said
+    assert f"{job_id}  cancelled" in pixtools(deployment, "jobs", "cancel", job_id).stdout
+
+
+def test_nothing_is_overwritten_without_a_word(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
+    for name in ("a/one.jpg", "b/one.jpg", "a/two.png", "a/two.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photo)
+    out = tmp_path / "out"
+    files = [str(tmp_path / name) for name in ("a/one.jpg", "b/one.jpg", "a/two.png", "a/two.jpg")]
+    ran = pixtools(deployment, "run", *files, "-p", "convert_webp", "-o", str(out))
+    assert ran.returncode == 0, ran.stderr
+    made = sorted(str(path.relative_to(out)) for path in out.rglob("*.webp"))
+    assert made == [
+        *("a/one-convert_webp.webp", "b/one-convert_webp.webp"),
+        *("two_jpg-convert_webp.webp", "two_png-convert_webp.webp"),
+    ]
+    (out / made[0]).write_bytes(b"mine")
+    again = pixtools(deployment, "run", files[0], files[1], "-p", "convert_webp", "-o", str(out))
+    assert again.returncode == 1
+    assert "file_exists" in again.stderr
+    assert "--if-exists" in again.stderr
+    assert (out / made[0]).read_bytes() == b"mine"
+
+
+def test_an_image_may_come_on_standard_input_and_a_tree_from_a_file(
+    deployment: Deployment, photo: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "tree.json").write_text(TREE)
+    command = [sys.executable, "-m", "app", "run", "-", "-p", f"@{tmp_path}/tree.json", "-o", str(tmp_path / "out")]
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+    ran = subprocess.run(command, env=environment, input=photo, capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.decode().split() == [str(tmp_path / "out" / "stdin-small.webp")]
+
+
+def test_a_mistake_that_all_files_share_is_told_once(deployment: Deployment, folder: Path) -> None:
+    ran = pixtools(deployment, "run", str(folder), "-p", '[{"op": "resise"}]', "-j", "1")
+    assert ran.returncode == 1
+    assert ran.stderr.count("There is no operation 'resise'") == 1
+    for text, said in (("[", "not valid JSON"), ("@/nowhere.json", "/nowhere.json")):
+        refused = pixtools(deployment, "run", str(folder), "-p", text)
+        assert (refused.returncode, said in refused.stderr) == (2, True)
+
+
+def test_jobs_are_waited_for_downloaded_archived_and_explained(
+    deployment: Deployment, photo: bytes, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(photo)
+    [job_id] = pixtools(deployment, "run", str(image), "-p", "convert_webp,convert_png", "--no-wait").stdout.split()
+    assert pixtools(deployment, "jobs", "wait", job_id).stdout.split() == [job_id, "completed"]
+    files = pixtools(deployment, "jobs", "download", job_id, "--out", str(tmp_path / "out")).stdout.split()
+    assert sorted(Path(file).name for file in files) == ["a-convert_png.png", "a-convert_webp.webp"]
+    [archive] = pixtools(deployment, "jobs", "archive", job_id, "--out", str(tmp_path)).stdout.split()
+    assert Path(archive).read_bytes()[:2] == b"PK"
+    assert f"Job {job_id} is completed." in pixtools(deployment, "jobs", "explain", job_id).stdout
+    assert job_id in pixtools(deployment, "jobs", "list", "--since", "1h").stdout
+    assert pixtools(deployment, "jobs", "list", "--since", "0s").stdout == ""
+    assert "no time" in pixtools(deployment, "jobs", "list", "--since", "soon").stderr
+
+
+def test_a_folder_that_is_watched_gives_what_comes_later(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_png", "-o", str(out), "--watch"]
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            time.sleep(1)
+            (folder / "later.jpg").write_bytes(photo)
+            deadline = time.monotonic() + 60
+            while not list(out.glob("later*.png")) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert [path.name for path in out.glob("*.png")] == ["later-convert_png.png"]
+            running.send_signal(signal.SIGINT)
+            running.communicate(timeout=30)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+
+
+def test_the_page_names_options_that_there_are() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    helps = here("run", "-h").stdout + here("jobs", "list", "-h").stdout + here("events", "-h").stdout
+    helps += here("webhooks", "replay", "-h").stdout
+    options = set(re.findall(r"--[a-z-]+[a-z]", page))
+    assert len(options) > 10
+    assert [option for option in options if option not in helps] == []
+
+
+def here(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command without a server."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
+    command = [sys.executable, "-m", "app", *arguments]
+    return subprocess.run(command, env=variables | environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_what_is_asked_most_loads_next_to_nothing() -> None:
+    code = (
+        "import sys; sys.argv = ['pixtools', {!r}]\nfrom app.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    )
+    for argument in ("--version", "-h"):
+        ran = subprocess.run([sys.executable, "-c", code.format(argument)], capture_output=True, text=True, check=True)
+        assert {"typer", "httpx", "rich", "pydantic", "asyncio"}.isdisjoint(ran.stdout.split())
+
+
+def test_the_overview_names_the_commands_that_there_are() -> None:
+    from app.cli import GROUPS
+    from app.commands.root import app
+
+    groups: Any = (*app.registered_commands, *app.registered_groups)
+    assert {name for group in GROUPS.values() for name in group} == {each.name for each in groups if not each.hidden}
+    assert here("-h").stdout.startswith("Usage: pixtools COMMAND")
+    assert here().returncode == 2
+    assert max(map(len, here("-h", COLUMNS="60").stdout.splitlines())) <= 60
+
+
+def test_a_mistyped_command_or_option_is_answered_with_the_right_one() -> None:
+    assert "Did you mean 'list'" in here("jobs", "lst").stderr
+    assert "--limit" in here("jobs", "list", "--limt", "3").stderr
+
+
+def test_shells_complete_commands() -> None:
+    script = here("completion", "bash").stdout
+    body = f'pixtools() {{ {sys.executable} -m app "$@"; }}\n' + script.replace(" $1 ", f" {sys.executable} -m app ")
+    body += '\nCOMP_WORDS=(pixtools jobs ca); COMP_CWORD=2; _pixtools_completion pixtools; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", body], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["cancel"], (done.stderr, body)
+    zsh = {"_PIXTOOLS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "pixtools jobs ca"}
+    assert '"cancel"' in here(**zsh).stdout
+    fish = {**zsh, "_PIXTOOLS_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert here(**fish).stdout.startswith("cancel\t")
+    for shell in ("zsh", "fish"):
+        assert "_PIXTOOLS_COMPLETE" in here("completion", shell).stdout
+
+
+def test_a_port_in_use_is_one_line_before_anything_starts(deployment: Deployment, tmp_path: Path) -> None:
+    ran = here("serve", PIXTOOLS_PORT=str(deployment.port), PIXTOOLS_DATA_DIR=str(tmp_path / "data"))
+    assert ran.returncode == 1
+    assert re.fullmatch(rf"Port {deployment.port} of 127\.0\.0\.1 .*PIXTOOLS_PORT\.\n", ran.stderr)
+
+
+def test_the_port_may_stand_in_the_env_file(tmp_path: Path) -> None:
+    """For `make run` as well, which gives the server no port of its own."""
+    (tmp_path / ".env").write_text("PIXTOOLS_PORT=8123\n")
+    shown = "import app.config; print(app.config.Settings().port)"
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", shown], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "8123\n"
+    assert "PIXTOOLS_PORT" not in re.sub("##.*", "", (ROOT / "Makefile").read_text())

@@ -1,0 +1,74 @@
+"""A reader of server-sent events that breaks off when it likes, and goes on where it was."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+PAUSE = 0.05  # seconds until a server that is away is asked again
+
+
+async def events_of(response: httpx.Response) -> AsyncIterator[dict[str, str]]:
+    """The fields of each event; one without data has its id only."""
+    fields: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif fields:
+            yield fields
+            fields = {}
+
+
+@dataclass
+class Breaking:
+    """Listens to the log of events, and is cut off again and again, by itself and by servers that are killed."""
+
+    urls: Sequence[str]
+    chance: random.Random
+    #: seconds between two breaks, on average
+    hold: float = 0.2
+    cursor: str | None = "0"
+    breaks: int = 0
+    seen: list[str] = field(default_factory=list)
+
+    async def listen(self, http: httpx.AsyncClient, most: int, done: asyncio.Event) -> None:
+        """Go on until it has been cut off so many times and nothing more will come."""
+        while self.breaks < most or not done.is_set():
+            try:
+                await self._once(http, 0.02 + self.chance.random() * 2 * self.hold)
+            except (httpx.HTTPError, TimeoutError):
+                await asyncio.sleep(PAUSE)
+            self.breaks += 1
+
+    async def finish(self, http: httpx.AsyncClient, last: str) -> None:
+        """Read what is left, up to this event."""
+        while last not in self.seen:
+            await self._finish_once(http, last)
+
+    async def _finish_once(self, http: httpx.AsyncClient, last: str) -> None:
+        try:
+            await self._once(http, 5, last)
+        except (httpx.HTTPError, TimeoutError):
+            await asyncio.sleep(PAUSE)
+
+    async def _once(self, http: httpx.AsyncClient, seconds: float, last: str | None = None) -> None:
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
+        url = f"{self.chance.choice(self.urls)}/events/stream"
+        async with asyncio.timeout(seconds), http.stream("GET", url, headers=headers) as response:
+            assert response.status_code in {200, 503}, response.status_code
+            async for event in events_of(response):
+                self._take(event)
+                if last and self.cursor == last:
+                    return
+
+    def _take(self, event: dict[str, str]) -> None:
+        self.cursor = event.get("id", self.cursor)
+        if "data" in event:
+            told: dict[str, Any] = json.loads(event["data"])
+            assert told["id"] == event["id"]
+            self.seen.append(told["id"])
