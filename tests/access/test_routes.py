@@ -23,7 +23,10 @@ DOCUMENT: dict[str, Any] = create_app().openapi()
 #: what answers without a key, in the description
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
-OPEN_PAGES = ("/docs", "/docs/docs.js", "/openapi.json", "/health/live", "/health/ready", "/operations")
+OPEN_PAGES = (
+    *("/", "/page/app.js", "/docs", "/docs/docs.js", "/openapi.json"),
+    *("/health/live", "/health/ready", "/operations"),
+)
 READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:write"
 SCOPES = {
     ("post", "/process"): WRITE,

@@ -42,7 +42,8 @@ export function paramsForm(operation, node, onchange) {
 function isPrimary(operation, name) {
   const names = Object.keys(operation.params.properties);
   const example = typeof operation.example === "object" ? Object.keys(operation.example) : [];
-  return example.includes(name) || names.length <= 3 || names.indexOf(name) < 3;
+  const together = Object.entries(operation.params.dependentRequired ?? {}).find(([, others]) => others.includes(name))?.[0];
+  return example.includes(name) || names.length <= 3 || names.indexOf(name) < 3 || names.indexOf(together) === 2;
 }
 
 function field(node, name, shape, required, onchange) {
