@@ -18,7 +18,20 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, page, webhooks
+from app.routers import (
+    accounts,
+    docs,
+    downloads,
+    events,
+    health,
+    jobs,
+    keys,
+    manual,
+    metrics,
+    operations,
+    page,
+    webhooks,
+)
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
 from app.tasks import celery_app, drain
@@ -45,7 +58,8 @@ decide by their `code`.
 
 
 ROUTERS = tuple(
-    part.router for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs, page)
+    part.router
+    for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs, page, manual)
 )
 
 

@@ -30,7 +30,7 @@ POLICY = (
     "connect-src 'self'{storage}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'"
 )
-PAGES = {"/": "index.html"}
+PAGES = {"/": "index.html", "/admin": "admin.html"}
 SIGNED = "page"  # any key: only the origin of its link is looked at
 
 
@@ -49,6 +49,8 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 @router.head("/")
 @router.get("/")
+@router.head("/admin")
+@router.get("/admin")
 async def show_page(request: Request, resources: CurrentResources) -> Response:
     policy = POLICY.format(storage=await _storage_origin(request.app.state, resources))
     return _answer(request, _files()[PAGES[request.url.path]], {"Content-Security-Policy": policy})

@@ -58,7 +58,7 @@ def test_photographs_go_through_a_tree_and_survive_a_restart_and_a_reload(
 
     row = page.locator(".row").first
     expect(row.locator(".row-name")).to_have_text("lake.jpg")
-    expect(row.locator("[data-result='resize.convert_avif']")).to_contain_text("160 × 107")
+    expect(row.locator("[data-result='resize.convert_avif']")).to_contain_text("160 \N{MULTIPLICATION SIGN} 107")
     expect(row.locator("[data-result='denoise.convert_webp'] .saved-text")).to_contain_text("%")
     with page.expect_download() as download:
         row.get_by_role("button", name="Download all results of lake.jpg as a ZIP").click()

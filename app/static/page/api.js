@@ -118,7 +118,7 @@ export async function capabilities() {
     plan: "/plan" in paths,
     templates: "/templates" in paths,
     events: "/jobs/{job_id}/events" in paths,
-    urls: "application/json" in bodies && JSON.stringify(bodies["application/json"]).includes("url"),
+    urls: JSON.stringify(bodies["application/json"]?.schema?.properties?.input ?? "").includes('"url"'),
     usage: "/usage" in paths,
     deadLetters: "/dead-letters" in paths,
   };

@@ -31,7 +31,12 @@ class App {
     this.history = new History($("history"), {
       live: this.live,
       onproblem: (error) => this.problem(error),
-      actions: { ...this.#actions(), confirm, use: (operations) => this.#use(operations), change: (job, verb) => this.#change(job, verb) },
+      actions: {
+        ...this.#actions(),
+        confirm,
+        use: (operations) => this.#use(operations),
+        change: (job, verb) => this.#change(job, verb),
+      },
     });
     this.#wire();
   }
@@ -42,7 +47,13 @@ class App {
       retry: (item) => this.images.retry(item),
       remove: (item) => this.images.remove(item),
       archive: (job) => this.#archive(job),
-      compare: (item, result) => this.#withFresh(item, () => compare(item, item.job.results.find(({ name }) => name === result.name))),
+      compare: (item, result) =>
+        this.#withFresh(item, () =>
+          compare(
+            item,
+            item.job.results.find(({ name }) => name === result.name),
+          ),
+        ),
       read: (item, result) => this.#withFresh(item, () => this.#read(result)),
     };
   }
@@ -50,13 +61,16 @@ class App {
   /** Links hold for an hour; those of a tab that was open for longer are asked for again. */
   async #withFresh(item, act) {
     const soon = Date.now() + 60_000;
-    if (item.job.results.some(({ expires_at: until }) => new Date(until) < soon) && this.images.list.includes(item)) await this.images.refresh(item);
+    if (item.job.results.some(({ expires_at: until }) => new Date(until) < soon) && this.images.list.includes(item))
+      await this.images.refresh(item);
     act();
   }
 
   #wire() {
     this.tree.addEventListener("change", () => this.#recipeChanged());
-    this.images.addEventListener("change", ({ detail }) => (detail ? this.#imageChanged(detail) : this.#imagesChanged()));
+    this.images.addEventListener("change", ({ detail }) =>
+      detail ? this.#imageChanged(detail) : this.#imagesChanged(),
+    );
     this.images.addEventListener("problem", ({ detail: { error, isTree } }) => {
       if (!isTree || !this.tree.showProblem(error)) this.problem(error);
       else toast("The recipe was refused; see what is marked.");
@@ -72,7 +86,8 @@ class App {
     $("key").addEventListener("click", () => askForKey());
     window.addEventListener("hashchange", () => this.route());
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]")) this.run();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]"))
+        this.run();
     });
     this.#menu();
     this.#recipeChanged();
@@ -82,11 +97,16 @@ class App {
 
   #menu() {
     const menu = $("starts-menu");
-    replace(menu, startsFor(this.operations).map((start) => startButton(start, () => {
-      menu.hidePopover();
-      this.tree.load(start.operations);
-      announce(`The recipe is now: ${start.name}.`);
-    })));
+    replace(
+      menu,
+      startsFor(this.operations).map((start) =>
+        startButton(start, () => {
+          menu.hidePopover();
+          this.tree.load(start.operations);
+          announce(`The recipe is now: ${start.name}.`);
+        }),
+      ),
+    );
     this.#templates(menu);
   }
 
@@ -95,16 +115,21 @@ class App {
     if (!this.can.templates) return;
     try {
       const { data } = await get("templates");
-      for (const template of data) {
-        if (!template.operations) continue;
-        const start = { name: template.name, about: template.description || "A template of this server." };
-        menu.append(startButton(start, () => {
-          menu.hidePopover();
-          this.tree.load(filledIn(template));
-        }));
+      for (const { name, version } of data) {
+        const start = { name, about: `Template of this server, version ${version}.` };
+        menu.append(startButton(start, () => this.#useTemplate(menu, name)));
       }
     } catch {
       // without the right to see them there are none to offer
+    }
+  }
+
+  async #useTemplate(menu, name) {
+    menu.hidePopover();
+    try {
+      this.tree.load(filledIn(await get(`templates/${encodeURIComponent(name)}`)));
+    } catch (error) {
+      this.problem(error);
     }
   }
 
@@ -147,7 +172,8 @@ class App {
 
   #onPaste(event) {
     if (event.clipboardData.files.length) this.#add(event.clipboardData.files);
-    else if (this.can.urls && !event.target.closest?.("input, textarea")) this.#addUrls(event.clipboardData.getData("text"));
+    else if (this.can.urls && !event.target.closest?.("input, textarea"))
+      this.#addUrls(event.clipboardData.getData("text"));
   }
 
   #addUrls(text) {
@@ -161,7 +187,10 @@ class App {
     const all = [...files];
     const large = all.filter((file) => file.size > this.limits.max_upload_bytes);
     const added = this.images.add(all.filter((file) => !large.includes(file)));
-    if (large.length) toast(`${large[0].name} has ${bytes(large[0].size)}; this server takes up to ${bytes(this.limits.max_upload_bytes)}.`);
+    if (large.length)
+      toast(
+        `${large[0].name} has ${bytes(large[0].size)}; this server takes up to ${bytes(this.limits.max_upload_bytes)}.`,
+      );
     if (added.length) announce(`${plural(added.length, "image")} added.`);
     if (location.hash.startsWith("#/jobs")) location.hash = "#/";
   }
@@ -223,23 +252,33 @@ class App {
   #runBar() {
     const { list } = this.images;
     const jobs = list.map(({ job }) => job).filter(Boolean);
-    const working = list.filter(({ state, job }) => ["queued", "uploading"].includes(state) || (job && isOpen(job))).length;
+    const working = list.filter(
+      ({ state, job }) => ["queued", "uploading"].includes(state) || (job && isOpen(job)),
+    ).length;
     const results = jobs.flatMap((job) => job.results);
     const total = list.reduce((sum, { size }) => sum + (size ?? 0), 0);
     const run = $("run");
     run.disabled = this.tree.isEmpty || !list.length || working === list.length;
     run.title = this.tree.isEmpty ? "Add an operation to the recipe first" : "Ctrl Enter";
     const again = jobs.length > 0 && jobs.length === list.length;
-    $("run-text").textContent = working ? `Working on ${working} of ${list.length}` : again ? "Run again" : `Run on ${plural(list.length, "image")}`;
+    $("run-text").textContent = working
+      ? `Working on ${working} of ${list.length}`
+      : again
+        ? "Run again"
+        : `Run on ${plural(list.length, "image")}`;
     $("count").textContent = `${plural(list.length, "image")}${total ? ` · ${bytes(total)}` : ""}`;
-    $("results-count").textContent = results.length ? `${plural(results.length, "result")} · ${bytes(results.reduce((sum, result) => sum + result.bytes, 0))}` : "";
+    $("results-count").textContent = results.length
+      ? `${plural(results.length, "result")} · ${bytes(results.reduce((sum, result) => sum + result.bytes, 0))}`
+      : "";
     $("all").hidden = !results.length || working > 0;
     document.title = working ? `(${list.length - working}/${list.length}) PixTools` : "PixTools";
   }
 
   #reach() {
     $("away").hidden = !this.live.away;
-    announce(this.live.away ? "The server cannot be reached. Accepted jobs go on when it is back." : "The server is back.");
+    announce(
+      this.live.away ? "The server cannot be reached. Accepted jobs go on when it is back." : "The server is back.",
+    );
   }
 
   problem(error) {
@@ -334,8 +373,13 @@ function filledIn({ operations, params }) {
   const fill = (value) => {
     if (Array.isArray(value)) return value.map(fill);
     if (typeof value !== "object" || value === null) return value;
-    if (Object.keys(value).length === 1 && "param" in value) return defaults[value.param]?.default ?? defaults[value.param]?.enum?.[0] ?? null;
-    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, fill(each)]).filter(([, each]) => each !== null));
+    if (Object.keys(value).length === 1 && "param" in value)
+      return defaults[value.param]?.default ?? defaults[value.param]?.enum?.[0] ?? null;
+    return Object.fromEntries(
+      Object.entries(value)
+        .map(([name, each]) => [name, fill(each)])
+        .filter(([, each]) => each !== null),
+    );
   };
   return fill(operations);
 }

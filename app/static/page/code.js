@@ -25,14 +25,20 @@ function asJson({ operations }) {
 function asCurl({ operations, filename }) {
   const lines = [`curl ${location.origin}/process`];
   if (hasKey()) lines.push(`  -H "Authorization: Bearer $PIXTOOLS_KEY"`);
-  lines.push(`  -H 'Prefer: wait=30'`, `  -F ${shell(`file=@${filename}`)}`, `  -F ${shell(`operations=${pretty(operations)}`)}`);
+  lines.push(
+    `  -H 'Prefer: wait=30'`,
+    `  -F ${shell(`file=@${filename}`)}`,
+    `  -F ${shell(`operations=${pretty(operations)}`)}`,
+  );
   return lines.join(" \\\n");
 }
 
 const shell = (text) => (/^[\w@=./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function asPython({ operations, filename }) {
-  const key = hasKey() ? `\n    headers={"Authorization": f"Bearer {os.environ['PIXTOOLS_KEY']}", "Prefer": "wait=30"},` : `\n    headers={"Prefer": "wait=30"},`;
+  const key = hasKey()
+    ? `\n    headers={"Authorization": f"Bearer {os.environ['PIXTOOLS_KEY']}", "Prefer": "wait=30"},`
+    : `\n    headers={"Prefer": "wait=30"},`;
   return `import json
 ${hasKey() ? "import os\n" : ""}
 import httpx
@@ -51,7 +57,10 @@ for result in answer.json()["results"]:
 }
 
 const python = (value) =>
-  pretty(value).replace(/("(?:[^"\\]|\\.)*")|\b(true|false|null)\b/g, (_, text, word) => text ?? { true: "True", false: "False", null: "None" }[word]);
+  pretty(value).replace(
+    /("(?:[^"\\]|\\.)*")|\b(true|false|null)\b/g,
+    (_, text, word) => text ?? { true: "True", false: "False", null: "None" }[word],
+  );
 
 /** The panel with a tab for each. */
 export class Code {
@@ -60,11 +69,31 @@ export class Code {
 
   constructor(element) {
     this.tabs = Object.keys(TABS).map((name) =>
-      h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "code-text", text: name, onclick: () => this.#choose(name) }),
+      h("button", {
+        type: "button",
+        role: "tab",
+        id: `tab-${name}`,
+        "aria-controls": "code-text",
+        text: name,
+        onclick: () => this.#choose(name),
+      }),
     );
     this.text = h("pre", { class: "code", id: "code-text", role: "tabpanel", tabindex: 0 });
-    const list = h("div", { class: "tabs", role: "tablist", "aria-label": "The request", onkeydown: (event) => this.#onKey(event) }, this.tabs);
-    replace(element, h("div", { class: "code-head" }, list, button("Copy", () => this.#copy(), { icon: "copy", class: "button small" })), this.text);
+    const list = h(
+      "div",
+      { class: "tabs", role: "tablist", "aria-label": "The request", onkeydown: (event) => this.#onKey(event) },
+      this.tabs,
+    );
+    replace(
+      element,
+      h(
+        "div",
+        { class: "code-head" },
+        list,
+        button("Copy", () => this.#copy(), { icon: "copy", class: "button small" }),
+      ),
+      this.text,
+    );
     this.#draw();
   }
 
@@ -108,7 +137,8 @@ export class Code {
   }
 }
 
-const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d+(?:\.\d+)?|true|false|null|True|False|None)\b|\b(import|for|in|print)\b/g;
+const TOKEN =
+  /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d+(?:\.\d+)?|true|false|null|True|False|None)\b|\b(import|for|in|print)\b/g;
 
 /** Text with names, values and words told apart. */
 function coloured(text) {

@@ -11,13 +11,30 @@ const STEP = 1.25;
 /** What can be looked at of an image: the upload where this page has it, and every result that a browser shows. */
 function choices(item) {
   const results = item.job.results.filter(isViewable).map((result) => ({
-    id: result.name, name: result.name, format: result.format, address: result.address, bytes: result.bytes,
-    width: result.width, height: result.height, result,
+    id: result.name,
+    name: result.name,
+    format: result.format,
+    address: result.address,
+    bytes: result.bytes,
+    width: result.width,
+    height: result.height,
+    result,
   }));
   const { input } = item.job;
-  const original = item.shown && item.address
-    ? [{ id: "", name: "Original", format: input.format, address: item.address, bytes: input.bytes ?? item.size, width: item.width, height: item.height }]
-    : [];
+  const original =
+    item.shown && item.address
+      ? [
+          {
+            id: "",
+            name: "Original",
+            format: input.format,
+            address: item.address,
+            bytes: input.bytes ?? item.size,
+            width: item.width,
+            height: item.height,
+          },
+        ]
+      : [];
   return [...original, ...results];
 }
 
@@ -52,17 +69,30 @@ class Viewer {
     this.handle = h(
       "div",
       {
-        class: "divider", role: "slider", tabindex: 0, "aria-label": "Divider between before and after", "aria-valuemin": 0, "aria-valuemax": 100,
-        onkeydown: (event) => this.#onDividerKey(event), onpointerdown: (event) => this.#grab(event),
+        class: "divider",
+        role: "slider",
+        tabindex: 0,
+        "aria-label": "Divider between before and after",
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+        onkeydown: (event) => this.#onDividerKey(event),
+        onpointerdown: (event) => this.#grab(event),
       },
       h("span", { class: "divider-grip", "aria-hidden": "true" }, icon("compare")),
     );
     this.stage = h(
       "div",
       { class: "stage", tabindex: 0, role: "group", "aria-label": "Image: arrow keys move it, plus and minus zoom" },
-      this.layers.before, this.layers.after,
+      this.layers.before,
+      this.layers.after,
     );
-    this.zoomText = h("button", { type: "button", class: "zoom-text", "aria-label": "Show at 100 %", title: "Show at 100 %", onclick: () => this.#zoomTo(1 / devicePixelRatio) });
+    this.zoomText = h("button", {
+      type: "button",
+      class: "zoom-text",
+      "aria-label": "Show at 100 %",
+      title: "Show at 100 %",
+      onclick: () => this.#zoomTo(1 / devicePixelRatio),
+    });
     this.panels = { before: h("div", { class: "panel before" }), after: h("div", { class: "panel after" }) };
     replace(
       dialog,
@@ -97,7 +127,9 @@ class Viewer {
     this.stage.addEventListener("pointerdown", (event) => this.#onDown(event));
     this.stage.addEventListener("pointermove", (event) => this.#onMove(event));
     for (const type of ["pointerup", "pointercancel"]) this.stage.addEventListener(type, (event) => this.#onUp(event));
-    this.stage.addEventListener("dblclick", (event) => (this.fitted ? this.#zoomTo(1 / devicePixelRatio, event) : this.#fit()));
+    this.stage.addEventListener("dblclick", (event) =>
+      this.fitted ? this.#zoomTo(1 / devicePixelRatio, event) : this.#fit(),
+    );
     this.onKey = (event) => this.#onKey(event);
     this.resized = new ResizeObserver(() => (this.fitted ? this.#fit() : this.#draw()));
   }
@@ -136,7 +168,11 @@ class Viewer {
     const shown = this.sides[side];
     const original = this.item.job.input.bytes ?? this.item.size;
     const label = side === "before" ? "Left" : "Right";
-    const select = h("select", { "aria-label": `${label} side`, class: "panel-select", "data-focus": side }, this.all.map((each, index) => h("option", { value: index, text: each.name, selected: each === shown })));
+    const select = h(
+      "select",
+      { "aria-label": `${label} side`, class: "panel-select", "data-focus": side },
+      this.all.map((each, index) => h("option", { value: index, text: each.name, selected: each === shown })),
+    );
     select.addEventListener("change", () => {
       this.sides[side] = this.all[Number(select.value)];
       this.#show(side);
@@ -145,13 +181,39 @@ class Viewer {
     const share = saved(original, shown.bytes);
     replace(
       this.panels[side],
-      h("div", { class: "panel-line" }, select, shown.result ? h("a", { class: "icon-button on-dark", href: shown.address, download: shown.result.filename, "aria-label": `Download ${shown.result.filename}`, title: "Download" }, icon("download")) : null),
+      h(
+        "div",
+        { class: "panel-line" },
+        select,
+        shown.result
+          ? h(
+              "a",
+              {
+                class: "icon-button on-dark",
+                href: shown.address,
+                download: shown.result.filename,
+                "aria-label": `Download ${shown.result.filename}`,
+                title: "Download",
+              },
+              icon("download"),
+            )
+          : null,
+      ),
       h(
         "div",
         { class: "panel-facts" },
         h("span", { class: "panel-size", text: bytes(shown.bytes) }),
-        shown.result ? h("span", { class: share >= 0 ? "panel-saved" : "panel-saved more", title: savedText(original, shown.bytes), text: share >= 0 ? `−${percent(share)}` : `+${percent(share)}` }) : null,
-        h("span", { class: "panel-dims", text: `${size(shown.width, shown.height)} · ${(shown.format ?? "").toUpperCase()}` }),
+        shown.result
+          ? h("span", {
+              class: share >= 0 ? "panel-saved" : "panel-saved more",
+              title: savedText(original, shown.bytes),
+              text: share >= 0 ? `−${percent(share)}` : `+${percent(share)}`,
+            })
+          : null,
+        h("span", {
+          class: "panel-dims",
+          text: `${size(shown.width, shown.height)} · ${(shown.format ?? "").toUpperCase()}`,
+        }),
       ),
     );
   }
@@ -208,7 +270,10 @@ class Viewer {
       image.style.setProperty("width", `${width}px`);
       image.style.setProperty("height", `${height}px`);
       image.style.setProperty("transform", `translate(${this.x}px, ${this.y}px) scale(${this.scale})`);
-      image.classList.toggle("pixels", this.scale * devicePixelRatio * (width / (this.sides[side].width || width)) >= 2);
+      image.classList.toggle(
+        "pixels",
+        this.scale * devicePixelRatio * (width / (this.sides[side].width || width)) >= 2,
+      );
     }
     this.layers.before.style.setProperty("clip-path", `inset(0 ${this.room.width - edge}px 0 0)`);
     this.layers.after.style.setProperty("clip-path", `inset(0 0 0 ${edge}px)`);
@@ -232,7 +297,9 @@ class Viewer {
       this.#setSplit((moved.clientX - box.left) / box.width);
     };
     this.handle.addEventListener("pointermove", move);
-    this.handle.addEventListener("lostpointercapture", () => this.handle.removeEventListener("pointermove", move), { once: true });
+    this.handle.addEventListener("lostpointercapture", () => this.handle.removeEventListener("pointermove", move), {
+      once: true,
+    });
   }
 
   #onDividerKey(event) {
@@ -247,9 +314,15 @@ class Viewer {
   #onKey(event) {
     if (event.target.matches("select, input") || event.ctrlKey || event.metaKey) return;
     const act = {
-      "+": () => this.#zoomBy(STEP), "=": () => this.#zoomBy(STEP), "-": () => this.#zoomBy(1 / STEP),
-      0: () => this.#fit(), 1: () => this.#zoomTo(1 / devicePixelRatio),
-      ArrowLeft: () => this.#moveBy(60, 0), ArrowRight: () => this.#moveBy(-60, 0), ArrowUp: () => this.#moveBy(0, 60), ArrowDown: () => this.#moveBy(0, -60),
+      "+": () => this.#zoomBy(STEP),
+      "=": () => this.#zoomBy(STEP),
+      "-": () => this.#zoomBy(1 / STEP),
+      0: () => this.#fit(),
+      1: () => this.#zoomTo(1 / devicePixelRatio),
+      ArrowLeft: () => this.#moveBy(60, 0),
+      ArrowRight: () => this.#moveBy(-60, 0),
+      ArrowUp: () => this.#moveBy(0, 60),
+      ArrowDown: () => this.#moveBy(0, -60),
     }[event.key];
     if (!act) return;
     event.preventDefault();

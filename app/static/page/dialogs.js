@@ -8,7 +8,20 @@ import { words } from "./format.js";
 const dialog = document.getElementById("dialog");
 
 function show(title, ...content) {
-  replace(dialog, h("div", { class: "sheet" }, h("header", { class: "sheet-head" }, h("h2", { id: "dialog-title", text: title }), iconButton("close", "Close", () => dialog.close())), content));
+  replace(
+    dialog,
+    h(
+      "div",
+      { class: "sheet" },
+      h(
+        "header",
+        { class: "sheet-head" },
+        h("h2", { id: "dialog-title", text: title }),
+        iconButton("close", "Close", () => dialog.close()),
+      ),
+      content,
+    ),
+  );
   dialog.setAttribute("aria-labelledby", "dialog-title");
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
@@ -23,7 +36,14 @@ dialog.addEventListener("click", (event) => {
 
 /** Ask for an API key. */
 export function askForKey(why = "") {
-  const input = h("input", { id: "key-input", type: "password", class: "mono", autocomplete: "off", spellcheck: "false", placeholder: "pxt_…" });
+  const input = h("input", {
+    id: "key-input",
+    type: "password",
+    class: "mono",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "pxt_…",
+  });
   const keep = h("input", { id: "key-keep", type: "checkbox", class: "switch", role: "switch", checked: true });
   const save = () => {
     setKey(input.value, keep.checked);
@@ -35,9 +55,28 @@ export function askForKey(why = "") {
   const shown = show(
     "API key",
     why ? h("p", { class: "notice", text: why }) : null,
-    h("div", { class: "field" }, h("div", { class: "field-head" }, h("label", { for: "key-input", text: "Key" })), input, h("p", { class: "hint", text: "Made by pixtools keys create. It is sent to this server only, and never stored in a cookie." })),
+    h(
+      "div",
+      { class: "field" },
+      h("div", { class: "field-head" }, h("label", { for: "key-input", text: "Key" })),
+      input,
+      h("p", {
+        class: "hint",
+        text: "Made by pixtools keys create. It is sent to this server only, and never stored in a cookie.",
+      }),
+    ),
     h("div", { class: "field inline" }, h("label", { for: "key-keep", text: "Keep until this tab is closed" }), keep),
-    h("div", { class: "sheet-foot" }, hasKey() ? button("Forget the key", () => { setKey("", false); dialog.close("saved"); }) : null, button("Use this key", save, { class: "button primary" })),
+    h(
+      "div",
+      { class: "sheet-foot" },
+      hasKey()
+        ? button("Forget the key", () => {
+            setKey("", false);
+            dialog.close("saved");
+          })
+        : null,
+      button("Use this key", save, { class: "button primary" }),
+    ),
   );
   input.focus();
   return shown;
@@ -45,20 +84,49 @@ export function askForKey(why = "") {
 
 /** Ask whether something is really wanted. */
 export async function confirm(title, text, yes) {
-  return (await show(title, h("p", { text }), h("div", { class: "sheet-foot" }, button("Keep it", () => dialog.close("")), button(yes, () => dialog.close("yes"), { class: "button danger" })))) === "yes";
+  return (
+    (await show(
+      title,
+      h("p", { text }),
+      h(
+        "div",
+        { class: "sheet-foot" },
+        button("Keep it", () => dialog.close("")),
+        button(yes, () => dialog.close("yes"), { class: "button danger" }),
+      ),
+    )) === "yes"
+  );
 }
 
 /** Show a result that is JSON, in lines of name and value. */
 export function showData(title, data) {
-  return show(title, h("div", { class: "data" }, dataList(data)), h("details", { class: "more" }, h("summary", { text: "As JSON" }), h("pre", { class: "code", text: pretty(data), tabindex: 0 })));
+  return show(
+    title,
+    h("div", { class: "data" }, dataList(data)),
+    h(
+      "details",
+      { class: "more" },
+      h("summary", { text: "As JSON" }),
+      h("pre", { class: "code", text: pretty(data), tabindex: 0 }),
+    ),
+  );
 }
 
 function dataList(data) {
-  return h("dl", {}, Object.entries(data).filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", { class: "pair" }, h("dt", { text: words(name) }), h("dd", {}, dataValue(value)))));
+  return h(
+    "dl",
+    {},
+    Object.entries(data)
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) =>
+        h("div", { class: "pair" }, h("dt", { text: words(name) }), h("dd", {}, dataValue(value))),
+      ),
+  );
 }
 
 function dataValue(value) {
-  if (Array.isArray(value)) return value.every((each) => typeof each !== "object") ? colours(value) : value.map(dataValue);
+  if (Array.isArray(value))
+    return value.every((each) => typeof each !== "object") ? colours(value) : value.map(dataValue);
   if (typeof value === "object") return dataList(value);
   return colours([value]);
 }

@@ -33,7 +33,12 @@ export function paramsForm(operation, node, onchange) {
     { class: "fields" },
     primary.map(make),
     rest.length
-      ? h("details", { class: "more" }, h("summary", { text: `More settings (${rest.length})` }), h("div", { class: "fields" }, rest.map(make)))
+      ? h(
+          "details",
+          { class: "more" },
+          h("summary", { text: `More settings (${rest.length})` }),
+          h("div", { class: "fields" }, rest.map(make)),
+        )
       : null,
   );
 }
@@ -42,7 +47,9 @@ export function paramsForm(operation, node, onchange) {
 function isPrimary(operation, name) {
   const names = Object.keys(operation.params.properties);
   const example = typeof operation.example === "object" ? Object.keys(operation.example) : [];
-  const together = Object.entries(operation.params.dependentRequired ?? {}).find(([, others]) => others.includes(name))?.[0];
+  const together = Object.entries(operation.params.dependentRequired ?? {}).find(([, others]) =>
+    others.includes(name),
+  )?.[0];
   return example.includes(name) || names.length <= 3 || names.indexOf(name) < 3 || names.indexOf(together) === 2;
 }
 
@@ -54,7 +61,11 @@ function field(node, name, shape, required, onchange) {
   return h(
     "div",
     { class: "field", "data-field": name },
-    h("div", { class: "field-head" }, h(isGroup ? "span" : "label", { id: `${id}-label`, ...(isGroup ? {} : { for: id }), text: words(name) })),
+    h(
+      "div",
+      { class: "field-head" },
+      h(isGroup ? "span" : "label", { id: `${id}-label`, ...(isGroup ? {} : { for: id }), text: words(name) }),
+    ),
     control,
     shape.description ? h("p", { class: "hint", id: `${id}-hint` }, prose(shape.description)) : null,
     h("p", { class: "field-error", id: `${id}-error`, hidden: true }),
@@ -83,12 +94,28 @@ function number(about) {
   const high = shape.maximum ?? shape.exclusiveMaximum;
   const step = shape.type === "integer" ? 1 : high - low <= 1 ? 0.01 : "any";
   const input = h("input", {
-    id, type: "number", min: low, max: high, step, inputmode: shape.type === "integer" ? "numeric" : "decimal",
-    value: value ?? shape.default ?? "", placeholder: shape.default ?? "not set", "data-focus": focus, ...described(about),
+    id,
+    type: "number",
+    min: low,
+    max: high,
+    step,
+    inputmode: shape.type === "integer" ? "numeric" : "decimal",
+    value: value ?? shape.default ?? "",
+    placeholder: shape.default ?? "not set",
+    "data-focus": focus,
+    ...described(about),
   });
-  const slider = low !== undefined && high !== undefined && high - low <= 400
-    ? h("input", { type: "range", min: low, max: high, step: step === "any" ? (high - low) / 100 : step, value: value ?? shape.default ?? low, "aria-label": `${words(about.name)}, by sliding` })
-    : null;
+  const slider =
+    low !== undefined && high !== undefined && high - low <= 400
+      ? h("input", {
+          type: "range",
+          min: low,
+          max: high,
+          step: step === "any" ? (high - low) / 100 : step,
+          value: value ?? shape.default ?? low,
+          "aria-label": `${words(about.name)}, by sliding`,
+        })
+      : null;
   const take = (text) => set(text === "" ? undefined : unlessDefault(about, Number(text)));
   input.addEventListener("input", () => {
     if (slider && input.value !== "") slider.value = input.value;
@@ -106,9 +133,16 @@ function numbers(about) {
   const many = shape.maxItems ?? shape.minItems ?? 2;
   const inputs = [...Array(many).keys()].map((index) =>
     h("input", {
-      id: index ? null : id, type: "number", min: shape.items?.minimum, max: shape.items?.maximum, step: "any",
-      value: value?.[index] ?? "", placeholder: shape.example?.[index] ?? "", "aria-label": `${words(about.name)} ${index + 1}`,
-      "data-focus": `${focus}/${index}`, ...described(about),
+      id: index ? null : id,
+      type: "number",
+      min: shape.items?.minimum,
+      max: shape.items?.maximum,
+      step: "any",
+      value: value?.[index] ?? "",
+      placeholder: shape.example?.[index] ?? "",
+      "aria-label": `${words(about.name)} ${index + 1}`,
+      "data-focus": `${focus}/${index}`,
+      ...described(about),
     }),
   );
   const take = () => {
@@ -121,7 +155,15 @@ function numbers(about) {
 
 function toggle(about) {
   const { id, set, focus } = about;
-  const input = h("input", { id, type: "checkbox", role: "switch", class: "switch", checked: shown(about) === true, "data-focus": focus, ...described(about) });
+  const input = h("input", {
+    id,
+    type: "checkbox",
+    role: "switch",
+    class: "switch",
+    checked: shown(about) === true,
+    "data-focus": focus,
+    ...described(about),
+  });
   input.addEventListener("change", () => set(unlessDefault(about, input.checked)));
   return input;
 }
@@ -129,31 +171,53 @@ function toggle(about) {
 /** A group of radio buttons that look like one control. */
 function radios(about, values, className, label = (value) => words(String(value))) {
   const current = shown(about);
-  const group = h("div", { class: className, role: "radiogroup", "aria-labelledby": `${about.id}-label`, ...described(about) });
+  const group = h("div", {
+    class: className,
+    role: "radiogroup",
+    "aria-labelledby": `${about.id}-label`,
+    ...described(about),
+  });
   for (const value of values) {
-    const input = h("input", { type: "radio", name: about.id, value: String(value), checked: value === current, "aria-label": words(String(value)), "data-focus": `${about.focus}/${value}` });
+    const input = h("input", {
+      type: "radio",
+      name: about.id,
+      value: String(value),
+      checked: value === current,
+      "aria-label": words(String(value)),
+      "data-focus": `${about.focus}/${value}`,
+    });
     input.addEventListener("change", () => about.set(unlessDefault(about, value)));
-    group.append(h("label", { "data-value": value, title: words(String(value)) }, input, h("span", { text: label(value) })));
+    group.append(
+      h("label", { "data-value": value, title: words(String(value)) }, input, h("span", { text: label(value) })),
+    );
   }
   return group;
 }
 
-const segments = (about) => radios(about, optional(about), "segments", (value) => (value === null ? "Off" : String(value)));
+const segments = (about) =>
+  radios(about, optional(about), "segments", (value) => (value === null ? "Off" : String(value)));
 
 /** What may also be left out has a value for that. */
 const optional = ({ shape, required }) => (required || shape.default !== null ? shape.values : [null, ...shape.values]);
 
 function compass(about) {
   const others = about.shape.values.filter((value) => !COMPASS.includes(value));
-  const group = radios(about, [...COMPASS, ...others], "compass", (value) => (COMPASS.includes(value) ? "" : words(value)));
+  const group = radios(about, [...COMPASS, ...others], "compass", (value) =>
+    COMPASS.includes(value) ? "" : words(value),
+  );
   return group;
 }
 
 function select(about) {
   const { id, set, focus, shape } = about;
   const values = optional(about);
-  const element = h("select", { id, "data-focus": focus, ...described(about) },
-    values.map((value, index) => h("option", { value: index, text: value === null ? "Not set" : String(value), selected: value === shown(about) })));
+  const element = h(
+    "select",
+    { id, "data-focus": focus, ...described(about) },
+    values.map((value, index) =>
+      h("option", { value: index, text: value === null ? "Not set" : String(value), selected: value === shown(about) }),
+    ),
+  );
   element.addEventListener("change", () => {
     const value = values[Number(element.value)];
     set(value === null ? undefined : unlessDefault({ ...about, shape }, value));
@@ -164,8 +228,21 @@ function select(about) {
 function colour(about) {
   const { id, set, focus, value, shape } = about;
   const now = value ?? shape.default ?? "";
-  const input = h("input", { id, type: "text", class: "mono", value: now, placeholder: "not set", spellcheck: "false", "data-focus": focus, ...described(about) });
-  const well = h("input", { type: "color", value: (now || "#ffffff").slice(0, 7), "aria-label": `${words(about.name)}, by eye` });
+  const input = h("input", {
+    id,
+    type: "text",
+    class: "mono",
+    value: now,
+    placeholder: "not set",
+    spellcheck: "false",
+    "data-focus": focus,
+    ...described(about),
+  });
+  const well = h("input", {
+    type: "color",
+    value: (now || "#ffffff").slice(0, 7),
+    "aria-label": `${words(about.name)}, by eye`,
+  });
   const take = (text) => set(text === "" ? undefined : unlessDefault(about, text));
   input.addEventListener("input", () => {
     if (/^#[0-9a-f]{6}/i.test(input.value)) well.value = input.value.slice(0, 7);
@@ -180,14 +257,30 @@ function colour(about) {
 
 function text(about) {
   const { id, set, focus, value, shape } = about;
-  const input = h("input", { id, type: "text", value: value ?? shape.default ?? "", placeholder: shape.example ?? "not set", "data-focus": focus, ...described(about) });
+  const input = h("input", {
+    id,
+    type: "text",
+    value: value ?? shape.default ?? "",
+    placeholder: shape.example ?? "not set",
+    "data-focus": focus,
+    ...described(about),
+  });
   input.addEventListener("input", () => set(input.value === "" ? undefined : unlessDefault(about, input.value)));
   return input;
 }
 
 function anyJson(about) {
   const { id, set, focus, value } = about;
-  const input = h("input", { id, type: "text", class: "mono", value: value === undefined ? "" : JSON.stringify(value), placeholder: "JSON", spellcheck: "false", "data-focus": focus, ...described(about) });
+  const input = h("input", {
+    id,
+    type: "text",
+    class: "mono",
+    value: value === undefined ? "" : JSON.stringify(value),
+    placeholder: "JSON",
+    spellcheck: "false",
+    "data-focus": focus,
+    ...described(about),
+  });
   input.addEventListener("input", () => {
     try {
       set(input.value === "" ? undefined : JSON.parse(input.value));
@@ -220,13 +313,20 @@ export function summaryOf(operation, node) {
   const params = { ...node.params };
   const said = [];
   if ("width" in params || "height" in params) {
-    said.push(params.width && params.height ? `${params.width} × ${params.height}` : params.width ? `${params.width} wide` : `${params.height} high`);
+    said.push(
+      params.width && params.height
+        ? `${params.width} × ${params.height}`
+        : params.width
+          ? `${params.width} wide`
+          : `${params.height} high`,
+    );
     delete params.width;
     delete params.height;
   }
   for (const [name, value] of Object.entries(params)) {
     if (value === true) said.push(words(name).toLowerCase());
-    else if (value !== false) said.push(isPlain(name, value) ? String(value) : `${words(name).toLowerCase()} ${valueText(value)}`);
+    else if (value !== false)
+      said.push(isPlain(name, value) ? String(value) : `${words(name).toLowerCase()} ${valueText(value)}`);
   }
   return said.join(" · ") || byDefault(operation);
 }
@@ -239,4 +339,3 @@ function byDefault(operation) {
 
 const isPlain = (name, value) => typeof value === "string" && !name.includes("metadata") && !value.startsWith("#");
 const valueText = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
-

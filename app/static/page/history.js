@@ -44,21 +44,46 @@ export class History {
   }
 
   #draw() {
-    const filter = h("select", { id: "history-status", "data-focus": "status" }, STATES.map((state) => h("option", { value: state, text: state ? statusText(state) : "All", selected: state === this.#status })));
+    const filter = h(
+      "select",
+      { id: "history-status", "data-focus": "status" },
+      STATES.map((state) =>
+        h("option", { value: state, text: state ? statusText(state) : "All", selected: state === this.#status }),
+      ),
+    );
     filter.addEventListener("change", () => {
       this.#status = filter.value;
       this.#load();
     });
     replace(
       this.element,
-      h("div", { class: "view-head" }, h("h1", { text: "History" }), h("label", { class: "filter" }, h("span", { text: "Show" }), filter), button("Refresh", () => this.#load(), { icon: "retry", class: "button small", "data-focus": "refresh" })),
+      h(
+        "div",
+        { class: "view-head" },
+        h("h1", { text: "History" }),
+        h("label", { class: "filter" }, h("span", { text: "Show" }), filter),
+        button("Refresh", () => this.#load(), { icon: "retry", class: "button small", "data-focus": "refresh" }),
+      ),
       this.#jobs.length ? this.#table() : this.#empty(),
-      this.#cursor ? h("div", { class: "more-row" }, button("Show more", () => this.#load({ more: true }), { "data-focus": "more" })) : null,
+      this.#cursor
+        ? h(
+            "div",
+            { class: "more-row" },
+            button("Show more", () => this.#load({ more: true }), { "data-focus": "more" }),
+          )
+        : null,
     );
   }
 
   #empty() {
-    return h("div", { class: "empty" }, h("p", { class: "empty-title", text: this.#status ? "No job is in this state" : "No jobs yet" }), h("p", { text: "Every image that goes through a recipe becomes a job, and stays here for as long as the server keeps its results." }));
+    return h(
+      "div",
+      { class: "empty" },
+      h("p", { class: "empty-title", text: this.#status ? "No job is in this state" : "No jobs yet" }),
+      h("p", {
+        text: "Every image that goes through a recipe becomes a job, and stays here for as long as the server keeps its results.",
+      }),
+    );
   }
 
   #table() {
@@ -66,8 +91,20 @@ export class History {
       "table",
       { class: "jobs" },
       h("caption", { class: "visually-hidden", text: "Jobs, newest first" }),
-      h("thead", {}, h("tr", {}, ["Image", "State", "Results", "Size", "Took", "When"].map((text) => h("th", { scope: "col", text })))),
-      h("tbody", {}, this.#jobs.flatMap((job) => [this.#line(job), this.#opened === job.id ? this.#detail(job) : null])),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["Image", "State", "Results", "Size", "Took", "When"].map((text) => h("th", { scope: "col", text })),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        this.#jobs.flatMap((job) => [this.#line(job), this.#opened === job.id ? this.#detail(job) : null]),
+      ),
     );
   }
 
@@ -79,12 +116,42 @@ export class History {
     return h(
       "tr",
       { class: opened ? "opened" : "", "data-state": job.status, "data-job": job.id },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "link job-name", "aria-expanded": String(opened), "data-focus": job.id, onclick: () => this.#toggle(job.id), text: job.input.filename })),
-      h("td", {}, h("span", { class: "row-status" }, h("span", { class: "dot", "aria-hidden": "true" }), statusText(job.status))),
+      h(
+        "th",
+        { scope: "row" },
+        h("button", {
+          type: "button",
+          class: "link job-name",
+          "aria-expanded": String(opened),
+          "data-focus": job.id,
+          onclick: () => this.#toggle(job.id),
+          text: job.input.filename,
+        }),
+      ),
+      h(
+        "td",
+        {},
+        h("span", { class: "row-status" }, h("span", { class: "dot", "aria-hidden": "true" }), statusText(job.status)),
+      ),
       h("td", { class: "number-cell", text: job.results.length ? plural(job.results.length, "file") : "–" }),
-      h("td", { class: "number-cell", text: job.results.length ? `${bytes(job.input.bytes ?? 0)} → ${bytes(out)}` : job.input.bytes ? bytes(job.input.bytes) : "–", title: job.results.length && job.input.bytes ? `The smallest is ${percent(smallest / job.input.bytes)} of the upload` : "" }),
+      h("td", {
+        class: "number-cell",
+        text: job.results.length
+          ? `${bytes(job.input.bytes ?? 0)} → ${bytes(out)}`
+          : job.input.bytes
+            ? bytes(job.input.bytes)
+            : "–",
+        title:
+          job.results.length && job.input.bytes
+            ? `The smallest is ${percent(smallest / job.input.bytes)} of the upload`
+            : "",
+      }),
       h("td", { class: "number-cell", text: took || "–" }),
-      h("td", { class: "number-cell" }, h("time", { datetime: job.created_at, title: moment(job.created_at), text: ago(job.created_at) })),
+      h(
+        "td",
+        { class: "number-cell" },
+        h("time", { datetime: job.created_at, title: moment(job.created_at), text: ago(job.created_at) }),
+      ),
     );
   }
 
@@ -95,8 +162,22 @@ export class History {
   }
 
   #detail(job) {
-    const item = { id: job.id, name: job.input.filename, size: job.input.bytes, type: "", state: "sent", file: null, job: withAddresses(job), jobId: job.id };
-    const row = new Row({ ...this.actions, remove: null, cancel: () => this.#change(job, "cancel"), retry: () => this.#change(job, "retry") });
+    const item = {
+      id: job.id,
+      name: job.input.filename,
+      size: job.input.bytes,
+      type: "",
+      state: "sent",
+      file: null,
+      job: withAddresses(job),
+      jobId: job.id,
+    };
+    const row = new Row({
+      ...this.actions,
+      remove: null,
+      cancel: () => this.#change(job, "cancel"),
+      retry: () => this.#change(job, "retry"),
+    });
     row.update(item);
     const list = h("ul", { class: "rows" }, row.element);
     if (isOpen(job)) this.live.follow(job.id, (newer) => this.#follow(row, item, newer));
@@ -111,7 +192,10 @@ export class History {
           "div",
           { class: "detail-foot" },
           h("code", { class: "job-id", text: job.id }),
-          button("Use this recipe", () => this.actions.use(job.operations), { class: "button small", "data-focus": "use" }),
+          button("Use this recipe", () => this.actions.use(job.operations), {
+            class: "button small",
+            "data-focus": "use",
+          }),
           iconButton("trash", "Delete the job and its results", () => this.#delete(job), { "data-focus": "delete" }),
         ),
       ),
@@ -132,7 +216,14 @@ export class History {
   }
 
   async #delete(job) {
-    if (!(await this.actions.confirm(`Delete ${job.input.filename} and its results?`, "They are gone at once, for everybody.", "Delete"))) return;
+    if (
+      !(await this.actions.confirm(
+        `Delete ${job.input.filename} and its results?`,
+        "They are gone at once, for everybody.",
+        "Delete",
+      ))
+    )
+      return;
     try {
       await remove(`jobs/${job.id}`);
       this.#opened = null;

@@ -35,7 +35,13 @@ export class Images extends EventTarget {
   }
 
   add(files) {
-    const added = [...files].map((file) => ({ ...fresh(), name: file.name || "pasted.png", size: file.size, type: file.type, file }));
+    const added = [...files].map((file) => ({
+      ...fresh(),
+      name: file.name || "pasted.png",
+      size: file.size,
+      type: file.type,
+      file,
+    }));
     for (const item of added) {
       keepFile(item.id, item.file);
       this.#measure(item);
@@ -71,7 +77,15 @@ export class Images extends EventTarget {
   /** Run a recipe on all images, or again on those that have been through another one. */
   run(operations) {
     for (const item of this.list.filter((each) => each.state !== "uploading" && !(each.job && isOpen(each.job)))) {
-      Object.assign(item, { state: "queued", operations, idempotencyKey: newId(), error: null, progress: 0, jobId: null, job: null });
+      Object.assign(item, {
+        state: "queued",
+        operations,
+        idempotencyKey: newId(),
+        error: null,
+        progress: 0,
+        jobId: null,
+        job: null,
+      });
       this.#tell(item);
     }
     this.#tell();
@@ -147,7 +161,8 @@ export class Images extends EventTarget {
     const isTree = error instanceof Problem && error.errors.some(({ pointer }) => pointer.startsWith("#/operations"));
     if (isTree || error.needsKey) {
       // The others would be refused for the same reason
-      for (const other of [item, ...this.list.filter((each) => each.state === "queued")]) Object.assign(other, { state: "ready", error: null });
+      for (const other of [item, ...this.list.filter((each) => each.state === "queued")])
+        Object.assign(other, { state: "ready", error: null });
     }
     this.dispatchEvent(new CustomEvent("problem", { detail: { error, isTree } }));
   }
@@ -156,7 +171,16 @@ export class Images extends EventTarget {
     this.#live.follow(item.jobId, (job) => {
       if (!this.list.includes(item)) return;
       if (job) item.job = withAddresses(job);
-      else Object.assign(item, { state: "refused", job: null, jobId: null, error: { message: "The job is gone: its results were kept for as long as the server keeps them.", code: "job_not_found" } });
+      else
+        Object.assign(item, {
+          state: "refused",
+          job: null,
+          jobId: null,
+          error: {
+            message: "The job is gone: its results were kept for as long as the server keeps them.",
+            code: "job_not_found",
+          },
+        });
       this.#tell(item);
       this.#tell();
     });
@@ -219,7 +243,17 @@ export class Images extends EventTarget {
   }
 }
 
-const fresh = () => ({ id: newId(), state: "ready", progress: 0, error: null, job: null, jobId: null, operations: null, idempotencyKey: "", waiting: "" });
+const fresh = () => ({
+  id: newId(),
+  state: "ready",
+  progress: 0,
+  error: null,
+  job: null,
+  jobId: null,
+  operations: null,
+  idempotencyKey: "",
+  waiting: "",
+});
 
 function stored({ id, name, size, type, url, state, jobId, operations, idempotencyKey, error, width, height }) {
   return { id, name, size, type, url, state, jobId, operations, idempotencyKey, error, width, height };

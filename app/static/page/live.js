@@ -100,7 +100,8 @@ export class Live extends EventTarget {
 
   #missed(error) {
     this.#pause = Math.min(this.#pause * 1.5, LONGEST_MS);
-    if (error instanceof Away || error instanceof TypeError || (error instanceof Problem && error.isBusy)) this.#setAway(true);
+    if (error instanceof Away || error instanceof TypeError || (error instanceof Problem && error.isBusy))
+      this.#setAway(true);
     else if (error instanceof Problem && error.needsKey) this.dispatchEvent(new Event("refused"));
   }
 

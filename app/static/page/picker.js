@@ -13,8 +13,15 @@ export function pick(operations, title) {
     let active = 0;
     const list = h("div", { class: "picker-list", role: "listbox", id: "picker-list", "aria-label": "Operations" });
     const input = h("input", {
-      type: "text", id: "picker-search", placeholder: "Search operations", autocomplete: "off", spellcheck: "false",
-      role: "combobox", "aria-expanded": "true", "aria-controls": "picker-list", "aria-label": "Search operations",
+      type: "text",
+      id: "picker-search",
+      placeholder: "Search operations",
+      autocomplete: "off",
+      spellcheck: "false",
+      role: "combobox",
+      "aria-expanded": "true",
+      "aria-controls": "picker-list",
+      "aria-label": "Search operations",
     });
     const choose = (operation) => {
       chosen = operation;
@@ -24,12 +31,17 @@ export function pick(operations, title) {
       matches = search([...operations.values()], input.value);
       active = Math.min(active, Math.max(0, matches.length - 1));
       let group = "";
-      replace(list, matches.length ? matches.flatMap((operation, index) => {
-        const own = groupOf(operation);
-        const head = own === group ? [] : [h("div", { class: "picker-group", role: "presentation", text: own })];
-        group = own;
-        return [...head, option(operation, index, index === active, choose)];
-      }) : h("p", { class: "quiet pad", text: `No operation is called “${input.value}”.` }));
+      replace(
+        list,
+        matches.length
+          ? matches.flatMap((operation, index) => {
+              const own = groupOf(operation);
+              const head = own === group ? [] : [h("div", { class: "picker-group", role: "presentation", text: own })];
+              group = own;
+              return [...head, option(operation, index, index === active, choose)];
+            })
+          : h("p", { class: "quiet pad", text: `No operation is called “${input.value}”.` }),
+      );
       input.setAttribute("aria-activedescendant", matches.length ? `pick-${active}` : "");
       list.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
     };
@@ -48,7 +60,16 @@ export function pick(operations, title) {
         choose(matches[active]);
       }
     });
-    replace(dialog, h("div", { class: "picker" }, h("h2", { class: "visually-hidden", text: title }), h("div", { class: "picker-head" }, icon("search"), input), list));
+    replace(
+      dialog,
+      h(
+        "div",
+        { class: "picker" },
+        h("h2", { class: "visually-hidden", text: title }),
+        h("div", { class: "picker-head" }, icon("search"), input),
+        list,
+      ),
+    );
     dialog.addEventListener("close", () => resolve(chosen), { once: true });
     dialog.showModal();
     show();
@@ -75,9 +96,16 @@ export function groupOf(operation) {
 }
 
 function search(operations, text) {
-  const wanted = text.trim().toLowerCase().split(/[\s_]+/).filter(Boolean);
-  const found = operations.filter(({ name, description }) => wanted.every((word) => `${name} ${description}`.toLowerCase().includes(word)));
-  const rank = (operation) => GROUPS.indexOf(groupOf(operation)) + (wanted.length && !operation.name.includes(wanted[0]) ? 10 : 0);
+  const wanted = text
+    .trim()
+    .toLowerCase()
+    .split(/[\s_]+/)
+    .filter(Boolean);
+  const found = operations.filter(({ name, description }) =>
+    wanted.every((word) => `${name} ${description}`.toLowerCase().includes(word)),
+  );
+  const rank = (operation) =>
+    GROUPS.indexOf(groupOf(operation)) + (wanted.length && !operation.name.includes(wanted[0]) ? 10 : 0);
   return found.sort((one, other) => rank(one) - rank(other));
 }
 

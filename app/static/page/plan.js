@@ -29,7 +29,9 @@ export class Plan {
   async #ask(operations, item, onproblem) {
     this.#stopper = new AbortController();
     try {
-      this.#show(await (await ask("plan", { method: "POST", ...bodyOf(operations, item), signal: this.#stopper.signal })).json());
+      this.#show(
+        await (await ask("plan", { method: "POST", ...bodyOf(operations, item), signal: this.#stopper.signal })).json(),
+      );
     } catch (error) {
       this.element.hidden = true;
       const isTree = error instanceof Problem && error.errors.some(({ pointer }) => pointer.startsWith("#/operations"));
@@ -41,14 +43,22 @@ export class Plan {
     const results = plan.results ?? [];
     const cpu = plan.cpu_seconds ?? plan.seconds;
     const out = plan.bytes ?? plan.output_bytes ?? results.reduce((sum, result) => sum + (result.bytes ?? 0), 0);
-    const facts = [plural(results.length, "result"), out ? `about ${bytes(out)}` : "", cpu ? `about ${seconds(cpu)} of work` : ""];
+    const facts = [
+      plural(results.length, "result"),
+      out ? `about ${bytes(out)}` : "",
+      cpu ? `about ${seconds(cpu)} of work` : "",
+    ];
     replace(this.element, h("span", { text: `Each image: ${facts.filter(Boolean).join(", ")}` }));
     this.element.hidden = false;
   }
 }
 
 function bodyOf(operations, item) {
-  if (item.url) return { body: JSON.stringify({ input: { url: item.url }, operations }), headers: { "Content-Type": "application/json" } };
+  if (item.url)
+    return {
+      body: JSON.stringify({ input: { url: item.url }, operations }),
+      headers: { "Content-Type": "application/json" },
+    };
   const form = new FormData();
   form.append("operations", JSON.stringify(operations));
   form.append("file", item.file, item.name);

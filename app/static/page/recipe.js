@@ -140,5 +140,7 @@ export const STARTS = [
 ];
 
 export function startsFor(operations) {
-  return STARTS.filter(({ operations: entries }) => [...walk(fromJson(entries))].every(({ node: each }) => operations.has(each.op)));
+  return STARTS.filter(({ operations: entries }) =>
+    [...walk(fromJson(entries))].every(({ node: each }) => operations.has(each.op)),
+  );
 }

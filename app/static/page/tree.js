@@ -148,13 +148,31 @@ export class Tree extends EventTarget {
       "div",
       { class: "empty-recipe" },
       h("p", { text: "A recipe says what happens to every image. Begin with an operation, or with one of these." }),
-      button("Add an operation", () => this.add(null), { icon: "plus", class: "button primary", "data-focus": "root/add" }),
-      h("ul", { class: "starts" }, starts.map((start) => h("li", {}, startButton(start, () => this.load(start.operations))))),
+      button("Add an operation", () => this.add(null), {
+        icon: "plus",
+        class: "button primary",
+        "data-focus": "root/add",
+      }),
+      h(
+        "ul",
+        { class: "starts" },
+        starts.map((start) =>
+          h(
+            "li",
+            {},
+            startButton(start, () => this.load(start.operations)),
+          ),
+        ),
+      ),
     );
   }
 
   #branches(nodes, names, label) {
-    return h("ul", { class: nodes.length > 1 ? "branches many" : "branches", "aria-label": label }, nodes.map((each) => this.#item(each, names)));
+    return h(
+      "ul",
+      { class: nodes.length > 1 ? "branches many" : "branches", "aria-label": label },
+      nodes.map((each) => this.#item(each, names)),
+    );
   }
 
   #item(each, names) {
@@ -177,14 +195,31 @@ export class Tree extends EventTarget {
         h(
           "button",
           {
-            type: "button", class: "card-head", "aria-expanded": String(isOpen), "aria-controls": `body-${each.id}`,
-            "data-focus": each.id, onclick: () => this.toggle(each.id),
+            type: "button",
+            class: "card-head",
+            "aria-expanded": String(isOpen),
+            "aria-controls": `body-${each.id}`,
+            "data-focus": each.id,
+            onclick: () => this.toggle(each.id),
           },
           h("span", { class: "card-dot", "aria-hidden": "true" }),
-          h("span", { class: "card-title" }, h("span", { class: "card-op", text: titleOf(operation ?? { name: each.op }) }), h("span", { class: "card-summary", text: summaryOf(operation, each) })),
+          h(
+            "span",
+            { class: "card-title" },
+            h("span", { class: "card-op", text: titleOf(operation ?? { name: each.op }) }),
+            h("span", { class: "card-summary", text: summaryOf(operation, each) }),
+          ),
         ),
-        name !== undefined ? h("span", { class: "result-tag", title: "The name of the result" }, h("span", { class: "result-name", text: name })) : null,
-        operation?.output_format === "json" ? null : iconButton("plus", `Continue after ${each.op}`, () => this.add(each), { "data-focus": `${each.id}/add` }),
+        name !== undefined
+          ? h(
+              "span",
+              { class: "result-tag", title: "The name of the result" },
+              h("span", { class: "result-name", text: name }),
+            )
+          : null,
+        operation?.output_format === "json"
+          ? null
+          : iconButton("plus", `Continue after ${each.op}`, () => this.add(each), { "data-focus": `${each.id}/add` }),
       ),
       h("p", { class: "card-error", hidden: true }),
       body,
@@ -204,12 +239,29 @@ export class Tree extends EventTarget {
 
   #naming(each) {
     const id = `as-${each.id}`;
-    const input = h("input", { id, type: "text", class: "mono", value: each.as, placeholder: resultNames(this.nodes).get(each.id) ?? "name", maxlength: 64, spellcheck: "false", "data-focus": `${each.id}/as`, autocomplete: "off" });
+    const input = h("input", {
+      id,
+      type: "text",
+      class: "mono",
+      value: each.as,
+      placeholder: resultNames(this.nodes).get(each.id) ?? "name",
+      maxlength: 64,
+      spellcheck: "false",
+      "data-focus": `${each.id}/as`,
+      autocomplete: "off",
+    });
     input.addEventListener("input", () => {
       each.as = input.value.trim();
       this.#changed({ redraw: false });
     });
-    const keep = h("input", { id: `keep-${each.id}`, type: "checkbox", role: "switch", class: "switch", checked: each.keep, "data-focus": `${each.id}/keep` });
+    const keep = h("input", {
+      id: `keep-${each.id}`,
+      type: "checkbox",
+      role: "switch",
+      class: "switch",
+      checked: each.keep,
+      "data-focus": `${each.id}/keep`,
+    });
     keep.addEventListener("change", () => {
       each.keep = keep.checked;
       this.#changed();
@@ -218,10 +270,20 @@ export class Tree extends EventTarget {
       "div",
       { class: "fields naming" },
       each.then.length
-        ? h("div", { class: "field inline" }, h("label", { for: `keep-${each.id}`, text: "Keep this as a result as well" }), keep)
+        ? h(
+            "div",
+            { class: "field inline" },
+            h("label", { for: `keep-${each.id}`, text: "Keep this as a result as well" }),
+            keep,
+          )
         : null,
       !each.then.length || each.keep
-        ? h("div", { class: "field" }, h("div", { class: "field-head" }, h("label", { for: id, text: "Name of the result" })), input)
+        ? h(
+            "div",
+            { class: "field" },
+            h("div", { class: "field-head" }, h("label", { for: id, text: "Name of the result" })),
+            input,
+          )
         : null,
     );
   }
@@ -231,11 +293,34 @@ export class Tree extends EventTarget {
     return h(
       "div",
       { class: "card-actions" },
-      siblings.length > 1 ? iconButton("up", "Move up", () => this.#move(each, -1), { disabled: index === 0, "data-focus": `${each.id}/up` }) : null,
-      siblings.length > 1 ? iconButton("down", "Move down", () => this.#move(each, 1), { disabled: index === siblings.length - 1, "data-focus": `${each.id}/down` }) : null,
-      button("Duplicate", () => this.#duplicate(each), { icon: "twice", class: "button small", "data-focus": `${each.id}/twice` }),
-      button("Insert before", () => this.insertBefore(each), { icon: "plus", class: "button small", "data-focus": `${each.id}/before` }),
-      button("Remove", () => this.remove(each), { icon: "trash", class: "button small", "data-focus": `${each.id}/remove`, "aria-label": `Remove ${each.op}` }),
+      siblings.length > 1
+        ? iconButton("up", "Move up", () => this.#move(each, -1), {
+            disabled: index === 0,
+            "data-focus": `${each.id}/up`,
+          })
+        : null,
+      siblings.length > 1
+        ? iconButton("down", "Move down", () => this.#move(each, 1), {
+            disabled: index === siblings.length - 1,
+            "data-focus": `${each.id}/down`,
+          })
+        : null,
+      button("Duplicate", () => this.#duplicate(each), {
+        icon: "twice",
+        class: "button small",
+        "data-focus": `${each.id}/twice`,
+      }),
+      button("Insert before", () => this.insertBefore(each), {
+        icon: "plus",
+        class: "button small",
+        "data-focus": `${each.id}/before`,
+      }),
+      button("Remove", () => this.remove(each), {
+        icon: "trash",
+        class: "button small",
+        "data-focus": `${each.id}/remove`,
+        "aria-label": `Remove ${each.op}`,
+      }),
     );
   }
 
@@ -313,5 +398,11 @@ export class Tree extends EventTarget {
 
 /** A recipe to begin with, as a button. */
 export function startButton(start, onclick) {
-  return h("button", { type: "button", class: "start", onclick }, h("span", { class: "start-name", text: start.name }), h("span", { class: "start-about", text: start.about }), icon("chevron"));
+  return h(
+    "button",
+    { type: "button", class: "start", onclick },
+    h("span", { class: "start-name", text: start.name }),
+    h("span", { class: "start-about", text: start.about }),
+    icon("chevron"),
+  );
 }
