@@ -20,7 +20,7 @@ INDEX = "README"
 GENERATED = {"errors": errors_page, "configuration": configuration_page}
 #: in the order of the menu; a file that no group names is in the last one
 GROUPS = {
-    "Use": ["operations", "files", "sources", "templates", "limits", "webhooks", "errors", "comparison", "faq"],
+    "Use": ["page", "operations", "files", "sources", "templates", "limits", "webhooks", "errors", "comparison", "faq"],
     "Choose": ["quality", "performance"],
     "Run": [
         "configuration",

@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = create_app().openapi()
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
 OPEN_PAGES = (
-    *("/", "/page/app.js", "/docs", "/docs/docs.js", "/openapi.json"),
+    *("/", "/admin", "/page/app.js", "/help", "/help/errors", "/llms.txt", "/docs", "/docs/docs.js", "/openapi.json"),
     *("/health/live", "/health/ready", "/operations"),
 )
 READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:write"

@@ -8,7 +8,7 @@ import pytest
 from app.routers import page
 from tests.support.deployment import ApiClient, Deployment
 
-FOREIGN = re.compile(r"https?://(?!www\.w3\.org/2000/svg|example\.com/photo\.jpg)[\w.-]+")
+FOREIGN = re.compile(r"https?://(?!www\.w3\.org/2000/svg|example\.com/photo\.jpg)[\w-]+")
 NAMED = re.compile(r"""(?:src|href)="(page/[^"]+)"|from "\./([^"]+)"|url\("([^"]+)"\)""")
 TEXTS = [path for path in page.FOLDER.rglob("*") if path.suffix in {".html", ".js", ".css", ".svg"}]
 

@@ -1,7 +1,6 @@
 """A real Chromium, and PixTools as `make run` starts it, for the tests of the page."""
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +8,9 @@ import pytest
 from PIL import Image, ImageOps
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.page.chromium import launch, show
 from tests.support.deployment import ROOT, Deployment, embedded
 
-ARGUMENTS = [
-    "--no-sandbox",  # tests of a container run as root
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but this machine is there
-]
 SAMPLE = ROOT / "app" / "static" / "page" / "sample.jpg"
 PATIENCE_MS = 30_000
 
@@ -24,7 +19,7 @@ PATIENCE_MS = 30_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        chromium = launch(playwright)
         yield chromium
         chromium.close()
 
@@ -57,11 +52,6 @@ def page(context: BrowserContext, served: Deployment) -> Iterator[Page]:
     show(opened, served)
     yield opened
     assert not mistakes
-
-
-def show(page: Page, served: Deployment) -> None:
-    page.goto(served.url)
-    page.wait_for_selector("#app:not([hidden])")
 
 
 @pytest.fixture(scope="session")

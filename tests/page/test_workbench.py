@@ -9,7 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.page.conftest import PATIENCE_MS, show
+from tests.page.chromium import show
+from tests.page.conftest import PATIENCE_MS
 from tests.support.deployment import JOB_TIMEOUT, Deployment
 
 expect.set_options(timeout=PATIENCE_MS)
