@@ -18,22 +18,10 @@ from app.config import Settings
 from app.logging_config import configure_logging
 from app.middleware import RequestMiddleware
 from app.migrations import upgrade
-from app.routers import (
-    accounts,
-    docs,
-    downloads,
-    events,
-    health,
-    jobs,
-    keys,
-    manual,
-    metrics,
-    operations,
-    page,
-    webhooks,
-)
+from app.routers import accounts, docs, downloads, events, health, jobs, keys, metrics, operations, webhooks
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
+from app.routers.site import SITE
 from app.tasks import celery_app, drain
 from app.wiring import Resources
 
@@ -58,8 +46,7 @@ decide by their `code`.
 
 
 ROUTERS = tuple(
-    part.router
-    for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs, page, manual)
+    part.router for part in (jobs, downloads, operations, webhooks, events, keys, accounts, health, metrics, docs)
 )
 
 
@@ -98,7 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(RequestMiddleware)  # the outermost: what is refused is counted and logged as well
     problems.install(app)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *SITE):
         app.include_router(check_declared(router))
     return app
 

@@ -14,6 +14,7 @@ from app.database import Database
 from app.main import ROUTERS, create_app
 from app.models import Scope
 from app.routers.access import check_declared
+from app.routers.site import SITE
 from app.services.access import keys
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ROOT
@@ -23,10 +24,7 @@ DOCUMENT: dict[str, Any] = create_app().openapi()
 #: what answers without a key, in the description
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
-OPEN_PAGES = (
-    *("/", "/admin", "/page/app.js", "/help", "/help/errors", "/llms.txt", "/docs", "/docs/docs.js", "/openapi.json"),
-    *("/health/live", "/health/ready", "/operations"),
-)
+OPEN_PAGES = ("/docs", "/docs/docs.js", "/openapi.json", "/health/live", "/health/ready", "/operations")
 READ, WRITE, HOOKS, KEYS = "jobs:read", "jobs:write", "webhooks:write", "keys:write"
 SCOPES = {
     ("post", "/process"): WRITE,
@@ -165,6 +163,21 @@ def test_what_needs_no_key_answers_without(service: Service, database: Database)
             return [(await stranger.get(path)).status_code for path in OPEN_PAGES]
 
     assert service.ask(walk()) == [200] * len(OPEN_PAGES)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/admin", "/page/app.js", "/help", "/help/errors", "/llms.txt"])
+def test_the_page_and_the_documentation_need_no_key(service: Service, path: str) -> None:
+    async def look() -> httpx.Response:
+        async with service.client(peer="203.0.113.9") as stranger:
+            return await stranger.get(path)
+
+    assert service.ask(look()).status_code == 200
+
+
+def test_their_routes_declare_that() -> None:
+    for router in SITE:
+        check_declared(router)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
