@@ -7,6 +7,7 @@ import { ago, bytes, moment, plural, seconds } from "./format.js";
 import { isOpen } from "./live.js";
 
 const EVERY_MS = 5000;
+const MOST_TENANTS = 20;
 const LATE_SECONDS = 60; // a job that waits for so long is worth a look
 const $ = (id) => document.getElementById(id);
 
@@ -23,6 +24,8 @@ export function samplesOf(text) {
 class Admin {
   #opened = null;
   #tenant = "";
+  #tenantsAt = 0;
+  #stories = new Map(); // by the job's id: what happened, in words
   #can = {};
 
   async start() {
@@ -45,7 +48,10 @@ class Admin {
   /** Each part by itself: a key may open some of them only. */
   async #refresh() {
     if (document.querySelector("dialog[open]")) return;
-    const parts = [this.#state(), this.#jobs(), this.#deliveries(), this.#can.usage ? this.#usage() : null];
+    const parts = [this.#state(), this.#jobs(), this.#deliveries()];
+    if (this.#can.usage) parts.push(this.#usage());
+    if (this.#can.deadLetters) parts.push(this.#letters());
+    if (this.#can.tenants && this.#can.usage) parts.push(this.#tenants());
     const errors = (await Promise.allSettled(parts)).map(({ reason }) => reason).filter(Boolean);
     $("away").hidden = !errors.some((error) => error instanceof Away);
     const refused = errors.find((error) => error instanceof Problem && [401, 403].includes(error.status));
@@ -173,7 +179,9 @@ class Admin {
           h("time", { datetime: job.created_at, title: moment(job.created_at), text: ago(job.created_at) }),
         ),
       );
-      return opened ? [line, h("tr", {}, h("td", { colspan: 5 }, waterfall(job)))] : [line];
+      return opened
+        ? [line, h("tr", {}, h("td", { colspan: 5 }, waterfall(job), story(this.#stories.get(job.id))))]
+        : [line];
     });
     const head = h(
       "thead",
@@ -194,9 +202,84 @@ class Admin {
     );
   }
 
-  #toggle(id) {
+  async #toggle(id) {
     this.#opened = this.#opened === id ? null : id;
-    this.#jobs();
+    if (this.#opened && this.#can.timeline) {
+      try {
+        this.#stories.set(id, (await get(`jobs/${id}/timeline`)).lines);
+      } catch (error) {
+        toast(error.message);
+      }
+    }
+    await this.#jobs();
+  }
+
+  async #letters() {
+    const { data } = await get("dead-letters?limit=15");
+    const rows = data.map((letter) => [
+      h("th", { scope: "row" }, h("a", { class: "mono", href: `help/errors#${letter.reason}`, text: letter.reason })),
+      h("td", { class: "left", text: letter.operations.join(", ") }),
+      h("td", { class: "left error-text", text: letter.message }),
+      h("td", { class: "number-cell", text: ago(letter.created_at) }),
+      h(
+        "td",
+        { class: "number-cell" },
+        button("Redrive", () => this.#redrive(letter.id), {
+          class: "button small",
+          "data-focus": letter.id,
+          "aria-label": `Redrive ${letter.operations.join(", ")}`,
+        }),
+      ),
+    ]);
+    $("letters-part").hidden = false;
+    replace(
+      $("letters"),
+      rows.length
+        ? table(["Why", "Operations", "", "When", ""], rows, "Dead letters", [1, 2])
+        : h("p", { class: "hint", text: "No work has been given up." }),
+    );
+  }
+
+  async #redrive(id) {
+    try {
+      toast((await post(`dead-letters/${id}/redrive`)).done);
+      await this.#letters();
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+
+  /** Once a minute, since each one is asked for by itself. */
+  async #tenants() {
+    if (Date.now() - this.#tenantsAt < 60_000) return;
+    const { data } = await get("tenants");
+    this.#tenantsAt = Date.now();
+    const some = data.filter((tenant) => !tenant.deleted_at).slice(0, MOST_TENANTS);
+    const used = await Promise.all(some.map(({ name }) => usageOf(name)));
+    const rows = some.map(({ name, keys }, index) => [
+      h(
+        "th",
+        { scope: "row" },
+        h("button", {
+          type: "button",
+          class: "link",
+          text: name,
+          onclick: () => this.#showTenant(name),
+          "data-focus": name,
+        }),
+      ),
+      number(keys),
+      ...usageCells(used[index]),
+    ]);
+    $("tenants-part").hidden = false;
+    replace($("tenants"), table(["Tenant", "Keys", "Jobs", "In", "Out", "Pixels", "CPU"], rows, "Tenants"));
+  }
+
+  #showTenant(name) {
+    $("tenant").value = name;
+    this.#tenant = name;
+    this.#usage();
+    $("tenant").scrollIntoView({ block: "center" });
   }
 
   async #deliveries() {
@@ -257,21 +340,10 @@ class Admin {
       said = error.message;
     }
     const days = new Map();
-    for (const each of data) {
-      const day = days.get(each.day) ?? { jobs: 0, bytes_in: 0, bytes_out: 0, pixels: 0, cpu_seconds: 0 };
-      for (const name of Object.keys(day)) day[name] += each[name];
-      days.set(each.day, day);
-    }
-    const rows = [...days.entries()]
+    for (const each of data) days.set(each.day, [...(days.get(each.day) ?? []), each]);
+    const rows = [...days]
       .reverse()
-      .map(([day, of]) => [
-        h("th", { scope: "row", text: day }),
-        number(of.jobs),
-        h("td", { class: "number-cell", text: bytes(of.bytes_in) }),
-        h("td", { class: "number-cell", text: bytes(of.bytes_out) }),
-        h("td", { class: "number-cell", text: `${(of.pixels / 1e6).toFixed(1)} MP` }),
-        h("td", { class: "number-cell", text: of.cpu_seconds ? seconds(of.cpu_seconds) : "–" }),
-      ]);
+      .map(([day, of]) => [h("th", { scope: "row", text: day }), ...usageCells(added(of))]);
     if (!$("tenant")) this.#tenantField();
     replace(
       $("usage-table"),
@@ -294,6 +366,24 @@ class Admin {
       h("div", { id: "usage-table" }),
     );
   }
+}
+
+const USED = ["jobs", "bytes_in", "bytes_out", "pixels", "cpu_seconds"];
+
+const added = (rows) =>
+  Object.fromEntries(USED.map((name) => [name, rows.reduce((total, row) => total + row[name], 0)]));
+
+const usageOf = async (tenant) => added((await get(`usage?limit=100&tenant=${encodeURIComponent(tenant)}`)).data);
+
+function usageCells(used) {
+  const cells = [bytes(used.bytes_in), bytes(used.bytes_out), `${(used.pixels / 1e6).toFixed(1)} MP`];
+  cells.push(used.cpu_seconds ? seconds(used.cpu_seconds) : "–");
+  return [number(used.jobs), ...cells.map((text) => h("td", { class: "number-cell", text }))];
+}
+
+/** What happened to a job, in the server's words. */
+function story(lines) {
+  return lines ? h("pre", { class: "story", tabindex: 0, text: lines.join("\n") }) : null;
 }
 
 /** `/health` answers 503 when the service is down, and says why all the same. */

@@ -121,6 +121,8 @@ export async function capabilities() {
     urls: JSON.stringify(bodies["application/json"]?.schema?.properties?.input ?? "").includes('"url"'),
     usage: "/usage" in paths,
     deadLetters: "/dead-letters" in paths,
+    tenants: "/tenants" in paths,
+    timeline: "/jobs/{job_id}/timeline" in paths,
   };
 }
 
