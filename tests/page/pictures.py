@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.page.chromium import launch, show
-from tests.support.deployment import ROOT, embedded
+from tests.support.deployment import ROOT, Deployment, embedded
 
 IMAGES = ROOT / "docs" / "images"
 SAMPLE = ROOT / "app" / "static" / "page" / "sample.jpg"
@@ -41,7 +41,7 @@ def _fail_some(url: str) -> None:
         httpx.post(f"{url}/process", files=sent, data=data, headers={"Prefer": "wait=20"}, timeout=60)
 
 
-def _open(chromium: Browser, served: Any, **options: Any) -> Page:
+def _open(chromium: Browser, served: Deployment, **options: Any) -> Page:
     page = chromium.new_context(**options).new_page()
     page.set_default_timeout(60_000)
     show(page, served)
@@ -55,7 +55,7 @@ def _run(page: Page) -> None:
     page.mouse.move(0, 0)
 
 
-def _desk(chromium: Browser, served: Any) -> None:
+def _desk(chromium: Browser, served: Deployment) -> None:
     page = _open(chromium, served, viewport={"width": 1280, "height": 660}, color_scheme="light")
     _run(page)
     _take(page, "page")
@@ -67,7 +67,7 @@ def _desk(chromium: Browser, served: Any) -> None:
     _take(page, "page-compare")
 
 
-def _admin(chromium: Browser, served: Any) -> None:
+def _admin(chromium: Browser, served: Deployment) -> None:
     page = _open(chromium, served, viewport={"width": 1280, "height": 900}, color_scheme="dark")
     page.goto(f"{served.url}/admin")
     page.locator("#jobs .job-link").first.click()
@@ -75,7 +75,7 @@ def _admin(chromium: Browser, served: Any) -> None:
     _take(page, "page-admin")
 
 
-def _phone(chromium: Browser, served: Any) -> None:
+def _phone(chromium: Browser, served: Deployment) -> None:
     page = _open(chromium, served, viewport={"width": 390, "height": 760}, color_scheme="dark", is_mobile=True)
     _run(page)
     _take(page, "page-phone")

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.page.chromium import show
+from tests.page.chromium import first_key, show
 from tests.page.conftest import PATIENCE_MS, SAMPLE
 from tests.support.deployment import Deployment
 
@@ -47,8 +47,7 @@ def test_operators_see_what_failed_and_why(page: Page, served: Deployment, furni
 
 def test_the_page_holds_no_data_without_a_key(page: Page, served: Deployment, furnished: dict[str, Any]) -> None:
     """The last one: from its key on the door is closed."""
-    key = served.new_key("default", "admin")
-    page.wait_for_timeout(3500)  # for so long the door may still seem open to the server
+    key = first_key(served, "admin")
     page.goto(f"{served.url}/admin")
     expect(page.get_by_label("Key", exact=True)).to_be_visible()
     assert "broken.jpg" not in page.content()

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.page.chromium import show
+from tests.page.chromium import first_key, show
 from tests.page.conftest import PATIENCE_MS
 from tests.support.deployment import JOB_TIMEOUT, Deployment
 
@@ -286,17 +286,13 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(
     context: BrowserContext, served: Deployment, photographs: list[Path]
 ) -> None:
     """The last one: from its key on the door is closed."""
-    key = served.new_key("default", "jobs:read", "jobs:write")
+    key = first_key(served, "jobs:read", "jobs:write")
     page = context.new_page()
     show(page, served)
     page.set_input_files("#files", photographs[2])
 
-    def asked() -> None:
-        page.get_by_role("button", name="Run on 1 image").click()
-        expect(page.get_by_label("Key", exact=True)).to_be_visible()
-
-    page.wait_for_timeout(3500)  # for so long the door may still seem open to the server
-    asked()
+    page.get_by_role("button", name="Run on 1 image").click()
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
     page.get_by_label("Key", exact=True).fill(key)
     page.get_by_role("button", name="Use this key").click()
     page.get_by_role("button", name="Run on 1 image").click()
