@@ -110,6 +110,12 @@ function settle(request, resolve, reject) {
   else reject(new Problem(request.status, body, Number(request.getResponseHeader("Retry-After")) || 0));
 }
 
+/** Whether an input may be an address on the web; `data:` alone would be of no use here. */
+function takesUrl({ properties }) {
+  const pattern = properties?.url?.pattern;
+  return pattern !== undefined && new RegExp(pattern).test("https://example.com/photo.jpg");
+}
+
 /** What this server can do beyond the least, by its own description. */
 export async function capabilities() {
   const { paths } = await get("openapi.json");
@@ -118,7 +124,7 @@ export async function capabilities() {
     plan: "/plan" in paths,
     templates: "/templates" in paths,
     events: "/jobs/{job_id}/events" in paths,
-    urls: JSON.stringify(bodies["application/json"]?.schema?.properties?.input ?? "").includes('"url"'),
+    urls: (bodies["application/json"]?.schema?.properties?.input?.oneOf ?? []).some(takesUrl),
     usage: "/usage" in paths,
     deadLetters: "/dead-letters" in paths,
     tenants: "/tenants" in paths,

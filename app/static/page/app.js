@@ -215,7 +215,7 @@ class App {
   }
 
   #replan() {
-    this.plan.ask(this.tree.json, this.images.list[0], (problem) => this.tree.showProblem(problem));
+    this.plan.ask(this.tree.json, this.images.list[0], (plan, problem) => this.tree.showPlan(plan, problem));
   }
 
   #showCode() {
@@ -239,6 +239,10 @@ class App {
 
   #imageChanged(item) {
     this.rows.update(item);
+    if (item === this.images.list[0] && item.width !== this.plannedWidth) {
+      this.plannedWidth = item.width; // measured after it was added
+      this.#replan();
+    }
     if (item.job) {
       this.tree.showSteps(item.job);
       if (!isOpen(item.job) && item.said !== item.job.status) {

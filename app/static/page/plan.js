@@ -1,66 +1,68 @@
 // What a recipe would give, asked of the server while it is edited; where the server has no plans, nothing is shown.
 
-import { Problem, ask } from "./api.js";
-import { replace, h } from "./dom.js";
+import { Problem, post } from "./api.js";
+import { h, replace } from "./dom.js";
 import { bytes, plural, seconds } from "./format.js";
 
 const PAUSE_MS = 350;
+const FORMATS = new Set(["jpeg", "png", "webp", "gif", "avif", "tiff", "heic"]);
+/** What a recipe is planned for as long as no image is there. */
+const USUAL = { format: "jpeg", width: 4000, height: 3000, bytes: 3_000_000 };
 
 export class Plan {
   #timer = 0;
-  #stopper = null;
+  #asked = 0;
 
+  /** @param there whether the server has plans. */
   constructor(element, there) {
     this.element = element;
     this.there = there;
   }
 
-  /** Ask soon; `onproblem(problem)` hears of what is wrong with the recipe. */
-  ask(operations, item, onproblem) {
+  /** Ask soon. `tell(plan, problem)` hears what came: one of both, or neither if nothing can be said. */
+  ask(operations, item, tell) {
     clearTimeout(this.#timer);
-    this.#stopper?.abort();
-    if (!this.there || !operations.length || !item || (!item.file && !item.url)) {
+    this.#asked += 1;
+    const facts = item ? factsOf(item) : USUAL;
+    if (!this.there || !operations.length || !facts) {
       this.element.hidden = true;
+      tell(null, null);
       return;
     }
-    this.#timer = setTimeout(() => this.#ask(operations, item, onproblem), PAUSE_MS);
+    this.#timer = setTimeout(() => this.#ask(operations, facts, item, tell, this.#asked), PAUSE_MS);
   }
 
-  async #ask(operations, item, onproblem) {
-    this.#stopper = new AbortController();
+  async #ask(operations, facts, item, tell, number) {
     try {
-      this.#show(
-        await (await ask("plan", { method: "POST", ...bodyOf(operations, item), signal: this.#stopper.signal })).json(),
-      );
+      const plan = await post("plan", { input: { facts }, operations });
+      if (number !== this.#asked) return; // the recipe is another one by now
+      this.#show(plan, item);
+      tell(plan, null);
     } catch (error) {
+      if (number !== this.#asked) return;
       this.element.hidden = true;
-      const isTree = error instanceof Problem && error.errors.some(({ pointer }) => pointer.startsWith("#/operations"));
-      if (isTree) onproblem(error, { focus: false });
+      tell(null, error instanceof Problem ? error : null);
     }
   }
 
-  #show(plan) {
-    const results = plan.results ?? [];
-    const cpu = plan.cpu_seconds ?? plan.seconds;
-    const out = plan.bytes ?? plan.output_bytes ?? results.reduce((sum, result) => sum + (result.bytes ?? 0), 0);
+  #show(plan, item) {
     const facts = [
-      plural(results.length, "result"),
-      out ? `about ${bytes(out)}` : "",
-      cpu ? `about ${seconds(cpu)} of work` : "",
+      plural(plan.results.length, "result"),
+      plan.bytes ? `about ${bytes(plan.bytes)}` : "",
+      plan.cpu_seconds ? `${seconds(plan.cpu_seconds)} of CPU` : "",
     ];
-    replace(this.element, h("span", { text: `Each image: ${facts.filter(Boolean).join(", ")}` }));
+    const about = item ? item.name : "A photograph of 12 megapixels";
+    replace(
+      this.element,
+      h("span", { class: "plan-about", text: about }),
+      h("span", { text: facts.filter(Boolean).join(", ") }),
+    );
     this.element.hidden = false;
   }
 }
 
-function bodyOf(operations, item) {
-  if (item.url)
-    return {
-      body: JSON.stringify({ input: { url: item.url }, operations }),
-      headers: { "Content-Type": "application/json" },
-    };
-  const form = new FormData();
-  form.append("operations", JSON.stringify(operations));
-  form.append("file", item.file, item.name);
-  return { body: form };
+/** What is known of an image before it is sent; null: too little. */
+function factsOf({ type, width, height, size }) {
+  const format = (type ?? "").replace("image/", "").replace("jpg", "jpeg");
+  return FORMATS.has(format) && width && height && size ? { format, width, height, bytes: size } : null;
 }

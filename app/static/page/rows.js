@@ -251,7 +251,7 @@ export class Row {
       h(
         "td",
         { class: "saved-cell" },
-        isData ? h("span", { class: "quiet", text: "–" }) : savedBar(share, before, result.bytes),
+        isData || !before ? h("span", { class: "quiet", text: "–" }) : savedBar(share, before, result.bytes),
       ),
       h("td", { class: "action-cell" }, h("span", { class: "actions" }, this.#resultActions(item, result))),
     );

@@ -2,7 +2,7 @@
 
 import { announce, button, h, icon, iconButton, replace } from "./dom.js";
 import { paramsForm, showErrors, summaryOf } from "./form.js";
-import { words } from "./format.js";
+import { bytes, size, words } from "./format.js";
 import { pick, titleOf } from "./picker.js";
 import { copy, find, fromJson, locate, node, ofStep, resultNames, startsFor, toJson, walk } from "./recipe.js";
 
@@ -19,6 +19,7 @@ export class Tree extends EventTarget {
     this.errors = new Map(); // by node: a map of messages by parameter, "" is the node itself
     this.general = ""; // what is wrong with the tree as a whole
     this.states = new Map(); // by node: how far the steps of the last run are
+    this.planned = new Map(); // by node: what its result would be
     this.nodes = this.#restore();
     this.render();
   }
@@ -77,6 +78,23 @@ export class Tree extends EventTarget {
     return known;
   }
 
+  /** Show what each result would be, and what is wrong; without moving the focus, since somebody types. */
+  showPlan(plan, problem) {
+    this.planned.clear();
+    for (const result of plan?.results ?? []) {
+      const own = ofStep(this.nodes, result.step);
+      if (own) this.planned.set(own.id, result);
+    }
+    if (problem) {
+      this.errors.clear();
+      for (const { pointer, detail } of problem.errors) {
+        const place = locate(this.nodes, pointer);
+        if (place?.node) this.#addError(place, detail);
+      }
+    }
+    this.#update();
+  }
+
   #addError({ node: wrong, field }, detail) {
     const known = this.errors.get(wrong.id) ?? new Map();
     const name = field in (this.operations.get(wrong.op)?.params.properties ?? {}) ? field : "";
@@ -100,11 +118,20 @@ export class Tree extends EventTarget {
     for (const { node: each } of walk(this.nodes)) {
       const card = this.element.querySelector(`[data-node="${each.id}"]`);
       if (!card) continue;
-      card.querySelector(".card-summary").textContent = summaryOf(this.operations.get(each.op), each);
+      card.querySelector(".card-summary").textContent = this.#summary(each);
       const result = card.querySelector(".result-name");
       if (result) result.textContent = names.get(each.id) ?? "";
       this.#decorate(card, each);
     }
+  }
+
+  #summary(each) {
+    const own = summaryOf(this.operations.get(each.op), each);
+    const result = this.planned.get(each.id);
+    if (!result) return own;
+    return [own, size(result.width, result.height), result.bytes ? `about ${bytes(result.bytes)}` : ""]
+      .filter(Boolean)
+      .join(" · ");
   }
 
   #decorate(card, each) {
@@ -114,7 +141,8 @@ export class Tree extends EventTarget {
     card.dataset.state = step?.status ?? "";
     showErrors(card, errors);
     const line = card.querySelector(".card-error");
-    const said = errors.get("") ?? (step?.status === "failed" ? step.error?.message : "") ?? "";
+    const folded = this.opened === each.id ? "" : errors.values().next().value;
+    const said = errors.get("") || folded || (step?.status === "failed" && step.error?.message) || "";
     line.textContent = said;
     line.hidden = !said;
   }
@@ -207,7 +235,7 @@ export class Tree extends EventTarget {
             "span",
             { class: "card-title" },
             h("span", { class: "card-op", text: titleOf(operation ?? { name: each.op }) }),
-            h("span", { class: "card-summary", text: summaryOf(operation, each) }),
+            h("span", { class: "card-summary", text: this.#summary(each) }),
           ),
         ),
         name !== undefined
