@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.page.chromium import first_key, show
-from tests.page.conftest import PATIENCE_MS
+from tests.page.conftest import PATIENCE_MS, SAMPLE
 from tests.support.deployment import JOB_TIMEOUT, Deployment
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -207,6 +207,90 @@ def test_an_operation_that_is_new_appears_by_itself(page: Page, served: Deployme
             "deep": {"a": 1},
         }
     ]
+
+
+def _with_paths(page: Page, served: Deployment, *paths: str, urls: bool = False) -> None:
+    """Let the server's description say that it has more than it may have."""
+    document = page.request.get(f"{served.url}/openapi.json").json()
+    document["paths"] |= {path: document["paths"].get(path, {}) for path in paths}
+    if urls:
+        member = {"oneOf": [{"properties": {"url": {"pattern": "^https?://"}}}]}
+        body = {"schema": {"properties": {"input": member}}}
+        document["paths"]["/process"]["post"]["requestBody"]["content"]["application/json"] = body
+    page.route("**/openapi.json", lambda route: route.fulfill(json=document))
+
+
+def test_a_recipe_is_planned_while_it_is_edited(page: Page, served: Deployment) -> None:
+    asked: list[Any] = []
+
+    def plan(route: Route) -> None:
+        sent = route.request.post_data_json
+        asked.append(sent)
+        if sent["operations"][0].get("width") == 99999:
+            mistake = {"pointer": "#/operations/0/width", "detail": "too wide"}
+            route.fulfill(status=422, json={"code": "invalid_parameter", "detail": "no", "errors": [mistake]})
+            return
+        results = [{"name": "a", "step": "0.0", "format": "avif", "width": 1024, "height": 683, "bytes": 62_900}]
+        route.fulfill(json={"results": results, "bytes": 62_900, "cpu_seconds": 0.25})
+
+    _with_paths(page, served, "/plan")
+    page.route("**/plan", plan)
+    show(page, served)
+    expect(page.locator("#plan")).to_contain_text("1 result, about 62.9 kB, 250 ms of CPU")
+    expect(page.locator(".card-summary").nth(1)).to_contain_text("about 62.9 kB")
+    page.get_by_role("button", name="Try a sample photograph").click()
+    expect(page.locator("#plan")).to_contain_text("sample.jpg")
+    assert asked[-1]["input"]["facts"] == {
+        "format": "jpeg",
+        "width": 1024,
+        "height": 683,
+        "bytes": SAMPLE.stat().st_size,
+    }
+    page.locator(".card-head", has_text="Resize").click()
+    page.get_by_label("Width", exact=True).fill("99999")
+    expect(page.locator("[data-field=width] .field-error")).to_have_text("too wide")
+    expect(page.get_by_label("Width", exact=True)).to_be_focused()
+    expect(page.locator("#plan")).to_be_hidden()
+
+
+def test_events_are_followed_and_addresses_taken_where_the_server_has_them(page: Page, served: Deployment) -> None:
+    job = {
+        "id": "0198f3c2-0000-7000-8000-000000000000",
+        "status": "processing",
+        "finished_at": None,
+        "error": None,
+        "created_at": "2026-11-29T12:00:00Z",
+        "operations": ["denoise"],
+        "results": [],
+        "links": {},
+        "input": dict.fromkeys(("format", "width", "height", "bytes", "sha256")) | {"filename": "photo.jpg"},
+    }
+    step = {"id": "0", "op": "denoise", "status": "running", "progress": 0.43, "seconds_left": 12, "seconds": None}
+    running = job | {"steps": [step | {"error": None}]}
+    ended = running | {"status": "completed", "finished_at": "2026-11-29T12:00:09Z"}
+    sent: list[Any] = []
+    told = "".join(f"event: job\ndata: {json.dumps(each)}\n\n" for each in (running, ended))
+
+    def accept(route: Route) -> None:
+        sent.append((route.request.post_data_json, route.request.headers["idempotency-key"]))
+        route.fulfill(status=202, json=running)
+
+    def stream(route: Route) -> None:
+        body = f": hello\n\nevent: log\nid: 1\ndata: {{}}\n\n{told}"
+        route.fulfill(content_type="text/event-stream", body=body)
+
+    _with_paths(page, served, "/jobs/{job_id}/events", urls=True)
+    page.route("**/process", accept)
+    page.route(f"**/jobs/{job['id']}/events", stream)
+    page.route(f"**/jobs/{job['id']}", lambda route: route.fulfill(json=running))  # nothing else tells of the end
+    show(page, served)
+    page.get_by_label("Address of an image").fill("https://example.com/photos/photo.jpg")
+    page.get_by_role("button", name="Add from URL").click()
+    page.get_by_role("button", name="Run on 1 image").click()
+    expect(page.locator(".step-state")).to_have_text("43 %, 12 s left")
+    expect(page.locator(".row-status")).to_have_text("Done in 9.0 s")
+    assert [body["input"] for body, _ in sent] == [{"url": "https://example.com/photos/photo.jpg"}]
+    assert sent[0][1]
 
 
 def test_history_shows_jobs_and_removes_them(page: Page, served: Deployment, photographs: list[Path]) -> None:
