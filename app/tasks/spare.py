@@ -87,9 +87,17 @@ def _environment() -> dict[str, str]:
 
 @celeryd_init.connect
 def _die_with_the_worker(**_: object) -> None:
-    """A worker that is killed ends nothing itself."""
-    if is_one() and sys.platform == "linux":
+    """A worker that is killed ends nothing itself.
+
+    Raises:
+        SystemExit: it was killed while this process started.
+    """
+    if SPARE_OF not in os.environ:
+        return
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if not is_one():
+        raise SystemExit("The worker of this spare process has ended.")
 
 
 @worker_shutting_down.connect

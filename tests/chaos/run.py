@@ -53,11 +53,17 @@ def _pass_on() -> None:
 
 
 def _arm(module: str, path: str, when: str) -> None:
+    owner, name, function = resolved(module, path)
+    setattr(owner, name, _killing(function, when))
+
+
+def resolved(module: str, path: str) -> tuple[Any, str, Callable[..., Any]]:
+    """Where a function of a module or a class is, its name there, and itself."""
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for part in classes:
         owner = getattr(owner, part)
-    setattr(owner, name, _killing(getattr(owner, name), when))
+    return owner, name, getattr(owner, name)
 
 
 def _killing(function: Callable[..., Any], when: str) -> Callable[..., Any]:

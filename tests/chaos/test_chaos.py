@@ -1,13 +1,15 @@
 """The fault matrix in short: few jobs and kills. `make test` has the rows that differ most, `make test-full` some more,
 `make chaos` all of them with hundreds of jobs."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from tests.support.fixtures import ClusterServers
 
-from .matrix import CONTROL, FAULTS, run
+from .matrix import CONTROL, FAULTS, Fault, run
+from .run import resolved
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -25,6 +27,13 @@ LONGER = (
     "no chord is ever counted",
 )
 ROWS = [*SHORT, *(pytest.param(name, marks=pytest.mark.full) for name in LONGER)]
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if "CHAOS_POINT" in fault.environment], ids=attrgetter("name")
+)
+def test_the_place_of_a_fault_is_in_the_code(fault: Fault) -> None:
+    assert callable(resolved(*fault.environment["CHAOS_POINT"].split(":")[:2])[2])
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from sqlalchemy import func, select, update
 from app.database import Database
 from app.models import DueTask, Job, Step, StepStatus
 from app.operations import Queue
+from app.tasks import spare
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, cluster
 from tests.support.fixtures import ClusterServers
@@ -168,3 +170,13 @@ def test_another_process_goes_on_when_the_one_that_chooses_is_killed(own: Deploy
         until(lambda: left() == 0)
     finally:
         database.close()
+
+
+def test_a_spare_process_whose_worker_is_killed_while_it_starts_ends_too(tmp_path: Path) -> None:
+    settings = {spare.SPARE_OF: "1", "PIXTOOLS_DATA_DIR": str(tmp_path)}  # not this process, which starts it
+    command = spare._command("worker@here")
+    ended = subprocess.run(
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "The worker of this spare process has ended." in ended.stderr
