@@ -24,6 +24,7 @@ RUN python -m venv --without-pip /opt/venv \
 COPY LICENSE alembic.ini ./
 COPY alembic alembic
 COPY app app
+COPY docs docs
 COPY clients/python/pixtools_client pixtools_client
 # Nothing can write bytecode later, and the copied files' times would not match it.
 RUN python -m compileall -q --invalidation-mode unchecked-hash app alembic pixtools_client

@@ -132,6 +132,11 @@ alerts: $(VENV)/dev ## Stage outages before a real Prometheus; every alert must 
 	@scripts/install-test-servers
 	$(BIN)/python -m tests.outages $(ARGS)
 
+.PHONY: pictures
+pictures: $(VENV)/dev ## Draw the pictures of the web page in docs/images, in a real Chromium
+	@scripts/install-test-servers
+	$(BIN)/python -m tests.page.pictures
+
 .PHONY: train
 train: $(TRAINING)/done ## Train the denoiser: IMAGES="folder..." CHECKPOINTS=folder [VALIDATE=folder]; resumes
 	nice -n 19 $(TRAINING)/bin/python -m training.train $(IMAGES) --checkpoints $(CHECKPOINTS) $(if $(VALIDATE),--validate $(VALIDATE))

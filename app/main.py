@@ -38,6 +38,7 @@ from app.routers import (
 )
 from app.routers.access import check_declared
 from app.routers.document import TAGS, Api, operation_id
+from app.routers.site import SITE
 from app.tasks import celery_app, drain
 from app.wiring import Resources
 
@@ -119,7 +120,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(RequestMiddleware)  # the outermost: what is refused is counted and logged as well
     problems.install(app)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *SITE):
         app.include_router(check_declared(router))
     return app
 

@@ -31,6 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
+HELP = "/help/errors"  # the page with every code
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
 DATABASE_FULL = "The database has no room on its disk at the moment."
@@ -59,7 +60,7 @@ def _problem(
     status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> JSONResponse:
     title = TITLES.get(status) or HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    body = {"type": f"{HELP}#{code}", "title": title, "status": status, "detail": detail, "code": code}
     return _ProblemResponse({**body, **members}, status_code=status, headers=headers)
 
 

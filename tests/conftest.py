@@ -43,7 +43,7 @@ HERE = Path(__file__).parent
 # What `make test-fast` leaves out: by mark, and by folder. Of tests that share a deployment it has those of one file,
 # in the mode that needs no server.
 SLOW = {"integration", "full", "slow"}
-PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "processes"}
+PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "page", "processes"}
 CORE = HERE / "test_api.py"
 
 

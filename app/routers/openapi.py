@@ -296,7 +296,7 @@ HEADERS = {
 
 EXAMPLES = {
     422: {
-        "type": "about:blank",
+        "type": "/help/errors#invalid_parameter",
         "title": "Unprocessable Content",
         "status": 422,
         "detail": "resize: Input should be less than or equal to 16384.",
@@ -313,7 +313,7 @@ EXAMPLES = {
         ],
     },
     413: {
-        "type": "about:blank",
+        "type": "/help/errors#upload_too_large",
         "title": "Content Too Large",
         "status": 413,
         "detail": "The upload is larger than 50000000 bytes.",

@@ -45,7 +45,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(examples=["about:blank"], json_schema_extra={"format": "uri-reference"})
+    type: str = Field(examples=["/help/errors#job_not_found"], json_schema_extra={"format": "uri-reference"})
     title: str = Field(examples=["Not Found"])
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="For people.", examples=["There is no job with this id."])

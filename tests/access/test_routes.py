@@ -14,6 +14,7 @@ from app.database import Database
 from app.main import ROUTERS, create_app
 from app.models import Scope
 from app.routers.access import check_declared
+from app.routers.site import SITE
 from app.services.access import keys
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ROOT
@@ -190,6 +191,21 @@ def test_what_needs_no_key_answers_without(service: Service, database: Database)
             return [(await stranger.get(path)).status_code for path in OPEN_PAGES]
 
     assert service.ask(walk()) == [200] * len(OPEN_PAGES)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/admin", "/page/app.js", "/help", "/help/errors", "/llms.txt"])
+def test_the_page_and_the_documentation_need_no_key(service: Service, path: str) -> None:
+    async def look() -> httpx.Response:
+        async with service.client(peer="203.0.113.9") as stranger:
+            return await stranger.get(path)
+
+    assert service.ask(look()).status_code == 200
+
+
+def test_their_routes_declare_that() -> None:
+    for router in SITE:
+        check_declared(router)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

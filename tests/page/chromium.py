@@ -1,0 +1,40 @@
+"""How the tests start Chromium and open the page."""
+
+import shutil
+
+from playwright.sync_api import Browser, Page, Playwright
+
+from tests.support.deployment import Deployment
+
+ARGUMENTS = [
+    "--no-sandbox",  # tests of a container run as root
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but this machine is there
+]
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Debian's Chromium, which `make test` installs.
+
+    Raises:
+        RuntimeError: it is not there.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        raise RuntimeError("there is no chromium; scripts/install-test-servers installs it")
+    return playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+
+
+def show(page: Page, served: Deployment) -> None:
+    """Open the page of a deployment and wait until it has started."""
+    page.goto(served.url)
+    page.wait_for_selector("#app:not([hidden])")
+
+
+def first_key(served: Deployment, *scopes: str) -> str:
+    """An API key, made over HTTP while nobody needs one: the server knows of it at once."""
+    with served.client() as api:
+        made = api.http.post("/keys", json={"scopes": list(scopes)})
+        assert made.status_code == 201, made.text
+        key: str = made.json()["key"]
+        return key

@@ -1,0 +1,70 @@
+"""A real Chromium, and PixTools as `make run` starts it, for the tests of the page."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageOps
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.page.chromium import launch, show
+from tests.support.deployment import ROOT, Deployment, embedded
+
+SAMPLE = ROOT / "app" / "static" / "page" / "sample.jpg"
+PATIENCE_MS = 30_000
+
+
+# Of a module, not of the session: while Playwright runs, its event loop keeps other tests from having one
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = launch(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    running = embedded(tmp_path_factory.mktemp("page"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    made.set_default_timeout(PATIENCE_MS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, served: Deployment) -> Iterator[Page]:
+    """The page, loaded; a mistake in its scripts or a breach of its policy fails the test."""
+    opened = context.new_page()
+    mistakes: list[str] = []
+    opened.on("pageerror", lambda error: mistakes.append(str(error)))
+    opened.on("console", lambda message: mistakes.append(message.text) if "Content Security" in message.text else None)
+    show(opened, served)
+    yield opened
+    assert not mistakes
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three photographs, small enough to be quick; the first one has work for the network."""
+    folder = tmp_path_factory.mktemp("photographs")
+    with Image.open(SAMPLE) as sample:
+        large, small = sample.resize((720, 480)), sample.resize((192, 128))
+    made = []
+    for name, image in (("lake", large), ("mirrored", ImageOps.mirror(small)), ("upside-down", ImageOps.flip(small))):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=92)
+        path = folder / f"{name}.jpg"
+        path.write_bytes(buffer.getvalue())
+        made.append(path)
+    return made

@@ -1,0 +1,56 @@
+"""What operators see, in a real browser."""
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.page.chromium import first_key, show
+from tests.page.conftest import PATIENCE_MS, SAMPLE
+from tests.support.deployment import Deployment
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def furnished(served: Deployment) -> dict[str, Any]:
+    """A job that failed, an upload that was refused, and an event that nobody took."""
+    with served.client() as api:
+        broken = SAMPLE.read_bytes()[:60_000] + b"\xff\xd9"
+        assert api.process(b"no image", ["convert_webp"]).status_code == 415
+        return api.run(broken, ["convert_webp"], filename="broken.jpg", webhook_url="http://127.0.0.1:9/hooks")
+
+
+def test_operators_see_what_failed_and_why(page: Page, served: Deployment, furnished: dict[str, Any]) -> None:
+    page.goto(f"{served.url}/admin")
+    expect(page.locator("#overall")).to_contain_text("All is well")
+    expect(page.locator("#needs")).to_contain_text("database")
+    for code in ("corrupt_image", "unsupported_image"):
+        expect(page.locator("#failures").get_by_role("link", name=code)).to_be_visible()
+    job = page.locator(f"[data-job='{furnished['id']}']")
+    expect(job).to_contain_text(furnished["error"]["message"])
+    job.get_by_role("button", name="broken.jpg").click()
+    expect(page.get_by_role("group", name="Timeline of broken.jpg")).to_contain_text("convert_webp")
+    with page.expect_response("**/deliveries/*/replay") as replayed:
+        page.get_by_role("button", name="Replay job.failed").click()
+    assert replayed.value.status == 202
+    expect(page.locator("#toast")).to_have_text("The event is sent again")
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
+    page.locator("#failures").get_by_role("link", name="corrupt_image").click()
+    expect(page.locator("#corrupt_image")).to_be_in_viewport()
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
+    show(page, served)
+
+
+def test_the_page_holds_no_data_without_a_key(page: Page, served: Deployment, furnished: dict[str, Any]) -> None:
+    """The last one: from its key on the door is closed."""
+    key = first_key(served, "admin")
+    page.goto(f"{served.url}/admin")
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
+    assert "broken.jpg" not in page.content()
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#jobs")).to_contain_text("broken.jpg")
