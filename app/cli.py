@@ -16,6 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "jobs": "List, show, wait for, download, cancel, repeat, delete and explain jobs.",
         "events": "The log of events, as it is or as it grows.",
         "operations": "What a tree may hold.",
+        "assets": "Images and fonts that trees name.",
     },
     "Receivers and access, at a server": {
         "webhooks": "Receivers of events.",
@@ -25,7 +26,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "On the server's machine": {
         "serve": "Run everything in one process.",
-        "server": "api, worker, relay, migrate, doctor, secrets, tenants, assets, orphans …",
+        "server": "api, worker, relay, migrate, doctor, secrets, tenants, orphans …",
     },
     "": {
         "completion": "Print the completion script of bash, zsh or fish.",

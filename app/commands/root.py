@@ -84,10 +84,10 @@ app.add_typer(dlq_app, name="dlq")
 app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(assets_app, name="assets")
 app.add_typer(keys_app, name="keys")
 app.add_typer(server_app, name="server")
 # where these were before: in manifests and habits
-app.add_typer(assets_app, name="assets", hidden=True)
 app.add_typer(secrets_app, name="secrets", hidden=True)
 for command in server_app.registered_commands:
     if command.name != "serve":

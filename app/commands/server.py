@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from app.commands.access import database_keys_app, tenants_app
-from app.commands.assets import assets_app
 from app.commands.common import current_settings, database, storage
 from app.commands.dlq import letters_app
 from app.commands.limits import set_limits
@@ -174,5 +173,4 @@ tenants_app.command("set")(set_limits)
 server_app.add_typer(tenants_app, name="tenants")
 server_app.add_typer(database_keys_app, name="keys")
 server_app.add_typer(secrets_app, name="secrets")
-server_app.add_typer(assets_app, name="assets")
 server_app.add_typer(letters_app, name="dlq")

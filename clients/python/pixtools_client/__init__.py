@@ -26,10 +26,11 @@ from pixtools_client.errors import (
     UnsupportedImage,
     WaitTimeout,
 )
-from pixtools_client.types import Delivery, Endpoint, Event, Job, Key, Result, Step
+from pixtools_client.types import Asset, Delivery, Endpoint, Event, Job, Key, Result, Step
 from pixtools_client.webhooks import verify
 
 __all__ = [
+    "Asset",
     "AsyncClient",
     "BadRequest",
     "Client",

@@ -25,7 +25,7 @@ from pixtools_client.errors import (
     WaitTimeout,
 )
 from pixtools_client.protocol import Call, EventParser, IfExists, Moment, Operations, Source, Tries, Upload, part
-from pixtools_client.types import Delivery, Endpoint, Event, Job, Key, Result
+from pixtools_client.types import Asset, Delivery, Endpoint, Event, Job, Key, Result
 
 
 class Client:
@@ -498,6 +498,24 @@ class Client:
     def replay_delivery(self, delivery_id: str) -> Delivery:
         """Send one event again."""
         return self.call(protocol.post(f"/deliveries/{part(delivery_id)}/replay"))  # type: ignore[no-any-return]
+
+    # -- assets --------------------------------------------------------------------------------------------------------
+
+    def assets(self) -> list[Asset]:
+        """Every image and font that trees can name."""
+        return self.call(protocol.get("/assets"))["data"]  # type: ignore[no-any-return]
+
+    def put_asset(self, name: str, content: bytes) -> Asset:
+        """Store an image or a font, or replace it.
+
+        Raises:
+            Refused: it is neither, or exceeds a limit.
+        """
+        return self.call(protocol.store(f"/assets/{part(name)}", content=content))  # type: ignore[no-any-return]
+
+    def delete_asset(self, name: str) -> None:
+        """Take it away; refused while a job that has not ended uses it."""
+        self.call(protocol.delete(f"/assets/{part(name)}"))
 
     # -- keys and accounts ---------------------------------------------------------------------------------------------
 

@@ -49,10 +49,15 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    content: bytes | None = None
     timeout: httpx.Timeout | None = None
 
     def options(self) -> dict[str, Any]:
-        given = {"params": {name: _text(value) for name, value in self.params.items() if value is not None}}
+        given: dict[str, Any] = {
+            "params": {name: _text(value) for name, value in self.params.items() if value is not None}
+        }
+        if self.content is not None:
+            given["content"] = self.content
         return given | ({"json": self.json} if self.json is not None else {})
 
 
@@ -68,6 +73,10 @@ def get(
 
 def post(path: str, body: Any = None, *, repeatable: bool = False) -> Call:
     return Call(method="POST", path=path, json=body, repeatable=repeatable)
+
+
+def store(path: str, *, body: Any = None, content: bytes | None = None) -> Call:
+    return Call(method="PUT", path=path, json=body, content=content, repeatable=True)
 
 
 def delete(path: str) -> Call:

@@ -105,6 +105,19 @@ class Delivery(TypedDict):
     error: str | None
 
 
+class Asset(TypedDict):
+    """An image or a font that trees name."""
+
+    name: str
+    kind: str
+    content_type: str
+    width: int | None
+    height: int | None
+    bytes: int
+    sha256: str
+    updated_at: str
+
+
 class Key(TypedDict):
     """An API key, without its secret."""
 
