@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MODELS = Path(__file__).parent.parent / "models"
 WEIGHTS = MODELS / "dncnn_color_blind.pth"
 FAST_WEIGHTS = MODELS / "unet_fast.pth"
+CAMERA_WEIGHTS = MODELS / "unet_camera.pth"
 MEGABYTE = 1_000_000  # bytes; as in "50 MB", not a mebibyte
 
 
@@ -230,10 +231,15 @@ class Settings(BaseSettings):
     )
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
     denoise_fast_weights: Path = Field(FAST_WEIGHTS, description="A residual U-Net, for the profile `fast`.")
+    denoise_camera_weights: Path = Field(CAMERA_WEIGHTS, description="The same network, for the profile `camera`.")
     denoise_memory_bytes: int = Field(
         256 * MEGABYTE, ge=50 * MEGABYTE, description="Working memory of the network, in addition to the image itself."
     )
     denoise_threads: int = Field(0, ge=0, description="0: one for each core.")
+    denoise_int8: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Whether a network that has a quantized form runs as that; `auto` tries whether it is faster here.",
+    )
 
     # Observability
     log_level: str = "INFO"
@@ -302,6 +308,15 @@ class Settings(BaseSettings):
     def open_jobs_of_tenant(self) -> int:
         """How many unfinished jobs a tenant may have: so few that another one can still have some."""
         return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
+
+    @property
+    def weights_by_profile(self) -> dict[str, Path]:
+        """Of `denoise`."""
+        return {
+            "exact": self.denoise_weights,
+            "fast": self.denoise_fast_weights,
+            "camera": self.denoise_camera_weights,
+        }
 
     @property
     def own_port(self) -> int | None:

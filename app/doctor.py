@@ -189,9 +189,8 @@ def _network(resources: Resources) -> Finding:
         return _not_installed("weights", error, resources.settings)
     except PixToolsError as error:
         return Finding(Health.DOWN, "weights", error.message)
-    return Finding(
-        Health.OK, "weights", f"{resources.settings.denoise_weights}, {resources.settings.denoise_fast_weights}"
-    )
+    files = resources.settings.weights_by_profile.values()
+    return Finding(Health.OK, "weights", ", ".join(map(str, files)))
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:

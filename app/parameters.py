@@ -293,10 +293,12 @@ class DenoiseParams(Params):
     """Remove noise, of a strength that need not be known, by a neural network."""
 
     strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
-    profile: Literal["exact", "fast", "auto"] = Field(
+    profile: Literal["exact", "fast", "camera", "auto"] = Field(
         "exact",
         description="`exact` is DnCNN; `fast` is a network that is told the noise that was found in the image, several "
-        "times as fast; `auto` is `fast` where the noise depends on light or colour, else `exact`.",
+        "times as fast; `camera` is the same network for the noise of cameras, which is stronger in the shadows and "
+        "smoothed by demosaicing and JPEG; `auto` is `camera` where noise is smoothed like that, `fast` where it "
+        "depends on light or colour, else `exact`.",
     )
     if_noisy: float | None = Field(
         None,

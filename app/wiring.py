@@ -300,7 +300,7 @@ class Resources:
             broker_url=None if settings.embedded else settings.broker_url,
             redis_urls=frozenset(url for url in urls if url and url.startswith("redis")),
             local_workers=self.local_workers,
-            weights=(settings.denoise_weights, settings.denoise_fast_weights),
+            weights=tuple(settings.weights_by_profile.values()),
             check_network=self.check_network,
             room=self.room,
         ).checks()
@@ -351,9 +351,10 @@ class Resources:
         """The arguments of `app.ml.denoise.configure`."""
         settings = self.settings
         return {
-            "weights": {"exact": str(settings.denoise_weights), "fast": str(settings.denoise_fast_weights)},
+            "weights": {profile: str(file) for profile, file in settings.weights_by_profile.items()},
             "memory_bytes": settings.denoise_memory_bytes,
             "threads": settings.denoise_threads,
+            "int8": settings.denoise_int8,
         }
 
     def check_network(self) -> None:
@@ -366,7 +367,14 @@ class Resources:
         check_installed(Queue.ML)
         settings = self.settings
         _check_weights(dncnn.load, settings.denoise_weights, "PIXTOOLS_DENOISE_WEIGHTS to a DnCNN checkpoint")
-        _check_weights(unet.load, settings.denoise_fast_weights, "PIXTOOLS_DENOISE_FAST_WEIGHTS to a residual U-Net")
+        for weights, setting in (
+            (settings.denoise_fast_weights, "PIXTOOLS_DENOISE_FAST_WEIGHTS"),
+            (settings.denoise_camera_weights, "PIXTOOLS_DENOISE_CAMERA_WEIGHTS"),
+        ):
+            _check_weights(unet.load, weights, f"{setting} to a residual U-Net")
+            quantized = unet.quantized_file(weights)
+            if settings.denoise_int8 != "no" and quantized.exists():
+                _check_weights(partial(unet.load, quantized=True), quantized, "PIXTOOLS_DENOISE_INT8 to no")
 
     @cached_property
     def sandbox(self) -> Sandbox:

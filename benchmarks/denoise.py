@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "models" / "dncnn_color_blind.pth"
 FAST_WEIGHTS = ROOT / "models" / "unet_fast.pth"
+CAMERA_WEIGHTS = ROOT / "models" / "unet_camera.pth"
 HERE, BESIDE = ROOT / ".venv" / "bin" / "python", ROOT / ".venv-training" / "bin" / "python"
 SIZES = ((1000, 1000), (3000, 4000))  # rows and columns; whole-image PyTorch would need 6 GB for the second one
 
@@ -39,15 +40,16 @@ from app.ml.denoiser import Denoiser, DenoiserConfig
 denoiser = Denoiser(DenoiserConfig(weights=Path(sys.argv[3]), memory_bytes=256_000_000))
 report(lambda: denoiser.denoise(noisy), lambda: denoiser.denoise(noisy[:480, :480].copy()))
 """
-FAST = """
+GUIDED = """
 from pathlib import Path
 from app.ml.denoiser import DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import noise_level
-denoiser = GuidedDenoiser(DenoiserConfig(weights=Path(sys.argv[4]), memory_bytes=256_000_000))
+denoiser = GuidedDenoiser(DenoiserConfig(weights=Path(sys.argv[3]), memory_bytes=256_000_000, int8="INT8"))
 def run(pixels):
     denoiser.denoise(pixels, noise_level(pixels))
 report(lambda: run(noisy), lambda: run(noisy[:480, :480].copy()))
 """
+FLOAT, INT8 = GUIDED.replace("INT8", "no"), GUIDED.replace("INT8", "yes")
 TORCH = """
 import torch
 from training.model import DnCNN
@@ -66,15 +68,17 @@ report(lambda: cv2.fastNlMeansDenoisingColored(noisy, None, 10, 10, 7, 21),
        lambda: cv2.fastNlMeansDenoisingColored(noisy[:200, :200].copy(), None, 10, 10, 7, 21))
 """
 CONTENDERS = (
-    ("PixTools, exact, in tiles", HERE, OURS),
-    ("PixTools, fast, in tiles", HERE, FAST),
-    ("PyTorch, eager, whole image", BESIDE, TORCH),
-    ("OpenCV fastNlMeansDenoisingColored", BESIDE, OPENCV),
+    ("PixTools, exact, in tiles", HERE, OURS, WEIGHTS),
+    ("PixTools, fast, float32, in tiles", HERE, FLOAT, FAST_WEIGHTS),
+    ("PixTools, fast, int8, in tiles", HERE, INT8, FAST_WEIGHTS),
+    ("PixTools, camera, in tiles", HERE, FLOAT, CAMERA_WEIGHTS),
+    ("PyTorch, eager, exact, whole image", BESIDE, TORCH, WEIGHTS),
+    ("OpenCV fastNlMeansDenoisingColored", BESIDE, OPENCV, WEIGHTS),
 )
 
 
-def measure(python: Path, code: str, rows: int, columns: int) -> dict[str, float] | None:
-    command = [python, "-c", COMMON + code, str(rows), str(columns), str(WEIGHTS), str(FAST_WEIGHTS)]
+def measure(python: Path, code: str, weights: Path, rows: int, columns: int) -> dict[str, float] | None:
+    command = [python, "-c", COMMON + code, str(rows), str(columns), str(weights)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr[-500:])
@@ -88,7 +92,7 @@ def main() -> None:
         if rows * columns > largest[0] * largest[1]:
             continue
         print(f"{columns}x{rows} pixels")
-        figures = {name: measure(python, code, rows, columns) for name, python, code in CONTENDERS}
+        figures = {name: measure(python, code, weights, rows, columns) for name, python, code, weights in CONTENDERS}
         exact = figures[CONTENDERS[0][0]]
         for name, figure in figures.items():
             if figure is None:

@@ -7,10 +7,15 @@ from typing import Any, Protocol
 import numpy as np
 import pyvips
 
-from app.ml.denoiser import ARITHMETIC, Denoiser, DenoiserConfig, GuidedDenoiser
+from app.ml.arithmetic import Mode
+from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import NoiseLevel, noise_level
 from app.ml.tiles import Pixels
 from app.parameters import DenoiseParams
+
+#: noise, of 255, of which half of a network's answer is used, and how steeply that changes: demosaicing and JPEG leave
+#: little of a camera's noise to be measured
+FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 
 class Monitor(Protocol):
@@ -28,34 +33,34 @@ class Networks:
         """Load the network that runs unless a parameter asks for another one."""
         self._configs = configs
         self._exact: Denoiser | None = Denoiser(configs["exact"])
-        self._fast: GuidedDenoiser | None = None
+        self._guided: tuple[str, GuidedDenoiser] | None = None
 
     @property
     def exact(self) -> Denoiser:
         if not self._exact:
-            self._fast = None
+            self._guided = None
             self._exact = Denoiser(self._configs["exact"])
         return self._exact
 
-    @property
-    def fast(self) -> GuidedDenoiser:
-        if not self._fast:
-            self._exact = None
-            self._fast = GuidedDenoiser(self._configs["fast"])
-        return self._fast
+    def guided(self, profile: str) -> GuidedDenoiser:
+        """The network of `fast` or `camera`."""
+        if not self._guided or self._guided[0] != profile:
+            self._exact = self._guided = None
+            self._guided = profile, GuidedDenoiser(self._configs[profile])
+        return self._guided[1]
 
 
 _loaded: list[Networks] = []
 
 
-def configure(weights: Mapping[str, str], memory_bytes: int, threads: int) -> None:
+def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8: Mode = "no") -> None:
     """Say which networks this process uses, as `DenoiserConfig` does; `weights` is by profile.
 
     Raises:
         InvalidWeights: a file does not hold its profile's network.
     """
     configs = {
-        profile: DenoiserConfig(weights=Path(file), memory_bytes=memory_bytes, threads=threads)
+        profile: DenoiserConfig(weights=Path(file), memory_bytes=memory_bytes, threads=threads, int8=int8)
         for profile, file in weights.items()
     }
     _loaded[:] = [Networks(configs)]
@@ -73,32 +78,40 @@ def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.
         monitor.report(noise_sigma=round(level.sigma, 1), skipped=True)
         return _image(pixels, image)
     profile = chosen(params.profile, level)
-    work = _fast if profile == "fast" else _exact
-    sigma, fingerprint = work(pixels, level, params.strength, monitor)
+    (networks,) = _loaded
+    network = networks.exact if profile == "exact" else networks.guided(profile)
+    if isinstance(network, Denoiser):
+        sigma = network.denoise(pixels, strength=params.strength, on_tile=monitor.progress)
+    else:
+        strength = params.strength * share_of_faint(profile, level.sigma)
+        network.denoise(pixels, level, strength=strength, on_tile=monitor.progress)
+        sigma = level.sigma
     monitor.report(
-        noise_sigma=round(sigma, 1), skipped=False, profile=profile, weights=fingerprint, arithmetic=ARITHMETIC
+        noise_sigma=round(sigma, 1),
+        skipped=False,
+        profile=profile,
+        weights=network.fingerprint,
+        arithmetic=network.arithmetic,
     )
     return _image(pixels, image)
+
+
+def share_of_faint(profile: str, sigma: float) -> float:
+    """How much of its answer is used where so little noise was measured, on the scale of 8 bit.
+
+    What a network takes of the fine texture of a clean photograph is more than such noise.
+    """
+    half, steepness = FAINT[profile]
+    return sigma**steepness / (sigma**steepness + half**steepness)
 
 
 def chosen(profile: str, level: NoiseLevel) -> str:
     """What `auto` stands for."""
     if profile != "auto":
         return profile
+    if level.is_smoothed:
+        return "camera"
     return "fast" if level.varies else "exact"
-
-
-def _exact(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor) -> tuple[float, str]:
-    (networks,) = _loaded
-    network = networks.exact
-    return network.denoise(pixels, strength=strength, on_tile=monitor.progress), network.fingerprint
-
-
-def _fast(pixels: Pixels, level: NoiseLevel, strength: float, monitor: Monitor) -> tuple[float, str]:
-    (networks,) = _loaded
-    network = networks.fast
-    network.denoise(pixels, level, strength=strength, on_tile=monitor.progress)
-    return level.sigma, network.fingerprint
 
 
 def _pixels(image: pyvips.Image) -> Pixels:

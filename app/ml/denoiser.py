@@ -1,6 +1,5 @@
 """Networks at work: exact on images of any size, in bounded memory."""
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from app.errors import InvalidWeights
-from app.ml import dncnn, unet, unet_graph
+from app.ml import arithmetic, dncnn, unet_graph
 from app.ml.noise_level import NoiseLevel
 from app.ml.runtime import session
 from app.ml.tiles import COLOURS, Colours, Geometry, OnTile, Pixels, Tiles, smallest_side
+from app.ml.weights import fingerprint
 
 BYTES_PER_PIXEL = 1100  # of working memory while a tile goes through DnCNN; measured by benchmarks/denoise.py
 GUIDED_BYTES_PER_PIXEL = 380  # the same for the residual U-Net
 MIN_TILE = smallest_side(dncnn.HALO)
-ARITHMETIC = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ class DenoiserConfig:
     memory_bytes: int
     #: 0: one for each core
     threads: int = 0
+    #: whether networks that have a quantized form run as that
+    int8: arithmetic.Mode = "no"
 
 
 class Denoiser:
@@ -41,6 +42,7 @@ class Denoiser:
             InvalidWeights: the file is not a DnCNN.
         """
         self.fingerprint = fingerprint(config.weights)
+        self.arithmetic = arithmetic.FLOAT
         self._geometry = Geometry(halo=dncnn.HALO, side=_side(config.memory_bytes, BYTES_PER_PIXEL, dncnn.HALO))
         self._session = session(dncnn.to_onnx(dncnn.load(config.weights)), config.threads)
         _check_finite(self._noise, config.weights)
@@ -75,13 +77,13 @@ class GuidedDenoiser:
         Raises:
             InvalidWeights: the file is not such a network.
         """
-        self.fingerprint = fingerprint(config.weights)
-        state = unet.load(config.weights)
-        shape = unet.shape_of(state)
+        network = arithmetic.load(config.weights, config.int8, config.threads)
+        self.fingerprint, self.arithmetic = network.fingerprint, network.arithmetic
+        shape = network.shape
         self._align = shape.align
         side = _side(config.memory_bytes, GUIDED_BYTES_PER_PIXEL, shape.halo)
         self._geometry = Geometry(halo=shape.halo, align=shape.align, side=side)
-        self._session = session(unet_graph.to_onnx(state), config.threads)
+        self._session = network.session
         some = NoiseLevel(slope=np.zeros(COLOURS, np.float32), base=np.full(COLOURS, 0.01, np.float32))
         _check_finite(lambda colours: self._noise(colours, some), config.weights)
 
@@ -101,18 +103,6 @@ class GuidedDenoiser:
         values = {unet_graph.NOISY: planes, unet_graph.SLOPE: slope, unet_graph.BASE: base}
         noise: Colours = self._session.run([unet_graph.OUTPUT], values)[0][0].transpose(1, 2, 0)[:height, :width]
         return noise
-
-
-def fingerprint(file: Path) -> str:
-    """SHA-256 of a file of weights: tells which ones made an image.
-
-    Raises:
-        InvalidWeights: there is no such file.
-    """
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        raise InvalidWeights(f"There is no file {file}.") from None
 
 
 def _side(memory_bytes: int, bytes_per_pixel: int, halo: int) -> int:

@@ -1,4 +1,4 @@
-"""The network of the profile `fast`: a residual U-Net that is told how strong the noise is.
+"""The network of the profiles `fast` and `camera`: a residual U-Net that is told how strong the noise is.
 
 It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. Convolutions and ReLU only, so that what a
 pixel becomes depends on its surroundings up to `Shape.halo`. How many channels and blocks there are is read from the
@@ -18,6 +18,7 @@ PLANES = COLOURS * BLOCK * BLOCK
 KERNEL = 3
 MAX_LEVELS = 4  # resolutions
 MAX_BLOCKS = 32  # of one resolution
+INPUT, OUTPUT = "input_range", "output_range"  # of a quantized layer: what is smallest and what is largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +64,36 @@ class Shape:
             found |= _convolution(f"down.{level}", upper, lower, 2) | _convolution(f"up.{level}", lower, 4 * upper, 1)
         return found | _blocks("inner", lowest, self.inner)
 
+    def ranges(self) -> dict[str, tuple[int, ...]]:
+        """What a quantized network has besides: every layer but the first and the last works on bytes.
 
-def load(path: Path) -> dict[str, Tensor]:
-    """The weights of such a network.
+        What comes out of the first convolution of a block goes into the second one and nowhere else.
+        """
+        layers = {name.rpartition(".")[0] for name in self.shapes()} - {"head", "tail"}
+        kinds = ((layer, kind) for layer in sorted(layers) for kind in (INPUT, OUTPUT))
+        return {f"{layer}.{kind}": (2,) for layer, kind in kinds if kind == INPUT or not layer.endswith(".first")}
+
+
+def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
+    """The weights of such a network, and the ranges of a quantized one.
 
     Raises:
         InvalidWeights: the file is no checkpoint, or one of another network.
     """
     state = load_state_dict(path)
-    expected = shape_of(state).shapes()
+    shape = shape_of(state)
+    expected = shape.shapes() | (shape.ranges() if quantized else {})
     wrong = [name for name in expected if name not in state] + [name for name in state if name not in expected]
     wrong += [name for name in expected if name in state and state[name].shape != expected[name]]
     if wrong:
-        raise InvalidWeights(f"{path} is not a residual U-Net for the profile fast: {wrong[0]!r} does not fit.")
+        kind = "quantized residual" if quantized else "residual"
+        raise InvalidWeights(f"{path} is not a {kind} U-Net for denoising: {wrong[0]!r} does not fit.")
     return state
+
+
+def quantized_file(weights: Path) -> Path:
+    """Where the quantized network of a file of weights is, if there is one."""
+    return weights.with_name(f"{weights.stem}_int8{weights.suffix}")
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:

@@ -2,15 +2,20 @@
 
 The network is told the noise as a straight line over the light for each colour, for noise often depends on the light.
 The graph makes a map of it for the first layer: the light at a place is the mean over 3x3 places.
+
+Of a quantized network all convolutions but the first and the last work on bytes: the graph says where numbers become
+bytes and bytes numbers again, and ONNX Runtime runs what lies between as one operation on integers.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from app.ml import unet
+from app.ml import quantization, unet
+from app.ml.quantization import Affine
 from app.ml.weights import Tensor
 
 NOISY = "noisy"  # float32, (batch, 3, height, width), RGB in 0..1; sides are multiples of `Shape.align`
@@ -21,15 +26,14 @@ IR_VERSION = 9
 
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
-    """The network as a serialized ONNX model, for images of any size that is a multiple of `align`."""
-    graph = _Graph(unet.shape_of(state))
+    """The network as a serialized ONNX model, for images of any size that is a multiple of `align`.
+
+    With the ranges of `unet.Shape.ranges` in its state dict it works on bytes.
+    """
+    graph = _Graph(state)
     graph.build()
     size: list[str | int | None] = ["batch", unet.COLOURS, "height", "width"]
     level: list[str | int | None] = [1, unet.COLOURS, 1, 1]
-    constants = [
-        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
-        helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
-    ]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -39,13 +43,7 @@ def to_onnx(state: Mapping[str, Tensor]) -> bytes:
                 for name, shape in ((NOISY, size), (SLOPE, level), (BASE, level))
             ],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, size)],
-            [
-                *constants,
-                *(
-                    helper.make_tensor(name, TensorProto.FLOAT, tensor.shape, tensor.data, raw=True)
-                    for name, tensor in _reordered(state).items()
-                ),
-            ],
+            graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
@@ -54,11 +52,16 @@ def to_onnx(state: Mapping[str, Tensor]) -> bytes:
 
 
 class _Graph:
-    """Lines up the nodes of the network."""
+    """Lines up the nodes of the network, and the numbers that they need."""
 
-    def __init__(self, shape: unet.Shape) -> None:
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.nodes: list[Any] = []
-        self._shape = shape
+        self.constants: list[Any] = []
+        self._shape = unet.shape_of(state)
+        self._state = _reordered(state)
+        self._ranges = quantization.ranges(state)
+        self._constant("zero", np.float32(0))
+        self._constant("one", np.float32(1))
 
     def build(self) -> None:
         noise_map = self._noise_map()
@@ -99,7 +102,37 @@ class _Graph:
             "strides": [stride] * 2,
             "pads": [kernel // 2 * (stride == 1)] * 4,
         }
-        return self._node("Conv", value, f"{layer}.weight", f"{layer}.bias", **sizes)
+        weight, bias = (_numbers(self._state[f"{layer}.{part}"]) for part in ("weight", "bias"))
+        entering = self._ranges.get(f"{layer}.{unet.INPUT}")
+        if entering is None:
+            own = self._constant(f"{layer}.weight", weight), self._constant(f"{layer}.bias", bias)
+            return self._node("Conv", value, *own, **sizes)
+        steps, scales = quantization.signed(weight)
+        of_bias = np.float32(entering.scale) * scales  # that of the sums before they are rounded
+        names = (
+            self._as_bytes(f"{layer}.{unet.INPUT}", value, entering),
+            self._dequantized(f"{layer}.weight", steps, scales),
+            self._dequantized(f"{layer}.bias", np.rint(bias / of_bias).astype(np.int32), of_bias),
+        )
+        value = self._node("Conv", *names, **sizes)
+        leaving = self._ranges.get(f"{layer}.{unet.OUTPUT}")
+        return value if leaving is None else self._as_bytes(f"{layer}.{unet.OUTPUT}", value, leaving)
+
+    def _as_bytes(self, name: str, value: str, range_: Affine) -> str:
+        """The value as its bytes tell it."""
+        scale = self._constant(f"{name}.scale", np.float32(range_.scale))
+        zero = self._constant(f"{name}.zero", np.uint8(range_.zero))
+        return self._node("DequantizeLinear", self._node("QuantizeLinear", value, scale, zero), scale, zero)
+
+    def _dequantized(self, name: str, steps: NDArray[Any], scales: NDArray[np.float32]) -> str:
+        """One scale for each entry of the first axis."""
+        names = self._constant(name, steps), self._constant(f"{name}.scale", scales)
+        zero = self._constant(f"{name}.zero", np.zeros(scales.shape, steps.dtype))
+        return self._node("DequantizeLinear", *names, zero, axis=0)
+
+    def _constant(self, name: str, values: Any) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
 
     def _grown(self, value: str, name: str = "") -> str:
         """Four planes become one of twice the sides."""
@@ -111,10 +144,13 @@ class _Graph:
         return output
 
 
+def _numbers(tensor: Tensor) -> NDArray[np.float32]:
+    return np.frombuffer(tensor.data, np.float32).reshape(tensor.shape)
+
+
 def _reordered(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The first layer for planes as ONNX orders them, by place within a block and then by colour: not as PyTorch."""
-    head = state["head.weight"]
-    weights = np.frombuffer(head.data, np.float32).reshape(head.shape)
+    weights = _numbers(state["head.weight"])
     planes = np.arange(unet.PLANES).reshape(unet.COLOURS, unet.BLOCK * unet.BLOCK).T.ravel()
     ordered = weights[:, [*planes, *range(unet.PLANES, unet.PLANES + unet.COLOURS)]]
-    return {**state, "head.weight": Tensor(head.shape, ordered.tobytes())}
+    return {**state, "head.weight": Tensor(weights.shape, ordered.tobytes())}

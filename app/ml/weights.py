@@ -5,6 +5,7 @@ ZIP archive, before that one after the other. A pickle may call anything that it
 the three names that a plain state dict needs and refuses every other one.
 """
 
+import hashlib
 import io
 import math
 import pickle
@@ -30,6 +31,18 @@ class Tensor:
 
     shape: tuple[int, ...]
     data: bytes
+
+
+def fingerprint(file: Path) -> str:
+    """SHA-256 of a file of weights: tells which ones made an image.
+
+    Raises:
+        InvalidWeights: there is no such file.
+    """
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        raise InvalidWeights(f"There is no file {file}.") from None
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:

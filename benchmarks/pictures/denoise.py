@@ -1,24 +1,39 @@
-"""The picture in docs: a photograph with two kinds of noise, denoised by each profile, and what `fast` took away.
+"""The picture in docs: a photograph with three kinds of noise, denoised by each profile.
 
-python -m benchmarks picture-denoise astronaut.png docs/images/denoise.webp
+python -m benchmarks picture-denoise PHOTOGRAPH docs/images/denoise.webp
 """
 
 import io
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from app.config import FAST_WEIGHTS, WEIGHTS
+from app.config import CAMERA_WEIGHTS, FAST_WEIGHTS, WEIGHTS
 from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import noise_level
+from benchmarks.denoise import BESIDE, ROOT
 
 SIGMA = 25  # of 255
 QUALITY = 85  # of the JPEG file that the second row has been through
+ISO = 3200  # of the camera of the third row
 SIDE = 256  # pixels of each panel
 MEMORY_BYTES = 256_000_000
+
+TAKEN = """
+import sys
+import numpy as np
+from training.camera import at_iso, taken
+photograph, clean, noisy = sys.argv[1:4]
+random = np.random.default_rng(1)
+without, with_noise = taken(at_iso(float(sys.argv[4]), random), np.load(photograph), random)
+np.save(clean, np.clip(np.rint(without), 0, 255).astype(np.uint8))
+np.save(noisy, with_noise)
+"""
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
@@ -36,11 +51,32 @@ def through_jpeg(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-def answers() -> dict[str, Callable[[np.ndarray], None]]:
+def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without noise and with it, as the model of a camera in training/ makes them: it needs OpenCV."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / f"{name}.npy") for name in ("photograph", "clean", "noisy")]
+        np.save(files[0], photograph)
+        subprocess.run([BESIDE, "-c", TAKEN, *files, str(ISO)], cwd=ROOT, check=True)
+        return np.load(files[1]), np.load(files[2])
+
+
+def kinds(clean: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """By name: without the noise, and with it."""
+    noisy = with_noise(clean)
+    yield f"sigma {SIGMA}", clean, noisy
+    yield f"sigma {SIGMA}, JPEG {QUALITY}", clean, through_jpeg(noisy)
+    yield f"camera, ISO {ISO}", *by_camera(clean)
+
+
+def answers() -> dict[str, Callable[[np.ndarray], object]]:
     """By profile, what works on pixels in place."""
+
+    def guided(weights: Path) -> Callable[[np.ndarray], object]:
+        network = GuidedDenoiser(DenoiserConfig(weights=weights, memory_bytes=MEMORY_BYTES))
+        return lambda pixels: network.denoise(pixels, noise_level(pixels))
+
     exact = Denoiser(DenoiserConfig(weights=WEIGHTS, memory_bytes=MEMORY_BYTES))
-    fast = GuidedDenoiser(DenoiserConfig(weights=FAST_WEIGHTS, memory_bytes=MEMORY_BYTES))
-    return {"exact": exact.denoise, "fast": lambda pixels: fast.denoise(pixels, noise_level(pixels))}
+    return {"exact": exact.denoise, "fast": guided(FAST_WEIGHTS), "camera": guided(CAMERA_WEIGHTS)}
 
 
 def main() -> None:
@@ -49,18 +85,16 @@ def main() -> None:
         scaled = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
     # the noise is measured over the whole picture, and a part of it is shown
     left, top = ((size - SIDE) // 4 * 2 for size in scaled.size)
-    clean = np.asarray(scaled)
     shown = np.s_[top : top + SIDE, left : left + SIDE]
+    works = answers()
     rows = []
-    noisy = with_noise(clean)
-    for kind, given in (("noisy", noisy), ("noisy, JPEG", through_jpeg(noisy))):
+    for kind, clean, given in kinds(np.asarray(scaled)):
         panels, line = [given[shown]], f"{kind} {psnr(given, clean):.2f} dB"
-        for profile, work in answers().items():
+        for profile, work in works.items():
             pixels = given.copy()
             work(pixels)
             panels.append(pixels[shown])
             line += f", {profile} {psnr(pixels, clean):.2f} dB"
-        panels.append(np.clip(panels[0].astype(float) - panels[-1] + 128, 0, 255).astype(np.uint8))
         rows.append(np.concatenate(panels, axis=1))
         print(line)
     Image.fromarray(np.concatenate(rows)).save(target, quality=90)

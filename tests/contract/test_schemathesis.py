@@ -11,7 +11,10 @@ pytestmark = pytest.mark.integration
 
 MODES = ("embedded", "cluster")
 # The phase `coverage` is the longest, and always the same; what checks requests is the same in both modes as well.
-SAMPLE = {"embedded": "examples,coverage,fuzzing,stateful", "cluster": "examples,fuzzing,stateful"}
+SAMPLE = [
+    ("embedded", "examples,coverage,fuzzing,stateful"),
+    pytest.param("cluster", "examples,fuzzing,stateful", marks=pytest.mark.full),
+]
 LONG = 600  # seconds in each mode
 START = 120  # seconds for the servers, at most
 
@@ -31,7 +34,7 @@ def run(*arguments: str) -> None:
 
 
 @pytest.mark.timeout(2 * START)
-@pytest.mark.parametrize(("mode", "phases"), SAMPLE.items())
+@pytest.mark.parametrize(("mode", "phases"), SAMPLE)
 def test_a_sample_of_requests_is_answered_as_described(mode: str, phases: str) -> None:
     run(mode, "--examples", "3", "--seed", "20261128", "--phases", phases)
 

@@ -2,16 +2,18 @@
 
 import hashlib
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvips
 
-from app.config import FAST_WEIGHTS, WEIGHTS
+from app.config import CAMERA_WEIGHTS, FAST_WEIGHTS, WEIGHTS
 from app.imaging.pipeline import render
 from app.imaging.recipe import INTERMEDIATE, Limits, Monitor, Stage, Target
 from app.ml import denoise
+from app.ml.denoiser import Denoiser, GuidedDenoiser
 from tests.imaging.conftest import photograph, pixels, similarity
 
 ROOT = Path(__file__).parents[2]
@@ -109,12 +111,12 @@ def denoised(source: Path, **params: object) -> tuple[np.ndarray, dict[str, obje
 
 @pytest.fixture
 def _own_weights() -> None:
-    weights = {"exact": str(WEIGHTS), "fast": str(FAST_WEIGHTS)}
+    weights = {"exact": str(WEIGHTS), "fast": str(FAST_WEIGHTS), "camera": str(CAMERA_WEIGHTS)}
     denoise.configure(weights=weights, memory_bytes=10_000_000, threads=1)
 
 
 @pytest.mark.usefixtures("_own_weights")
-@pytest.mark.parametrize(("profile", "file"), [("exact", WEIGHTS), ("fast", FAST_WEIGHTS)])
+@pytest.mark.parametrize(("profile", "file"), [("exact", WEIGHTS), ("fast", FAST_WEIGHTS), ("camera", CAMERA_WEIGHTS)])
 def test_the_report_says_what_did_it(tmp_path: Path, profile: str, file: Path) -> None:
     source = noisy_file(tmp_path / "in.png", 20)
     after, report = denoised(source, profile=profile, if_noisy=10)
@@ -129,10 +131,9 @@ def test_the_report_says_what_did_it(tmp_path: Path, profile: str, file: Path) -
 @pytest.mark.usefixtures("_own_weights")
 def test_profiles_take_turns(tmp_path: Path) -> None:
     source = noisy_file(tmp_path / "in.png", 20)
-    first, again = ([denoised(source, profile=profile)[0] for profile in ("exact", "fast")] for _ in range(2))
-    assert (first[0] == again[0]).all()
-    assert (first[1] == again[1]).all()
-    assert (first[0] != first[1]).any()
+    first, again = ([denoised(source, profile=profile)[0] for profile in ("exact", "fast", "camera")] for _ in range(2))
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    assert all((one != other).any() for one, other in pairwise(first))
 
 
 @pytest.mark.usefixtures("_own_weights")
@@ -145,7 +146,7 @@ def test_auto_goes_by_the_noise(tmp_path: Path, sigma: np.ndarray | float, profi
 
 
 @pytest.mark.usefixtures("_own_weights")
-@pytest.mark.parametrize("profile", ["exact", "fast"])
+@pytest.mark.parametrize("profile", ["exact", "fast", "camera"])
 def test_strength_is_the_share_that_is_taken_away(tmp_path: Path, profile: str) -> None:
     source = noisy_file(tmp_path / "in.png", 25)
     before = pixels(source).astype(float)
@@ -160,11 +161,45 @@ def test_if_noisy_costs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def unwanted(*_: object) -> None:
         raise AssertionError("no network was needed")
 
-    monkeypatch.setattr(denoise, "_exact", unwanted)
-    monkeypatch.setattr(denoise, "_fast", unwanted)
+    monkeypatch.setattr(Denoiser, "denoise", unwanted)
+    monkeypatch.setattr(GuidedDenoiser, "denoise", unwanted)
     source = noisy_file(tmp_path / "in.png", 5)
-    for profile in ("exact", "fast", "auto"):
+    for profile in ("exact", "fast", "camera", "auto"):
         after, report = denoised(source, profile=profile, if_noisy=10)
         assert report.keys() == {"noise_sigma", "skipped", "lost"}
         assert (report["noise_sigma"], report["skipped"]) == (pytest.approx(5, abs=1.5), True)
         assert (after == pixels(source)).all()
+
+
+@pytest.mark.usefixtures("_own_weights")
+def test_fast_leaves_a_clean_image_nearly_alone(tmp_path: Path) -> None:
+    source = noisy_file(tmp_path / "in.png", 0.3)
+    after, report = denoised(source, profile="fast")
+    assert report["skipped"] is False
+    assert np.abs(after.astype(float) - pixels(source)).mean() < 0.3
+
+
+@pytest.mark.usefixtures("_own_weights")
+@pytest.mark.parametrize("sigma", [5, 10])
+def test_fast_makes_an_image_with_faint_noise_better(tmp_path: Path, sigma: float) -> None:
+    source = noisy_file(tmp_path / "in.png", sigma)
+    after, _ = denoised(source, profile="fast")
+    clean = photograph().astype(float)
+    assert np.square(after - clean).mean() < np.square(pixels(source) - clean).mean()
+
+
+@pytest.mark.parametrize(("profile", "nothing", "everything"), [("fast", 0.3, 8), ("camera", 0.3, 1.5)])
+def test_faint_noise_is_taken_away_by_degrees(profile: str, nothing: float, everything: float) -> None:
+    assert denoise.share_of_faint(profile, 0) == 0
+    assert denoise.share_of_faint(profile, nothing) < 0.01
+    assert denoise.share_of_faint(profile, everything) > 0.99
+
+
+@pytest.mark.usefixtures("_own_weights")
+def test_auto_knows_the_noise_of_a_camera(tmp_path: Path) -> None:
+    """Demosaicing spreads the noise of a pixel over its neighbours."""
+    normal = np.random.default_rng(0).standard_normal((120, 160, 3))
+    spread = sum(np.roll(normal, shift, axis=(0, 1)) for shift in ((0, 0), (0, 1), (1, 0), (1, 1))) / 2
+    noisy = np.clip(np.rint(photograph().astype(float) + 20 * spread), 0, 255).astype(np.uint8)
+    pyvips.Image.new_from_array(noisy).copy(interpretation="srgb").pngsave(str(tmp_path / "in.png"))
+    assert denoised(tmp_path / "in.png", profile="auto")[1]["profile"] == "camera"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.config import FAST_WEIGHTS, WEIGHTS
-from app.ml import dncnn
+from app.config import CAMERA_WEIGHTS, FAST_WEIGHTS, WEIGHTS
+from app.ml import dncnn, unet
 from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import NoiseLevel
 
@@ -148,18 +148,50 @@ def test_the_weights_of_fast_agree_with_pytorch(tmp_path: Path) -> None:
     assert_agreement(tmp_path, "unet-64-128", FAST_WEIGHTS)
 
 
+def test_the_weights_of_camera_agree_with_pytorch(tmp_path: Path) -> None:
+    assert_agreement(tmp_path, "unet-64-128", CAMERA_WEIGHTS)
+
+
+def test_the_quantized_network_is_the_one_that_was_trained(tmp_path: Path) -> None:
+    """Bytes are rounded alike but for ties: far less apart than the float network is from either."""
+    quantized = unet.quantized_file(FAST_WEIGHTS)
+    exact = predicted(tmp_path, "unet-64-128", FAST_WEIGHTS)
+    trained = predicted(tmp_path, "unet-64-128", quantized)
+    runs = GuidedDenoiser(DenoiserConfig(weights=FAST_WEIGHTS, memory_bytes=100_000_000, int8="yes"))
+    found = runs._noise(*given(tmp_path))
+    assert runs.arithmetic == "int8"
+    assert rms(found - trained) < rms(exact - trained) / 2
+    assert rms(exact - trained) < rms(exact) / 10
+
+
 def assert_agreement(tmp_path: Path, name: str, checkpoint: Path) -> None:
+    expected = predicted(tmp_path, name, checkpoint)
+    network = GuidedDenoiser(DenoiserConfig(weights=checkpoint, memory_bytes=100_000_000))
+    found = network._noise(*given(tmp_path))
+    assert np.abs(expected).max() > 0.01
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def predicted(tmp_path: Path, name: str, checkpoint: Path) -> np.ndarray:
+    """What PyTorch says of `given`."""
+    given(tmp_path)
+    files = [str(tmp_path / f"{part}.npy") for part in ("noisy", "level", "noise")]
+    run_training("-m", "training.reference_network", name, str(checkpoint), *files)
+    noise: np.ndarray = np.load(tmp_path / "noise.npy")
+    return noise
+
+
+def given(tmp_path: Path) -> tuple[np.ndarray, NoiseLevel]:
+    """A picture and its noise, also as files."""
     noisy = np.random.default_rng(0).random((96, 136, 3), np.float32)
     level = np.array([[0.01, -0.02, 0.005], [0.001, 0.015, 0.002]], np.float32)
     np.save(tmp_path / "noisy.npy", noisy)
     np.save(tmp_path / "level.npy", level)
-    files = [str(tmp_path / f"{part}.npy") for part in ("noisy", "level", "noise")]
-    run_training("-m", "training.reference_network", name, str(checkpoint), *files)
-    expected = np.load(tmp_path / "noise.npy")
-    network = GuidedDenoiser(DenoiserConfig(weights=checkpoint, memory_bytes=100_000_000))
-    found = network._noise(noisy, NoiseLevel(slope=level[0], base=level[1]))
-    assert np.abs(expected).max() > 0.01
-    assert np.abs(found - expected).max() < 1e-4
+    return noisy, NoiseLevel(slope=level[0], base=level[1])
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))
 
 
 RESUME_NETWORK = """
@@ -231,3 +263,37 @@ assert {pair.noisy.shape for pair in pairs} == {(384, 384, 3)}
 
 def test_the_camera_test_gives_the_same_pairs_again(tmp_path: Path) -> None:
     run_training("-c", CAMERA_TEST, str(tmp_path))
+
+
+RESUME_QUANTIZED = """
+import sys
+from pathlib import Path
+import torch
+from training.data import load_images
+from training.noise import GAUSSIAN, NoisyPatches
+from training.networks import CANDIDATES, fresh
+from training.quantized import Quantizing
+folder = Path(sys.argv[1])
+start = folder / "start.pt"
+torch.save({"net": fresh(CANDIDATES["unet-48-96-160"], torch.Generator().manual_seed(1)).state_dict()}, start)
+def training(name):
+    (folder / name).mkdir(exist_ok=True)
+    patches = NoisyPatches(load_images(folder), GAUSSIAN, side=16, batch=1, seed=1)
+    return Quantizing("unet-48-96-160", start, patches, folder / name, 4)
+through = training("through")
+losses = [through.advance() for _ in range(4)]
+first = training("stopped")
+stopped = [first.advance() for _ in range(2)]
+first.save()
+second = training("stopped")
+stopped += [second.advance() for _ in range(2)]
+assert stopped == losses, (stopped, losses)
+second.save()
+"""
+
+
+def test_a_stopped_training_of_a_quantized_network_goes_on_too(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    run_training("-c", RESUME_QUANTIZED, str(tmp_path))
+    assert unet.load(tmp_path / "stopped" / "weights.pth", quantized=True)

@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("mode", ["embedded", "cluster"])
+@pytest.mark.parametrize("mode", [pytest.param("embedded", marks=pytest.mark.full), "cluster"])
 def test_poison_is_given_up_listed_refused_and_redriven(
     tmp_path: Path, mode: str, request: pytest.FixtureRequest
 ) -> None:

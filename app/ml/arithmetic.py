@@ -1,0 +1,92 @@
+"""In which numbers a network runs: float32, or bytes where the CPU multiplies them faster and rightly.
+
+A quantized network lies beside the float one, as `NAME_int8.pth`. CPUs without instructions for sums of byte products
+gain nothing, and some older ones cut such sums off: both are seen by trying.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from app.ml import unet, unet_graph
+from app.ml.runtime import session
+from app.ml.weights import fingerprint
+
+FLOAT, INT8 = "float32", "int8"
+Mode = Literal["auto", "yes", "no"]
+
+TRIED_SIDE = 160  # pixels
+TRIES = 3
+LEAST_GAIN = 1.3  # times as fast; where there are such instructions it is about 3
+MOST_DIFFERENCE = 0.15  # of the predicted noise; the rounding alone makes up a twentieth
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded one."""
+
+    session: Any
+    shape: unet.Shape
+    #: SHA-256 of the file
+    fingerprint: str
+    arithmetic: str
+
+
+#: what was found, by fingerprints of both files and threads: a process that changes between networks tries once
+_found: dict[tuple[str, str, int], bool] = {}
+
+
+def load(weights: Path, mode: Mode, threads: int) -> Network:
+    """The residual U-Net of a file, or its quantized one.
+
+    Args:
+        mode: whether a quantized one is run where there is one; `auto` tries whether it is faster.
+        threads: 0: one for each core.
+
+    Raises:
+        InvalidWeights: a file is not such a network.
+    """
+    file = unet.quantized_file(weights)
+    if mode == "no" or not file.exists():
+        return _network(weights, FLOAT, threads)
+    quantized = _network(file, INT8, threads)
+    if mode == "yes":
+        return quantized
+    exact = _network(weights, FLOAT, threads)
+    return quantized if _pays(exact, quantized, threads) else exact
+
+
+def _network(file: Path, arithmetic: str, threads: int) -> Network:
+    state = unet.load(file, quantized=arithmetic == INT8)
+    loaded = session(unet_graph.to_onnx(state), threads)
+    return Network(loaded, unet.shape_of(state), fingerprint(file), arithmetic)
+
+
+def _pays(exact: Network, quantized: Network, threads: int) -> bool:
+    key = exact.fingerprint, quantized.fingerprint, threads
+    if key not in _found:
+        _found[key] = _is_better(exact.session, quantized.session)
+    return _found[key]
+
+
+def _is_better(exact: Any, quantized: Any) -> bool:
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:TRIED_SIDE, :TRIED_SIDE]
+    clean = np.stack([x, y, x + y]) / (2 * TRIED_SIDE)
+    noisy = np.clip(clean + random.standard_normal(clean.shape) * 0.1, 0, 1).astype(np.float32)[None]
+    level = np.zeros((1, unet.COLOURS, 1, 1), np.float32)
+    given = {unet_graph.NOISY: noisy, unet_graph.SLOPE: level, unet_graph.BASE: level + np.float32(0.01)}
+
+    expected, found = (network.run([unet_graph.OUTPUT], given)[0] for network in (exact, quantized))
+    if np.square(found - expected).mean() > MOST_DIFFERENCE**2 * np.square(expected).mean():
+        return False
+    seconds: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(TRIES):  # in turn, since other work comes and goes
+        for which, network in enumerate((exact, quantized)):
+            start = time.perf_counter()
+            network.run([unet_graph.OUTPUT], given)
+            seconds[which].append(time.perf_counter() - start)
+    return min(seconds[0]) >= LEAST_GAIN * min(seconds[1])
