@@ -24,7 +24,7 @@ from tests.support.work import job_of, messages
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 FACTS = {"format": "jpeg", "width": 4000, "height": 3000, "bytes": 2_000_000}
-TREES = 24
+TREES = 12
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
 
 
