@@ -296,7 +296,8 @@ class DenoiseParams(Params):
         "exact",
         description="`exact` is DnCNN; `fast` is a network that is told the noise that was found in the image, several "
         "times as fast; `camera` is the same network for the noise of cameras, which is stronger in the shadows and "
-        "smoothed by demosaicing and JPEG; `auto` is `camera` where noise depends on light or colour, else `exact`.",
+        "smoothed by demosaicing and JPEG; `auto` is `camera` where noise is smoothed like that, `fast` where it "
+        "depends on light or colour, else `exact`.",
     )
     if_noisy: float | None = Field(
         None,

@@ -109,7 +109,9 @@ def chosen(profile: str, level: NoiseLevel) -> str:
     """What `auto` stands for."""
     if profile != "auto":
         return profile
-    return "camera" if level.varies else "exact"
+    if level.is_smoothed:
+        return "camera"
+    return "fast" if level.varies else "exact"
 
 
 def _pixels(image: pyvips.Image) -> Pixels:

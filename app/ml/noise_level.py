@@ -4,6 +4,9 @@ Noise is what is left where the picture is smooth. Blocks of 8x8 pixels from all
 frequencies. The low ones tell which blocks are smooth, the high ones how strong the noise is there: as the two are
 independent of each other in noise, choosing by the one does not bias the other. This is done for several levels of
 light, and a straight line is laid through what they give.
+
+Demosaicing and JPEG take the high frequencies of a camera's noise and leave the middle ones: by their ratio such noise
+is told from noise that was added to a finished image, which is as strong in all of them.
 """
 
 import math
@@ -21,15 +24,17 @@ SMOOTH_SHARE = 0.12  # of the blocks of one light are taken for smooth
 MIN_BLOCKS = 6  # of one light
 MIN_SHARE = 0.05  # of all blocks, below which those near black or white are looked at, too
 LOW = 4  # frequencies (sum of both axes) up to it tell what is smooth
-HIGH = 8  # frequencies from it on tell the noise
+HIGH = 8  # frequencies from it on tell the noise; those between tell whether it has been smoothed
 MEDIAN_OF_MEAN = 0.976  # of the squares of normal numbers, over 28 of them as there are high frequencies
 FIRST_CUT = 0.04  # light so near to black or white tells nothing: the noise is cut off there
 CUT = 2.2  # the same in standard deviations, when these are known
 LARGEST_CUT = 0.35
 CUT_ROUNDS = 3
 FIT_ROUNDS = 4
+LEAST = 1e-7  # variance that counts
 COLOURS = 3
 VARIES = 1.5  # times as strong in one place as in another
+SMOOTHED = 2.5  # times the variance of high frequencies in middle ones; camera noise 3 to 10, other noise 0.9 to 2.2
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Floats = NDArray[np.float32]
@@ -43,6 +48,8 @@ class NoiseLevel:
     base: Floats
     #: of the whole image on average
     light: float = 0.5
+    #: its variance in the middle frequencies over that in the high ones
+    softness: float = 1.0
 
     @property
     def sigma(self) -> float:
@@ -55,6 +62,11 @@ class NoiseLevel:
         deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, 1e-7))
         return bool(deviations.max() > VARIES * deviations.min())
 
+    @property
+    def is_smoothed(self) -> bool:
+        """Whether it has been through demosaicing, as a camera's has."""
+        return self.softness > SMOOTHED
+
     def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
         """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, beside it."""
         return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
@@ -64,9 +76,9 @@ def noise_level(pixels: Pixels) -> NoiseLevel:
     """The noise of (height, width, channels) of 8 or 16 bit; the first three channels are RGB, a single one is grey."""
     channels = COLOURS if pixels.shape[2] >= COLOURS else 1
     blocks = _blocks(pixels[:, :, :channels])
-    lines = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
-    slope, base = np.array(lines * (COLOURS // channels), np.float32).T
-    return NoiseLevel(slope=slope, base=base, light=float(blocks.mean()))
+    found = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
+    slope, base, softness = np.array(found * (COLOURS // channels), np.float32).T
+    return NoiseLevel(slope=slope, base=base, light=float(blocks.mean()), softness=float(np.median(softness)))
 
 
 def _blocks(pixels: Pixels) -> Floats:
@@ -96,8 +108,8 @@ def _cut(crop: Pixels) -> Pixels:
     return whole.transpose(0, 2, 1, 3, 4).reshape(rows * columns, BLOCK, BLOCK, -1)
 
 
-def _line_of(blocks: Floats) -> tuple[float, float]:
-    """Slope and base for the blocks of one colour."""
+def _line_of(blocks: Floats) -> tuple[float, float, float]:
+    """Slope, base and softness for the blocks of one colour."""
     light = blocks.mean(axis=(1, 2))
     squares = np.square(_TRANSFORM @ blocks @ _TRANSFORM.T)
     structure = squares[:, _FREQUENCY_IS_LOW].sum(axis=1)
@@ -109,7 +121,16 @@ def _line_of(blocks: Floats) -> tuple[float, float]:
             break
         line = _line(*_levels(light[inside], structure[inside], noise[inside]))
         cut = min(LARGEST_CUT, CUT * math.sqrt(max(0.0, line[0] / 2 + line[1])))
-    return line
+    return *line, _softness(light, structure, noise, squares[:, _FREQUENCY_IS_MIDDLE].mean(axis=1))
+
+
+def _softness(light: Floats, structure: Floats, noise: Floats, middle: Floats) -> float:
+    inside = np.flatnonzero((light > FIRST_CUT) & (light < 1 - FIRST_CUT))
+    if len(inside) < 2 * MIN_BLOCKS:
+        return 1.0
+    count = max(2 * MIN_BLOCKS, int(len(inside) * SMOOTH_SHARE))
+    smooth = inside[np.argsort(structure[inside], kind="stable")[:count]]
+    return float(np.median(middle[smooth]) / max(float(np.median(noise[smooth])), LEAST))
 
 
 def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Floats]:
@@ -151,4 +172,5 @@ _SOME_LIGHTS = np.array([[0.25], [0.75]], np.float32)
 _TRANSFORM = _transform()
 _FREQUENCY = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
 _FREQUENCY_IS_LOW = (_FREQUENCY > 0) & (_FREQUENCY <= LOW)
+_FREQUENCY_IS_MIDDLE = (_FREQUENCY > LOW) & (_FREQUENCY < HIGH)
 _FREQUENCY_IS_HIGH = _FREQUENCY >= HIGH
