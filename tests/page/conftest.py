@@ -26,7 +26,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("page"))
+    # what a killed process had begun is soon begun again
+    soon = {"PIXTOOLS_STEP_LEASE_SECONDS": "10", "PIXTOOLS_RECONCILE_SECONDS": "1"}
+    running = embedded(tmp_path_factory.mktemp("page"), **soon)
     try:
         running.start()
         yield running
@@ -59,7 +61,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three photographs, small enough to be quick; the first one has work for the network."""
     folder = tmp_path_factory.mktemp("photographs")
     with Image.open(SAMPLE) as sample:
-        large, small = sample.resize((720, 480)), sample.resize((192, 128))
+        large, small = sample.resize((640, 427)), sample.resize((192, 128))
     made = []
     for name, image in (("lake", large), ("mirrored", ImageOps.mirror(small)), ("upside-down", ImageOps.flip(small))):
         buffer = io.BytesIO()

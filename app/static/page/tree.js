@@ -118,7 +118,10 @@ export class Tree extends EventTarget {
     for (const { node: each } of walk(this.nodes)) {
       const card = this.element.querySelector(`[data-node="${each.id}"]`);
       if (!card) continue;
-      card.querySelector(".card-summary").textContent = this.#summary(each);
+      const summary = card.querySelector(".card-summary");
+      summary.textContent = this.#summary(each);
+      const planned = this.planned.get(each.id);
+      summary.title = planned ? size(planned.width, planned.height) : "";
       const result = card.querySelector(".result-name");
       if (result) result.textContent = names.get(each.id) ?? "";
       this.#decorate(card, each);
@@ -129,9 +132,7 @@ export class Tree extends EventTarget {
     const own = summaryOf(this.operations.get(each.op), each);
     const result = this.planned.get(each.id);
     if (!result) return own;
-    return [own, size(result.width, result.height), result.bytes ? `about ${bytes(result.bytes)}` : ""]
-      .filter(Boolean)
-      .join(" · ");
+    return [result.bytes ? `≈ ${bytes(result.bytes)}` : "", own].filter(Boolean).join(" · ");
   }
 
   #decorate(card, each) {
