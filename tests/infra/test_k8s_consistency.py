@@ -51,7 +51,7 @@ def test_only_prometheus_talks_to_kubernetes(pods: list[Pod], objects: list[Json
 
 def test_spools_are_bounded_and_on_disk(pods: list[Pod]) -> None:
     spools = [volume["emptyDir"] for pod in pods for volume in pod.spec.get("volumes", ()) if volume["name"] == "spool"]
-    assert len(spools) == 3
+    assert len(spools) == 4
     assert all(set(spool) == {"sizeLimit"} for spool in spools)
 
 
