@@ -20,7 +20,10 @@ INDEX = "README"
 GENERATED = {"errors": errors_page, "configuration": configuration_page}
 #: in the order of the menu; a file that no group names is in the last one
 GROUPS = {
-    "Use": ["page", "operations", "files", "sources", "templates", "limits", "webhooks", "errors", "comparison", "faq"],
+    "Use": [
+        *("page", "recipes", "operations", "files", "sources", "templates", "assets", "plan", "keeping", "live-events"),
+        *("webhooks", "client-python", "command-line", "limits", "errors", "comparison", "faq"),
+    ],
     "Choose": ["quality", "performance"],
     "Run": [
         "configuration",
