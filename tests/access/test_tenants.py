@@ -90,6 +90,7 @@ def requests(document: dict[str, Any], whose: Belongings) -> Iterator[Request]:
         "template_name": whose.name,
         "asset_name": whose.name,
         "store": whose.store,
+        "letter_id": whose.letter,
     }
     of_jobs = {"tag": f"owner:{whose.tenant}", "external_id": whose.name, "filename": "photo.jpg"}
     queries = of_jobs | {
@@ -97,7 +98,6 @@ def requests(document: dict[str, Any], whose: Belongings) -> Iterator[Request]:
         "job": str(whose.job),
         "after": whose.event,
         "tenant": whose.tenant,
-        "letter_id": whose.letter,
     }
     for template, operations in document["paths"].items():
         for method, operation in operations.items():
