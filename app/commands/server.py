@@ -158,12 +158,14 @@ def explain_job(job_id: Annotated[str, typer.Argument(help="Id of the job.")]) -
     from uuid import UUID
 
     from app.commands.common import transaction
-    from app.errors import JobNotFound
+    from app.errors import JobExpired, JobNotFound
     from app.services.monitoring import timeline
 
     try:
         with transaction(read_only=True) as session:
             lines = timeline.describe(session, UUID(job_id))
+    except JobExpired as error:
+        raise SystemExit(error.message) from None
     except (ValueError, JobNotFound):
         raise SystemExit(f"There is no job {job_id}.") from None
     typer.echo("\n".join(lines))

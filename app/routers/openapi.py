@@ -456,7 +456,7 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
             }
         },
     },
-    **problems(400, 404, 429),
+    **problems(400, 404, 410, 429),
 }
 RESULT = {format_.media_type: BINARY for format_ in FORMATS.values() if format_.is_result}
 DOWNLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {

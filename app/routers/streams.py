@@ -12,7 +12,6 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.database import TenantDatabase
-from app.errors import JobNotFound
 from app.models import EventType
 from app.models import Scope as KeyScope
 from app.routers.access import CurrentPrincipal, Own, needs
@@ -165,8 +164,7 @@ async def watch_job(
 ) -> EventStream:
     """Server-sent events: `job` with the whole job, at once and after every change, and `log` with each stored event of
     the job as `GET /events` tells it. The stream ends when the job has."""
-    if await own.read(jobs.status_of, job_id) is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+    await own.read(jobs.must_exist, job_id)
     return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id or None)
 
 

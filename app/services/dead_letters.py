@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.database import from_now, rows_changed, table_of
 from app.errors import (
     InvalidCursor,
+    JobExpired,
     JobNotFinished,
     JobNotFound,
     KnownPoison,
@@ -176,7 +177,7 @@ def _redrive(session: Session, letter: DeadLetter, kept_seconds: int) -> str:
         return "its message names no job; it only counts as seen"
     try:
         jobs.retry(session, letter.job_id, kept_seconds=kept_seconds)
-    except JobNotFound:
+    except (JobNotFound, JobExpired):
         return f"job {letter.job_id} is gone; its upload is accepted again"
     except NothingToRetry:
         return f"job {letter.job_id} has nothing left to repeat"

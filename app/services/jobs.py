@@ -281,6 +281,17 @@ def get(session: Session, job_id: UUID) -> Job:
     return job
 
 
+def must_exist(session: Session, job_id: UUID) -> None:
+    """Refuse a job that is not there.
+
+    Raises:
+        JobNotFound: there is none.
+        JobExpired: its time is over.
+    """
+    if status_of(session, job_id) is None:
+        raise missing(session, job_id)
+
+
 def missing(session: Session, job_id: UUID) -> PixToolsError:
     """Why there is no such job, as far as whoever asks may know: that it has expired its owner is told alone."""
     expired_at = session.scalar(select(JobTombstone.expired_at).where(JobTombstone.job_id == job_id))

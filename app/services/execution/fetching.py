@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import metrics, tracing
 from app.errors import (
+    JobExpired,
     JobNotFound,
     KnownPoison,
     ObjectNotFound,
@@ -104,7 +105,7 @@ class Fetcher(Attempts[Arrived]):
             if result.bytes > self.web.limits.bytes:
                 raise too_large(self.web.limits.bytes, result.bytes)
             self.storage.download_raw(result.key, path, sha256=result.sha256)
-        except (JobNotFound, ResultNotFound, ObjectNotFound):
+        except (JobNotFound, JobExpired, ResultNotFound, ObjectNotFound):
             raise SourceNotFound(f"The result {source.result!r} of job {source.job} is not there any more.") from None
         return Fetched(size=result.bytes, sha256=result.sha256)
 
