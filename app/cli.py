@@ -11,12 +11,15 @@ from app.commands.terminal import COMPLETE, WIDEST
 #: what `pixtools -h` shows; a test holds it against the commands that there are
 GROUPS: dict[str, dict[str, str]] = {
     "Images, at a server": {
-        "run": "Send files and folders through operations and write the results to a folder.",
+        "run": "Send files, folders and URLs through operations or a template; the results go to a folder.",
         "submit": "Send one file, watch its job, and download the results.",
+        "plan": "What a request would give and take, or every mistake in it; no job is made.",
         "jobs": "List, show, wait for, download, cancel, repeat, delete and explain jobs.",
         "events": "The log of events, as it is or as it grows.",
         "operations": "What a tree may hold.",
         "assets": "Images and fonts that trees name.",
+        "templates": "Trees under a name.",
+        "stores": "Connections to buckets.",
     },
     "Receivers and access, at a server": {
         "webhooks": "Receivers of events.",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 MOST_ROWS = 30  # of the table; of more files the sums and the failures only
 #: what to do, by the code of an error
 CURES = {
+    "source_not_found": "look at the address: the server found nothing there",
+    "source_denied": "give an address that opens without a key, or send a header by the API",
+    "source_url_refused": "download it and send the file, or allow the server to fetch from there",
+    "source_unavailable": "try later: the host did not answer, or broke off",
+    "unknown_template": "`pixtools templates list` shows what there is",
     "truncated_image": "the file ends too early: fetch or save it again",
     "corrupt_image": "the file is damaged: fetch or save it again",
     "unsupported_image": "save it as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
@@ -186,13 +191,14 @@ def _cut(name: str, width: int) -> str:
 def _row(label: str, width: int, outcomes: Sequence[Outcome]) -> str:
     taken, given = sum(each.size for each in outcomes), sum(sum(each.files.values()) for each in outcomes)
     if len(outcomes) == 1 and outcomes[0].failed:
-        return f"{label:<{width}}  {_bytes(taken):>9}  {outcomes[0].code or outcomes[0].status}"
+        return f"{label:<{width}}  {size_of(taken):>9}  {outcomes[0].code or outcomes[0].status}"
     saved = f"{1 - given / taken:>6.0%}" if taken and given else f"{'':>6}"
     seconds = sum(each.seconds or 0 for each in outcomes)
-    return f"{label:<{width}}  {_bytes(taken):>9}  {_bytes(given) if given else '':>9}  {saved}  {seconds:>7.1f}"
+    return f"{label:<{width}}  {size_of(taken):>9}  {size_of(given) if given else '':>9}  {saved}  {seconds:>7.1f}"
 
 
-def _bytes(size: float) -> str:
+def size_of(size: float) -> str:
+    """Bytes for people: `3.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -6,8 +6,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -18,17 +20,29 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """One file to send."""
+    """One image, to send or to be fetched by the server."""
 
-    #: as people know it
+    #: of the file
     name: str
-    #: None: it is `content`
+    #: None: it is `content`, or at `url`
     path: Path | None
     #: for its results, below the folder of all results
     folder: Path = Path()
     content: bytes = b""
     #: of the results' names, in the place of the file's stem, where another file has the same
     stem: str = ""
+    #: empty: it is sent
+    url: str = ""
+
+    @property
+    def shown(self) -> str:
+        """As people know it; what stands behind a `?` may be a secret."""
+        return str(self.path or self.url.partition("?")[0] or self.name)
+
+    @property
+    def source(self) -> str | Path | bytes:
+        """What the client takes."""
+        return self.url or self.path or self.content
 
     def read(self) -> bytes:
         return self.path.read_bytes() if self.path else self.content
@@ -48,8 +62,20 @@ def inputs_of(arguments: Sequence[str]) -> list[Input]:
     found: dict[Path | str, Input] = {}
     for argument in arguments:
         for each in _of(argument):
-            found.setdefault(each.path.resolve() if each.path else each.name, each)
+            found.setdefault(each.path.resolve() if each.path else each.url or each.name, each)
     return list(_apart(found.values()))
+
+
+def one_input(argument: str) -> Input:
+    """The only image that an argument names.
+
+    Raises:
+        BadParameter: it names none, or several.
+    """
+    inputs = inputs_of([argument])
+    if len(inputs) != 1 or Path(argument).is_dir():
+        raise typer.BadParameter(f"{argument} is no single file: `pixtools run` takes many.")
+    return inputs[0]
 
 
 def _of(argument: str) -> Iterator[Input]:
@@ -60,7 +86,8 @@ def _of(argument: str) -> Iterator[Input]:
         yield Input("stdin", None, content=content)
         return
     if "://" in argument:
-        raise typer.BadParameter(f"{argument}: this command sends files; fetch it first, e.g. by `curl -O`.")
+        yield Input(_name_in(argument), None, url=argument)
+        return
     path = Path(argument)
     if path.is_dir():
         yield from in_folder(path)
@@ -70,6 +97,18 @@ def _of(argument: str) -> Iterator[Input]:
         yield Input(path.name, None, content=path.read_bytes())
     else:
         yield from _matches(argument)
+
+
+def _name_in(url: str) -> str:
+    """What the server calls a file that it fetches from there.
+
+    Raises:
+        BadParameter: it is no URL.
+    """
+    try:
+        return PurePosixPath(unquote(urlsplit(url).path)).name or "image"
+    except ValueError as error:
+        raise typer.BadParameter(f"{url}: {error}.") from None
 
 
 def _matches(pattern: str) -> Iterator[Input]:
@@ -99,17 +138,24 @@ def _apart(inputs: Iterable[Input]) -> Iterator[Input]:
     names = Counter((each.folder, each.name) for each in all_)
     twice = next((name for (_, name), number in names.items() if number > 1), None)
     if twice:
-        raise typer.BadParameter(f"Two files are called {twice}, in folders of one name: name their folders instead.")
+        raise typer.BadParameter(f"Two files are called {twice}, in folders of one name: use two commands.")
     stems = Counter((each.folder, Path(each.name).stem) for each in all_)
     for each in all_:
         one_of_several = stems[each.folder, Path(each.name).stem] > 1
         stem = each.name.replace(".", "_") if one_of_several else ""
-        yield Input(each.name, each.path, each.folder, each.content, stem)
+        yield replace(each, stem=stem)
 
 
 def _in_own_folder(each: Input) -> Input:
-    own = each.folder / each.path.resolve().parent.name if each.path else each.folder
-    return Input(each.name, each.path, own, each.content)
+    return replace(each, folder=each.folder / _above(each)) if each.path or each.url else each
+
+
+def _above(each: Input) -> str:
+    """The folder that a file is in, or the host that a URL names."""
+    if each.path:
+        return each.path.resolve().parent.name
+    above = PurePosixPath(unquote(urlsplit(each.url).path)).parent.name
+    return above if above.strip(".") else urlsplit(each.url).hostname or ""
 
 
 def operations_of(text: str) -> str:
@@ -134,7 +180,21 @@ def operations_of(text: str) -> str:
     return json.dumps(tree if isinstance(tree, list) else [tree])
 
 
-def key_of(content: bytes, fields: dict[str, str | int | None]) -> str:
+def json_of(file: str) -> Any:
+    """What a file has, or standard input.
+
+    Raises:
+        BadParameter: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except ValueError as error:  # it quotes nothing of the text, which may be a secret
+        raise typer.BadParameter(f"{file} is no JSON: {error}") from None
+
+
+def key_of(content: bytes, fields: dict[str, Any]) -> str:
     """The idempotency key of a file with what is to be done: the same again is the same job."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     digest.update(hashlib.sha256(content).digest())
@@ -146,7 +206,8 @@ class Journal:
     """What earlier runs into this folder have finished: not even sent again."""
 
     file: Path
-    _known: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: checksums of the results by their names, and bytes of the image
+    _known: dict[str, tuple[dict[str, str], int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> "Journal":
@@ -158,14 +219,14 @@ class Journal:
         for line in lines:
             try:
                 entry = json.loads(line)
-                journal._known[entry["key"]] = entry["files"]
+                journal._known[entry["key"]] = (entry["files"], entry.get("bytes", 0))
             except (ValueError, KeyError, TypeError):
                 continue  # the end of a run that was killed
         return journal
 
     def files(self, key: str) -> list[Path] | None:
         """The results of a file that was finished, if they all are there as they were written."""
-        known = self._known.get(key)
+        known, _ = self._known.get(key, (None, 0))
         if known is None:
             return None
         paths = {self.file.parent / name: sha256 for name, sha256 in known.items()}
@@ -173,10 +234,16 @@ class Journal:
             return list(paths)
         return None
 
-    def note(self, key: str, files: dict[Path, str]) -> None:
+    def size(self, key: str) -> int:
+        """Bytes of an image that was finished."""
+        return self._known[key][1]
+
+    def note(self, key: str, files: dict[Path, str], size: int) -> None:
         named = {str(path.relative_to(self.file.parent)): sha256 for path, sha256 in files.items()}
         with self.file.open("a") as file:
-            file.write(json.dumps({"key": key, "files": named}) + "\n")  # one short write: lines of threads stay whole
+            file.write(
+                json.dumps({"key": key, "files": named, "bytes": size}) + "\n"
+            )  # one short write: lines of threads stay whole
 
 
 def _sha256(path: Path) -> str:

@@ -21,16 +21,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line
 def list_jobs(
     server: Server = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, NAME:VALUE.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Only the job of this name.")] = None,
+    filename: Annotated[str | None, typer.Option(help="Only uploads of this very name.")] = None,
     since: Annotated[str | None, typer.Option(help="Only jobs since then: 1h, 2d, or a time with its zone.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
     """The newest jobs, one a line."""
-    after = moment(since)
+    filters = {"status": status, "tag": tag, "external_id": external_id, "filename": filename}
     with opened(server) as client:
-        for job in client.jobs(limit=limit, status=status):
-            if after and job["created_at"].replace("Z", "+00:00") < after:
-                break
+        for job in client.jobs(limit=limit, created_after=moment(since), **filters):
             if as_json:
                 _line(job)
                 continue

@@ -13,9 +13,12 @@ from app.commands.assets import assets_app
 from app.commands.common import AWAY, FAILED, Server, opened
 from app.commands.dlq import dlq_app
 from app.commands.jobs import jobs_app
+from app.commands.plan import plan
 from app.commands.run import run_files, submit
 from app.commands.secrets import secrets_app
 from app.commands.server import serve, server_app
+from app.commands.stores import stores_app
+from app.commands.templates import templates_app
 from app.commands.terminal import COMPLETE, WIDEST
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
@@ -78,6 +81,7 @@ def options(
 
 app.command("run")(run_files)
 app.command("submit")(submit)
+app.command("plan")(plan)
 app.command("serve")(serve)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(dlq_app, name="dlq")
@@ -85,6 +89,8 @@ app.command("events")(follow_events)
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(assets_app, name="assets")
+app.add_typer(templates_app, name="templates")
+app.add_typer(stores_app, name="stores")
 app.add_typer(keys_app, name="keys")
 app.add_typer(server_app, name="server")
 # where these were before: in manifests and habits

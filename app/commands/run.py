@@ -15,7 +15,8 @@ import typer
 
 from app.commands.common import AWAY, FAILED, Server, Waiting, opened
 from app.commands.display import Display, Outcome, table
-from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, operations_of
+from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, one_input, operations_of
+from app.commands.orders import OperationsOption, ParamOption, TagOption, TemplateOption, order_of
 
 if TYPE_CHECKING:
     from pixtools_client import Client, Job
@@ -26,9 +27,10 @@ INTERRUPTED = 130  # exit code
 LOOK_SECONDS = 1.0  # between two looks at a folder that is watched
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
-OperationsOption = Annotated[
-    str, typer.Option("--operations", "-p", help="The tree: JSON, @FILE, or names separated by commas.")
-]
+#: what a mistake points at that is none of the image
+OF_ALL = tuple(
+    f"#/{member}" for member in ("operations", "template", "params", "tags", "webhook_url", "priority", "output")
+)
 
 
 @dataclass
@@ -36,7 +38,8 @@ class Run:
     """One run over many files."""
 
     client: "Client"
-    tree: str
+    #: None: a template says what to do
+    tree: str | None
     out: Path | None
     journal: Journal | None
     display: Display
@@ -54,7 +57,7 @@ class Run:
         """Send a file and see to its results; whatever fails is in the outcome."""
         from pixtools_client import ClientError
 
-        outcome = Outcome(str(given.path or given.name))
+        outcome = Outcome(given.shown)
         if self.stop.is_set():
             outcome.status, outcome.code, outcome.message = "skipped", "skipped", "not sent"
             return outcome
@@ -70,14 +73,11 @@ class Run:
         return outcome
 
     def _do(self, given: Input, outcome: Outcome) -> None:
-        content = given.read()
-        outcome.size = len(content)
+        content = given.url.encode() or given.read()
+        outcome.size = 0 if given.url else len(content)
         key = key_of(content, {"operations": self.tree, "filename": given.name, **self.fields})
         place = f"{key}/{given.folder / given.stem}"
-        known = self.journal.files(place) if self.journal and not self.again else None
-        if known is not None:
-            outcome.status, outcome.earlier = "completed", True
-            outcome.files = {path: path.stat().st_size for path in known}
+        if self.journal and not self.again and self._is_done(self.journal, place, outcome):
             return
         began = time.monotonic()
         with self.display.working(outcome.name) as update:
@@ -88,10 +88,22 @@ class Run:
         outcome.files = {path: path.stat().st_size for path in written}
         outcome.urls = [] if self.out else [result["url"] for result in job["results"]]
         outcome.status, outcome.seconds = job["status"], time.monotonic() - began
+        outcome.size = job["input"]["bytes"] or outcome.size
         if outcome.failed:
             _note_error(outcome, job)
         elif self.journal:
-            self.journal.note(place, written)
+            self.journal.note(place, written, outcome.size)
+
+    @staticmethod
+    def _is_done(journal: Journal, place: str, outcome: Outcome) -> bool:
+        """Whether an earlier run has finished a file; the outcome then says so."""
+        known = journal.files(place)
+        if known is None:
+            return False
+        outcome.status, outcome.earlier = "completed", True
+        outcome.size = outcome.size or journal.size(place)
+        outcome.files = {path: path.stat().st_size for path in known}
+        return True
 
     def _ended(
         self, given: Input, content: bytes, key: str, outcome: Outcome, update: Callable[["Job"], None]
@@ -112,7 +124,10 @@ class Run:
         return ended
 
     def _submit(self, given: Input, content: bytes, key: str | None) -> "Job":
-        return self.client.submit(content, self.tree, filename=given.name, idempotency_key=key, **self.fields)
+        filename = None if given.url else given.name
+        return self.client.submit(
+            given.url or content, self.tree, filename=filename, idempotency_key=key, **self.fields
+        )
 
     def _follow(self, job: "Job", outcome: Outcome, update: Callable[["Job"], None]) -> "Job":
         outcome.job_id = job["id"]
@@ -155,15 +170,19 @@ def _concerns_all(error: Any) -> bool:
     """Whether every other file would fail in the same way."""
     from pixtools_client import Forbidden, ServerAway, Unauthorized
 
+    if error.code == "limit_exceeded":  # of the memory that an encoder needs: it points at the encoder
+        return False
     pointers = [each.get("pointer", "") for each in getattr(error, "errors", ())]
     return isinstance(error, Unauthorized | Forbidden | ServerAway) or any(
-        pointer.startswith("#/operations") for pointer in pointers
+        pointer.startswith(OF_ALL) for pointer in pointers
     )
 
 
 def run_files(
-    files: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for standard input.")],
-    operations: OperationsOption,
+    files: Annotated[list[str], typer.Argument(help="Files, folders, patterns, URLs, or - for standard input.")],
+    operations: OperationsOption = None,
+    template: TemplateOption = None,
+    param: ParamOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results; default: none.")] = None,
     parallel: Annotated[int, typer.Option("--parallel", "-j", min=1, max=64, help="Files at the same time.")] = 4,
     if_exists: Annotated[
@@ -174,16 +193,17 @@ def run_files(
     wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Without: print the ids of the jobs and end.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")] = False,
+    tag: TagOption = None,
     webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when each job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; 5 without.")] = None,
     server: Server = None,
 ) -> None:
-    """Send files through operations and write the results to a folder.
+    """Send files through operations or a template and write the results to a folder; URLs are fetched by the server.
 
     The same command again does no finished file twice, also after it was killed. The exit code is 0 if every file
     succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
     """
-    tree = operations_of(operations)
+    tree, order = order_of(operations, template, param, tag)
     inputs = inputs_of(files)
     folders = [Path(file) for file in files if Path(file).is_dir()]
     if watch and not folders:
@@ -205,7 +225,7 @@ def run_files(
             if_exists=if_exists,
             waits=wait_,
             again=again,
-            fields={"webhook_url": webhook_url, "priority": priority},
+            fields={"webhook_url": webhook_url, "priority": priority, **order},
         )
         outcomes: list[Outcome] = []
         try:
@@ -219,7 +239,7 @@ def run_files(
 
 
 def submit(
-    file: Annotated[str, typer.Argument(help="The image, or - for standard input.")],
+    file: Annotated[str, typer.Argument(help="The image, a URL, or - for standard input.")],
     operations: Annotated[str, typer.Argument(help="The tree: JSON, @FILE, or names separated by commas.")],
     server: Server = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
@@ -230,7 +250,7 @@ def submit(
     wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show the progress.")] = True,
 ) -> None:
     """Send one file, watch its job, and print its results: files with -o, else links."""
-    tree, [given] = operations_of(operations), _one(file)
+    tree, given = operations_of(operations), one_input(file)
     keep = output if wait_ else None
     if keep:
         make_folder(keep)
@@ -248,13 +268,6 @@ def submit(
     _print(outcome)
     if outcome.failed:
         raise typer.Exit(FAILED)
-
-
-def _one(file: str) -> list[Input]:
-    inputs = inputs_of([file])
-    if len(inputs) != 1 or Path(file).is_dir():
-        raise typer.BadParameter(f"{file} is no single file: `pixtools run` takes many.")
-    return inputs
 
 
 def check(client: "Client") -> None:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
+from pixtools_client import Client, Invalid
 
 from tests.support.deployment import ApiClient, Deployment, embedded
+from tests.support.processes import pixtools
 from tests.support.servers import ObjectStoreServer
 
 pytestmark = pytest.mark.integration
@@ -69,6 +72,36 @@ def test_a_store_that_does_not_work_is_not_saved(api: ApiClient, connection: dic
         assert (refused.status_code, refused.json()["code"]) == (422, code), refused.text
         assert "wrong" not in refused.text
     assert api.http.get("/stores").json() == {"data": []}
+
+
+def test_the_client_and_the_command_line_save_stores_and_show_no_secret(
+    server: Deployment, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes, tmp_path: Path
+) -> None:
+    obstore.put(object_store_server.store(), "by-client/1.jpg", photo)
+    url, endpoint, credentials = (connection[name] for name in ("url", "endpoint", "credentials"))
+    with Client(server.url) as client:
+        assert client.put_store("mine", url, credentials, endpoint=endpoint)["url"] == url
+        job = client.run(
+            {"store": "mine", "key": "by-client/1.jpg"},
+            ["flip"],
+            output={"store": "mine", "key": "by-client/{name}.{ext}"},
+        )
+        assert (job["results"][0]["output"] or {})["key"] == "by-client/flip.jpg"
+        with pytest.raises(Invalid) as refused:
+            client.put_store("mine", url, {**credentials, "secret_access_key": "wrong"}, endpoint=endpoint)
+        assert refused.value.code == "store_refused"
+        client.delete_store("mine")
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps(credentials))
+    put = ("stores", "put", "own", url, "--endpoint", endpoint, "--credentials")
+    assert pixtools(server, *put, str(file)).stdout == "own\n"
+    shown = [pixtools(server, "stores", *which).stdout for which in (("list",), ("show", "own"))]
+    assert all(url in text and credentials["secret_access_key"] not in text for text in shown)
+    file.write_text("secret, and no JSON")
+    wrong = pixtools(server, *put, str(file))
+    assert (wrong.returncode, "is no JSON" in wrong.stderr, "secret," in wrong.stderr) == (2, True, False)
+    assert pixtools(server, "stores", "delete", "own").returncode == 0
+    assert pixtools(server, "stores", "list").stdout == ""
 
 
 def test_an_object_of_a_store_is_an_input(

@@ -12,32 +12,41 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from pixtools_client import (
+    AssetNotFound,
     AsyncClient,
     Client,
     Conflict,
     DownloadFailed,
+    ExternalIdTaken,
     FileExists,
     Invalid,
     InvalidSignature,
+    JobExpired,
     JobNotFound,
     LimitReached,
     Refused,
     ServerAway,
+    StoreNotFound,
+    TemplateNotFound,
     Unauthorized,
     WaitTimeout,
     environment,
+    errors,
     verify,
 )
 from standardwebhooks import Webhook
 
+from app.errors import PixToolsError
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, Deployment, embedded
+from tests.support.receiver import answer, receiving
 
 pytestmark = pytest.mark.integration
 
@@ -70,9 +79,14 @@ def test_every_example_of_the_page_runs(
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(examples) >= 10
     names: dict[str, Any] = {"__name__": "example"}
-    for example in examples:
-        exec(compile(example, str(PAGE), "exec"), names)
+    with receiving(answer(200, PHOTO)) as site:
+        for example in examples:
+            here = example.replace("https://images.example", site.origin)
+            exec(compile(here, str(PAGE), "exec"), names)
     said = capsys.readouterr().out
+    assert "small webp 320 x 200" in said
+    assert "shop@1 hero 100 x 6" in said
+    assert "#/operations/0/width #/operations/1/op" in said
     assert "invalid_parameter #/operations/0/width" in said
     assert "photo-convert_png-2.png" in said
     assert Path("results/photo-convert_png.png").read_bytes() == b"mine"
@@ -85,8 +99,6 @@ def test_every_example_of_the_page_runs(
 
 def signed(body: bytes, at: int) -> tuple[str, dict[str, str]]:
     """A secret, and the headers that the public library makes with it."""
-    from datetime import UTC, datetime
-
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
     signature = Webhook(secret).sign("msg_1", datetime.fromtimestamp(at, UTC), body.decode())
     return secret, {"Webhook-Id": "msg_1", "webhook-timestamp": str(at), "webhook-signature": signature}
@@ -120,6 +132,121 @@ def test_errors_have_the_code_of_the_server(client: Client) -> None:
         client.submit("/nowhere/photo.jpg", "convert_png")
     with pytest.raises(Unauthorized), Client(client.server, key="pxt_wrong") as other:
         list(other.jobs())
+
+
+def test_codes_and_their_exceptions_are_those_of_the_server() -> None:
+    statuses: dict[str, int] = {}
+    known: list[type[PixToolsError]] = [PixToolsError]
+    for kind in known:
+        statuses[kind.code] = kind.status
+        known += kind.__subclasses__()
+    assert {"job_expired", "external_id_taken"} <= errors.BY_CODE.keys()
+    for code, exception in errors.BY_CODE.items():
+        assert issubclass(exception, errors.BY_STATUS[statuses[code]]), code
+    assert issubclass(JobExpired, JobNotFound), "whoever handled the one handles the other"
+
+
+def test_what_the_server_fetches_gives_what_an_upload_gives(client: Client) -> None:
+    kept: dict[str, Any] = {"tags": {"sku": "7"}, "keep_seconds": 600}
+    with receiving(answer(200, PHOTO)) as site:
+        url = f"{site.origin}/2026/fetched.jpg"
+        named = client.run(url, "convert_png,flip", external_id="fetched", **kept)
+        client.run({"url": url, "headers": {"Authorization": "Bearer s3cret"}}, ["flip"])
+    assert [each.headers.get("authorization") for each in site.requests] == [None, "Bearer s3cret"]
+    assert (named["input"]["filename"], named["input"]["source"]) == ("fetched.jpg", {"url": url})
+    sent = client.run(PHOTO, "convert_png,flip", external_id="sent", **kept)
+    assert [each["sha256"] for each in named["results"]] == [each["sha256"] for each in sent["results"]]
+    for job, name in ((named, "fetched"), (sent, "sent")):
+        assert (job["tags"], job["external_id"]) == ({"sku": "7"}, name)
+        assert job["expires_at"] is not None
+        assert job["finished_at"] is not None
+        kept_for = datetime.fromisoformat(job["expires_at"]) - datetime.fromisoformat(job["finished_at"])
+        assert kept_for == timedelta(seconds=600)
+    second = client.run({"job": named["id"], "result": "convert_png"}, '["flip"]')
+    assert (second["input"]["format"], second["input"]["sha256"]) == ("png", named["results"][0]["sha256"])
+    with pytest.raises(ExternalIdTaken) as taken:
+        client.submit(PHOTO, ["flip"], external_id="sent")
+    assert taken.value.job_id == sent["id"]
+    for source in (url, PHOTO):
+        with pytest.raises(Refused) as refused:
+            client.submit(source, "[{")
+        assert "not valid JSON" in str(refused.value)
+
+
+def test_jobs_are_found_by_what_was_said_of_them(client: Client) -> None:
+    job = client.submit(PHOTO, ["flip"], filename="found.jpg", external_id="found", tags={"sku": "8", "shop": "a:b"})
+    now = datetime.now(UTC)
+    for filters in (
+        {"tag": "sku:8"},
+        {"tag": "shop:a:b"},
+        {"external_id": "found"},
+        {"filename": "found.jpg", "created_after": now - timedelta(minutes=1)},
+    ):
+        assert [each["id"] for each in client.jobs(**filters)] == [job["id"]], filters
+    assert list(client.jobs(filename="found.jpg", created_before=now - timedelta(minutes=1))) == []
+
+
+def test_a_plan_tells_what_comes_out_and_every_mistake(client: Client) -> None:
+    tree = [{"op": "resize", "width": 100, "then": ["convert_webp"]}]
+    facts = {"format": "jpeg", "width": 320, "height": 200, "bytes": len(PHOTO)}
+    told = [client.plan(source, tree) for source in (PHOTO, io.BytesIO(PHOTO), {"facts": facts})]
+    assert told[0] == told[1] == told[2]
+    [result] = told[0]["results"]
+    assert (result["name"], result["format"], result["width"]) == ("resize.convert_webp", "webp", 100)
+    unseen = client.plan("http://127.0.0.1:9/a.jpg", template="thumbnails", params={"small": 40})
+    assert (unseen["template"], unseen["cpu_seconds"]) == ("thumbnails@1", None)
+    for source in (PHOTO, "http://127.0.0.1:9/a.jpg"):
+        with pytest.raises(Invalid) as wrong:
+            client.plan(source, [{"op": "resize", "width": -1}, "explode"], tags={"": "x"})
+        assert {"#/operations/0/width", "#/operations/1/op", "#/tags/"} <= {
+            each["pointer"] for each in wrong.value.errors
+        }
+
+
+def test_templates_are_stored_in_versions_named_and_deleted(client: Client) -> None:
+    tree = [{"op": "resize", "width": {"param": "width"}, "then": ["convert_png"]}]
+    params = {"properties": {"width": {"type": "integer", "default": 50}}}
+    for text in (tree, json.dumps(tree)):
+        assert client.put_template("mine", text, params=params)["template"] == "mine@1"
+    assert client.put_template("mine", "convert_webp")["version"] == 2
+    assert client.template("mine@1")["operations"] == tree
+    assert "mine@2" in [each["template"] for each in client.templates()]
+    job = client.run(PHOTO, template="mine@1", params={"width": 60})
+    assert (job["template"], job["results"][0]["width"]) == ("mine@1", 60)
+    client.delete_template("mine")
+    with pytest.raises(TemplateNotFound):
+        client.template("mine")
+    with pytest.raises(Invalid) as unknown:
+        client.submit(PHOTO, template="mine")
+    assert unknown.value.code == "unknown_template"
+
+
+def test_assets_and_stores_that_are_not_there_are_errors_of_their_own(client: Client) -> None:
+    client.put_asset("logo.png", make_photo(20, 20, format_="PNG"))
+    assert client.asset("logo.png")["width"] == 20
+    client.delete_asset("logo.png")
+    with pytest.raises(AssetNotFound):
+        client.asset("logo.png")
+    assert client.stores() == []
+    for use in (
+        lambda: client.store("none"),
+        lambda: client.delete_store("none"),
+        lambda: client.submit({"store": "none", "key": "a"}, ["flip"]),
+        lambda: client.submit(PHOTO, ["flip"], output={"store": "none", "key": "{name}.{ext}"}),
+    ):
+        with pytest.raises(StoreNotFound):
+            use()
+
+
+def test_a_path_is_no_url_and_a_url_no_path(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("http:").write_bytes(PHOTO)
+    assert client.plan(Path("http:"), ["flip"])["input"]["width"] == 320
+    pixel = f"data:image/png;base64,{base64.b64encode(make_photo(4, 3, format_='PNG')).decode()}"
+    assert client.plan(pixel, ["flip"])["input"]["width"] == 4
+    with pytest.raises(Invalid) as refused:
+        client.submit("ftp://127.0.0.1/a.jpg", ["flip"])
+    assert refused.value.code == "invalid_source_url"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])

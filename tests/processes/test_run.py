@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
 from tests.support.processes import pixtools
+from tests.support.receiver import answer, receiving
 
 pytestmark = pytest.mark.integration
 
@@ -165,6 +166,133 @@ def test_a_mistake_that_all_files_share_is_told_once(deployment: Deployment, fol
         assert (refused.returncode, said in refused.stderr) == (2, True)
 
 
+def test_urls_go_through_a_template_and_are_not_fetched_again(
+    deployment: Deployment, photo: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "own.jpg").write_bytes(photo)
+    out = tmp_path / "out"
+    with receiving(answer(200, photo)) as site:
+        urls = [f"{site.origin}/{name}?sig=s3cret" for name in ("a/one.jpg", "b/one.jpg", "own.png")]
+        options = ("--template", "avatar", "--param", "size=40", "--param", "format=convert_png", "--tag", "sku:9")
+        command = ("run", *urls, str(tmp_path / "own.jpg"), *options, "--out", str(out))
+        ran = pixtools(deployment, *command)
+        assert ran.returncode == 0, ran.stderr
+        assert "s3cret" not in ran.stderr + ran.stdout
+        made = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+        assert made == ["a/one-avatar.png", "b/one-avatar.png", "own_jpg-avatar.png", "own_png-avatar.png"]
+        assert re.search(r"^4 files +\S+ [kM]B +\S+ kB +\d+% +\d", ran.stderr, re.MULTILINE)
+        again = pixtools(deployment, *command)
+        assert again.stderr.count("done earlier") == 4
+        total = re.compile(r"^4 files +\S+ [kM]B", re.MULTILINE)
+        assert total.findall(again.stderr) == total.findall(ran.stderr), "what was fetched earlier counts"
+        assert len(site.requests) == 3
+    listed = pixtools(deployment, "jobs", "list", "--tag", "sku:9", "--filename", "own.jpg", "--json").stdout
+    [job] = map(json.loads, listed.splitlines())
+    assert (job["template"], job["input"]["filename"]) == ("avatar@1", "own.jpg")
+    assert len(pixtools(deployment, "jobs", "list", "--tag", "sku:9").stdout.splitlines()) == 4
+    assert pixtools(deployment, "jobs", "list", "--external-id", "nobody").stdout == ""
+
+
+def test_a_url_that_gives_no_image_fails_by_its_name(deployment: Deployment, tmp_path: Path) -> None:
+    with receiving(answer(404)) as site:
+        url = f"{site.origin}/none.jpg"
+        ran = pixtools(deployment, "run", url, "-p", "flip", "--out", str(tmp_path / "out"))
+    assert ran.returncode == 1
+    assert f"FAILED {url}: source_not_found" in ran.stderr
+
+
+def test_a_run_needs_a_tree_or_a_template(deployment: Deployment, folder: Path) -> None:
+    for options, said in (
+        ((), "--operations, or by --template"),
+        (("-p", "flip", "-t", "avatar"), "--operations, or by --template"),
+        (("-p", "flip", "--param", "size=1"), "--param is for a --template"),
+        (("-t", "avatar", "--param", "size"), "--param is NAME=VALUE"),
+        (("-p", "flip", "--tag", "a:1", "--tag", "a:2"), "gives 'a' twice"),
+    ):
+        refused = here("run", str(folder), *options, COLUMNS="200")
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    ran = pixtools(deployment, "run", str(folder), "-t", "nowhere", "-j", "1", "-q")
+    assert (ran.returncode, ran.stderr.count("unknown_template")) == (1, 1), ran.stderr
+
+
+def test_a_mistake_of_one_image_does_not_end_the_run() -> None:
+    """An encoder that needs too much memory for one image is pointed at in the tree, which is right for the others."""
+    from pixtools_client import Invalid
+
+    from app.commands.run import _concerns_all
+
+    def refused(code: str, pointer: str) -> Invalid:
+        return Invalid("No.", status=422, problem={"code": code, "errors": [{"pointer": pointer}]})
+
+    assert _concerns_all(refused("invalid_parameter", "#/operations/0/width"))
+    assert _concerns_all(refused("unknown_parameter", "#/params/width"))
+    assert not _concerns_all(refused("limit_exceeded", "#/operations/0"))
+    assert not _concerns_all(refused("truncated_image", "#/file"))
+
+
+def test_a_plan_is_a_table_or_every_mistake(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(photo)
+    planned = pixtools(deployment, "plan", str(image), "-p", TREE)
+    header, row, costs = planned.stdout.splitlines()
+    assert header.split() == ["result", "format", "pixels", "about"]
+    assert re.fullmatch(r"small +webp +60 x 45 +\S+ k?B", row)
+    assert re.fullmatch(r"CPU \d+\.\d\d s, memory \d+\.\d MB", costs)
+    unseen = pixtools(deployment, "plan", "http://127.0.0.1:9/a.jpg", "-t", "avatar", "--json")
+    assert json.loads(unseen.stdout)["template"] == "avatar@1"
+    wrong = pixtools(deployment, "plan", str(image), "-p", '["explode", {"op": "resize", "width": -1}]')
+    assert wrong.returncode == 1
+    assert "#/operations/0/op" in wrong.stderr
+    assert "#/operations/1/width" in wrong.stderr
+
+
+def test_templates_are_stored_listed_shown_and_deleted(deployment: Deployment, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    params = {"properties": {"width": {"type": "integer", "default": 320}}}
+    file.write_text(json.dumps({"operations": [{"op": "resize", "width": {"param": "width"}}], "params": params}))
+    assert pixtools(deployment, "templates", "put", "mine", str(file)).stdout == "mine@1\n"
+    assert re.search(r"^mine@1 +\S+ +width$", pixtools(deployment, "templates", "list").stdout, re.MULTILINE)
+    file.write_text('["flip"]')
+    assert pixtools(deployment, "templates", "put", "mine", str(file)).stdout == "mine@2\n"
+    assert json.loads(pixtools(deployment, "templates", "show", "mine@1").stdout)["params"] == params
+    assert pixtools(deployment, "templates", "delete", "mine").returncode == 0
+    assert "template_not_found" in pixtools(deployment, "templates", "show", "mine").stderr
+    file.write_text('{"operation": []}')
+    refused = pixtools(deployment, "templates", "put", "mine", str(file))
+    assert (refused.returncode, "operation" in refused.stderr) == (2, True)
+
+
+def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 8
+    for name in ("photo.jpg", "IMG_0001.HEIC", "logo.png", "photos/1.jpg", "photos/2.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photo)
+    functions = f'pixtools() {{ {sys.executable} -m app "$@"; }}\ncurl() {{ command curl --fail-with-body "$@"; }}\n'
+    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url, "PYTHONPATH": str(ROOT)}
+    with receiving(answer(200, photo)) as site:
+        script = "\n".join(blocks).replace("localhost:8000", f"127.0.0.1:{deployment.port}")
+        script = functions + script.replace("https://images.example", site.origin)
+        ran = subprocess.run(
+            ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    made = sorted(
+        str(path.relative_to(tmp_path))
+        for folder in ("avatars", "web", "shop", "marked")
+        for path in (tmp_path / folder).rglob("*.*")
+        if not path.name.startswith(".")
+    )
+    assert made == [
+        "avatars/IMG_0001-avatar.webp",
+        *("marked/1-watermark.jpg", "marked/2-watermark.jpg"),
+        "shop/photo-resize.convert_jpeg.jpg",
+        *("web/1-convert_avif.avif", "web/1-convert_webp.webp"),
+    ]
+
+
 def test_jobs_are_waited_for_downloaded_archived_and_explained(
     deployment: Deployment, photo: bytes, tmp_path: Path
 ) -> None:
@@ -207,7 +335,7 @@ def test_a_folder_that_is_watched_gives_what_comes_later(deployment: Deployment,
 def test_the_page_names_options_that_there_are() -> None:
     page = (ROOT / "docs" / "command-line.md").read_text()
     helps = here("run", "-h").stdout + here("jobs", "list", "-h").stdout + here("events", "-h").stdout
-    helps += here("webhooks", "replay", "-h").stdout
+    helps += here("webhooks", "replay", "-h").stdout + here("stores", "put", "-h").stdout
     options = set(re.findall(r"--[a-z-]+[a-z]", page))
     assert len(options) > 10
     assert [option for option in options if option not in helps] == []

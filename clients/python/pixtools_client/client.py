@@ -3,12 +3,13 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import httpx
 
@@ -18,14 +19,29 @@ from pixtools_client.errors import (
     ClientError,
     DownloadFailed,
     JobFailed,
+    JobNotFound,
     LimitReached,
     NotFound,
     Refused,
     ServerAway,
     WaitTimeout,
 )
-from pixtools_client.protocol import Call, EventParser, IfExists, Moment, Operations, Source, Tries, Upload, part
-from pixtools_client.types import Asset, Delivery, Endpoint, Event, Job, Key, Result
+from pixtools_client.protocol import Call, EventParser, File, IfExists, Moment, Operations, Source, Tries, Upload, part
+from pixtools_client.types import (
+    Asset,
+    Delivery,
+    Endpoint,
+    Event,
+    FactsSource,
+    Job,
+    Key,
+    Output,
+    Plan,
+    Result,
+    Store,
+    Template,
+    TemplateSummary,
+)
 
 
 class Client:
@@ -134,34 +150,101 @@ class Client:
     def submit(
         self,
         source: Source,
-        operations: Operations,
+        operations: Operations | None = None,
         *,
+        template: str | None = None,
+        params: Mapping[str, Any] | None = None,
         filename: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        external_id: str | None = None,
+        keep_seconds: int | None = None,
+        output: Output | None = None,
         webhook_url: str | None = None,
         priority: int | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
-        """Upload an image; the accepted job.
+        """Send an image, or say where the server finds it; the accepted job.
 
         Args:
-            source: a path, the bytes, or an open file.
+            source: a path, the bytes, or an open file. Or what the server fetches: a URL, as a text or as
+                `{"url": …, "headers": {…}}`; `{"store": …, "key": …}`; `{"job": …, "result": …}`.
             operations: the tree, as JSON text or as it is, or names separated by commas.
-            filename: default: that of the path.
+            template: name of a template, in the place of operations; `shop@2` is one version of it.
+            params: values for the template.
+            filename: default: that of the path. What the server fetches has the name that its place tells.
+            tags: to find the job by.
+            external_id: a name of your own for the job, which no second one may have.
+            keep_seconds: from the job's end until it is removed; default: that of the server.
+            output: a store that the results are written to as well.
             webhook_url: gets a POST when the job has ended.
             priority: 0 to 9; 9 goes first.
-            idempotency_key: the same key gives the same job for a day; default: a new one, so that the upload can be
+            idempotency_key: the same key gives the same job for a day; default: a new one, so that the request can be
                 repeated when the answer is lost.
-            fields: further ones of the form, of servers that know them.
+            fields: further ones of the request, of servers that know them.
 
         Raises:
             Refused: the server does not take it.
             ServerAway: the server does not answer, or not now.
         """
-        upload = Upload(source, filename)
-        form = protocol.form_of(operations, {"webhook_url": webhook_url, "priority": priority, **fields})
+        order = {
+            "template": template,
+            "params": params,
+            "tags": tags,
+            "external_id": external_id,
+            "keep_seconds": keep_seconds,
+            "output": output,
+            "webhook_url": webhook_url,
+            "priority": priority,
+            **fields,
+        }
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         call = Call(method="POST", path="/process", headers=headers, repeatable=True)
+        return self._send(call, source, operations, filename, order)  # type: ignore[no-any-return]
+
+    def plan(
+        self,
+        source: Source | FactsSource,
+        operations: Operations | None = None,
+        *,
+        template: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+        **fields: Any,
+    ) -> Plan:
+        """What a request would do and take; no job is made, and nothing is fetched.
+
+        Args:
+            source: as of `submit`, or `{"facts": {"format": …, "width": …, "height": …, "bytes": …}}` of an image that
+                is not sent.
+            operations: as of `submit`.
+            template: as of `submit`.
+            params: as of `submit`.
+            filename: as of `submit`.
+            fields: further arguments of `submit`.
+
+        Raises:
+            Refused: `submit` would be refused; `errors` has every mistake.
+        """
+        call = Call(method="POST", path="/plan", repeatable=True)
+        order = {"template": template, "params": params, **fields}
+        return self._send(call, source, operations, filename, order)  # type: ignore[no-any-return]
+
+    def _send(
+        self,
+        call: Call,
+        source: Source | FactsSource,
+        operations: Operations | None,
+        filename: str | None,
+        order: Mapping[str, Any],
+    ) -> Any:
+        """An image with what is to be done with it: as a form, or as JSON where the image is not sent."""
+        remote = protocol.elsewhere(source)
+        if remote is not None:
+            body = protocol.body_of(remote, operations, {**order, "filename": filename})
+            return self.call(replace(call, json=body))
+        upload = Upload(cast("File", source), filename)
+        form = protocol.form_of(operations, order)
         tries = Tries(self.patience)
         while True:
             opened = upload.open()
@@ -170,19 +253,19 @@ class Client:
             finally:
                 upload.close(opened)
             if answer is not None:
-                return answer.json()  # type: ignore[no-any-return]
+                return answer.json()
 
     def run(
         self,
         source: Source,
-        operations: Operations,
+        operations: Operations | None = None,
         *,
         to: str | Path | None = None,
         if_exists: IfExists = "fail",
         timeout: float | None = None,
         **options: Any,
     ) -> Job:
-        """Upload an image and wait for its results.
+        """Send an image, or say where the server finds it, and wait for its results.
 
         Args:
             source: as of `submit`.
@@ -190,7 +273,7 @@ class Client:
             to: a folder, which is made; the results are written there.
             if_exists: as of `download`.
             timeout: as of `wait`.
-            options: further ones of `submit`.
+            options: further ones of `submit`, e.g. `template`.
 
         Raises:
             JobFailed: it ended without all its results; those that there are have been written.
@@ -209,9 +292,31 @@ class Client:
         """A job as it is now, with fresh links to its results."""
         return self.call(protocol.get(f"/jobs/{part(job_id)}"))  # type: ignore[no-any-return]
 
-    def jobs(self, *, limit: int | None = None, status: str | None = None, **filters: Any) -> Iterator[Job]:
-        """Jobs, newest first, as many pages as are needed."""
-        for job in self._pages("/jobs", limit, status=status, **filters):
+    def jobs(
+        self,
+        *,
+        limit: int | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        external_id: str | None = None,
+        filename: str | None = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first, as many pages as are needed. The filters hold together.
+
+        Args:
+            limit: how many at most.
+            status: that they have.
+            tag: name and value, as `sku:7`.
+            external_id: of at most one job.
+            filename: of the upload, exactly.
+            created_after: not before; with its zone.
+            created_before: before; with its zone.
+        """
+        filters = {"status": status, "tag": tag, "external_id": external_id, "filename": filename}
+        times = {"created_after": created_after, "created_before": created_before}
+        for job in self._pages("/jobs", limit, **filters, **times):
             yield job
 
     def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
@@ -238,7 +343,7 @@ class Client:
                     tries = Tries(self.patience)
                     yield latest
             except (NotFound, LimitReached) as error:
-                if not streams or error.code == "job_not_found":
+                if not streams or isinstance(error, JobNotFound):
                     raise
                 streams = False
             except ServerAway as away:
@@ -505,6 +610,14 @@ class Client:
         """Every image and font that trees can name."""
         return self.call(protocol.get("/assets"))["data"]  # type: ignore[no-any-return]
 
+    def asset(self, name: str) -> Asset:
+        """What an image or a font is.
+
+        Raises:
+            AssetNotFound: there is none of this name.
+        """
+        return self.call(protocol.get(f"/assets/{part(name)}"))  # type: ignore[no-any-return]
+
     def put_asset(self, name: str, content: bytes) -> Asset:
         """Store an image or a font, or replace it.
 
@@ -516,6 +629,87 @@ class Client:
     def delete_asset(self, name: str) -> None:
         """Take it away; refused while a job that has not ended uses it."""
         self.call(protocol.delete(f"/assets/{part(name)}"))
+
+    # -- templates and stores ------------------------------------------------------------------------------------------
+
+    def templates(self) -> list[TemplateSummary]:
+        """The latest version of each template, without its tree."""
+        return self.call(protocol.get("/templates"))["data"]  # type: ignore[no-any-return]
+
+    def template(self, name: str) -> Template:
+        """A template; `shop@2` is one version of it.
+
+        Raises:
+            TemplateNotFound: there is none of this name, or no such version.
+        """
+        return self.call(protocol.get(f"/templates/{part(name)}"))  # type: ignore[no-any-return]
+
+    def put_template(
+        self,
+        name: str,
+        operations: Operations,
+        *,
+        params: Mapping[str, Any] | None = None,
+        output: Mapping[str, Any] | None = None,
+    ) -> Template:
+        """Store a template, or a new version of it; one that is equal to the latest makes none.
+
+        Args:
+            name: in requests.
+            operations: the tree, in which `{"param": "width"}` stands for a whole value.
+            params: JSON schema of the parameters.
+            output: a store that the results are written to as well.
+
+        Raises:
+            Invalid: it cannot work; `errors` says where.
+            Conflict: the name is one of those that come with the server.
+        """
+        body = {"operations": protocol.nodes_of(operations), "params": params or {}, "output": output}
+        return self.call(protocol.store(f"/templates/{part(name)}", body=body))  # type: ignore[no-any-return]
+
+    def delete_template(self, name: str) -> None:
+        """Take a template away with all its versions."""
+        self.call(protocol.delete(f"/templates/{part(name)}"))
+
+    def stores(self) -> list[Store]:
+        """Every connection to a bucket."""
+        return self.call(protocol.get("/stores"))["data"]  # type: ignore[no-any-return]
+
+    def store(self, name: str) -> Store:
+        """A connection to a bucket, without its credentials.
+
+        Raises:
+            StoreNotFound: there is none of this name.
+        """
+        return self.call(protocol.get(f"/stores/{part(name)}"))  # type: ignore[no-any-return]
+
+    def put_store(
+        self,
+        name: str,
+        url: str,
+        credentials: Mapping[str, str],
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+    ) -> Store:
+        """Save a connection to a bucket, or change it; it is tried at once.
+
+        Args:
+            name: in requests.
+            url: `s3://bucket`, `gs://bucket` or `az://container`.
+            credentials: by the names that the server's documentation tells; it shows them to nobody again.
+            endpoint: one that the operator has allowed; default: the provider's own.
+            region: of S3; default: that of the server.
+
+        Raises:
+            Invalid: the bucket is not there, or not opened by these credentials.
+        """
+        body = {"url": url, "credentials": dict(credentials), "endpoint": endpoint, "region": region}
+        return self.call(protocol.store(f"/stores/{part(name)}", body=body))  # type: ignore[no-any-return]
+
+    def delete_store(self, name: str) -> None:
+        """Forget a connection; the bucket stays as it is."""
+        self.call(protocol.delete(f"/stores/{part(name)}"))
 
     # -- keys and accounts ---------------------------------------------------------------------------------------------
 

@@ -5,10 +5,15 @@ ClientError
 │   ├── BadRequest          400
 │   ├── Unauthorized        401: no key, or one that opens nothing
 │   ├── Forbidden           403
-│   ├── NotFound            404
+│   ├── NotFound            404, 410
 │   │   ├── JobNotFound     `job_not_found`
-│   │   └── ResultNotFound  `result_not_found`
+│   │   │   └── JobExpired  `job_expired`
+│   │   ├── ResultNotFound  `result_not_found`
+│   │   ├── TemplateNotFound `template_not_found`
+│   │   ├── StoreNotFound   `store_not_found`
+│   │   └── AssetNotFound   `asset_not_found`
 │   ├── Conflict            409: the state does not allow it
+│   │   └── ExternalIdTaken `external_id_taken`
 │   ├── TooLarge            413
 │   ├── UnsupportedImage    415
 │   ├── Invalid             422: `errors` says where
@@ -77,12 +82,38 @@ class JobNotFound(NotFound):
     """There is no such job; it may have been kept for as long as jobs are."""
 
 
+class JobExpired(JobNotFound):
+    """There was such a job: it was kept for its time. `expired_at` of `problem` says until when."""
+
+
 class ResultNotFound(NotFound):
     """The job has no such result."""
 
 
+class TemplateNotFound(NotFound):
+    """There is no such template, or not this version of it."""
+
+
+class StoreNotFound(NotFound):
+    """There is no such store."""
+
+
+class AssetNotFound(NotFound):
+    """There is no such image or font."""
+
+
 class Conflict(Refused):
     """The state does not allow this."""
+
+
+class ExternalIdTaken(Conflict):
+    """Another job has this external id."""
+
+    @property
+    def job_id(self) -> str | None:
+        """Id of the other job."""
+        found: str | None = self.problem.get("job_id")
+        return found
 
 
 class TooLarge(Refused):
@@ -156,13 +187,22 @@ class InvalidSignature(ClientError):
 
 
 #: more precise than the status
-BY_CODE: dict[str, type[Refused]] = {"job_not_found": JobNotFound, "result_not_found": ResultNotFound}
+BY_CODE: dict[str, type[Refused]] = {
+    "job_not_found": JobNotFound,
+    "job_expired": JobExpired,
+    "result_not_found": ResultNotFound,
+    "template_not_found": TemplateNotFound,
+    "store_not_found": StoreNotFound,
+    "asset_not_found": AssetNotFound,
+    "external_id_taken": ExternalIdTaken,
+}
 BY_STATUS: dict[int, type[Refused]] = {
     400: BadRequest,
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: NotFound,
     413: TooLarge,
     415: UnsupportedImage,
     422: Invalid,

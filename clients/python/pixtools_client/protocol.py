@@ -4,17 +4,18 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 from urllib.parse import quote
 
 import httpx
 
 from pixtools_client.errors import BY_CODE, BY_STATUS, DownloadFailed, FileExists, Refused, ServerAway
-from pixtools_client.types import Job, Result
+from pixtools_client.types import FactsSource, Job, Result, ResultSource, StoreSource, UrlSource
 
 OPEN = ("pending", "processing")
 MAX_PAGE = 100  # entries that the server tells at once
@@ -31,7 +32,11 @@ IN_FLIGHT = "idempotency_key_in_flight"
 CHUNK = 64 * 1024
 
 #: a path, the bytes themselves, or an open file
-Source = str | os.PathLike[str] | bytes | IO[bytes]
+File = str | os.PathLike[str] | bytes | IO[bytes]
+#: what is sent; or a URL, also as a text alone, an object of a store, or a result of another job
+Source = File | UrlSource | StoreSource | ResultSource
+#: a text that is no path
+URL = re.compile(r"data:[^,]*,|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 #: names separated by commas, the tree as JSON text, or the tree
 Operations = str | Sequence[Any]
 IfExists = Literal["fail", "replace", "skip", "rename"]
@@ -102,19 +107,45 @@ def tree_of(operations: Operations) -> str:
     return text if text.startswith(("[", "{", '"')) else json.dumps([name.strip() for name in text.split(",")])
 
 
-def form_of(operations: Operations, given: Mapping[str, Any]) -> dict[str, str]:
+def nodes_of(operations: Operations) -> list[Any]:
+    """The tree as it is.
+
+    Raises:
+        Refused: the text is no JSON.
+    """
+    try:
+        tree = json.loads(tree_of(operations))
+    except ValueError as error:
+        raise Refused(f"The operations are not valid JSON: {error}.") from None
+    return tree if isinstance(tree, list) else [tree]
+
+
+def form_of(operations: Operations | None, given: Mapping[str, Any]) -> dict[str, str]:
     """The fields of an upload beside its file."""
-    fields = {"operations": tree_of(operations)}
+    fields = {} if operations is None else {"operations": tree_of(operations)}
     for name, value in given.items():
         if value not in (None, ""):
             fields[name] = value if isinstance(value, str) else json.dumps(value)
     return fields
 
 
+def elsewhere(source: Source | FactsSource) -> Mapping[str, Any] | None:
+    """What a request says of an image that is not sent; None: it is sent."""
+    if isinstance(source, str):
+        return {"url": source} if URL.match(source) else None
+    return cast("Mapping[str, Any]", source) if isinstance(source, Mapping) else None
+
+
+def body_of(source: Mapping[str, Any], operations: Operations | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON body of a request whose image is not sent."""
+    body = {"input": source} | ({} if operations is None else {"operations": nodes_of(operations)})
+    return body | {name: value for name, value in given.items() if value not in (None, "")}
+
+
 class Upload:
     """A file that can be sent again."""
 
-    def __init__(self, source: Source, filename: str | None) -> None:
+    def __init__(self, source: File, filename: str | None) -> None:
         """Nothing is opened yet.
 
         Args:

@@ -1,6 +1,55 @@
 """What the server answers, as types of plain dictionaries: members that only a later server knows stay in them."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
+
+
+class UrlSource(TypedDict):
+    """An image that the server fetches from the web."""
+
+    #: http, https or `data:`
+    url: str
+    #: of the request; they go to the origin of `url` only
+    headers: NotRequired[dict[str, str]]
+
+
+class StoreSource(TypedDict):
+    """An object of a store that was saved before."""
+
+    store: str
+    key: str
+
+
+class ResultSource(TypedDict):
+    """A result of another job."""
+
+    job: str
+    result: str
+
+
+class Facts(TypedDict):
+    """What is known of an image that is not sent; the size is upright, as people see it."""
+
+    format: str
+    width: int
+    height: int
+    bytes: int
+
+
+class FactsSource(TypedDict):
+    """An image of which a plan needs nothing but this."""
+
+    facts: Facts
+
+
+class Output(TypedDict):
+    """Where results are written to as well."""
+
+    store: str
+    #: with places such as `{input.stem}`, `{name}` and `{ext}`
+    key: str
+    #: `replace`, `skip` or `fail`
+    if_exists: NotRequired[str]
+    cache_control: NotRequired[str]
 
 
 class ErrorRecord(TypedDict):
@@ -20,6 +69,8 @@ class Input(TypedDict):
     height: int | None
     bytes: int | None
     sha256: str | None
+    #: where it was fetched from, without what may be a secret; None: it was uploaded
+    source: dict[str, str] | None
 
 
 class Step(TypedDict):
@@ -53,6 +104,8 @@ class Result(TypedDict):
     filename: str
     url: str
     expires_at: str
+    #: the object that it was written to as well
+    output: dict[str, Any] | None
 
 
 class Job(TypedDict):
@@ -62,13 +115,83 @@ class Job(TypedDict):
     status: str
     created_at: str
     finished_at: str | None
+    #: None: it has not ended
+    expires_at: str | None
     priority: int
+    tags: dict[str, str]
+    external_id: str | None
+    #: name and version, `shop@2`
+    template: str | None
     input: Input
     operations: list[Any]
     steps: list[Step]
     results: list[Result]
     error: ErrorRecord | None
     links: dict[str, str]
+
+
+class PlannedStep(TypedDict):
+    """One operation of a plan."""
+
+    id: str
+    op: str
+    queue: str
+    task: str
+
+
+class PlannedResult(TypedDict):
+    """What will come out; None where only the pixels tell, or the source does."""
+
+    name: str
+    step: str
+    format: str | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+
+
+class Plan(TypedDict):
+    """What a request would do and take."""
+
+    input: dict[str, Any]
+    template: str | None
+    operations: list[Any]
+    steps: list[PlannedStep]
+    results: list[PlannedResult]
+    cpu_seconds: float | None
+    memory_bytes: int | None
+    bytes: int | None
+
+
+class TemplateSummary(TypedDict):
+    """A template, without its tree."""
+
+    name: str
+    version: int
+    #: name and version, as requests name it
+    template: str
+    #: JSON schema
+    params: dict[str, Any]
+    built_in: bool
+    created_at: str | None
+
+
+class Template(TemplateSummary):
+    """One version of a template; it never changes."""
+
+    operations: list[Any]
+    output: Output | None
+
+
+class Store(TypedDict):
+    """A connection to a bucket, without its credentials."""
+
+    name: str
+    url: str
+    endpoint: str | None
+    region: str
+    created_at: str
+    updated_at: str
 
 
 class Event(TypedDict):

@@ -1,0 +1,63 @@
+"""`pixtools stores`: connections to buckets."""
+
+from typing import Annotated
+
+import typer
+
+from app.commands.common import Server, echo_json, opened
+from app.commands.inputs import STANDARD_INPUT, json_of
+
+stores_app = typer.Typer(help="Connections to buckets that images come from and results go to.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name in requests: lower-case letters, digits and `-`.")]
+#: what Google's file of a service account has of the credentials of a store
+OF_GOOGLE = ("client_email", "private_key", "private_key_id")
+
+
+@stores_app.command("list")
+def list_stores(server: Server = None) -> None:
+    """Name and bucket of every store."""
+    with opened(server) as client:
+        for store in client.stores():
+            typer.echo(f"{store['name']:<16}  {store['url']}  {store['endpoint'] or store['region']}")
+
+
+@stores_app.command("show")
+def show_store(name: Name, server: Server = None) -> None:
+    """One store as JSON, without its credentials."""
+    with opened(server) as client:
+        echo_json(client.store(name))
+
+
+@stores_app.command("put")
+def put_store(
+    name: Name,
+    url: Annotated[str, typer.Argument(help="s3://bucket, gs://bucket or az://container.")],
+    credentials: Annotated[
+        str, typer.Option(help="File of a JSON object, or of Google's key; default: standard input.")
+    ] = STANDARD_INPUT,
+    endpoint: Annotated[str | None, typer.Option(help="One that the operator has allowed.")] = None,
+    region: Annotated[str | None, typer.Option(help="Of S3; default: that of the server.")] = None,
+    server: Server = None,
+) -> None:
+    """Save a connection, or change it; it is tried at once.
+
+    Credentials are read from a file or from standard input, never from arguments, which every user of a machine can
+    see: {"access_key_id": "…", "secret_access_key": "…"} of S3, {"account": "…", "account_key": "…"} of Azure, the
+    file of a service account of Google.
+    """
+    given = json_of(credentials)
+    if not isinstance(given, dict):
+        raise typer.BadParameter("Credentials are a JSON object.")
+    if given.get("type") == "service_account":
+        given = {each: given[each] for each in OF_GOOGLE if each in given}
+    with opened(server) as client:
+        client.put_store(name, url, given, endpoint=endpoint, region=region)
+    typer.echo(name)
+
+
+@stores_app.command("delete")
+def delete_store(name: Name, server: Server = None) -> None:
+    """Forget a connection; the bucket stays as it is."""
+    with opened(server) as client:
+        client.delete_store(name)

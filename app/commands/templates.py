@@ -1,0 +1,58 @@
+"""`pixtools templates`: trees under a name."""
+
+from typing import Annotated
+
+import typer
+
+from app.commands.common import Server, echo_json, opened
+from app.commands.inputs import json_of
+
+templates_app = typer.Typer(help="Trees under a name, with versions and parameters.", no_args_is_help=True)
+
+MEMBERS = {"operations", "params", "output"}
+
+
+@templates_app.command("list")
+def list_templates(server: Server = None) -> None:
+    """The latest version of each, with its parameters, one a line."""
+    with opened(server) as client:
+        found = client.templates()
+    width = max((len(each["template"]) for each in found), default=0)
+    for each in found:
+        origin = "built-in" if each["built_in"] else (each["created_at"] or "")[:10]
+        names = ", ".join(each["params"].get("properties", {}))
+        typer.echo(f"{each['template']:<{width}}  {origin:<10}  {names}".rstrip())
+
+
+@templates_app.command("show")
+def show_template(
+    name: Annotated[str, typer.Argument(help="Name, or name and version: `shop@2`.")], server: Server = None
+) -> None:
+    """One template as JSON."""
+    with opened(server) as client:
+        echo_json(client.template(name))
+
+
+@templates_app.command("put")
+def put_template(
+    name: Annotated[str, typer.Argument(help="Name in requests.")],
+    file: Annotated[str, typer.Argument(help='JSON: {"operations": …, "params": …}, or the tree alone; - reads it.')],
+    server: Server = None,
+) -> None:
+    """Store a template, or a new version of it, and print name and version; one that is equal makes no version."""
+    told = json_of(file)
+    given = told if isinstance(told, dict) and "op" not in told else {"operations": told}
+    unknown = sorted(set(given) - MEMBERS)
+    if unknown or "operations" not in given:
+        wrong = f"has {unknown[0]!r}" if unknown else "has no `operations`"
+        raise typer.BadParameter(f"{file} {wrong}; a template has operations, params and output.")
+    with opened(server) as client:
+        stored = client.put_template(name, given["operations"], params=given.get("params"), output=given.get("output"))
+    typer.echo(stored["template"])
+
+
+@templates_app.command("delete")
+def delete_template(name: Annotated[str, typer.Argument(help="Its name.")], server: Server = None) -> None:
+    """Take a template away with all its versions; jobs keep the tree that came of it."""
+    with opened(server) as client:
+        client.delete_template(name)
