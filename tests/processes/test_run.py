@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from pixtools_client import Invalid, TemplateNotFound
+from typer.testing import CliRunner
 
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
@@ -167,8 +170,9 @@ def test_a_mistake_that_all_files_share_is_told_once(deployment: Deployment, fol
 
 
 def test_urls_go_through_a_template_and_are_not_fetched_again(
-    deployment: Deployment, photo: bytes, tmp_path: Path
+    deployment: Deployment, photo: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
     (tmp_path / "own.jpg").write_bytes(photo)
     out = tmp_path / "out"
     with receiving(answer(200, photo)) as site:
@@ -186,11 +190,11 @@ def test_urls_go_through_a_template_and_are_not_fetched_again(
         total = re.compile(r"^4 files +\S+ [kM]B", re.MULTILINE)
         assert total.findall(again.stderr) == total.findall(ran.stderr), "what was fetched earlier counts"
         assert len(site.requests) == 3
-    listed = pixtools(deployment, "jobs", "list", "--tag", "sku:9", "--filename", "own.jpg", "--json").stdout
+    listed = inside("jobs", "list", "--tag", "sku:9", "--filename", "own.jpg", "--json").stdout
     [job] = map(json.loads, listed.splitlines())
     assert (job["template"], job["input"]["filename"]) == ("avatar@1", "own.jpg")
-    assert len(pixtools(deployment, "jobs", "list", "--tag", "sku:9").stdout.splitlines()) == 4
-    assert pixtools(deployment, "jobs", "list", "--external-id", "nobody").stdout == ""
+    assert len(inside("jobs", "list", "--tag", "sku:9").stdout.splitlines()) == 4
+    assert inside("jobs", "list", "--external-id", "nobody").stdout == ""
 
 
 def test_a_url_that_gives_no_image_fails_by_its_name(deployment: Deployment, tmp_path: Path) -> None:
@@ -209,8 +213,8 @@ def test_a_run_needs_a_tree_or_a_template(deployment: Deployment, folder: Path) 
         (("-t", "avatar", "--param", "size"), "--param is NAME=VALUE"),
         (("-p", "flip", "--tag", "a:1", "--tag", "a:2"), "gives 'a' twice"),
     ):
-        refused = here("run", str(folder), *options, COLUMNS="200")
-        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+        refused = inside("run", str(folder), *options)
+        assert (refused.exit_code, said in " ".join(refused.stderr.split())) == (2, True), refused.stderr
     ran = pixtools(deployment, "run", str(folder), "-t", "nowhere", "-j", "1", "-q")
     assert (ran.returncode, ran.stderr.count("unknown_template")) == (1, 1), ran.stderr
 
@@ -230,36 +234,48 @@ def test_a_mistake_of_one_image_does_not_end_the_run() -> None:
     assert not _concerns_all(refused("truncated_image", "#/file"))
 
 
-def test_a_plan_is_a_table_or_every_mistake(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
+def test_a_plan_is_a_table_or_every_mistake(
+    deployment: Deployment, photo: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
     image = tmp_path / "a.jpg"
     image.write_bytes(photo)
-    planned = pixtools(deployment, "plan", str(image), "-p", TREE)
+    planned = inside("plan", str(image), "-p", TREE)
     header, row, costs = planned.stdout.splitlines()
     assert header.split() == ["result", "format", "pixels", "about"]
     assert re.fullmatch(r"small +webp +60 x 45 +\S+ k?B", row)
     assert re.fullmatch(r"CPU \d+\.\d\d s, memory \d+\.\d MB", costs)
-    unseen = pixtools(deployment, "plan", "http://127.0.0.1:9/a.jpg", "-t", "avatar", "--json")
+    unseen = inside("plan", "http://127.0.0.1:9/a.jpg", "-t", "avatar", "--json")
     assert json.loads(unseen.stdout)["template"] == "avatar@1"
-    wrong = pixtools(deployment, "plan", str(image), "-p", '["explode", {"op": "resize", "width": -1}]')
-    assert wrong.returncode == 1
-    assert "#/operations/0/op" in wrong.stderr
-    assert "#/operations/1/width" in wrong.stderr
+    wrong = inside("plan", str(image), "-p", '["explode", {"op": "resize", "width": -1}]')
+    assert isinstance(wrong.exception, Invalid)
+    assert {"#/operations/0/op", "#/operations/1/width"} == {each["pointer"] for each in wrong.exception.errors}
 
 
-def test_templates_are_stored_listed_shown_and_deleted(deployment: Deployment, tmp_path: Path) -> None:
+def inside(*arguments: str) -> Result:
+    """A command in this process, which has loaded already what takes a command a second."""
+    from app.commands.root import app
+
+    return CliRunner().invoke(app, arguments)
+
+
+def test_templates_are_stored_listed_shown_and_deleted(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
     file = tmp_path / "mine.json"
     params = {"properties": {"width": {"type": "integer", "default": 320}}}
     file.write_text(json.dumps({"operations": [{"op": "resize", "width": {"param": "width"}}], "params": params}))
-    assert pixtools(deployment, "templates", "put", "mine", str(file)).stdout == "mine@1\n"
-    assert re.search(r"^mine@1 +\S+ +width$", pixtools(deployment, "templates", "list").stdout, re.MULTILINE)
+    assert inside("templates", "put", "mine", str(file)).stdout == "mine@1\n"
+    assert re.search(r"^mine@1 +\S+ +width$", inside("templates", "list").stdout, re.MULTILINE)
     file.write_text('["flip"]')
-    assert pixtools(deployment, "templates", "put", "mine", str(file)).stdout == "mine@2\n"
-    assert json.loads(pixtools(deployment, "templates", "show", "mine@1").stdout)["params"] == params
-    assert pixtools(deployment, "templates", "delete", "mine").returncode == 0
-    assert "template_not_found" in pixtools(deployment, "templates", "show", "mine").stderr
+    assert inside("templates", "put", "mine", str(file)).stdout == "mine@2\n"
+    assert json.loads(inside("templates", "show", "mine@1").stdout)["params"] == params
+    assert inside("templates", "delete", "mine").exit_code == 0
+    assert isinstance(inside("templates", "show", "mine").exception, TemplateNotFound)
     file.write_text('{"operation": []}')
-    refused = pixtools(deployment, "templates", "put", "mine", str(file))
-    assert (refused.returncode, "operation" in refused.stderr) == (2, True)
+    refused = inside("templates", "put", "mine", str(file))
+    assert (refused.exit_code, "operation" in refused.stderr) == (2, True)
 
 
 def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:
