@@ -31,6 +31,7 @@ def test_a_tree_of_operations_gives_every_result(api: ApiClient, photo: bytes) -
         "height": 480,
         "bytes": len(photo),
         "sha256": hashlib.sha256(photo).hexdigest(),
+        "source": None,
     }
 
     job = api.ended(job["id"])
@@ -213,10 +214,8 @@ def test_openapi_describes_the_upload_and_every_error(api: ApiClient) -> None:
     assert document["openapi"].startswith("3.1")
     post = document["paths"]["/process"]["post"]
     assert set(post["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]) == {
-        "file",
-        "operations",
-        "priority",
-        "webhook_url",
+        *("file", "operations", "template", "params", "output", "priority", "webhook_url"),
+        *("tags", "external_id", "keep_seconds"),
     }
     assert {"202", "400", "409", "413", "415", "422", "503"} <= set(post["responses"])
     assert api.http.get("/docs").status_code == 200

@@ -84,8 +84,7 @@ PROCESS_MEMBERS: dict[str, Any] = {
     "operations": {"$ref": REFERENCE.format(model=TREE)},
     "webhook_url": {
         "type": ["string", "null"],
-        "anyOf": [{"format": "uri"}, {"maxLength": 0}, {"type": "null"}],
-        "description": "Gets a POST when the job has ended.",
+        "description": "Gets a POST when the job has ended: an http or https URL; empty or null: nothing does.",
         "examples": ["https://hooks.example/pixtools"],
     },
     "priority": {

@@ -33,7 +33,7 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout[-12_000:]
 
 
-@pytest.mark.timeout(2 * START)
+@pytest.mark.timeout(4 * START)
 @pytest.mark.parametrize(("mode", "phases"), SAMPLE)
 def test_a_sample_of_requests_is_answered_as_described(mode: str, phases: str) -> None:
     run(mode, "--examples", "3", "--seed", "20261128", "--phases", phases)

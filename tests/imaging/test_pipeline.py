@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.errors import CorruptImage, ImageTooLarge, UnsupportedImage, WorkspaceFailed, WorkspaceFull
 from app.formats import FORMATS, Format
-from app.imaging import pipeline, resize
+from app.imaging import geometry, pipeline
 from app.imaging.decoding import decode, jpeg
 from app.imaging.pipeline import INTERMEDIATE, Limits, Rendered, Stage, Target, render
 from app.imaging.recipe import When
@@ -243,7 +243,7 @@ def test_shrinking_while_decoding_looks_the_same(
     samples: dict[str, Path], name: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrunk = pixels(_render(samples[name], _resize(**params))[1])
-    monkeypatch.setattr(resize, "SHRINKS", ())
+    monkeypatch.setattr(geometry, "SHRINKS", ())
     whole = pixels(_render(samples[name], _resize(**params))[1])
     assert not (shrunk == whole).all()
     assert similarity(shrunk, whole) > 0.95

@@ -42,7 +42,7 @@ def workers(pods: dict[str, Pod]) -> list[Pod]:
 
 
 def test_readiness_of_a_worker_is_no_message_to_all_of_them(pods: dict[str, Pod]) -> None:
-    assert len(workers(pods)) == 3
+    assert len(workers(pods)) == 4
     for pod in workers(pods):
         container = main_container(pod)
         assert container["readinessProbe"]["httpGet"] == {"path": "/metrics", "port": "metrics"}
@@ -105,7 +105,7 @@ def test_pods_that_run_our_images_can_pull_them_from_a_private_registry(
     pulling = [
         pod for pod in pods.values() if any(found["image"].startswith("pixtools-") for found in pod.containers())
     ]
-    assert len(pulling) == 7
+    assert len(pulling) == 8
     for pod in pulling:
         assert accounts[pod.spec["serviceAccountName"]]["imagePullSecrets"] == [{"name": "pixtools-registry"}]
     assert 'name: "pixtools-registry"' in (INFRA / "templates" / "boot.sh").read_text()

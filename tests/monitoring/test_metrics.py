@@ -20,7 +20,9 @@ from app import errors, metrics, slots
 from app.formats import FORMATS
 from app.models import JobStatus
 from app.operations import DEAD_LETTER_QUEUE, OPERATIONS, Queue
+from app.routers import docs
 from app.routers.problem_schema import PROBLEM_CODES
+from app.routers.site import SITE
 from tests.support.catalogue import all_names, classes_below
 from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
@@ -55,7 +57,8 @@ def await_total(url: str, expected: float, name: str, **labels: str) -> None:
 
 CODES = {kind.code for kind in classes_below(errors.PixToolsError)}
 QUEUES = {queue.value for queue in Queue}
-PAGES = ("/docs", "/docs/{name}", "/openapi.json")  # routes that the description leaves out
+# routes that the description leaves out
+PAGES = {route.path for router in (docs.router, *SITE) for route in router.routes} | {"/openapi.json"}
 CLOSED: dict[str, dict[str, set[str]]] = {
     "": {
         "op": set(OPERATIONS),
@@ -296,7 +299,8 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
 
 def test_faults_of_ours_are_codes_of_errors() -> None:
     assert metrics.SERVICE_FAULTS < CODES
-    retried = {kind.code for kind in classes_below(errors.StepFailed) if kind.retryable}
+    of_others = {kind for base in (errors.SourceFailed, errors.OutputFailed) for kind in classes_below(base)}
+    retried = {kind.code for kind in set(classes_below(errors.StepFailed)) - of_others if kind.retryable}
     assert retried < metrics.SERVICE_FAULTS, "what another attempt could repair is not the input's fault"
 
 

@@ -64,8 +64,8 @@ def watched(
         PIXTOOLS_OTLP_ENDPOINT=f"{collector.endpoint}/",
         PIXTOOLS_LOG_LEVEL="DEBUG",  # at INFO a task says nothing while all is well
     )
-    api, worker, ml, sender = plain.commands
-    commands = [["tests.support.api_alone", *api], ["app", "relay"], worker, ml, sender]
+    api, *workers = plain.commands
+    commands = [["tests.support.api_alone", *api], ["app", "relay"], *workers]
     running = Watched(plain.mode, plain.folder, plain.environment, commands)
     running.start()
     yield running

@@ -24,6 +24,13 @@ from tests.support.receiver import answer, receiving
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_are_heard() -> None:
+    """What a shell starts in the background, these tests too, ignores them, and so do its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The single process; what is tested here is the other side."""
@@ -332,7 +339,11 @@ def test_a_folder_that_is_watched_gives_what_comes_later(deployment: Deployment,
     command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_png", "-o", str(out), "--watch"]
     environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         try:
             time.sleep(1)
