@@ -19,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import errors, metrics, slots
 from app.formats import FORMATS
 from app.models import JobStatus
-from app.operations import DEAD_LETTER_QUEUE, OPERATIONS, Queue
+from app.operations import DEAD_LETTER_QUEUE, FETCH, OPERATIONS, Queue
 from app.routers import docs
 from app.routers.problem_schema import PROBLEM_CODES
 from app.routers.site import SITE
+from app.services.execution.fetching import KINDS
+from app.services.live import Ended
 from tests.support.catalogue import all_names, classes_below
 from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
@@ -61,7 +63,7 @@ QUEUES = {queue.value for queue in Queue}
 PAGES = {route.path for router in (docs.router, *SITE) for route in router.routes} | {"/openapi.json"}
 CLOSED: dict[str, dict[str, set[str]]] = {
     "": {
-        "op": set(OPERATIONS),
+        "op": {*OPERATIONS, FETCH},
         "queue": {*QUEUES, metrics.OTHER, DEAD_LETTER_QUEUE},
         "format": set(FORMATS),
         "code": CODES,
@@ -77,6 +79,10 @@ CLOSED: dict[str, dict[str, set[str]]] = {
     "pixtools_steps": {"outcome": {"succeeded", "failed", "outdated", "abandoned", "handed_back"}},
     "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated"}},
     "pixtools_outbox_messages": {"outcome": {"sent", "failed"}},
+    "pixtools_listeners": {"kind": {"job", "log"}},
+    "pixtools_listeners_ended": {"reason": set(Ended)},
+    "pixtools_fetch_seconds": {"source": set(KINDS.values())},
+    "pixtools_fetch_bytes": {"source": set(KINDS.values())},
 }
 
 
