@@ -35,8 +35,9 @@ class Network:
     arithmetic: str
 
 
-#: what was found, by fingerprints of both files and threads: a process that changes between networks tries once
-_found: dict[tuple[str, str, int], bool] = {}
+#: whether bytes are better, by fingerprints of both files and threads: a process that changes between networks tries
+#: once, and loads only the one that it runs from then on
+_pays: dict[tuple[str, str, int], bool] = {}
 
 
 def load(weights: Path, mode: Mode, threads: int) -> Network:
@@ -52,24 +53,20 @@ def load(weights: Path, mode: Mode, threads: int) -> Network:
     file = unet.quantized_file(weights)
     if mode == "no" or not file.exists():
         return _network(weights, FLOAT, threads)
-    quantized = _network(file, INT8, threads)
     if mode == "yes":
-        return quantized
-    exact = _network(weights, FLOAT, threads)
-    return quantized if _pays(exact, quantized, threads) else exact
+        return _network(file, INT8, threads)
+    tried = fingerprint(weights), fingerprint(file), threads
+    if tried in _pays:
+        return _network(file, INT8, threads) if _pays[tried] else _network(weights, FLOAT, threads)
+    exact, quantized = _network(weights, FLOAT, threads), _network(file, INT8, threads)
+    _pays[tried] = _is_better(exact.session, quantized.session)
+    return quantized if _pays[tried] else exact
 
 
 def _network(file: Path, arithmetic: str, threads: int) -> Network:
     state = unet.load(file, quantized=arithmetic == INT8)
     loaded = session(unet_graph.to_onnx(state), threads)
     return Network(loaded, unet.shape_of(state), fingerprint(file), arithmetic)
-
-
-def _pays(exact: Network, quantized: Network, threads: int) -> bool:
-    key = exact.fingerprint, quantized.fingerprint, threads
-    if key not in _found:
-        _found[key] = _is_better(exact.session, quantized.session)
-    return _found[key]
 
 
 def _is_better(exact: Any, quantized: Any) -> bool:

@@ -12,16 +12,15 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.database import keyring_of
-from app.errors import UnreadableSecret
 from app.keyring import context_of
 from app.models import Job
 from app.schemas import without_query
 from app.services.storage.filenames import usable_filename
-from app.services.webhooks.sealing import BATCH, Rotation
+from app.services.webhooks import sealing
 
 SHOWN, SEALED, ETAG = "shown", "sealed", "etag"
 
@@ -125,7 +124,7 @@ def _context(job_id: UUID, tenant: str) -> str:
 
 def outdated(session: Session) -> int:
     """How many sources the current key has not encrypted."""
-    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+    return sealing.count(session, _outdated(session))
 
 
 def _outdated(session: Session) -> Select[Job]:
@@ -134,22 +133,11 @@ def _outdated(session: Session) -> Select[Job]:
     return select(Job).where(stored.is_not(None), ~current)
 
 
-def rotate(session: Session, after: UUID | None = None) -> Rotation:
-    """Encrypt a batch of sources with the current key, those that are not yet.
+def rotate(session: Session, after: UUID | None = None) -> sealing.Rotation:
+    """Encrypt with the current key a batch of sources that are not yet; `after` is `last` of the one before."""
 
-    Args:
-        session: the transaction.
-        after: `last` of the batch before.
-    """
-    rows = _outdated(session).order_by(Job.id).limit(BATCH)
-    found = session.scalars((rows.where(Job.id > after) if after else rows).with_for_update()).all()
-    unreadable = 0
-    for job in found:
-        try:
-            source = opened(session, job)
-        except UnreadableSecret:
-            unreadable += 1
-        else:
-            job.input_source = {**(job.input_source or {}), **sealed(session, source, job_id=job.id, tenant=job.tenant)}
-    last = found[-1].id if len(found) == BATCH else None
-    return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)
+    def encrypt_again(job: Job) -> None:
+        anew = sealed(session, opened(session, job), job_id=job.id, tenant=job.tenant)
+        job.input_source = {**(job.input_source or {}), **anew}
+
+    return sealing.rotate_batch(session, _outdated(session), Job.id, after, encrypt_again)

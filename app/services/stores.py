@@ -10,11 +10,11 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.database import from_now, keyring_of, tenant_of
-from app.errors import InvalidStore, StoreEndpointRefused, StoreNotFound, TooManyStores, UnreadableSecret
+from app.errors import InvalidStore, StoreEndpointRefused, StoreNotFound, TooManyStores
 from app.keyring import context_of
 from app.models import Store
 from app.services.storage.destinations import ANY_REGION, BUCKET, PROVIDERS, REGION, Connection
-from app.services.webhooks.sealing import BATCH, Rotation
+from app.services.webhooks import sealing
 
 MAX_STORES = 50
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -134,30 +134,18 @@ def _context(tenant: str | None, name: str) -> str:
 
 def outdated(session: Session) -> int:
     """How many credentials the current key has not encrypted."""
-    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+    return sealing.count(session, _outdated(session))
 
 
 def _outdated(session: Session) -> Select[Store]:
     return select(Store).where(~Store.credentials.startswith(keyring_of(session).prefix, autoescape=True))
 
 
-def rotate(session: Session, after: Any = None) -> Rotation:
-    """Encrypt a batch of credentials with the current key, those that are not yet.
+def rotate(session: Session, after: Any = None) -> sealing.Rotation:
+    """Encrypt with the current key a batch of credentials that are not yet; `after` is `last` of the one before."""
 
-    Args:
-        session: the transaction.
-        after: `last` of the batch before.
-    """
-    rows = _outdated(session).order_by(Store.id).limit(BATCH)
-    found = session.scalars((rows.where(Store.id > after) if after else rows).with_for_update()).all()
-    unreadable = 0
-    for store in found:
-        context = _context(store.tenant, store.name)
-        try:
-            store.credentials = keyring_of(session).encrypt(
-                keyring_of(session).decrypt(store.credentials, context), context
-            )
-        except UnreadableSecret:
-            unreadable += 1
-    last = found[-1].id if len(found) == BATCH else None
-    return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)
+    def encrypt_again(store: Store) -> None:
+        keyring, context = keyring_of(session), _context(store.tenant, store.name)
+        store.credentials = keyring.encrypt(keyring.decrypt(store.credentials, context), context)
+
+    return sealing.rotate_batch(session, _outdated(session), Store.id, after, encrypt_again)

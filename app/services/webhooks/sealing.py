@@ -3,11 +3,12 @@
 A text that is copied to another row, endpoint or tenant cannot be decrypted there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.database import keyring_of
 from app.errors import UnreadableSecret
@@ -50,7 +51,7 @@ def _context(row: WebhookSecret) -> str:
 
 def outdated(session: Session) -> int:
     """How many secrets the current key has not encrypted."""
-    return session.scalars(select(func.count()).select_from(_outdated(session).subquery())).one()
+    return count(session, _outdated(session))
 
 
 def _outdated(session: Session) -> Select[WebhookSecret]:
@@ -58,21 +59,46 @@ def _outdated(session: Session) -> Select[WebhookSecret]:
     return select(WebhookSecret).where(~current)
 
 
-def rotate(session: Session, after: int = 0) -> Rotation:
-    """Encrypt a batch of secrets with the current key, those that are not yet.
+def rotate(session: Session, after: int | None = None) -> Rotation:
+    """Encrypt with the current key a batch of secrets that are not yet; `after` is `last` of the one before."""
+
+    def encrypt_again(row: WebhookSecret) -> None:
+        row.secret = keyring_of(session).encrypt(read(session, row), _context(row))
+
+    return rotate_batch(session, _outdated(session), WebhookSecret.id, after, encrypt_again)
+
+
+# -- of any kind of row ------------------------------------------------------------------------------------------------
+
+
+def count(session: Session, rows: Select[Any]) -> int:
+    """How many rows a query finds."""
+    return session.scalars(select(func.count()).select_from(rows.subquery())).one()
+
+
+def rotate_batch(
+    session: Session,
+    rows: Select[Any],
+    key: InstrumentedAttribute[Any],
+    after: Any,
+    encrypt_again: Callable[[Any], None],
+) -> Rotation:
+    """Encrypt a batch of rows with the current key.
 
     Args:
         session: the transaction.
-        after: `last` of the batch before.
+        rows: those that another key has encrypted.
+        key: the column that tells them apart.
+        after: `last` of the batch before; None: there was none.
+        encrypt_again: of one row; raises `UnreadableSecret`.
     """
-    rows = _outdated(session).where(WebhookSecret.id > after).order_by(WebhookSecret.id).limit(BATCH)
-    found, unreadable = session.scalars(rows.with_for_update()).all(), 0
+    ordered = rows.order_by(key).limit(BATCH)
+    found = session.scalars((ordered if after is None else ordered.where(key > after)).with_for_update()).all()
+    unreadable = 0
     for row in found:
         try:
-            secret = read(session, row)
+            encrypt_again(row)
         except UnreadableSecret:
             unreadable += 1
-        else:
-            row.secret = keyring_of(session).encrypt(secret, _context(row))
     last = found[-1].id if len(found) == BATCH else None
     return Rotation(sealed=len(found) - unreadable, unreadable=unreadable, last=last)
