@@ -15,6 +15,7 @@ from app.keyring import Keyring, context_of
 from app.migrations import upgrade
 from app.models import Job, Result, WebhookSecret
 from app.schemas import without_query
+from app.services import stores
 from app.services.intake.validation import short
 from app.services.storage.links import ApiLinks
 from app.services.upkeep import secrets
@@ -164,6 +165,28 @@ def test_rotating_encrypts_plain_and_older_secrets_in_batches_and_can_be_repeate
         assert {id_: read(after, id_) for id_ in made} == {id_: [secret] for id_, secret in made.items()}
         assert read(after, plain) == [PLAIN]
         assert secrets.rotate_all(after).sealed == 0
+
+
+def test_rotating_encrypts_the_credentials_of_stores_in_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "BATCH", 2)
+    names = [f"rotated-{number}" for number in range(3)]
+    connection = stores.Connection(
+        url="s3://photos",
+        endpoint=None,
+        region="eu-west-1",
+        credentials={"access_key_id": "A", "secret_access_key": "B"},
+    )
+    with with_keys(database, OLD) as before, before.session(tenant=DEFAULT_TENANT) as session:
+        for name in names:
+            stores.put(session, name, connection)
+    with with_keys(database, f"{NEW},{OLD},{KEYS}") as during:
+        assert secrets.rotate_all(during).sealed >= len(names)
+    with with_keys(database, NEW) as after, after.session(tenant=DEFAULT_TENANT) as session:
+        assert [stores.connection(session, name) for name in names] == [connection] * len(names)
+        for name in names:
+            stores.delete(session, name)
 
 
 def test_what_no_key_can_read_is_counted_and_left_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
