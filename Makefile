@@ -100,6 +100,10 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(VENV)/run ## Write the generated table of docs/operations.md
+	@$(BIN)/python -m app.manual
+
 NAME ?= uploads
 # These two need more than the tests do.
 BENCH_NEEDS_denoise := $(TRAINING)/done
