@@ -56,8 +56,11 @@ def check(database_url: str) -> None:
         return
     path = Path(str(database.url().database))
     try:
-        if path.exists():
-            state(database_url)
+        if path.exists() and (here := state(database_url)[0]) and here not in _revisions():
+            raise CannotStart(
+                f"The database {path} belongs to a later version of PixTools (revision {here}): start that version, or "
+                "restore the backup from before the upgrade."
+            )
     except DBAPIError as error:
         if is_damaged(error):
             raise CannotStart(

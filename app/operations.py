@@ -1,6 +1,7 @@
 """The registry of operations: a list that can be read.
 
-A new operation is one file in `imaging/`, one entry in `OPERATIONS`, and one golden image; `make docs` writes its rows of docs.
+A new operation is one file in `imaging/`, one entry in `OPERATIONS` and one golden image; `make docs` writes its rows
+of docs/operations.md.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: P
     assert "Traceback" not in doctor.stderr
     [line] = [line for line in doctor.stdout.splitlines() if line.startswith("FAIL  schema")]
     assert "restore it from a backup" in line
+
+
+def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "pixtools.db"
+    upgrade(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    for command in ("serve", "migrate"):
+        done = run_bare(tmp_path, "app", command)
+        assert done.returncode != 0, command
+        [line] = done.stderr.splitlines()
+        assert "belongs to a later version of PixTools (revision 9999)" in line
 
 
 def test_in_a_folder_that_others_may_read_everything_new_is_private(tmp_path: Path, photo: bytes) -> None:
