@@ -28,7 +28,7 @@ from app.models import DEFAULT_PRIORITY, IdempotencyKey
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
-IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died stops nobody; the upload is here already
+IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died holds up no repeat; the upload is here already
 REDIS_TIMEOUT = 0.5  # seconds
 POLLS = Backoff(first=0.02, longest=0.5)  # between looks while a repeat waits
 

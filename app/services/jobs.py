@@ -117,7 +117,7 @@ class JobFilters:
 
     @property
     def digest(self) -> bytes:
-        """Tells two listings apart; empty without any filter."""
+        """Distinguishes two listings; empty without any filter."""
         given = {name: str(value) for name, value in self.__dict__.items() if value is not None}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).digest()[:8] if given else b""
 
@@ -221,7 +221,7 @@ def _load(new: NewJob) -> Load:
 
 
 def _send(session: Session, job: Job, plan: Plan) -> None:
-    """Send a new job to the broker when there is room, and nobody waits who would come first."""
+    """Send a new job to the broker when there is room and no other work comes first."""
     queue = _place(session, job, plan)
     if queue is None:
         due.add_job(session, job, plan)
@@ -293,7 +293,7 @@ def must_exist(session: Session, job_id: UUID) -> None:
 
 
 def missing(session: Session, job_id: UUID) -> PixToolsError:
-    """Why there is no such job, as far as whoever asks may know: that it has expired its owner is told alone."""
+    """Why there is no such job. Only its owner gets to know that it has expired."""
     expired_at = session.scalar(select(JobTombstone.expired_at).where(JobTombstone.job_id == job_id))
     if expired_at is None:
         return JobNotFound(f"There is no job {job_id}.")
@@ -474,7 +474,7 @@ def retry(
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
-    Who deletes an open job is not told of its end; of one that has ended, events say no more than that it has.
+    The deletion of an open job sends no event of its end; for one that has ended, events say only that it has.
 
     Raises:
         JobNotFound: there is none.

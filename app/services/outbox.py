@@ -121,7 +121,7 @@ def enqueue(
 
 
 def wake_relays(session: Session) -> None:
-    """Tell the relays of every process, when this transaction has committed, that there is something to send."""
+    """Notify the relays of every process, when this transaction has committed, that there is something to send."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, hooks_of(session).wake.set)
@@ -134,8 +134,8 @@ def publish(send: Send, message: Message) -> bool:
             send(message)
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: it is sent later
             tracing.fail(span, type(error).__name__)
-            told = {"celery_task": message.task, "arguments": message.args, "error": type(error).__name__}
-            log.warning("outbox_send_failed", extra=told)
+            fields = {"celery_task": message.task, "arguments": message.args, "error": type(error).__name__}
+            log.warning("outbox_send_failed", extra=fields)
             sent = False
         else:
             log.debug("message_sent", extra={"celery_task": message.task, "arguments": message.args})

@@ -39,7 +39,7 @@ class Output:
 
 
 def unknown_places(template: str) -> list[str]:
-    """Places of a template that nothing is known for; braces that are none are told as well."""
+    """Unknown places of a template, and braces that belong to no place."""
     found = [name for name in PLACE.findall(template) if name not in NAMES and not DIGEST.fullmatch(name)]
     return found + (["{", "}"] if set("{}") & set(PLACE.sub("", template)) else [])
 

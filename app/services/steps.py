@@ -108,7 +108,7 @@ class StoredResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a successful attempt took; None where nobody knows."""
+    """What a successful attempt took; None where it is unknown."""
 
     #: of the process that worked on the pixels
     cpu_seconds: float | None = None
@@ -191,7 +191,7 @@ def _is_free() -> ColumnElement[bool]:
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
     if number > 1:
-        # Whoever began before and has not ended is not heard of any more, or its outcome will not count
+        # An attempt that began before and has not ended is lost, or its outcome will not count
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))
@@ -355,7 +355,7 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
 
 
 def _asked_for(error: PixToolsError) -> float:
-    """Seconds that whoever refused has asked to wait."""
+    """Seconds that the refusing server has asked to wait."""
     return min(float(error.retry_after or 0), LONGEST_ASKED_SECONDS)
 
 

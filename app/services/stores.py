@@ -26,7 +26,7 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
 
     Args:
         connection: as it was sent.
-        endpoints: beside the providers' own.
+        endpoints: in addition to the providers' own.
 
     Raises:
         InvalidStore: a member has not the right form.

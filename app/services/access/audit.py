@@ -1,6 +1,6 @@
 """The audit log: who has changed keys, tenants and receivers, what was deleted, and what a key was refused.
 
-A row is written in the transaction of what it tells, so there is one exactly for what has happened. None is ever
+A row is written in the transaction of what it records, so there is one for exactly what has happened. None is ever
 changed; they go when they are too old, or with their tenant.
 """
 

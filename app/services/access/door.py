@@ -41,7 +41,7 @@ LOCAL_NAME = "localhost"
 
 @dataclass(frozen=True)
 class _Kept:
-    #: None: nobody's key
+    #: None: the key is unknown
     holder: Holder | None
     until: float
 
@@ -86,7 +86,7 @@ class Door:
         Raises:
             MissingKey: it needs a key.
             KeyRefused: its key opens nothing.
-            DatabaseUnavailable: it is away, and nobody has asked before.
+            DatabaseUnavailable: it is away, and there is no earlier answer.
         """
         found = None if self._hung and not self._hung.done() else await self._asked(scope)
         known = found or self._as_known(scope)
@@ -97,7 +97,7 @@ class Door:
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
         """As `principal`; None when the database does not answer in time, which it then need not do for others."""
         asking = asyncio.create_task(self.principal(scope))
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it any more
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # its waiter may have gone
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
         if not done:
             self._hung = asking  # to cancel it would wait for the same connection

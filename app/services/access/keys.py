@@ -1,7 +1,8 @@
 """API keys: what they look like, their rows, and who has one.
 
-`pxt_` + public id + `_` + secret + checksum. Of the secret only a hash is kept. The checksum tells a key that was cut
-off or mistyped from one that never was, without a look into the database, and lets scanners of secrets be certain.
+`pxt_` + public id + `_` + secret + checksum. Of the secret only a hash is kept. The checksum distinguishes a key that
+was cut off or mistyped from one that never was, without a look into the database, and lets scanners of secrets be
+certain.
 """
 
 import hashlib
@@ -117,13 +118,13 @@ def _checksum(id_: str, secret: str) -> str:
 
 
 def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
-    """Make a key; the text of it is told only now.
+    """Make a key; its text is returned only here.
 
     Raises:
         TenantNotFound: there is no such tenant.
         TooManyKeys: there are `MAX_KEYS` already.
     """
-    # One key at a time, by the row's lock: from here on the door is closed, whoever revokes what
+    # One key at a time, by the row's lock: from here on the door is closed, even if all keys are revoked
     session.execute(update(Counter).where(Counter.name == COUNTER).values(value=Counter.value + 1))
     tenants.get(session, new.tenant)
     usable = [key for key in every(session, new.tenant) if state_of(key) == "valid"]
@@ -187,7 +188,7 @@ def ever_made(session: Session) -> bool:
 
 
 def find(session: Session, token: Token) -> Holder | None:
-    """Whose key it is; one statement. None: nobody's."""
+    """The holder of a key, by one statement. None: the key is unknown."""
     of_tenant = (
         *(TenantRecord.deleted_at, TenantRecord.requests_per_minute),
         *(TenantRecord.max_keep_seconds, TenantRecord.templates_only),
@@ -238,5 +239,5 @@ def note_use(session: Session, used: Mapping[str, datetime]) -> None:
 
 
 def unknown() -> KeyRefused:
-    """The refusal of a key that is nobody's."""
+    """The refusal of an unknown key."""
     return UnknownKey()

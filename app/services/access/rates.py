@@ -21,7 +21,7 @@ WINDOW = 60  # seconds in which an empty bucket fills
 REDIS_TIMEOUT = 0.25  # seconds
 MOST_KEPT = 10_000  # buckets of one process; a full one need not be kept
 POLICY = "requests"
-RATE_HEADERS = "pixtools.rate"  # where the scope of a request has what its answer tells
+RATE_HEADERS = "pixtools.rate"  # where the scope of a request keeps the headers of its answer
 
 #: KEYS: the bucket; ARGV: its size, tokens a second. Whether there was a token, and how many are left. By Redis' own
 #: clock, as those of the processes may differ

@@ -2,8 +2,8 @@
 
 The figures are those of the steps. They are added up after the jobs have ended, from the log of events: each end of a
 job is one event, whose number in the log is given after its commit, and the number of the last event that was counted
-is written in the transaction that counts. So every end counts once, however often whoever counts is killed, and the
-transaction that ends a job touches no row that others wait for.
+is written in the transaction that counts. So every end counts once, however often the counting process is killed, and
+the transaction that ends a job touches no row that others wait for.
 
 What is deleted before its turn is counted by the transaction that deletes it. A job that a client deletes while it runs
 has no event: it is counted when it is stopped.
@@ -95,7 +95,7 @@ def settle(session: Session, job_ids: Collection[UUID]) -> None:
     """Count what `aggregate` has yet to count of jobs that this transaction deletes."""
     if not job_ids:
         return
-    # whoever counts waits for this transaction, and finds these jobs gone
+    # the counting process waits for this transaction, and finds these jobs gone
     last = session.scalars(select(Counter.value).where(Counter.name == COUNTER).with_for_update()).one()
     uncounted = (Event.position.is_(None)) | (Event.position > last)
     events = select(Event.type, Event.job_id, Event.run, Event.created_at).where(Event.job_id.in_(job_ids), uncounted)
@@ -108,7 +108,7 @@ def count_stopped(session: Session, job: Job) -> None:
 
 
 def _count(session: Session, ends: Iterable[Ended]) -> None:
-    """Add what ended jobs have used; of those that are gone the transaction that deleted them has told."""
+    """Add what ended jobs have used; deleted ones were counted by the transaction that deleted them."""
     runs = {(end.job_id, end.run): end for end in ends}
     if not runs:
         return

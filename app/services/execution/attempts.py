@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
 PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
 
-#: told the share that is done, or None where nobody knows; raises when the work is to end
+#: called with the share that is done, or None where it is unknown; raises when the work is to end
 Monitored = Callable[[float | None], None]
 Work = TypeVar("Work")
 
@@ -37,7 +37,7 @@ class LeaseLost(Exception):
 
 
 class HandedBack(Exception):
-    """The worker has to stop; somebody else does the work."""
+    """The worker has to stop; another one does the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Attempts(ABC, Generic[Work]):
 
     @abstractmethod
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
+        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
 
     def run(self, job_id: UUID, task_id: str, owner: str) -> None:
         """Run one task as far as it is still to be done; failures are recorded, not raised.
@@ -174,5 +174,5 @@ class _Progress:
 
 
 def fields_of(held: Claim) -> dict[str, object]:
-    """What a log tells of an attempt."""
+    """The fields of an attempt's log line."""
     return {"job_id": str(held.job.id), "task": held.task.id, "op": held.task.name, "attempt": held.attempt}

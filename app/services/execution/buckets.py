@@ -30,7 +30,7 @@ class BucketClient:
             connection: to the bucket.
             key: of the object.
             path: of the file.
-            look: told the share that has come; what it raises ends the fetch.
+            look: called with the share that has come; what it raises ends the fetch.
 
         Raises:
             SourceFailed: there is no such object now.

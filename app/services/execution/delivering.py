@@ -44,7 +44,7 @@ class Deliverer:
     database: Database
 
     def deliver(self, job: Job, file: File) -> dict[str, Any] | None:
-        """Write a result where its job says; what the result's row tells of that, or None where it says nothing.
+        """Write a result where its job says; returns what the result's row records of that, or None for nothing.
 
         Raises:
             OutputFailed: it cannot be written there.

@@ -163,7 +163,7 @@ class Executor(Attempts[Made]):
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
+        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
         with self.database.session() as session:
             # Within the transaction: no retry by the client begins before the old object is gone, which has the same
             # key as the new one

@@ -56,7 +56,7 @@ class InputCache:
 
     @contextmanager
     def _only_one(self, sha256: str) -> Iterator[None]:
-        """Whoever wants the same file meanwhile waits for it; the lock of a process that is killed is free at once."""
+        """Others that want the same file wait for it; the lock of a process that is killed is free at once."""
         locks = self.folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / sha256[:2]).open("w") as file:

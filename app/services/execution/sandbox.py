@@ -40,7 +40,7 @@ class Sandbox:
         self,
         processes: int,
         memory_bytes: int | None = None,
-        beside: int | None = None,
+        sharing: int | None = None,
         denoiser: Mapping[str, Any] | None = None,
         *,
         reserve: bool = False,
@@ -51,12 +51,12 @@ class Sandbox:
             processes: renders that run at the same time; further ones wait.
             memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
-            beside: how many such processes share the machine's cores; default: those of this sandbox.
+            sharing: how many such processes share the machine's cores; default: those of this sandbox.
             denoiser: what `app.ml.denoise.configure` is called with in each child when it starts.
             reserve: whether the last child is started when all others are busy, and not when it is needed.
         """
         self._reserve = reserve
-        self._arguments = (_threads(beside or processes), memory_bytes or 0, json.dumps(denoiser))
+        self._arguments = (_threads(sharing or processes), memory_bytes or 0, json.dumps(denoiser))
         self._lock = Lock()
         self._children: set[_Child] = set()
         self._closed = False
@@ -79,7 +79,7 @@ class Sandbox:
 
         Args:
             timeout: seconds for the render itself; waiting for a free child does not count.
-            monitor: hears of the render at least every second, so that it can end one that nobody wants any more.
+            monitor: hears of the render at least every second, so that it can end one that is no longer wanted.
 
         Raises:
             StepTimedOut: the child was killed because it took too long.

@@ -136,7 +136,7 @@ class WebClient:
         Args:
             source: the URL, and headers for its origin alone.
             path: of the file.
-            look: told the share that has come, again and again; what it raises ends the fetch.
+            look: called again and again with the share that has come; what it raises ends the fetch.
 
         Raises:
             SourceFailed: there is no such file now.

@@ -129,7 +129,7 @@ def every(session: Session) -> list[Asset]:
 
 
 def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: TenantLimits) -> None:
-    """Note a file before it is stored, so that nobody removes it meanwhile.
+    """Note a file before it is stored, so that it is not removed meanwhile.
 
     Args:
         session: one transaction of a tenant.

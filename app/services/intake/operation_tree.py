@@ -168,7 +168,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
     given = {key: value for key, value in entry.items() if key not in NODE_KEYS}
     unknown = [key for key in given if key not in operation.params.model_fields]
     for key in unknown[MAX_REPORTED:]:
-        del given[key]  # so many would take their time to be told, and are not reported anyway
+        del given[key]  # so many would take long to describe, and are not reported anyway
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:

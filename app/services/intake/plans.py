@@ -30,7 +30,7 @@ from app.services.intake.submission import (
 )
 from app.services.intake.validation import escaped, short
 
-MOST = 2**31 - 1  # of a number that is only told
+MOST = 2**31 - 1  # of a number that is only reported
 FACTS = ("format", "width", "height", "bytes")
 FACTS_POINTER = "#/input/facts"
 

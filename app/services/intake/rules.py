@@ -51,7 +51,7 @@ def _refuse(what: str, limit: int, value: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class InputRules:
-    """All that can be told by the header of an input and by what is to be done with it."""
+    """All that can be known from the header of an input and from what is to be done with it."""
 
     image_limits: ImageLimits
     #: of one pixel process; None: any

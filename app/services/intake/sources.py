@@ -162,7 +162,7 @@ def _read_stored(value: Mapping[str, Any], pointer: str) -> StoreSource:
     return StoreSource(store=store, key=key)
 
 
-#: by the member that tells which it is: what reads it, and the members that it may have
+#: by the member that decides which it is: what reads it, and the members that it may have
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any], str], DataSource | Source], tuple[str, ...]]] = {
     "url": (_read_url, ("url", "headers")),
     "store": (_read_stored, ("store", "key")),

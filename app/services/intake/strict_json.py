@@ -56,7 +56,7 @@ def _without_mark(text: str | bytes) -> str | bytes:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; which of two values under one key was meant, nobody can tell."""
+    """The object; it cannot be known which of two values under one key was meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]

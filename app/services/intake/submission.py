@@ -171,7 +171,7 @@ class _AnsweredElsewhere(Exception):
 
 @dataclass(frozen=True)
 class Tree:
-    """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
+    """A checked tree and its plans, by the format of the upload; never changed."""
 
     operations: list[Any]
     branches: tuple[Node, ...]
@@ -194,7 +194,7 @@ def _kept_tree(text: str, limits: TreeLimits) -> Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """An order of which everything is right that can be told without the input."""
+    """An order in which everything is right that can be checked without the input."""
 
     chosen: Chosen
     tree: Tree
@@ -219,7 +219,7 @@ class Submissions:
     spool: Path
     room: Room
     form_limits: FormLimits
-    #: of a body, beside what its `data:` URL takes
+    #: of a body, in addition to its `data:` URL
     max_json_bytes: int
     tree_limits: TreeLimits
     image_limits: ImageLimits
@@ -416,7 +416,7 @@ class Submissions:
         return checked
 
     async def check_order(self, order: Order, principal: Principal, findings: Findings) -> Checked | None:
-        """Find what is wrong with an order, as far as that can be told without the input.
+        """Find what is wrong with an order, as far as that can be known without the input.
 
         Returns:
             None if `findings` have collected something that leaves no tree.
@@ -455,7 +455,7 @@ class Submissions:
         return output
 
     def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
-        """Find what the header of an image tells against it, or against what is to be done with it."""
+        """Find what in the header of an image forbids it, or what is to be done with it."""
         with findings.noting():
             self.image_limits.check(header)
         with findings.noting(), checked.chosen.pointing():

@@ -1,7 +1,7 @@
 """Templates: trees with places for parameters, under a name and a number that never means another tree.
 
-A tree is checked when it is stored, as far as that can be told without the values, so that a mistake is its author's to
-see and not that of whoever sends images. Jobs keep the tree that came of it, and `name@version`.
+A tree is checked when it is stored, as far as that is possible without the values, so that a mistake is its author's to
+see and not its users'. Jobs keep the tree that came of it, and `name@version`.
 """
 
 import json
@@ -177,7 +177,7 @@ def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits
 
 
 def _is_open(definition: Definition, param: str | None) -> bool:
-    """Whether nobody can tell what texts a parameter may have."""
+    """Whether the texts that a parameter may have cannot be known."""
     property_ = definition.params.get("properties", {}).get(param, {})
     return property_.get("type") == "string" and not property_.keys() & {"enum", "default"}
 

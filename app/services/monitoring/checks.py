@@ -39,8 +39,8 @@ class Check:
     value: Any = None
 
     def as_json(self) -> dict[str, Any]:
-        told = {"status": self.health.value, "seconds": round(self.seconds, 4)}
-        return told | ({"error": self.error} if self.error else {})
+        fields = {"status": self.health.value, "seconds": round(self.seconds, 4)}
+        return fields | ({"error": self.error} if self.error else {})
 
 
 @dataclass

@@ -103,7 +103,7 @@ class Probes:
             self._checked.add(changed)
 
     async def _ask_for_ml_worker(self, broker: Question) -> None:
-        """A worker that cannot read its weights does not start; nobody else has the network."""
+        """A worker that cannot read its weights does not start; no other process has the network."""
         states = await _states(broker)
         if _waits(states, Queue.ML) and not states[Queue.ML].workers:
             raise Degraded("no worker has it")

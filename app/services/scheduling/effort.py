@@ -34,7 +34,7 @@ class Size:
 
 
 def size_of(job: Job) -> Size | None:
-    """None while nobody knows: the input has yet to be fetched."""
+    """None while it is unknown: the input has yet to be fetched."""
     if job.input_width is None or job.input_height is None:
         return None
     return Size(job.input_width, job.input_height, job.input_frames or 1)

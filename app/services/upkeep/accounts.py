@@ -30,7 +30,7 @@ class Accounts(Periodic):
         return counted
 
     def _count(self) -> int:
-        """Each batch is a transaction; what nobody has read yet gets its number first."""
+        """Each batch is a transaction; what has not been read yet gets its number first."""
         counted = 0
         while not self.stopping.is_set():
             with self._database.session(read_only=True) as session:

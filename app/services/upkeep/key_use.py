@@ -1,4 +1,4 @@
-"""Writes down when keys were last used, beside the requests: none of them waits for that or commits anything for it."""
+"""Writes down when keys were last used, in the background: no request waits for that or commits anything for it."""
 
 from sqlalchemy.exc import SQLAlchemyError
 

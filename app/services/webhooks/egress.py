@@ -154,7 +154,7 @@ class Egress:
     ports: frozenset[int]
     #: private ranges that are allowed all the same, on any port
     networks: tuple[Network, ...] = ()
-    #: the same, as long as nobody has to say who he is
+    #: the same, as long as requests need no key
     networks_while_open: tuple[Network, ...] = ()
     is_open: Callable[[], bool] = lambda: False
     #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
