@@ -90,5 +90,5 @@ class _Body:
 
 def _announced(scope: Scope) -> int:
     """The length that the client announced, or 0."""
-    told = dict(scope["headers"]).get(b"content-length", b"")
-    return int(told) if told.isdigit() else 0
+    announced = dict(scope["headers"]).get(b"content-length", b"")
+    return int(announced) if announced.isdigit() else 0

@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     fetch_concurrency: int = Field(16, ge=1, description="Inputs fetched at the same time by one process.")
     store_endpoints: Annotated[frozenset[Annotated[str, AfterValidator(_without_slash)]], NoDecode, LISTED] = Field(
         frozenset(),
-        description="URLs of object stores that tenants may connect to, beside those of AWS, Google and Azure; each is "
+        description="URLs of object stores that tenants may connect to besides those of AWS, Google and Azure; each is "
         "trusted with what its users send there.",
     )
 
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     reference_decode_seconds: float = Field(
         0.0107,
         gt=0,
-        description="CPU time of the reference decode on the workers, for POST /plan; `make bench NAME=plan` tells.",
+        description="CPU time of the reference decode on the workers, for POST /plan (`make bench NAME=plan`).",
     )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
         """The private ranges that events may be sent to, as long as there has never been an API key."""
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
-        # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
+        # Any client that submits jobs can post there and read the answer; on this machine it can do so anyway
         return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
 
     @property
@@ -339,7 +339,7 @@ class Settings(BaseSettings):
 
     @property
     def base_url(self) -> str:
-        """Base of absolute URLs where no request tells it."""
+        """Base of absolute URLs where there is no request."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
 

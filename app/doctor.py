@@ -84,7 +84,7 @@ def _has_database(settings: Settings) -> bool:
     try:
         return (settings.data_dir / "pixtools.db").exists()
     except OSError:
-        return False  # a folder that may not be entered is told of as that of the spool
+        return False  # a folder that may not be entered is reported with the spool
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:

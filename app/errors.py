@@ -3,7 +3,7 @@
 PixToolsError
 ├── InvalidRequest                400  the request itself is malformed
 │   ├── TruncatedRequest          400  the body ended early
-│   ├── ClientLeft                400  nobody reads the answer
+│   ├── ClientLeft                400  the client has gone
 │   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
 │   ├── InvalidJson               400  the body is no JSON
@@ -217,7 +217,7 @@ class ClientLeft(InvalidRequest):
     """The client disconnected before the response."""
 
     code = "client_left"
-    status = 400  # for the log; there is nobody to read it
+    status = 400  # for the log; the client has gone
 
 
 class RequestTimedOut(InvalidRequest):
@@ -483,7 +483,7 @@ class InvalidStore(PixToolsError):
 
 
 class StoreEndpointRefused(InvalidStore):
-    """This server connects to no such endpoint; PIXTOOLS_STORE_ENDPOINTS names those beside the providers' own."""
+    """This server connects to no such endpoint; PIXTOOLS_STORE_ENDPOINTS names those besides the providers' own."""
 
     code = "store_endpoint_refused"
 
@@ -980,7 +980,7 @@ class SourceNotFound(SourceFailed):
 
 
 class SourceDenied(SourceFailed):
-    """Whoever has the input does not give it to this server; check the headers or credentials that you have set."""
+    """The server that has the input refuses it to this one; check the headers or credentials that you have set."""
 
     code = "source_denied"
 

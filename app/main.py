@@ -126,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
-    """Start everything that runs beside the requests; the stack stops it in reverse order."""
+    """Start everything that runs in the background; the stack stops it in reverse order."""
     celery_app.use(settings)
     configure_logging(settings.log_level)
     private.keep_new_files_private()

@@ -36,7 +36,7 @@ if slots.folder():
     values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
     values.ValueClass = MultiProcessValue(slots.current)  # type: ignore[no-untyped-call]
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use
 
 REGISTRY = CollectorRegistry()
 if not slots.folder():
@@ -157,7 +157,7 @@ DEPENDENCY_SECONDS = Scraped(
 
 
 class Exposition:
-    """Everything that this command's processes tell, and what was found out for this one scrape."""
+    """Everything that this command's processes count, and what was found out for this one scrape."""
 
     def __init__(self, scraped: Iterable[Metric] = ()) -> None:
         self._scraped = scraped

@@ -156,7 +156,7 @@ class ApiKey(Owned, Base):
 
 
 class AuditEntry(Owned, Base):
-    """Something that somebody has done, or was refused; the database lets nobody change it."""
+    """An action of a key or an operator, or a refusal; the database refuses changes of it."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
@@ -171,7 +171,7 @@ class AuditEntry(Owned, Base):
     #: id or name of what it was done to; of a refusal its code
     subject: Mapped[str] = mapped_column(String(255))
     details: Mapped[dict[str, Any]]
-    #: of what is written once, whoever sees it: key, code and minute of a refusal
+    #: of what several processes see and one writes: key, code and minute of a refusal
     once: Mapped[str | None] = mapped_column(String(160), unique=True)
 
 
@@ -386,7 +386,7 @@ class Step(Base):
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    #: share of the current attempt that is done, where the operation tells
+    #: share of the current attempt that is done, where the operation reports it
     progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
     #: what the operation found out about the image
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -425,7 +425,7 @@ class DueTask(Base):
 
 
 class TenantTurn(Base):
-    """When something of a tenant was last sent: whoever was served longest ago is next."""
+    """When something of a tenant was last sent: the one served longest ago is next."""
 
     __tablename__ = "tenant_turns"
 
@@ -612,7 +612,7 @@ class WebhookDelivery(Owned, Base):
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]
-    #: when it is given up, whatever it waits for; None: its schedule has not begun, since nobody has looked at it yet
+    #: when it is given up, whatever it waits for; None: its schedule has not begun, since it has not been looked at yet
     expires_at: Mapped[datetime | None]
     #: when its last message was written; the sweep writes another one for what stays silent
     dispatched_at: Mapped[datetime]
@@ -691,7 +691,7 @@ class Store(Owned, Base):
 
 
 class DeadLetter(Owned, Base):
-    """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
+    """Work that was given up because it ended what worked on it, or that could not be read."""
 
     __tablename__ = "dead_letters"
     __table_args__ = (Index(None, "input_sha256"), Index(None, "created_at"))

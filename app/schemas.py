@@ -405,7 +405,7 @@ class LetterView(Model):
     reason: str = Field(examples=["poison_input"])
     queue: str
     job_id: UUID | None
-    operations: list[str] = Field(description="Of the task; empty where nobody could read the message.")
+    operations: list[str] = Field(description="Of the task; empty where the message could not be read.")
     message: str
 
 
@@ -425,7 +425,7 @@ class RedriveView(Model):
 
 
 class TimelineView(Model):
-    """The story of a job."""
+    """The timeline of a job."""
 
     lines: list[str]
 
@@ -626,7 +626,7 @@ class PlannedStepView(Model):
 
 
 class PlannedResultView(Model):
-    """One output that there would be; null is what only the pixels, or the source, tell."""
+    """One output that there would be; null is what only the pixels, or the source, would show."""
 
     name: str
     step: str
@@ -644,6 +644,8 @@ class PlanView(Model):
     operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
     steps: list[PlannedStepView]
     results: list[PlannedResultView]
-    cpu_seconds: float | None = Field(description="Of all steps; null where only the pixels, or the source, tell.")
+    cpu_seconds: float | None = Field(
+        description="Of all steps; null where only the pixels, or the source, would show it."
+    )
     memory_bytes: int | None = Field(description="Of the process that needs most.")
     bytes: int | None = Field(description="Of all results, if all are known.")

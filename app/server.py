@@ -71,7 +71,7 @@ def _check_port(settings: Settings) -> None:
     """Refuse to begin a start that would end where the server listens.
 
     Raises:
-        CannotStart: somebody else listens there, or nobody may.
+        CannotStart: the port is in use, or must not be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -88,7 +88,7 @@ def _check_keyring(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> None:
-    """Refuse to listen where others could reach what nobody is kept from.
+    """Refuse to listen where other machines could reach a server without keys.
 
     Raises:
         CannotStart: says what to do.
@@ -104,7 +104,7 @@ def _check_access(settings: Settings) -> None:
 
 
 def _may_have_keys(settings: Settings) -> bool:
-    """Whether there has ever been a key; a database that is away may have some, and lets nobody in until it is back."""
+    """Whether there has ever been a key; a database that is away may have some, and accepts none until it is back."""
     database = Database(settings.database)
     try:
         if database.is_sqlite and not Path(str(database.url().database)).exists():

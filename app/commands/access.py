@@ -84,7 +84,7 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of thi
 
 @database_keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
-    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
     from app.errors import KeyNotFound
     from app.services.access import audit, keys
 
@@ -197,7 +197,7 @@ def _is_over(at: str | None) -> bool:
 
 @keys_app.command("revoke")
 def revoke_key_anywhere(key_id: Annotated[str, typer.Argument(help="Id of the key.")], server: Server = None) -> None:
-    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
     if not _is_remote(server):
         revoke_key(key_id)
         return

@@ -108,7 +108,7 @@ class Run:
     def _ended(
         self, given: Input, content: bytes, key: str, outcome: Outcome, update: Callable[["Job"], None]
     ) -> "Job | None":
-        """The job when it has ended; None: nobody waits. That of an earlier run counts if it has completed."""
+        """The job when it has ended; None without waiting. That of an earlier run counts if it has completed."""
         from pixtools_client import JobNotFound
 
         job = self._submit(given, content, self.own_key or (None if self.again else key))

@@ -165,6 +165,6 @@ def follow_events(
 ) -> None:
     """The log of events, oldest first, one JSON object a line; a server that restarts is waited for."""
     with opened(server, patience=FOR_EVER if follow else 2.0) as client:
-        told = client.live_events if follow else client.events
-        for event in told(after=after, type=event_type):
+        listing = client.live_events if follow else client.events
+        for event in listing(after=after, type=event_type):
             typer.echo(json.dumps(event))

@@ -1,6 +1,6 @@
 """In which numbers a network runs: float32, or bytes where the CPU multiplies them faster and rightly.
 
-A quantized network lies beside the float one, as `NAME_int8.pth`. CPUs without instructions for sums of byte products
+A quantized network lies next to the float one, as `NAME_int8.pth`. CPUs without instructions for sums of byte products
 gain nothing, and some older ones cut such sums off: both are seen by trying.
 """
 

@@ -34,7 +34,7 @@ class Tensor:
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 of a file of weights: tells which ones made an image.
+    """SHA-256 of a file of weights: identifies those that made an image.
 
     Raises:
         InvalidWeights: there is no such file.

@@ -35,7 +35,7 @@ RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE
     summary="Download a result by its signed link, or with a key",
     response_class=FileResponse,
     responses=DOWNLOAD_RESPONSES,
-    openapi_extra={"security": [{}]},  # beside the key: a link needs none
+    openapi_extra={"security": [{}]},  # besides the key: a link needs none
 )
 async def download_result(
     request: Request,

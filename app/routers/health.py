@@ -97,6 +97,6 @@ async def check_health(resources: CurrentResources) -> JSONResponse:
 
 
 def _answer(overall: Health, checks: dict[str, Check], **members: Any) -> JSONResponse:
-    told = {name: check.as_json() for name, check in checks.items()}
+    shown = {name: check.as_json() for name, check in checks.items()}
     status_code = 503 if overall is Health.DOWN else 200
-    return JSONResponse({"status": overall.value, "checks": told, **members}, status_code=status_code)
+    return JSONResponse({"status": overall.value, "checks": shown, **members}, status_code=status_code)

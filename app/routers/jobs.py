@@ -114,7 +114,7 @@ Take = Callable[[SubmissionRequest], Awaitable[Accepted]]
 
 
 def _take_form(request: Request, submissions: Submissions) -> Take:
-    """Check what the head of a request tells of its form; the rest is done when it is let in."""
+    """Check what the head of a request says of its form; the rest is done when it is let in."""
     boundary = boundary_of(request.headers.get("content-type"))
     limits = submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)

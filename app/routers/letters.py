@@ -51,7 +51,7 @@ async def list_letters(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     tenant: OtherTenant = None,
 ) -> LetterPage:
-    """Those that have not been sent again: work that ended every process that tried it, or that nobody could read."""
+    """Those that have not been sent again: work that ended every process that tried it, or unreadable messages."""
     rows = rows_of(principal, resources, tenant)
     found, next_cursor = await rows.read(dead_letters.page, limit=limit, cursor=cursor)
     link_next(request, response, next_cursor)

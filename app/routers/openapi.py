@@ -332,7 +332,7 @@ JSON_BODY = (400, 408, 413, 415)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these problems, beside those that every route answers with."""
+    """The `responses` of a route that answers with these problems, besides those that every route answers with."""
     return {status: problem(status) for status in statuses}
 
 

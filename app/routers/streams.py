@@ -78,7 +78,7 @@ async def _end_when_left(receive: Receive, listener: Listener) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What one client is told, in order."""
+    """What one client gets, in order."""
 
     live: Live
     own: TenantDatabase
@@ -163,7 +163,7 @@ async def watch_job(
     last_event_id: LastEventId = "",
 ) -> EventStream:
     """Server-sent events: `job` with the whole job, at once and after every change, and `log` with each stored event of
-    the job as `GET /events` tells it. The stream ends when the job has."""
+    the job as `GET /events` shows it. The stream ends when the job has."""
     await own.read(jobs.must_exist, job_id)
     return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id or None)
 

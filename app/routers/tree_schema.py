@@ -34,7 +34,7 @@ def components() -> dict[str, Any]:
 def _tree() -> dict[str, Any]:
     return {
         "title": TREE,
-        "description": "Parallel branches that all start from the upload. `GET /operations` tells how many operations "
+        "description": "Parallel branches that all start from the upload. `GET /operations` says how many operations "
         "and levels there may be.",
         "type": "array",
         "items": {"$ref": REFERENCE.format(model=ENTRY)},

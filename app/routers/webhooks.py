@@ -87,7 +87,7 @@ async def change_endpoint(
     own: Own,
     principal: CurrentPrincipal,
 ) -> EndpointView:
-    """What waits for the endpoint goes to its new URL. One that was disabled is told nothing of the time between;
+    """What waits for the endpoint goes to its new URL. One that was disabled gets nothing of the time between;
     a replay makes up for it."""
     if change.url is not None:
         await _check(change.url, resources)
