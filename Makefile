@@ -35,7 +35,7 @@ $(TRAINING)/done: training/requirements.txt
 	@touch $@
 
 $(QUALITY)/done: $(VENV)/dev
-	@echo "Installing SSIMULACRA2 beside the rest ..."
+	@echo "Installing SSIMULACRA2 as well ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 

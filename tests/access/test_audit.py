@@ -173,5 +173,5 @@ def test_usage_is_told_by_the_api(api: ApiClient) -> None:
     assert (page["has_more"], page["next_cursor"]) == (False, None)
     assert api.http.get("/usage", params={"since": "2026-02-01", "until": "2026-01-01"}).status_code == 422
     assert api.http.get("/usage", params={"cursor": "no cursor"}).status_code == 400
-    assert api.http.get("/usage", params={"tenant": "nobody"}).json()["data"] == []
+    assert api.http.get("/usage", params={"tenant": "absent"}).json()["data"] == []
     assert api.http.get("/usage", params={"tenant": "NO NAME"}).status_code == 422

@@ -75,11 +75,11 @@ def test_the_port_of_metrics_is_another_one(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("tenants", "create", "No Name"), "1 to 63 lower-case letters"),
-        (("keys", "create", "--tenant", "nobody"), "pixtools tenants create"),
+        (("keys", "create", "--tenant", "absent"), "pixtools tenants create"),
         (("keys", "create", "--scope", "jobs:eat"), "there are jobs:write"),
         (("keys", "revoke", "x"), "There is no key 'x'"),
         (("tenants", "delete", "default", "--yes"), "cannot be erased"),
-        (("webhooks", "secret", "--tenant", "nobody"), "There is no tenant 'nobody'"),
+        (("webhooks", "secret", "--tenant", "absent"), "There is no tenant 'absent'"),
     ],
 )
 def test_mistakes_of_commands_are_explained(pixtools: Run, arguments: tuple[str, ...], told: str) -> None:

@@ -286,7 +286,7 @@ def test_the_operator_makes_keys_of_other_tenants(service: Service, database: Da
     async def make() -> list[httpx.Response]:
         async with service.client(admin) as client:
             new = {"scopes": ["jobs:read"]}
-            return [await client.post("/keys", json={**new, "tenant": name}) for name in ("nobody", "No Name\0")]
+            return [await client.post("/keys", json={**new, "tenant": name}) for name in ("absent", "No Name\0")]
 
     unknown, invalid = service.ask(make())
     assert (unknown.status_code, unknown.json()["code"]) == (404, "tenant_not_found")

@@ -201,7 +201,7 @@ def test_urls_go_through_a_template_and_are_not_fetched_again(
     [job] = map(json.loads, listed.splitlines())
     assert (job["template"], job["input"]["filename"]) == ("avatar@1", "own.jpg")
     assert len(inside("jobs", "list", "--tag", "sku:9").stdout.splitlines()) == 4
-    assert inside("jobs", "list", "--external-id", "nobody").stdout == ""
+    assert inside("jobs", "list", "--external-id", "absent").stdout == ""
 
 
 def test_a_url_that_gives_no_image_fails_by_its_name(deployment: Deployment, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _waits(states: Mapping[str, Depth], queue: str) -> bool:
 
 
 def _require(workers: Mapping[str, int]) -> None:
-    # without a spare process small work goes the other work's way
+    # without a spare process small work goes to the other queue
     missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
     if missing:
         raise Degraded(f"no worker for {', '.join(missing)}")

@@ -1,7 +1,7 @@
 """How dear a task is, roughly: what is soon done must not wait behind what takes long.
 
 Pixels times a constant of each operation, as measured on one core with a picture of two megapixels. It need not be
-right by more than its order: small work that is not seen as such goes the other work's way, and so does what is sent
+right by more than its order: small work that is not seen as such goes to `default_queue`, and so does what is sent
 while the small queue is full.
 """
 
