@@ -1,4 +1,4 @@
-"""What an operator sees of one process when something is wrong with its data, and when it is told to stop."""
+"""What an operator sees of one process when something is wrong with its data, and when it has to stop."""
 
 import json
 import os
@@ -124,9 +124,9 @@ def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deplo
     time.sleep(1)
     looks = [line for line in lines(deployment) if line["event"] == "request" and line["request_id"] != "a-quiet-job"]
     mine = [line for line in lines(deployment) if line not in looks and job["id"] in json.dumps(line)]
-    told = [line["event"] for line in mine if line["level"] == "info"]
-    assert "job_ended" in told, "and not nothing at all"
-    assert len(told) <= 4, told
+    shown = [line["event"] for line in mine if line["level"] == "info"]
+    assert "job_ended" in shown, "and not nothing at all"
+    assert len(shown) <= 4, shown
 
 
 def test_what_is_no_line_any_more_is_counted(deployment: Deployment, photo: bytes) -> None:
