@@ -16,16 +16,12 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/run: requirements.txt pyproject.toml clients/python/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PixTools needs Python 3.11 or newer; name one by PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing what PixTools needs into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . --editable clients/python
+	@PYTHON=$(PYTHON) scripts/install-for-run $(VENV)
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	@echo "Installing what tests and checks need into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@scripts/pip-install $(VENV) --require-hashes -r requirements-dev.txt
 	@touch $@
 
 $(TRAINING)/done: training/requirements.txt
@@ -36,7 +32,7 @@ $(TRAINING)/done: training/requirements.txt
 
 $(QUALITY)/done: $(VENV)/dev
 	@echo "Installing SSIMULACRA2 as well ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
+	@scripts/pip-install $(VENV) --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
 $(AZURITE)/done: tests/support/azurite-npm/package.json tests/support/azurite-npm/package-lock.json
