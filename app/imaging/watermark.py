@@ -71,7 +71,7 @@ def _advice(lacking: str) -> str:
 
 @cache
 def _know_fonts() -> None:
-    """Tell libvips of every font, which it remembers."""
+    """Register every font with libvips, which keeps them."""
     for path in glyphs.fonts():
         pyvips.Image.text("x", fontfile=str(path), font=FONT)
 
