@@ -51,7 +51,7 @@ class Letter:
 
 
 def receive(session: Session, letter: Letter) -> None:
-    """Write a letter down; the task that it was for ends, so that its job does. A second copy changes nothing."""
+    """Write a letter down; the task that it was for ends, so that its job does. A second copy of it changes nothing."""
     if session.get(DeadLetter, letter.id) is not None:
         return
     job_id, task_id = _address(letter.args)

@@ -307,7 +307,7 @@ def status_of(session: Session, job_id: UUID) -> str | None:
 
 
 def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that are there and have not ended: what waiting clients ask for again and again."""
+    """Those of these jobs that are there and have not ended: polled by waiting clients."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
 
 
@@ -323,7 +323,7 @@ class Mark(NamedTuple):
 
 
 def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
-    """The marks of those of these jobs that are there: what listeners ask for again and again, in one query."""
+    """The marks of those of these jobs that are there: polled by listeners, in one query."""
     running = func.count().filter(Step.status == StepStatus.RUNNING)
     counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
     query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
@@ -375,7 +375,7 @@ def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
 
 
 def _id_at(seconds: float) -> UUID:
-    """Before every id of this moment or a later one: a UUIDv7 begins with its milliseconds since 1970."""
+    """Sorts before every id of this moment or later: a UUIDv7 begins with its milliseconds since 1970."""
     milliseconds = min(max(0, math.ceil(seconds * 1000)), LAST_ID)
     return UUID(int=milliseconds << 80)
 

@@ -62,7 +62,7 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a listener wants to hear of."""
+    """What a listener has subscribed to."""
 
     principal: Principal
     #: None: the log of the whole tenant
@@ -189,7 +189,7 @@ class Live:
         return place
 
     async def catch_up(self, listener: Listener, own: TenantDatabase) -> AsyncIterator[bytes]:
-        """What the log has for a listener that is behind, as far as the client takes it: a page at a time."""
+        """What the log has for a listener that is behind, a page at a time, as fast as the client reads."""
         wanted = listener.wanted
         while listener.behind:
             listener.behind = False  # first: what is added while the page is read is kept for the listener

@@ -6,7 +6,7 @@ relay sends and then deletes. So is one that could not be sent, and one that is 
 broker has no room is no message yet: it waits its turn as a row of `due.py`.
 
 Nothing is ever published inside a request: a broker in alarm would hang it. A message may be sent twice, after a crash
-between sending and deleting; every task allows that.
+between sending and deleting; every task tolerates that.
 """
 
 import logging

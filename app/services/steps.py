@@ -81,7 +81,7 @@ LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or t
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to run one task once."""
+    """The right to make one attempt at a task."""
 
     job: Job
     plan: Plan
@@ -285,7 +285,7 @@ def _succeed(session: Session, held: Claim, usage: Usage) -> dict[str, int]:
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
-    """Record that the held task has done another one's work: the steps that this ends, none if it is open no more."""
+    """Record that the held task has done another one's work: the steps that this ends, none if it is no longer open."""
     began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
     owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
     untouched = _steps(held.job.id, task_id).where(Step.status == StepStatus.PENDING, Step.attempts == 0)

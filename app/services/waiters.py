@@ -148,7 +148,7 @@ class Waiters:
                 waiter.notify()
 
     async def _look_at_log(self, waiting: list[_Waiter]) -> None:
-        """Only events behind all that anybody has seen are read, so that those of other types are passed over once."""
+        """Only events after the latest place of any waiter are read, so events of other types are skipped once."""
         if not waiting:
             return
         if await self.database.read(events.has_unnumbered):

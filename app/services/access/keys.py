@@ -68,14 +68,14 @@ class NewKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A key that was found, and what is the matter with it."""
+    """A key that was found, and whether it is still valid."""
 
     principal: Principal
     expires_at: datetime | None
     refused: type[KeyRefused] | None
 
     def check(self) -> Principal:
-        """The principal, if the key still opens something.
+        """The principal, if the key is still valid.
 
         Raises:
             KeyRefused: it does not.
@@ -92,7 +92,7 @@ def parse(text: str) -> Token:
     """Take a key apart.
 
     Raises:
-        MalformedKey: it is none.
+        MalformedKey: it is not a key.
         MistypedKey: its checksum does not fit.
     """
     parts = re.fullmatch(TOKEN, text)
@@ -153,7 +153,7 @@ def _is_over(expires_at: datetime | None) -> bool:
 
 
 def state_of(key: ApiKey) -> str:
-    """`valid`, or why it opens nothing."""
+    """`valid`, or why the key is refused."""
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if _is_over(key.expires_at) else "valid"
@@ -166,7 +166,7 @@ def every(session: Session, tenant: str | None = None) -> list[ApiKey]:
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """Let a key open nothing any more; one that was revoked before stays as it is.
+    """Revoke a key; one that was revoked before stays as it is.
 
     Raises:
         KeyNotFound: there is none with this id.
@@ -215,19 +215,19 @@ def find(session: Session, token: Token) -> Holder | None:
 
 
 def count_valid(session: Session) -> CountOf[str]:
-    """How many keys of each tenant open something."""
+    """How many valid keys each tenant has."""
     return CountOf(key.tenant for key in every(session) if state_of(key) == "valid")
 
 
 def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
-    """Those of these keys that still open what needs a scope; one statement."""
+    """Those of these keys that are valid and have a scope; one statement."""
     query = select(ApiKey).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     found = session.scalars(query.where(ApiKey.id.in_(ids), TenantRecord.deleted_at.is_(None)))
     return {key.id for key in found if state_of(key) == "valid" and {scope, Scope.ADMIN} & _known(key.scopes)}
 
 
 def _known(scopes: Iterable[str]) -> frozenset[Scope]:
-    """A scope that only a later version knows opens nothing here."""
+    """A scope that only a later version knows has no effect here."""
     return frozenset(Scope(scope) for scope in scopes if scope in set(Scope))
 
 

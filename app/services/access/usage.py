@@ -33,19 +33,19 @@ USAGE = table_of(UsageDay)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Account:
-    """What figures are added up by."""
+    """The columns that figures are grouped by."""
 
     tenant: str
     day: date
     #: empty: the request came without a key
     key_id: str
-    #: empty: it named none
+    #: empty: the request named none
     template: str
 
 
 @dataclass(kw_only=True)
 class Figures:
-    """What was used."""
+    """The figures of one group."""
 
     jobs: int = 0
     bytes_in: int = 0
@@ -173,7 +173,7 @@ def list_page(
         cursor: of the page before.
 
     Raises:
-        InvalidCursor: it is none of this listing.
+        InvalidCursor: it belongs to another listing, or is not a cursor.
     """
     place = (UsageDay.day, UsageDay.key_id, UsageDay.template)
     query = select(UsageDay).where(UsageDay.tenant == tenant, UsageDay.day >= since, UsageDay.day <= until)

@@ -1,4 +1,4 @@
-"""One attempt at a task, whatever its work is: claim it, keep its lease, and record what became of it."""
+"""One attempt at a task, of whatever kind: claim it, keep its lease, and record what became of it."""
 
 import logging
 import tempfile
@@ -33,7 +33,7 @@ Work = TypeVar("Work")
 
 
 class LeaseLost(Exception):
-    """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
+    """The work is no longer wanted: the job was cancelled, or another attempt has begun."""
 
 
 class HandedBack(Exception):
@@ -135,7 +135,7 @@ class Attempts(ABC, Generic[Work]):
             return True
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
-        """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
+        """Postpone a task until there is room or the storage is back: no job fails for a passing fault of ours."""
         delay = self.database.retry(steps.put_off, self.must_stop, held, error)
         if delay is None:
             return "outdated"
@@ -152,7 +152,7 @@ class Attempts(ABC, Generic[Work]):
 
 @dataclass
 class _Progress:
-    """Writes how far a task is, now and then, and ends it when it is not wanted any more."""
+    """Writes how far a task is, now and then, and ends it when it is no longer wanted."""
 
     renew: Callable[..., bool]
     must_stop: Callable[[], bool]

@@ -65,7 +65,7 @@ class Deliverer:
 
 
 def _write(connection: Connection, key: str, output: Output, file: File, *, mark: str) -> bool:
-    """Whether the object is this job's now; False: there was another one, which stays."""
+    """Whether the object is this job's now; False if another object is there, which stays."""
     attributes: Any = {
         "Content-Type": file.content_type,
         "Content-Disposition": content_disposition(file.filename).replace("attachment", "inline", 1),

@@ -1,7 +1,7 @@
 """Pixel work in processes of its own: killable, with limits on time and memory, and without credentials.
 
-A codec that crashes costs one step, never the process that serves or takes tasks; who does not want the result any more
-ends the process in the middle of a library that knows of no cancelling.
+A codec that crashes costs one step, never the process that serves or takes tasks; a caller that no longer wants a
+result kills the process, since the libraries cannot be cancelled.
 
 The children are started by hand and not by `multiprocessing`, whose spawned processes import the parent's main module:
 a child has no database, no credentials in its environment and no codec's memory but its own.
@@ -27,7 +27,7 @@ from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
 MAX_THREADS = 4  # that work on one image; each takes address space
-RENDERS_PER_CHILD = 100  # whatever native code leaks or fragments is given back after so many
+RENDERS_PER_CHILD = 100  # renders, after which a child is replaced: native code leaks and fragments memory
 INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
 LISTEN_SECONDS = 1.0  # between two looks at whether a render is still wanted
 MAX_ANSWER = 1024 * 1024  # bytes
@@ -116,7 +116,7 @@ class Sandbox:
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:
-        """Lend a living child; one that a failure left in an unknown state does not come back."""
+        """Lend a living child; one that a failure left in an unknown state is not used again."""
         child = self._places.get()
         kept = None
         try:
@@ -189,7 +189,7 @@ class _Child:
         raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next message; progress that is not known if none comes in time."""
+        """The next message; unknown progress if none comes in time."""
         with _noticing_death():
             if not self._connection.poll(seconds):
                 return {"progress": None}

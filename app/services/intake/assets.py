@@ -63,7 +63,7 @@ class Facts:
 
 
 def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts:
-    """Find out what a file is, by its head or, of a font, its tables.
+    """Find out what a file is, by its head or, for a font, by its tables.
 
     Args:
         file: at any position.
@@ -96,7 +96,7 @@ def checked_name(name: str) -> str:
     """What may be a name of an asset.
 
     Raises:
-        InvalidParameter: it cannot.
+        InvalidParameter: it is not valid.
     """
     try:
         return _name.validate_python(name)

@@ -1,7 +1,8 @@
 """What the work of a plan takes, estimated from sizes: CPU time, memory and the bytes of what comes out.
 
-The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds of a machine on which the
-reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; another machine's time for it scales them.
+The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds on a machine where the
+reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; on another machine they are scaled by its time for
+that decode.
 """
 
 from collections.abc import Callable

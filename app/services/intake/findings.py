@@ -40,7 +40,7 @@ class Findings:
 
 
 def combined(errors: Sequence[PixToolsError]) -> PixToolsError:
-    """The first error, which has the places of all of them."""
+    """The first error, with the pointers of all of them."""
     first = errors[0]
     if len(errors) > 1:
         entries = [entry for error in errors for entry in _entries(error)]

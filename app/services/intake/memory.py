@@ -1,4 +1,4 @@
-"""Refuses at the door what no worker could encode within its memory."""
+"""Refuses at submission what no worker could encode within its memory."""
 
 from collections.abc import Iterable
 

@@ -47,7 +47,7 @@ class _Mistakes:
             self.errors.append({"detail": detail, "pointer": pointer, "code": code, **more})
 
     def stop(self, code: str, detail: str, pointer: str, **more: Any) -> NoReturn:
-        """A limit ends the check at once: nothing below it is worth reading."""
+        """A limit ends the check at once: the rest of the tree is not read."""
         raise InvalidOperations([{"detail": detail, "pointer": pointer, "code": code, **more}], code=code)
 
 

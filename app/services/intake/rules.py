@@ -17,7 +17,7 @@ ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # of a job that ha
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What an upload's header may announce; pixels hold for one frame and for all together."""
+    """What an upload's header may announce; pixels are limited per frame and over all frames."""
 
     pixels: int
     side: int

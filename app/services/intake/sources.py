@@ -23,7 +23,7 @@ MAX_HEADERS = 16
 MAX_HEADER_BYTES = 8192  # of all names and values
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-#: what is this server's own matter, or would change where the request goes or what the answer is
+#: headers that this server sets itself, or that would change where the request goes or what the answer is
 RESERVED = frozenset(
     {
         *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "range", "te", "trailer"),
@@ -48,7 +48,7 @@ def read_source(value: Any, pointer: str) -> DataSource | Source:
         pointer: to it.
 
     Raises:
-        InvalidSource: it is in none of the forms that there are.
+        InvalidSource: it has none of the known forms.
         UploadTooLarge: what the `data:` URL holds.
     """
     if not isinstance(value, dict):

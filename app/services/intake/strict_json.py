@@ -1,4 +1,4 @@
-"""JSON as it comes from outside: what two readers could take for different things is no JSON here."""
+"""JSON as it comes from outside: text that two parsers could read differently is refused."""
 
 import json
 from collections import Counter
@@ -6,15 +6,15 @@ from typing import Any, NoReturn
 
 
 class NotStrict(ValueError):
-    """A text that is not taken; `args[0]` is the rest of a sentence that begins with what it should have been."""
+    """A text that is refused; `args[0]` is the rest of a sentence that begins with what it should have been."""
 
 
 class NestedTooDeep(NotStrict):
-    """Its arrays and objects stand deeper in each other than can be read."""
+    """Its arrays and objects are nested too deeply."""
 
 
 class KeyTwice(NotStrict):
-    """An object has a key twice; `args[1]` is that key, cut off."""
+    """An object has a key twice; `args[1]` is that key, shortened."""
 
 
 def read(text: str | bytes) -> Any:

@@ -82,7 +82,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """The answer: the job as it was when it was accepted, and whether this is a replay."""
+    """The answer: the job at the moment of its acceptance, and whether this is a replay."""
 
     job_id: UUID
     body: dict[str, Any]
@@ -91,7 +91,7 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be done, whichever way a request has said so."""
+    """What is to be done, from a form or from JSON."""
 
     #: the operation tree as JSON text; None: it comes of the template
     operations: str | None
@@ -107,7 +107,7 @@ class Order:
 
 
 def order_of(form: ReceivedForm, findings: Findings) -> Order:
-    """What a form asks for; a field that is wrong is as if it were left out.
+    """What a form asks for; a wrong field is treated as missing.
 
     Raises:
         InvalidParameter: a field has not the right form, and `findings` do not collect that.
@@ -484,7 +484,7 @@ class Submissions:
         try:
             job: Job = jobs.accept(session, new, self.tenant_limits)
         except ExternalIdTaken as error:
-            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this very request
+            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this request
                 raise _AnsweredElsewhere from None
             other = jobs.get(session, UUID(error.extra["job_id"]))
             error.extra["job"] = job_view(other, self.links).model_dump(mode="json")

@@ -77,7 +77,7 @@ class Versioned:
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """What came of a template and values."""
+    """A template filled with values."""
 
     operations: list[Any]
     output: dict[str, Any] | None
@@ -105,7 +105,7 @@ def _filled(definition: Definition, values: Mapping[str, Any]) -> Expanded:
 
 
 def check(definition: Definition, limits: TreeLimits) -> None:
-    """Refuse what no job could use, or what is not meant.
+    """Refuse what no job could use, or what cannot be intended.
 
     Raises:
         InvalidTemplate: with one entry for each mistake.
@@ -183,7 +183,7 @@ def _is_open(definition: Definition, param: str | None) -> bool:
 
 
 def parse_reference(text: str) -> tuple[str, int | None] | None:
-    """Name and number of `shop@2`; no number: the latest. None: it is no reference."""
+    """Name and number of `shop@2`; no number: the latest. None: it is not a reference."""
     parts = REFERENCE.fullmatch(text)
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-"""The tree of a request: its own, or that which comes of a template."""
+"""The tree of a request: its own, or that of a template."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ class Chosen:
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
-        """Let mistakes in what came of a template point at what was sent."""
+        """Map the pointers of mistakes in an expanded template to what was sent."""
         try:
             yield
         except PixToolsError as error:

@@ -1,4 +1,4 @@
-"""The questions behind `/health`, `/metrics` and `pixtools doctor`: one for each thing that this process needs."""
+"""The checks behind `/health`, `/metrics` and `pixtools doctor`: one for each part that this process needs."""
 
 import asyncio
 import time

@@ -1,12 +1,12 @@
 """Work that waits for its turn in the database, and who is next.
 
-The broker's queues know of nothing but order: whatever stands in them goes first. So only a small window of the work is
+The broker's queues are first in, first out: what is in them cannot be overtaken. So only a small window of the work is
 there; the rest are rows, and the process that tops the window up takes them in turns: over tenants, within a tenant by
 priority, and over jobs of equal priority. The one served longest ago comes first, which the rows remember: a window of
 one place is as fair as one of a hundred.
 
-A row is claimed, sent, and then deleted. Who dies in between leaves a claim behind that ends by itself; the work may be
-sent twice, as every task allows.
+A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires; the work
+may be sent twice, as every task allows.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How dear a task is, roughly: what is soon done must not wait behind what takes long.
+"""How expensive a task is, roughly: short work must not wait behind long work.
 
 Pixels times a constant of each operation, as measured on one core with a picture of two megapixels. It need not be
 right by more than its order: small work that is not seen as such goes to `default_queue`, and so does what is sent

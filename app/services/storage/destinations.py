@@ -1,7 +1,7 @@
 """Buckets of the service's users: opened with their own credentials, and with nothing that this machine has.
 
-obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So whatever the environment
-could say is said here, and credentials come from a provider that knows no other ones.
+obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So everything that the
+environment could supply is set here, and credentials come from a provider that knows no others.
 """
 
 import base64
@@ -214,7 +214,7 @@ def open_bucket(connection: Connection, patience: Patience | None = None) -> Clo
 
 
 def check_answers(connection: Connection) -> None:
-    """See whether a bucket is there and lets itself be listed.
+    """Check that a bucket is there and can be listed.
 
     Raises:
         StoreRefused: it is not, or does not.

@@ -1,4 +1,4 @@
-"""Keeps the books of tenants: adds up what ended jobs have used, and measures what is stored."""
+"""Accounting of tenants: adds up what ended jobs have used, and measures what is stored."""
 
 from sqlalchemy.exc import SQLAlchemyError
 

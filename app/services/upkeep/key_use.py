@@ -9,7 +9,7 @@ EVERY_SECONDS = 30.0
 
 
 class KeyUse(Periodic):
-    """That of the keys which this process has seen."""
+    """The last use of the keys that this process has seen."""
 
     name = "key_use"
     unavailable = (SQLAlchemyError,)

@@ -33,7 +33,7 @@ IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction
 
 @dataclass(frozen=True, kw_only=True)
 class Repairs:
-    """What one sweep has set going again."""
+    """What one sweep has started again."""
 
     expired: int = 0
     silent: int = 0
@@ -48,12 +48,12 @@ Waiting = Callable[[str], int | None]
 
 
 def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
-    """Look for everything that should move and does not.
+    """Look for everything that is stuck.
 
     Args:
         session: one transaction for all repairs.
         redispatch_seconds: after so long without a sign of life a job may have lost its message.
-        waiting: how long a queue is: who stands in a long one has lost nothing.
+        waiting: how long a queue is: a task in a long one is not lost.
     """
     if not take(session, AdvisoryLock.SWEEP):
         return Repairs()
@@ -151,7 +151,7 @@ def _reached(session: Session, waiting: Waiting) -> Reached:
     """How far each queue is: what was sent to it before then has been taken.
 
     A queue keeps its order, so a step that runs was sent after all before it, and is not older than its job. What is
-    small proves nothing, since it may have gone another way.
+    small proves nothing, since it may have gone to another queue.
     """
     reached: Reached = {}
     running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)

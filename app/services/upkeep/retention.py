@@ -1,4 +1,4 @@
-"""Removes what has expired, in batches, and finds what does not belong together."""
+"""Removes what has expired, in batches, and finds objects without rows and rows without objects."""
 
 import asyncio
 import logging

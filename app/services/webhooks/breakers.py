@@ -33,14 +33,14 @@ REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process a
 
 
 class HostPaused(Exception):
-    """The host is not to be asked now."""
+    """The host must not be asked now."""
 
     def __init__(self, seconds: float, *, grows: bool = True) -> None:
         """Say when to come back.
 
         Args:
             seconds: until it may be asked again.
-            grows: whether who is sent away again should stay away longer.
+            grows: whether the pause should grow each time.
         """
         super().__init__(seconds)
         self.seconds = seconds
@@ -48,7 +48,7 @@ class HostPaused(Exception):
 
 
 class HostFailed(Exception):
-    """What counts against a host: raised within `Breakers.guard`."""
+    """A failure of the host: raised within `Breakers.guard`."""
 
 
 def _key(origin: str, name: str) -> str:
@@ -59,7 +59,7 @@ GiveBack = Callable[[], None]
 
 
 class Trials(Protocol):
-    """Who may try a host that has failed: one at a time."""
+    """The probe of a host that has failed: one at a time."""
 
     def take(self, origin: str, seconds: float) -> GiveBack | None:
         """How to end the probe, which is over in so many seconds anyway; None if another one is under way."""

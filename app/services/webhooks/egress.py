@@ -1,4 +1,4 @@
-"""Requests to addresses that strangers choose: which of them are allowed, and sending so that no other one is reached.
+"""Requests to addresses that clients choose: which are allowed, and how they are sent so that no other is reached.
 
 A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
 answers differently a moment later changes nothing. Redirects, proxies and credentials in URLs are not followed.
@@ -75,7 +75,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """What a URL is for: how errors call it, and which they are."""
+    """What a URL is for: its name in errors, and their classes."""
 
     noun: str
     #: JSON pointer to it
