@@ -1,4 +1,4 @@
-"""Who may talk to this server, and from where: what is refused before any route looks at a request. Plain ASGI."""
+"""Requests that are refused before any route looks at them: by host, origin or target. Plain ASGI."""
 
 import re
 from urllib.parse import urlsplit
@@ -96,7 +96,7 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
 
 
 def _check_origin(headers: Headers, public_url: str | None) -> None:
-    """Refuse what a page of another origin sends: forms and plain posts need no leave of the server.
+    """Refuse what a page of another origin sends: browsers send forms and plain posts without asking the server.
 
     Browsers send the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
     not browsers send neither.

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     max_depth: int = Field(8, ge=1, le=32)
     max_open_jobs: int = Field(20_000, ge=1, description="While more are unfinished, new jobs are refused with 503.")
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
-    max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is no upload.")
+    max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is not an upload.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Path and query of a request.")
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Request line and headers, and trailers.")
     max_headers: int = Field(100, ge=20, description="Of one request.")
@@ -344,7 +344,7 @@ class Settings(BaseSettings):
 
 
 class CurrentSettings:
-    """The settings of this process, for whatever is not handed them: Celery configures itself when it is first used."""
+    """The settings of this process, for code that is not given them: Celery configures itself on first use."""
 
     def __init__(self) -> None:
         self._settings: Settings | None = None

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when more of a body than this is waiting
 MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
-TOO_MANY = 32  # connections above the limit, so that a probe is heard among them
+TOO_MANY = 32  # connections above the limit, so that a probe still gets through
 LINGER_SECONDS = 10.0  # that the rest of a body may take to arrive when its request has been answered already
 SWEEP_SECONDS = 1.0  # between two looks at all connections
 QUIET_SECONDS = 60.0  # between two lines of the log about connections that were refused
@@ -113,7 +113,7 @@ class _Http(HttpToolsProtocol):
         self._whole_app = self.app
         self.is_admitted = True
         self.in_head = self.in_body = False
-        #: counts whatever is no head and no trailer
+        #: counts whatever is not a head and no trailer
         self.progress = 0
         self.refusal: PixToolsError | None = None
         #: more requests were sent ahead than are kept
@@ -167,7 +167,7 @@ class _Http(HttpToolsProtocol):
         self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade may be ignored; a client that asks for one is no matter for the log."""
+        """An upgrade may be ignored; a client that asks for one is not logged."""
 
 
 class Connection(asyncio.BufferedProtocol):

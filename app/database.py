@@ -137,7 +137,7 @@ class Window(Protocol):
 
     @property
     def has_spare(self) -> bool:
-        """Whether somebody takes small work."""
+        """Whether a process takes small work."""
         ...
 
     def take(self, queue: str, places: int = 1) -> bool:
@@ -196,7 +196,7 @@ def _own_new_rows(session: Transaction, _context: object, _instances: object) ->
 
 @event.listens_for(Transaction, "after_commit")
 def _note_commit(session: Transaction) -> None:
-    session.committed = session.get_nested_transaction() is None  # the end of a savepoint is no commit
+    session.committed = session.get_nested_transaction() is None  # the end of a savepoint is not a commit
 
 
 @event.listens_for(Transaction, "after_transaction_end")

@@ -48,7 +48,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
 
 
 async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
-    """Start a worker of each queue in threads, and whatever a process before has left; the stack stops them."""
+    """Start a worker of each queue in threads, and the work that an earlier process has left; the stack stops them."""
     settings = resources.settings
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)

@@ -1,4 +1,4 @@
-"""The file formats: the only place that knows what each is called, how it begins, what reads it and what it can hold.
+"""The file formats: the only place that knows their names, signatures, decoders and abilities.
 
 A new format is one entry here, a module that walks its structure and, if it is written, an encoder.
 """

@@ -86,7 +86,7 @@ QUIET = (
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Set the root logger up; everything that logs by the standard library takes part."""
+    """Set the root logger up, for everything that logs by the standard library."""
     handler = logging.StreamHandler()
     handler.setFormatter(_LineFormatter(_for_people if sys.stderr.isatty() else _encode))
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""What every request gets: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
+"""For every request: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
 
 import asyncio
 import logging

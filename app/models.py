@@ -340,7 +340,7 @@ class Asset(Owned, Base):
     #: `image` or `font`
     kind: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    #: pixels; None: it is no image
+    #: pixels; None: it is not an image
     width: Mapped[int | None]
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -471,7 +471,7 @@ class Result(Base):
     filename: Mapped[str] = mapped_column(Text)
     format: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    #: pixels; None: the file is no image
+    #: pixels; None: the file is not an image
     width: Mapped[int | None]
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)

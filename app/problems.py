@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
 
 
 class _ProblemResponse(JSONResponse):
-    """What a client sent may stand in it, also what is no text: half of a surrogate pair."""
+    """What a client sent may stand in it, also what is not text: half of a surrogate pair."""
 
     media_type = MEDIA_TYPE
 

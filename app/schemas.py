@@ -122,7 +122,7 @@ class ResultView(Model):
     step: str = Field(description="Id of the step that made it.")
     format: ResultFormat = Field(examples=["webp"])
     content_type: ContentType = Field(examples=["image/webp"])
-    width: int | None = Field(description="Pixels; null: the file is no image.", examples=[1280])
+    width: int | None = Field(description="Pixels; null: the file is not an image.", examples=[1280])
     height: int | None = Field(examples=[960])
     bytes: int = Field(examples=[115812])
     sha256: Sha256
@@ -594,7 +594,7 @@ class AssetView(Model):
     name: str = Field(examples=["logo.png"])
     kind: str = Field(json_schema_extra=one_of(["image", "font"]))
     content_type: str = Field(examples=["image/png"])
-    width: int | None = Field(description="Pixels; null: it is no image.", examples=[400])
+    width: int | None = Field(description="Pixels; null: it is not an image.", examples=[400])
     height: int | None = Field(examples=[120])
     bytes: Count
     sha256: Sha256

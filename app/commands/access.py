@@ -31,7 +31,7 @@ def create_key(
     description: Annotated[str, typer.Option(help="For people.")] = "",
     days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
 ) -> None:
-    """Make a key and print it; it is shown only now."""
+    """Make a key and print it; it is shown only once."""
     from app.errors import PixToolsError
     from app.models import Scope
     from app.services.access import audit, keys
@@ -113,7 +113,7 @@ def create_tenant(name: Name) -> None:
 
 @tenants_app.command("list")
 def list_tenants() -> None:
-    """Every tenant, one a line: name, since when, number of keys that open something."""
+    """Every tenant, one a line: name, since when, number of valid keys."""
     from app.services.access import keys, tenants
 
     with transaction(read_only=True) as session:
@@ -164,7 +164,7 @@ def create_key_anywhere(
     days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
     server: Server = None,
 ) -> None:
-    """Make a key and print it; it is shown only now."""
+    """Make a key and print it; it is shown only once."""
     if not _is_remote(server):
         create_key(tenant or "default", scope, description, days)
         return

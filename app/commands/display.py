@@ -40,7 +40,7 @@ CURES = {
 
 @dataclass
 class Outcome:
-    """What became of one file."""
+    """The outcome of one file."""
 
     name: str
     size: int = 0

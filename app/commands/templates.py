@@ -53,6 +53,6 @@ def put_template(
 
 @templates_app.command("delete")
 def delete_template(name: Annotated[str, typer.Argument(help="Its name.")], server: Server = None) -> None:
-    """Take a template away with all its versions; jobs keep the tree that came of it."""
+    """Delete a template with all its versions; jobs keep their trees."""
     with opened(server) as client:
         client.delete_template(name)

@@ -26,7 +26,7 @@ def create_webhook(
     description: Annotated[str, typer.Option(help="For people.")] = "",
     server: Server = None,
 ) -> None:
-    """Register a receiver; its secret is shown only now."""
+    """Register a receiver; its secret is shown only once."""
     with opened(server) as client:
         echo_json(client.create_webhook(url, events=event or [], description=description))
 
@@ -77,7 +77,7 @@ def rotate_webhook(
 
 @webhooks_app.command("test")
 def send_test(endpoint_id: EndpointId, server: Server = None) -> None:
-    """Send an event of type webhook.test, and show what came of it."""
+    """Send an event of type webhook.test, and show the outcome."""
     with opened(server) as client:
         delivery: Any = client.test_webhook(endpoint_id)
         deadline = time.monotonic() + 30

@@ -128,7 +128,7 @@ def _anchored(tokens: list[Token]) -> Any:
 
 
 def _relink(token: Token, name: str) -> None:
-    """Let links between files lead from page to page; what is no page is shown and leads nowhere."""
+    """Let links between files lead from page to page; what is not a page is shown and leads nowhere."""
     for child in token.children or []:
         if child.type == "image":
             child.attrSet("src", f"/help/images/{PurePosixPath(str(child.attrs['src'])).name}")

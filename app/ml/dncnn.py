@@ -35,7 +35,7 @@ def load(path: Path) -> dict[str, Tensor]:
     """The weights of a DnCNN.
 
     Raises:
-        InvalidWeights: the file is no checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or one of another network.
     """
     state = load_state_dict(path)
     expected = shapes()

@@ -78,7 +78,7 @@ def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
     """The weights of such a network, and the ranges of a quantized one.
 
     Raises:
-        InvalidWeights: the file is no checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or one of another network.
     """
     state = load_state_dict(path)
     shape = shape_of(state)

@@ -55,7 +55,7 @@ async def list_keys(principal: CurrentPrincipal, resources: CurrentResources, te
 async def revoke_key(
     key_id: KeyId, principal: CurrentPrincipal, resources: CurrentResources, tenant: OtherTenant = None
 ) -> None:
-    """It opens nothing any more, after 5 seconds at most in every process; it stays listed."""
+    """Every process refuses it after at most 5 seconds; it stays listed."""
     revoked = Audited(principal=principal, action="key.revoked", subject=lambda key: key.id)
     await rows_of(principal, resources, tenant).call(revoked, keys.revoke, key_id)
     resources.door.forget()

@@ -263,7 +263,7 @@ PLAN_BODY: dict[str, Any] = _plan_body()
 
 TITLES = {
     400: "The request is malformed.",
-    401: "The request needs an API key, or has one that opens nothing; `code` says which.",
+    401: "The request needs an API key, or has one that is not valid; `code` says which.",
     403: "The request is not allowed: a scope that the key lacks, a link that is invalid or has expired, or a page of "
     "another origin.",
     404: "There is no such thing.",

@@ -93,7 +93,7 @@ class Stream:
         """A listener that has joined, and what its client is sent first."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
-            # An id without data is no event, but where a client goes on that is cut off before its first one
+            # An id without data is not an event, but where a client goes on that is cut off before its first one
             cursor = await self.own.read(events.latest, listener.place) if place is None else self.cursor
             known = f"id: {cursor}\n" if cursor else ""
             yield listener, f"retry: {random.randint(*RETRY_MS)}\n{known}\n".encode()

@@ -71,7 +71,7 @@ def _works_alone(operation: Operation) -> bool:
 
 
 def _node(operation: Operation) -> type[BaseModel]:
-    most = None if operation.gives_image else 0  # nothing continues from what is no image
+    most = None if operation.gives_image else 0  # nothing continues from what is not an image
     fields: dict[str, Any] = {
         "op": (Literal[operation.name], ...),
         "as_": (

@@ -52,7 +52,7 @@ class Ended(StrEnum):
     JOB = "job"
     #: its client has gone
     LEFT = "left"
-    #: its key opens nothing any more
+    #: its key is no longer valid
     KEY = "key"
     #: it has listened for as long as it may, and may come back
     TIME = "time"

@@ -37,7 +37,7 @@ SETTINGS = {
 WORKERS = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, as supervisors of containers do
-END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is no loss
+END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is not a loss
 UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
 STOLEN = "SELECT count(*) FROM step_attempts WHERE outcome = 'lost'"
 EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image

@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         [f"{PLACE}/default"],
     ),
     "a default beyond the maximum": (tree({"width": {**WIDTH, "default": 5000}}, RESIZE), [f"{PLACE}/default"]),
-    "true is no number": (tree({"width": {"type": "integer", "default": True}}, RESIZE), [f"{PLACE}/default"]),
+    "true is not a number": (tree({"width": {"type": "integer", "default": True}}, RESIZE), [f"{PLACE}/default"]),
     "minimum above maximum": (tree({"width": {**WIDTH, "minimum": 4000}}, RESIZE), [f"{PLACE}/minimum"]),
     "enum of another type": (tree({"width": {"type": "integer", "enum": [1, "2"]}}, RESIZE), [f"{PLACE}/enum"]),
     "unknown keyword of the whole": (

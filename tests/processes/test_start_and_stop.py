@@ -18,7 +18,7 @@ from tests.support.deployment import Deployment, embedded, run_bare
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
 HEAD = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
 SPOIL = {
-    "no database": lambda path: path.write_bytes(b"this is no database " * 1000),
+    "no database": lambda path: path.write_bytes(b"this is not a database " * 1000),
     "schema overwritten": lambda path: _overwrite(path, 100, 3000),
 }
 

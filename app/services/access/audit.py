@@ -68,7 +68,7 @@ def record(
         subject: to what: an id or a name.
         tenant: whose log it is.
         actor: as `actor_of`.
-        details: that explain it, and are no secret.
+        details: that explain it, and are not secret.
     """
     entry = AuditEntry(
         id=new_id(PREFIX),

@@ -69,7 +69,7 @@ class Door:
 
         Raises:
             MissingKey: it needs a key.
-            KeyRefused: its key opens nothing.
+            KeyRefused: its key is not valid.
         """
         headers = Headers(scope=scope)
         token = _token(headers.getlist("authorization"))
@@ -85,7 +85,7 @@ class Door:
 
         Raises:
             MissingKey: it needs a key.
-            KeyRefused: its key opens nothing.
+            KeyRefused: its key is not valid.
             DatabaseUnavailable: it is away, and there is no earlier answer.
         """
         found = None if self._hung and not self._hung.done() else await self._asked(scope)
@@ -165,7 +165,7 @@ class Door:
         return self._closed or time.monotonic() < self._open_until
 
     def _note(self, closed: bool, began: float) -> None:
-        self._closed = self._closed or closed  # for ever: revoking the last key opens nothing
+        self._closed = self._closed or closed  # for ever: revoking the last key does not open it
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:

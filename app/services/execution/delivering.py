@@ -72,7 +72,7 @@ def _write(connection: Connection, key: str, output: Output, file: File, *, mark
         **({"Cache-Control": output.cache_control} if output.cache_control else {}),
         MARK: mark,
     }
-    with file.path.open("rb"):  # a lost file is no fault of the store
+    with file.path.open("rb"):  # a lost file is not a fault of the store
         pass
     try:
         client = open_bucket(connection)

@@ -106,7 +106,7 @@ def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
         packed = BLANK.sub("", raw.decode("ascii")).translate(str.maketrans("-_", "+/")).rstrip("=")
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise _refused("The content of the data: URL is no base64.", pointer, None) from None
+        raise _refused("The content of the data: URL is not a base64.", pointer, None) from None
 
 
 def _read_headers(value: Any, pointer: str) -> dict[str, str]:
@@ -130,7 +130,7 @@ def _read_headers(value: Any, pointer: str) -> dict[str, str]:
 
 def _check_header(name: str, text: Any, seen: set[str], pointer: str) -> None:
     if not HEADER_NAME.fullmatch(name):
-        raise _refused("This is no name of a header.", pointer, None)
+        raise _refused("This is not a name of a header.", pointer, None)
     lowered = name.lower()
     if lowered in RESERVED or lowered.startswith(("proxy-", "pixtools-")):
         raise _refused(f"The header {name} cannot be set: PixTools itself says what goes there.", pointer, None)

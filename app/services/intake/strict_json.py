@@ -21,7 +21,7 @@ def read(text: str | bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
     Raises:
-        NotStrict: it is no JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
+        NotStrict: it is not JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
             not be stored.
     """
     try:

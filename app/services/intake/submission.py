@@ -571,7 +571,7 @@ async def read_header(file: BinaryIO) -> ImageHeader:
     """The header of an upload.
 
     Raises:
-        InvalidUpload: it is no sound image.
+        InvalidUpload: it is not a sound image.
     """
     return await asyncio.to_thread(_probe, file)
 

@@ -60,7 +60,7 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     """The field `params` of a form; an empty one says nothing.
 
     Raises:
-        InvalidParameter: it is no JSON object.
+        InvalidParameter: it is not JSON object.
     """
     if not text:
         return None
@@ -76,7 +76,7 @@ def checked_params(params: Any, pointer: str = "#/params") -> dict[str, Any]:
     """What may be values of parameters.
 
     Raises:
-        InvalidParameter: it is no object.
+        InvalidParameter: it is not an object.
     """
     if not isinstance(params, dict):
         detail = '`params` must be an object, as {"width": 320}.'

@@ -79,7 +79,7 @@ class Turn:
         return self.job_id, self.task
 
     def message(self, queue: str) -> Message:
-        """What is sent to a queue; what starts a tree is no work, and goes the way of all that does."""
+        """What is sent to a queue; what starts a tree is not work, and goes the way of all that does."""
         args = [str(self.job_id)] if self.task == WHOLE else [str(self.job_id), self.task]
         queue = Queue.DEFAULT.value if self.name == START_JOB else queue
         return Message(task=self.name, args=args, queue=queue, context=self.context)

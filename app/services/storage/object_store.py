@@ -119,7 +119,7 @@ class ObstorePeer(ABC):
         attributes = {"Content-Type": content_type}
         if filename:
             attributes["Content-Disposition"] = content_disposition(filename)
-        with path.open("rb"), self._stored(key):  # opened here as well: a lost file is no fault of the store
+        with path.open("rb"), self._stored(key):  # opened here as well: a lost file is not a fault of the store
             obstore.put(self._client, key, path, **self._attributes(attributes), **self._parts)
 
     def _attributes(self, attributes: dict[str, str]) -> dict[str, Any]:

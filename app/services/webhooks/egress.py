@@ -173,7 +173,7 @@ class Egress:
         """Refuse a URL that no request may be sent to. A name that does not resolve may do so later.
 
         Raises:
-            PixToolsError: as the purpose says: it is no URL for this, or leads to a place that is not allowed.
+            PixToolsError: as the purpose says: it is not a URL for this, or leads to a place that is not allowed.
         """
         destination = self._parse(url)
         try:

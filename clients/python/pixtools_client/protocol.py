@@ -35,7 +35,7 @@ CHUNK = 64 * 1024
 File = str | os.PathLike[str] | bytes | IO[bytes]
 #: what is sent; or a URL, also as a text alone, an object of a store, or a result of another job
 Source = File | UrlSource | StoreSource | ResultSource
-#: a text that is no path
+#: a text that is not a path
 URL = re.compile(r"data:[^,]*,|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 #: names separated by commas, the tree as JSON text, or the tree
 Operations = str | Sequence[Any]
@@ -111,7 +111,7 @@ def nodes_of(operations: Operations) -> list[Any]:
     """The tree as it is.
 
     Raises:
-        Refused: the text is no JSON.
+        Refused: the text is not JSON.
     """
     try:
         tree = json.loads(tree_of(operations))

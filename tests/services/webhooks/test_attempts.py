@@ -317,7 +317,7 @@ def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
         hooks.attempt(stuck[2], "w")
         assert len(slow.requests) == 2
         third = fetched(database, stuck[2])
-        assert (third.attempts, third.postponements) == (0, 0), "it is no fault of the host"
+        assert (third.attempts, third.postponements) == (0, 0), "it is not a fault of the host"
         assert third.next_attempt_at > datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS / 2)
         hooks.attempt(delivery_to(database, fast.url), "w")
         assert len(fast.requests) == 2

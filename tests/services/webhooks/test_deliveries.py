@@ -245,7 +245,7 @@ def test_a_delivery_whose_time_is_over_is_attempted_once_more(
 ) -> None:
     with receiving(answer(status)) as receiver:
         delivery_id = delivery_to(database, receiver.url)
-        expire(database, delivery_id)  # while all workers were away, which is no fault of the host
+        expire(database, delivery_id)  # while all workers were away, which is not a fault of the host
         sender(database).attempt(delivery_id, "worker")
         assert len(receiver.requests) == 1
     delivery = fetched(database, delivery_id)
