@@ -69,11 +69,12 @@ test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs th
 azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, words, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.words
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet

@@ -483,7 +483,7 @@ class InvalidStore(PixToolsError):
 
 
 class StoreEndpointRefused(InvalidStore):
-    """This server does not connect to this endpoint; PIXTOOLS_STORE_ENDPOINTS names those besides the providers' own."""
+    """This server does not connect to this endpoint; the operator allows more by PIXTOOLS_STORE_ENDPOINTS."""
 
     code = "store_endpoint_refused"
 

@@ -123,7 +123,7 @@ for _reason in (*DEAD_LETTER_REASONS, OTHER):
 
 @dataclass(frozen=True)
 class Scraped:
-    """A gauge that is read from the database or the broker when somebody asks; only the API has it."""
+    """A gauge that is read from the database or the broker on request; only the API has it."""
 
     name: str
     what: str

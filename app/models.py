@@ -104,14 +104,14 @@ DEFAULT_PRIORITY = 5
 
 
 class TenantRecord(Base):
-    """A customer of the service: nothing of one is seen, changed or counted by another."""
+    """A customer of the service: no tenant sees, changes or counts what belongs to another."""
 
     __tablename__ = "tenants"
 
     #: as `tenancy.TENANT_NAME`
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
-    #: when erasing it began; its keys open nothing any more
+    #: when erasing it began; its keys are refused from then on
     deleted_at: Mapped[datetime | None]
     #: this and the following: its limits; None: the default
     requests_per_minute: Mapped[int | None]
@@ -131,7 +131,7 @@ class TenantRecord(Base):
 
 
 class ApiKey(Owned, Base):
-    """What a client proves with who it is; the secret itself is kept nowhere."""
+    """A client's proof of identity; the secret itself is stored nowhere."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -321,7 +321,7 @@ class AssetObject(Owned, Base):
     tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
-    #: when a name was last given to it or taken away; it stays for a while, for who has just read its name
+    #: when a name was last given to it or taken away; it stays for a while, for a request that has just read its name
     touched_at: Mapped[datetime]
 
 
@@ -348,7 +348,7 @@ class Asset(Owned, Base):
 
 
 class JobAsset(Owned, Base):
-    """The very file that a job means by a name, whatever becomes of the name."""
+    """The file that a job means by a name, even if the name changes its meaning."""
 
     __tablename__ = "job_assets"
     __table_args__ = (
@@ -434,7 +434,7 @@ class TenantTurn(Base):
 
 
 class StepAttempt(Base):
-    """One start of a task, and what became of it; for people who ask what happened."""
+    """One attempt at a task and its outcome, for the timeline."""
 
     __tablename__ = "step_attempts"
 
@@ -447,7 +447,7 @@ class StepAttempt(Base):
     owner: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    #: succeeded, failed, or lost: its worker was never heard of again
+    #: succeeded, failed, or lost: its worker fell silent
     outcome: Mapped[str | None] = mapped_column(String(16))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
@@ -608,7 +608,7 @@ class WebhookDelivery(Owned, Base):
     attempts: Mapped[int] = mapped_column(default=0)
     #: how many there were when the current schedule began; a replay begins a new one
     attempts_before: Mapped[int] = mapped_column(default=0)
-    #: how often in a row it was put off because its host was not to be asked
+    #: how often in a row it was put off because its host was paused
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]

@@ -65,7 +65,7 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
-    #: CPU time for each pixel, roughly, by which small work is told from other work; see `scheduling/effort.py`
+    #: CPU time for each pixel, roughly, which separates small work from other work; see `scheduling/effort.py`
     nanoseconds: float
     #: `module:function` for all frames of an animation at once, where they depend on one another
     frames_handler: str | None = None

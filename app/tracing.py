@@ -64,7 +64,7 @@ def carrier() -> dict[str, str]:
 
 
 def outgoing() -> dict[str, str]:
-    """The headers of a request to somebody else."""
+    """The headers of an outgoing request."""
     headers: dict[str, str] = {}
     _w3c.inject(headers)
     return headers

@@ -262,8 +262,8 @@ resource "aws_cloudwatch_event_target" "drain" {
 # Alarms: what no log of the cluster would show
 ################################################################################
 
-resource "aws_cloudwatch_metric_alarm" "nobody_drains" {
-  alarm_name          = "${var.cluster_name}-nobody-drains"
+resource "aws_cloudwatch_metric_alarm" "drains_stuck" {
+  alarm_name          = "${var.cluster_name}-drains-stuck"
   alarm_description   = "Interruptions wait in the queue: the termination handler does not take them."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"

@@ -191,7 +191,7 @@ def json_of(file: str) -> Any:
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
     except ValueError as error:  # it quotes nothing of the text, which may be a secret
-        raise typer.BadParameter(f"{file} is no JSON: {error}") from None
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
 
 
 def key_of(content: bytes, fields: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ class When(StrEnum):
     """Under which circumstances a target is written."""
 
     ALWAYS = "always"
-    #: where the image is small, and nothing goes wrong: somebody else does it otherwise
+    #: where the image is small, and nothing goes wrong: another task does it otherwise
     CHEAP = "cheap"
     #: where one of the cheap ones was left out
     OTHERWISE = "otherwise"

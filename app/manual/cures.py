@@ -29,7 +29,7 @@ CURES = {
     "mistyped_key": "Copy the key again: some of its characters are wrong or missing.",
     "unknown_key": "Look at which server the key belongs to, and whether its tenant still exists.",
     "expired_key": "Make a new key; `expires_at` of the old one is in `GET /keys`.",
-    "revoked_key": "Make a new key; somebody has revoked this one, and `GET /audit` says who.",
+    "revoked_key": "Make a new key; this one was revoked; `GET /audit` says by which key.",
     "missing_scope": "Use a key with the scope that `value` names.",
     "invalid_tenant_name": "Use lower-case letters, digits and `-`.",
     "invalid_operations": "`errors[].pointer` leads to each mistake in the tree; `GET /operations` has the schemas.",

@@ -48,7 +48,7 @@ async def download_result(
     ] = None,
     signature: Annotated[str | None, Query(description="From the link.", max_length=128)] = None,
 ) -> Response:
-    """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded. With a key
+    """Links are in the job's `results[].url`. A single range and `If-None-Match` are supported. With a key
     instead of a link the answer may be a redirect to the object storage."""
     if isinstance(rows, Database):
         _check_link(resources, str(job_id), name, expires, signature)

