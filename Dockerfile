@@ -10,7 +10,7 @@ RUN apt-get update -q \
     && apt-get install -yq --no-install-recommends binutils \
     && rm -rf /var/lib/apt/lists/*
 
-# Migrations are looked for beside the package, so the source tree is the installation.
+# Migrations are looked for next to the package, so the source tree is the installation.
 WORKDIR /srv/pixtools
 
 COPY scripts/install-for-image /usr/local/bin/

@@ -16,16 +16,12 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/run: requirements.txt pyproject.toml clients/python/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PixTools needs Python 3.11 or newer; name one by PYTHON=..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing what PixTools needs into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . --editable clients/python
+	@PYTHON=$(PYTHON) scripts/install-for-run $(VENV)
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run requirements-dev.txt
 	@echo "Installing what tests and checks need into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@scripts/pip-install $(VENV) --require-hashes -r requirements-dev.txt
 	@touch $@
 
 $(TRAINING)/done: training/requirements.txt
@@ -35,8 +31,8 @@ $(TRAINING)/done: training/requirements.txt
 	@touch $@
 
 $(QUALITY)/done: $(VENV)/dev
-	@echo "Installing SSIMULACRA2 beside the rest ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
+	@echo "Installing SSIMULACRA2 as well ..."
+	@scripts/pip-install $(VENV) --no-deps --upgrade --target $(QUALITY) ssimulacra2==0.3.0 scipy==1.17.1
 	@touch $@
 
 $(AZURITE)/done: tests/support/azurite-npm/package.json tests/support/azurite-npm/package-lock.json
@@ -73,11 +69,12 @@ test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs th
 azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, compose, scripts, workflows, manifests, Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, words, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.words
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet
@@ -99,6 +96,10 @@ infra-test: $(VENV)/dev $(INFRA)/done ## Apply and destroy infra/ in an AWS simu
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(VENV)/run ## Write the generated table of docs/operations.md
+	@$(BIN)/python -m app.manual
 
 NAME ?= uploads
 # These two need more than the tests do.

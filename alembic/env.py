@@ -23,8 +23,8 @@ def _alone(database: Database) -> Iterator[None]:
     if not database.is_sqlite:
         # in a session of its own: the migrations themselves may need several transactions
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # Asked for again and again: an index that is made beside the work waits for every statement that runs, also
-            # for one that waits for this lock
+            # Asked for again and again: an index that is made while others write waits for every statement that runs,
+            # also for one that waits for this lock
             while not connection.scalar(text(f"SELECT pg_try_advisory_lock({AdvisoryLock.MIGRATE.value})")):
                 time.sleep(PAUSE)
             yield
@@ -60,7 +60,8 @@ def run() -> None:
             connection=connection,
             target_metadata=Base.metadata,
             render_as_batch=database.is_sqlite,
-            # a file is changed as a whole or not at all; PostgreSQL makes indexes beside the work only outside of one
+            # a file is changed as a whole or not at all; PostgreSQL makes indexes while others write only outside of
+            # one
             transaction_per_migration=not database.is_sqlite,
             transactional_ddl=True,
         )

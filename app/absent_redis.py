@@ -1,4 +1,4 @@
-"""A Redis that the service does without for a while when it fails."""
+"""A Redis that is left out for a while when it fails."""
 
 import logging
 import time
@@ -13,13 +13,13 @@ REDIS_ERRORS = (RedisError, OSError, RuntimeError)
 
 
 def client(url: str, seconds: float) -> Redis:
-    """A client that waits so long for a connection, and for an answer."""
+    """A client with time-outs for connecting and for each answer."""
     return Redis.from_url(url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds)
 
 
 @dataclass
 class Pause:
-    """Nothing is asked after a failure, for some seconds."""
+    """After a failure it is not asked for some seconds."""
 
     log: logging.Logger
     #: of the log, for each failure

@@ -1,4 +1,4 @@
-"""Who may talk to this server, and from where: what is refused before any route looks at a request. Plain ASGI."""
+"""Requests that are refused before any route looks at them: by host, origin or target. Plain ASGI."""
 
 import re
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from app.services.webhook import DELIVERY_HEADER
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 MAX_NAMED = 64  # characters of a refused value that are repeated
-ANY_HOST = ("/health", "/metrics")  # whoever probes and scrapes comes by address
+ANY_HOST = ("/health", "/metrics")  # probes and scrapers come by address
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
 
@@ -96,10 +96,10 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
 
 
 def _check_origin(headers: Headers, public_url: str | None) -> None:
-    """Refuse what a page of another origin sends: forms and plain posts need no leave of the server.
+    """Refuse what a page of another origin sends: browsers send forms and plain posts without asking the server.
 
-    Browsers tell the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
-    no browsers tell neither.
+    Browsers send the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
+    not browsers send neither.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     own = {headers.get("host", "").lower(), _netloc(public_url)} - {""}

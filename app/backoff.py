@@ -1,4 +1,4 @@
-"""Pauses between attempts: they grow, and chance keeps those apart that failed together."""
+"""Pauses between attempts: they grow, with a random share, so that what failed together does not come back together."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ class Backoff:
     #: seconds
     longest: float
     factor: float = 2.0
-    #: the least share of a pause that chance leaves of it; 1: all of it
+    #: the least share of a pause that randomness leaves; 1: all of it
     least_share: float = 1.0
 
     def pause(self, attempt: int) -> float:

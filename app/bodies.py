@@ -53,7 +53,7 @@ class _Body:
         body, within = message.get("body", b""), self._scope[LIMIT] - self._size
         self._size += len(body)
         if 0 < within < len(body):
-            # what the limit allows goes on: the application may have a nearer one, and knows better what to say of it
+            # what is within the limit goes on: the application may have a lower one, with a better message
             return {**message, "body": body[:within], "more_body": True}
         self._check(self._size)
         self._is_complete = not message.get("more_body", False)
@@ -78,7 +78,7 @@ class _Body:
         raise error
 
     async def send(self, message: Message) -> None:
-        """Pass an answer on; FastAPI makes one of its own of whatever ends the reading of a body."""
+        """Pass an answer on; FastAPI makes an answer of its own when the reading of a body ends early."""
         if self._refusal is None or self._has_begun:
             self._has_begun = True
             await self._send(message)
@@ -90,5 +90,5 @@ class _Body:
 
 def _announced(scope: Scope) -> int:
     """The length that the client announced, or 0."""
-    told = dict(scope["headers"]).get(b"content-length", b"")
-    return int(told) if told.isdigit() else 0
+    announced = dict(scope["headers"]).get(b"content-length", b"")
+    return int(announced) if announced.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The command line: what is asked most is answered before anything is loaded."""
+"""The command line: `--help` and `--version` are answered before anything is loaded."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ LAST = (
 
 
 def main() -> None:
-    """Entry point of the `pixtools` command; what a server says to a mistake ends it without a traceback."""
+    """Entry point of the `pixtools` command; an error from a server ends it without a traceback."""
     arguments = sys.argv[1:]
     if COMPLETE in os.environ:
         _run()
@@ -62,7 +62,7 @@ def _run() -> None:
 
 
 def overview(columns: int) -> str:
-    """The commands by what they are about."""
+    """The commands by topic."""
     lines = ["Usage: pixtools COMMAND …", "", "Self-hosted, asynchronous image processing.", ""]
     for title, commands in GROUPS.items():
         lines += [f"{title}:"] if title else []

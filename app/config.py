@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     max_depth: int = Field(8, ge=1, le=32)
     max_open_jobs: int = Field(20_000, ge=1, description="While more are unfinished, new jobs are refused with 503.")
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
-    max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is no upload.")
+    max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is not an upload.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Path and query of a request.")
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Request line and headers, and trailers.")
     max_headers: int = Field(100, ge=20, description="Of one request.")
@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     fetch_concurrency: int = Field(16, ge=1, description="Inputs fetched at the same time by one process.")
     store_endpoints: Annotated[frozenset[Annotated[str, AfterValidator(_without_slash)]], NoDecode, LISTED] = Field(
         frozenset(),
-        description="URLs of object stores that tenants may connect to, beside those of AWS, Google and Azure; each is "
+        description="URLs of object stores that tenants may connect to besides those of AWS, Google and Azure; each is "
         "trusted with what its users send there.",
     )
 
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     reference_decode_seconds: float = Field(
         0.0107,
         gt=0,
-        description="CPU time of the reference decode on the workers, for POST /plan; `make bench NAME=plan` tells.",
+        description="CPU time of the reference decode on the workers, for POST /plan (`make bench NAME=plan`).",
     )
     step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
     pixel_process_memory_bytes: int | None = Field(
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
         """The private ranges that events may be sent to, as long as there has never been an API key."""
         if self.webhook_allowed_networks is not None:
             return self.webhook_allowed_networks
-        # Whoever may submit jobs may post there and read what is answered: no matter for those who are on this machine
+        # Any client that submits jobs can post there and read the answer; on this machine it can do so anyway
         return LOOPBACK if self.embedded and self.host in LOOPBACK_HOSTS else ()
 
     @property
@@ -339,12 +339,12 @@ class Settings(BaseSettings):
 
     @property
     def base_url(self) -> str:
-        """Base of absolute URLs where no request tells it."""
+        """Base of absolute URLs where there is no request."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
 
 class CurrentSettings:
-    """The settings of this process, for whatever is not handed them: Celery configures itself when it is first used."""
+    """The settings of this process, for code that is not given them: Celery configures itself on first use."""
 
     def __init__(self) -> None:
         self._settings: Settings | None = None

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds on what a client sends and holds before and beside its requests.
+"""uvicorn's HTTP protocol with bounds on what a client sends and holds before and between its requests.
 
 Three things that uvicorn leaves to its clients are bounded here. Memory: every connection reads through one small
 buffer that all share, and headers, trailers and pipelined requests are counted. Time: for the head of a request, for
-the rest of a body that nobody reads any more, and for an answer that its client does not read. Number: when there are
+the rest of a body that is no longer read, and for an answer that its client does not read. Number: when there are
 as many connections as there may be, a new one takes the place of the oldest one without a request; if all have one, it
 is answered 503, except for the probe of the process.
 """
@@ -23,9 +23,9 @@ from app.errors import HeadTooLarge, InvalidRequest, PixToolsError, RequestTimed
 
 log = logging.getLogger(__name__)
 
-READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when a body that nobody has taken yet is longer
+READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when more of a body than this is waiting
 MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
-TOO_MANY = 32  # connections above the limit, so that a probe is heard among them
+TOO_MANY = 32  # connections above the limit, so that a probe still gets through
 LINGER_SECONDS = 10.0  # that the rest of a body may take to arrive when its request has been answered already
 SWEEP_SECONDS = 1.0  # between two looks at all connections
 QUIET_SECONDS = 60.0  # between two lines of the log about connections that were refused
@@ -113,7 +113,7 @@ class _Http(HttpToolsProtocol):
         self._whole_app = self.app
         self.is_admitted = True
         self.in_head = self.in_body = False
-        #: counts whatever is no head and no trailer
+        #: counts whatever is not a head and no trailer
         self.progress = 0
         self.refusal: PixToolsError | None = None
         #: more requests were sent ahead than are kept
@@ -167,7 +167,7 @@ class _Http(HttpToolsProtocol):
         self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade may be ignored; a client that asks for one is no matter for the log."""
+        """An upgrade may be ignored; a client that asks for one is not logged."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -281,7 +281,7 @@ def _wire(error: PixToolsError) -> bytes:
 
 
 async def _only_live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """What a connection too many gets: only whoever asks whether the process lives is answered; both are closed."""
+    """What a connection too many gets: only the probe of the process is answered; both are closed."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
 READERS = 4  # threads that read SQLite for requests; one more writes
-LOCK_TIMEOUT = "10s"  # PostgreSQL: nobody waits for a row longer; the task is repeated instead
+LOCK_TIMEOUT = "10s"  # PostgreSQL: the longest wait for a row; the task is repeated instead
 # PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
@@ -137,7 +137,7 @@ class Window(Protocol):
 
     @property
     def has_spare(self) -> bool:
-        """Whether somebody takes small work."""
+        """Whether a process takes small work."""
         ...
 
     def take(self, queue: str, places: int = 1) -> bool:
@@ -157,7 +157,7 @@ class Hooks:
     wake: threading.Event = field(default_factory=threading.Event)
     #: sends a message at once; None: whichever relay comes first finds it in the outbox
     take_over: Callable[[Any], None] | None = None
-    #: None: nobody in this process knows the queues, and what is sent is not held back
+    #: None: this process does not know the queues, and what is sent is not held back
     window: Window | None = None
     #: a job has ended
     ended: Callable[[UUID], None] = lambda _: None
@@ -196,7 +196,7 @@ def _own_new_rows(session: Transaction, _context: object, _instances: object) ->
 
 @event.listens_for(Transaction, "after_commit")
 def _note_commit(session: Transaction) -> None:
-    session.committed = session.get_nested_transaction() is None  # the end of a savepoint is no commit
+    session.committed = session.get_nested_transaction() is None  # the end of a savepoint is not a commit
 
 
 @event.listens_for(Transaction, "after_transaction_end")
@@ -208,7 +208,7 @@ def _call_back(session: Transaction, ended: SessionTransaction) -> None:
     for callback in callbacks if committed else ():
         try:
             callback()
-        except Exception:  # the transaction has committed: whoever ran it must not take it for failed
+        except Exception:  # the transaction has committed, so its caller must not see a failure
             log.exception("after_commit_failed")
 
 
@@ -295,7 +295,7 @@ class Database:
         self.hooks = hooks or Hooks()
         #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
         self.is_full = False
-        # SQLite lets one write at a time, and whoever waits for it looks again every few milliseconds. A callback after
+        # SQLite lets one write at a time, and a waiting one looks again every few milliseconds. A callback after
         # a commit may write again before its thread has left
         self._writing = threading.RLock()
 
@@ -357,7 +357,7 @@ class Database:
 
     @contextmanager
     def _writing_alone(self) -> Iterator[None]:
-        """Wait for this process's other writers; whoever has waited too long leaves it to SQLite to refuse it."""
+        """Wait for this process's other writers; after too long SQLite decides, and refuses it."""
         is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT)
         try:
             yield
@@ -497,7 +497,7 @@ async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        # It cannot be stopped, and whoever cleans up must see what came of it
+        # It cannot be stopped, and the cleaning up must see what came of it
         await asyncio.wait([running])
         raise
 

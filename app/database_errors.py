@@ -64,7 +64,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def is_damaged(error: BaseException) -> bool:
-    """True if the file is no SQLite database, or a damaged one."""
+    """True if the file is not a SQLite database, or a damaged one."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return _primary(original) in SQLITE_DAMAGED
 

@@ -8,7 +8,7 @@ TEXTS = tuple(os.strerror(number) for number in NUMBERS)
 
 
 def is_full(error: BaseException) -> bool:
-    """True if the error says that a disk, or the caller's share of it, has no room."""
+    """True if the error says that a disk, or the caller's quota on it, has no room."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in NUMBERS
     return any(text in str(error) for text in TEXTS)

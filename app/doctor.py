@@ -84,7 +84,7 @@ def _has_database(settings: Settings) -> bool:
     try:
         return (settings.data_dir / "pixtools.db").exists()
     except OSError:
-        return False  # a folder that may not be entered is told of as that of the spool
+        return False  # a folder that may not be entered is reported with the spool
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:
@@ -194,7 +194,7 @@ def _network(resources: Resources) -> Finding:
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:
-    """Wrong for the single process. An API of a cluster does without, and a worker would not have started."""
+    """A mistake in the single process. An API of a cluster needs none, and a worker would not have started."""
     return Finding(Health.DOWN if settings.embedded else Health.OK, subject, error.message)
 
 

@@ -1,4 +1,4 @@
-"""What the single process has beside the API: its data folder for itself, and a worker of each queue in threads."""
+"""What the single process has besides the API: a data folder of its own, and a worker of each queue in threads."""
 
 import fcntl
 import logging
@@ -48,7 +48,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
 
 
 async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
-    """Start a worker of each queue in threads, and whatever a process before has left; the stack stops them."""
+    """Start a worker of each queue in threads, and the work that an earlier process has left; the stack stops them."""
     settings = resources.settings
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)
@@ -68,12 +68,13 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
     stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
     sealed = await anyio.to_thread.run_sync(secrets.rotate_all, resources.database)
     resumed = await resources.database.call(resume_all)
-    told = await resources.database.call(deliveries.resume)
+    deliveries_resumed = await resources.database.call(deliveries.resume)
     repeated = await resources.database.call(replays.resume)
     if sealed.sealed or sealed.unreadable:
         log.info("secrets_encrypted", extra={"secrets": sealed.sealed, "unreadable": sealed.unreadable})
-    if resumed or told or repeated:
-        log.info("work_resumed", extra={"jobs": resumed, "webhook_deliveries": told, "webhook_replays": repeated})
+    if resumed or deliveries_resumed or repeated:
+        resumed_work = {"jobs": resumed, "webhook_deliveries": deliveries_resumed, "webhook_replays": repeated}
+        log.info("work_resumed", extra=resumed_work)
 
 
 def _clear(spool: Path) -> None:

@@ -3,10 +3,10 @@
 PixToolsError
 ├── InvalidRequest                400  the request itself is malformed
 │   ├── TruncatedRequest          400  the body ended early
-│   ├── ClientLeft                400  nobody reads the answer
+│   ├── ClientLeft                400  the client has gone
 │   ├── RequestTimedOut           408  the body came to a halt
 │   ├── InvalidIdempotencyKey     400
-│   ├── InvalidJson               400  the body is no JSON
+│   ├── InvalidJson               400  the body is not JSON
 │   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
 │   ├── KeyInQuery                400  where logs keep it
@@ -135,7 +135,7 @@ PixToolsError
     ├── StoreUnavailable          503  waits
     └── DatabaseUnavailable       503
 
-What `waits` uses up no attempt of a step: it says something about the server's disk or storage, and passes.
+An error that `waits` uses up no attempt of a step: it is about the server's disk or storage, and passes.
 
 The docstring is the default message. `message` is always safe to show to a client: it never holds the text of a
 foreign exception, a secret or a path of the server.
@@ -217,7 +217,7 @@ class ClientLeft(InvalidRequest):
     """The client disconnected before the response."""
 
     code = "client_left"
-    status = 400  # for the log; there is nobody to read it
+    status = 400  # for the log; the client has gone
 
 
 class RequestTimedOut(InvalidRequest):
@@ -253,14 +253,14 @@ class InvalidCursor(InvalidRequest):
 
 
 class HostRefused(InvalidRequest):
-    """This server does not answer to this Host; PIXTOOLS_ALLOWED_HOSTS names those that it answers to."""
+    """This server does not accept this Host; PIXTOOLS_ALLOWED_HOSTS names those that it accepts."""
 
     code = "host_refused"
     status = 421
 
 
 class KeyInQuery(InvalidRequest):
-    """An address is no place for a key, since logs keep it: send `Authorization: Bearer …`, and replace this key."""
+    """A key must not be in a URL, since logs keep URLs: send `Authorization: Bearer …`, and replace this key."""
 
     code = "key_in_query"
 
@@ -269,7 +269,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="PixTools"'}
 
 
 class Unauthorized(PixToolsError):
-    """The request does not say who it comes from."""
+    """The request does not identify its sender."""
 
     code = "unauthorized"
     status = 401
@@ -279,7 +279,7 @@ class Unauthorized(PixToolsError):
 
         Args:
             message: what is wrong and what to do, for the client; the class docstring when left out.
-            key_id: of the key, if it is somebody's.
+            key_id: of the key, if it is known.
             tenant: whose it is.
         """
         super().__init__(message, headers=CHALLENGE)
@@ -294,13 +294,13 @@ class MissingKey(Unauthorized):
 
 
 class KeyRefused(Unauthorized):
-    """The API key opens nothing."""
+    """The API key is not valid."""
 
     code = "key_refused"
 
 
 class MalformedKey(KeyRefused):
-    """What stands behind `Bearer` is no API key: these begin with `pxt_` and have two parts, 12 and 49 characters."""
+    """The text after `Bearer` is not an API key: keys begin with `pxt_` and have two parts, of 12 and 49 characters."""
 
     code = "malformed_key"
 
@@ -312,7 +312,7 @@ class MistypedKey(KeyRefused):
 
 
 class UnknownKey(KeyRefused):
-    """There is no such API key; it may be of another server, or its tenant is gone."""
+    """There is no such API key; it may belong to another server, or its tenant is gone."""
 
     code = "unknown_key"
 
@@ -450,7 +450,7 @@ class UnknownPart(InvalidForm):
 
 
 class InvalidSource(PixToolsError):
-    """The input names no file in a form that is understood here."""
+    """The input does not name a file in a known form."""
 
     code = "invalid_source"
     status = 422
@@ -483,7 +483,7 @@ class InvalidStore(PixToolsError):
 
 
 class StoreEndpointRefused(InvalidStore):
-    """This server connects to no such endpoint; PIXTOOLS_STORE_ENDPOINTS names those beside the providers' own."""
+    """This server does not connect to this endpoint; the operator allows more by PIXTOOLS_STORE_ENDPOINTS."""
 
     code = "store_endpoint_refused"
 
@@ -622,7 +622,7 @@ class TooManyListeners(TenantLimit):
 
 
 class DailyLimitReached(TenantLimit):
-    """Your tenant has used up what it may send in a day."""
+    """Your tenant has reached what it may send in a day."""
 
     code = "daily_limit_reached"
     retryable = True
@@ -689,7 +689,7 @@ class WebhookUrlRefused(InvalidWebhookUrl):
 
 
 class NotFound(PixToolsError):
-    """There is nothing at this address."""
+    """There is nothing at this path."""
 
     code = "not_found"
     status = 404
@@ -894,7 +894,7 @@ class ImageTooLarge(StepFailed):
 
 
 class ImageNotEncoded(StepFailed):
-    """The encoder cannot write this image; another format or other parameters may do."""
+    """The encoder cannot write this image; try another format or other parameters."""
 
     code = "image_not_encoded"
 
@@ -906,7 +906,7 @@ class AreaOutsideImage(StepFailed):
 
 
 class TargetUnreachable(StepFailed):
-    """No quality keeps what was asked of the file."""
+    """No quality meets the target that was set for the file."""
 
     code = "target_unreachable"
 
@@ -974,25 +974,25 @@ class SourceFailed(StepFailed):
 
 
 class SourceNotFound(SourceFailed):
-    """There is no file where the input was to be fetched from."""
+    """There is no file at the source of the input."""
 
     code = "source_not_found"
 
 
 class SourceDenied(SourceFailed):
-    """Whoever has the input does not give it to this server; check the headers or credentials that you have set."""
+    """The server that has the input refuses it to this one; check the headers or credentials that you have set."""
 
     code = "source_denied"
 
 
 class SourceUnusable(SourceFailed):
-    """The server that has the input gives an answer that is no file."""
+    """The answer of the server that has the input is not a file."""
 
     code = "source_unusable"
 
 
 class SourceChanged(SourceFailed):
-    """The input is another file than the one that this job's results were made of; send a new job."""
+    """The input differs from the file that this job's results were made of; send a new job."""
 
     code = "source_changed"
 
@@ -1005,7 +1005,7 @@ class SourceUnavailable(SourceFailed):
 
 
 class SourceBusy(SourceFailed):
-    """Enough is being fetched from this host already; the input waits for its turn."""
+    """Enough inputs are being fetched from this host; this one waits for its turn."""
 
     code = "source_busy"
     retryable = True

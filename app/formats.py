@@ -1,4 +1,4 @@
-"""The file formats: the only place that knows what each is called, how it begins, what reads it and what it can hold.
+"""The file formats: the only place that knows their names, signatures, decoders and abilities.
 
 A new format is one entry here, a module that walks its structure and, if it is written, an encoder.
 """
@@ -37,7 +37,7 @@ class Format:
     fail_on: Literal["none", "warning"] = "warning"
     #: option of the loader that divides the size while decoding: by a divisor, or to a share
     shrinks_by: Literal["shrink", "scale"] | None = None
-    #: finds what a file holds beside its picture, as far as libvips does not tell
+    #: finds what a file holds besides its picture, as far as libvips does not report it
     looked_into_by: str | None = None
     #: whether several frames are one picture in motion; if not, they are pages
     motion: bool = False
@@ -62,7 +62,7 @@ class Format:
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """References to all that decodes it, beside libvips."""
+        """References to all that decodes it, besides libvips."""
         references = (self.opened_by, self.pixels_by, self.checked_by, self.understood_by)
         return tuple(reference for reference in references if reference)
 
@@ -167,7 +167,7 @@ AVIF = Format(
     name="avif",
     media_type="image/avif",
     extension="avif",
-    signatures=(((4, b"ftyp"),),),  # HEIC as well: the probe tells them apart by their brands
+    signatures=(((4, b"ftyp"),),),  # HEIC as well: the probe distinguishes them by their brands
     probe="app.imaging.probe.heif:read_heif",
     loader="heifload_source",
     loader_class="Heif",

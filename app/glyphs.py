@@ -1,4 +1,4 @@
-"""Which characters the fonts have, read from their tables alone: no font is loaded to tell.
+"""Which characters the fonts have, read from their tables alone: no font is loaded.
 
 The fonts that come with PixTools have the scripts of most languages and emoji. Chinese, Japanese and Korean need a file
 of tens of megabytes, which counts where it is installed.

@@ -29,7 +29,7 @@ class _Key:
     """One key for what is stored."""
 
     cipher: AESGCM
-    #: tells which key a text was encrypted with, and nothing about the key
+    #: identifies the key that a text was encrypted with, and reveals nothing about it
     name: str
 
 
@@ -68,7 +68,7 @@ class Keyring:
         """A text to be stored.
 
         Args:
-            secret: what nobody may read in the database.
+            secret: what must not be readable in the database.
             context: where it is stored; it can be decrypted nowhere else.
         """
         nonce, key = secrets.token_bytes(NONCE_BYTES), self._keys[0]

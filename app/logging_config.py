@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, or readable lines on a terminal.
 
-Every line has the ids that `tracing` has bound where it is written. What nobody should read is cut out of every line,
-whoever writes it: queries of URLs (they sign downloads, and receivers keep secrets in them), and passwords.
+Every line has the ids that `tracing` has bound where it is written. What must not be read is cut out of every line,
+from any source: queries of URLs (they sign downloads, and receivers keep secrets in them), and passwords.
 """
 
 import json
@@ -28,7 +28,7 @@ OF_EVERY_RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "ascti
 
 
 def redacted(value: Any) -> Any:
-    """The same without what nobody should read."""
+    """The same without what must not be read."""
     if isinstance(value, str):
         return _redacted_text(value)
     if isinstance(value, dict):
@@ -62,12 +62,12 @@ class _LineFormatter(logging.Formatter):
 
     def _of_record(self, record: logging.LogRecord) -> EventDict:
         moment = in_utc(datetime.fromtimestamp(record.created, UTC))
-        told = {"level": record.levelname.lower(), "logger": record.name, "timestamp": moment}
+        fields = {"level": record.levelname.lower(), "logger": record.name, "timestamp": moment}
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
-            told["stack"] = record.stack_info
-        return told
+            fields["stack"] = record.stack_info
+        return fields
 
 
 _console = structlog.dev.ConsoleRenderer()
@@ -86,7 +86,7 @@ QUIET = (
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Set the root logger up; everything that logs by the standard library takes part."""
+    """Set the root logger up, for everything that logs by the standard library."""
     handler = logging.StreamHandler()
     handler.setFormatter(_LineFormatter(_for_people if sys.stderr.isatty() else _encode))
     root = logging.getLogger()

@@ -126,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
-    """Start everything that runs beside the requests; the stack stops it in reverse order."""
+    """Start everything that runs in the background; the stack stops it in reverse order."""
     celery_app.use(settings)
     configure_logging(settings.log_level)
     private.keep_new_files_private()
@@ -139,7 +139,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
     drain.reset()
     resources = Resources(settings, drain.is_over)
     resources.database.hooks.ended = resources.note_end
-    resources.check_keyring()  # an API that could not write a secret does not start
+    resources.check_keyring()  # an API that cannot encrypt a secret does not start
     stack.push_async_callback(resources.aclose)
     stack.enter_context(_on_stop_signals(resources.stopping))
     if settings.embedded:
@@ -152,7 +152,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
 
 @contextmanager
 def _on_stop_signals(stopping: threading.Event) -> Iterator[None]:
-    """Learn that the process has to stop before its server does: that one waits for every request first."""
+    """Learn that the process has to stop before its server does: the server waits for every request first."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread has signals
         return

@@ -2,7 +2,7 @@
 
 prometheus_client maps sparse files into memory. On a disk that has become full, the first write to a page without a
 block ends the process, with all its work, by SIGBUS. Where no room can be had, the values stay in memory and are not
-scraped: metrics must never cost more than themselves.
+scraped: metrics must never cost anything else.
 """
 
 import mmap

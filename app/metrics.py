@@ -36,7 +36,7 @@ if slots.folder():
     values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
     values.ValueClass = MultiProcessValue(slots.current)  # type: ignore[no-untyped-call]
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use
 
 REGISTRY = CollectorRegistry()
 if not slots.folder():
@@ -123,7 +123,7 @@ for _reason in (*DEAD_LETTER_REASONS, OTHER):
 
 @dataclass(frozen=True)
 class Scraped:
-    """A gauge that is read from the database or the broker when somebody asks; only the API has it."""
+    """A gauge that is read from the database or the broker on request; only the API has it."""
 
     name: str
     what: str
@@ -157,7 +157,7 @@ DEPENDENCY_SECONDS = Scraped(
 
 
 class Exposition:
-    """Everything that this command's processes tell, and what was found out for this one scrape."""
+    """Everything that this command's processes count, and what was found out for this one scrape."""
 
     def __init__(self, scraped: Iterable[Metric] = ()) -> None:
         self._scraped = scraped

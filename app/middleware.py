@@ -1,4 +1,4 @@
-"""What every request gets: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
+"""For every request: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ NO_ROUTE = "none"  # nothing is there; the path itself could be anything
 DISCONNECTED = 499  # nginx's number for a client that went before its answer
 MAX_LOGGED = 256  # characters of a path
 
-#: Of every answer that does not say otherwise: nobody else keeps it, and it is no page that could do anything.
+#: For every answer that does not say otherwise: caches do not store it, and as a page it could do nothing.
 PRIVATE = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
@@ -77,8 +77,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), self._header, *self._scope.get(RATE_HEADERS, ())]
-            told = {name.lower() for name, _ in headers}
-            headers += [header for header in PRIVATE.items() if header[0] not in told]
+            given = {name.lower() for name, _ in headers}
+            headers += [header for header in PRIVATE.items() if header[0] not in given]
             message = {**message, "headers": headers}
         await self._send(message)
 

@@ -33,7 +33,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 def online() -> Iterator[None]:
     """Outside a transaction on PostgreSQL: indexes are made and dropped while others write.
 
-    That waits until every transaction that has begun before has ended, and holds nobody up meanwhile.
+    That waits until every transaction that has begun before has ended, and holds up no other one.
     """
     if op.get_context().dialect.name == "sqlite":
         yield
@@ -56,8 +56,11 @@ def check(database_url: str) -> None:
         return
     path = Path(str(database.url().database))
     try:
-        if path.exists():
-            state(database_url)
+        if path.exists() and (here := state(database_url)[0]) and here not in _revisions():
+            raise CannotStart(
+                f"The database {path} belongs to a later version of PixTools (revision {here}): start that version, or "
+                "restore the backup from before the upgrade."
+            )
     except DBAPIError as error:
         if is_damaged(error):
             raise CannotStart(
@@ -102,7 +105,7 @@ def _revisions() -> set[str]:
 def _config() -> Config:
     if not (ROOT / "alembic.ini").is_file():
         raise CannotStart(
-            "The folders alembic and models are missing beside the code: PixTools runs from its source tree "
+            "The folders alembic and models are missing next to the code: PixTools runs from its source tree "
             "(`make run`) or its container images."
         )
     config = Config(ROOT / "alembic.ini")

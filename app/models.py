@@ -104,14 +104,14 @@ DEFAULT_PRIORITY = 5
 
 
 class TenantRecord(Base):
-    """A customer of the service: nothing of one is seen, changed or counted by another."""
+    """A customer of the service: no tenant sees, changes or counts what belongs to another."""
 
     __tablename__ = "tenants"
 
     #: as `tenancy.TENANT_NAME`
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
-    #: when erasing it began; its keys open nothing any more
+    #: when erasing it began; its keys are refused from then on
     deleted_at: Mapped[datetime | None]
     #: this and the following: its limits; None: the default
     requests_per_minute: Mapped[int | None]
@@ -131,7 +131,7 @@ class TenantRecord(Base):
 
 
 class ApiKey(Owned, Base):
-    """What a client proves with who it is; the secret itself is kept nowhere."""
+    """A client's proof of identity; the secret itself is stored nowhere."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -156,7 +156,7 @@ class ApiKey(Owned, Base):
 
 
 class AuditEntry(Owned, Base):
-    """Something that somebody has done, or was refused; the database lets nobody change it."""
+    """An action of a key or an operator, or a refusal; the database refuses changes of it."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
@@ -171,7 +171,7 @@ class AuditEntry(Owned, Base):
     #: id or name of what it was done to; of a refusal its code
     subject: Mapped[str] = mapped_column(String(255))
     details: Mapped[dict[str, Any]]
-    #: of what is written once, whoever sees it: key, code and minute of a refusal
+    #: of what several processes see and one writes: key, code and minute of a refusal
     once: Mapped[str | None] = mapped_column(String(160), unique=True)
 
 
@@ -321,7 +321,7 @@ class AssetObject(Owned, Base):
     tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
-    #: when a name was last given to it or taken away; it stays for a while, for who has just read its name
+    #: when a name was last given to it or taken away; it stays for a while, for a request that has just read its name
     touched_at: Mapped[datetime]
 
 
@@ -340,7 +340,7 @@ class Asset(Owned, Base):
     #: `image` or `font`
     kind: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    #: pixels; None: it is no image
+    #: pixels; None: it is not an image
     width: Mapped[int | None]
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -348,7 +348,7 @@ class Asset(Owned, Base):
 
 
 class JobAsset(Owned, Base):
-    """The very file that a job means by a name, whatever becomes of the name."""
+    """The file that a job means by a name, even if the name changes its meaning."""
 
     __tablename__ = "job_assets"
     __table_args__ = (
@@ -386,7 +386,7 @@ class Step(Base):
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    #: share of the current attempt that is done, where the operation tells
+    #: share of the current attempt that is done, where the operation reports it
     progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
     #: what the operation found out about the image
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -425,7 +425,7 @@ class DueTask(Base):
 
 
 class TenantTurn(Base):
-    """When something of a tenant was last sent: whoever was served longest ago is next."""
+    """When something of a tenant was last sent: the one served longest ago is next."""
 
     __tablename__ = "tenant_turns"
 
@@ -434,7 +434,7 @@ class TenantTurn(Base):
 
 
 class StepAttempt(Base):
-    """One start of a task, and what became of it; for people who ask what happened."""
+    """One attempt at a task and its outcome, for the timeline."""
 
     __tablename__ = "step_attempts"
 
@@ -447,7 +447,7 @@ class StepAttempt(Base):
     owner: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    #: succeeded, failed, or lost: its worker was never heard of again
+    #: succeeded, failed, or lost: its worker fell silent
     outcome: Mapped[str | None] = mapped_column(String(16))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
@@ -471,7 +471,7 @@ class Result(Base):
     filename: Mapped[str] = mapped_column(Text)
     format: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    #: pixels; None: the file is no image
+    #: pixels; None: the file is not an image
     width: Mapped[int | None]
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -608,11 +608,11 @@ class WebhookDelivery(Owned, Base):
     attempts: Mapped[int] = mapped_column(default=0)
     #: how many there were when the current schedule began; a replay begins a new one
     attempts_before: Mapped[int] = mapped_column(default=0)
-    #: how often in a row it was put off because its host was not to be asked
+    #: how often in a row it was put off because its host was paused
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]
-    #: when it is given up, whatever it waits for; None: its schedule has not begun, since nobody has looked at it yet
+    #: when it is given up, whatever it waits for; None: its schedule has not begun, since it has not been looked at yet
     expires_at: Mapped[datetime | None]
     #: when its last message was written; the sweep writes another one for what stays silent
     dispatched_at: Mapped[datetime]
@@ -691,7 +691,7 @@ class Store(Owned, Base):
 
 
 class DeadLetter(Owned, Base):
-    """Work that was given up because it ended what worked on it, or that nobody could make sense of."""
+    """Work that was given up because it ended what worked on it, or that could not be read."""
 
     __tablename__ = "dead_letters"
     __table_args__ = (Index(None, "input_sha256"), Index(None, "created_at"))

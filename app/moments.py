@@ -1,4 +1,4 @@
-"""Moments as JSON tells them."""
+"""Moments as they are written in JSON."""
 
 from datetime import datetime
 

@@ -1,6 +1,7 @@
 """The registry of operations: a list that can be read.
 
-A new operation is one file in `imaging/`, one entry in `OPERATIONS`, one golden image and one row of docs.
+A new operation is one file in `imaging/`, one entry in `OPERATIONS` and one golden image; `make docs` writes its rows
+of docs/operations.md.
 """
 
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
-    #: CPU time for each pixel, roughly, by which small work is told from other work; see `scheduling/effort.py`
+    #: CPU time for each pixel, roughly, which separates small work from other work; see `scheduling/effort.py`
     nanoseconds: float
     #: `module:function` for all frames of an animation at once, where they depend on one another
     frames_handler: str | None = None

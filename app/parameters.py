@@ -28,7 +28,8 @@ FocalPoint = Annotated[
     Field(
         min_length=2,
         max_length=2,
-        description="What to keep near the middle instead: shares of width and height from the top left.",
+        description="What to keep near the middle, as shares of width and height from the top left: `[0.3, 0.4]`. "
+        "It goes before `gravity`.",
         examples=[[0.3, 0.4]],
     ),
 ]
@@ -61,7 +62,9 @@ class ResizeParams(Params):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["width"]}, {"required": ["height"]}]})
 
-    width: Side | None = Field(None, description="Target width in pixels.", examples=[1280])
+    width: Side | None = Field(
+        None, description="Target width in pixels; at least one of the two sides is needed.", examples=[1280]
+    )
     height: Side | None = Field(None, description="Target height in pixels.")
     fit: Literal["inside", "outside", "cover", "contain", "fill"] = Field(
         "inside",
@@ -76,7 +79,10 @@ class ResizeParams(Params):
     focal_point: FocalPoint | None = None
     background: ColourWithAlpha = Field("#ffffff", description="What `contain` pads with; two more digits are alpha.")
     enlarge: bool = Field(False, description="Whether an image smaller than the target may grow.")
-    linear: bool = Field(False, description="Scale in linear light: fine bright detail stays bright; slower.")
+    linear: bool = Field(
+        False,
+        description="Scale in linear light: fine bright detail stays bright. Slower, since the decoder cannot help.",
+    )
 
     @model_validator(mode="after")
     def _needs_a_side(self) -> Self:
@@ -94,9 +100,13 @@ class CropParams(Params):
 
     width: Side = Field(description="Pixels.", examples=[800])
     height: Side = Field(description="Pixels.", examples=[600])
-    left: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(None, description="Together with `top`: the corner.")
-    top: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = None
-    gravity: Gravity = Field("center", description="Without a corner: what is kept.")
+    left: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(
+        None,
+        description="Together with `top`: the corner. An area outside of the image fails the step with "
+        "`area_outside_image`.",
+    )
+    top: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(None, description="Together with `left`.")
+    gravity: Gravity = Field("center", description="Without a corner: what is kept, at most the whole image.")
     focal_point: FocalPoint | None = None
 
     @model_validator(mode="after")
@@ -110,7 +120,9 @@ class RotateParams(Params):
     """Turn clockwise; quarter turns lose nothing, other angles grow the canvas."""
 
     angle: float = Field(ge=-360, le=360, description="Degrees clockwise.", examples=[90])
-    background: ColourWithAlpha = Field("#ffffff", description="Of the corners; two more digits are alpha.")
+    background: ColourWithAlpha = Field(
+        "#ffffff", description="Of the corners that other angles than quarter turns open; two more digits are alpha."
+    )
 
 
 class FlipParams(Params):
@@ -125,7 +137,9 @@ class TrimParams(Params):
     """Cut off a border of one colour."""
 
     threshold: float = Field(10, ge=0, le=255, description="How far from the border's colour still counts as border.")
-    background: Colour | None = Field(None, description="Colour of the border; default: that of the top left pixel.")
+    background: Colour | None = Field(
+        None, description="Colour of the border; default: that of the top left pixel. The step reports what was kept."
+    )
 
 
 class BlurParams(Params):
@@ -143,21 +157,23 @@ class SharpenParams(Params):
 
 
 class GrayscaleParams(Params):
-    """Take the colours away: what is left is how bright each pixel looks."""
+    """Keep the luminance alone, as one channel, computed in linear light of sRGB; transparency stays."""
 
 
 class WatermarkParams(Params):
-    """Lay a stored image or a text over it."""
+    """Lay a stored image or a line of text over it; one of the two is needed."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["text"]}]})
 
     image: AssetName | None = Field(None, description="Name of an image that was stored by PUT /assets.")
-    text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, examples=["© Ann"])
+    text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="Instead of an image: one line.", examples=["© Ann"]
+    )
     colour: ColourWithAlpha = Field("#ffffff", description="Of the text; two more digits are alpha.")
-    gravity: Place = "southeast"
+    gravity: Place = Field("southeast", description="Where the mark is.")
     scale: float = Field(0.25, gt=0, le=1, description="Width of the mark as a share of the image's.")
     margin: float = Field(0.03, ge=0, le=0.5, description="To the border, as a share of the image's shorter side.")
-    opacity: Share = 0.6
+    opacity: Share = Field(0.6, description="1 covers what is below the mark.")
     repeat: bool = Field(False, description="Cover the whole image with it, at the distance of the margin.")
 
     @model_validator(mode="after")
@@ -213,9 +229,9 @@ class Encoding(QualityTarget):
 class WebpParams(Encoding):
     """Encode as WebP."""
 
-    quality: Quality = 80
+    quality: Quality = Field(80, description="Higher is closer to the image and larger.")
     effort: int = Field(4, ge=0, le=6, description="0 is fastest, 6 gives the smallest file.")
-    lossless: bool = False
+    lossless: bool = Field(False, description="Every pixel stays as it is; `quality` has no meaning.")
 
     @property
     def is_quick(self) -> bool:
@@ -225,9 +241,9 @@ class WebpParams(Encoding):
 class AvifParams(Encoding):
     """Encode as AVIF."""
 
-    quality: Quality = 65
+    quality: Quality = Field(65, description="Higher is closer to the image and larger.")
     effort: int = Field(2, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
-    lossless: bool = False
+    lossless: bool = Field(False, description="Every pixel stays as it is; `quality` has no meaning.")
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
@@ -240,13 +256,15 @@ class AvifParams(Encoding):
 class JpegParams(Encoding):
     """Encode as JPEG."""
 
-    quality: Quality = 80
-    progressive: bool = True
+    quality: Quality = Field(80, description="Higher is closer to the image and larger.")
+    progressive: bool = Field(True, description="Appears as a whole and gets sharper.")
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
     background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
-    trellis: bool = Field(False, description="Choose coefficients by what they cost: smaller, thrice the time.")
+    trellis: bool = Field(
+        False, description="Choose coefficients by what they cost: a tenth smaller for three times the time."
+    )
 
     @property
     def is_quick(self) -> bool:
@@ -279,11 +297,11 @@ class GifParams(QualityTarget):
 class TiffParams(Encoding):
     """Encode as TIFF, without loss."""
 
-    compression: Literal["none", "lzw", "deflate"] = "lzw"
+    compression: Literal["none", "lzw", "deflate"] = Field("lzw", description="All of them are lossless.")
 
 
 class MetadataParams(Params):
-    """Tell what an image's file says, as JSON; for the end of a branch."""
+    """Report what the image's file says, as JSON; ends a branch."""
 
     gps: bool = Field(False, description="Whether to report where the photograph was taken.")
     colours: int = Field(5, ge=0, le=16, description="How many dominant colours to report, at most.")
@@ -295,7 +313,7 @@ class DenoiseParams(Params):
     strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
     profile: Literal["exact", "fast", "camera", "auto"] = Field(
         "exact",
-        description="`exact` is DnCNN; `fast` is a network that is told the noise that was found in the image, several "
+        description="`exact` is DnCNN; `fast` is a network that takes the measured noise as an input, several "
         "times as fast; `camera` is the same network for the noise of cameras, which is stronger in the shadows and "
         "smoothed by demosaicing and JPEG; `auto` is `camera` where noise is smoothed like that, `fast` where it "
         "depends on light or colour, else `exact`.",

@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
 
 
 class _ProblemResponse(JSONResponse):
-    """What a client sent may stand in it, also what is no text: half of a surrogate pair."""
+    """What a client sent may stand in it, also what is not text: half of a surrogate pair."""
 
     media_type = MEDIA_TYPE
 
@@ -120,7 +120,7 @@ def _pointer(place: tuple[str | int, ...]) -> str:
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # how FastAPI tells of a body that its parser gives up on
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # how FastAPI reports a body that its parser gives up on
         return _on_error(request, InvalidJson())
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
@@ -141,7 +141,7 @@ def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of all routes at this path; the router tells those of the first one."""
+    """The methods of all routes at this path; the router reports those of the first one."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     return [
         method
@@ -163,7 +163,7 @@ def _on_crash(request: Request, error: Exception) -> JSONResponse:
 
 
 def crash() -> JSONResponse:
-    """The answer to what nobody expected; the traceback is in the log, the client learns nothing of it."""
+    """The answer to an unexpected error; the traceback is in the log only."""
     return _problem(500, "internal_error", "Internal error; see the server log for details.")
 
 

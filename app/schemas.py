@@ -122,7 +122,7 @@ class ResultView(Model):
     step: str = Field(description="Id of the step that made it.")
     format: ResultFormat = Field(examples=["webp"])
     content_type: ContentType = Field(examples=["image/webp"])
-    width: int | None = Field(description="Pixels; null: the file is no image.", examples=[1280])
+    width: int | None = Field(description="Pixels; null: the file is not an image.", examples=[1280])
     height: int | None = Field(examples=[960])
     bytes: int = Field(examples=[115812])
     sha256: Sha256
@@ -153,9 +153,9 @@ class JobView(Model):
     priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
     tags: dict[str, str] = Field(description="As they were sent.", examples=[{"sku": "7"}])
     external_id: str | None = Field(description="The client's own name for it.", examples=["order-1234"])
-    template: str | None = Field(description="Name and version of the template that it came of.", examples=["shop@2"])
+    template: str | None = Field(description="Name and version of its template.", examples=["shop@2"])
     input: InputView
-    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as the template gave it.")
     steps: list[StepView]
     results: list[ResultView]
     error: ErrorRecord | None
@@ -348,12 +348,14 @@ Day = Annotated[date, BeforeValidator(_day)]
 
 
 class NewApiKey(Body):
-    """A key to make."""
+    """The key to make."""
 
-    scopes: list[Scope] = Field(min_length=1, description="What it may do; none that the key which makes it lacks.")
+    scopes: list[Scope] = Field(min_length=1, description="What it may do; not more than the key that makes it.")
     description: Description = ""
     expires_at: Moment | None = Field(None, description="Null: never.")
-    tenant: str | None = Field(None, max_length=64, description="Another one than one's own needs the scope `admin`.")
+    tenant: str | None = Field(
+        None, max_length=64, description="Default: one's own; another one needs the scope `admin`."
+    )
 
 
 class ApiKeyView(Model):
@@ -383,12 +385,12 @@ class ApiKeyList(Model):
 
 
 class TenantView(Model):
-    """Who shares the service without seeing the others."""
+    """A customer of the service, separate from all others."""
 
     name: str
     created_at: datetime
     deleted_at: datetime | None = Field(description="When erasing it began.")
-    keys: Count = Field(description="That open something.")
+    keys: Count = Field(description="Valid ones.")
 
 
 class TenantList(Model):
@@ -405,7 +407,7 @@ class LetterView(Model):
     reason: str = Field(examples=["poison_input"])
     queue: str
     job_id: UUID | None
-    operations: list[str] = Field(description="Of the task; empty where nobody could read the message.")
+    operations: list[str] = Field(description="Of the task; empty where the message could not be read.")
     message: str
 
 
@@ -418,14 +420,14 @@ class LetterPage(Model):
 
 
 class RedriveView(Model):
-    """What sending a dead letter again came to."""
+    """The outcome of sending a dead letter again."""
 
     id: str
     done: str = Field(examples=["job 0198f3c2-… runs again"])
 
 
 class TimelineView(Model):
-    """The story of a job."""
+    """The timeline of a job."""
 
     lines: list[str]
 
@@ -480,11 +482,11 @@ class DeliverySummary(Model):
     url: ShownUrl
     status: DeliveryStatus = Field(examples=["delivered"])
     attempt_count: int
-    postponements: int = Field(description="How often in a row it was put off because its host had failed too often.")
+    postponements: int = Field(description="How often in a row it was postponed because its host had failed too often.")
     created_at: datetime
     next_attempt_at: datetime | None
     expires_at: datetime | None = Field(
-        description="When it is given up, whatever it waits for; null before its first attempt and after its end."
+        description="When it will be given up at the latest; null before its first attempt and after its end."
     )
     delivered_at: datetime | None
     error: str | None = Field(description="Why the last attempt failed, or why it was given up.")
@@ -521,7 +523,7 @@ class EventPage(Model):
 
     data: list[EventView]
     next_after: str = Field(
-        description="Pass as `after` to go on behind these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
+        description="Pass as `after` to go on after these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
     )
     has_more: bool
 
@@ -530,8 +532,8 @@ class UsageView(Model):
     """What the jobs that ended on a day have used, by key and template; the sums of their steps."""
 
     day: date = Field(description="UTC.", examples=["2026-11-23"])
-    key_id: str = Field(description="Empty: their requests came without a key.")
-    template: str = Field(description="Name and version; empty: they had none.")
+    key_id: str = Field(description="Empty: the requests had no key.")
+    template: str = Field(description="Name and version; empty: the requests named none.")
     jobs: Count
     bytes_in: Count = Field(description="That the steps have read; branches of a tree may read the same upload.")
     bytes_out: Count = Field(description="Of all results.")
@@ -594,7 +596,7 @@ class AssetView(Model):
     name: str = Field(examples=["logo.png"])
     kind: str = Field(json_schema_extra=one_of(["image", "font"]))
     content_type: str = Field(examples=["image/png"])
-    width: int | None = Field(description="Pixels; null: it is no image.", examples=[400])
+    width: int | None = Field(description="Pixels; null: it is not an image.", examples=[400])
     height: int | None = Field(examples=[120])
     bytes: Count
     sha256: Sha256
@@ -626,7 +628,7 @@ class PlannedStepView(Model):
 
 
 class PlannedResultView(Model):
-    """One output that there would be; null is what only the pixels, or the source, tell."""
+    """One output that there would be; null is what only the pixels, or the source, would show."""
 
     name: str
     step: str
@@ -641,9 +643,11 @@ class PlanView(Model):
 
     input: PlannedInput
     template: str | None = Field(description="Name and version of the template.")
-    operations: list[Any] = Field(description="The tree as it was sent, or as it came of the template.")
+    operations: list[Any] = Field(description="The tree as it was sent, or as the template gives it.")
     steps: list[PlannedStepView]
     results: list[PlannedResultView]
-    cpu_seconds: float | None = Field(description="Of all steps; null where only the pixels, or the source, tell.")
+    cpu_seconds: float | None = Field(
+        description="Of all steps; null where only the pixels, or the source, would show it."
+    )
     memory_bytes: int | None = Field(description="Of the process that needs most.")
     bytes: int | None = Field(description="Of all results, if all are known.")

@@ -30,6 +30,7 @@ GRACE_SECONDS = 10  # for requests in flight when the process is to end; clients
 OWN_DESCRIPTORS = 64  # of databases, brokers, files and pixel processes
 STARTUP_FAILURE = 3  # exit code
 EACH_CONNECTION = 2  # descriptors: its socket, and the file that it sends or gets
+SAMPLE = Path(__file__).parent / "static" / "page" / "sample.jpg"
 
 
 def serve(settings: Settings) -> None:
@@ -38,9 +39,20 @@ def serve(settings: Settings) -> None:
         raise SystemExit("PIXTOOLS_BROKER_URL names a broker: run `pixtools api` and `pixtools worker` instead.")
     _refuse_in_a_line(_check_files, settings)
     _refuse_in_a_line(_check_port, settings)
-    address = f"http://{settings.host}:{settings.port}"
-    print(f"PixTools on {address} (docs at /docs), data in {settings.data_dir}", flush=True)  # noqa: T201
+    print(_greeting(settings), flush=True)  # noqa: T201
     run(create_app(settings), settings)
+
+
+def _greeting(settings: Settings) -> str:
+    """Where the page is, and one line to try."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{settings.port}"
+    sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
+    return (
+        f"PixTools is starting on {address}: the page, /help, /docs. Data in {settings.data_dir}. Ctrl-C stops it.\n"
+        "Open that address, or try in another terminal:\n"
+        f"  curl {address}/process -H 'Prefer: wait=30' -F file=@{sample} -F 'operations=[\"convert_webp\"]'"
+    )
 
 
 def serve_api(settings: Settings) -> None:
@@ -71,7 +83,7 @@ def _check_port(settings: Settings) -> None:
     """Refuse to begin a start that would end where the server listens.
 
     Raises:
-        CannotStart: somebody else listens there, or nobody may.
+        CannotStart: the port is in use, or must not be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -88,7 +100,7 @@ def _check_keyring(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> None:
-    """Refuse to listen where others could reach what nobody is kept from.
+    """Refuse to listen where other machines could reach a server without keys.
 
     Raises:
         CannotStart: says what to do.
@@ -104,7 +116,7 @@ def _check_access(settings: Settings) -> None:
 
 
 def _may_have_keys(settings: Settings) -> bool:
-    """Whether there has ever been a key; a database that is away may have some, and lets nobody in until it is back."""
+    """Whether there has ever been a key; a database that is away may have some, and accepts none until it is back."""
     database = Database(settings.database)
     try:
         if database.is_sqlite and not Path(str(database.url().database)).exists():

@@ -40,7 +40,7 @@ def share(parent: Path) -> None:
     """Let this process and all that it starts keep their metrics together; to be called before they are imported.
 
     Args:
-        parent: where the folder is made, and where those that nobody uses any more are removed.
+        parent: where the folder is made, and where unused ones are removed.
     """
     if folder():
         return
@@ -114,7 +114,7 @@ def _slots(path: Path) -> list[int]:
 
 @contextmanager
 def _if_free(path: Path, slot: int) -> Iterator[bool]:
-    """Whether nobody holds the slot; nobody takes it meanwhile."""
+    """Whether the slot is free; it stays free meanwhile."""
     file = os.open(_lock(path, slot), os.O_RDWR)
     try:
         yield _try_lock(file)

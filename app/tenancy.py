@@ -39,5 +39,5 @@ def check_new_rows(session: Session, tenant: str | None) -> None:
             given: Any = row.tenant
             owner = tenant if given is None else given
             if owner is None or owner != (tenant or owner):
-                raise ValueError(f"a {type(row).__name__} of {given or 'nobody'}")
+                raise ValueError(f"a {type(row).__name__} of {given or 'no tenant'}")
             row.tenant = owner

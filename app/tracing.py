@@ -56,7 +56,7 @@ def start(endpoint: str | None, service: str) -> Callable[[], None]:
 
 
 def carrier() -> dict[str, str]:
-    """What goes along with a message, so that whoever works on it can go on with this request and trace."""
+    """What goes along with a message, so that the work goes on with this request and trace."""
     carried = outgoing()
     known = get_contextvars()
     carried.update((name, known[name]) for name in CARRIED if name in known)
@@ -64,7 +64,7 @@ def carrier() -> dict[str, str]:
 
 
 def outgoing() -> dict[str, str]:
-    """The headers of a request to somebody else."""
+    """The headers of an outgoing request."""
     headers: dict[str, str] = {}
     _w3c.inject(headers)
     return headers
@@ -80,14 +80,14 @@ def continued(carried: Mapping[str, str], name: str, kind: SpanKind, **attribute
 
 
 def adopt(carried: Mapping[str, str] | None) -> None:
-    """Bind the ids of another request where none is bound: work that nobody asked for anew, e.g. after a crash."""
+    """Bind the ids of another request where none is bound: work without a request of its own, e.g. after a crash."""
     known = get_contextvars()
     bind_contextvars(**{name: carried[name] for name in CARRIED if carried and name in carried and name not in known})
 
 
 @contextmanager
 def request(request_id: str, headers: Mapping[str, str], name: str) -> Iterator[Span]:
-    """Begin a request, in the trace of whoever sent it; its ids stay on the log lines of this context."""
+    """Begin a request, in the trace of its sender; its ids stay on the log lines of this context."""
     clear_contextvars()
     with _current(name, SpanKind.SERVER, {}, _parent(headers)) as span:
         bind_contextvars(**{REQUEST_ID: request_id}, **_trace_id(span))
@@ -105,7 +105,7 @@ def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: C
         context=parent,
         kind=kind,
         attributes=attributes,
-        record_exception=False,  # its text may hold what nobody should read: URLs, parameters of a statement
+        record_exception=False,  # its text may hold what must not be logged: URLs, parameters of a statement
         set_status_on_exception=False,
     ) as span:
         try:

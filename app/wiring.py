@@ -66,7 +66,7 @@ from app.services.webhooks.egress import MAX_URL, SOURCES, Egress
 from app.services.webhooks.host_limits import HostLimits
 from app.services.webhooks.resolver import Resolver
 
-NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps beside its working memory
+NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps in addition to its working memory
 KEY_FILE = "secret.key"
 #: what the work of a queue needs, and the file that installs it
 LIBRARIES = {
@@ -98,7 +98,7 @@ class Resources:
 
     @cached_property
     def keyring(self) -> Keyring:
-        """The keys of this deployment: from the settings, or made once and kept beside the data.
+        """The keys of this deployment: from the settings, or made once and kept with the data.
 
         Raises:
             CannotStart: there are none, or one is too short.
@@ -260,7 +260,7 @@ class Resources:
         )
 
     def note_end(self, job_id: UUID) -> None:
-        """Tell those who wait and listen in this process that a job has ended; from any thread."""
+        """Notify those who wait and listen in this process that a job has ended; from any thread."""
         self.waiters.notify(job_id)
         self.live.notify(job_id)
 
@@ -400,8 +400,8 @@ class Resources:
         settings = self.settings
         # a child of Celery's pool runs one task at a time; embedded, there is one more for small work
         processes = settings.worker_concurrency + 1 if settings.embedded else 1
-        memory_bytes, beside = settings.pixel_process_memory_bytes, settings.worker_concurrency
-        return Sandbox(processes, memory_bytes, beside, reserve=settings.embedded)
+        memory_bytes, sharing = settings.pixel_process_memory_bytes, settings.worker_concurrency
+        return Sandbox(processes, memory_bytes, sharing, reserve=settings.embedded)
 
     @cached_property
     def network_sandbox(self) -> Sandbox:

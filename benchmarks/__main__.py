@@ -47,34 +47,34 @@ BENCHMARKS = (
     Benchmark(
         name="plan",
         module="plan",
-        measures="CPU time and memory that POST /plan tells, against those of the work; fits its constants",
+        measures="CPU time and memory that POST /plan predicts, against those of the work; fits its constants",
         minutes=3,
     ),
     Benchmark(
         name="images",
         module="images",
-        measures="one resize and its encoders, beside libvips, sharp, Pillow and thumbor; needs npm",
+        measures="one resize and its encoders, next to libvips, sharp, Pillow and thumbor; needs npm",
         minutes=10,
         servers=True,
     ),
     Benchmark(
         name="queue",
         module="queue.compare",
-        measures="jobs a second and CPU of a job, beside Express, BullMQ and sharp; needs npm",
+        measures="jobs a second and CPU of a job, next to Express, BullMQ and sharp; needs npm",
         minutes=5,
         servers=True,
     ),
     Benchmark(
         name="latency",
         module="latency",
-        measures="from an accepted job to its first task, and messages of the relay, beside bare Celery",
+        measures="from an accepted job to its first task, and messages of the relay, next to bare Celery",
         minutes=2,
         servers=True,
     ),
     Benchmark(
         name="fairness",
         module="fairness",
-        measures="a small job alone, behind a thousand others, and beside one that takes long",
+        measures="a small job alone, behind a thousand others, and next to one that takes long",
         minutes=8,
         servers=True,
     ),
@@ -122,7 +122,7 @@ BENCHMARKS = (
     Benchmark(
         name="denoise",
         module="denoise",
-        measures="speed and memory of the networks, beside PyTorch and OpenCV; needs .venv-training",
+        measures="speed and memory of the networks, next to PyTorch and OpenCV; needs .venv-training",
         minutes=6,
     ),
     Benchmark(
@@ -140,7 +140,7 @@ BENCHMARKS = (
     Benchmark(
         name="autoscale",
         module="autoscale.compare",
-        measures="simulates spot workers scaled by KEDA beside fixed fleets; draws docs/images/scaling.svg",
+        measures="simulates spot workers scaled by KEDA next to fixed fleets; draws docs/images/scaling.svg",
         minutes=10,
     ),
     Benchmark(

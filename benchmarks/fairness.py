@@ -1,11 +1,11 @@
-"""How long a small job takes: alone, behind a thousand jobs of another tenant, and beside one job that takes long.
+"""How long a small job takes: alone, behind a thousand jobs of another tenant, and next to one job that takes long.
 
     python -m benchmarks fairness [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
 
 starts all servers, the API and its workers, as the tests do, anew for each case. From the request to the answer of
 `POST /process` with `Prefer: wait`, one small job at a time: a PNG of 8x8 pixels to WebP. The other tenant's jobs are
 thumbnails of a photograph; the long one has 32 AVIF files of the highest effort, seconds each. How much of the other
-work was still waiting after the last round is printed beside it: had it been through, the figure would mean nothing.
+work was still waiting after the last round is printed with it: had it been through, the figure would mean nothing.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CLIENTS = 8  # of the other tenant, at once: one alone waits for each answer, an
 SMALL = ["convert_webp"]
 THUMBNAIL = [{"op": "resize", "width": 320, "then": ["convert_webp"]}]
 GIANT = [{"op": "convert_avif", "effort": 9, "as": f"file{number}"} for number in range(32)]
-#: what there is beside the small job: of its own tenant, or of another one
+#: what runs next to the small job: of its own tenant, or of another one
 Load = Callable[[ApiClient, ApiClient], None]
 OPEN = "SELECT count(*) FROM job_steps WHERE status = 'pending'"
 
@@ -103,7 +103,7 @@ def main() -> None:
     cases = {
         "alone": nothing,
         f"behind {arguments.jobs} jobs of another tenant": many(arguments.jobs),
-        "beside 32 AVIF files of effort 9": giant,
+        "next to 32 AVIF files of effort 9": giant,
     }
     print("| mode | a small job | median, ms | longest, ms | tasks still waiting |\n|---|---|---:|---:|---:|")
     medians = {}

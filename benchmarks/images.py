@@ -2,7 +2,7 @@
 
     python -m benchmarks images [--rounds 10] [--image photo.jpg] [--peers folder] [--before checkout]
 
-starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, beside bare libvips,
+starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, next to bare libvips,
 sharp, Pillow and thumbor, which it installs into `--peers` (default: a cache folder; needs npm). All write WebP of
 quality 80 and effort 4, progressive JPEG of quality 80 with optimised tables and 4:2:0, AVIF of quality 50 and effort 2
 with 4:2:0, with one thread for an image. `libvips, thumbnail` is how everybody calls it; it decodes all pixels, where

@@ -46,7 +46,7 @@ def main() -> None:
         waiting = [api.accepted(large, ["denoise"])["id"] for _ in range(DENOISES)]
         while not api.job(waiting[0])["steps"][0]["progress"]:
             time.sleep(0.1)
-        beside = median_of_resizes(api, photo)
+        together = median_of_resizes(api, photo)
         running = [api.job(job_id)["status"] for job_id in waiting]
     print(f"median of {RESIZES} resizes of 6 megapixels: alone {alone * 1000:.0f} ms, ", end="")
-    print(f"with {DENOISES} denoise jobs {beside * 1000:.0f} ms: {beside / alone:.2f}x; then they were {running}")
+    print(f"with {DENOISES} denoise jobs {together * 1000:.0f} ms: {together / alone:.2f}x; then they were {running}")

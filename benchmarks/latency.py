@@ -1,4 +1,4 @@
-"""How long an accepted job waits for its first task, and how many messages the relay sends, beside bare Celery.
+"""How long an accepted job waits for its first task, and how many messages the relay sends, next to bare Celery.
 
     python -m benchmarks latency [--rounds 300] [--messages 5000]
 

@@ -4,7 +4,7 @@
 
 starts the single process. First as many listeners as `--idle` says open a stream of a tenant that has no jobs: what
 memory the process has more, and how many of its processor's seconds they take in ten seconds. Then `--active` listeners
-of another tenant are told of jobs that end one after another: how long after the end of a job, by the clock of the one
+of another tenant get the ends of jobs, one after another: how long after the end of a job, by the clock of the one
 machine, its event has arrived at each of them.
 """
 
@@ -91,7 +91,7 @@ async def _measure(deployment: Deployment, arguments: argparse.Namespace) -> Non
     delays = sorted(delay for each in listening for delay in each.delays)
     p50, p99 = statistics.median(delays), delays[int(0.99 * len(delays))]
     print(
-        f"{arguments.active} active listeners beside them, {len(delays)} events: "
+        f"{arguments.active} active listeners next to them, {len(delays)} events: "
         f"p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms, longest {1000 * delays[-1]:.0f} ms"
     )
     for each in (*warm, *opened, *listening):

@@ -1,4 +1,4 @@
-"""What /plan tells of CPU time and memory, against what the same work takes; and the constants that fit best.
+"""What /plan predicts of CPU time and memory, against what the same work takes; and the constants that fit best.
 
     python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--fit]
 
@@ -7,7 +7,7 @@ a process of its own on one thread, as a worker's does, after a small image that
 and the peak of its address space are measured, and names, sizes and formats are compared. `--fit` prints the constants
 of app/services/intake/costs.py that leave the least relative error on these trees; judge them by another seed.
 
-Peaks are those of the growth of a process, beside what one has that does nothing. The first line is the setting of this
+Peaks are those of the growth of a process, in addition to an idle one. The first line is the setting of this
 machine, PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of several decodes of docs/sample.jpg.
 """
 
@@ -91,8 +91,8 @@ def _warm() -> None:
 
 
 def _memory(name: str) -> int:
-    told = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(told[1]) * 1024 if told else 0
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0
 
 
 def reference_seconds() -> float:
@@ -172,7 +172,7 @@ def measure(chance: random.Random, photos: list[Path], folder: Path) -> Measured
     )
 
 
-def _told(measured: Measured, reference: float) -> Estimate:
+def _planned(measured: Measured, reference: float) -> Estimate:
     return estimate(measured.plan, measured.given, reference)
 
 
@@ -180,10 +180,10 @@ def report(found: list[Measured], reference: float) -> None:
     """How far plans are off."""
     cpu, memory, same = [], [], 0
     for measured in found:
-        told = _told(measured, reference)
-        cpu.append((told.cpu_seconds or 0) / measured.cpu_seconds - 1)
-        memory.append((told.memory_bytes or 0) / measured.peak - 1)
-        outcomes = {one.name: (one.format, *(one.size or ())) for one in told.outcomes}
+        planned = _planned(measured, reference)
+        cpu.append((planned.cpu_seconds or 0) / measured.cpu_seconds - 1)
+        memory.append((planned.memory_bytes or 0) / measured.peak - 1)
+        outcomes = {one.name: (one.format, *(one.size or ())) for one in planned.outcomes}
         same += outcomes == measured.results
     print(f"names, sizes and formats equal: {same} of {len(found)}")
     for name, errors in (("CPU", cpu), ("memory", memory)):
@@ -222,7 +222,7 @@ def fit(found: list[Measured], reference: float) -> None:
         _set_all(kept, None)
         _set(cell, 1.0 if cell[0] == "TASK_SECONDS" else 1e6)
         divided = 1.0 if cell[0] == "TASK_SECONDS" else 1e6
-        columns.append([(_told(one, costs.REFERENCE_SECONDS).cpu_seconds or 0) / divided for one in found])
+        columns.append([(_planned(one, costs.REFERENCE_SECONDS).cpu_seconds or 0) / divided for one in found])
     matrix = np.array(columns).T * scale
     wanted = np.array([one.cpu_seconds for one in found])
     used = matrix.any(axis=0)

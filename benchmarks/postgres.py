@@ -186,7 +186,7 @@ def fill(database: Database, number: int) -> None:
 
 
 def _copy(database: Database, table: str, key: str) -> str:
-    """Rows of the sample once for each copy; what is unique beside the job is left to its default."""
+    """Rows of the sample once for each copy; what is unique besides the job is left to its default."""
     with database.session(read_only=True) as session:
         found = session.execute(
             text(

@@ -50,7 +50,7 @@ class Meter:
     pids: Callable[[], Iterable[int]]
     #: of the servers that it uses
     server_pids: Callable[[], Iterable[int]] = set
-    #: CPU seconds a second while nobody asks for anything: its own, and those of its servers
+    #: CPU seconds a second while it is idle: its own, and those of its servers
     idle: tuple[float, float] = (0.0, 0.0)
 
     def used(self) -> tuple[float, float]:

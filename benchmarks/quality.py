@@ -4,7 +4,7 @@
 
 Twenty photographs are taken from the folder, evenly over its sorted names, and encoded by the code that the service
 runs, on one thread each. Likeness is the project's SSIM, PSNR and SSIMULACRA2; CPU time includes no likeness. Printed
-beside the CSV, on stderr: which quality of each format looks like which of JPEG, and what each effort costs there.
+next to the CSV, on stderr: which quality of each format looks like which of JPEG, and what each effort costs there.
 """
 
 import csv
@@ -41,7 +41,7 @@ SAVE: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "gif": (convert_gif.save, GifParams),
     "tiff": (convert_tiff.save, TiffParams),
 }
-PEER = "quality=80 progressive=True chroma=4:2:0"  # of JPEG; CPU time is also told as a multiple of its
+PEER = "quality=80 progressive=True chroma=4:2:0"  # of JPEG; CPU time is also printed as a multiple of its
 LIKE = (60, 70, 75, 80, 85, 90)  # qualities of JPEG that others are compared with
 CHROMAS = ("4:2:0", "4:4:4")
 OF_AVIF = (35, 45, 50, 55, 60, 70, 80, 90)

@@ -5,7 +5,7 @@
 starts all servers and PixTools as the tests do. The first table has one job for each row, sent to a receiver that
 behaves as it says, with pauses of a second between attempts. For the last two, a thousand deliveries to ten hosts are
 written at an even pace, then all at once, in turns with ten healthy hosts, with one that takes requests and never
-answers, and with one that nobody listens at; the time from the row to the receiver is that of the nine others.
+answers, and with one without a server; the time from the row to the receiver is that of the nine others.
 `--dead-host` leaves out the rest.
 """
 
@@ -127,8 +127,8 @@ def what_receivers_do(deployment: Deployment, untrusted: ssl.SSLContext) -> None
             with receiving(*behaviours) as receiver:
                 print(row(api, name, receiver.url), flush=True)
         with receiving(tls=untrusted) as receiver:
-            print(row(api, "a certificate that nobody trusts", receiver.url), flush=True)
-        print(row(api, "nobody listens", f"http://127.0.0.1:{free_port()}/"), flush=True)
+            print(row(api, "a certificate that is not trusted", receiver.url), flush=True)
+        print(row(api, "no server listens", f"http://127.0.0.1:{free_port()}/"), flush=True)
 
 
 def what_is_refused(deployment: Deployment) -> None:
@@ -161,7 +161,7 @@ def send(database: Database, receivers: list[str], per_second: float) -> dict[st
 
 
 def delays(database: Database, case: Case, per_second: float) -> tuple[list[float], int]:
-    """Seconds to nine healthy hosts while the tenth is as told, and how many requests that one got."""
+    """Seconds to nine healthy hosts while the tenth is as in the case, and how many requests that one got."""
     with ExitStack() as stack:
         # an address for each: what has one address has one owner
         healthy = [stack.enter_context(receiving(host=f"127.0.1.{number}")) for number in range(1, HOSTS)]

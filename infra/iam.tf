@@ -376,7 +376,7 @@ resource "aws_secretsmanager_secret" "this" {
 
 # Where things are: no secrets, but unknown before they exist, so nodes look here at boot.
 resource "aws_ssm_parameter" "this" {
-  #checkov:skip=CKV2_AWS_34: addresses and names are no secrets
+  #checkov:skip=CKV2_AWS_34: addresses and names are not secrets
   for_each = {
     "api-address"            = aws_lb.this.dns_name
     "database-address"       = aws_db_instance.this.address

@@ -10,7 +10,7 @@ locals {
 }
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18: CloudTrail's data events tell who read what, without a third bucket
+  #checkov:skip=CKV_AWS_18: CloudTrail's data events show who read what, without a third bucket
   #checkov:skip=CKV_AWS_144: results live for a day, and manifests are in the repository
   #checkov:skip=CKV2_AWS_62: nothing has to happen when an object arrives
   for_each = local.buckets

@@ -16,7 +16,7 @@ resource "aws_security_group" "nodes" {
 
 resource "aws_security_group" "servers" {
   name        = "${var.cluster_name}-servers"
-  description = "K3s servers, beside the group of every node"
+  description = "K3s servers, besides the group of every node"
   vpc_id      = aws_vpc.this.id
 }
 

@@ -104,7 +104,7 @@ resource "aws_cloudwatch_event_target" "alerts" {
   }
 }
 
-# What EventBridge could not deliver to one of its targets; an alarm tells of it, and the message says why.
+# What EventBridge could not deliver to one of its targets; an alarm reports it, and the message says why.
 resource "aws_sqs_queue" "undelivered" {
   name                      = "${var.cluster_name}-undelivered"
   message_retention_seconds = 1209600
@@ -200,7 +200,7 @@ resource "aws_sns_topic_policy" "alerts" {
 
 resource "aws_sqs_queue" "drain" {
   name                      = "${var.cluster_name}-drain"
-  message_retention_seconds = 300 # an interruption is two minutes away, and nobody needs yesterday's
+  message_retention_seconds = 300 # an interruption is two minutes away, and yesterday's are of no use
   sqs_managed_sse_enabled   = true
 }
 
@@ -259,11 +259,11 @@ resource "aws_cloudwatch_event_target" "drain" {
 }
 
 ################################################################################
-# Alarms: what no log of the cluster would tell
+# Alarms: what no log of the cluster would show
 ################################################################################
 
-resource "aws_cloudwatch_metric_alarm" "nobody_drains" {
-  alarm_name          = "${var.cluster_name}-nobody-drains"
+resource "aws_cloudwatch_metric_alarm" "drains_stuck" {
+  alarm_name          = "${var.cluster_name}-drains-stuck"
   alarm_description   = "Interruptions wait in the queue: the termination handler does not take them."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
@@ -294,7 +294,7 @@ resource "aws_cloudwatch_metric_alarm" "database_disk" {
   ok_actions          = [aws_sns_topic.alerts.arn]
 }
 
-# By CloudWatch, which reaches the topic on its own: EventBridge cannot tell that EventBridge does not get through.
+# By CloudWatch, which reaches the topic on its own: EventBridge cannot report that EventBridge does not get through.
 resource "aws_cloudwatch_metric_alarm" "undelivered" {
   alarm_name          = "${var.cluster_name}-undelivered-events"
   alarm_description   = "EventBridge could not deliver to a topic or queue; the messages in ${var.cluster_name}-undelivered say why."
@@ -315,7 +315,7 @@ resource "aws_cloudwatch_metric_alarm" "failed_invocations" {
   for_each = aws_cloudwatch_event_rule.this
 
   alarm_name          = "${each.value.name}-failed-invocations"
-  alarm_description   = "Events of the rule ${each.value.name} reach nobody."
+  alarm_description   = "Events of the rule ${each.value.name} reach no target."
   namespace           = "AWS/Events"
   metric_name         = "FailedInvocations"
   dimensions          = { RuleName = each.value.name }

@@ -114,7 +114,7 @@ variable "domain" {
 }
 
 variable "api_client_cidrs" {
-  description = "Private ranges that may reach the API beside the VPC itself: a VPN, peered VPCs."
+  description = "Private ranges that may reach the API besides the VPC itself: a VPN, peered VPCs."
   type        = set(string)
   default     = []
   nullable    = false
@@ -125,7 +125,7 @@ variable "api_client_cidrs" {
   }
 
   validation {
-    # PixTools has no user accounts: whoever reaches it uses it.
+    # An API without a key answers every client that reaches it.
     condition     = !anytrue([for cidr in var.api_client_cidrs : endswith(cidr, "/0")])
     error_message = "The API is not for the whole internet; put a gateway that knows its users in front."
   }

@@ -111,7 +111,7 @@ def api(deployment: Deployment) -> Iterator[ApiClient]:
 def make_photo(
     width: int = 640, height: int = 480, *, format_: str = "JPEG", orientation: int = 1, seed: int = 3
 ) -> bytes:
-    """A picture with one corner that tells its orientation: red at the top left, as it is shown."""
+    """A picture with one corner that shows its orientation: red at the top left, as it is shown."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.stack([x * 80 // width + 40, y * 120 // height + 60, (x + y) % 97 + 60], -1) + rng.normal(

@@ -93,7 +93,7 @@ def taken(camera: Camera, photograph: Pixels, random: np.random.Generator) -> tu
 
 
 def _camera(photograph: Pixels, random: np.random.Generator) -> Sample:
-    """A photograph as any camera takes it; the network is told what the service finds in such a file.
+    """A photograph as any camera takes it; the network gets what the service finds in such a file.
 
     That is less than the noise: demosaicing and JPEG take the high frequencies, by which it is measured.
     """

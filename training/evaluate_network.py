@@ -1,4 +1,4 @@
-"""PSNR of a network of `training/networks.py`, told the true noise level and told what is found in the image.
+"""PSNR of a network of `training/networks.py`, given the true noise level and given what is found in the image.
 
     python -m training.evaluate_network NAME WEIGHTS IMAGES
     python -m training.evaluate_network NAME WEIGHTS --camera PHOTOS
@@ -53,7 +53,7 @@ def mean_psnr(net: Network, images: list[Pixels], sigma: float, *, clipped: bool
 
 
 def validation_line(net: Network, images: list[Pixels]) -> str:
-    """PSNR in 8 bit, told the true level."""
+    """PSNR in 8 bit, given the true level."""
     figures = (
         mean_psnr(net, images, sigma, clipped=True, level_of=lambda _, sigma=sigma: even(sigma)) for sigma in SIGMAS
     )
@@ -64,8 +64,8 @@ def _print_even(net: Network, images: list[Pixels]) -> None:
     print(f"{len(images)} images, PSNR in dB")
     print("sigma   float  8 bit  8 bit, level found")
     for sigma in SIGMAS:
-        told: LevelOf = lambda _, sigma=sigma: even(sigma)  # noqa: E731 - a name for its type
-        ways = ((False, told), (True, told), (True, noise_level))
+        given: LevelOf = lambda _, sigma=sigma: even(sigma)  # noqa: E731 - a name for its type
+        ways = ((False, given), (True, given), (True, noise_level))
         figures = [mean_psnr(net, images, sigma, clipped=clipped, level_of=level_of) for clipped, level_of in ways]
         print(f"{sigma:5} {figures[0]:7.2f} {figures[1]:6.2f} {figures[2]:6.2f}", flush=True)
 

@@ -1,8 +1,8 @@
 """Networks for the profiles `fast` and `camera`, as PyTorch modules: for training, export and parity tests only.
 
-Every one of them works on 2x2 blocks of pixels (12 numbers instead of 3 at a quarter of the places) and is told by a
-map how strong the noise is. Convolutions and ReLU only: what a pixel becomes depends on its surroundings up to a halo,
-and tiles stay exact.
+Every one of them works on 2x2 blocks of pixels (12 numbers instead of 3 at a quarter of the places) and takes a map of
+how strong the noise is. Convolutions and ReLU only: what a pixel becomes depends on its surroundings up to a halo, and
+tiles stay exact.
 """
 
 import torch
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions and a shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Noise for the networks that are told how strong it is: the noisy patches, and the map of the noise they are given."""
+"""Noise for the networks that take its strength as an input: the noisy patches, and the map that they are given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One patch, (height, width, 3) in 0..255, and the noise level that the network is told."""
+    """One patch, (height, width, 3) in 0..255, and the noise level that the network gets."""
 
     clean: Values
     noisy: Values

@@ -1,4 +1,4 @@
-"""Steps tell how far they are and what they found out
+"""Steps show how far they are and what they found out
 
 Runs before the old processes stop: the version that is running leaves both columns alone.
 """

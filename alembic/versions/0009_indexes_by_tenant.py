@@ -1,4 +1,4 @@
-"""Indexes by tenant, made beside the work
+"""Indexes by tenant, made while others write
 
 The second of three. It can be repeated: an index that an interrupted run has left behind is made anew.
 """

@@ -1,7 +1,7 @@
 """An Idempotency-Key is known by its tenant, whichever of its API keys it came with
 
-The second of two, made beside the work. Processes of before name another caller, and are kept from a second job for the
-same key by the index. It can be repeated: what an interrupted run has left behind is made anew.
+The second of two, made while others write. Processes of before name another caller, and are kept from a second job for
+the same key by the index. It can be repeated: what an interrupted run has left behind is made anew.
 """
 
 import sqlalchemy as sa

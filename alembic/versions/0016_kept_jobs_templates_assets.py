@@ -1,8 +1,8 @@
 """Jobs as users keep them; templates; assets of each tenant
 
-Columns with constant defaults, new tables, and indexes that are made beside the work. What processes of before accept
-lasts as long as they say: its end counts from the acceptance. It can be repeated: what an interrupted run has left
-behind is made anew.
+Columns with constant defaults, new tables, and indexes that are made while others write. What processes of before
+accept lasts as long as they say: its end counts from the acceptance. It can be repeated: what an interrupted run has
+left behind is made anew.
 """
 
 import sqlalchemy as sa

@@ -31,7 +31,7 @@ def create_key(
     description: Annotated[str, typer.Option(help="For people.")] = "",
     days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
 ) -> None:
-    """Make a key and print it; it is shown only now."""
+    """Make a key and print it; it is shown only once."""
     from app.errors import PixToolsError
     from app.models import Scope
     from app.services.access import audit, keys
@@ -84,7 +84,7 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of thi
 
 @database_keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
-    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
     from app.errors import KeyNotFound
     from app.services.access import audit, keys
 
@@ -113,7 +113,7 @@ def create_tenant(name: Name) -> None:
 
 @tenants_app.command("list")
 def list_tenants() -> None:
-    """Every tenant, one a line: name, since when, number of keys that open something."""
+    """Every tenant, one a line: name, since when, number of valid keys."""
     from app.services.access import keys, tenants
 
     with transaction(read_only=True) as session:
@@ -164,7 +164,7 @@ def create_key_anywhere(
     days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
     server: Server = None,
 ) -> None:
-    """Make a key and print it; it is shown only now."""
+    """Make a key and print it; it is shown only once."""
     if not _is_remote(server):
         create_key(tenant or "default", scope, description, days)
         return
@@ -197,7 +197,7 @@ def _is_over(at: str | None) -> bool:
 
 @keys_app.command("revoke")
 def revoke_key_anywhere(key_id: Annotated[str, typer.Argument(help="Id of the key.")], server: Server = None) -> None:
-    """Let a key open nothing any more, within 5 seconds; revoking the last one opens the server to nobody."""
+    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
     if not _is_remote(server):
         revoke_key(key_id)
         return

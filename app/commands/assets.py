@@ -32,6 +32,6 @@ def list_assets(server: Server = None) -> None:
 
 @assets_app.command("delete")
 def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")], server: Server = None) -> None:
-    """Take a file away; refused while a job that has not ended uses it."""
+    """Delete a file; refused while a job that has not ended uses it."""
     with opened(server) as client:
         client.delete_asset(name)

@@ -40,7 +40,7 @@ def _to_stderr(text: str) -> None:
 
 
 class Waiting:
-    """Says that a server is waited for, now and then and not at each try."""
+    """Reports now and then, not at each try, that a server is waited for."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -57,7 +57,7 @@ def moment(text: str | None) -> str | None:
     """A time as the API takes it: `1h` and the like are as long ago.
 
     Raises:
-        BadParameter: it is none.
+        BadParameter: it is not a time.
     """
     if text is None:
         return None
@@ -106,7 +106,7 @@ def transaction(*, read_only: bool = False, tenant: str | None = None) -> Iterat
 
 @contextmanager
 def usable(opened: "Database") -> Iterator[None]:
-    """What goes wrong with this database, or with the keys of its secrets, ends the command in a line."""
+    """End the command with one line if this database, or the keys of its secrets, cannot be used."""
     from sqlalchemy.exc import DBAPIError
 
     from app.errors import CannotStart, UnreadableSecret

@@ -40,7 +40,7 @@ CURES = {
 
 @dataclass
 class Outcome:
-    """What became of one file."""
+    """The outcome of one file."""
 
     name: str
     size: int = 0
@@ -61,9 +61,9 @@ class Outcome:
 
     def to_json(self) -> str:
         error = {"code": self.code, "message": self.message} if self.code else None
-        told: dict[str, Any] = {"file": self.name, "job": self.job_id, "status": self.status, "seconds": self.seconds}
-        told |= {"results": [{"file": str(path), "bytes": size} for path, size in self.files.items()]}
-        return json.dumps(told | {"urls": self.urls, "error": error, "earlier": self.earlier})
+        fields: dict[str, Any] = {"file": self.name, "job": self.job_id, "status": self.status, "seconds": self.seconds}
+        fields |= {"results": [{"file": str(path), "bytes": size} for path, size in self.files.items()]}
+        return json.dumps(fields | {"urls": self.urls, "error": error, "earlier": self.earlier})
 
 
 def names_of(operations: Sequence[Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -89,9 +89,9 @@ def doing(job: "Job") -> str:
     """What runs of a job now, with percent where there are any."""
     names = dict(names_of(job["operations"]))
     running = [step for step in job["steps"] if step["status"] == "running"]
-    told = [f"{names.get(step['id'], step['op'])}{_percent(step)}" for step in running]
+    shown = [f"{names.get(step['id'], step['op'])}{_percent(step)}" for step in running]
     waiting = [names.get(step["id"], step["op"]) for step in job["steps"] if step["status"] == "pending"]
-    return ", ".join(told) or (f"waits for {waiting[0]}" if waiting else job["status"])
+    return ", ".join(shown) or (f"waits for {waiting[0]}" if waiting else job["status"])
 
 
 def _percent(step: Any) -> str:
@@ -165,8 +165,8 @@ def failure(outcome: Outcome) -> str:
     """A failure by its file, with what to do."""
     cure = CURES.get(outcome.code or "")
     message = outcome.message.removesuffix("\n  #/file")
-    told = message if (outcome.code or "") in message else f"{outcome.code}: {message}"
-    return f"FAILED {outcome.name}: {told}" + (f"\n       → {cure}" if cure else "")
+    shown = message if (outcome.code or "") in message else f"{outcome.code}: {message}"
+    return f"FAILED {outcome.name}: {shown}" + (f"\n       → {cure}" if cure else "")
 
 
 def table(outcomes: Sequence[Outcome], columns: int) -> str:

@@ -36,12 +36,12 @@ class Input:
 
     @property
     def shown(self) -> str:
-        """As people know it; what stands behind a `?` may be a secret."""
+        """The name to show; the query of a URL may be a secret."""
         return str(self.path or self.url.partition("?")[0] or self.name)
 
     @property
     def source(self) -> str | Path | bytes:
-        """What the client takes."""
+        """As the client takes it."""
         return self.url or self.path or self.content
 
     def read(self) -> bytes:
@@ -103,7 +103,7 @@ def _name_in(url: str) -> str:
     """What the server calls a file that it fetches from there.
 
     Raises:
-        BadParameter: it is no URL.
+        BadParameter: it is not a URL.
     """
     try:
         return PurePosixPath(unquote(urlsplit(url).path)).name or "image"
@@ -162,7 +162,7 @@ def operations_of(text: str) -> str:
     """The tree as JSON text, of JSON, names separated by commas, or `@file`.
 
     Raises:
-        BadParameter: it is no JSON, or the file cannot be read.
+        BadParameter: it is not JSON, or the file cannot be read.
     """
     given = text
     if text.startswith("@"):
@@ -184,14 +184,14 @@ def json_of(file: str) -> Any:
     """What a file has, or standard input.
 
     Raises:
-        BadParameter: it cannot be read, or is no JSON.
+        BadParameter: it cannot be read, or is not JSON.
     """
     try:
         return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
     except ValueError as error:  # it quotes nothing of the text, which may be a secret
-        raise typer.BadParameter(f"{file} is no JSON: {error}") from None
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
 
 
 def key_of(content: bytes, fields: dict[str, Any]) -> str:
@@ -203,7 +203,7 @@ def key_of(content: bytes, fields: dict[str, Any]) -> str:
 
 @dataclass
 class Journal:
-    """What earlier runs into this folder have finished: not even sent again."""
+    """What earlier runs into this folder have finished, which is not sent again."""
 
     file: Path
     #: checksums of the results by their names, and bytes of the image

@@ -25,7 +25,7 @@ def plan(
 ) -> None:
     """Show what a request would give and take, or every mistake in it; no job is made and no URL is fetched.
 
-    Sizes of files, CPU time and memory are estimates. What only the pixels tell, or a source that has yet to be
+    Sizes of files, CPU time and memory are estimates. What depends on the pixels, or on a source that has yet to be
     fetched, is a question mark.
     """
     tree, order = order_of(operations, template, param)
@@ -52,8 +52,8 @@ def lines_of(planned: "Plan") -> list[str]:
         for name, format_, pixels, size in rows
     ]
     seconds = planned["cpu_seconds"]
-    told = UNKNOWN if seconds is None else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
-    return [*lines, f"CPU {told} s, memory {_bytes(planned['memory_bytes'])}"]
+    shown = UNKNOWN if seconds is None else f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
+    return [*lines, f"CPU {shown} s, memory {_bytes(planned['memory_bytes'])}"]
 
 
 def _pixels(width: int | None, height: int | None) -> str:

@@ -54,7 +54,7 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def do(self, given: Input) -> Outcome:
-        """Send a file and see to its results; whatever fails is in the outcome."""
+        """Send a file and write its results; a failure is in the outcome."""
         from pixtools_client import ClientError
 
         outcome = Outcome(given.shown)
@@ -108,7 +108,7 @@ class Run:
     def _ended(
         self, given: Input, content: bytes, key: str, outcome: Outcome, update: Callable[["Job"], None]
     ) -> "Job | None":
-        """The job when it has ended; None: nobody waits. That of an earlier run counts if it has completed."""
+        """The job when it has ended; None without waiting. That of an earlier run counts if it has completed."""
         from pixtools_client import JobNotFound
 
         job = self._submit(given, content, self.own_key or (None if self.again else key))
@@ -295,7 +295,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parallel: int) -> Iterator[Outcome]:
-    """What becomes of each file, as it does; with folders that are watched for ever."""
+    """The outcome of each file as it ends; without end for watched folders."""
     threads = ThreadPoolExecutor(parallel, thread_name_prefix="run")
     seen = {each.path.resolve() for each in inputs if each.path}
     waiting: set[Future[Outcome]] = {threads.submit(run.do, each) for each in inputs}

@@ -16,7 +16,7 @@ def secrets() -> None:
 def rotate_secrets() -> None:
     """Encrypt all secrets with the first key of PIXTOOLS_SECRET_KEY, also those that were stored before there was any.
 
-    Can be repeated, and runs beside the service. Fails if one is encrypted with a key that the setting does not name.
+    Can be repeated, also while the service runs. Fails if one is encrypted with a key that the setting does not name.
     """
     from app.services.upkeep import secrets as upkeep
 

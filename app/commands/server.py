@@ -10,7 +10,7 @@ from app.commands.dlq import letters_app
 from app.commands.limits import set_limits
 from app.commands.secrets import secrets_app
 
-#: of `celery worker`: what workers tell each other is of no use here, and asking for it takes a second of each start
+#: of `celery worker`: workers need nothing from each other here, and asking for it takes a second of each start
 ALONE = ("--without-mingle", "--without-gossip")
 
 server_app = typer.Typer(help="What has to run on the server's machine.", no_args_is_help=True)
@@ -92,7 +92,7 @@ def relay() -> None:
 
 @server_app.command("celery-exporter")
 def celery_exporter() -> None:
-    """Tell Prometheus on PIXTOOLS_METRICS_PORT what Celery's own events say: who works, and on how much."""
+    """Serve metrics from Celery's own events on PIXTOOLS_METRICS_PORT: the workers, and how busy they are."""
     from app.logging_config import configure_logging
     from app.tasks.exporter import serve
 

@@ -40,8 +40,8 @@ def put_template(
     server: Server = None,
 ) -> None:
     """Store a template, or a new version of it, and print name and version; one that is equal makes no version."""
-    told = json_of(file)
-    given = told if isinstance(told, dict) and "op" not in told else {"operations": told}
+    content = json_of(file)
+    given = content if isinstance(content, dict) and "op" not in content else {"operations": content}
     unknown = sorted(set(given) - MEMBERS)
     if unknown or "operations" not in given:
         wrong = f"has {unknown[0]!r}" if unknown else "has no `operations`"
@@ -53,6 +53,6 @@ def put_template(
 
 @templates_app.command("delete")
 def delete_template(name: Annotated[str, typer.Argument(help="Its name.")], server: Server = None) -> None:
-    """Take a template away with all its versions; jobs keep the tree that came of it."""
+    """Delete a template with all its versions; jobs keep their trees."""
     with opened(server) as client:
         client.delete_template(name)

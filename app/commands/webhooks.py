@@ -26,7 +26,7 @@ def create_webhook(
     description: Annotated[str, typer.Option(help="For people.")] = "",
     server: Server = None,
 ) -> None:
-    """Register a receiver; its secret is shown only now."""
+    """Register a receiver; its secret is shown only once."""
     with opened(server) as client:
         echo_json(client.create_webhook(url, events=event or [], description=description))
 
@@ -77,7 +77,7 @@ def rotate_webhook(
 
 @webhooks_app.command("test")
 def send_test(endpoint_id: EndpointId, server: Server = None) -> None:
-    """Send an event of type webhook.test, and show what came of it."""
+    """Send an event of type webhook.test, and show the outcome."""
     with opened(server) as client:
         delivery: Any = client.test_webhook(endpoint_id)
         deadline = time.monotonic() + 30
@@ -165,6 +165,6 @@ def follow_events(
 ) -> None:
     """The log of events, oldest first, one JSON object a line; a server that restarts is waited for."""
     with opened(server, patience=FOR_EVER if follow else 2.0) as client:
-        told = client.live_events if follow else client.events
-        for event in told(after=after, type=event_type):
+        listing = client.live_events if follow else client.events
+        for event in listing(after=after, type=event_type):
             typer.echo(json.dumps(event))

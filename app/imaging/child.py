@@ -51,7 +51,7 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
 
 
 def _load_decoders() -> None:
-    """Now, while nobody waits, and what they take of the memory is known before an image is looked at."""
+    """Load all now, while no render waits; what they take of the memory is known before an image is opened."""
     for format_ in FORMATS.values():
         for reference in format_.decoders:
             resolve(reference)

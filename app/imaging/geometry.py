@@ -1,4 +1,4 @@
-"""How large an operation leaves an image: arithmetic alone, for whoever decodes nothing as well."""
+"""How large an operation leaves an image: arithmetic alone, for processes that decode nothing as well."""
 
 import math
 from collections.abc import Callable
@@ -83,12 +83,12 @@ SIZES: dict[str, Callable[[Size, Any], Size | None]] = {
     "resize": _resized,
     "crop": _cropped,
     "rotate": _turned,
-    "trim": lambda _size, _params: None,  # which only the pixels tell
+    "trim": lambda _size, _params: None,  # which only the pixels show
 }
 
 
 def size_after(op: str, size: Size | None, params: Any) -> Size | None:
-    """How large an operation leaves an image; None where only the pixels tell."""
+    """How large an operation leaves an image; None where only the pixels show it."""
     if size is None or op not in SIZES:
         return size
     return SIZES[op](size, params)

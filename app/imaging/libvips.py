@@ -1,4 +1,4 @@
-"""How this process uses libvips. Nothing happens on import: whoever decodes calls `configure` first."""
+"""How this process uses libvips. Nothing happens on import: a process that decodes calls `configure` first."""
 
 import pyvips
 
@@ -8,9 +8,9 @@ from app.formats import FORMATS
 def configure(concurrency: int) -> None:
     """Allow the supported formats only, and share nothing between images.
 
-    Every other loader is blocked, not only those that libvips itself calls untrusted: what nobody can upload on purpose
-    need not be reachable by accident. The operation cache is off because it recognises a file by its name; a second
-    file of the same name would show the pixels of the first.
+    Every other loader is blocked, not only those that libvips itself calls untrusted: what cannot be uploaded on
+    purpose need not be reachable by accident. The operation cache is off because it recognises a file by its name; a
+    second file of the same name would show the pixels of the first.
 
     Args:
         concurrency: threads that work on one image.

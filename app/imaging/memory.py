@@ -13,8 +13,8 @@ from typing import Any
 from app.parameters import AvifParams, WebpParams
 
 BASE = 250_000_000  # bytes of a process that does nothing, with four threads and NumPy
-#: bytes for each pixel, beside the image itself. Measured by the peak of the address space on photographs of 12 and 49
-#: megapixels: JPEG 13.5, PNG 6.8, GIF 14.0, TIFF 2.0, WebP 7.8, AVIF 25.7 (4:2:0), 41.4 (4:4:4), 44.3 (lossless)
+#: bytes for each pixel, in addition to the image itself. Measured by the peak of the address space on photographs of 12
+#: and 49 megapixels: JPEG 13.5, PNG 6.8, GIF 14.0, TIFF 2.0, WebP 7.8, AVIF 25.7 (4:2:0), 41.4 (4:4:4), 44.3 (lossless)
 PER_PIXEL = {"convert_jpeg": 15, "convert_png": 8, "convert_gif": 16, "convert_tiff": 4, "convert_webp": 9}
 WEBP_ALPHA = 37  # measured: 34.7
 WEBP_LOSSLESS_FAST, WEBP_LOSSLESS = 25, 38  # 22.2 with an effort of 0, 36.3 above
@@ -46,7 +46,7 @@ class Work:
 
     @property
     def encoding(self) -> int:
-        """Bytes beside what is held already."""
+        """Bytes in addition to what is held already."""
         return self.pixels * _RATES.get(self.op, _plain)(self)
 
 

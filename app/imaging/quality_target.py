@@ -26,7 +26,7 @@ class Encoded:
     #: None: the encoder has none
     quality: int | None
     bytes: int
-    #: None: nobody asked
+    #: None: not asked for
     ssim: float | None
 
 

@@ -24,7 +24,7 @@ class When(StrEnum):
     """Under which circumstances a target is written."""
 
     ALWAYS = "always"
-    #: where the image is small, and nothing goes wrong: somebody else does it otherwise
+    #: where the image is small, and nothing goes wrong: another task does it otherwise
     CHEAP = "cheap"
     #: where one of the cheap ones was left out
     OTHERWISE = "otherwise"
@@ -82,7 +82,7 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Context:
-    """What an operation has beside pixels and parameters."""
+    """What an operation has besides pixels and parameters."""
 
     monitor: Monitor
     #: number of the stage
@@ -94,5 +94,5 @@ class Context:
         self.monitor.on_progress(share)
 
     def report(self, **values: Any) -> None:
-        """Tell the client something about this step; plain JSON values."""
+        """Report something about this step to the client; plain JSON values."""
         self.monitor.reports.setdefault(self.stage, {}).update(values)

@@ -71,7 +71,7 @@ def _advice(lacking: str) -> str:
 
 @cache
 def _know_fonts() -> None:
-    """Tell libvips of every font, which it remembers."""
+    """Register every font with libvips, which keeps them."""
     for path in glyphs.fonts():
         pyvips.Image.text("x", fontfile=str(path), font=FONT)
 
@@ -81,7 +81,7 @@ def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:
     try:
         file = ImageFile.open(path)
     except InvalidUpload as error:
-        raise CorruptImage(f"The watermark is no image: {error.message}") from error
+        raise CorruptImage(f"The watermark is not an image: {error.message}") from error
     width, height = file.header.width, file.header.height
     if width * height > MAX_PIXELS:
         raise ImageTooLarge(

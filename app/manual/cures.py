@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Told(NamedTuple):
+class Advice(NamedTuple):
     """An error that is raised by its code alone."""
 
     cause: str
@@ -29,7 +29,7 @@ CURES = {
     "mistyped_key": "Copy the key again: some of its characters are wrong or missing.",
     "unknown_key": "Look at which server the key belongs to, and whether its tenant still exists.",
     "expired_key": "Make a new key; `expires_at` of the old one is in `GET /keys`.",
-    "revoked_key": "Make a new key; somebody has revoked this one, and `GET /audit` says who.",
+    "revoked_key": "Make a new key; this one was revoked; `GET /audit` says by which key.",
     "missing_scope": "Use a key with the scope that `value` names.",
     "invalid_tenant_name": "Use lower-case letters, digits and `-`.",
     "invalid_operations": "`errors[].pointer` leads to each mistake in the tree; `GET /operations` has the schemas.",
@@ -51,9 +51,9 @@ CURES = {
     "head_too_large": "Send fewer or shorter headers; cookies of other services are a usual cause.",
     "field_too_long": "Shorten the part that `errors[].pointer` names.",
     "too_many_endpoints": "Remove receivers that are no longer needed.",
-    "too_many_keys": "Revoke keys that are no longer used: `last_used_at` of `GET /keys` tells.",
+    "too_many_keys": "Revoke keys that are no longer used: see `last_used_at` in `GET /keys`.",
     "tenant_limit": "Wait for as long as `Retry-After` says, or ask the operator for more.",
-    "rate_limited": "Wait for as long as `Retry-After` says; `RateLimit` in every answer tells what is left.",
+    "rate_limited": "Wait for as long as `Retry-After` says; `RateLimit` in every answer shows what is left.",
     "too_many_open_jobs": "Wait until some jobs have ended; `Retry-After` says when to come again.",
     "daily_limit_reached": "Go on tomorrow (UTC), or let the operator raise the limit: `pixtools tenants set`.",
     "storage_limit_reached": "Delete jobs that are no longer needed, or let the operator raise the limit.",
@@ -80,7 +80,7 @@ CURES = {
     "invalid_download_link": "Fetch the job again: its `results[].url` are fresh in every answer.",
     "foreign_origin": "Call the API from a server, or serve the page from PixTools' own address.",
     "own_webhook": "Send events to a receiver of your own, not to PixTools.",
-    "range_not_satisfiable": "Ask for bytes below the size, which `Content-Range` tells.",
+    "range_not_satisfiable": "Ask for bytes below the size, which `Content-Range` has.",
     "cannot_start": "The message says what is missing; `pixtools doctor` looks at all of it.",
     "not_installed": "Install the file of requirements that the message names.",
     "invalid_weights": "Point `PIXTOOLS_DENOISE_WEIGHTS` to a file of the layout in models/README.md.",
@@ -103,7 +103,7 @@ CURES = {
     "too_many_stores": "Delete stores that are no longer used.",
     "too_many_templates": "Delete templates that are no longer used: their versions go with them.",
     "too_many_assets": "Delete assets that are no longer used.",
-    "too_many_listeners": "Close some; one `GET /events/stream` tells the events of all jobs.",
+    "too_many_listeners": "Close some; one `GET /events/stream` has the events of all jobs.",
     "template_not_found": "`GET /templates` lists the names and versions that there are.",
     "asset_not_found": "`GET /assets` lists those that there are.",
     "store_not_found": "`GET /stores` lists those that there are.",
@@ -150,19 +150,19 @@ CURES = {
 
 #: of a tree's mistakes, and of paths
 MORE = {
-    "operations_too_long": Told("The `operations` field has too many bytes.", "Shorten the tree."),
-    "too_many_operations": Told("The tree has too many operations.", "Split it into several jobs."),
-    "tree_too_deep": Told("The tree has too many levels.", "Put operations beside each other, or split the job."),
-    "unknown_operation": Told(
+    "operations_too_long": Advice("The `operations` field has too many bytes.", "Shorten the tree."),
+    "too_many_operations": Advice("The tree has too many operations.", "Split it into several jobs."),
+    "tree_too_deep": Advice("The tree has too many levels.", "Put operations next to each other, or split the job."),
+    "unknown_operation": Advice(
         "The tree names an operation that is not there.", "See `GET /operations`; the message has a near name."
     ),
-    "invalid_result_name": Told(
+    "invalid_result_name": Advice(
         "A result's name has characters that a file name cannot have, or too many.",
         "Use letters, digits, `-`, `_` and single dots.",
     ),
-    "duplicate_result_name": Told("Two results have the same name.", "Choose another `as` for one of them."),
-    "unknown_asset": Told("The tree names a stored file that is not there.", "Store it first, or correct its name."),
-    "method_not_allowed": Told(
+    "duplicate_result_name": Advice("Two results have the same name.", "Choose another `as` for one of them."),
+    "unknown_asset": Advice("The tree names a stored file that is not there.", "Store it first, or correct its name."),
+    "method_not_allowed": Advice(
         "The path is there, and does not take this method.", "Use one of those that `Allow` in the answer lists."
     ),
 }

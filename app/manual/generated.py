@@ -18,7 +18,7 @@ Errors of steps stand in the job: `steps[].error` and `error`.
 """
 CONFIGURATION_HEAD = """# Configuration
 
-Every setting is an environment variable with the prefix `PIXTOOLS_`, or a line in a file `.env` beside the process.
+Every setting is an environment variable with the prefix `PIXTOOLS_`, or a line in a file `.env` in its working folder.
 Times are in seconds, sizes in bytes. Lists are separated by commas.
 """
 SHOWN_DEFAULT = 60  # characters
@@ -28,7 +28,7 @@ def errors_page() -> str:
     """Markdown with cause and cure of every code."""
     entries = {code: _entry(code, kind) for code, kind in sorted(_kinds())}
     more = {
-        code: _section(code, "422" if code != "method_not_allowed" else "405", *told) for code, told in MORE.items()
+        code: _section(code, "422" if code != "method_not_allowed" else "405", *advice) for code, advice in MORE.items()
     }
     return "\n".join([ERRORS_HEAD, *(text for _, text in sorted((entries | more).items()))])
 

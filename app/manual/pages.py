@@ -21,15 +21,39 @@ GENERATED = {"errors": errors_page, "configuration": configuration_page}
 #: in the order of the menu; a file that no group names is in the last one
 GROUPS = {
     "Use": [
-        *("page", "recipes", "operations", "files", "sources", "templates", "assets", "plan", "keeping", "live-events"),
-        *("webhooks", "client-python", "command-line", "limits", "errors", "comparison", "faq"),
+        *(
+            "quick-start",
+            "concepts",
+            "page",
+            "recipes",
+            "operations",
+            "files",
+            "sources",
+            "templates",
+            "assets",
+            "plan",
+        ),
+        *(
+            "keeping",
+            "live-events",
+            "webhooks",
+            "client-python",
+            "command-line",
+            "limits",
+            "errors",
+            "comparison",
+            "faq",
+        ),
     ],
     "Choose": ["quality", "performance"],
     "Run": [
         "configuration",
         "deployment",
+        "reverse-proxy",
         "security",
         "secrets",
+        "backup",
+        "upgrade",
         "accounts",
         "observability",
         "scaling",
@@ -104,7 +128,7 @@ def _anchored(tokens: list[Token]) -> Any:
 
 
 def _relink(token: Token, name: str) -> None:
-    """Let links between files lead from page to page; what is no page is shown and leads nowhere."""
+    """Let links between files lead from page to page; what is not a page is shown and leads nowhere."""
     for child in token.children or []:
         if child.type == "image":
             child.attrSet("src", f"/help/images/{PurePosixPath(str(child.attrs['src'])).name}")

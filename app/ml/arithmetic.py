@@ -1,7 +1,7 @@
-"""In which numbers a network runs: float32, or bytes where the CPU multiplies them faster and rightly.
+"""The arithmetic of a network: float32, or bytes where the CPU multiplies them faster and correctly.
 
-A quantized network lies beside the float one, as `NAME_int8.pth`. CPUs without instructions for sums of byte products
-gain nothing, and some older ones cut such sums off: both are seen by trying.
+A quantized network lies next to the float one, as `NAME_int8.pth`. CPUs without instructions for dot products of bytes
+gain nothing, and some older ones cut such sums off: both are found out by a trial.
 """
 
 import time

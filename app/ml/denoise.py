@@ -19,7 +19,7 @@ FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 
 class Monitor(Protocol):
-    """Whom the operation tells how far it is, and what it found out."""
+    """Where the operation reports how far it is, and what it found out."""
 
     def progress(self, share: float) -> None: ...
 

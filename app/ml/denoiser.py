@@ -24,7 +24,7 @@ class DenoiserConfig:
     """How a process runs a network."""
 
     weights: Path
-    #: working memory beside the image itself
+    #: working memory in addition to the image itself
     memory_bytes: int
     #: 0: one for each core
     threads: int = 0
@@ -69,7 +69,7 @@ class Denoiser:
 
 
 class GuidedDenoiser:
-    """The residual U-Net, which is told how strong the noise is; one at a time works with it."""
+    """The residual U-Net, which takes the strength of the noise as an input; one thread at a time uses it."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         """Load the weights and run the network once, so that the first image waits for nothing.

@@ -35,7 +35,7 @@ def load(path: Path) -> dict[str, Tensor]:
     """The weights of a DnCNN.
 
     Raises:
-        InvalidWeights: the file is no checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or one of another network.
     """
     state = load_state_dict(path)
     expected = shapes()
@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
     """The network as a serialized ONNX model, for images of any size."""
-    from onnx import TensorProto, helper  # noqa: PLC0415 - whoever only checks weights does not load it
+    from onnx import TensorProto, helper  # noqa: PLC0415 - not needed to check weights
 
     nodes = []
     value = INPUT

@@ -1,12 +1,12 @@
 """How strong the noise of an image is, and how it depends on the light; without any network.
 
 Noise is what is left where the picture is smooth. Blocks of 8x8 pixels from all over the image are taken apart into
-frequencies. The low ones tell which blocks are smooth, the high ones how strong the noise is there: as the two are
+frequencies. The low ones show which blocks are smooth, the high ones how strong the noise is there: as the two are
 independent of each other in noise, choosing by the one does not bias the other. This is done for several levels of
 light, and a straight line is laid through what they give.
 
 Demosaicing and JPEG take the high frequencies of a camera's noise and leave the middle ones: by their ratio such noise
-is told from noise that was added to a finished image, which is as strong in all of them.
+is distinguished from noise that was added to a finished image, which is as strong in all of them.
 """
 
 import math
@@ -23,10 +23,10 @@ LIGHTS = 8  # levels
 SMOOTH_SHARE = 0.12  # of the blocks of one light are taken for smooth
 MIN_BLOCKS = 6  # of one light
 MIN_SHARE = 0.05  # of all blocks, below which those near black or white are looked at, too
-LOW = 4  # frequencies (sum of both axes) up to it tell what is smooth
-HIGH = 8  # frequencies from it on tell the noise; those between tell whether it has been smoothed
+LOW = 4  # frequencies (sum of both axes) up to it show what is smooth
+HIGH = 8  # frequencies from it on show the noise; those between show whether it has been smoothed
 MEDIAN_OF_MEAN = 0.976  # of the squares of normal numbers, over 28 of them as there are high frequencies
-FIRST_CUT = 0.04  # light so near to black or white tells nothing: the noise is cut off there
+FIRST_CUT = 0.04  # light so near to black or white shows nothing: the noise is cut off there
 CUT = 2.2  # the same in standard deviations, when these are known
 LARGEST_CUT = 0.35
 CUT_ROUNDS = 3
@@ -68,7 +68,7 @@ class NoiseLevel:
         return self.softness > SMOOTHED
 
     def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
-        """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, beside it."""
+        """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, in addition."""
         return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 

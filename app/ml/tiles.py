@@ -1,4 +1,4 @@
-"""The tiles of an image as a network sees them, and what it answers written back in place."""
+"""The tiles of an image as a network sees them, and its answers, written back in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,6 +97,6 @@ class Tiles:
 
 
 def _windows(size: int, other: int, geometry: Geometry) -> list[Window]:
-    """What the other side does not need, this one may have: few halos, the same memory."""
+    """One side may be longer where the other is short: fewer halos in the same memory."""
     longest = max(geometry.smallest, geometry.side**2 // max(1, min(other, geometry.side)))
     return windows(size, longest, geometry.halo, geometry.align)

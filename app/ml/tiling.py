@@ -27,8 +27,8 @@ def windows(size: int, length: int, halo: int, align: int = 1) -> list[Window]:
 
     Args:
         size: of the image along this axis, in pixels.
-        length: the longest window; must leave something beside two halos.
-        halo: pixels read beside the valid ones; a multiple of `align`.
+        length: the longest window; must be longer than two halos.
+        halo: pixels read around the valid ones; a multiple of `align`.
         align: windows begin at multiples of it.
     """
     if size <= length:

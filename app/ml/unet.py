@@ -1,4 +1,4 @@
-"""The network of the profiles `fast` and `camera`: a residual U-Net that is told how strong the noise is.
+"""The network of the profiles `fast` and `camera`: a residual U-Net with the strength of the noise as an input.
 
 It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. Convolutions and ReLU only, so that what a
 pixel becomes depends on its surroundings up to `Shape.halo`. How many channels and blocks there are is read from the
@@ -78,7 +78,7 @@ def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
     """The weights of such a network, and the ranges of a quantized one.
 
     Raises:
-        InvalidWeights: the file is no checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or one of another network.
     """
     state = load_state_dict(path)
     shape = shape_of(state)
@@ -97,7 +97,7 @@ def quantized_file(weights: Path) -> Path:
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:
-    """What these tensors' names and sizes say; whether all of them fit is for `Shape.shapes` to tell."""
+    """What these tensors' names and sizes say; whether all of them fit, `Shape.shapes` decides."""
     levels = _count(state, "down.{}.weight", MAX_LEVELS)
     layers = ["head", *(f"down.{level}" for level in range(levels))]
     outputs = [state[f"{layer}.weight"].shape[:1] if f"{layer}.weight" in state else () for layer in layers]

@@ -1,6 +1,6 @@
 """The residual U-Net as an ONNX graph.
 
-The network is told the noise as a straight line over the light for each colour, for noise often depends on the light.
+The network takes the noise as a straight line over the light for each colour, as noise often depends on the light.
 The graph makes a map of it for the first layer: the light at a place is the mean over 3x3 places.
 
 Of a quantized network all convolutions but the first and the last work on bytes: the graph says where numbers become
@@ -119,7 +119,7 @@ class _Graph:
         return value if leaving is None else self._as_bytes(f"{layer}.{unet.OUTPUT}", value, leaving)
 
     def _as_bytes(self, name: str, value: str, range_: Affine) -> str:
-        """The value as its bytes tell it."""
+        """The value that its bytes stand for."""
         scale = self._constant(f"{name}.scale", np.float32(range_.scale))
         zero = self._constant(f"{name}.zero", np.uint8(range_.zero))
         return self._node("DequantizeLinear", self._node("QuantizeLinear", value, scale, zero), scale, zero)

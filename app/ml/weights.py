@@ -34,7 +34,7 @@ class Tensor:
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 of a file of weights: tells which ones made an image.
+    """SHA-256 of a file of weights: identifies those that made an image.
 
     Raises:
         InvalidWeights: there is no such file.
@@ -96,7 +96,7 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
     """The structure, and the numbers by the key of their storage."""
     if _Unpickler(file).load() != LEGACY_MAGIC:
-        raise InvalidWeights("it is no PyTorch checkpoint.")
+        raise InvalidWeights("it is not a PyTorch checkpoint.")
     for _ in range(LEGACY_PREFACE):
         _Unpickler(file).load()
     state = _Unpickler(file).load()

@@ -40,7 +40,7 @@ async def _let_in(request: Request, resources: Resources, needed: SecurityScopes
 
 
 async def _count(request: Request, resources: Resources, principal: Principal) -> None:
-    """Take one of the requests that a tenant has left; the answer tells how many there are.
+    """Take one of the requests that a tenant has left; the answer shows how many there are.
 
     Raises:
         RateLimited: there is none.

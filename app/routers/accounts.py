@@ -25,7 +25,7 @@ USUAL_DAYS = 31  # of usage
 
 
 @router.head("/usage", dependencies=READ, include_in_schema=False)
-@router.get("/usage", dependencies=READ, summary="What was used, by day, key and template", responses=problems(422))
+@router.get("/usage", dependencies=READ, summary="Usage by day, key and template", responses=problems(422))
 async def get_usage(
     request: Request,
     resources: CurrentResources,
@@ -37,7 +37,7 @@ async def get_usage(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=512)] = None,
     tenant: OtherTenant = None,
 ) -> UsagePage:
-    """Jobs are added about a minute after they have ended (`PIXTOOLS_USAGE_SECONDS`), to the day on which they did."""
+    """Jobs are counted about a minute after their end (`PIXTOOLS_USAGE_SECONDS`), on the day of their end."""
     last = until or datetime.now(UTC).date()
     first = since or last - timedelta(days=USUAL_DAYS - 1)
     if first > last:
@@ -55,7 +55,7 @@ async def get_usage(
 @router.get(
     "/audit",
     dependencies=READ,
-    summary="Who has done what, as JSON Lines",
+    summary="The audit log, as JSON Lines",
     response_class=StreamingResponse,
     responses=AUDIT_RESPONSES,
 )
@@ -66,7 +66,7 @@ async def get_audit(
     until: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
     tenant: OtherTenant = None,
 ) -> StreamingResponse:
-    """Keys, tenants, endpoints, deletions, and what known keys were refused, once a key, code and minute."""
+    """Changes of keys, tenants and endpoints, deletions, and refusals of known keys, once per key, code and minute."""
     rows = rows_of(principal, resources, tenant)
     first = await _page(rows, since, until, "")
     return StreamingResponse(_lines(rows, since, until, first), media_type="application/jsonl")

@@ -34,7 +34,7 @@ async def put_asset(
     principal: CurrentPrincipal,
     response: Response,
 ) -> AssetView:
-    """The body is the file itself. Jobs that were accepted before go on with what the name meant then."""
+    """The body is the file itself. Jobs that were accepted before keep the file that the name meant then."""
     allow_body(request.scope, resources.settings.max_asset_bytes)
     asset, is_new = await resources.assets.put(asset_name, request.stream(), principal)
     response.status_code = 201 if is_new else 200
@@ -49,7 +49,7 @@ async def list_assets(own: Own) -> AssetList:
 
 
 @router.head("/assets/{asset_name}", dependencies=READ, include_in_schema=False)
-@router.get("/assets/{asset_name}", dependencies=READ, summary="What an asset is", responses=problems(404))
+@router.get("/assets/{asset_name}", dependencies=READ, summary="One asset", responses=problems(404))
 async def get_asset(asset_name: NameOfAsset, own: Own) -> AssetView:
     return AssetView.model_validate(await own.read(assets.get, asset_name))
 
@@ -58,7 +58,7 @@ async def get_asset(asset_name: NameOfAsset, own: Own) -> AssetView:
     "/assets/{asset_name}",
     dependencies=WRITE,
     status_code=204,
-    summary="Take an asset away",
+    summary="Delete an asset",
     responses=problems(404, 409),
 )
 async def delete_asset(asset_name: NameOfAsset, own: Own, principal: CurrentPrincipal) -> None:

@@ -110,7 +110,7 @@ async def raise_if_left(request: Request) -> None:
     """Do no more for a client that has gone.
 
     Raises:
-        ClientLeft: nobody reads the answer.
+        ClientLeft: the client has gone.
     """
     for _ in range(2):  # turns of the event loop, in which it may read that the connection has ended
         await asyncio.sleep(0)

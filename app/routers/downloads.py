@@ -35,7 +35,7 @@ RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE
     summary="Download a result by its signed link, or with a key",
     response_class=FileResponse,
     responses=DOWNLOAD_RESPONSES,
-    openapi_extra={"security": [{}]},  # beside the key: a link needs none
+    openapi_extra={"security": [{}]},  # besides the key: a link needs none
 )
 async def download_result(
     request: Request,
@@ -48,7 +48,7 @@ async def download_result(
     ] = None,
     signature: Annotated[str | None, Query(description="From the link.", max_length=128)] = None,
 ) -> Response:
-    """Links are in the job's `results[].url`. One range may be asked for, and `If-None-Match` is heeded. With a key
+    """Links are in the job's `results[].url`. A single range and `If-None-Match` are supported. With a key
     instead of a link the answer may be a redirect to the object storage."""
     if isinstance(rows, Database):
         _check_link(resources, str(job_id), name, expires, signature)

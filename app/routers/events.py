@@ -44,22 +44,22 @@ async def list_events(
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     place = await _place(resources, own, after)
     if seconds is None:
-        told, _, more = await _page(resources, own, place, limit, type)
-        return _view(told, after, more=more)
+        found, _, more = await _page(resources, own, place, limit, type)
+        return _view(found, after, more=more)
     await raise_if_left(request)
-    told, place, more = await _page(resources, own, place, limit, type)
+    found, place, more = await _page(resources, own, place, limit, type)
     deadline, gone = time.monotonic() + seconds, partial(left, request)
-    while not told and (remaining := deadline - time.monotonic()) > 0:
+    while not found and (remaining := deadline - time.monotonic()) > 0:
         if not more and not await resources.waiters.event(place, type, remaining, gone, tenant=own.tenant):
-            return _view(told, after, more=more)  # too many wait already
+            return _view(found, after, more=more)  # too many wait already
         await raise_if_left(request)
-        told, place, more = await _page(resources, own, place, limit, type)
+        found, place, more = await _page(resources, own, place, limit, type)
     response.headers["Preference-Applied"] = f"wait={seconds}"
-    return _view(told, after, more=more)
+    return _view(found, after, more=more)
 
 
-def _view(told: list[dict[str, Any]], after: str, *, more: bool) -> EventPage:
-    data = [EventView(**event) for event in told]
+def _view(found: list[dict[str, Any]], after: str, *, more: bool) -> EventPage:
+    data = [EventView(**event) for event in found]
     return EventPage(data=data, next_after=data[-1].id if data else after, has_more=more)
 
 
@@ -72,12 +72,12 @@ async def _place(resources: Resources, own: TenantDatabase, after: str) -> int:
 async def _page(
     resources: Resources, own: TenantDatabase, after: int, limit: int, type_: EventType | None
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """A page that is not full may lack what nobody has read yet: some of that is numbered then, never all at once."""
+    """A page that is not full may lack events without a number yet: some of them are numbered then."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
-    told, last, more = await own.read(page)
+    found, last, more = await own.read(page)
     if not more and await database.read(events.has_unnumbered):
         await database.call(events.number)
-        told, last, more = await own.read(page)
+        found, last, more = await own.read(page)
         more = more or await database.read(events.has_unnumbered)
-    return told, last, more
+    return found, last, more

@@ -33,14 +33,14 @@ class QueueView(Model):
 
 
 class Readiness(Model):
-    """Whether work can be accepted, and how what that needs is."""
+    """Whether work can be accepted, and the state of the parts that this needs."""
 
     status: Health
     checks: dict[str, HealthCheck]
 
 
 class HealthView(Readiness):
-    """How everything is."""
+    """The state of every part."""
 
     queues: dict[str, QueueView]
 
@@ -70,7 +70,7 @@ async def check_liveness() -> Liveness:
     responses=_unavailable(Readiness),
 )
 async def check_readiness(resources: CurrentResources) -> JSONResponse:
-    """Broker and workers may be away: what is accepted meanwhile waits in the database."""
+    """Broker and workers may be away: accepted jobs wait in the database meanwhile."""
     checks = await resources.checks.run(*ESSENTIAL)
     return _answer(resources.checks.overall(checks), checks)
 
@@ -84,8 +84,8 @@ async def check_readiness(resources: CurrentResources) -> JSONResponse:
     responses=_unavailable(HealthView),
 )
 async def check_health(resources: CurrentResources) -> JSONResponse:
-    """`degraded`: work is accepted, and waits until what is missing is back. For people and dashboards, not for probes
-    that restart something."""
+    """`degraded`: work is accepted, and waits until the missing part is back. For people and dashboards, not for probes
+    that restart processes."""
     checks = await resources.checks.run()
     broker = checks.get("broker")
     queues = broker.value if broker and broker.value else {}
@@ -97,6 +97,6 @@ async def check_health(resources: CurrentResources) -> JSONResponse:
 
 
 def _answer(overall: Health, checks: dict[str, Check], **members: Any) -> JSONResponse:
-    told = {name: check.as_json() for name, check in checks.items()}
+    shown = {name: check.as_json() for name, check in checks.items()}
     status_code = 503 if overall is Health.DOWN else 200
-    return JSONResponse({"status": overall.value, "checks": told, **members}, status_code=status_code)
+    return JSONResponse({"status": overall.value, "checks": shown, **members}, status_code=status_code)

@@ -78,7 +78,7 @@ async def submit_job(
     ] = None,
     prefer: Prefer = None,
 ) -> Response:
-    """The answer is 202 with the job, in state `pending`; `Location` is where to look for its progress.
+    """The answer is 202 with the job, in state `pending`; `Location` is its address.
 
     With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
     """
@@ -114,7 +114,7 @@ Take = Callable[[SubmissionRequest], Awaitable[Accepted]]
 
 
 def _take_form(request: Request, submissions: Submissions) -> Take:
-    """Check what the head of a request tells of its form; the rest is done when it is let in."""
+    """Check what the head of a request says of its form; the rest is done when it is let in."""
     boundary = boundary_of(request.headers.get("content-type"))
     limits = submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)
@@ -183,7 +183,7 @@ async def list_jobs(
     created_after: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
     created_before: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
 ) -> JobPage:
-    """Filters hold together."""
+    """All filters must match."""
     filters = JobFilters(
         status=status,
         tag=read_tag(tag),
@@ -200,7 +200,7 @@ async def list_jobs(
 
 @router.post("/jobs/{job_id}/cancel", dependencies=WRITE, summary="End a job now", responses=problems(404, 409, 410))
 async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> JobView:
-    """What waits never starts, what runs counts no more; results so far stay. Cancelling twice is harmless."""
+    """Waiting steps never start, running ones no longer count; results so far stay. Cancelling twice is harmless."""
     return job_view(await own.call(jobs.cancel, job_id), resources.links)
 
 
@@ -221,7 +221,7 @@ async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, respon
 
 
 async def _has_lost_input(resources: Resources, job: Job) -> bool:
-    """Whether an input that was fetched is there no more, so that it has to be fetched again."""
+    """Whether a fetched input is gone, so that it has to be fetched again."""
     if job.input_source is None or job.input_sha256 is None:
         return False
     return await resources.storage.size(job.input_key) is None
@@ -235,7 +235,7 @@ async def _has_lost_input(resources: Resources, job: Job) -> bool:
     responses=problems(404, 410),
 )
 async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, principal: CurrentPrincipal) -> None:
-    """Upload, intermediates and results are gone when the answer comes; a running job is cancelled first."""
+    """Upload, intermediate files and results are gone when the answer comes; a running job is cancelled first."""
     await own.call(jobs.stop, job_id)
     await resources.storage.delete_prefix(job_prefix(job_id))
     deleted = Audited(principal=principal, action="job.deleted", subject=lambda gone: str(job_id) if gone else None)

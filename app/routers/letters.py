@@ -1,4 +1,4 @@
-"""What went wrong and who is there: dead letters, the timeline of a job, and the operator's list of tenants."""
+"""For operators: dead letters, the timeline of a job, and the list of tenants."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ LetterId = Annotated[str, Path(description="Id of the dead letter.", max_length=
     responses=problems(404),
 )
 async def explain_job(job_id: JobId, own: Own) -> TimelineView:
-    """Attempts, results, events, webhooks and what is awaited, one line each; for people, the words may change."""
+    """Attempts, results, events, webhooks and what is awaited, one line each, for people: the words may change."""
     return TimelineView(lines=await own.read(timeline.describe, job_id))
 
 
@@ -51,7 +51,7 @@ async def list_letters(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     tenant: OtherTenant = None,
 ) -> LetterPage:
-    """Those that have not been sent again: work that ended every process that tried it, or that nobody could read."""
+    """Those that have not been redriven: work that ended every process that tried it, or unreadable messages."""
     rows = rows_of(principal, resources, tenant)
     found, next_cursor = await rows.read(dead_letters.page, limit=limit, cursor=cursor)
     link_next(request, response, next_cursor)
@@ -69,7 +69,7 @@ async def list_letters(
 async def redrive_letter(
     letter_id: LetterId, resources: CurrentResources, principal: CurrentPrincipal, tenant: OtherTenant = None
 ) -> RedriveView:
-    """After what was wrong is repaired; the same upload is accepted again too."""
+    """For when the cause is repaired; the same upload is accepted again too."""
     kept = resources.settings.results_kept_seconds
     redriven = Audited(principal=principal, action="dead_letter.redriven", subject=lambda _: letter_id)
     done = await rows_of(principal, resources, tenant).call(

@@ -263,7 +263,7 @@ PLAN_BODY: dict[str, Any] = _plan_body()
 
 TITLES = {
     400: "The request is malformed.",
-    401: "The request needs an API key, or has one that opens nothing; `code` says which.",
+    401: "The request needs an API key, or has one that is not valid; `code` says which.",
     403: "The request is not allowed: a scope that the key lacks, a link that is invalid or has expired, or a page of "
     "another origin.",
     404: "There is no such thing.",
@@ -332,7 +332,7 @@ JSON_BODY = (400, 408, 413, 415)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these problems, beside those that every route answers with."""
+    """The `responses` of a route that answers with these problems, besides those that every route answers with."""
     return {status: problem(status) for status in statuses}
 
 

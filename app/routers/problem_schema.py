@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.errors import CannotStart, PixToolsError, StepFailed, codes_of
 from app.schemas import left_out, one_of
 
-#: of a tree's mistakes, beside those of the error tree
+#: of a tree's mistakes, besides those of the error tree
 TREE_CODES = {
     "missing_field",
     "operations_too_long",

@@ -32,8 +32,8 @@ async def put_store(
     principal: CurrentPrincipal,
     response: Response,
 ) -> StoreView:
-    """It is tried at once: a bucket that is not there, or credentials that do not open it, are not saved. Credentials
-    are encrypted, and shown nowhere again."""
+    """The connection is tried at once: a missing bucket, or credentials that do not open it, are not saved. Credentials
+    are encrypted, and never shown again."""
     if not stores.NAME.fullmatch(store):
         raise StoreNotFound(f"{store[:64]!r} is no name of a store: lower-case letters, digits and `-`.")
     wanted = Connection(
@@ -70,7 +70,7 @@ async def get_store(store: StoreName, own: Own) -> StoreView:
 
 
 @router.delete(
-    "/stores/{store}", dependencies=WRITE, status_code=204, summary="Forget a store", responses=problems(404)
+    "/stores/{store}", dependencies=WRITE, status_code=204, summary="Delete a store", responses=problems(404)
 )
 async def delete_store(store: StoreName, own: Own, principal: CurrentPrincipal) -> None:
     """The bucket stays as it is. Jobs that still need it fail."""

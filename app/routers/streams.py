@@ -34,7 +34,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx woul
 LastEventId = Annotated[
     str,
     Header(
-        description="The `id` of the last event that was received: what came after it is sent first. Empty: none was.",
+        description="The `id` of the last event that was received: later ones are sent first. Empty: none.",
         json_schema_extra={"pattern": f"{events.CURSOR}|^$"},
     ),
 ]
@@ -78,7 +78,7 @@ async def _end_when_left(receive: Receive, listener: Listener) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What one client is told, in order."""
+    """What one client gets, in order."""
 
     live: Live
     own: TenantDatabase
@@ -93,7 +93,7 @@ class Stream:
         """A listener that has joined, and what its client is sent first."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
-            # An id without data is no event, but where a client goes on that is cut off before its first one
+            # An id without data is not an event, but where a client goes on that is cut off before its first one
             cursor = await self.own.read(events.latest, listener.place) if place is None else self.cursor
             known = f"id: {cursor}\n" if cursor else ""
             yield listener, f"retry: {random.randint(*RETRY_MS)}\n{known}\n".encode()
@@ -151,7 +151,7 @@ async def _woken(listener: Listener, seconds: float) -> bool:
 @router.get(
     "/jobs/{job_id}/events",
     dependencies=READ,
-    summary="What becomes of a job, as it happens",
+    summary="Live events of one job",
     response_class=StreamingResponse,
     responses=STREAM_RESPONSES,
 )
@@ -163,7 +163,7 @@ async def watch_job(
     last_event_id: LastEventId = "",
 ) -> EventStream:
     """Server-sent events: `job` with the whole job, at once and after every change, and `log` with each stored event of
-    the job as `GET /events` tells it. The stream ends when the job has."""
+    the job as `GET /events` shows it. The stream ends when the job has."""
     await own.read(jobs.must_exist, job_id)
     return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id or None)
 
@@ -171,7 +171,7 @@ async def watch_job(
 @router.get(
     "/events/stream",
     dependencies=READ,
-    summary="The log of events, as it grows",
+    summary="Live events of all jobs",
     response_class=StreamingResponse,
     responses=STREAM_RESPONSES,
     tags=["webhooks"],
@@ -183,14 +183,14 @@ async def stream_events(
     after: Annotated[
         str | None,
         Query(
-            description="Id of an event behind which to begin; 0: from the beginning; default: what is yet to come.",
+            description="Id of the event after which to begin; 0: from the beginning; default: only new events.",
             json_schema_extra={"pattern": events.CURSOR},
         ),
     ] = None,
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     last_event_id: LastEventId = "",
 ) -> EventStream:
-    """Server-sent events of the name `log`: the same as those of `GET /events`, in the same order, none left out. A
+    """Server-sent events with the name `log`: those of `GET /events`, in the same order, none left out. A
     client that was cut off sends the `id` of its last one as `Last-Event-ID`, which goes before `after`."""
     cursor = last_event_id or after
     if after is not None:

@@ -71,7 +71,7 @@ async def get_template(template_name: Reference, own: Own) -> TemplateView:
     responses=problems(404, 409),
 )
 async def delete_template(template_name: TemplateName, own: Own, principal: CurrentPrincipal) -> None:
-    """Jobs keep the tree that came of it. A template that is stored under the name later goes on counting."""
+    """Jobs keep their trees. A template that is stored under the name later continues the version numbers."""
     deleted = Audited(principal=principal, action="template.deleted", subject=lambda _: template_name)
     await own.call(deleted, templates.remove, template_name)
 

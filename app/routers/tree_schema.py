@@ -34,7 +34,7 @@ def components() -> dict[str, Any]:
 def _tree() -> dict[str, Any]:
     return {
         "title": TREE,
-        "description": "Parallel branches that all start from the upload. `GET /operations` tells how many operations "
+        "description": "Parallel branches that all start from the upload. `GET /operations` says how many operations "
         "and levels there may be.",
         "type": "array",
         "items": {"$ref": REFERENCE.format(model=ENTRY)},
@@ -71,7 +71,7 @@ def _works_alone(operation: Operation) -> bool:
 
 
 def _node(operation: Operation) -> type[BaseModel]:
-    most = None if operation.gives_image else 0  # nothing continues from what is no image
+    most = None if operation.gives_image else 0  # nothing continues from what is not an image
     fields: dict[str, Any] = {
         "op": (Literal[operation.name], ...),
         "as_": (

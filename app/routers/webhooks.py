@@ -87,7 +87,7 @@ async def change_endpoint(
     own: Own,
     principal: CurrentPrincipal,
 ) -> EndpointView:
-    """What waits for the endpoint goes to its new URL. One that was disabled is told nothing of the time between;
+    """What waits for the endpoint goes to its new URL. One that was disabled gets nothing of the time between;
     a replay makes up for it."""
     if change.url is not None:
         await _check(change.url, resources)
@@ -109,7 +109,7 @@ async def change_endpoint(
     responses=problems(404),
 )
 async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal) -> None:
-    """One with very many deliveries may take longer than a request may; ask again then."""
+    """With very many deliveries it may take longer than a request may; repeat it then."""
     await own.call(endpoints.retire, endpoint_id)
     while await own.call(endpoints.remove_deliveries, endpoint_id):
         pass  # each batch is a transaction, so that the ends of jobs do not wait
@@ -128,7 +128,7 @@ async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentP
 async def rotate_secret(
     endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal, rotation: Rotation | None = None
 ) -> Secret:
-    """For a while everything is signed with both, so that the receiver can change over at any moment."""
+    """For a while everything is signed with both secrets, so that the receiver can switch at any moment."""
     seconds = (rotation or Rotation()).overlap_seconds
     rotated = Audited(principal=principal, action="endpoint.secret_rotated", subject=lambda _: endpoint_id)
     return Secret(secret=await own.call(rotated, endpoints.rotate, endpoint_id, seconds))
@@ -142,7 +142,7 @@ async def rotate_secret(
     responses=DELIVERY_RESPONSES,
 )
 async def test_endpoint(endpoint_id: EndpointId, own: Own, response: Response) -> DeliveryView:
-    """`Location` is where to look for what came of it."""
+    """`Location` is the address of the delivery."""
     return _accepted(await own.call(webhook.send_test, endpoint_id), response)
 
 
@@ -154,8 +154,8 @@ async def test_endpoint(endpoint_id: EndpointId, own: Own, response: Response) -
     responses=problems(404, 409, 422),
 )
 async def replay_events(endpoint_id: EndpointId, wanted: ReplayRequest, own: Own, response: Response) -> ReplayView:
-    """Also those that ended before the endpoint was registered, as far as the log goes back. Each keeps its
-    `webhook-id`. `Location` is where to look for how far it is."""
+    """Also those from before the endpoint was registered, as far as the log goes back. Each keeps its
+    `webhook-id`. `Location` is the address of the replay."""
     replay = replays.Wanted(
         endpoint_id=endpoint_id,
         since=wanted.since,
@@ -218,7 +218,7 @@ async def get_delivery(delivery_id: DeliveryId, own: Own) -> DeliveryView:
     responses=DELIVERY_RESPONSES,
 )
 async def replay_delivery(delivery_id: DeliveryId, own: Own, response: Response) -> DeliveryView:
-    """At once, and by a new schedule if that fails; the `webhook-id` stays."""
+    """At once, and on a new schedule if that fails; the `webhook-id` stays."""
     return _accepted(await own.call(deliveries.replay, delivery_id), response)
 
 

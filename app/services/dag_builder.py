@@ -4,7 +4,7 @@ Operations work on pixels. The settings of the last encoder on the way (`convert
 encoded only where a result is written; between tasks it travels without loss. So it never matters for a result
 whether the steps before it ran in one task or in several.
 
-A linear run of steps on one queue whose intermediates nobody keeps is one task: one decode, one encode. Encoders that
+A linear run of steps on one queue whose intermediates are not kept is one task: one decode, one encode. Encoders that
 end a branch below it stay tasks of their own, which nothing else can fail; but as long as that is cheap, the task above
 writes their files along with its own, and they find their work done.
 """
@@ -64,7 +64,7 @@ class PlannedResult:
     """A result that a task writes, by the operation that encodes it."""
 
     name: str
-    #: empty: that of the input's format, which nobody knows yet
+    #: empty: that of the input's format, which is not known yet
     encoder: str
     params: dict[str, Any]
 

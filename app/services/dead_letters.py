@@ -1,4 +1,4 @@
-"""Dead letters: what was given up, kept until somebody has looked at it."""
+"""Dead letters: what was given up, kept until it has been looked at."""
 
 import re
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Letter:
 
 
 def receive(session: Session, letter: Letter) -> None:
-    """Write a letter down; the task that it was for ends, so that its job does. A second copy changes nothing."""
+    """Write a letter down; the task that it was for ends, so that its job does. A second copy of it changes nothing."""
     if session.get(DeadLetter, letter.id) is not None:
         return
     job_id, task_id = _address(letter.args)
@@ -99,7 +99,7 @@ def _message(letter: Letter) -> str:
 def refuse_known(session: Session, sha256: str, plan: Plan, tenant: str) -> None:
     """Refuse an upload that has crashed every worker which ran these operations on it.
 
-    What another tenant has sent is not known here: the refusal would tell that it has.
+    Uploads of other tenants do not count: the refusal would reveal them.
 
     Raises:
         KnownPoison: names the dead letter, so that an operator can lift it.
@@ -111,13 +111,13 @@ def refuse_known(session: Session, sha256: str, plan: Plan, tenant: str) -> None
 
 
 def newest(session: Session, limit: int) -> list[DeadLetter]:
-    """The letters that nobody has sent again, newest first."""
+    """The letters that have not been redriven, newest first."""
     query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None)).order_by(DeadLetter.created_at.desc())
     return list(session.scalars(query.limit(limit)))
 
 
 def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[list[DeadLetter], str | None]:
-    """A page of the letters that nobody has sent again, newest first, and the cursor of the next one.
+    """A page of the letters that have not been redriven, newest first, and the cursor of the next one.
 
     Raises:
         InvalidCursor: the letter that the cursor names is gone.
@@ -149,7 +149,7 @@ def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str
 
 
 def _found(session: Session, letter_id: str) -> DeadLetter | None:
-    """A letter by what somebody sent as its id; of a tenant its own ones only, which `get` would not see to."""
+    """A letter by an id from a request. Only the tenant's own ones: `get` would not check that."""
     if not re.fullmatch(LETTER_ID, letter_id):
         return None
     return session.scalar(select(DeadLetter).where(DeadLetter.id == letter_id))

@@ -44,7 +44,7 @@ def canvas_for(
         job_id: of the job.
         root: only this task and what continues from it.
         counted: whether a chord counts the tasks; a job ends without as well.
-        spare: whether somebody takes small work.
+        spare: whether a process takes small work.
     """
     job = lock_open_job(session, job_id)
     if job is None:
@@ -105,9 +105,9 @@ def sender(app: Celery) -> Callable[[Message], None]:
 
 
 def waiting_in(app: Celery) -> Callable[[str], int | None]:
-    """How many messages of a queue nobody has taken yet; None when the broker does not answer.
+    """How many messages of a queue have not been taken yet; None when the broker does not answer.
 
-    Small work that nobody takes waits for nothing: it goes the other work's way when it is sent again.
+    Small work without a process for it does not wait: when it is sent again, it goes to the other queue.
     """
 
     def waiting(queue: str) -> int | None:

@@ -60,7 +60,7 @@ def end_if_through(session: Session, job: Job, added: Sequence[Result] = ()) -> 
         return False
     load_results(session, job, added)
     end(session, job, _outcome(job), next((step.error for step in steps if step.status == StepStatus.FAILED), None))
-    after_commit(session, partial(_tell, job))
+    after_commit(session, partial(_report, job))
     return True
 
 
@@ -70,13 +70,13 @@ def _outcome(job: Job) -> JobStatus:
     return JobStatus.COMPLETED_WITH_ERRORS if job.results else JobStatus.FAILED
 
 
-def _tell(job: Job) -> None:
+def _report(job: Job) -> None:
     seconds = (datetime.now(UTC) - job.created_at).total_seconds()
     code = job.error["code"] if job.error else None
     operations = {step["op"] for task in job.plan["tasks"] for step in task["steps"]}
     metrics.count_job(job.status, code, operations, seconds if job.run == 1 else None)
-    told = {"job_id": str(job.id), "status": job.status, "code": code, "seconds": round(seconds, 3)}
-    log.info("job_ended", extra=told)
+    fields = {"job_id": str(job.id), "status": job.status, "code": code, "seconds": round(seconds, 3)}
+    log.info("job_ended", extra=fields)
 
 
 def end(session: Session, job: Job, status: JobStatus, error: dict[str, Any] | None = None) -> None:

@@ -28,7 +28,7 @@ from app.models import DEFAULT_PRIORITY, IdempotencyKey
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
-IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died stops nobody; the upload is here already
+IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died holds up no repeat; the upload is here already
 REDIS_TIMEOUT = 0.5  # seconds
 POLLS = Backoff(first=0.02, longest=0.5)  # between looks while a repeat waits
 
@@ -76,7 +76,7 @@ def fingerprint(
     priority: int = DEFAULT_PRIORITY,
     members: Mapping[str, Any] | None = None,
 ) -> str:
-    """Identity of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random.
+    """The fingerprint of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random.
 
     Args:
         sha256: of the file.
@@ -95,7 +95,7 @@ def fingerprint(
 
 
 def fingerprint_of(payload: Any) -> str:
-    """Identity of JSON: the order of its members and the white space between them make no difference."""
+    """The fingerprint of JSON: the order of its members and the white space between them make no difference."""
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -126,10 +126,10 @@ class Front(Protocol):
     """Marks keys whose first request is under way."""
 
     async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
-        """Mark the key; the other's mark if there is one already."""
+        """Mark the key; returns the mark of another request if there is one."""
 
     async def unmark(self, scope: Scope, job_id: UUID) -> None:
-        """Take one's own mark away."""
+        """Remove the mark that this request has set."""
 
 
 @dataclass
@@ -246,7 +246,7 @@ class Idempotency:
 
         Raises:
             IdempotencyKeyReused: the key was used with another payload.
-            IdempotencyKeyInFlight: the first request is not through within the waiting time.
+            IdempotencyKeyInFlight: the first request has not ended within the waiting time.
         """
         deadline = time.monotonic() + self.wait_seconds
         for pause in POLLS.pauses():
@@ -273,5 +273,5 @@ class Idempotency:
         return answer
 
     async def end(self, scope: Scope, job_id: UUID) -> None:
-        """Leave, whether a job came of it or not."""
+        """Leave, with or without a job."""
         await self.front.unmark(scope, job_id)

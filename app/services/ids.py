@@ -9,7 +9,7 @@ from app.errors import DeliveryNotFound, EndpointNotFound, NotFound
 
 
 def new_id(prefix: str) -> str:
-    """An id that sorts behind those before it."""
+    """A new id; ids sort by the time of their making."""
     return f"{prefix}_{uuid7().hex}"
 
 
@@ -20,19 +20,19 @@ def pattern_of(prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What clients name by id."""
+    """Kinds of things that clients name by id."""
 
     prefix: str
     noun: str
     missing: type[NotFound]
 
     def new(self) -> str:
-        """An id for another one."""
+        """A new id of this kind."""
         return new_id(self.prefix)
 
     @property
     def pattern(self) -> str:
-        """Of an id, as a regular expression."""
+        """An id of this kind as a regular expression."""
         return pattern_of(self.prefix)
 
     def is_one(self, id_: str) -> bool:
@@ -40,17 +40,17 @@ class Kind:
         return re.fullmatch(self.pattern, id_) is not None
 
     def checked(self, id_: str) -> str:
-        """What looks like an id.
+        """The text, if it looks like an id.
 
         Raises:
-            NotFound: it does not, so there is nothing with it.
+            NotFound: it does not, so it names nothing.
         """
         if not self.is_one(id_):
             raise self.unknown(id_)
         return id_
 
     def unknown(self, id_: str) -> NotFound:
-        """The error for an id that nothing has."""
+        """The error for an unknown id."""
         return self.missing(f"There is no {self.noun} {id_[:64]!r}.")
 
 

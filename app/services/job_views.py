@@ -99,7 +99,7 @@ def _step_view(step: Step) -> StepView:
 
 
 def _seconds_left(step: Step) -> float | None:
-    """As if what is left took as long as what is done."""
+    """An estimate: the rest at the speed of what is done."""
     if step.status != StepStatus.RUNNING or not step.progress or not step.started_at:
         return None
     elapsed = (datetime.now(UTC) - step.started_at).total_seconds()

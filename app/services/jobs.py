@@ -117,7 +117,7 @@ class JobFilters:
 
     @property
     def digest(self) -> bytes:
-        """Tells two listings apart; empty without any filter."""
+        """Distinguishes two listings; empty without any filter."""
         given = {name: str(value) for name, value in self.__dict__.items() if value is not None}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).digest()[:8] if given else b""
 
@@ -221,7 +221,7 @@ def _load(new: NewJob) -> Load:
 
 
 def _send(session: Session, job: Job, plan: Plan) -> None:
-    """Send a new job to the broker when there is room, and nobody waits who would come first."""
+    """Send a new job to the broker when there is room and no other work comes first."""
     queue = _place(session, job, plan)
     if queue is None:
         due.add_job(session, job, plan)
@@ -293,7 +293,7 @@ def must_exist(session: Session, job_id: UUID) -> None:
 
 
 def missing(session: Session, job_id: UUID) -> PixToolsError:
-    """Why there is no such job, as far as whoever asks may know: that it has expired its owner is told alone."""
+    """Why there is no such job. Only its owner gets to know that it has expired."""
     expired_at = session.scalar(select(JobTombstone.expired_at).where(JobTombstone.job_id == job_id))
     if expired_at is None:
         return JobNotFound(f"There is no job {job_id}.")
@@ -307,7 +307,7 @@ def status_of(session: Session, job_id: UUID) -> str | None:
 
 
 def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that are there and have not ended: what waiting clients ask for again and again."""
+    """Those of these jobs that are there and have not ended: polled by waiting clients."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
 
 
@@ -323,7 +323,7 @@ class Mark(NamedTuple):
 
 
 def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
-    """The marks of those of these jobs that are there: what listeners ask for again and again, in one query."""
+    """The marks of those of these jobs that are there: polled by listeners, in one query."""
     running = func.count().filter(Step.status == StepStatus.RUNNING)
     counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
     query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
@@ -375,7 +375,7 @@ def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
 
 
 def _id_at(seconds: float) -> UUID:
-    """Before every id of this moment or a later one: a UUIDv7 begins with its milliseconds since 1970."""
+    """Sorts before every id of this moment or later: a UUIDv7 begins with its milliseconds since 1970."""
     milliseconds = min(max(0, math.ceil(seconds * 1000)), LAST_ID)
     return UUID(int=milliseconds << 80)
 
@@ -474,7 +474,7 @@ def retry(
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
-    Who deletes an open job is not told of its end; of one that has ended, events say no more than that it has.
+    The deletion of an open job sends no event of its end; for one that has ended, events say only that it has.
 
     Raises:
         JobNotFound: there is none.

@@ -1,7 +1,7 @@
-"""Listeners: requests that stay open and are told what becomes of a job, or of all jobs of a tenant, as it happens.
+"""Listeners: requests that stay open and receive what becomes of a job, or of all jobs of a tenant, as it happens.
 
-All listeners of one process share one reader of the database, which looks only while somebody listens: what it reads
-is encoded once, whoever it goes to. What happens in other processes it finds by looking, so that several API processes
+All listeners of one process share one reader of the database, which looks only while there are any: what it reads
+is encoded once for all of them. What happens in other processes it finds by looking, so that several API processes
 and their restarts change nothing. A listener keeps a few things that it has not sent yet; one that falls behind reads
 the log for itself from where it is, as does one that comes back. So nothing is lost and nothing piles up.
 """
@@ -46,13 +46,13 @@ AWAY = Backoff(first=0.5, longest=5.0, least_share=0.5)  # of a reader whose dat
 
 
 class Ended(StrEnum):
-    """Why a listener is told no more."""
+    """Why a listener gets no more."""
 
     #: the job has ended, or is gone
     JOB = "job"
     #: its client has gone
     LEFT = "left"
-    #: its key opens nothing any more
+    #: its key is no longer valid
     KEY = "key"
     #: it has listened for as long as it may, and may come back
     TIME = "time"
@@ -62,7 +62,7 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a listener wants to hear of."""
+    """What a listener has subscribed to."""
 
     principal: Principal
     #: None: the log of the whole tenant
@@ -88,7 +88,7 @@ class Listener:
     log: deque[tuple[int, bytes]] = field(default_factory=deque)
     #: the latest state of the job that has not been sent yet, encoded
     state: bytes | None = None
-    #: of the state that it was told last
+    #: of the state that it got last
     mark: jobs.Mark | None = None
     ended: Ended | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,7 +97,7 @@ class Listener:
         self.ended = self.ended or why
         self.woken.set()
 
-    def tell(self, place: int, encoded: bytes) -> None:
+    def add(self, place: int, encoded: bytes) -> None:
         if self.behind:
             return  # it reads the log itself
         if len(self.log) >= MOST_KEPT:
@@ -119,9 +119,9 @@ def encode(event: str, data: str, id_: str | None = None) -> bytes:
     return f"event: {event}\n{own_id}data: {data}\n\n".encode()
 
 
-def encode_logged(told: Mapping[str, Any]) -> bytes:
-    """A stored event, as `GET /events` tells it."""
-    view = EventView(**told)
+def encode_logged(event: Mapping[str, Any]) -> bytes:
+    """A stored event, as `GET /events` shows it."""
+    view = EventView(**event)
     return encode("log", view.model_dump_json(), view.id)
 
 
@@ -135,7 +135,7 @@ class Live:
     #: listeners at a time, in all and of one tenant
     most: int
     most_of_tenant: int
-    #: set when nobody is to listen any more
+    #: set when all listeners are to end
     stopping: threading.Event
     _listeners: set[Listener] = field(default_factory=set)
     _reader: asyncio.Task[None] | None = None
@@ -153,7 +153,7 @@ class Live:
 
         Args:
             wanted: what to hear of.
-            place: in the log, behind which everything is told; None: what happens from now on.
+            place: in the log, behind which everything is sent; None: what happens from now on.
 
         Raises:
             TooManyListeners: there are as many as there may be.
@@ -189,13 +189,13 @@ class Live:
         return place
 
     async def catch_up(self, listener: Listener, own: TenantDatabase) -> AsyncIterator[bytes]:
-        """What the log has for a listener that is behind, as far as the client takes it: a page at a time."""
+        """What the log has for a listener that is behind, a page at a time, as fast as the client reads."""
         wanted = listener.wanted
         while listener.behind:
             listener.behind = False  # first: what is added while the page is read is kept for the listener
             page = partial(events.page, links=self.links, limit=MOST_KEPT, type_=wanted.type, job_id=wanted.job_id)
-            told, place, more = await own.read(page, after=listener.place)
-            for event in told:
+            logged, place, more = await own.read(page, after=listener.place)
+            for event in logged:
                 yield encode_logged(event)
             listener.place = place
             listener.behind |= more
@@ -210,13 +210,13 @@ class Live:
         if own >= self.most_of_tenant:
             detail = (
                 f"Your tenant has {own} streams of events open at this server, the most that it may. Close some; one "
-                "GET /events/stream tells the events of all jobs."
+                "GET /events/stream has the events of all jobs."
             )
             extra = _named("tenant_max_listeners")
             raise TooManyListeners(detail, limit=self.most_of_tenant, retry_after=RETRY_AFTER, extra=extra)
 
     async def _start(self) -> None:
-        """Let the reader run; what is behind its first place is told to whoever is there by then."""
+        """Let the reader run; what is behind its first place goes to the listeners of then."""
         async with self._starting:
             if self._reader is None or self._reader.done():
                 self._loop = asyncio.get_running_loop()
@@ -232,7 +232,7 @@ class Live:
     # -- the reader ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Look for what anybody wants to hear of, until nobody does."""
+        """Look for what listeners want, until there are none."""
         away = iter(AWAY.pauses())
         while self._listeners:
             try:
@@ -259,8 +259,8 @@ class Live:
         of_jobs = [listener for listener in listeners if listener.wanted.job_id and not listener.ended]
         ids = {listener.wanted.job_id for listener in of_jobs if listener.wanted.job_id}
         marks = await self.database.read(jobs.marks, ids) if ids else {}
-        happened = await self._tell_log()
-        happened |= await self._tell_states(of_jobs, marks)
+        happened = await self._send_log()
+        happened |= await self._send_states(of_jobs, marks)
         if happened:
             self._pause = FIRST_PAUSE
 
@@ -275,8 +275,8 @@ class Live:
             good.add(None)
         _end((each for each in listeners if each.wanted.principal.key_id not in good), Ended.KEY)
 
-    async def _tell_log(self) -> bool:
-        """Tell the events that were added to the log."""
+    async def _send_log(self) -> bool:
+        """Send the events that were added to the log."""
         unnumbered = await self.database.read(events.has_unnumbered)
         if unnumbered and await self.database.call(events.number) == events.BATCH:
             self._look.set()
@@ -284,20 +284,20 @@ class Live:
         listeners = tuple(self._listeners)  # now: who joins later reads the log up to here for itself
         concerned = {entry.id: [each for each in listeners if each.wanted.concerns(entry)] for entry in added}
         wanted = [entry.id for entry in added if concerned[entry.id]]
-        told = await self.database.read(events.told, wanted, self.links) if wanted else {}
+        views = await self.database.read(events.views, wanted, self.links) if wanted else {}
         for entry in added:
-            if entry.id in told:  # and not deleted meanwhile
-                encoded = encode_logged(told[entry.id])
+            if entry.id in views:  # and not deleted meanwhile
+                encoded = encode_logged(views[entry.id])
                 for listener in concerned[entry.id]:
-                    listener.tell(entry.position, encoded)
+                    listener.add(entry.position, encoded)
         if added:
             self._place = added[-1].position
         if len(added) == events.BATCH:
             self._look.set()
         return bool(added)
 
-    async def _tell_states(self, of_jobs: Sequence[Listener], marks: Mapping[UUID, jobs.Mark]) -> bool:
-        """Tell what has changed of jobs."""
+    async def _send_states(self, of_jobs: Sequence[Listener], marks: Mapping[UUID, jobs.Mark]) -> bool:
+        """Send what has changed of jobs."""
         changed: dict[UUID, list[Listener]] = {}
         for listener in of_jobs:
             job_id = listener.wanted.job_id

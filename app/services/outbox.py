@@ -3,10 +3,10 @@
 What another row stands for as well (a job, a delivery) is sent by the process that has committed it; should that die in
 between, a sweep of the reconciler finds the row without its message. Any other message is a row of the outbox, which a
 relay sends and then deletes. So is one that could not be sent, and one that is to be sent later. Work for which the
-broker has no room is no message yet: it waits its turn as a row of `due.py`.
+broker has no room is not a message yet: it waits its turn as a row of `due.py`.
 
 Nothing is ever published inside a request: a broker in alarm would hang it. A message may be sent twice, after a crash
-between sending and deleting; every task allows that.
+between sending and deleting; every task tolerates that.
 """
 
 import logging
@@ -121,7 +121,7 @@ def enqueue(
 
 
 def wake_relays(session: Session) -> None:
-    """Tell the relays of every process, when this transaction has committed, that there is something to send."""
+    """Notify the relays of every process, when this transaction has committed, that there is something to send."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, hooks_of(session).wake.set)
@@ -134,8 +134,8 @@ def publish(send: Send, message: Message) -> bool:
             send(message)
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: it is sent later
             tracing.fail(span, type(error).__name__)
-            told = {"celery_task": message.task, "arguments": message.args, "error": type(error).__name__}
-            log.warning("outbox_send_failed", extra=told)
+            fields = {"celery_task": message.task, "arguments": message.args, "error": type(error).__name__}
+            log.warning("outbox_send_failed", extra=fields)
             sent = False
         else:
             log.debug("message_sent", extra={"celery_task": message.task, "arguments": message.args})
@@ -226,7 +226,7 @@ class Relay:
         self._sender.join(timeout)
 
     def _send_taken(self) -> None:
-        """Send messages that are no rows; should this process die, the reconciler misses them."""
+        """Send messages that are not rows; should this process die, the reconciler misses them."""
         while batch := self._next_taken():
             try:
                 sent = self._send_in_order(batch)

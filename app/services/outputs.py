@@ -14,7 +14,7 @@ PLACE = re.compile(r"\{([^{}]*)\}")
 NAMES = ("input.dir", "input.stem", "name", "ext", "date", "job")
 DIGEST = re.compile(r"sha256:([1-9]|[1-5][0-9]|6[0-4])")
 MAX_KEY = 1024  # bytes; what S3 takes
-#: what keeps the results of a job apart
+#: places that differ between the results of a job
 APART = re.compile(r"\{(name|sha256:\d+)\}")
 
 
@@ -39,7 +39,7 @@ class Output:
 
 
 def unknown_places(template: str) -> list[str]:
-    """Places of a template that nothing is known for; braces that are none are told as well."""
+    """Unknown places of a template, and braces that belong to no place."""
     found = [name for name in PLACE.findall(template) if name not in NAMES and not DIGEST.fullmatch(name)]
     return found + (["{", "}"] if set("{}") & set(PLACE.sub("", template)) else [])
 

@@ -90,7 +90,7 @@ Source = UrlSource | ResultSource | StoreSource
 
 
 def filename_of(source: Source) -> str:
-    """The name of the file, as far as its place tells it."""
+    """The name of the file, as far as its place has one."""
     return usable_filename(PurePosixPath(source.path).name)
 
 

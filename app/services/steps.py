@@ -81,7 +81,7 @@ LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or t
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to run one task once."""
+    """The right to make one attempt at a task."""
 
     job: Job
     plan: Plan
@@ -108,7 +108,7 @@ class StoredResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a successful attempt took; None where nobody knows."""
+    """What a successful attempt took; None where it is unknown."""
 
     #: of the process that worked on the pixels
     cpu_seconds: float | None = None
@@ -191,7 +191,7 @@ def _is_free() -> ColumnElement[bool]:
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
     if number > 1:
-        # Whoever began before and has not ended is not heard of any more, or its outcome will not count
+        # An attempt that began before and has not ended is lost, or its outcome will not count
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))
@@ -285,7 +285,7 @@ def _succeed(session: Session, held: Claim, usage: Usage) -> dict[str, int]:
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
-    """Record that the held task has done another one's work: the steps that this ends, none if it is open no more."""
+    """Record that the held task has done another one's work: the steps that this ends, none if it is no longer open."""
     began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
     owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
     untouched = _steps(held.job.id, task_id).where(Step.status == StepStatus.PENDING, Step.attempts == 0)
@@ -355,7 +355,7 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
 
 
 def _asked_for(error: PixToolsError) -> float:
-    """Seconds that whoever refused has asked to wait."""
+    """Seconds that the refusing server has asked to wait."""
     return min(float(error.retry_after or 0), LONGEST_ASKED_SECONDS)
 
 

@@ -26,7 +26,7 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
 
     Args:
         connection: as it was sent.
-        endpoints: beside the providers' own.
+        endpoints: in addition to the providers' own.
 
     Raises:
         InvalidStore: a member has not the right form.
@@ -37,9 +37,11 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
         detail = "The URL of a store is s3://bucket, gs://bucket or az://container."
         raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
     if not BUCKET.fullmatch(connection.bucket):
-        raise InvalidStore("This is no name of a bucket.", pointer="#/url", value=connection.bucket[:64])
+        raise InvalidStore("This is not a name of a bucket.", pointer="#/url", value=connection.bucket[:64])
     if not (ANY_REGION if connection.endpoint else REGION).fullmatch(connection.region):
-        raise InvalidStore("This is no region; one is eu-central-1.", pointer="#/region", value=connection.region[:64])
+        raise InvalidStore(
+            "This is not a region; one is eu-central-1.", pointer="#/region", value=connection.region[:64]
+        )
     if connection.endpoint is not None and connection.endpoint not in endpoints:
         raise StoreEndpointRefused(pointer="#/endpoint", value=connection.endpoint[:64])
     _check_credentials(connection)

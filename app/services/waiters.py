@@ -1,7 +1,7 @@
 """Requests that wait for something: the end of a job, or another event in the log.
 
-All that wait in one process share one reader of the database, which looks only while somebody waits. What ends in this
-process notifies them at once; for what ends elsewhere the reader looks, less and less often until somebody else comes.
+All that wait in one process share one reader of the database, which looks only while there are any. What ends in this
+process notifies them at once; for what ends elsewhere the reader looks, less and less often until another one comes.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Waiters:
             seconds: to wait at most.
             left: comes to its end when the client has gone, which ends the waiting as well.
             is_new: it has just been accepted; any other one may have ended long ago, and is looked at first.
-            tenant: whose job it has to be; for those of others nobody waits, which would tell that they are there.
+            tenant: whose job it has to be; others' jobs are not waited for, since that would reveal them.
         """
         with self._waits(_Waiter(job_id=job_id)) as waiter:
             if waiter and (is_new or await self._status(job_id, tenant) in JOB_OPEN):
@@ -117,7 +117,7 @@ class Waiters:
                 self._look.set()  # the reader may go
 
     async def _read(self, look: asyncio.Event) -> None:
-        """Look for what anybody waits for, until nobody does."""
+        """Look for what the waiters wait for, until there are none."""
         while self._waiting:
             try:
                 async with asyncio.timeout(self._pause):
@@ -148,7 +148,7 @@ class Waiters:
                 waiter.notify()
 
     async def _look_at_log(self, waiting: list[_Waiter]) -> None:
-        """Only events behind all that anybody has seen are read, so that those of other types are passed over once."""
+        """Only events after the latest place of any waiter are read, so events of other types are skipped once."""
         if not waiting:
             return
         if await self.database.read(events.has_unnumbered):
@@ -179,6 +179,6 @@ async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Nobody asks any more what became of it; asyncio would log that."""
+    """Take the outcome that is no longer wanted; asyncio would log that it was not."""
     if not future.cancelled():
         future.exception()

@@ -27,7 +27,7 @@ from app.services.webhooks.host_limits import HostLimits
 log = logging.getLogger(__name__)
 
 GONE = 410
-DELIVERY_HEADER = "pixtools-delivery"  # also by what PixTools recognizes its own webhooks, and takes none of them
+DELIVERY_HEADER = "pixtools-delivery"  # PixTools also recognizes its own webhooks by it, and refuses them
 MAX_KEPT = 1000  # characters of an answer that are kept
 BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 EXPLANATIONS: dict[type[Exception], str] = {

@@ -46,7 +46,7 @@ GUARANTEES: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     # Hangs a chord when a worker dies between storing and counting a result; the database's guards do its work.
     "worker_deduplicate_successful_tasks": False,
-    # What a task has done is in the database; nobody reads its result.
+    # What a task has done is in the database; its result is not read.
     "task_ignore_result": True,
     "result_chord_expires": 3600,  # seconds; a chord whose count is gone ends by the database
     # A Redis that stays away must not hold workers up: only the chords' counts are lost.
@@ -105,11 +105,11 @@ def configuration() -> dict[str, Any]:
         "task_default_exchange": EXCHANGE,
         "task_default_exchange_type": "topic",
         "task_default_routing_key": Queue.DEFAULT.value,
-        "task_create_missing_queues": False,  # a typo must fail, not make a queue that nobody reads
+        "task_create_missing_queues": False,  # a typo must fail, not make a queue without a reader
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": not settings.embedded,
-        # without `expires`: RabbitMQ would send what nobody has taken to the dead letters
+        # without `expires`: RabbitMQ would send what was not taken to the dead letters
         "beat_schedule": {
             RECONCILE: {"task": RECONCILE, "schedule": settings.reconcile_seconds},
             REMOVE_EXPIRED: {"task": REMOVE_EXPIRED, "schedule": settings.retention_seconds},

@@ -78,7 +78,7 @@ class DeadLetterReader:
 
 
 def read(message: Message) -> Letter:
-    """What a message says; one that nobody understands is a letter all the same."""
+    """What a message says; one that cannot be read is a letter all the same."""
     headers: dict[str, Any] = message.headers or {}
     deaths: list[dict[str, Any]] = headers.get("x-death") or [{}]
     return Letter(

@@ -1,7 +1,7 @@
 """What a worker that has to stop does with its running tasks: it lets them end for a while, then hands them back.
 
 Celery's warm shutdown takes no new tasks and waits for the running ones, for ever. A spot machine is gone after two
-minutes, whatever still runs: that would cost the task an attempt, and its job the time until somebody notices.
+minutes, whatever still runs: that would cost the task an attempt, and its job the time until that is noticed.
 """
 
 import multiprocessing

@@ -1,4 +1,4 @@
-"""What Celery's own events tell, for Prometheus: which workers live and how much each works on.
+"""What Celery's own events say, for Prometheus: which workers live and how much each works on.
 
 Metrics and labels are named as those of the exporters that are known by this name, so that dashboards made for them
 work. Released ones declare queues for events that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.

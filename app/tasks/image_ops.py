@@ -12,6 +12,6 @@ TASKS = [task_of(operation) for operation in OPERATIONS.values() if operation.qu
 
 @worker_ready.connect
 def _warm(**_: object) -> None:
-    """Whoever needs the spare process is in a hurry."""
+    """Start the pixel process now: small work must not wait for it."""
     if spare.is_one():
         resources().sandbox.warm()

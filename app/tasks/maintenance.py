@@ -11,7 +11,7 @@ from app.tasks.runtime import resources
 
 @celery_app.task(name=RECONCILE, ignore_result=True)
 def reconcile() -> None:
-    """Set going again what should move and does not."""
+    """Start again what is stuck."""
     resources().reconciler(waiting_in(celery_app)).run_once()
 
 

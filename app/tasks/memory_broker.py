@@ -15,7 +15,7 @@ LONGEST_WAIT = 60.0  # seconds
 
 
 class _Changes:
-    """Tells consumers that there may be something for them: a message, or a place for another one."""
+    """Wakes consumers when there may be something for them: a message, or a place for another one."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -10,7 +10,7 @@ from app.operations import DENOISE, Queue
 from app.tasks.planned import task_of
 from app.tasks.runtime import resources
 
-NICE = 10  # a network takes every core that it can get; image workers beside it must not wait for it
+NICE = 10  # a network takes every core that it can get; image workers on the same machine must not wait for it
 
 _serves_ml: list[bool] = []  # set before the worker forks
 

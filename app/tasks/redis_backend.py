@@ -1,7 +1,7 @@
 """Redis as what it is here: the counter of running chords, and nothing that a job's end depends on.
 
 Celery's own Redis backend listens for the result of every task that it sends as part of a nested group, for as long as
-the process lives, though nobody ever reads one; and it gives up a task whose chord it cannot count.
+the process lives, though none is ever read; and it gives up a task whose chord it cannot count.
 """
 
 import logging

@@ -45,7 +45,7 @@ _servers: list[Any] = []
 @before_task_publish.connect
 def _address(headers: dict[str, Any], **_: object) -> None:
     carried = tracing.carrier()
-    # beside ours the standard's own name, for whatever else reads messages
+    # besides ours the standard's own name, for whatever else reads messages
     headers.update({name: carried[name] for name in ("traceparent", "tracestate") if name in carried})
     headers[HEADER] = {**carried, SENT_AT: time.time()}
 

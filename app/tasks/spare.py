@@ -1,7 +1,7 @@
 """The spare process of a pixel worker: `celery worker -Q default_queue --spare` starts it, and ends it.
 
 It takes small work only, and the start of trees. A message that a busy worker has fetched waits for that worker, so no
-pixel worker takes from this queue: whatever is there is for somebody who is free within moments.
+pixel worker takes from this queue: what is there will find a free worker within moments.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ _running: list["Spare"] = []
 
 
 class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
-    """Keeps one process running beside the worker."""
+    """Keeps one process running next to the worker."""
 
     def __init__(self, worker: Any, spare: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -114,6 +114,6 @@ def is_one() -> bool:
 def add_to(app: Celery) -> None:
     """Teach the command `worker` the option."""
     app.user_options["worker"].add(
-        Option(["--spare"], is_flag=True, help="Start a process beside the worker that takes small work only.")
+        Option(["--spare"], is_flag=True, help="Start another process, which takes small work only.")
     )
     app.steps["worker"].add(Spare)

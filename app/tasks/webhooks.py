@@ -1,4 +1,4 @@
-"""Telling those who want to know."""
+"""Deliveries and replays of webhooks."""
 
 from celery import Task
 

@@ -74,7 +74,7 @@ NODE_BOOT = 150  # "boot takes two to three minutes" (infra/asg.tf)
 POD_START = 20  # to pull the image and start Celery
 
 # Interruptions: far more than usual, as a hostile day.
-INTERRUPTIONS = 0.05  # of a node in an hour; AWS tells of below 5 % to above 20 % a month
+INTERRUPTIONS = 0.05  # of a node in an hour; AWS publishes below 5 % to above 20 % a month
 UNANNOUNCED = 0.05  # of them end without the notice
 # A storm, to see redelivery at work: no node lives longer than some minutes, and half get no notice.
 STORM_INTERRUPTIONS, STORM_UNANNOUNCED = 5.0, 0.5

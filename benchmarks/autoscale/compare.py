@@ -23,7 +23,7 @@ from .simulator import Outcome, Simulation
 ROOT = Path(__file__).parents[2]
 SAMPLES: dict[str, list[float]] = json.loads((Path(__file__).parent / "samples.json").read_text())
 RATES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)  # jobs an hour
-WARMUP, MEASURED = 2, 6  # hours; the first ones tell how a cold cluster starts, and are not counted
+WARMUP, MEASURED = 2, 6  # hours; the first ones show how a cold cluster starts, and are not counted
 LEAST_JOBS, LONGEST = 2_000, 168  # for few jobs an hour more hours are measured, up to a week
 SEED = 20261124
 FLEETS = ("KEDA, spot", "KEDA, as shipped", "fixed, average", "fixed, peak")

@@ -1,4 +1,4 @@
-"""What a job costs around its pixels: PixTools in both modes beside a queue of Express, multer, BullMQ and sharp.
+"""What a job costs around its pixels: PixTools in both modes next to a queue of Express, multer, BullMQ and sharp.
 
     python -m benchmarks queue [--rounds 5] [--jobs 200] [--before checkout]
 
@@ -231,17 +231,17 @@ def measure(found: Sequence[Contestant], rounds: int, count: int) -> None:
     for _ in range(rounds):
         for one in found:
             one.jobs.append(one.measured(run, count))
-            tell(one.name, one.jobs[-1])
+            show(one.name, one.jobs[-1])
     for one in found:
         one.stop_workers()
         submit(one.port, WARM_UP)
     for _ in range(rounds):
         for one in found:
             one.accepted.append(one.measured(submit, count))
-            tell(one.name, one.accepted[-1])
+            show(one.name, one.accepted[-1])
 
 
-def tell(name: str, seen: Round) -> None:
+def show(name: str, seen: Round) -> None:
     print(f"{name}: {seen.rate:.1f}/s, CPU {seen.own:.1f} + {seen.servers:.1f} ms", file=sys.stderr, flush=True)
 
 

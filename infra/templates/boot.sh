@@ -92,7 +92,7 @@ install_k3s() {
     ln -sf k3s "$ROOT/usr/local/bin/kubectl"
     # K3s imports what lies here before it starts a pod, so its own pods need no registry.
     fetch k3s-images.tar.zst "$IMAGES_SHA256" "$DATA/agent/images/k3s-images.tar.zst"
-    # A step that grows too large loses its own process, and not the worker with all that runs beside it.
+    # A step that grows too large loses its own process, and not the worker with all else that it runs.
     cat >"$DATA/agent/etc/kubelet.conf.d/50-pixtools.conf" <<'YAML'
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -290,7 +290,7 @@ upkeep() {
     sync_addons
     forget_gone_nodes
     forget_lost_claims
-    # Addresses of one DNS server would be gone with its node. K3s leaves the number to whoever sets it.
+    # Addresses of one DNS server would be gone with its node. K3s leaves the number as it is set.
     if [ "$SERVERS" -gt 1 ]; then
         kube --namespace kube-system scale deployment coredns --current-replicas=1 --replicas=2 >/dev/null 2>&1 || true
     fi
@@ -312,7 +312,7 @@ sync_addons() {
     aws s3 sync --delete --only-show-errors "s3://$BUCKET/addons/" "$MANIFESTS/"
 }
 
-# K3s keeps a node whose instance is gone, and with it pods that nobody can end.
+# K3s keeps a node whose instance is gone, and with it pods that cannot be ended.
 forget_gone_nodes() {
     local node id
     while read -r node id; do

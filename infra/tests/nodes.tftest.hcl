@@ -103,7 +103,7 @@ run "by_default" {
     condition = alltrue([for target in concat(values(aws_cloudwatch_event_target.alerts), values(aws_cloudwatch_event_target.drain)) :
       length(target.dead_letter_config) == 1
     ]) && keys(aws_cloudwatch_metric_alarm.failed_invocations) == keys(aws_cloudwatch_event_rule.this)
-    error_message = "What EventBridge cannot deliver is kept, and an alarm tells of it."
+    error_message = "What EventBridge cannot deliver is kept, and an alarm reports it."
   }
 
   assert {
@@ -149,7 +149,7 @@ run "by_default" {
 
   assert {
     condition     = contains([for parameter in aws_db_parameter_group.this.parameter : parameter.value if parameter.name == "rds.force_ssl"], "1")
-    error_message = "Without TLS nobody gets in."
+    error_message = "Without TLS there is no access."
   }
 
   assert {

@@ -59,8 +59,8 @@ def test_what_a_known_key_is_refused_is_in_the_log_of_its_tenant(service: Servic
     )
     assert [answer.status_code for answer in refused] == [403, 403, 401, 401]
     (log,) = asked(service, (owner, "GET", "/audit"))
-    told = {(line["actor"], line["action"], line["subject"]) for line in map(json.loads, log.text.splitlines())}
-    assert told == {
+    shown = {(line["actor"], line["action"], line["subject"]) for line in map(json.loads, log.text.splitlines())}
+    assert shown == {
         (id_of(reader), "request.refused", "missing_scope"),
         (id_of(over), "request.refused", "expired_key"),
     }

@@ -1,4 +1,4 @@
-"""The audit log: written with what it tells, never changed, and read by its tenant."""
+"""The audit log: written with what it records, never changed, and read by its tenant."""
 
 import json
 from collections.abc import Iterator
@@ -47,10 +47,10 @@ def test_an_entry_is_there_when_what_it_tells_has_happened_and_not_before(databa
     with database.session() as session:
         assert made(session, lambda _: "two") == "two"
     (entry,) = entries(database)
-    told = audit.line(entry)
-    at = datetime.fromisoformat(told["at"])
+    shown = audit.line(entry)
+    at = datetime.fromisoformat(shown["at"])
     assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
-    assert {name: told[name] for name in ("tenant", "actor", "action", "subject", "details")} == {
+    assert {name: shown[name] for name in ("tenant", "actor", "action", "subject", "details")} == {
         "tenant": "default",
         "actor": "abc",
         "action": "thing.made",
@@ -104,8 +104,8 @@ def test_refusals_are_written_beside_the_requests_once_a_key_code_and_minute(dat
     processes[0].note(tenant="default", key_id="abc", code="missing_scope")
     processes[0].note(tenant="default", key_id="xyz", code="missing_scope")
     processes[0].run_once()
-    told = [(entry.actor, entry.subject, entry.at.timestamp()) for entry in entries(database)]
-    assert sorted(told) == [
+    shown = [(entry.actor, entry.subject, entry.at.timestamp()) for entry in entries(database)]
+    assert sorted(shown) == [
         ("abc", "missing_scope", 6000.0),
         ("abc", "missing_scope", 6060.0),
         ("abc", "rate_limited", 6000.0),
@@ -149,8 +149,8 @@ def test_endpoints_and_deletions_are_in_the_log_of_the_api(api: ApiClient, photo
         api.http.delete(f"/jobs/{job['id']}")
     answer = api.http.get("/audit", params={"since": began.isoformat()})
     assert answer.headers["content-type"] == "application/jsonl"
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    mine = [(line["action"], line["subject"]) for line in told if line["subject"] in {made["id"], job["id"]}]
+    shown = [json.loads(line) for line in answer.text.splitlines()]
+    mine = [(line["action"], line["subject"]) for line in shown if line["subject"] in {made["id"], job["id"]}]
     assert mine == [
         ("endpoint.created", made["id"]),
         ("endpoint.changed", made["id"]),
@@ -158,7 +158,7 @@ def test_endpoints_and_deletions_are_in_the_log_of_the_api(api: ApiClient, photo
         ("endpoint.deleted", made["id"]),
         ("job.deleted", job["id"]),
     ]
-    assert {line["actor"] for line in told} == {"open"}
+    assert {line["actor"] for line in shown} == {"open"}
     for secret in (made["secret"], rotated, "token=secret"):
         assert secret not in answer.text
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -173,5 +173,5 @@ def test_usage_is_told_by_the_api(api: ApiClient) -> None:
     assert (page["has_more"], page["next_cursor"]) == (False, None)
     assert api.http.get("/usage", params={"since": "2026-02-01", "until": "2026-01-01"}).status_code == 422
     assert api.http.get("/usage", params={"cursor": "no cursor"}).status_code == 400
-    assert api.http.get("/usage", params={"tenant": "nobody"}).json()["data"] == []
+    assert api.http.get("/usage", params={"tenant": "absent"}).json()["data"] == []
     assert api.http.get("/usage", params={"tenant": "NO NAME"}).status_code == 422

@@ -51,5 +51,5 @@ def test_what_is_no_limit_is_refused_in_a_line(pixtools: Run, tmp_path: Path, va
 
 def test_limits_of_nobody_are_refused(pixtools: Run) -> None:
     assert pixtools("tenants", "create", "acme").exit_code == 0
-    ran = pixtools("tenants", "set", "nobody", "--max-open-jobs", "5")
-    assert (ran.exit_code, "There is no tenant 'nobody'" in str(ran.exception)) == (1, True)
+    ran = pixtools("tenants", "set", "absent", "--max-open-jobs", "5")
+    assert (ran.exit_code, "There is no tenant 'absent'" in str(ran.exception)) == (1, True)

@@ -23,7 +23,7 @@ from tests.support.commands import Run
 from tests.support.deployment import embedded, free_port, run_bare
 from tests.support.tenants import new_key
 
-PUBLIC = "203.0.113.9"  # of documentation; nobody listens there, and nothing is sent
+PUBLIC = "203.0.113.9"  # of documentation; nothing is sent there
 
 
 def test_a_server_that_others_reach_says_in_a_line_that_it_needs_a_key(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_keys_are_made_listed_and_revoked_before_the_first_start(pixtools: Run, 
     assert made.stdout[20:].strip() not in listed
     assert pixtools("keys", "revoke", made.stdout.split("_")[1]).exit_code == 0
     assert "revoked" in pixtools("keys", "list").stdout
-    _check_access(settings)  # a key that was revoked opens the server to nobody
+    _check_access(settings)  # a revoked key does not open the server again
 
 
 def test_tenants_are_made_listed_and_erased(pixtools: Run) -> None:
@@ -54,7 +54,7 @@ def test_tenants_are_made_listed_and_erased(pixtools: Run) -> None:
     assert re.search(r"^acme +\d{4}-\d\d-\d\d  1 keys$", pixtools("tenants", "list").stdout, re.MULTILINE)
     secrets = {pixtools("webhooks", "secret", "--tenant", name).stdout for name in ("acme", "default")}
     assert len(secrets) == 2
-    assert pixtools("tenants", "delete", "acme").exit_code == 1, "nobody has said yes"
+    assert pixtools("tenants", "delete", "acme").exit_code == 1, "without a yes"
     assert "1  API keys" in pixtools("tenants", "delete", "acme", "--yes").stdout
     assert "acme" not in pixtools("tenants", "list").stdout
 
@@ -72,21 +72,21 @@ def test_the_port_of_metrics_is_another_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "shown"),
     [
         (("tenants", "create", "No Name"), "1 to 63 lower-case letters"),
-        (("keys", "create", "--tenant", "nobody"), "pixtools tenants create"),
+        (("keys", "create", "--tenant", "absent"), "pixtools tenants create"),
         (("keys", "create", "--scope", "jobs:eat"), "there are jobs:write"),
         (("keys", "revoke", "x"), "There is no key 'x'"),
         (("tenants", "delete", "default", "--yes"), "cannot be erased"),
-        (("webhooks", "secret", "--tenant", "nobody"), "There is no tenant 'nobody'"),
+        (("webhooks", "secret", "--tenant", "absent"), "There is no tenant 'absent'"),
     ],
 )
-def test_mistakes_of_commands_are_explained(pixtools: Run, arguments: tuple[str, ...], told: str) -> None:
+def test_mistakes_of_commands_are_explained(pixtools: Run, arguments: tuple[str, ...], shown: str) -> None:
     assert pixtools("tenants", "create", "first").exit_code == 0  # makes the database
     ran = pixtools(*arguments)
     assert ran.exit_code != 0
-    assert told in " ".join(f"{ran.output} {ran.exception}".split())
+    assert shown in " ".join(f"{ran.output} {ran.exception}".split())
 
 
 def test_a_tenants_work_in_one_process_from_its_key_to_its_end(tmp_path: Path, photo: bytes) -> None:

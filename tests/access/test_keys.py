@@ -111,4 +111,4 @@ def test_a_tenant_is_made_once_and_keys_need_one(database: Database) -> None:
         with pytest.raises(TenantExists):
             tenants.create(session, "a" * 63)
         with pytest.raises(TenantNotFound):
-            keys.create(session, keys.NewKey(tenant="nobody", scopes=READ))
+            keys.create(session, keys.NewKey(tenant="absent", scopes=READ))

@@ -1,4 +1,4 @@
-"""Every route declares who may use it, and nobody else gets through."""
+"""Every route declares who may use it, and all others are refused."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -144,9 +144,9 @@ def test_a_scope_opens_its_own_routes_and_no_others(service: Service, database: 
         if scope in {SCOPES[route], "admin"}:
             assert answer.status_code not in {401, 403}, (route, answer.text)
         else:
-            told = answer.json()
-            assert (answer.status_code, told["code"], told["value"]) == (403, "missing_scope", SCOPES[route]), route
-            assert SCOPES[route] in told["detail"]
+            shown = answer.json()
+            assert (answer.status_code, shown["code"], shown["value"]) == (403, "missing_scope", SCOPES[route]), route
+            assert SCOPES[route] in shown["detail"]
 
 
 def _spoiled(key: str) -> str:
@@ -286,7 +286,7 @@ def test_the_operator_makes_keys_of_other_tenants(service: Service, database: Da
     async def make() -> list[httpx.Response]:
         async with service.client(admin) as client:
             new = {"scopes": ["jobs:read"]}
-            return [await client.post("/keys", json={**new, "tenant": name}) for name in ("nobody", "No Name\0")]
+            return [await client.post("/keys", json={**new, "tenant": name}) for name in ("absent", "No Name\0")]
 
     unknown, invalid = service.ask(make())
     assert (unknown.status_code, unknown.json()["code"]) == (404, "tenant_not_found")

@@ -310,8 +310,8 @@ def _accepts_until_told(client: ApiClient, photo: bytes, folder: Path) -> None:
     assert rate.headers["ratelimit"].startswith('"requests";r=0;t=')
     assert 1 <= int(rate.headers["retry-after"]) <= 5
     assert client.http.get("/health/live").status_code == 200, "what needs no key is not counted"
-    told = client.http.get("/metrics", headers={"Accept": "text/plain"})
-    assert told.status_code in {200, 429}
+    shown = client.http.get("/metrics", headers={"Accept": "text/plain"})
+    assert shown.status_code in {200, 429}
 
 
 def set_limits(folder: Path, *options: str) -> Any:

@@ -147,7 +147,7 @@ def test_every_route_of_the_description_is_blind_to_another_tenant(
 
 
 def test_with_the_own_key_everything_is_there(service: Service, ann: Belongings, bob: Belongings) -> None:
-    """Without this, the test above could look for what nobody sees."""
+    """Without this, the test above could look for what is never shown."""
 
     async def walk() -> dict[str, int]:
         async with service.client(ann.key) as client:

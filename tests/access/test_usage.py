@@ -1,4 +1,4 @@
-"""What tenants have used: each end of a job is counted once, whoever counts, is killed or deletes it before."""
+"""What tenants have used: each end of a job counts once, whichever process counts, is killed or deletes it before."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta

@@ -92,23 +92,23 @@ def test_a_body_of_the_largest_size_is_read() -> None:
 @pytest.mark.parametrize("path", ["/json", "/stream"])
 def test_a_larger_body_is_refused_while_it_arrives(path: str) -> None:
     limit = LIMIT if path == "/json" else 10 * LIMIT
-    status, told = post(path, *[b" " * 1000] * 100)
-    assert (status, told["code"], told["limit"], told["instance"]) == (413, "body_too_large", limit, path)
-    assert told["value"] <= limit + 1000
+    status, shown = post(path, *[b" " * 1000] * 100)
+    assert (status, shown["code"], shown["limit"], shown["instance"]) == (413, "body_too_large", limit, path)
+    assert shown["value"] <= limit + 1000
 
 
 def test_a_nearer_limit_of_the_route_is_told_also_when_one_piece_passes_both() -> None:
-    status, told = post("/nearer", b" " * 100, b" " * 20 * LIMIT, silent=True)
-    assert (status, told["code"], told["value"]) == (413, "upload_too_large", 10 * LIMIT)
+    status, shown = post("/nearer", b" " * 100, b" " * 20 * LIMIT, silent=True)
+    assert (status, shown["code"], shown["value"]) == (413, "upload_too_large", 10 * LIMIT)
 
 
 def test_a_larger_body_is_refused_by_its_announced_length() -> None:
-    status, told = post("/json", b"{}", silent=True, content_length=str(LIMIT + 1))
-    assert (status, told["code"], told["value"]) == (413, "body_too_large", LIMIT + 1)
+    status, shown = post("/json", b"{}", silent=True, content_length=str(LIMIT + 1))
+    assert (status, shown["code"], shown["value"]) == (413, "body_too_large", LIMIT + 1)
 
 
 @pytest.mark.parametrize("path", ["/json", "/stream"])
 @pytest.mark.parametrize("chunks", [(), (b'{"na',)])
 def test_a_client_that_falls_silent_is_given_up(path: str, chunks: tuple[bytes, ...]) -> None:
-    status, told = post(path, *chunks, silent=True)
-    assert (status, told["code"], told["limit"]) == (408, "request_timeout", 0.2)
+    status, shown = post(path, *chunks, silent=True)
+    assert (status, shown["code"], shown["limit"]) == (408, "request_timeout", 0.2)

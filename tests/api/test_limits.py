@@ -68,8 +68,8 @@ def read(connection: socket.socket) -> bytes:
 def problem(answer: bytes) -> dict[str, Any]:
     """The last answer of a connection, which has to be a well-formed problem."""
     start = answer.rindex(b"HTTP/1.1 ")
-    told, body = answer[start:].split(b"\r\n\r\n", 1)
-    lines = told.decode().lower().split("\r\n")
+    shown, body = answer[start:].split(b"\r\n\r\n", 1)
+    lines = shown.decode().lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines[1:])
     assert headers["content-type"] == "application/problem+json"
     assert int(headers["content-length"]) == len(body)
@@ -139,8 +139,8 @@ def test_a_body_of_json_is_as_large_as_its_limit(server: Deployment) -> None:
                 pour(connection, piece, 300 * MEGABYTE, look)
     answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_145)
     assert answer.status_code == 413
-    told = answer.json()
-    assert (told["code"], told["limit"], told["value"]) == ("body_too_large", 262_144, 262_145)
+    shown = answer.json()
+    assert (shown["code"], shown["limit"], shown["value"]) == ("body_too_large", 262_144, 262_145)
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_144, headers=headers)
     assert answer.json()["code"] == "invalid_json", "it was read"
@@ -154,8 +154,8 @@ def test_a_body_that_stops_is_given_up(server: Deployment, line: str, kind: str)
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(server, start)) for _ in range(20)]
         for connection in opened:
-            told = problem(read(connection))
-            assert (told["code"], told["limit"]) == ("request_timeout", 2)
+            shown = problem(read(connection))
+            assert (shown["code"], shown["limit"]) == ("request_timeout", 2)
 
 
 def test_the_rest_of_a_body_that_nobody_reads_is_not_awaited_for_ever(server: Deployment) -> None:
@@ -173,8 +173,8 @@ def test_a_head_that_does_not_come_is_not_awaited_for_ever(server: Deployment, s
         answer = read(connection)
         assert 1.5 < time.monotonic() - began < 8
     if sent:
-        told = problem(answer)
-        assert (told["status"], told["code"], told["limit"]) == (408, "request_timeout", 2)
+        shown = problem(answer)
+        assert (shown["status"], shown["code"], shown["limit"]) == (408, "request_timeout", 2)
     else:
         assert not answer
 
@@ -202,8 +202,8 @@ def test_a_head_that_drips_is_given_up(server: Deployment) -> None:
 def test_a_head_that_is_too_much_is_refused(server: Deployment, sent: bytes, status: int, code: str) -> None:
     with connect(server, sent) as connection:
         answer = read(connection)
-    told = problem(answer)
-    assert (told["status"], told["code"]) == (status, code)
+    shown = problem(answer)
+    assert (shown["status"], shown["code"]) == (status, code)
 
 
 def test_requests_sent_ahead_are_answered_up_to_a_number(server: Deployment) -> None:

@@ -105,10 +105,10 @@ def test_the_access_log_has_no_query(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     get("/things/a?signature=secret")
     (record,) = [record for record in caplog.records if record.getMessage() == "request"]
-    told = vars(record)
-    assert (told["method"], told["path"], told["status"]) == ("GET", "/things/a", 200)
-    assert told["seconds"] >= 0
-    assert "secret" not in repr(told)
+    shown = vars(record)
+    assert (shown["method"], shown["path"], shown["status"]) == ("GET", "/things/a", 200)
+    assert shown["seconds"] >= 0
+    assert "secret" not in repr(shown)
 
 
 def test_labels_are_routes_never_paths() -> None:

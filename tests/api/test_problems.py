@@ -1,4 +1,4 @@
-"""Which code an error is told and counted by."""
+"""Which code an error is reported and counted by."""
 
 import json
 

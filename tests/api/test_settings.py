@@ -33,7 +33,7 @@ asyncio.run(main())
 def test_given_settings_hold_for_celery_and_the_drain_as_well(tmp_path: Path) -> None:
     environment = {
         "PATH": "/usr/bin:/bin",
-        "PIXTOOLS_BROKER_URL": "amqp://nobody@127.0.0.1:9//",
+        "PIXTOOLS_BROKER_URL": "amqp://guest@127.0.0.1:9//",
         "PIXTOOLS_RECONCILE_SECONDS": "1000",
         "PIXTOOLS_DRAIN_SECONDS": "1000",
     }

@@ -99,7 +99,7 @@ def test_the_client_and_the_command_line_save_stores_and_show_no_secret(
     assert all(url in text and credentials["secret_access_key"] not in text for text in shown)
     file.write_text("secret, and no JSON")
     wrong = pixtools(server, *put, str(file))
-    assert (wrong.returncode, "is no JSON" in wrong.stderr, "secret," in wrong.stderr) == (2, True, False)
+    assert (wrong.returncode, "is not JSON" in wrong.stderr, "secret," in wrong.stderr) == (2, True, False)
     assert pixtools(server, "stores", "delete", "own").returncode == 0
     assert pixtools(server, "stores", "list").stdout == ""
 

@@ -62,9 +62,9 @@ def test_every_outcome_reaches_those_who_want_it(api: ApiClient, photo: bytes) -
         api.run(photo, ["convert_png", big])
         job_id = api.accepted(photo, [{"op": "denoise", "then": ["convert_avif"]}])["id"]
         api.http.post(f"/jobs/{job_id}/cancel")
-        told = [request.event["type"] for request in every.await_requests(4)]
+        shown = [request.event["type"] for request in every.await_requests(4)]
         (failed,) = some.await_requests(1)
-    assert sorted(told) == ["job.cancelled", "job.completed", "job.completed_with_errors", "job.failed"]
+    assert sorted(shown) == ["job.cancelled", "job.completed", "job.completed_with_errors", "job.failed"]
     assert failed.event["data"]["error"]["code"] == "corrupt_image"
 
 
@@ -163,10 +163,10 @@ def test_the_log_tells_the_same_to_who_asks(api: ApiClient, photo: bytes) -> Non
         receiver.await_requests(3)
         page = api.http.get("/events", params={"after": after, "limit": 2}).json()
         rest = api.http.get("/events", params={"after": page["next_after"], "limit": 2}).json()
-        told = {request.headers["webhook-id"]: request.event for request in receiver.requests}
+        shown = {request.headers["webhook-id"]: request.event for request in receiver.requests}
     found = page["data"] + rest["data"]
     assert ([event["data"]["id"] for event in found], page["has_more"], rest["has_more"]) == (jobs, True, False)
-    assert {event["id"]: event["data"]["id"] for event in found} == {id_: e["data"]["id"] for id_, e in told.items()}
+    assert {event["id"]: event["data"]["id"] for event in found} == {id_: e["data"]["id"] for id_, e in shown.items()}
     other = api.http.get("/events", params={"after": after, "type": "job.failed"}).json()
     assert (other["data"], other["next_after"]) == ([], after)
     assert page["next_after"] == page["data"][-1]["id"]
@@ -254,7 +254,7 @@ def killable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def kill_sender(running: Deployment) -> None:
-    """SIGKILL for the process that delivers, and its start as by whoever supervises it."""
+    """SIGKILL for the process that delivers, and its start as by a supervisor."""
     number = next((n for n, command in enumerate(running.commands) if "webhook_queue" in command), 0)
     process = running.processes[number]
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -297,8 +297,8 @@ def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployme
             kill_sender(killable)
             killable.await_ready()
         deadline = time.monotonic() + 90
-        while set(jobs) - (told := {request.event["data"]["id"] for request in receiver.requests}):
-            assert time.monotonic() < deadline, f"{len(told)} of {len(jobs)} told"
+        while set(jobs) - (shown := {request.event["data"]["id"] for request in receiver.requests}):
+            assert time.monotonic() < deadline, f"{len(shown)} of {len(jobs)} delivered"
             time.sleep(0.1)
         ids: dict[str, set[str]] = {}
         for request in receiver.requests:
@@ -357,12 +357,12 @@ def test_an_endpoint_that_leads_back_by_another_way_does_not_feed_itself(
             assert api.http.patch(f"/webhooks/{endpoint}", json={"url": url}).status_code == 200
             api.http.post(f"/webhooks/{endpoint}/test")
             deadline = time.monotonic() + SOON
-            while not (told := api.http.get("/deliveries", params={"endpoint": endpoint}).json()["data"])[0]["error"]:
+            while not (shown := api.http.get("/deliveries", params={"endpoint": endpoint}).json()["data"])[0]["error"]:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             time.sleep(1)
             (delivery,) = api.http.get("/deliveries", params={"endpoint": endpoint}).json()["data"]
-            assert delivery["error"] == told[0]["error"] == "answered 403"
+            assert delivery["error"] == shown[0]["error"] == "answered 403"
             (attempt, *_) = api.http.get(f"/deliveries/{delivery['id']}").json()["attempts"]
             assert "own_webhook" in attempt["answer"]
         finally:

@@ -36,8 +36,8 @@ SETTINGS = {
 }
 WORKERS = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
-RESTART_AFTER = 1.0  # seconds, as whoever supervises containers does
-END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is no loss
+RESTART_AFTER = 1.0  # seconds, as supervisors of containers do
+END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is not a loss
 UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
 STOLEN = "SELECT count(*) FROM step_attempts WHERE outcome = 'lost'"
 EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image
@@ -57,7 +57,7 @@ class Fault:
     """One row: what happens while jobs are submitted."""
 
     name: str
-    #: runs beside the clients, and returns when everything is whole again
+    #: runs next to the clients, and returns when everything is whole again
     act: Callable[[Stage], None] = lambda _: None
     environment: dict[str, str] = field(default_factory=dict)
     #: which processes have the fault: by what their command begins with
@@ -351,17 +351,17 @@ def _await_webhooks(receiver: Receiver, count: int, seconds: float) -> None:
 
 
 def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]], receiver: Receiver) -> None:
-    told = defaultdict(set)
+    shown = defaultdict(set)
     for request in receiver.requests:
-        told[request.event["data"]["id"]].add((request.headers["webhook-id"], request.event["type"]))
+        shown[request.event["data"]["id"]].add((request.headers["webhook-id"], request.event["type"]))
     for entry in submitted:
         if entry.id not in found:
             continue
         ended = found[entry.id]
         expected = EXPECTED.setdefault(entry.image, digests(ended))
         row.wrong += ended["status"] != "completed" or digests(ended) != expected
-        row.doubled_webhooks += len(told[entry.id]) > 1
-        row.lost_webhooks += not told[entry.id]
+        row.doubled_webhooks += len(shown[entry.id]) > 1
+        row.lost_webhooks += not shown[entry.id]
 
 
 def _has_changed(url: str, ended: dict[str, Any]) -> bool:

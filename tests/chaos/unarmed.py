@@ -1,4 +1,4 @@
-"""Starts a command beside those with a fault: the same surroundings, without the fault."""
+"""Starts a command next to those with a fault: the same surroundings, without the fault."""
 
 import os
 

@@ -25,7 +25,7 @@ ENTRIES: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=5,
 )
-# Nobody listens there, so that deliveries fail and are tried again
+# No server listens there, so that deliveries fail and are tried again
 ADDRESSES = st.builds("http://127.0.0.{}:{}/hooks".format, st.integers(1, 254), st.integers(1, 9))
 
 schemathesis.openapi.format(TREE, st.lists(ENTRIES, min_size=1, max_size=3).map(json.dumps))

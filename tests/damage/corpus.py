@@ -44,10 +44,10 @@ def corpus(format_: str, count: int, seed: int = 1) -> Iterator[Damaged]:
         content = variants[variant]
         damage = chance.choice(DAMAGES)
         start, end = _part(format_, content, chance)
-        told, damaged = damage(content, chance, start, end)
+        shown, damaged = damage(content, chance, start, end)
         if format_ == "png" and chance.random() < 0.3:
-            told, damaged = f"{told}, checksums made anew", _checked(damaged)
-        yield Damaged(format_, variant, told, damaged, content)
+            shown, damaged = f"{shown}, checksums made anew", _checked(damaged)
+        yield Damaged(format_, variant, shown, damaged, content)
 
 
 def _part(format_: str, content: bytes, chance: random.Random) -> tuple[int, int]:

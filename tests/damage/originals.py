@@ -66,7 +66,7 @@ def _jpegs() -> dict[str, bytes]:
 def _pngs() -> dict[str, bytes]:
     image = picture()
     text = PngImagePlugin.PngInfo()
-    text.add_text("Comment", "made by nobody")
+    text.add_text("Comment", "made by a test")
     return {
         "rgb": saved(image, "PNG", pnginfo=text),
         "alpha": saved(_transparent(image), "PNG"),
@@ -107,7 +107,7 @@ def _gifs() -> dict[str, bytes]:
         "still": saved(image.quantize(64), "GIF"),
         "interlaced": saved(image.quantize(256), "GIF", interlace=True),
         "two levels": saved(image.convert("1"), "GIF"),
-        "with a comment": saved(image.quantize(16), "GIF", comment=b"made by nobody"),
+        "with a comment": saved(image.quantize(16), "GIF", comment=b"made by a test"),
         "large": saved(picture(8, 200, 160).quantize(256), "GIF", interlace=False),
         "animated": saved(image.quantize(32), "GIF", **_animated(loop=0)),
     }

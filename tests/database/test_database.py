@@ -97,7 +97,7 @@ def test_asynchronous_transactions_call_back_too(database: Database) -> None:
 
 
 def test_a_request_that_is_cancelled_leaves_no_transaction_of_sqlite_behind(tmp_path: Path) -> None:
-    """A thread goes on, whoever waits for it; and whoever cleans up looks for what it has written."""
+    """A thread goes on when its waiter has gone; the cleaning up looks for what it has written."""
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     begun, ended = threading.Event(), threading.Event()
 

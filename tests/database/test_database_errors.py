@@ -1,4 +1,4 @@
-"""Errors of both real databases: which of them are repeated, and what a client is told."""
+"""Errors of both real databases: which of them are repeated, and what a client gets to see."""
 
 import asyncio
 import shutil
@@ -156,7 +156,7 @@ def test_too_many_connections_are_repeated(postgresql: PostgreSQL) -> None:
 
 
 def test_a_server_that_is_not_there_is_repeated() -> None:
-    database = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    database = Database(f"postgresql://absent@127.0.0.1:{free_port()}/nothing")
     assert is_away(caught(lambda: execute(database, "SELECT 1")))
 
 

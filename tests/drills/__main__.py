@@ -62,7 +62,7 @@ def rehearse(drill: Drill, servers: ClusterServers, folder: Path, jobs: int) -> 
 
 
 def look(url: str) -> None:
-    """What the API tells in the middle of it."""
+    """What the API answers in the middle of it."""
     try:
         health = httpx.get(f"{url}/health", timeout=20).json()
         metrics = httpx.get(f"{url}/metrics", timeout=20).text.splitlines()
@@ -78,7 +78,7 @@ def troubles(health: dict[str, Any]) -> dict[str, Any]:
 
 
 def events(log: str) -> dict[str, int]:
-    """Log events by their number: warnings and errors, and what tells of repairs."""
+    """Log events by their number: warnings and errors, and repairs."""
     seen: Counter[str] = Counter()
     for line in log.splitlines():
         if line.startswith("{"):

@@ -1,4 +1,4 @@
-"""Each drill: what fails, and what somebody does about it. docs/runbooks/ tells them as stories."""
+"""Each drill: what fails, and what an operator does about it. docs/runbooks/ describes them."""
 
 import os
 import signal

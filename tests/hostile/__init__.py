@@ -1,1 +1,1 @@
-"""Requests and files that nobody sends in good faith, made by seed: none may cost a 5xx or a process."""
+"""Requests and files that are not sent in good faith, made by seed: none may cost a 5xx or a process."""

@@ -121,7 +121,7 @@ PARAMETERS = [
 
 
 def json_bodies() -> Iterator[Hostile]:
-    """What is no JSON everywhere, and odd values where they belong."""
+    """What is not JSON everywhere, and odd values where they belong."""
     for name, body in NOT_JSON.items():
         for method, place in PLACES:
             yield _sent(f"{name}, {method} {place[:16]}", method, place, body)
@@ -141,7 +141,7 @@ def _sent(name: str, method: str, place: str, body: bytes) -> Hostile:
 
 
 def trees(image: bytes, seed: int) -> Iterator[Hostile]:
-    """Operations that are no tree, and odd values for parameters."""
+    """Operations that are not trees, and odd values for parameters."""
     for name, text in TREES.items():
         yield Hostile(name, form(upload(image, text)))
     chance = random.Random(seed)

@@ -16,7 +16,7 @@ TARGETS = [
     *("/jobs#x", "/jobs;x=1", "/jobs/%u0041", "/jobs/%", "/jobs/%zz", "/docs/../../x", "/openapi.json/", "/\\..\\x"),
 ]  # fmt: skip
 CHUNKS = {
-    "size is no number": b"zz\r\nabc\r\n0\r\n\r\n",
+    "size is not a number": b"zz\r\nabc\r\n0\r\n\r\n",
     "size is negative": b"-5\r\nabc\r\n0\r\n\r\n",
     "size is huge": b"ffffffffffffffffff\r\nabc",
     "no end": b"5\r\nhello\r\n",
@@ -77,7 +77,7 @@ def lines() -> Iterator[Hostile]:
 
 
 def headers(image: bytes) -> Iterator[Hostile]:
-    """Headers of two requests each, chunks, and what is no HTTP at all."""
+    """Headers of two requests each, chunks, and what is not HTTP at all."""
     for name, fields in HEADERS.items():
         yield Hostile(name, request("GET", "/jobs", fields))
         yield Hostile(f"{name}, posted", form(upload(image)).replace(b"\r\n", _lines(fields), 1))

@@ -1,4 +1,4 @@
-"""Files that are no images, or odd ones: damaged headers, bombs, and two formats in one."""
+"""Files that are not images, or odd ones: damaged headers, bombs, and two formats in one."""
 
 import io
 import random
@@ -37,7 +37,7 @@ def damaged(seed: int) -> Iterator[Hostile]:
 
 
 def odd() -> Iterator[Hostile]:
-    """Bombs, polyglots, and what is no picture at all."""
+    """Bombs, polyglots, and what is not a picture at all."""
     for name, content in _files().items():
         yield _sent(name, content)
 

@@ -127,7 +127,9 @@ def test_a_background_of_wide_colours_has_the_depth_of_the_image(
     _, background = with_background(image, colour)
     pixel = (image.crop(0, 0, 1, 1) * 0 + background).cast(image.format).copy(interpretation=image.interpretation)
     seen = to_eight_bits(to_srgb(pixel)).getpoint(0, 0)
-    assert np.abs(np.array(seen) - list(bytes.fromhex(colour[1:]))).max() <= 6  # red of sRGB is no whole number of P3
+    assert (
+        np.abs(np.array(seen) - list(bytes.fromhex(colour[1:]))).max() <= 6
+    )  # red of sRGB is not a whole number of P3
 
 
 def test_channels_behind_alpha_are_left_out(photo: Pixels) -> None:

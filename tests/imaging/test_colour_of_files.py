@@ -1,4 +1,4 @@
-"""Files that tell their colours in unusual ways, held against avifdec, tifffile and LittleCMS."""
+"""Files that name their colours in unusual ways, held against avifdec, tifffile and LittleCMS."""
 
 import io
 import subprocess

@@ -18,7 +18,7 @@ sides = st.integers(1, 80)
 
 
 def picture() -> Pixels:
-    """Every pixel tells its column and its row."""
+    """Every pixel shows its column and its row."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
 

@@ -56,7 +56,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _with_chunk(webp: bytes) -> bytes:
-    """A chunk that nobody knows at the end of a WebP, which counts its bytes."""
+    """An unknown chunk at the end of a WebP, which counts its bytes."""
     return webp[:4] + struct.pack("<I", len(webp) - 8 + 12) + webp[8:] + b"ABCD\4\0\0\0abcd"
 
 

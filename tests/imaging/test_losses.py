@@ -1,4 +1,4 @@
-"""What of a source does not reach a result is told, in one shape; what does reach it is not."""
+"""What of a source does not reach a result is reported, in one shape; what does reach it is not."""
 
 import io
 import subprocess

@@ -38,7 +38,7 @@ def _source(folder: Path, megapixels: float, *, alpha: bool = False) -> Path:
 def _encoded(source: Path, memory: int, op: str, **params: Any) -> dict[str, Any]:
     monitor = Monitor()
     # with one thread, for each takes address space: what is left for an encoder would depend on the machine's cores
-    with Sandbox(processes=1, memory_bytes=memory, beside=os.cpu_count()) as sandbox:
+    with Sandbox(processes=1, memory_bytes=memory, sharing=os.cpu_count()) as sandbox:
         target = Target(source.parent / "result", op, params)
         sandbox.render(source, [Stage(op, params)], [target], LIMITS, 800, monitor)
     return monitor.reports.get(0, {})

@@ -1,4 +1,4 @@
-"""What leaves with an image, and what is told about it: place, serial number and thumbnail only when asked for."""
+"""What leaves with an image, and what is reported about it: place, serial number and thumbnail only when asked for."""
 
 import io
 import json

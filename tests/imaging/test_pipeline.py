@@ -366,7 +366,7 @@ def test_broken_pixels_are_corrupt(
 
 @pytest.mark.parametrize("name", ["webp", "webp-lossless"])
 def test_a_broken_webp_is_corrupt(samples: dict[str, Path], tmp_path: Path, name: str) -> None:
-    """As far as it can be told: WebP has no checksums, and most garbage further on is a valid picture."""
+    """As far as it can be known: WebP has no checksums, and most garbage further on is a valid picture."""
     content = samples[name].read_bytes()
     (tmp_path / "source").write_bytes(content[:40] + b"\xff" * (len(content) - 40))
     with pytest.raises(CorruptImage):

@@ -112,7 +112,7 @@ def _tags(read: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _unasked(read: dict[str, Any], keep: str) -> list[str]:
-    """What is there although nobody asked for it."""
+    """What is there although it was not asked for."""
     allowed = SKELETON | (RIGHTS if keep == "copyright" else set())
     groups = STRUCTURE | ({"ICC_Profile", "ICC-header", "ICC-view", "ICC-meas"} if keep == "icc" else set())
     tags = [(group, name) for group, name, _ in _tags(read) if group and group not in groups]

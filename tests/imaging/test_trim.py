@@ -37,7 +37,7 @@ def framed(
 def test_a_border_of_any_width_goes(left: int, top: int, right: int, low: int) -> None:
     inside = np.full((30, 40, 3), 20, np.uint8)
     if left == top == 0:
-        return  # the top left pixel is no border then
+        return  # the top left pixel is not border then
     result = _trimmed(as_image(framed(inside, WHITE, left, top, right, low)), TrimParams()).numpy()
     assert result.shape == inside.shape
     assert (result == inside).all()

@@ -60,7 +60,7 @@ def of_kind(objects: list[Json], kind: str) -> dict[str, Json]:
 
 
 def configuration(objects: list[Json]) -> Json:
-    """Of the settings that are no secret."""
+    """Of the settings that are not secret."""
     maps = [found for name, found in of_kind(objects, "ConfigMap").items() if name.startswith("pixtools-")]
     assert len(maps) == 1
     data: Json = maps[0]["data"]

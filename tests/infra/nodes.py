@@ -75,7 +75,7 @@ class Node:
         return path.read_text().splitlines() if path.exists() else []
 
     def results(self) -> list[str]:
-        """What the node told its group."""
+        """What the node reported to its group."""
         return [line.split()[-1] for line in self.commands() if "complete-lifecycle-action" in line]
 
     def applied(self) -> list[dict[str, Any]]:

@@ -120,13 +120,13 @@ def test_triggers_count_what_runs_and_scale_to_what_a_pod_takes(objects: list[Js
     services = of_kind(objects, "Service")
     for scaled in of_kind(objects, "ScaledObject").values():
         trigger, *others = scaled["spec"]["triggers"]
-        told = trigger["metadata"]
+        shown = trigger["metadata"]
         for other in others:
-            assert other == {**trigger, "metadata": {**told, "queueName": other["metadata"]["queueName"]}}
+            assert other == {**trigger, "metadata": {**shown, "queueName": other["metadata"]["queueName"]}}
         assert trigger["type"] == "rabbitmq"
-        assert (told["protocol"], told["mode"], told["excludeUnacknowledged"]) == ("http", "QueueLength", "false")
-        assert told["value"] == option(workers[told["queueName"]].spec["containers"][0]["command"], "-c")
-        service, namespace, port = re.fullmatch(r"http://(\w+)\.(\w+)\.svc:(\d+)/", told["host"]).groups()  # type: ignore[union-attr]
+        assert (shown["protocol"], shown["mode"], shown["excludeUnacknowledged"]) == ("http", "QueueLength", "false")
+        assert shown["value"] == option(workers[shown["queueName"]].spec["containers"][0]["command"], "-c")
+        service, namespace, port = re.fullmatch(r"http://(\w+)\.(\w+)\.svc:(\d+)/", shown["host"]).groups()  # type: ignore[union-attr]
         assert namespace == scaled["metadata"]["namespace"]
         assert int(port) in {entry["port"] for entry in services[service]["spec"]["ports"]}
         assert trigger["authenticationRef"]["name"] in of_kind(objects, "TriggerAuthentication")

@@ -20,10 +20,10 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "infra" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCKERFILES = (ROOT / "Dockerfile", ROOT / "tests" / "docker" / "standin.Dockerfile")
 SKIP = re.compile(r"^#checkov:skip=(\w+): \S.*\n", re.MULTILINE)
-SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that nobody runs
+SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that are never run
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 EXPORTER = "celery-exporter"  # of our image, and with nothing of the service but the broker's address
-# Set for the servers beside it, or by Compose itself.
+# Set for the other servers, or by Compose itself.
 NOT_OURS = {"PIXTOOLS_BUCKET"}
 
 

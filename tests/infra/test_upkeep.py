@@ -32,7 +32,7 @@ def test_upkeep_forgets_nodes_whose_instance_is_gone_and_no_others(tmp_path: Pat
         node_object("terminated", "i-2", "Unknown"),
         node_object("unknown-to-aws", "i-3", "False"),
         node_object("restarts", "i-4", "False"),
-        node_object("nobody-can-ask", "i-5", "Unknown"),
+        node_object("cannot-be-asked", "i-5", "Unknown"),
         node_object("elsewhere", "box", "Unknown", provider="k3s://"),
     ]
     (node.state / "nodes.json").write_text(json.dumps({"items": nodes}))
@@ -128,8 +128,8 @@ def test_pods_can_pull_from_a_private_registry(tmp_path: Path) -> None:
     for found in secrets:
         assert found["metadata"]["name"] == "pixtools-registry"
         assert found["type"] == "kubernetes.io/dockerconfigjson"
-        told = json.loads(found["stringData"][".dockerconfigjson"])
-        assert told == {"auths": {REGISTRY: {"username": "AWS", "password": "pull-password"}}}
+        shown = json.loads(found["stringData"][".dockerconfigjson"])
+        assert shown == {"auths": {REGISTRY: {"username": "AWS", "password": "pull-password"}}}
     assert "pull-password" not in "\n".join([*node.commands(), result.stdout, result.stderr])
     node.run("upkeep")
     assert sum("get-login-password" in line for line in node.commands()) == len(secrets), "it is good for hours"

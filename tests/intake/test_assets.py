@@ -75,10 +75,10 @@ def render(source: Any, stages: Any, targets: Any, limits: Any, *, monitor: Any)
 
 def test_a_name_is_given_to_files_one_after_the_other(service: Service) -> None:
     new = put(service)
-    told = {"name": "logo.png", "kind": "image", "content_type": "image/png", "width": 8, "height": 8}
-    told |= {"bytes": len(RED), "sha256": sha(RED)}
+    shown = {"name": "logo.png", "kind": "image", "content_type": "image/png", "width": 8, "height": 8}
+    shown |= {"bytes": len(RED), "sha256": sha(RED)}
     assert new.status_code == 201
-    assert new.json() == {**told, "updated_at": new.json()["updated_at"]}
+    assert new.json() == {**shown, "updated_at": new.json()["updated_at"]}
     assert call(service, "GET", "/assets/logo.png").json() == new.json()
     assert (put(service).status_code, put(service).json()) == (200, new.json()), "the same again changes nothing"
     replaced = put(service, BLUE)
@@ -240,8 +240,8 @@ def test_assets_belong_to_their_tenants(service: Service, database: Database, an
     accepted(service, bob.key, operations=MARKED)
     assert call(service, "DELETE", "/assets/logo.png", ann.key).status_code == 204
     with database.session(read_only=True) as session:
-        told = session.execute(select(AuditEntry.action, AuditEntry.subject).where(AuditEntry.tenant == "ann")).all()
-    assert {tuple(entry) for entry in told} >= {("asset.stored", "logo.png"), ("asset.deleted", "logo.png")}
+        shown = session.execute(select(AuditEntry.action, AuditEntry.subject).where(AuditEntry.tenant == "ann")).all()
+    assert {tuple(entry) for entry in shown} >= {("asset.stored", "logo.png"), ("asset.deleted", "logo.png")}
     erased = erasure.erase(database, service.resources.storage, "bob")
     assert erased["assets"] == 2
     assert objects(service) == {asset_key("ann", sha(content)) for content in (RED, b"ann" * 10)}

@@ -1,4 +1,4 @@
-"""Plans: what would come out, exactly where it can be told, and every mistake at once; nothing is made."""
+"""Plans: what would come out, exactly where it can be known, and every mistake at once; nothing is made."""
 
 import json
 import random
@@ -41,8 +41,8 @@ def test_a_plan_tells_names_sizes_and_formats(service: Service) -> None:
         "metadata",
         {"op": "denoise"},
     ]
-    told = plan(service, operations=tree).json()
-    results = [(r["name"], r["format"], r["width"], r["height"]) for r in told["results"]]
+    shown = plan(service, operations=tree).json()
+    results = [(r["name"], r["format"], r["width"], r["height"]) for r in shown["results"]]
     assert results == [
         ("convert_avif", "avif", 4000, 3000),
         ("resize.convert_webp", "webp", 1000, 750),
@@ -51,9 +51,9 @@ def test_a_plan_tells_names_sizes_and_formats(service: Service) -> None:
         ("metadata", "json", None, None),
         ("denoise", "png", 4000, 3000),
     ]
-    assert told["input"] == FACTS
-    assert [step["op"] for step in told["steps"]][:3] == ["convert_avif", "resize", "convert_webp"]
-    assert (told["cpu_seconds"], told["bytes"]) == (None, None), "what is trimmed decides"
+    assert shown["input"] == FACTS
+    assert [step["op"] for step in shown["steps"]][:3] == ["convert_avif", "resize", "convert_webp"]
+    assert (shown["cpu_seconds"], shown["bytes"]) == (None, None), "what is trimmed decides"
     known = plan(service, operations=[tree[0], tree[1]]).json()
     assert known["cpu_seconds"] > 0.5
     assert known["memory_bytes"] > 4000 * 3000 * 20
@@ -101,14 +101,14 @@ def test_every_mistake_is_told_as_submitting_would_tell_the_first(service: Servi
         "webhook_url": "no-url",
         "priority": 11,
     }
-    told = plan(service, input={"facts": {**FACTS, "width": 20_000}}, **wrong).json()
-    assert {entry["pointer"] for entry in told["errors"]} == {
+    shown = plan(service, input={"facts": {**FACTS, "width": 20_000}}, **wrong).json()
+    assert {entry["pointer"] for entry in shown["errors"]} == {
         *("#/priority", "#/tags/a", "#/keep_seconds", "#/webhook_url"),
         *("#/operations/0/width", "#/operations/1/op"),
-    }, "without a tree nobody can say what is wrong with the image"
-    assert all(entry["code"] for entry in told["errors"])
+    }, "without a tree it cannot be said what is wrong with the image"
+    assert all(entry["code"] for entry in shown["errors"])
     submitted = call(service, "POST", "/process", json={"input": {"url": PIXEL}, **wrong}).json()
-    assert (told["status"], told["code"]) == (submitted["status"], submitted["code"])
+    assert (shown["status"], shown["code"]) == (submitted["status"], submitted["code"])
     large = plan(service, operations=["flip"], keep_seconds=10**9, input={"facts": {**FACTS, "width": 20_000}}).json()
     assert [(entry["code"], entry["pointer"]) for entry in large["errors"]] == [
         ("keep_too_long", "#/keep_seconds"),
@@ -145,10 +145,10 @@ def test_a_source_is_not_fetched_and_nothing_is_made(
 ) -> None:
     source = {"job": str(ann.job), "result": ann.result}
     before = _rows(database), set(service.resources.storage.entries(""))
-    told = plan(service, ann.key, input=source, operations=["flip", "convert_webp"]).json()
-    assert told["input"] == dict.fromkeys(FACTS)
-    assert [(result["format"], result["width"]) for result in told["results"]] == [(None, None), ("webp", None)]
-    assert (told["cpu_seconds"], told["memory_bytes"]) == (None, None)
+    shown = plan(service, ann.key, input=source, operations=["flip", "convert_webp"]).json()
+    assert shown["input"] == dict.fromkeys(FACTS)
+    assert [(result["format"], result["width"]) for result in shown["results"]] == [(None, None), ("webp", None)]
+    assert (shown["cpu_seconds"], shown["memory_bytes"]) == (None, None)
     missing = plan(service, ann.key, input={**source, "result": "none"}, operations=["flip"])
     assert (missing.status_code, missing.json()["code"]) == (404, "result_not_found")
     assert submit(service, ann.key, path="/plan").status_code == 200
@@ -167,13 +167,13 @@ def _rows(database: Database) -> dict[str, int]:
 
 @ON_SQLITE
 def test_a_template_is_planned_as_it_would_run(service: Service) -> None:
-    told = plan(service, template="thumbnails", params={"large": 1600}).json()
-    assert told["template"] == "thumbnails@1"
-    assert [(result["name"], result["width"]) for result in told["results"]] == [
+    shown = plan(service, template="thumbnails", params={"large": 1600}).json()
+    assert shown["template"] == "thumbnails@1"
+    assert [(result["name"], result["width"]) for result in shown["results"]] == [
         *(("small", 160), ("medium", 480), ("large", 1600))
     ]
     job = accepted(service, operations=None, template="thumbnails", params={"large": 1600})
-    assert told["operations"] == job["operations"]
+    assert shown["operations"] == job["operations"]
 
 
 def test_every_operation_has_a_cost() -> None:

@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         [f"{PLACE}/default"],
     ),
     "a default beyond the maximum": (tree({"width": {**WIDTH, "default": 5000}}, RESIZE), [f"{PLACE}/default"]),
-    "true is no number": (tree({"width": {"type": "integer", "default": True}}, RESIZE), [f"{PLACE}/default"]),
+    "true is not a number": (tree({"width": {"type": "integer", "default": True}}, RESIZE), [f"{PLACE}/default"]),
     "minimum above maximum": (tree({"width": {**WIDTH, "minimum": 4000}}, RESIZE), [f"{PLACE}/minimum"]),
     "enum of another type": (tree({"width": {"type": "integer", "enum": [1, "2"]}}, RESIZE), [f"{PLACE}/enum"]),
     "unknown keyword of the whole": (
@@ -287,8 +287,8 @@ def test_templates_belong_to_their_tenants(service: Service, ann: Belongings, bo
 @ON_SQLITE
 def test_a_tenant_can_be_held_to_templates(service: Service, database: Database, pixtools: Run) -> None:
     key = new_key(database, DEFAULT_TENANT)
-    told = pixtools("tenants", "set", DEFAULT_TENANT, "--templates-only", "yes").output
-    if "templates_only       yes" not in told:  # the command works on the data folder, and this is another database
+    shown = pixtools("tenants", "set", DEFAULT_TENANT, "--templates-only", "yes").output
+    if "templates_only       yes" not in shown:  # the command works on the data folder, and this is another database
         change(database, update(TenantRecord).values(templates_only=True))
     for fields in ({"operations": ["flip"]}, {"operations": None}):
         refused = submit(service, key, **fields)
@@ -310,8 +310,8 @@ def test_changes_are_in_the_audit_log_and_usage_has_the_version(
         events.number(session)
         usage.aggregate(session)
         entries = session.execute(select(AuditEntry.action, AuditEntry.subject).where(AuditEntry.tenant == "ann"))
-        told = [tuple(entry) for entry in entries if entry.subject.startswith("shop")]
-        assert sorted(told) == [("template.deleted", "shop"), ("template.stored", "shop@1")]
+        shown = [tuple(entry) for entry in entries if entry.subject.startswith("shop")]
+        assert sorted(shown) == [("template.deleted", "shop"), ("template.stored", "shop@1")]
         assert "shop@1" in session.scalars(select(UsageDay.template).where(UsageDay.tenant == "ann")).all()
         assert session.scalars(select(TemplateVersion).where(TemplateVersion.name == "shop")).all() == []
 

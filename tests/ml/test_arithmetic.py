@@ -58,11 +58,11 @@ def test_tiles_give_what_the_whole_image_gives(size: tuple[int, int]) -> None:
 
 
 def test_the_arithmetic_and_its_file_are_told() -> None:
-    told = {mode: (network(mode).arithmetic, network(mode).fingerprint) for mode in ("no", "yes", "auto")}
+    shown = {mode: (network(mode).arithmetic, network(mode).fingerprint) for mode in ("no", "yes", "auto")}
     files = {"float32": FAST_WEIGHTS, "int8": BYTES}
-    for found, fingerprint in told.values():
+    for found, fingerprint in shown.values():
         assert fingerprint == hashlib.sha256(files[found].read_bytes()).hexdigest()
-    assert (told["no"][0], told["yes"][0]) == ("float32", "int8")
+    assert (shown["no"][0], shown["yes"][0]) == ("float32", "int8")
 
 
 @pytest.mark.parametrize("mode", ["auto", "yes"])

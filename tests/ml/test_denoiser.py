@@ -181,4 +181,4 @@ print(peak() - before)
 def test_memory_is_bounded_by_the_budget() -> None:
     # the whole image at once would take 0.6 GB
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 60 + 15, "MiB; beside the budget one row of tiles as it was"
+    assert float(done.stdout) < 60 + 15, "MiB; besides the budget one row of tiles as it was"

@@ -1,4 +1,4 @@
-"""The network that is told the noise: what it is told matters, tiles give what the whole image gives."""
+"""The network with the noise as an input: the input matters, tiles give what the whole image gives."""
 
 from collections.abc import Callable
 from pathlib import Path

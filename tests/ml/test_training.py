@@ -1,4 +1,4 @@
-"""The runtime agrees with PyTorch, and a training can be stopped and resumed. `make test` installs PyTorch beside."""
+"""The runtime agrees with PyTorch, and a training can be stopped and resumed. `make test` installs PyTorch apart."""
 
 import subprocess
 from pathlib import Path
@@ -122,7 +122,7 @@ def test_a_deepened_network_computes_the_same(tmp_path: Path) -> None:
     )
 
 
-# -- the networks that are told the noise ------------------------------------------------------------------------------
+# -- the networks with the noise as an input ---------------------------------------------------------------------------
 
 FRESH = """
 import sys, torch

@@ -66,11 +66,11 @@ def proxied(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFa
 def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE
     while True:
-        told: dict[str, Any] = proxied.health().json()
-        assert "checks" in told, told
-        if told["checks"][part]["status"] == status:
-            return told
-        assert time.monotonic() < deadline, told
+        shown: dict[str, Any] = proxied.health().json()
+        assert "checks" in shown, shown
+        if shown["checks"][part]["status"] == status:
+            return shown
+        assert time.monotonic() < deadline, shown
         time.sleep(0.3)
 
 
@@ -83,9 +83,9 @@ def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, part: s
     api = proxied.deployment.processes[0]
     getattr(proxied.proxies[part], how)()
     try:
-        told = await_health(proxied, part, "down")
-        assert told["status"] == ("down" if part in ESSENTIAL else "degraded")
-        assert all(check["seconds"] < 5 for check in told["checks"].values())
+        shown = await_health(proxied, part, "down")
+        assert shown["status"] == ("down" if part in ESSENTIAL else "degraded")
+        assert all(check["seconds"] < 5 for check in shown["checks"].values())
         assert proxied.status("/health") == (503 if part in ESSENTIAL else 200)
         assert proxied.status("/health/ready") == (503 if part in ESSENTIAL else 200)
         assert proxied.status("/health/live") == 200, "a blip must not restart the API"
@@ -105,18 +105,18 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
     try:
         # Nothing waits for it: KEDA may have ended it.
         deadline = time.monotonic() + PATIENCE
-        while (told := proxied.health().json())["queues"]["ml_inference_queue"]["workers"]:
-            assert time.monotonic() < deadline, told
+        while (shown := proxied.health().json())["queues"]["ml_inference_queue"]["workers"]:
+            assert time.monotonic() < deadline, shown
             time.sleep(0.3)
-        assert told["status"] == told["checks"]["workers"]["status"] == told["checks"]["model"]["status"] == "ok"
+        assert shown["status"] == shown["checks"]["workers"]["status"] == shown["checks"]["model"]["status"] == "ok"
         with proxied.deployment.client() as client:
             job = client.accepted(photo, ["denoise"])
-        told = await_health(proxied, "workers", "degraded")
-        assert told["status"] == "degraded"
-        assert told["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
-        assert told["checks"]["model"]["status"] == "degraded"
-        assert told["queues"]["ml_inference_queue"]["workers"] == 0
-        assert told["queues"]["default_queue"]["workers"] == 1
+        shown = await_health(proxied, "workers", "degraded")
+        assert shown["status"] == "degraded"
+        assert shown["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
+        assert shown["checks"]["model"]["status"] == "degraded"
+        assert shown["queues"]["ml_inference_queue"]["workers"] == 0
+        assert shown["queues"]["default_queue"]["workers"] == 1
         assert proxied.status("/health/ready") == 200
         explained = pixtools(proxied.deployment, "jobs", "explain", job["id"])
         assert "Waiting for a worker of ml_inference_queue: 0 denoise" in explained.stdout
@@ -152,9 +152,9 @@ def test_the_doctor_says_what_to_do(proxied: Proxied, part: str, variable: str) 
 
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> None:
-    told = httpx.get(f"{deployment.url}/health", timeout=10).json()
-    assert told["status"] == "ok"
-    assert {name: check["status"] for name, check in told["checks"].items()} == dict.fromkeys(
+    shown = httpx.get(f"{deployment.url}/health", timeout=10).json()
+    assert shown["status"] == "ok"
+    assert {name: check["status"] for name, check in shown["checks"].items()} == dict.fromkeys(
         ("database", "storage", "disk", "workers", "model"), "ok"
     )
 

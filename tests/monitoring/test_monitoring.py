@@ -28,7 +28,7 @@ METRIC = re.compile(
     r"(?<![\w:\"{=~.-])(?:pixtools|celery|kube|container|rabbitmq|traefik|up|ALERTS)[\w:]*(?=\s*(?:[{\[)]|$|[<>=/*+-]|\s(?:or|and|unless)\b|\s))"
 )
 SUFFIXES = ("_bucket", "_count", "_sum")
-ALWAYS = {"PixToolsWatchdog"}  # fires, so that its silence tells something
+ALWAYS = {"PixToolsWatchdog"}  # fires, so that its silence means something
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -231,9 +231,9 @@ def test_panels_do_not_overlap(path: Path) -> None:
     assert len({panel["id"] for panel in found}) == len(found)
     for one, other in combinations(found, 2):
         a, b = one["gridPos"], other["gridPos"]
-        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        side_by_side = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
         below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
-        assert beside or below, (one["title"], other["title"])
+        assert side_by_side or below, (one["title"], other["title"])
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in found)
 
 

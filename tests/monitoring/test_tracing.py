@@ -98,7 +98,7 @@ def test_one_trace_and_one_request_id_go_through_five_processes(
 ) -> None:
     with receiving() as receiver, watched.client() as client:
         job = followed(client, receiver, photo)
-        (told,) = receiver.requests
+        (shown,) = receiver.requests
     wait_for(lambda: {"webhook", "pixtools.deliver_webhook"} <= {span.name for span in collector.spans})
     # Each process sends its spans when it comes to it, so that a parent may come after its children.
     wait_for(lambda: {span.parent_id for span in traced(collector)} <= {PARENT, *map(ID, traced(collector))})
@@ -106,7 +106,7 @@ def test_one_trace_and_one_request_id_go_through_five_processes(
     by_id = {span.span_id: span for span in mine}
 
     (root,) = [span for span in mine if span.parent_id == PARENT]
-    assert root.name == "POST /process", "one tree, nothing beside it"
+    assert root.name == "POST /process", "one tree, nothing besides it"
     assert not any(span.failed for span in mine)
     assert len({span.instance for span in mine}) >= 5, "API, relay, a child of each worker, the sender"
     assert {span.service for span in mine} == {"pixtools-api", "pixtools-relay", "pixtools-worker"}
@@ -129,12 +129,12 @@ def test_one_trace_and_one_request_id_go_through_five_processes(
     (webhook,) = [span for span in mine if span.name == "pixtools.deliver_webhook"]
     assert path(webhook)[:2] == ["POST /process", "send pixtools.start_job"]
     (request,) = [span for span in mine if span.name == "webhook"]
-    assert told.headers["traceparent"] == f"00-{TRACE}-{request.span_id}-01", "its receiver can go on"
+    assert shown.headers["traceparent"] == f"00-{TRACE}-{request.span_id}-01", "its receiver can go on"
 
     ids = {"request_id": "followed-1", "trace_id": TRACE, "job_id": job["id"]}
     for name, lines in watched.lines().items():
-        told = [line for line in lines if ids.items() <= line.items()]
-        assert told, f"{name} says nothing of the request"
+        shown = [line for line in lines if ids.items() <= line.items()]
+        assert shown, f"{name} says nothing of the request"
     events = {(name, line["event"], line.get("task")) for name, lines in watched.lines().items() for line in lines}
     assert {
         ("api", "request", None),

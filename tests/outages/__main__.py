@@ -43,7 +43,7 @@ def main() -> None:
                 firing = [labels["alertname"] for labels in stage.prometheus.firing()]
                 if options.only == "" and (left := set(firing) - {WATCHDOG}):
                     _show(f"still firing: {left}")
-                beats = [labels["alertname"] for labels in stage.told("watchdog")]
+                beats = [labels["alertname"] for labels in stage.shown("watchdog")]
                 _show(f"the watchdog's receiver has heard {len(beats)} times since the last outage began")
                 alive = set(beats) == {WATCHDOG}
         finally:

@@ -45,21 +45,21 @@ class Seen:
     alert: dict[str, str]
     fired: float | None
     #: since the beginning, to the receiver of its severity
-    told: float | None
+    shown: float | None
     cleared: float | None
 
     @property
     def holds(self) -> bool:
-        return None not in (self.fired, self.told, self.cleared)
+        return None not in (self.fired, self.shown, self.cleared)
 
     def __str__(self) -> str:
         label = next((value for name, value in self.alert.items() if name != "alertname"), "")
-        spans = (self.fired, self.told, self.cleared)
+        spans = (self.fired, self.shown, self.cleared)
         times = (f"{seconds:.0f}" if seconds is not None else "never" for seconds in spans)
         return f"| {self.outage} | `{self.alert['alertname']}` {label} | {' | '.join(times)} |"
 
 
-HEADING = "| Outage | Alert | fired after, s | somebody told after, s | cleared after, s |\n|---|---|---:|---:|---:|"
+HEADING = "| Outage | Alert | fired after, s | received after, s | cleared after, s |\n|---|---|---:|---:|---:|"
 
 
 def run(stage: Stage, outage: Outage) -> list[Seen]:
@@ -68,12 +68,12 @@ def run(stage: Stage, outage: Outage) -> list[Seen]:
         receiver.requests.clear()
     outage.begin(stage)
     fired = _await(stage.prometheus.firing, outage, True, FIRES_WITHIN, began)
-    told = _await(lambda: [*stage.told("page"), *stage.told("ticket")], outage, True, TOLD_WITHIN, began)
+    shown = _await(lambda: [*stage.shown("page"), *stage.shown("ticket")], outage, True, TOLD_WITHIN, began)
     ended = time.monotonic()
     outage.end(stage)
     cleared = _await(stage.prometheus.firing, outage, False, CLEARS_WITHIN, ended)
     return [
-        Seen(outage.name, alert, fired.get(number), told.get(number), cleared.get(number))
+        Seen(outage.name, alert, fired.get(number), shown.get(number), cleared.get(number))
         for number, alert in enumerate(outage.alerts)
     ]
 

@@ -1,4 +1,4 @@
-"""Every panel of the dashboards as an SVG, from what Prometheus has: two beside each other, for the width of a page."""
+"""Every panel of the dashboards as an SVG, from what Prometheus has: two in a row, for the width of a page."""
 
 import json
 import re

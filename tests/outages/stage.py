@@ -104,11 +104,11 @@ class Stage:
     prometheus: Prometheus
     #: what it holds ends with the stage
     stack: ExitStack
-    #: what Alertmanager has told, by the names of its receivers
+    #: what Alertmanager has sent, by the names of its receivers
     people: dict[str, Receiver]
 
-    def told(self, receiver: str) -> list[dict[str, str]]:
-        """Labels of the alerts that a receiver was told of as firing."""
+    def shown(self, receiver: str) -> list[dict[str, str]]:
+        """Labels of the alerts that a receiver got as firing."""
         requests = self.people[receiver].requests.copy()
         alerts = [alert for request in requests for alert in request.event["alerts"]]
         return [alert["labels"] for alert in alerts if alert["status"] == "firing"]

@@ -32,7 +32,7 @@ def show(page: Page, served: Deployment) -> None:
 
 
 def first_key(served: Deployment, *scopes: str) -> str:
-    """An API key, made over HTTP while nobody needs one: the server knows of it at once."""
+    """An API key, made over HTTP while none is needed: the server knows of it at once."""
     with served.client() as api:
         made = api.http.post("/keys", json={"scopes": list(scopes)})
         assert made.status_code == 201, made.text

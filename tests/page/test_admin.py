@@ -15,7 +15,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @pytest.fixture
 def furnished(served: Deployment) -> dict[str, Any]:
-    """A job that failed, an upload that was refused, and an event that nobody took."""
+    """A job that failed, an upload that was refused, and an event that was not delivered."""
     with served.client() as api:
         broken = SAMPLE.read_bytes()[:60_000] + b"\xff\xd9"
         assert api.process(b"no image", ["convert_webp"]).status_code == 415

@@ -46,7 +46,7 @@ def test_photographs_go_through_a_tree_and_survive_a_restart_and_a_reload(
     ]
     page.set_input_files("#files", photographs)
     page.get_by_role("button", name="Run on 3 images").click()
-    # Steps are told while they run, with the share that the network has done
+    # Steps are shown while they run, with the share that the network has done
     expect(page.locator(".step[data-state=running] .step-state", has_text="%").first).to_be_visible()
     expect(page.locator(".card[data-state=running]").first).to_be_visible()
     served.kill()
@@ -152,7 +152,7 @@ def test_mistakes_are_told_at_their_place(page: Page, tmp_path: Path, photograph
     refused = page.locator(".row", has_text="notes.txt")
     expect(refused.locator(".row-error")).to_contain_text("unsupported_image")
     ended(page, 1)
-    # A step that fails is told at the step, and in the tree
+    # A step that fails is shown at the step, and in the tree
     page.get_by_role("button", name="Clear").first.click()
     add_operation(page, "Add an operation", "crop")
     page.get_by_label("Left").fill("5000")
@@ -269,20 +269,20 @@ def test_events_are_followed_and_addresses_taken_where_the_server_has_them(page:
     running = job | {"steps": [step | {"error": None}]}
     ended = running | {"status": "completed", "finished_at": "2026-11-29T12:00:09Z"}
     sent: list[Any] = []
-    told = "".join(f"event: job\ndata: {json.dumps(each)}\n\n" for each in (running, ended))
+    shown = "".join(f"event: job\ndata: {json.dumps(each)}\n\n" for each in (running, ended))
 
     def accept(route: Route) -> None:
         sent.append((route.request.post_data_json, route.request.headers["idempotency-key"]))
         route.fulfill(status=202, json=running)
 
     def stream(route: Route) -> None:
-        body = f": hello\n\nevent: log\nid: 1\ndata: {{}}\n\n{told}"
+        body = f": hello\n\nevent: log\nid: 1\ndata: {{}}\n\n{shown}"
         route.fulfill(content_type="text/event-stream", body=body)
 
     _with_paths(page, served, "/jobs/{job_id}/events", urls=True)
     page.route("**/process", accept)
     page.route(f"**/jobs/{job['id']}/events", stream)
-    page.route(f"**/jobs/{job['id']}", lambda route: route.fulfill(json=running))  # nothing else tells of the end
+    page.route(f"**/jobs/{job['id']}", lambda route: route.fulfill(json=running))  # nothing else shows the end
     show(page, served)
     page.get_by_label("Address of an image").fill("https://example.com/photos/photo.jpg")
     page.get_by_role("button", name="Add from URL").click()

@@ -143,7 +143,7 @@ def test_codes_and_their_exceptions_are_those_of_the_server() -> None:
     assert {"job_expired", "external_id_taken"} <= errors.BY_CODE.keys()
     for code, exception in errors.BY_CODE.items():
         assert issubclass(exception, errors.BY_STATUS[statuses[code]]), code
-    assert issubclass(JobExpired, JobNotFound), "whoever handled the one handles the other"
+    assert issubclass(JobExpired, JobNotFound), "code that handled the one handles the other"
 
 
 def test_what_the_server_fetches_gives_what_an_upload_gives(client: Client) -> None:
@@ -189,9 +189,9 @@ def test_jobs_are_found_by_what_was_said_of_them(client: Client) -> None:
 def test_a_plan_tells_what_comes_out_and_every_mistake(client: Client) -> None:
     tree = [{"op": "resize", "width": 100, "then": ["convert_webp"]}]
     facts = {"format": "jpeg", "width": 320, "height": 200, "bytes": len(PHOTO)}
-    told = [client.plan(source, tree) for source in (PHOTO, io.BytesIO(PHOTO), {"facts": facts})]
-    assert told[0] == told[1] == told[2]
-    [result] = told[0]["results"]
+    shown = [client.plan(source, tree) for source in (PHOTO, io.BytesIO(PHOTO), {"facts": facts})]
+    assert shown[0] == shown[1] == shown[2]
+    [result] = shown[0]["results"]
     assert (result["name"], result["format"], result["width"]) == ("resize.convert_webp", "webp", 100)
     unseen = client.plan("http://127.0.0.1:9/a.jpg", template="thumbnails", params={"small": 40})
     assert (unseen["template"], unseen["cpu_seconds"]) == ("thumbnails@1", None)
@@ -320,16 +320,16 @@ def http(status: str, body: Any, *headers: str) -> bytes:
 
 def test_an_upload_whose_answer_was_lost_is_repeated_with_its_key() -> None:
     busy = http("503 Service Unavailable", {"code": "too_much_work", "detail": "Later."})
-    told: list[str] = []
+    shown: list[str] = []
     accepted = http("202 Accepted", {"id": "1"})
     with (
         answering(b"", busy, accepted) as (url, heard),
-        Client(url, on_retry=lambda error, _: told.append(error.code)) as client,
+        Client(url, on_retry=lambda error, _: shown.append(error.code)) as client,
     ):
         assert client.submit(b"image", "convert_png")["id"] == "1"
     keys = {re.search(rb"idempotency-key: (\S+)", each, re.IGNORECASE)[1] for each in heard}  # type: ignore[index]
     assert (len(heard), len(keys)) == (3, 1)
-    assert told == ["server_away", "too_much_work"]
+    assert shown == ["server_away", "too_much_work"]
 
 
 def test_patience_has_an_end_and_what_changes_something_is_sent_once() -> None:

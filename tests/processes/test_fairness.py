@@ -75,7 +75,7 @@ def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
     photo = make_photo(160, 120)
     others = [api.accepted(photo, SLOW)["id"] for _ in range(20)]
     with cancelled_after(api, *others), closing(database_of(deployment)) as database:
-        give(database, others, "another")  # there are no keys that would tell them apart
+        give(database, others, "another")  # there are no keys that would separate them
         assert api.run(photo, SLOW, priority="0")["status"] == "completed"
         give(database, others, "default")  # which may see them
         states = [api.job(job_id)["status"] for job_id in others]

@@ -1,4 +1,4 @@
-"""A disk that is filled and freed under load: clients are told, and no accepted job is lost or fails."""
+"""A disk that is filled and freed under load: clients get an error, and no accepted job is lost or fails."""
 
 import hashlib
 import json

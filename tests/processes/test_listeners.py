@@ -135,11 +135,11 @@ def test_a_server_that_stops_ends_its_streams_at_once(tmp_path: Path) -> None:
 async def _stopped(deployment: Deployment) -> None:
     url = f"{deployment.url}/events/stream"
     async with httpx.AsyncClient(timeout=60, verify=PLAIN) as http, http.stream("GET", url) as response:
-        told = events_of(response)
-        assert set(await anext(told)) == {"retry", "id"}
+        shown = events_of(response)
+        assert set(await anext(shown)) == {"retry", "id"}
         began = time.monotonic()
         deployment.processes[0].send_signal(signal.SIGTERM)
-        assert [event async for event in told] == []
+        assert [event async for event in shown] == []
         assert time.monotonic() - began < 5  # and not the grace of requests, 10 seconds
 
 

@@ -81,9 +81,9 @@ def test_a_folder_is_run_with_its_failures_by_name_and_again_without_doing_it_tw
     first = jobs_of(api) - before
     assert len(first) == 9
     again = pixtools(deployment, *command, "--json")
-    told = [json.loads(line) for line in again.stdout.splitlines()]
-    assert (again.returncode, sum(each["earlier"] for each in told)) == (1, 9)
-    assert [each["error"]["code"] for each in told if each["error"]] == ["truncated_image"] * 3
+    reported = [json.loads(line) for line in again.stdout.splitlines()]
+    assert (again.returncode, sum(each["earlier"] for each in reported)) == (1, 9)
+    assert [each["error"]["code"] for each in reported if each["error"]] == ["truncated_image"] * 3
     (out / "photo0-small.webp").unlink()  # only this one is fetched again, from the job that has it
     quiet = pixtools(deployment, *command, "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr.count("FAILED")) == (1, "", 3)
@@ -201,7 +201,7 @@ def test_urls_go_through_a_template_and_are_not_fetched_again(
     [job] = map(json.loads, listed.splitlines())
     assert (job["template"], job["input"]["filename"]) == ("avatar@1", "own.jpg")
     assert len(inside("jobs", "list", "--tag", "sku:9").stdout.splitlines()) == 4
-    assert inside("jobs", "list", "--external-id", "nobody").stdout == ""
+    assert inside("jobs", "list", "--external-id", "absent").stdout == ""
 
 
 def test_a_url_that_gives_no_image_fails_by_its_name(deployment: Deployment, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""What an operator sees of one process when something is wrong with its data, and when it is told to stop."""
+"""What an operator sees of one process when something is wrong with its data, and when it has to stop."""
 
 import json
 import os
 import signal
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.support.deployment import Deployment, embedded, run_bare
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
 HEAD = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
 SPOIL = {
-    "no database": lambda path: path.write_bytes(b"this is no database " * 1000),
+    "no database": lambda path: path.write_bytes(b"this is not a database " * 1000),
     "schema overwritten": lambda path: _overwrite(path, 100, 3000),
 }
 
@@ -48,6 +50,19 @@ def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: P
     assert "Traceback" not in doctor.stderr
     [line] = [line for line in doctor.stdout.splitlines() if line.startswith("FAIL  schema")]
     assert "restore it from a backup" in line
+
+
+def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "pixtools.db"
+    upgrade(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    for command in ("serve", "migrate"):
+        done = run_bare(tmp_path, "app", command)
+        assert done.returncode != 0, command
+        [line] = done.stderr.splitlines()
+        assert "belongs to a later version of PixTools (revision 9999)" in line
 
 
 def test_in_a_folder_that_others_may_read_everything_new_is_private(tmp_path: Path, photo: bytes) -> None:
@@ -109,9 +124,9 @@ def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deplo
     time.sleep(1)
     looks = [line for line in lines(deployment) if line["event"] == "request" and line["request_id"] != "a-quiet-job"]
     mine = [line for line in lines(deployment) if line not in looks and job["id"] in json.dumps(line)]
-    told = [line["event"] for line in mine if line["level"] == "info"]
-    assert "job_ended" in told, "and not nothing at all"
-    assert len(told) <= 4, told
+    shown = [line["event"] for line in mine if line["level"] == "info"]
+    assert "job_ended" in shown, "and not nothing at all"
+    assert len(shown) <= 4, shown
 
 
 def test_what_is_no_line_any_more_is_counted(deployment: Deployment, photo: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Processes that are told to stop, jobs that are cancelled, and a server that is full."""
+"""Processes that have to stop, jobs that are cancelled, and a server that is full."""
 
 import signal
 import time

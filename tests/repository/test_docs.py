@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from app.manual.operation_tables import HEAD, PAGE, written
 from tests.support.deployment import ROOT
 
 DOCS = ROOT / "docs"
@@ -26,3 +29,14 @@ def test_every_picture_is_in_its_folder_and_shown() -> None:
     assert {path.parent for path in pictures} == {DOCS / "images"}
     shown = {(page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text())}
     assert pictures <= shown
+
+
+def test_the_table_of_operations_is_what_the_registry_says() -> None:
+    """`make docs` writes it."""
+    assert PAGE.read_text() == written(PAGE.read_text())
+
+
+def test_a_page_without_the_table_or_with_two_is_refused() -> None:
+    for page in ("# Operations\n", "\n".join([*HEAD, "", *HEAD, ""])):
+        with pytest.raises(ValueError, match="it needs one"):
+            written(page)

@@ -1,4 +1,4 @@
-"""What the database says about what waits, and the story it tells of a job."""
+"""What the database says about what waits, and the timeline of a job."""
 
 from uuid import uuid4
 
@@ -88,34 +88,34 @@ def test_dead_letters_count_until_they_are_sent_again(database: Database) -> Non
     assert looked(database).dead_letters == 0
 
 
-def told(database: Database, job_id: object) -> str:
+def timeline_of(database: Database, job_id: object) -> str:
     with database.session(read_only=True) as session:
         return "\n".join(timeline.describe(session, job_id))  # type: ignore[arg-type]
 
 
 def test_the_story_of_a_job_that_waits(database: Database) -> None:
     job_id = accept(database, ML_TREE)
-    text = told(database, job_id)
+    text = timeline_of(database, job_id)
     assert f"Job {job_id} is pending." in text
     assert "'photo.jpg': jpeg, 640x480" in text
     assert "Waiting for a worker of default_queue: 0 resize; last sent" in text
     assert "Waiting for a worker of ml_inference_queue" not in text, "it needs the other one first"
     run_task(database, job_id, "0")
-    assert "Waiting for a worker of ml_inference_queue: 0.0 denoise" in told(database, job_id)
+    assert "Waiting for a worker of ml_inference_queue: 0.0 denoise" in timeline_of(database, job_id)
 
 
 def test_the_story_of_attempts_retries_and_their_errors(database: Database) -> None:
     job_id = accept(database)
     messages(database)
     held = claimed(database, job_id, "1", "worker-a")
-    assert "1 convert_jpeg is held by worker-a, whose lease ends" in told(database, job_id)
+    assert "1 convert_jpeg is held by worker-a, whose lease ends" in timeline_of(database, job_id)
     fail(database, held, StoreUnavailable())
-    text = told(database, job_id)
+    text = timeline_of(database, job_id)
     assert "1 convert_jpeg: attempt 1 started by worker-a" in text
     assert "attempt 1 failed, storage_unavailable: The object storage is unavailable at the moment." in text
     assert "In the outbox: pixtools.start_job since" in text
     fail(database, claimed(database, job_id, "1"), CorruptImage())
-    assert "1 convert_jpeg on default_queue failed: corrupt_image:" in told(database, job_id)
+    assert "1 convert_jpeg on default_queue failed: corrupt_image:" in timeline_of(database, job_id)
 
 
 def test_the_story_of_a_job_that_has_ended(database: Database) -> None:
@@ -123,7 +123,7 @@ def test_the_story_of_a_job_that_has_ended(database: Database) -> None:
     change(database, update(Job).values(context={"request_id": "r-1", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}))
     for task in ("0", "0.0", "0.1", "1"):
         run_task(database, job_id, task)
-    text = told(database, job_id)
+    text = timeline_of(database, job_id)
     assert f"In the logs: request_id r-1, trace_id {'a' * 32}." in text
     assert "ended: completed" in text
     assert "job.completed written down as msg_" in text
@@ -137,4 +137,4 @@ def test_the_story_of_a_job_that_has_ended(database: Database) -> None:
 
 def test_there_is_no_story_of_no_job(database: Database) -> None:
     with pytest.raises(JobNotFound):
-        told(database, uuid4())
+        timeline_of(database, uuid4())

@@ -1,4 +1,4 @@
-"""What celery-exporter tells of the events that it has seen."""
+"""What celery-exporter makes of the events that it has seen."""
 
 import pytest
 from kombu.exceptions import OperationalError
@@ -23,7 +23,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> Workers:
     return Workers("amqp://broker.example")
 
 
-def told(workers: Workers) -> dict[tuple[str, ...], float]:
+def series_of(workers: Workers) -> dict[tuple[str, ...], float]:
     registry = CollectorRegistry()
     registry.register(workers)
     return {
@@ -35,22 +35,22 @@ def told(workers: Workers) -> dict[tuple[str, ...], float]:
 
 def test_a_worker_is_up_while_heartbeats_come(workers: Workers, clock: list[float]) -> None:
     workers.take({"type": "worker-heartbeat", "hostname": "worker@a", "active": 2})
-    assert told(workers) == {
+    assert series_of(workers) == {
         ("celery_worker_up", "worker@a"): 1,
         ("celery_worker_tasks_active", "worker@a"): 2,
         ("celery_queue_length", "default_queue"): 3,
     }
     clock[0] += SILENT_SECONDS
-    assert told(workers)["celery_worker_up", "worker@a"] == 0
-    assert told(workers)["celery_worker_tasks_active", "worker@a"] == 0
+    assert series_of(workers)["celery_worker_up", "worker@a"] == 0
+    assert series_of(workers)["celery_worker_tasks_active", "worker@a"] == 0
 
 
 def test_a_worker_that_says_so_is_gone_at_once_and_forgotten_later(workers: Workers, clock: list[float]) -> None:
     workers.take({"type": "worker-online", "hostname": "worker@a"})
     workers.take({"type": "worker-offline", "hostname": "worker@a"})
-    assert told(workers)["celery_worker_up", "worker@a"] == 0
+    assert series_of(workers)["celery_worker_up", "worker@a"] == 0
     clock[0] += FORGOTTEN_SECONDS + 1
-    assert ("celery_worker_up", "worker@a") not in told(workers)
+    assert ("celery_worker_up", "worker@a") not in series_of(workers)
 
 
 def test_a_broker_that_is_away_costs_the_queues_alone(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,4 +59,4 @@ def test_a_broker_that_is_away_costs_the_queues_alone(workers: Workers, monkeypa
 
     monkeypatch.setattr(exporter, "queue_depths", away)
     workers.take({"type": "worker-heartbeat", "hostname": "worker@a", "active": 0})
-    assert set(told(workers)) == {("celery_worker_up", "worker@a"), ("celery_worker_tasks_active", "worker@a")}
+    assert set(series_of(workers)) == {("celery_worker_up", "worker@a"), ("celery_worker_tasks_active", "worker@a")}

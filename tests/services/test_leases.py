@@ -50,7 +50,7 @@ def test_a_renewal_that_crashes_costs_the_other_leases_nothing() -> None:
     def crash() -> bool:
         event = asked[asked[0].is_set()]
         event.set()
-        raise RuntimeError("nobody thought of it")
+        raise RuntimeError("unexpected")
 
     with keeper.keep(crash) as crashing, keeper.keep(lambda: False) as other:
         assert other.wait(PATIENCE)

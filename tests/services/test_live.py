@@ -1,4 +1,4 @@
-"""Who listens is told everything once and in order, whoever else listens, and at the cost of one reader."""
+"""A listener gets everything once and in order, whatever others do, at the cost of one reader for all."""
 
 import asyncio
 import json
@@ -55,12 +55,12 @@ async def chunks(listening: Stream, until: int | None = None) -> list[bytes]:
 
 def parsed(sent: list[bytes]) -> list[tuple[str, str | None, Any]]:
     """Name, id and data of each event."""
-    told = []
+    shown = []
     for chunk in b"".join(sent).decode().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in chunk.splitlines() if not line.startswith(":"))
         if "data" in fields:
-            told.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
-    return told
+            shown.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
+    return shown
 
 
 def run(database: Database, listening: Any, meanwhile: Callable[[], object] = lambda: None) -> Any:
@@ -95,13 +95,15 @@ def test_a_job_is_told_at_once_at_every_change_and_at_its_end_behind_its_event(
     database: Database, database_url: str
 ) -> None:
     job_id, other = accept(database, TREE), Database(database_url)  # another process does the work
-    told = parsed(run(database, chunks(stream(live_of(database), job_id=job_id)), lambda: run_task(other, job_id, "0")))
+    shown = parsed(
+        run(database, chunks(stream(live_of(database), job_id=job_id)), lambda: run_task(other, job_id, "0"))
+    )
     other.close()
-    assert [name for name, *_ in told][-2:] == ["log", "job"]
-    states = [data["status"] for name, _, data in told if name == "job"]
+    assert [name for name, *_ in shown][-2:] == ["log", "job"]
+    states = [data["status"] for name, _, data in shown if name == "job"]
     assert (states[0], states[-1]) == ("pending", "completed")
-    assert told[-1][2]["results"][0]["url"]
-    assert [(id_, data["type"]) for name, id_, data in told if name == "log"] == [(ids(database)[0], "job.completed")]
+    assert shown[-1][2]["results"][0]["url"]
+    assert [(id_, data["type"]) for name, id_, data in shown if name == "log"] == [(ids(database)[0], "job.completed")]
 
 
 def test_progress_is_a_change(database: Database) -> None:
@@ -116,16 +118,16 @@ def test_progress_is_a_change(database: Database) -> None:
         with database.session() as session:
             steps.renew(session, held, 60, progress=0.4)
 
-    told = parsed(run(database, chunks(stream(live_of(database), job_id=job_id), until=3), progress))
-    assert [data["steps"][0]["progress"] for _, _, data in told] == [0.0, 0.4]
+    shown = parsed(run(database, chunks(stream(live_of(database), job_id=job_id), until=3), progress))
+    assert [data["steps"][0]["progress"] for _, _, data in shown] == [0.0, 0.4]
 
 
 def test_a_job_that_has_ended_is_told_with_its_event_and_no_more(database: Database) -> None:
     job_id = accept(database, TREE)
     cancel(database, job_id)
-    told = parsed(run(database, chunks(stream(live_of(database), job_id=job_id))))
-    assert [name for name, *_ in told] == ["log", "job"]
-    again = stream(live_of(database), job_id=job_id, cursor=told[0][1])
+    shown = parsed(run(database, chunks(stream(live_of(database), job_id=job_id))))
+    assert [name for name, *_ in shown] == ["log", "job"]
+    again = stream(live_of(database), job_id=job_id, cursor=shown[0][1])
     assert [name for name, *_ in parsed(run(database, chunks(again)))] == ["job"]
 
 
@@ -137,8 +139,8 @@ def test_a_job_that_is_deleted_ends_its_streams(database: Database) -> None:
             jobs.stop(session, job_id)
             jobs.remove(session, job_id)
 
-    told = parsed(run(database, chunks(stream(live_of(database), job_id=job_id)), delete))
-    assert told[0][2]["status"] == "pending"
+    shown = parsed(run(database, chunks(stream(live_of(database), job_id=job_id)), delete))
+    assert shown[0][2]["status"] == "pending"
 
 
 def test_the_log_goes_on_where_a_client_was_and_tells_each_event_once(database: Database) -> None:
@@ -146,8 +148,8 @@ def test_the_log_goes_on_where_a_client_was_and_tells_each_event_once(database: 
     cancel(database, *accepted[:4])
     known = ids(database)
     listening = stream(live_of(database), cursor=known[0])
-    told = parsed(run(database, chunks(listening, until=7), lambda: cancel(database, *accepted[4:])))
-    assert [id_ for _, id_, _ in told] == ids(database)[1:]
+    shown = parsed(run(database, chunks(listening, until=7), lambda: cancel(database, *accepted[4:])))
+    assert [id_ for _, id_, _ in shown] == ids(database)[1:]
 
 
 def test_without_a_cursor_the_log_begins_now_and_says_where(database: Database) -> None:
@@ -167,8 +169,8 @@ def test_only_events_of_the_type_are_told(database: Database) -> None:
         run_task(database, accepted[1], "0")
 
     listening = stream(live_of(database), type=EventType.COMPLETED)
-    told = parsed(run(database, chunks(listening, until=2), meanwhile))
-    assert [data["data"]["id"] for _, _, data in told] == [str(accepted[1])]
+    shown = parsed(run(database, chunks(listening, until=2), meanwhile))
+    assert [data["data"]["id"] for _, _, data in shown] == [str(accepted[1])]
 
 
 def test_a_listener_that_falls_behind_keeps_little_and_misses_nothing(
@@ -192,8 +194,8 @@ def test_a_listener_that_falls_behind_keeps_little_and_misses_nothing(
         return []
 
     accepted = [accept(database, TREE) for _ in range(20)]
-    told = parsed(run(database, slow(), lambda: cancel(database, *accepted)))
-    assert [id_ for _, id_, _ in told] == ids(database)
+    shown = parsed(run(database, slow(), lambda: cancel(database, *accepted)))
+    assert [id_ for _, id_, _ in shown] == ids(database)
     assert kept <= 3
 
 
@@ -219,7 +221,7 @@ def test_idle_listeners_share_one_reader(database: Database) -> None:
         of_jobs = [chunks(stream(told_by, job_id=job_id, seconds=2.5)) for job_id in job_ids[: number // 2]]
         of_log = [chunks(stream(told_by, seconds=2.5)) for _ in range(number - len(of_jobs))]
         tasks = [asyncio.create_task(each) for each in (*of_jobs, *of_log)]
-        await asyncio.sleep(1)  # until each has been told the state of its job
+        await asyncio.sleep(1)  # until each has got the state of its job
         with queries(database) as seen:
             await asyncio.sleep(1.2)
         await asyncio.gather(*tasks)
@@ -311,8 +313,8 @@ def test_a_database_that_was_away_is_nothing_that_listeners_see(
         return real(*arguments)
 
     monkeypatch.setattr(events, "behind", away)
-    told = parsed(run(database, chunks(stream(live_of(database)), until=2), lambda: cancel(database, accepted)))
-    assert [data["data"]["id"] for _, _, data in told] == [str(accepted)]
+    shown = parsed(run(database, chunks(stream(live_of(database)), until=2), lambda: cancel(database, accepted)))
+    assert [data["data"]["id"] for _, _, data in shown] == [str(accepted)]
 
 
 def test_silence_is_filled_with_comments(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The broker of the embedded mode: nobody looks for messages in vain, and nobody is kept waiting for one."""
+"""The broker of the embedded mode: no consumer looks for messages in vain or is kept waiting for one."""
 
 import threading
 import time

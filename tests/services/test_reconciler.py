@@ -280,7 +280,7 @@ def test_a_lost_job_is_found_behind_many_that_wait(database: Database, monkeypat
 
 
 def test_a_job_whose_message_the_broker_does_not_take_is_not_sent_again(database: Database) -> None:
-    """A broker in alarm tells that its queues are empty, and takes nothing."""
+    """A broker in alarm reports empty queues, and takes nothing."""
     job_id = accept(database)
     outbox.keep(database, [Message(task=START_JOB, args=[str(job_id)], queue="default_queue")])
     change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO)))

@@ -171,7 +171,7 @@ def old_id() -> UUID:
 def test_a_job_that_is_in_use_does_not_expire(
     database: Database, storage: LocalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A retry that comes just now is not lost: whoever removes passes over what somebody has locked."""
+    """A retry that comes just now is not lost: the removal passes over locked rows."""
     if database.is_sqlite:
         pytest.skip("one writer at a time")
     job_id = ended_job(database)

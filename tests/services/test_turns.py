@@ -274,7 +274,7 @@ def test_what_is_small_does_not_tell_how_far_a_queue_is(database: Database) -> N
 
 @dataclass
 class Broker:
-    """Keeps what it is sent; nobody takes it."""
+    """Keeps what it is sent."""
 
     workers: dict[str, int] = field(default_factory=lambda: {Queue.DEFAULT: 1, Queue.SMALL: 1, Queue.ML: 1})
     down: bool = False

@@ -139,20 +139,20 @@ def test_a_client_that_leaves_is_waited_for_no_longer(database: Database) -> Non
 
 def test_a_request_too_many_does_not_wait(database: Database) -> None:
     waiters, job_id = waiters_of(database, most=1), accept(database)
-    told: list[bool] = []
+    shown: list[bool] = []
 
     async def wait() -> None:
-        told.append(await waiters.job(job_id, 1.0, never))
+        shown.append(await waiters.job(job_id, 1.0, never))
 
     together(waiters, lambda: None, wait(), wait())
-    assert told == [False, True]
+    assert shown == [False, True]
 
 
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:
     waiters, job_id = waiters_of(database, alone=False), accept(database)
     asked: list[str] = []
     engine = database.engine if database.is_sqlite else database.async_engine.sync_engine
-    event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    event.listen(engine, "before_cursor_execute", lambda *shown: asked.append(shown[2]))
     waiting = [waiters.job(job_id, 1.5, never, is_new=True) for _ in range(20)]
     waiting += [waiters.event(0, None, 1.5, never, tenant=DEFAULT_TENANT) for _ in range(20)]
     together(waiters, lambda: None, *waiting)

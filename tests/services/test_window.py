@@ -54,4 +54,4 @@ def test_the_window_grows_with_the_workers(queue: Queue, messages_: int, workers
 def test_what_is_small(tree: list[Any], size: tuple[int, int], small: bool) -> None:
     planned = plan(parse_tree(json.dumps(tree), TreeLimits(nodes=9, depth=9, bytes=999))[1], "jpeg")
     assert is_small(planned, planned.tasks[-1], Size(*size)) == small
-    assert not is_small(planned, planned.tasks[-1], None), "nobody knows yet"
+    assert not is_small(planned, planned.tasks[-1], None), "not known yet"

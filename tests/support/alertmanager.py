@@ -15,7 +15,7 @@ FAST = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "2s"}
 
 
 class Alertmanager(Server):
-    """Tells receivers of what Prometheus sends it."""
+    """Passes on to receivers what Prometheus sends it."""
 
     name = "alertmanager"
     not_ready = (httpx.HTTPError,)

@@ -1,6 +1,6 @@
 """Counts what one job costs the database: `python -m tests.support.cost DATABASE_URL FOLDER [WEBHOOK_URL]`.
 
-With a URL a second job is counted as well, whose end that receiver is told.
+With a URL a second job is counted as well, whose end that receiver gets.
 
 All parts of the service run in this process, so that every transaction and statement of a job passes its engines. What
 runs by a timer is set so far apart that nothing of it happens meanwhile. Printed is a JSON array, an object for each.

@@ -30,7 +30,7 @@ class Prometheus(Server):
             directory: for its configuration and its data.
             targets: addresses by the name of their job.
             rules: rule files.
-            alertmanagers: addresses of those that are told of alerts.
+            alertmanagers: addresses of those that get alerts.
         """
         super().__init__(directory)
         self._alertmanagers = alertmanagers
@@ -59,10 +59,10 @@ class Prometheus(Server):
 
     def _get(self, what: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         answer = httpx.get(f"{self.url}/api/v1/{what}", params=dict(parameters), timeout=30)
-        told = answer.json()
-        if told["status"] != "success":
-            raise RuntimeError(f"{parameters}: {told['error']}")
-        data: dict[str, Any] = told["data"]
+        shown = answer.json()
+        if shown["status"] != "success":
+            raise RuntimeError(f"{parameters}: {shown['error']}")
+        data: dict[str, Any] = shown["data"]
         return data
 
     def _prepare(self) -> None:

@@ -87,7 +87,7 @@ class TcpProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-            # Bound, but not listening: clients are refused and nobody else gets the port.
+            # Bound, but not listening: clients are refused and no one else gets the port.
             self._socket = _bound_socket(self.port)
         await self._reset_connections()
 

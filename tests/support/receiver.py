@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         expected = int(self.headers["content-length"])
         body = self.rfile.read(expected)
         if len(body) < expected:
-            return  # whoever sent it has died meanwhile
+            return  # its sender has died meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.behaviour(Received(time.monotonic(), self.path, headers, body))(self)
 
@@ -58,7 +58,7 @@ Behaviour = Callable[[Handler], None]
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Answer as told; `retry_after="5"` is a header."""
+    """Answer with a status; `retry_after="5"` is a header."""
 
     def behave(handler: Handler) -> None:
         handler.send_response(status)
@@ -81,7 +81,7 @@ def by_path(behaviours: Mapping[str, Behaviour]) -> Behaviour:
 
 
 def endless(handler: Handler) -> None:
-    """Answer 200 and a body whose length nobody is told."""
+    """Answer 200 and a body of unknown length."""
     handler.send_response(200)
     handler.end_headers()
     try:

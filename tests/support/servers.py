@@ -209,7 +209,7 @@ class PostgreSQL(Server):
         return f"postgresql+psycopg://{self.USER}:{self.password}@{HOST}:{self.port}/{quote(name, safe='')}"
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """Create a database, empty or as a copy of one that nobody is connected to; returns its URL."""
+        """Create a database, empty or as a copy of one without connections; returns its URL."""
         names = map(sql.Identifier, (name, template))
         with self.connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))

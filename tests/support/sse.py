@@ -69,6 +69,6 @@ class Breaking:
     def _take(self, event: dict[str, str]) -> None:
         self.cursor = event.get("id", self.cursor)
         if "data" in event:
-            told: dict[str, Any] = json.loads(event["data"])
-            assert told["id"] == event["id"]
-            self.seen.append(told["id"])
+            shown: dict[str, Any] = json.loads(event["data"])
+            assert shown["id"] == event["id"]
+            self.seen.append(shown["id"])

@@ -37,7 +37,7 @@ def submit(
     path: str = "/process",
     **fields: Any,
 ) -> httpx.Response:
-    """Send a form; what is no text becomes JSON, and None is left out."""
+    """Send a form; what is not text becomes JSON, and None is left out."""
     given = {"operations": operations, **fields}
     data = {name: v if isinstance(v, str) else json.dumps(v) for name, v in given.items() if v is not None}
     files = {"file": (filename, picture())}

@@ -52,7 +52,7 @@ CONNECTION = Connection(
 
 @dataclass(frozen=True)
 class Belongings:
-    """What one tenant owns; each is told by its id."""
+    """What one tenant owns; each by its id."""
 
     tenant: str
     key: str
@@ -177,7 +177,7 @@ def picture() -> bytes:
 
 
 class Service:
-    """The API in this process, without anything beside it: no worker takes what is accepted."""
+    """The API in this process, without background services: no worker takes what is accepted."""
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
         settings.setdefault("listen_seconds", 0.3)  # an answer of this process is seen when it has ended

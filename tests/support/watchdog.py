@@ -58,7 +58,7 @@ def start(owner: str, scratch: Path) -> subprocess.Popen[bytes]:
 
 
 def report(scratch: Path, leader: int, left_behind: Iterable[Path]) -> float:
-    """Tell the watcher about a new session's leader and its files elsewhere; returns when the leader was born."""
+    """Register a new session's leader with the watcher and its files elsewhere; returns when the leader was born."""
     born = float(psutil.Process(leader).create_time())
     with (scratch / "leaders").open("a") as file:
         file.write(f"{leader} {born}\n")

@@ -64,7 +64,7 @@ def delivery_of(database: Database, job_id: UUID) -> WebhookDelivery:
         return found
 
 
-def told(database: Database, url: str) -> str:
+def delivery_to(database: Database, url: str) -> str:
     """Id of the one delivery of a job that has ended; its message is taken."""
     delivery = delivery_of(database, ended(database, url))
     assert [task for task, *_ in messages(database)] == [DELIVER_WEBHOOK]

@@ -1,4 +1,4 @@
-"""ICC profiles for colours that a file tells by numbers: primaries and transfer of ITU-T H.273.
+"""ICC profiles for colours that a file names by numbers: primaries and transfer of ITU-T H.273.
 
 With such a profile on its pixels, an image is converted or keeps its colours like any other. High dynamic range becomes
 what a screen can show by the curve of ITU-R BT.2390, channel by channel: exact below about half of white, compressed

@@ -83,7 +83,7 @@ def to_eight_bits(image: pyvips.Image) -> pyvips.Image:
 
 
 def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, list[float]]:
-    """The image and a colour that can stand beside its pixels.
+    """The image and a colour that can stand next to its pixels.
 
     Args:
         image: RGB or grey, of 8 or 16 bit.

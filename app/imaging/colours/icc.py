@@ -30,7 +30,7 @@ def is_rgb(profile: bytes) -> bool:
 
 
 def is_sound(profile: bytes, model: bytes) -> bool:
-    """Whether it can tell what colours of this model look like.
+    """Whether it defines what colours of this model look like.
 
     Args:
         profile: as it stands in the file.
@@ -44,7 +44,7 @@ def is_sound(profile: bytes, model: bytes) -> bool:
 
 
 def is_wide(profile: bytes) -> bool:
-    """Whether it has colours that sRGB lacks, as far as its primaries tell."""
+    """Whether it has colours that sRGB lacks, judged by its primaries."""
     tags = _tags(profile)
     return any(
         sum(part * share for part, share in zip(_xyz(tags[name]), row, strict=True)) < OUTSIDE

@@ -1,4 +1,4 @@
-"""Gives the pixels of AVIF and HEIC the meaning that their boxes tell, which libheif passes over."""
+"""Gives the pixels of AVIF and HEIC the meaning that their boxes give them, which libheif passes over."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ def with_meaning(image: pyvips.Image, path: Path) -> pyvips.Image:
     """The image with straight alpha, and with a profile where its colours are not those of sRGB."""
     with path.open("rb") as file:
         try:
-            told = read_colours(Reader(file))
+            colours = read_colours(Reader(file))
         except InvalidUpload:  # without a colour box in a place that one can find
             return image
-    if told.premultiplied and image.hasalpha():
+    if colours.premultiplied and image.hasalpha():
         image = _straight(image)
-    if told.cicp and not image.get_typeof(PROFILE):
-        image = _profiled(image, *told.cicp)
+    if colours.cicp and not image.get_typeof(PROFILE):
+        image = _profiled(image, *colours.cicp)
     return image
 
 

@@ -29,7 +29,7 @@ def repaired(data: bytes, warning: str) -> bytes | None:
 
 
 def _ended(data: bytes) -> bytes:
-    """The file with an end; whether pixels are missing before it, the next attempt tells.
+    """The file with an end; whether pixels are missing before it, the next attempt shows.
 
     Zeros go: as pixel data they would be blocks of one colour, so that a half file, padded, would look whole.
     """
@@ -95,7 +95,7 @@ def _usual(marker: int, body: bytes, *, sequential: bool) -> bytes:
 
 
 def with_phantom(data: bytes) -> bytes:
-    """The file with a component of which no scan tells."""
+    """The file with a component that no scan contains."""
     at = len(START)
     try:
         while True:

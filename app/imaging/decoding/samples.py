@@ -48,7 +48,7 @@ def unsupported() -> UnsupportedImage:
 
 def _checked(image: pyvips.Image) -> pyvips.Image:
     if image.relational(image, "noteq").max():
-        raise UnsupportedImage("The TIFF file holds pixels that are no number (NaN).")
+        raise UnsupportedImage("The TIFF file holds pixels that are not numbers (NaN).")
     low, high = image.min(), image.max()
     if low < -TOLERATED or high > 1 + TOLERATED:
         raise UnsupportedImage(

@@ -1,4 +1,4 @@
-"""Metadata: what a file says, and what can be told from its pixels, as JSON."""
+"""Metadata: what a file says, and what can be known from its pixels, as JSON."""
 
 import re
 from collections import Counter

@@ -63,7 +63,7 @@ def signed(texts: dict[int, str]) -> bytes:
 
 
 def place(gps: Tags) -> Tags:
-    """Decimal degrees and metres from the directory `gps`; empty where it does not tell a place."""
+    """Decimal degrees and metres from the directory `gps`; empty where it has no place."""
     try:
         latitude, longitude = _degrees(gps, "GPSLatitude", "S"), _degrees(gps, "GPSLongitude", "W")
         found = {"latitude": latitude, "longitude": longitude}

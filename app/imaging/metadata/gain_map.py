@@ -1,4 +1,4 @@
-"""HDR gain maps: a second picture in a file, which tells how to brighten the first one on a screen that can.
+"""HDR gain maps: a second picture in a file, which says how to brighten the first one on a screen that can.
 
 It fits to the pixels that it came with and to no others, so it never leaves with a result; nor does the claim of it.
 """

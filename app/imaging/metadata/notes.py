@@ -1,4 +1,4 @@
-"""What reading a file has lost, noted on its image until its origin is told."""
+"""What reading a file has lost, noted on its image until its origin is written down."""
 
 import json
 from typing import Any

@@ -39,7 +39,7 @@ _NOTICE = '<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt
 
 
 class Origin(BaseModel):
-    """Everything about the upload that its pixels do not tell."""
+    """Everything about the upload that is not in its pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Origin(BaseModel):
     profile: str | None = None
     #: EXIF, XMP and IPTC as they are, by libvips' names
     blocks: dict[str, Base64Bytes] = {}
-    #: whether it has an ICC profile, or tells its colours in another way
+    #: whether it has an ICC profile, or names its colours in another way
     has_profile: bool = False
     #: per channel
     bits: int = 8
@@ -74,7 +74,7 @@ class Origin(BaseModel):
         """The origin of an image that was just opened: the file between tasks holds that of the upload.
 
         Args:
-            image: as its file tells it.
+            image: as its file has it.
             path: of the file.
             header: of the file.
             losses: what is lost by opening it.
@@ -125,7 +125,7 @@ class Origin(BaseModel):
         return image
 
     def _with_density(self, image: pyvips.Image, keep: KeepMetadata) -> pyvips.Image:
-        """PNG and TIFF always tell one; it is the source's only where everything is kept, in every format."""
+        """PNG and TIFF always have one; it is the source's only where everything is kept, in every format."""
         across, down = self.density if self.density and keep == "all" else (USUAL_DENSITY, USUAL_DENSITY)
         image = image.copy(xres=across, yres=down)
         image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
@@ -178,7 +178,7 @@ def _line(value: Any) -> str:
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
     """The image without anything that says where it comes from; what an animation needs stays.
 
-    By what may stay: loaders put more and more beside the pixels, thumbnails of the original included.
+    By what may stay: loaders put more and more next to the pixels, thumbnails of the original included.
     """
     image = image.copy()
     kept = {but, *(MOTION if image.get_page_height() < image.height else ())}

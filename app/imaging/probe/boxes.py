@@ -33,7 +33,7 @@ def boxes(reader: Reader, start: int, end: int) -> Iterator[Box]:
 def outermost(reader: Reader) -> list[Box]:
     """The boxes of a file. Cameras and editors append what is none: there the list ends.
 
-    A box that is longer than the file is cut; whether that matters, the places of the pixels tell.
+    A box that is longer than the file is cut; whether that matters, the places of the pixels decide.
     """
     found: list[Box] = []
     start = 0

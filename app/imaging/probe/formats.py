@@ -63,7 +63,7 @@ def read_webp(reader: Reader) -> Shape:
 
 
 def _webp_size(reader: Reader, kind: bytes) -> tuple[int, int] | None:
-    """The width and height that a chunk tells, if it does."""
+    """The width and height that a chunk has, if it does."""
     if kind == b"VP8X":
         width, width_high, height, height_high = reader.unpack("<4xHBHB")
         return (width_high << 16 | width) + 1, (height_high << 16 | height) + 1

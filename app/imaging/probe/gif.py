@@ -63,7 +63,7 @@ def _screen(reader: Reader) -> tuple[int, int]:
 
 
 def _section(reader: Reader, frames: int) -> bytes | None:
-    """What comes next. After an image, whatever is no section ends the file, as does its end."""
+    """What comes next. After an image, whatever is not a section ends the file, as does its end."""
     if frames and reader.position >= reader.size:
         return None
     kind = reader.take(1)

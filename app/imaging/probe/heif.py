@@ -1,4 +1,4 @@
-"""Structure of AVIF and HEIC: boxes within boxes; the main image is an item, its properties tell its size."""
+"""Structure of AVIF and HEIC: boxes within boxes; the main image is an item, its properties have its size."""
 
 from app.errors import TruncatedImage, UnsupportedImage
 from app.imaging.probe.boxes import Box, boxes, child, optional, outermost

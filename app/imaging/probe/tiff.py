@@ -34,7 +34,7 @@ _OLD_REDUCED = 2
 def read_tiff(reader: Reader) -> Shape:
     tiff = _Tiff.open(reader)
     first, pages, main = next(tiff.pages()), 0, None
-    with suppress(TruncatedImage, UnsupportedImage):  # a page that nobody reads may be broken
+    with suppress(TruncatedImage, UnsupportedImage):  # a page that is not read may be broken
         for number, page in enumerate(tiff.pages()):
             pages = number + 1
             if main is None and tiff.is_picture(page.entries):

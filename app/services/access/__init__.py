@@ -1,1 +1,1 @@
-"""Who may do what: keys, tenants, and the door that is open until there is a key."""
+"""Who may do what: keys, tenants, and open access until there is a first key."""

@@ -1,6 +1,6 @@
 """The audit log: who has changed keys, tenants and receivers, what was deleted, and what a key was refused.
 
-A row is written in the transaction of what it tells, so there is one exactly for what has happened. None is ever
+A row is written in the transaction of what it records, so there is one for exactly what has happened. None is ever
 changed; they go when they are too old, or with their tenant.
 """
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 PREFIX = "aud"
 PAGE = 500  # entries that are read, written or removed at a time
 OPERATOR = "operator"  # the command line, which works on the database itself
-OPEN = "open"  # a request from where no key is asked for
+OPEN = "open"  # a request without a key, before there was any
 REFUSED = "request.refused"
 LONGEST_SUBJECT = 255  # characters
 
@@ -45,7 +45,7 @@ class Refusal:
 
 
 def actor_of(principal: Principal | None) -> str:
-    """Who has done something; None: the command line."""
+    """Who has acted; None: the command line."""
     if principal is None:
         return OPERATOR
     return principal.key_id or OPEN
@@ -68,7 +68,7 @@ def record(
         subject: to what: an id or a name.
         tenant: whose log it is.
         actor: as `actor_of`.
-        details: that explain it, and are no secret.
+        details: that explain it, and are not secret.
     """
     entry = AuditEntry(
         id=new_id(PREFIX),
@@ -96,7 +96,7 @@ class Audited:
     def __call__(
         self, session: Session, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run the service; nothing is written where it has done nothing, which is a subject of None."""
+        """Run the service; if it returns None as its subject it has done nothing, and nothing is written."""
         outcome = service(session, *args, **kwargs)
         subject = self.subject(outcome)
         if subject is not None:
@@ -112,7 +112,7 @@ class Audited:
 
 
 def note_refusals(session: Session, refusals: Sequence[Refusal]) -> None:
-    """Write down refusals, each once, whichever processes have met it."""
+    """Write down refusals, each once, even if several processes report it."""
     rows = [
         {
             "id": new_id(PREFIX),

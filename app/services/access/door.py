@@ -1,7 +1,7 @@
-"""The door: who a request comes from. It is open as long as there has never been a key, and then for some only.
+"""The door: who a request comes from. Until the first key is made, local requests need none.
 
-What the database says is kept for a few seconds, so that a request costs nothing, and a key that was revoked opens
-nothing any more soon after, in every process.
+What the database says is kept for a few seconds, so that a request costs nothing, and a revoked key is refused
+soon after, in every process.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from app.services.access import keys
 from app.services.access.keys import Holder
 from app.services.access.principal import ANYBODY, Principal
 
-KEPT_SECONDS = 3.0  # for which an answer of the database holds
-PATIENCE_SECONDS = 1.0  # with the database, of who asks for the state of the service
+KEPT_SECONDS = 3.0  # an answer of the database is reused for so long
+PATIENCE_SECONDS = 1.0  # how long a request for the state of the service waits for the database
 MOST_KEPT = 4096  # keys
 SCHEME = "bearer"
 #: what only a proxy adds: the peer is on this machine then, the client need not be
@@ -41,17 +41,17 @@ LOCAL_NAME = "localhost"
 
 @dataclass(frozen=True)
 class _Kept:
-    #: None: nobody's key
+    #: None: the key is unknown
     holder: Holder | None
     until: float
 
 
 @dataclass
 class Door:
-    """That of one process."""
+    """The door of one process."""
 
     database: Database
-    #: whether everybody may come in while there has never been a key
+    #: whether requests from elsewhere need no key either, while there has never been one
     open_access: bool = False
     _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
     _closed: bool = False
@@ -69,7 +69,7 @@ class Door:
 
         Raises:
             MissingKey: it needs a key.
-            KeyRefused: its key opens nothing.
+            KeyRefused: its key is not valid.
         """
         headers = Headers(scope=scope)
         token = _token(headers.getlist("authorization"))
@@ -80,13 +80,13 @@ class Door:
         raise MissingKey
 
     async def operator(self, scope: MutableMapping[str, Any]) -> Principal:
-        """As `principal`, for the state of the service: who knows the door is let in while the database is away, since
-        that is when it is asked for.
+        """As `principal`, for the state of the service: keys seen before are accepted while the database is away, since
+        that is when the state is needed.
 
         Raises:
             MissingKey: it needs a key.
-            KeyRefused: its key opens nothing.
-            DatabaseUnavailable: it is away, and nobody has asked before.
+            KeyRefused: its key is not valid.
+            DatabaseUnavailable: it is away, and there is no earlier answer.
         """
         found = None if self._hung and not self._hung.done() else await self._asked(scope)
         known = found or self._as_known(scope)
@@ -95,9 +95,9 @@ class Door:
         return known
 
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """As `principal`; None when the database does not answer in time, which it then need not do for others."""
+        """As `principal`; None when the database does not answer in time; others then do not wait for it."""
         asking = asyncio.create_task(self.principal(scope))
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait for it any more
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # its waiter may have gone
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
         if not done:
             self._hung = asking  # to cancel it would wait for the same connection
@@ -165,7 +165,7 @@ class Door:
         return self._closed or time.monotonic() < self._open_until
 
     def _note(self, closed: bool, began: float) -> None:
-        self._closed = self._closed or closed  # for ever: revoking the last key opens nothing
+        self._closed = self._closed or closed  # for ever: revoking the last key does not open it
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:

@@ -1,7 +1,8 @@
 """API keys: what they look like, their rows, and who has one.
 
-`pxt_` + public id + `_` + secret + checksum. Of the secret only a hash is kept. The checksum tells a key that was cut
-off or mistyped from one that never was, without a look into the database, and lets scanners of secrets be certain.
+`pxt_` + public id + `_` + secret + checksum. Of the secret only a hash is kept. The checksum distinguishes a key that
+was cut off or mistyped from one that never was, without a look into the database, and lets scanners of secrets be
+certain.
 """
 
 import hashlib
@@ -67,14 +68,14 @@ class NewKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A key that was found, and what is the matter with it."""
+    """A key that was found, and whether it is still valid."""
 
     principal: Principal
     expires_at: datetime | None
     refused: type[KeyRefused] | None
 
     def check(self) -> Principal:
-        """The principal, if the key still opens something.
+        """The principal, if the key is still valid.
 
         Raises:
             KeyRefused: it does not.
@@ -91,7 +92,7 @@ def parse(text: str) -> Token:
     """Take a key apart.
 
     Raises:
-        MalformedKey: it is none.
+        MalformedKey: it is not a key.
         MistypedKey: its checksum does not fit.
     """
     parts = re.fullmatch(TOKEN, text)
@@ -117,13 +118,13 @@ def _checksum(id_: str, secret: str) -> str:
 
 
 def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
-    """Make a key; the text of it is told only now.
+    """Make a key; its text is returned only here.
 
     Raises:
         TenantNotFound: there is no such tenant.
         TooManyKeys: there are `MAX_KEYS` already.
     """
-    # One key at a time, by the row's lock: from here on the door is closed, whoever revokes what
+    # One key at a time, by the row's lock: from here on the door is closed, even if all keys are revoked
     session.execute(update(Counter).where(Counter.name == COUNTER).values(value=Counter.value + 1))
     tenants.get(session, new.tenant)
     usable = [key for key in every(session, new.tenant) if state_of(key) == "valid"]
@@ -152,7 +153,7 @@ def _is_over(expires_at: datetime | None) -> bool:
 
 
 def state_of(key: ApiKey) -> str:
-    """`valid`, or why it opens nothing."""
+    """`valid`, or why the key is refused."""
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if _is_over(key.expires_at) else "valid"
@@ -165,7 +166,7 @@ def every(session: Session, tenant: str | None = None) -> list[ApiKey]:
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """Let a key open nothing any more; one that was revoked before stays as it is.
+    """Revoke a key; one that was revoked before stays as it is.
 
     Raises:
         KeyNotFound: there is none with this id.
@@ -187,7 +188,7 @@ def ever_made(session: Session) -> bool:
 
 
 def find(session: Session, token: Token) -> Holder | None:
-    """Whose key it is; one statement. None: nobody's."""
+    """The holder of a key, by one statement. None: the key is unknown."""
     of_tenant = (
         *(TenantRecord.deleted_at, TenantRecord.requests_per_minute),
         *(TenantRecord.max_keep_seconds, TenantRecord.templates_only),
@@ -214,19 +215,19 @@ def find(session: Session, token: Token) -> Holder | None:
 
 
 def count_valid(session: Session) -> CountOf[str]:
-    """How many keys of each tenant open something."""
+    """How many valid keys each tenant has."""
     return CountOf(key.tenant for key in every(session) if state_of(key) == "valid")
 
 
 def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
-    """Those of these keys that still open what needs a scope; one statement."""
+    """Those of these keys that are valid and have a scope; one statement."""
     query = select(ApiKey).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     found = session.scalars(query.where(ApiKey.id.in_(ids), TenantRecord.deleted_at.is_(None)))
     return {key.id for key in found if state_of(key) == "valid" and {scope, Scope.ADMIN} & _known(key.scopes)}
 
 
 def _known(scopes: Iterable[str]) -> frozenset[Scope]:
-    """A scope that only a later version knows opens nothing here."""
+    """A scope that only a later version knows has no effect here."""
     return frozenset(Scope(scope) for scope in scopes if scope in set(Scope))
 
 
@@ -238,5 +239,5 @@ def note_use(session: Session, used: Mapping[str, datetime]) -> None:
 
 
 def unknown() -> KeyRefused:
-    """The refusal of a key that is nobody's."""
+    """The refusal of an unknown key."""
     return UnknownKey()

@@ -46,7 +46,7 @@ ADDED = (
 OF_TENANT = select(JOBS.c.id).where(
     JOBS.c.tenant == bindparam("tenant_"), JOBS.c.status.in_([status.value for status in JOB_OPEN])
 )
-#: no further than there is anything to tell
+#: no further than there is anything to report
 OPEN = select(func.count()).select_from(OF_TENANT.limit(bindparam("most_", type_=Integer)).subquery())
 
 

@@ -10,10 +10,10 @@ from app.tenancy import DEFAULT_TENANT
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Whose things a request sees, and what it may do with them."""
+    """Whose data a request sees, and what it may do with it."""
 
     tenant: str
-    #: None: there has never been a key, and the request came from where none is asked for
+    #: None: there has never been a key, and the request needs none
     key_id: str | None
     scopes: frozenset[Scope]
     #: this and the following: of the tenant; None: the default

@@ -21,7 +21,7 @@ WINDOW = 60  # seconds in which an empty bucket fills
 REDIS_TIMEOUT = 0.25  # seconds
 MOST_KEPT = 10_000  # buckets of one process; a full one need not be kept
 POLICY = "requests"
-RATE_HEADERS = "pixtools.rate"  # where the scope of a request has what its answer tells
+RATE_HEADERS = "pixtools.rate"  # where the scope of a request keeps the headers of its answer
 
 #: KEYS: the bucket; ARGV: its size, tokens a second. Whether there was a token, and how many are left. By Redis' own
 #: clock, as those of the processes may differ
@@ -42,7 +42,7 @@ return {taken and 1 or 0, string.format('%.6f', left)}
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What became of one request."""
+    """The decision about one request."""
 
     allowed: bool
     #: requests in a minute, and at once
@@ -82,7 +82,7 @@ class Rates(Protocol):
         """Count one request of a tenant."""
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Close its connections."""
 
 
 @dataclass
@@ -105,11 +105,11 @@ class MemoryRates:
         return Taken(allowed=allowed, limit=per_minute, left=left)
 
     def _forget_full(self, now: float) -> None:
-        """Whatever was not asked for within a window is full again, whatever its size."""
+        """A bucket that was not used within a window is full again, whatever its size."""
         self._buckets = {tenant: kept for tenant, kept in self._buckets.items() if now - kept[1] < WINDOW}
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class RedisRates:

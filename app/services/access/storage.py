@@ -15,7 +15,7 @@ COUNTER = "storage"  # when it was measured last, in seconds since 1970
 
 
 def is_due(session: Session, every_seconds: float) -> bool:
-    """Whether the last measurement is old; a process that is told so makes the next one, and no other one does."""
+    """Whether the last measurement is old; the one process that gets True makes the next one."""
     now = int(session.scalars(select(from_now())).one().timestamp())
     due = Counter.value <= now - int(every_seconds)
     taken = update(Counter).where(Counter.name == COUNTER, due).values(value=now).returning(Counter.name)

@@ -1,4 +1,4 @@
-"""Tenants: who shares the service without seeing the others."""
+"""Tenants: they share the service and do not see each other."""
 
 import re
 
@@ -15,7 +15,7 @@ def checked_name(name: str) -> str:
     """What may be a tenant's name.
 
     Raises:
-        InvalidTenantName: it is none.
+        InvalidTenantName: it is not valid.
     """
     if not re.fullmatch(TENANT_NAME, name):
         raise InvalidTenantName(value=name[:64])
@@ -56,7 +56,7 @@ def every(session: Session) -> list[TenantRecord]:
 
 
 def retire(session: Session, name: str) -> None:
-    """Begin to erase a tenant: its keys open nothing any more. One that is being erased already stays as it is.
+    """Begin to erase a tenant: its keys are refused from now on. One that is being erased already stays as it is.
 
     Raises:
         TenantNotFound: there is none of this name.
@@ -69,7 +69,7 @@ def retire(session: Session, name: str) -> None:
 
 
 def change(session: Session, tenant: TenantRecord, *, templates_only: bool | None = None) -> None:
-    """Hold a tenant to templates, or no longer; None leaves it as it is."""
+    """Limit a tenant to templates, or lift that limit; None leaves it as it is."""
     if templates_only is not None:
         tenant.templates_only = templates_only
         session.flush()

@@ -2,8 +2,8 @@
 
 The figures are those of the steps. They are added up after the jobs have ended, from the log of events: each end of a
 job is one event, whose number in the log is given after its commit, and the number of the last event that was counted
-is written in the transaction that counts. So every end counts once, however often whoever counts is killed, and the
-transaction that ends a job touches no row that others wait for.
+is written in the transaction that counts. So every end counts once, however often the counting process is killed, and
+the transaction that ends a job touches no row that others wait for.
 
 What is deleted before its turn is counted by the transaction that deletes it. A job that a client deletes while it runs
 has no event: it is counted when it is stopped.
@@ -33,19 +33,19 @@ USAGE = table_of(UsageDay)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Account:
-    """What figures are added up by."""
+    """The columns that figures are grouped by."""
 
     tenant: str
     day: date
     #: empty: the request came without a key
     key_id: str
-    #: empty: it named none
+    #: empty: the request named none
     template: str
 
 
 @dataclass(kw_only=True)
 class Figures:
-    """What was used."""
+    """The figures of one group."""
 
     jobs: int = 0
     bytes_in: int = 0
@@ -95,7 +95,7 @@ def settle(session: Session, job_ids: Collection[UUID]) -> None:
     """Count what `aggregate` has yet to count of jobs that this transaction deletes."""
     if not job_ids:
         return
-    # whoever counts waits for this transaction, and finds these jobs gone
+    # the counting process waits for this transaction, and finds these jobs gone
     last = session.scalars(select(Counter.value).where(Counter.name == COUNTER).with_for_update()).one()
     uncounted = (Event.position.is_(None)) | (Event.position > last)
     events = select(Event.type, Event.job_id, Event.run, Event.created_at).where(Event.job_id.in_(job_ids), uncounted)
@@ -108,7 +108,7 @@ def count_stopped(session: Session, job: Job) -> None:
 
 
 def _count(session: Session, ends: Iterable[Ended]) -> None:
-    """Add what ended jobs have used; of those that are gone the transaction that deleted them has told."""
+    """Add what ended jobs have used; deleted ones were counted by the transaction that deleted them."""
     runs = {(end.job_id, end.run): end for end in ends}
     if not runs:
         return
@@ -173,7 +173,7 @@ def list_page(
         cursor: of the page before.
 
     Raises:
-        InvalidCursor: it is none of this listing.
+        InvalidCursor: it belongs to another listing, or is not a cursor.
     """
     place = (UsageDay.day, UsageDay.key_id, UsageDay.template)
     query = select(UsageDay).where(UsageDay.tenant == tenant, UsageDay.day >= since, UsageDay.day <= until)

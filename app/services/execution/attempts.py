@@ -1,4 +1,4 @@
-"""One attempt at a task, whatever its work is: claim it, keep its lease, and record what became of it."""
+"""One attempt at a task, of whatever kind: claim it, keep its lease, and record what became of it."""
 
 import logging
 import tempfile
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
 PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
 
-#: told the share that is done, or None where nobody knows; raises when the work is to end
+#: called with the share that is done, or None where it is unknown; raises when the work is to end
 Monitored = Callable[[float | None], None]
 Work = TypeVar("Work")
 
 
 class LeaseLost(Exception):
-    """The work is not wanted any more: the job was cancelled, or another attempt has begun."""
+    """The work is no longer wanted: the job was cancelled, or another attempt has begun."""
 
 
 class HandedBack(Exception):
-    """The worker has to stop; somebody else does the work."""
+    """The worker has to stop; another one does the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Attempts(ABC, Generic[Work]):
 
     @abstractmethod
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
+        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
 
     def run(self, job_id: UUID, task_id: str, owner: str) -> None:
         """Run one task as far as it is still to be done; failures are recorded, not raised.
@@ -135,7 +135,7 @@ class Attempts(ABC, Generic[Work]):
             return True
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
-        """Let a task wait for room or for the storage: no job fails for what passes and is not its own fault."""
+        """Postpone a task until there is room or the storage is back: no job fails for a passing fault of ours."""
         delay = self.database.retry(steps.put_off, self.must_stop, held, error)
         if delay is None:
             return "outdated"
@@ -152,7 +152,7 @@ class Attempts(ABC, Generic[Work]):
 
 @dataclass
 class _Progress:
-    """Writes how far a task is, now and then, and ends it when it is not wanted any more."""
+    """Writes how far a task is, now and then, and ends it when it is no longer wanted."""
 
     renew: Callable[..., bool]
     must_stop: Callable[[], bool]
@@ -174,5 +174,5 @@ class _Progress:
 
 
 def fields_of(held: Claim) -> dict[str, object]:
-    """What a log tells of an attempt."""
+    """The fields of an attempt's log line."""
     return {"job_id": str(held.job.id), "task": held.task.id, "op": held.task.name, "attempt": held.attempt}

@@ -30,7 +30,7 @@ class BucketClient:
             connection: to the bucket.
             key: of the object.
             path: of the file.
-            look: told the share that has come; what it raises ends the fetch.
+            look: called with the share that has come; what it raises ends the fetch.
 
         Raises:
             SourceFailed: there is no such object now.
@@ -58,7 +58,7 @@ class BucketClient:
 
 
 def _next(pieces: Iterator[Any]) -> bytes | None:
-    """The next piece; the store's errors, and not those of who writes it, are translated."""
+    """The next piece; only the store's errors are translated, not those of the writer."""
     try:
         piece = next(pieces, None)
     except (BaseError, OSError) as error:

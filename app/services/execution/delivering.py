@@ -44,7 +44,7 @@ class Deliverer:
     database: Database
 
     def deliver(self, job: Job, file: File) -> dict[str, Any] | None:
-        """Write a result where its job says; what the result's row tells of that, or None where it says nothing.
+        """Write a result where its job says; returns what the result's row records of that, or None for nothing.
 
         Raises:
             OutputFailed: it cannot be written there.
@@ -65,14 +65,14 @@ class Deliverer:
 
 
 def _write(connection: Connection, key: str, output: Output, file: File, *, mark: str) -> bool:
-    """Whether the object is this job's now; False: there was another one, which stays."""
+    """Whether the object is this job's now; False if another object is there, which stays."""
     attributes: Any = {
         "Content-Type": file.content_type,
         "Content-Disposition": content_disposition(file.filename).replace("attachment", "inline", 1),
         **({"Cache-Control": output.cache_control} if output.cache_control else {}),
         MARK: mark,
     }
-    with file.path.open("rb"):  # a lost file is no fault of the store
+    with file.path.open("rb"):  # a lost file is not a fault of the store
         pass
     try:
         client = open_bucket(connection)

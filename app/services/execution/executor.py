@@ -1,7 +1,7 @@
 """Running one planned task: claim, fetch, render, store, record. The same code in every mode.
 
-The bytes of a result are stored before the database learns of it, under a key that every attempt shares; so whatever
-dies between two lines here, the next attempt repairs it.
+The bytes of a result are stored before the database learns of it, under a key that every attempt shares; so if a
+process dies between two lines here, the next attempt repairs it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class Made:
-    """What an attempt has stored, by the tasks whose results these are, and what it has found out."""
+    """What an attempt has stored, by the tasks that the results belong to, and what it has found out."""
 
     outcomes: Mapping[str, StoredResult]
     monitor: Monitor
@@ -59,7 +59,7 @@ class Executor(Attempts[Made]):
         return Made(self._produce(held, folder, monitor), monitor)
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, StoredResult]:
-        """Render and store; the results by the tasks whose they are."""
+        """Render and store; returns the results by the tasks that they belong to."""
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
             stages = [Stage(step.op, step.params, self._fetch_assets(held, step, folder)) for step in held.task.steps]
@@ -163,7 +163,7 @@ class Executor(Attempts[Made]):
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that nobody wants any more."""
+        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
         with self.database.session() as session:
             # Within the transaction: no retry by the client begins before the old object is gone, which has the same
             # key as the new one
@@ -187,7 +187,7 @@ def _usage(monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> Usage:
 
 
 def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[str, Target]:
-    """The files to write, by the tasks whose results they are, and the one between tasks."""
+    """The files to write, by the tasks that they belong to, and the intermediate for further tasks."""
     task, targets = held.task, {}
     if task.result:
         targets[task.id] = _target(task.result, folder / "result")

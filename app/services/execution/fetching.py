@@ -98,7 +98,7 @@ class Fetcher(Attempts[Arrived]):
         return self.buckets.fetch(connection, source.key, path, progress)
 
     def _copy(self, held: Claim, source: ResultSource, path: Path) -> Fetched:
-        """Copy a result: the job that it is of may go at any time, and this job owns all that it needs."""
+        """Copy a result: its job may be deleted at any time, and this job owns all that it needs."""
         try:
             with self.database.session(read_only=True, tenant=held.job.tenant) as session:
                 result = jobs.result(session, source.job, source.result)
@@ -110,7 +110,7 @@ class Fetcher(Attempts[Arrived]):
         return Fetched(size=result.bytes, sha256=result.sha256)
 
     def _header(self, held: Claim, path: Path) -> ImageHeader:
-        """Refuse what a form would have been refused for."""
+        """Refuse an input that a form would have been refused for."""
         with path.open("rb") as file:
             header = probe(file)
         self.rules.check(held.job.operations, header)
@@ -156,7 +156,7 @@ def _kind(source: Source) -> str:
 
 
 def _check_unchanged(job: Job, fetched: Fetched) -> None:
-    """Refuse another file than that of which this job has results already.
+    """Refuse a file that differs from the one that this job has results of.
 
     Raises:
         SourceChanged: it is another one, or is said to be.
@@ -172,7 +172,7 @@ def _record(session: Session, held: Claim, arrived: Arrived, limits: TenantLimit
     """Write what is known of the input, complete the plan, and let what follows wait for its turn.
 
     Raises:
-        LeaseLost: this attempt counts no more; nothing was written.
+        LeaseLost: this attempt no longer counts; nothing was written.
         KnownPoison, TenantLimit: the form would have been refused for this.
     """
     job = lock_open_job(session, held.job.id)

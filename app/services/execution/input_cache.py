@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app import disk
 
-MAX_IDLE_SECONDS = 600  # a client who erases a job expects that its upload is gone soon
+MAX_IDLE_SECONDS = 600  # a client that erases a job expects its upload to be gone soon
 LOCKS = (
     ".locks"  # folder of one empty file for each first pair of digits: they are never removed, which would be a race
 )
@@ -22,7 +22,7 @@ LOCKS = (
 
 @dataclass(frozen=True)
 class InputCache:
-    """A folder of at most so many bytes; the files that were used least recently go first."""
+    """A folder with a limit in bytes; the least recently used files are removed first."""
 
     folder: Path
     limit_bytes: int
@@ -56,7 +56,7 @@ class InputCache:
 
     @contextmanager
     def _only_one(self, sha256: str) -> Iterator[None]:
-        """Whoever wants the same file meanwhile waits for it; the lock of a process that is killed is free at once."""
+        """Others that want the same file wait for it; the lock of a process that is killed is free at once."""
         locks = self.folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / sha256[:2]).open("w") as file:

@@ -1,7 +1,7 @@
 """Pixel work in processes of its own: killable, with limits on time and memory, and without credentials.
 
-A codec that crashes costs one step, never the process that serves or takes tasks; who does not want the result any more
-ends the process in the middle of a library that knows of no cancelling.
+A codec that crashes costs one step, never the process that serves or takes tasks; a caller that no longer wants a
+result kills the process, since the libraries cannot be cancelled.
 
 The children are started by hand and not by `multiprocessing`, whose spawned processes import the parent's main module:
 a child has no database, no credentials in its environment and no codec's memory but its own.
@@ -27,7 +27,7 @@ from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
 MAX_THREADS = 4  # that work on one image; each takes address space
-RENDERS_PER_CHILD = 100  # whatever native code leaks or fragments is given back after so many
+RENDERS_PER_CHILD = 100  # renders, after which a child is replaced: native code leaks and fragments memory
 INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
 LISTEN_SECONDS = 1.0  # between two looks at whether a render is still wanted
 MAX_ANSWER = 1024 * 1024  # bytes
@@ -40,7 +40,7 @@ class Sandbox:
         self,
         processes: int,
         memory_bytes: int | None = None,
-        beside: int | None = None,
+        sharing: int | None = None,
         denoiser: Mapping[str, Any] | None = None,
         *,
         reserve: bool = False,
@@ -51,12 +51,12 @@ class Sandbox:
             processes: renders that run at the same time; further ones wait.
             memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
                 megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
-            beside: how many such processes share the machine's cores; default: those of this sandbox.
+            sharing: how many such processes share the machine's cores; default: those of this sandbox.
             denoiser: what `app.ml.denoise.configure` is called with in each child when it starts.
             reserve: whether the last child is started when all others are busy, and not when it is needed.
         """
         self._reserve = reserve
-        self._arguments = (_threads(beside or processes), memory_bytes or 0, json.dumps(denoiser))
+        self._arguments = (_threads(sharing or processes), memory_bytes or 0, json.dumps(denoiser))
         self._lock = Lock()
         self._children: set[_Child] = set()
         self._closed = False
@@ -79,7 +79,7 @@ class Sandbox:
 
         Args:
             timeout: seconds for the render itself; waiting for a free child does not count.
-            monitor: hears of the render at least every second, so that it can end one that nobody wants any more.
+            monitor: hears of the render at least every second, so that it can end one that is no longer wanted.
 
         Raises:
             StepTimedOut: the child was killed because it took too long.
@@ -116,7 +116,7 @@ class Sandbox:
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:
-        """Lend a living child; one that a failure left in an unknown state does not come back."""
+        """Lend a living child; one that a failure left in an unknown state is not used again."""
         child = self._places.get()
         kept = None
         try:
@@ -189,7 +189,7 @@ class _Child:
         raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next message; progress that is not known if none comes in time."""
+        """The next message; unknown progress if none comes in time."""
         with _noticing_death():
             if not self._connection.poll(seconds):
                 return {"progress": None}

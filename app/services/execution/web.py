@@ -1,7 +1,7 @@
 """Fetching a file from the web: a request that reaches no forbidden address, however the answers lead on.
 
 Everything is bounded: redirects, each of which is checked as the first URL is; the time of the whole; the bytes. An
-answer is taken as it comes: a server is asked not to compress it, and one that does is refused, so nothing unfolds.
+answer is taken as it comes: a server is asked not to compress it, and one that does is refused, so nothing can inflate.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ def too_large(limit: int, value: int) -> UploadTooLarge:
 
 
 class _Moved(Exception):
-    """The file is elsewhere."""
+    """A redirect."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -136,7 +136,7 @@ class WebClient:
         Args:
             source: the URL, and headers for its origin alone.
             path: of the file.
-            look: told the share that has come, again and again; what it raises ends the fetch.
+            look: called again and again with the share that has come; what it raises ends the fetch.
 
         Raises:
             SourceFailed: there is no such file now.
@@ -234,7 +234,7 @@ def _has(headers: Mapping[str, str], name: str) -> bool:
 
 
 def _check(url: str, status: int, headers: Mapping[str, str]) -> None:
-    """Raise unless an answer has the file itself."""
+    """Raise unless an answer holds the file itself."""
     if status in REDIRECTS:
         raise _Moved(_target(url, headers.get("location")))
     if status in MISSING:

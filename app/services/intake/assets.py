@@ -63,7 +63,7 @@ class Facts:
 
 
 def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts:
-    """Find out what a file is, by its head or, of a font, its tables.
+    """Find out what a file is, by its head or, for a font, by its tables.
 
     Args:
         file: at any position.
@@ -96,7 +96,7 @@ def checked_name(name: str) -> str:
     """What may be a name of an asset.
 
     Raises:
-        InvalidParameter: it cannot.
+        InvalidParameter: it is not valid.
     """
     try:
         return _name.validate_python(name)
@@ -129,7 +129,7 @@ def every(session: Session) -> list[Asset]:
 
 
 def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: TenantLimits) -> None:
-    """Note a file before it is stored, so that nobody removes it meanwhile.
+    """Note a file before it is stored, so that it is not removed meanwhile.
 
     Args:
         session: one transaction of a tenant.

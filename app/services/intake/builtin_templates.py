@@ -12,7 +12,7 @@ def _thumbnail(name: str) -> dict[str, Any]:
 
 #: operations and parameters, by name; each has one version
 BUILT_IN: dict[str, tuple[list[Any], dict[str, Any]]] = {
-    # a square around what catches the eye
+    # a square around the most striking part
     "avatar": (
         [
             {

@@ -1,7 +1,8 @@
-"""What the work of a plan takes, as far as sizes tell: CPU time, memory and the bytes of what comes out.
+"""What the work of a plan takes, estimated from sizes: CPU time, memory and the bytes of what comes out.
 
-The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds of a machine on which the
-reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; another machine's time for it scales them.
+The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds on a machine where the
+reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; on another machine they are scaled by its time for
+that decode.
 """
 
 from collections.abc import Callable
@@ -65,7 +66,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A result that is to come; None where only the pixels, or the source, tell."""
+    """A result that is to come; None where only the pixels, or the source, would show it."""
 
     name: str
     step: str
@@ -76,7 +77,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a plan takes; None where it cannot be told."""
+    """What a plan takes; None where it cannot be known."""
 
     outcomes: tuple[Outcome, ...]
     cpu_seconds: float | None

@@ -1,4 +1,4 @@
-"""What is wrong with a request: told at once, or collected for whoever only asks."""
+"""What is wrong with a request: raised at once, or collected for `POST /plan`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ class Findings:
             self.errors.append(error)
 
     def check(self) -> None:
-        """Tell all that was noted.
+        """Raise all that was noted.
 
         Raises:
             PixToolsError: as the first mistake would have been, with one entry for each.
@@ -40,7 +40,7 @@ class Findings:
 
 
 def combined(errors: Sequence[PixToolsError]) -> PixToolsError:
-    """The first error, which has the places of all of them."""
+    """The first error, with the pointers of all of them."""
     first = errors[0]
     if len(errors) > 1:
         entries = [entry for error in errors for entry in _entries(error)]

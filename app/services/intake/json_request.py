@@ -92,8 +92,8 @@ def read_request(body: bytes, findings: Findings | None = None, members: Mapping
         members: what makes a value of each.
 
     Raises:
-        InvalidJson: it is no JSON, or has a key twice or numbers that cannot be stored.
-        InvalidParameter: it is no object, lacks a member or has one that is not known.
+        InvalidJson: it is not JSON, or has a key twice or numbers that cannot be stored.
+        InvalidParameter: it is not an object, lacks a member or has one that is not known.
         PixToolsError: a member has not the right form; `pointer` says which.
     """
     findings = findings or Findings()

@@ -1,4 +1,4 @@
-"""Refuses at the door what no worker could encode within its memory."""
+"""Refuses at submission what no worker could encode within its memory."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from app.services.dag_builder import Node
 
 
 def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None) -> None:
-    """Refuse a tree of which an encoder needs more memory than a process has, as far as the header tells.
+    """Refuse a tree of which an encoder needs more memory than a process has, as far as the header shows.
 
     Raises:
         LimitExceeded: names the limit, the value and the node.
@@ -28,6 +28,6 @@ def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None
 
 def _of_full_size(node: Node) -> Iterable[Node]:
     yield node
-    if not node.operation.resizes:  # after which only the worker can tell
+    if not node.operation.resizes:  # after which only the worker can know
         for following in node.then:
             yield from _of_full_size(following)

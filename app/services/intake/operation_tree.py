@@ -47,7 +47,7 @@ class _Mistakes:
             self.errors.append({"detail": detail, "pointer": pointer, "code": code, **more})
 
     def stop(self, code: str, detail: str, pointer: str, **more: Any) -> NoReturn:
-        """A limit ends the check at once: nothing below it is worth reading."""
+        """A limit ends the check at once: the rest of the tree is not read."""
         raise InvalidOperations([{"detail": detail, "pointer": pointer, "code": code, **more}], code=code)
 
 
@@ -168,7 +168,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
     given = {key: value for key, value in entry.items() if key not in NODE_KEYS}
     unknown = [key for key in given if key not in operation.params.model_fields]
     for key in unknown[MAX_REPORTED:]:
-        del given[key]  # so many would take their time to be told, and are not reported anyway
+        del given[key]  # so many would take long to describe, and are not reported anyway
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:

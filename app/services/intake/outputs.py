@@ -13,10 +13,10 @@ MAX_HEADER = 256  # characters
 
 
 def parse_output(text: str, pointer: str) -> Output:
-    """What a field of a form says.
+    """The output that a field of a form names.
 
     Raises:
-        InvalidOutput: it is no JSON, or not in the form that there is.
+        InvalidOutput: it is not JSON, or has not the right form.
     """
     try:
         value = strict_json.read(text)
@@ -26,10 +26,10 @@ def parse_output(text: str, pointer: str) -> Output:
 
 
 def read_output(value: Any, pointer: str) -> Output:
-    """What `output` names.
+    """The output that the member `output` names.
 
     Raises:
-        InvalidOutput: it is not in the form that there is.
+        InvalidOutput: it has not the right form.
     """
     if not isinstance(value, dict):
         raise _refused('`output` is {"store": "…", "key": "{input.stem}/{name}.{ext}"}.', pointer, value)

@@ -1,6 +1,6 @@
 """Plans: what a request would do and take, and all that is wrong with it; nothing is stored and no job is made.
 
-The checks are those of a submission, one after the other, with a collector in the place of the first error.
+The checks are those of a submission, one after the other, with a collector instead of a stop at the first error.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -30,7 +30,7 @@ from app.services.intake.submission import (
 )
 from app.services.intake.validation import escaped, short
 
-MOST = 2**31 - 1  # of a number that is only told
+MOST = 2**31 - 1  # of a number that is only reported
 FACTS = ("format", "width", "height", "bytes")
 FACTS_POINTER = "#/input/facts"
 

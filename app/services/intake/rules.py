@@ -17,7 +17,7 @@ ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # of a job that ha
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What an upload's header may announce; pixels hold for one frame and for all together."""
+    """What an upload's header may announce; pixels are limited per frame and over all frames."""
 
     pixels: int
     side: int
@@ -51,7 +51,7 @@ def _refuse(what: str, limit: int, value: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class InputRules:
-    """All that can be told by the header of an input and by what is to be done with it."""
+    """All that can be known from the header of an input and from what is to be done with it."""
 
     image_limits: ImageLimits
     #: of one pixel process; None: any

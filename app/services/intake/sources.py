@@ -23,7 +23,7 @@ MAX_HEADERS = 16
 MAX_HEADER_BYTES = 8192  # of all names and values
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-#: what is this server's own matter, or would change where the request goes or what the answer is
+#: headers that this server sets itself, or that would change where the request goes or what the answer is
 RESERVED = frozenset(
     {
         *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "range", "te", "trailer"),
@@ -48,7 +48,7 @@ def read_source(value: Any, pointer: str) -> DataSource | Source:
         pointer: to it.
 
     Raises:
-        InvalidSource: it is in none of the forms that there are.
+        InvalidSource: it has none of the known forms.
         UploadTooLarge: what the `data:` URL holds.
     """
     if not isinstance(value, dict):
@@ -106,7 +106,7 @@ def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
         packed = BLANK.sub("", raw.decode("ascii")).translate(str.maketrans("-_", "+/")).rstrip("=")
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise _refused("The content of the data: URL is no base64.", pointer, None) from None
+        raise _refused("The content of the data: URL is not a base64.", pointer, None) from None
 
 
 def _read_headers(value: Any, pointer: str) -> dict[str, str]:
@@ -130,7 +130,7 @@ def _read_headers(value: Any, pointer: str) -> dict[str, str]:
 
 def _check_header(name: str, text: Any, seen: set[str], pointer: str) -> None:
     if not HEADER_NAME.fullmatch(name):
-        raise _refused("This is no name of a header.", pointer, None)
+        raise _refused("This is not a name of a header.", pointer, None)
     lowered = name.lower()
     if lowered in RESERVED or lowered.startswith(("proxy-", "pixtools-")):
         raise _refused(f"The header {name} cannot be set: PixTools itself says what goes there.", pointer, None)
@@ -162,7 +162,7 @@ def _read_stored(value: Mapping[str, Any], pointer: str) -> StoreSource:
     return StoreSource(store=store, key=key)
 
 
-#: by the member that tells which it is: what reads it, and the members that it may have
+#: by the member that decides which it is: what reads it, and the members that it may have
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any], str], DataSource | Source], tuple[str, ...]]] = {
     "url": (_read_url, ("url", "headers")),
     "store": (_read_stored, ("store", "key")),

@@ -1,4 +1,4 @@
-"""JSON as it comes from outside: what two readers could take for different things is no JSON here."""
+"""JSON as it comes from outside: text that two parsers could read differently is refused."""
 
 import json
 from collections import Counter
@@ -6,22 +6,22 @@ from typing import Any, NoReturn
 
 
 class NotStrict(ValueError):
-    """A text that is not taken; `args[0]` is the rest of a sentence that begins with what it should have been."""
+    """A text that is refused; `args[0]` is the rest of a sentence that begins with what it should have been."""
 
 
 class NestedTooDeep(NotStrict):
-    """Its arrays and objects stand deeper in each other than can be read."""
+    """Its arrays and objects are nested too deeply."""
 
 
 class KeyTwice(NotStrict):
-    """An object has a key twice; `args[1]` is that key, cut off."""
+    """An object has a key twice; `args[1]` is that key, shortened."""
 
 
 def read(text: str | bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
     Raises:
-        NotStrict: it is no JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
+        NotStrict: it is not JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
             not be stored.
     """
     try:
@@ -56,7 +56,7 @@ def _without_mark(text: str | bytes) -> str | bytes:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; which of two values under one key was meant, nobody can tell."""
+    """The object; it cannot be known which of two values under one key was meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]

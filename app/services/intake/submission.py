@@ -82,7 +82,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """The answer: the job as it was when it was accepted, and whether this is a replay."""
+    """The answer: the job at the moment of its acceptance, and whether this is a replay."""
 
     job_id: UUID
     body: dict[str, Any]
@@ -91,7 +91,7 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be done, whichever way a request has said so."""
+    """What is to be done, from a form or from JSON."""
 
     #: the operation tree as JSON text; None: it comes of the template
     operations: str | None
@@ -107,7 +107,7 @@ class Order:
 
 
 def order_of(form: ReceivedForm, findings: Findings) -> Order:
-    """What a form asks for; a field that is wrong is as if it were left out.
+    """What a form asks for; a wrong field is treated as missing.
 
     Raises:
         InvalidParameter: a field has not the right form, and `findings` do not collect that.
@@ -171,7 +171,7 @@ class _AnsweredElsewhere(Exception):
 
 @dataclass(frozen=True)
 class Tree:
-    """A checked tree and its plans, by the format of the upload; nobody changes any of it."""
+    """A checked tree and its plans, by the format of the upload; never changed."""
 
     operations: list[Any]
     branches: tuple[Node, ...]
@@ -194,7 +194,7 @@ def _kept_tree(text: str, limits: TreeLimits) -> Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """An order of which everything is right that can be told without the input."""
+    """An order in which everything is right that can be checked without the input."""
 
     chosen: Chosen
     tree: Tree
@@ -219,7 +219,7 @@ class Submissions:
     spool: Path
     room: Room
     form_limits: FormLimits
-    #: of a body, beside what its `data:` URL takes
+    #: of a body, in addition to its `data:` URL
     max_json_bytes: int
     tree_limits: TreeLimits
     image_limits: ImageLimits
@@ -416,7 +416,7 @@ class Submissions:
         return checked
 
     async def check_order(self, order: Order, principal: Principal, findings: Findings) -> Checked | None:
-        """Find what is wrong with an order, as far as that can be told without the input.
+        """Find what is wrong with an order, as far as that can be known without the input.
 
         Returns:
             None if `findings` have collected something that leaves no tree.
@@ -455,7 +455,7 @@ class Submissions:
         return output
 
     def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
-        """Find what the header of an image tells against it, or against what is to be done with it."""
+        """Find what in the header of an image forbids it, or what is to be done with it."""
         with findings.noting():
             self.image_limits.check(header)
         with findings.noting(), checked.chosen.pointing():
@@ -484,7 +484,7 @@ class Submissions:
         try:
             job: Job = jobs.accept(session, new, self.tenant_limits)
         except ExternalIdTaken as error:
-            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this very request
+            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this request
                 raise _AnsweredElsewhere from None
             other = jobs.get(session, UUID(error.extra["job_id"]))
             error.extra["job"] = job_view(other, self.links).model_dump(mode="json")
@@ -571,7 +571,7 @@ async def read_header(file: BinaryIO) -> ImageHeader:
     """The header of an upload.
 
     Raises:
-        InvalidUpload: it is no sound image.
+        InvalidUpload: it is not a sound image.
     """
     return await asyncio.to_thread(_probe, file)
 

@@ -202,12 +202,12 @@ def _check_value(name: str, property_: Mapping[str, Any], value: Any) -> Iterato
     try:
         adapter_of(property_).validate_python(value)
     except ValidationError as error:
-        told: dict[str, Any] = {**error.errors(include_url=False)[0], "loc": (name,)}
+        found: dict[str, Any] = {**error.errors(include_url=False)[0], "loc": (name,)}
         yield {
-            "detail": explain(told),
+            "detail": explain(found),
             "pointer": f"#/params/{name}",
             "code": "invalid_parameter",
-            **limit_of(told),
+            **limit_of(found),
             "value": short(value),
         }
 

@@ -1,4 +1,4 @@
-"""Places for parameters in trees: where `{"param": "width"}` stands, and what comes of it."""
+"""Places for parameters in trees: where `{"param": "width"}` stands, and how values are put there."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Templates: trees with places for parameters, under a name and a number that never means another tree.
 
-A tree is checked when it is stored, as far as that can be told without the values, so that a mistake is its author's to
-see and not that of whoever sends images. Jobs keep the tree that came of it, and `name@version`.
+A tree is checked when it is stored, as far as that is possible without the values, so that a mistake is its author's to
+see and not its users'. Jobs keep the tree that came of it, and `name@version`.
 """
 
 import json
@@ -77,7 +77,7 @@ class Versioned:
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """What came of a template and values."""
+    """A template filled with values."""
 
     operations: list[Any]
     output: dict[str, Any] | None
@@ -105,7 +105,7 @@ def _filled(definition: Definition, values: Mapping[str, Any]) -> Expanded:
 
 
 def check(definition: Definition, limits: TreeLimits) -> None:
-    """Refuse what no job could use, or what is not meant.
+    """Refuse what no job could use, or what cannot be intended.
 
     Raises:
         InvalidTemplate: with one entry for each mistake.
@@ -177,13 +177,13 @@ def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits
 
 
 def _is_open(definition: Definition, param: str | None) -> bool:
-    """Whether nobody can tell what texts a parameter may have."""
+    """Whether the texts that a parameter may have cannot be known."""
     property_ = definition.params.get("properties", {}).get(param, {})
     return property_.get("type") == "string" and not property_.keys() & {"enum", "default"}
 
 
 def parse_reference(text: str) -> tuple[str, int | None] | None:
-    """Name and number of `shop@2`; no number: the latest. None: it is no reference."""
+    """Name and number of `shop@2`; no number: the latest. None: it is not a reference."""
     parts = REFERENCE.fullmatch(text)
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-"""The tree of a request: its own, or that which comes of a template."""
+"""The tree of a request: its own, or that of a template."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ class Chosen:
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
-        """Let mistakes in what came of a template point at what was sent."""
+        """Map the pointers of mistakes in an expanded template to what was sent."""
         try:
             yield
         except PixToolsError as error:
@@ -60,7 +60,7 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     """The field `params` of a form; an empty one says nothing.
 
     Raises:
-        InvalidParameter: it is no JSON object.
+        InvalidParameter: it is not JSON object.
     """
     if not text:
         return None
@@ -76,7 +76,7 @@ def checked_params(params: Any, pointer: str = "#/params") -> dict[str, Any]:
     """What may be values of parameters.
 
     Raises:
-        InvalidParameter: it is no object.
+        InvalidParameter: it is not an object.
     """
     if not isinstance(params, dict):
         detail = '`params` must be an object, as {"width": 320}.'

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
 INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 64 kB
-FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries beside the file and the fields
+FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries around the file and the fields
 MAX_PARTS = 12
 
 
@@ -87,7 +87,7 @@ class _Spool:
         self._sha256.update(data)
 
     async def flush(self) -> None:
-        """Write what is left in the buffer, while a full disk can still be told to the client."""
+        """Write what is left in the buffer, while a full disk can still be reported to the client."""
         if self.size <= INLINE_BYTES:
             self.file.flush()
         else:
@@ -205,7 +205,7 @@ async def _fill(spool: _Spool, body: AsyncIterator[bytes], limit: int, gate: Gat
 
 
 def discard(file: BinaryIO) -> None:
-    """Close a file that nobody wants any more; what could not be written is of no interest."""
+    """Close a file that is no longer wanted; what could not be written is of no interest."""
     with suppress(OSError):  # closing writes what is left in the buffer
         file.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any
 
-LONGEST_VALUE = 64  # characters of a refused value that are told again
+LONGEST_VALUE = 64  # characters of a refused value that are repeated
 KIND_SHOULD = re.compile(r"^[A-Z][a-z]+ should ")  # how pydantic begins: `Input should`, `String should`
 BOUNDS = ("ge", "le", "gt", "lt", "max_length", "min_length")
 
@@ -35,7 +35,7 @@ def explain(mistake: Mapping[str, Any]) -> str:
 
 
 def _name_of(place: tuple[str | int, ...]) -> str:
-    """`events[0]`: the field, and which entry of it; not where it stands, which the pointer tells."""
+    """`events[0]`: the field, and which entry of it; not where it stands, which the pointer says."""
     indices = list(takewhile(lambda part: isinstance(part, int), reversed(place)))[::-1]
     names = place[: len(place) - len(indices)]
     return "".join([str(names[-1])[:LONGEST_VALUE] if names else "", *(f"[{index}]" for index in indices)])
@@ -48,7 +48,7 @@ def short(value: Any) -> Any:
     if isinstance(value, bool | int | float | None) and abs(value or 0) < 10**LONGEST_VALUE:
         return value
     text = str(value)
-    # the query of a URL may hold a token, and what is refused may be logged by whoever sent it
+    # the query of a URL may hold a token, and what is refused may be logged by its sender
     return (text.partition("?")[0] if "://" in text else text)[:LONGEST_VALUE]
 
 

@@ -78,7 +78,7 @@ def _age(session: Session, moment: ColumnElement[Any]) -> ColumnElement[float]:
 
 def _by(session: Session, column: InstrumentedAttribute[str], condition: ColumnElement[bool]) -> dict[str, int]:
     counted = session.execute(select(column, func.count()).where(condition).group_by(column))
-    return {name: number for name, number in counted}  # noqa: C416 - a row is no pair to mypy
+    return {name: number for name, number in counted}  # noqa: C416 - a row is not a pair to mypy
 
 
 def _count(session: Session, column: InstrumentedAttribute[Any], condition: ColumnElement[bool]) -> int:

@@ -1,6 +1,6 @@
 """Whether the parts of the service answer: asked in parallel, each with a time-out of its own.
 
-A check that hangs is asked once and not again until it ends, so that no number of questions piles up behind it.
+A check that hangs is asked once and not again until it ends, so that questions do not pile up behind it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 from app.errors import PixToolsError
 
 TIMEOUT = 3.0  # seconds for each check
-FRESH_SECONDS = 1.0  # that an answer is good for, however many ask
+FRESH_SECONDS = 1.0  # that an answer is reused for, however many requests ask
 
 
 class Health(StrEnum):
@@ -29,7 +29,7 @@ class Degraded(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What one question came to."""
+    """The result of one check."""
 
     health: Health
     seconds: float
@@ -39,13 +39,13 @@ class Check:
     value: Any = None
 
     def as_json(self) -> dict[str, Any]:
-        told = {"status": self.health.value, "seconds": round(self.seconds, 4)}
-        return told | ({"error": self.error} if self.error else {})
+        fields = {"status": self.health.value, "seconds": round(self.seconds, 4)}
+        return fields | ({"error": self.error} if self.error else {})
 
 
 @dataclass
 class Question:
-    """One thing to find out."""
+    """One check."""
 
     ask: Callable[[], Awaitable[Any]]
     _running: asyncio.Task[Check] | None = None
@@ -77,7 +77,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Checks:
-    """All questions of one process."""
+    """All checks of one process."""
 
     questions: Mapping[str, Question]
     #: without these no work can be accepted
@@ -90,7 +90,7 @@ class Checks:
         return dict(zip(wanted, answers, strict=True))
 
     def overall(self, checks: Mapping[str, Check]) -> Health:
-        """What they mean for the service as a whole."""
+        """The state of the service as a whole."""
         if any(checks[name].health is Health.DOWN for name in self.essential if name in checks):
             return Health.DOWN
         all_ok = all(check.health is Health.OK for check in checks.values())

@@ -1,6 +1,6 @@
 """What a scrape of the API adds to the counters of its processes: backlog, queues and dependencies.
 
-Read when somebody asks, at most every few seconds, and by the API alone: a hundred workers would ask the same database
+Read on request, at most every few seconds, and by the API alone: a hundred workers would ask the same database
 the same question.
 """
 

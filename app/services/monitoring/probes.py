@@ -1,4 +1,4 @@
-"""The questions behind `/health`, `/metrics` and `pixtools doctor`: one for each thing that this process needs."""
+"""The checks behind `/health`, `/metrics` and `pixtools doctor`: one for each part that this process needs."""
 
 import asyncio
 import time
@@ -103,7 +103,7 @@ class Probes:
             self._checked.add(changed)
 
     async def _ask_for_ml_worker(self, broker: Question) -> None:
-        """A worker that cannot read its weights does not start; nobody else has the network."""
+        """A worker that cannot read its weights does not start; no other process has the network."""
         states = await _states(broker)
         if _waits(states, Queue.ML) and not states[Queue.ML].workers:
             raise Degraded("no worker has it")
@@ -123,7 +123,7 @@ def _waits(states: Mapping[str, Depth], queue: str) -> bool:
 
 
 def _require(workers: Mapping[str, int]) -> None:
-    # without a spare process small work goes the other work's way
+    # without a spare process small work goes to the other queue
     missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
     if missing:
         raise Degraded(f"no worker for {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Keeps the window of work in the broker topped up, and tells its process how much that may send by itself.
+"""Keeps the window of work in the broker topped up, and decides how much its process may send by itself.
 
 Any number of processes may do so at once; one at a time chooses who is next. With nothing sent and nothing due it
 sleeps.
@@ -47,7 +47,7 @@ class Dispatcher:
         self._pause = pause
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._due = set(ALL)  # queues of which something waits for its turn; nobody knows yet
+        self._due = set(ALL)  # queues in which something waits for its turn; all, until that is known
         self._looked_at = self._again_at = float("-inf")
         self.places = Places(self._wake.set)
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
@@ -191,7 +191,7 @@ class Dispatcher:
 class LocalDispatcher(Dispatcher):
     """Of the only process, whose broker is its own memory: both end together, and the next one looks at every job.
 
-    So whoever's turn it is needs no claim, and is forgotten in the transaction that chooses.
+    So the next piece of work needs no claim: the transaction that chooses it removes it.
     """
 
     def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:

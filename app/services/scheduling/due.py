@@ -1,12 +1,12 @@
 """Work that waits for its turn in the database, and who is next.
 
-The broker's queues know of nothing but order: whatever stands in them goes first. So only a small window of the work is
-there; the rest are rows, and whoever tops the window up takes them in turns: over tenants, within a tenant by priority,
-and over jobs of equal priority. Whoever was served longest ago comes first, which the rows remember: a window of one
-place is as fair as one of a hundred.
+The broker's queues are first in, first out: what is in them cannot be overtaken. So only a small window of the work is
+there; the rest are rows, and the process that tops the window up takes them in turns: over tenants, within a tenant by
+priority, and over jobs of equal priority. The one served longest ago comes first, which the rows remember: a window of
+one place is as fair as one of a hundred.
 
-A row is claimed, sent, and then deleted. Who dies in between leaves a claim behind that ends by itself; the work may be
-sent twice, as every task allows.
+A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires; the work
+may be sent twice, as every task allows.
 """
 
 from collections import Counter
@@ -79,7 +79,7 @@ class Turn:
         return self.job_id, self.task
 
     def message(self, queue: str) -> Message:
-        """What is sent to a queue; what starts a tree is no work, and goes the way of all that does."""
+        """What is sent to a queue; what starts a tree is not work, and goes the way of all that does."""
         args = [str(self.job_id)] if self.task == WHOLE else [str(self.job_id), self.task]
         queue = Queue.DEFAULT.value if self.name == START_JOB else queue
         return Message(task=self.name, args=args, queue=queue, context=self.context)
@@ -150,7 +150,7 @@ def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _announce(session: Session, queues: Collection[str]) -> None:
-    """Tell the dispatcher of this process, or those of all where this one has none."""
+    """Notify the dispatcher of this process, or those of all where this one has none."""
     if window := hooks_of(session).window:
         after_commit(session, partial(window.note_due, queues))
     else:

@@ -1,7 +1,7 @@
-"""How dear a task is, roughly: what is soon done must not wait behind what takes long.
+"""How expensive a task is, roughly: short work must not wait behind long work.
 
 Pixels times a constant of each operation, as measured on one core with a picture of two megapixels. It need not be
-right by more than its order: small work that is not seen as such goes the other work's way, and so does what is sent
+right by more than its order: small work that is not seen as such goes to `default_queue`, and so does what is sent
 while the small queue is full.
 """
 
@@ -34,7 +34,7 @@ class Size:
 
 
 def size_of(job: Job) -> Size | None:
-    """None while nobody knows: the input has yet to be fetched."""
+    """None while it is unknown: the input has yet to be fetched."""
     if job.input_width is None or job.input_height is None:
         return None
     return Size(job.input_width, job.input_height, job.input_frames or 1)

@@ -1,4 +1,4 @@
-"""How much of the work the broker has: enough for its workers, and little enough that nobody waits long behind it."""
+"""How much of the work the broker has: enough for its workers, and so little that other work soon has its turn."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,7 @@ ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML, 
 class Depth:
     """The state of one queue, as the broker reports it."""
 
-    #: that nobody has taken
+    #: not yet taken
     messages: int
     #: that take them
     workers: int
@@ -41,7 +41,7 @@ class Sizes:
     def room(self, queue: Queue, depth: Depth) -> int:
         """How many messages may be added to a queue."""
         if queue is Queue.SMALL and not depth.workers:
-            return 0  # nobody would ever take them
+            return 0  # they would never be taken
         others = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES, Queue.FETCH: self.fetch_takes}
         takes = others.get(queue, self.worker_takes)
         # Together with what runs, twice what the workers take: so an autoscaler that counts both doubles them
@@ -95,7 +95,7 @@ class Places:
         Args:
             rooms: by queue.
             due: queues of which something waits for its turn.
-            has_spare: whether somebody takes small work.
+            has_spare: whether a process takes small work.
         """
         with self._lock:
             self._rooms, self._closed, self._has_spare = dict(rooms), set(due), has_spare

@@ -1,4 +1,4 @@
-"""All results of a job as one ZIP, made while it is sent."""
+"""All results of a job as one ZIP, produced while it is sent."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
 """Buckets of the service's users: opened with their own credentials, and with nothing that this machine has.
 
-obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So whatever the environment
-could say is said here, and credentials come from a provider that knows no other ones.
+obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So everything that the
+environment could supply is set here, and credentials come from a provider that knows no others.
 """
 
 import base64
@@ -112,7 +112,7 @@ def _open_google(connection: Connection, options: dict[str, Any]) -> GCSStore:
 
 
 def _token(own: Credentials) -> Any:
-    """A token that the service account signs for itself; Google asks nobody else about it."""
+    """A token that the service account signs for itself; Google asks no other server about it."""
     now = int(time.time())
     head = {"alg": "RS256", "typ": "JWT", "kid": own.get("private_key_id", "")}
     email = own["client_email"]
@@ -214,7 +214,7 @@ def open_bucket(connection: Connection, patience: Patience | None = None) -> Clo
 
 
 def check_answers(connection: Connection) -> None:
-    """See whether a bucket is there and lets itself be listed.
+    """Check that a bucket is there and can be listed.
 
     Raises:
         StoreRefused: it is not, or does not.
@@ -236,14 +236,14 @@ def _check_stays(connection: Connection) -> None:
     try:
         answer = httpx.get(url, follow_redirects=False, trust_env=False, timeout=CHECK_SECONDS)
     except httpx.HTTPError:
-        return  # the store's own client tells what is wrong
+        return  # the store's own client reports what is wrong
     if answer.is_redirect or 300 <= answer.status_code < 400:
         detail = "The store sends its clients elsewhere; is the region right?"
         raise StoreRefused(detail, pointer="#/endpoint", value=connection.endpoint)
 
 
 def _refusal(connection: Connection, said: str) -> StoreRefused:
-    """The error for what a store has said; none of its words are told, since it may be anybody's server."""
+    """The error for what a store has said; none of its words are repeated, since it may be any server."""
     if any(code in said for code in MISSING):
         return StoreRefused(f"There is no bucket {connection.bucket!r}.", pointer="#/url", value=connection.url)
     if any(code in said for code in ("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId")):

@@ -113,7 +113,7 @@ def check_filename(filename: str | None) -> str:
 
 
 def usable_filename(name: str) -> str:
-    """A name that somebody else has given a file, so that `check_filename` takes it."""
+    """A file name from elsewhere, changed so that `check_filename` accepts it."""
     plain = FORBIDDEN_IN_FILENAME.sub("-", name)[:MAX_FILENAME]
     return FALLBACK if plain in {"", ".", ".."} else plain
 

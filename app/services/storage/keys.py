@@ -16,7 +16,7 @@ def input_key(job_id: UUID) -> str:
 
 
 def fetched_key(job_id: UUID, run: int, attempt: int) -> str:
-    """Another one for each attempt: what is fetched twice may be two files, and a slow attempt must not overwrite."""
+    """A new one for each attempt: two fetches may give two files, and a slow attempt must not overwrite."""
     return f"{input_key(job_id)}-{run}.{attempt}"
 
 

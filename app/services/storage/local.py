@@ -63,7 +63,7 @@ class LocalFolder(ObstorePeer):
         return path.stat().st_size, _pieces(path)
 
     async def check_writing(self, key: str, content: bytes) -> None:
-        """Write nothing: the folder's disk is among those that `Room` looks at."""
+        """Write nothing: the folder's disk is checked by `Room`."""
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

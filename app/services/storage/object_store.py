@@ -119,7 +119,7 @@ class ObstorePeer(ABC):
         attributes = {"Content-Type": content_type}
         if filename:
             attributes["Content-Disposition"] = content_disposition(filename)
-        with path.open("rb"), self._stored(key):  # opened here as well: a lost file is no fault of the store
+        with path.open("rb"), self._stored(key):  # opened here as well: a lost file is not a fault of the store
             obstore.put(self._client, key, path, **self._attributes(attributes), **self._parts)
 
     def _attributes(self, attributes: dict[str, str]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ObstorePeer(ABC):
             raise ObjectIncomplete
 
     def _pieces(self, key: str) -> Iterator[Any]:
-        """The content of an object; only the store's own errors are translated, not those of who takes the pieces."""
+        """The content of an object; only the store's own errors are translated, not those of the consumer."""
         read = 0
         with self._translated(key):
             size, pieces = self._read(key)
@@ -210,7 +210,7 @@ class ObstorePeer(ABC):
 
     @contextmanager
     def _stored(self, key: str) -> Iterator[None]:
-        """Around writing: what is missing then is the place for the object."""
+        """Around writing: a missing object means a missing bucket then."""
         try:
             with self._translated(key):
                 yield

@@ -1,4 +1,4 @@
-"""Keeps the books of tenants: adds up what ended jobs have used, and measures what is stored."""
+"""Accounting of tenants: adds up what ended jobs have used, and measures what is stored."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,7 +30,7 @@ class Accounts(Periodic):
         return counted
 
     def _count(self) -> int:
-        """Each batch is a transaction; what nobody has read yet gets its number first."""
+        """Each batch is a transaction; what has not been read yet gets its number first."""
         counted = 0
         while not self.stopping.is_set():
             with self._database.session(read_only=True) as session:

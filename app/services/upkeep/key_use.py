@@ -1,4 +1,4 @@
-"""Writes down when keys were last used, beside the requests: none of them waits for that or commits anything for it."""
+"""Writes down when keys were last used, in the background: no request waits for that or commits anything for it."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -9,7 +9,7 @@ EVERY_SECONDS = 30.0
 
 
 class KeyUse(Periodic):
-    """That of the keys which this process has seen."""
+    """The last use of the keys that this process has seen."""
 
     name = "key_use"
     unavailable = (SQLAlchemyError,)

@@ -48,7 +48,7 @@ class Periodic(ABC):
                 self.run_once()
             except self.unavailable as error:
                 log.warning("periodic_interrupted", extra={"periodic": self.name, "error": type(error).__name__})
-            except Exception:  # nobody would miss a thread that has ended
+            except Exception:  # a thread that ends would not be noticed
                 log.exception("periodic_failed", extra={"periodic": self.name})
             if self.stopping.wait(self._every_seconds):
                 return

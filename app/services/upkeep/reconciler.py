@@ -33,7 +33,7 @@ IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction
 
 @dataclass(frozen=True, kw_only=True)
 class Repairs:
-    """What one sweep has set going again."""
+    """What one sweep has started again."""
 
     expired: int = 0
     silent: int = 0
@@ -43,17 +43,17 @@ class Repairs:
 
 #: up to when everything that was sent to a queue has been taken; by the queue's name
 Reached = dict[str, datetime]
-#: messages of a queue that nobody has taken yet; None when the broker does not answer
+#: messages of a queue that are not taken yet; None when the broker does not answer
 Waiting = Callable[[str], int | None]
 
 
 def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
-    """Look for everything that should move and does not.
+    """Look for everything that is stuck.
 
     Args:
         session: one transaction for all repairs.
         redispatch_seconds: after so long without a sign of life a job may have lost its message.
-        waiting: how long a queue is: who stands in a long one has lost nothing.
+        waiting: how long a queue is: a task in a long one is not lost.
     """
     if not take(session, AdvisoryLock.SWEEP):
         return Repairs()
@@ -85,7 +85,7 @@ def _resend_expired(session: Session) -> int:
 
 
 def _lock_idle(session: Session, job_id: UUID) -> bool:
-    """Lock an open job before its steps, as every worker does; False while somebody else has it locked."""
+    """Lock an open job before its steps, as every worker does; False while another process has it locked."""
     idle = select(Job.id).where(Job.id == job_id, Job.status.in_(JOB_OPEN)).with_for_update(skip_locked=True)
     return session.scalar(idle) is not None
 
@@ -150,8 +150,8 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
 def _reached(session: Session, waiting: Waiting) -> Reached:
     """How far each queue is: what was sent to it before then has been taken.
 
-    A queue keeps its order, so whoever runs now was sent after all who were, and is not older than its job. What is
-    small proves nothing, since it may have gone another way.
+    A queue keeps its order, so a step that runs was sent after all before it, and is not older than its job. What is
+    small proves nothing, since it may have gone to another queue.
     """
     reached: Reached = {}
     running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)
@@ -183,7 +183,7 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
 def resume_all(session: Session) -> int:
     """Make every open job due again, at the start of a process that is the only one.
 
-    Its predecessor's broker was memory, and its leases are held by nobody.
+    Its predecessor's broker was memory, and its leases have no holder.
     """
     steps.give_all_leases_up(session)
     due.forget_all(session)

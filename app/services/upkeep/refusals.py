@@ -1,4 +1,4 @@
-"""What known keys were refused, on its way into the audit log: beside the requests, once a key, code and minute."""
+"""What known keys were refused, on its way into the audit log: in the background, once per key, code and minute."""
 
 import threading
 import time

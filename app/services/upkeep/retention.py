@@ -1,4 +1,4 @@
-"""Removes what has expired, in batches, and finds what does not belong together."""
+"""Removes what has expired, in batches, and finds objects without rows and rows without objects."""
 
 import asyncio
 import logging
@@ -58,7 +58,7 @@ def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Seq
     )
     rows = session.execute(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)).all()
     found = [row.id for row in rows]
-    # The objects first: a job without them can be removed again, objects without a job nobody would look for
+    # The objects first: a job without them can be removed again, objects without a job would not be looked for
     kept = asyncio.run(_delete_objects(storage, found)) if found else {}
     removed = [job_id for job_id in found if job_id not in kept]
     usage.settle(session, removed)
@@ -114,7 +114,7 @@ def remove_expired_keys(session: Session) -> int:
 
 
 def remove_old_letters(session: Session, kept_seconds: float) -> int:
-    """Forget a batch of dead letters that nobody will look at any more; how many that was."""
+    """Forget a batch of dead letters that are too old; how many that was."""
     old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(DeadLetter).where(DeadLetter.id.in_(old)))
 

@@ -1,1 +1,1 @@
-"""Webhooks and the log of events: receivers, deliveries, replays, and requests to addresses that strangers choose."""
+"""Webhooks and the log of events: receivers, deliveries, replays, and requests to addresses that clients choose."""

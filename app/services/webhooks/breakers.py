@@ -1,7 +1,7 @@
 """Circuit breakers, one for each host that webhooks go to; all workers share their state through Redis.
 
 pybreaker keeps the state and decides. Three things are added: one probe at a time, where pybreaker would let every
-worker try a host at once; an end to the keys of hosts that nobody asks for any more; and when to ask again.
+worker try a host at once; an expiry of the keys of hosts that are no longer used; and when to ask again.
 """
 
 import logging
@@ -26,21 +26,21 @@ NAMESPACE = "pixtools:webhook"
 KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker names them
 MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
 OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
-KEPT_SECONDS = 7200  # longer than any delivery is put off: a host that nobody asks for any more is no news
+KEPT_SECONDS = 7200  # longer than any delivery is put off: by then a host is no longer used
 CLOCKS_DIFFER = 2.0  # seconds at most, where they are kept in order
 PROBE_MARGIN = 5.0  # seconds beyond the time that an attempt takes at most
 REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
 
 
 class HostPaused(Exception):
-    """The host is not to be asked now."""
+    """The host must not be asked now."""
 
     def __init__(self, seconds: float, *, grows: bool = True) -> None:
         """Say when to come back.
 
         Args:
             seconds: until it may be asked again.
-            grows: whether who is sent away again should stay away longer.
+            grows: whether the pause should grow each time.
         """
         super().__init__(seconds)
         self.seconds = seconds
@@ -48,7 +48,7 @@ class HostPaused(Exception):
 
 
 class HostFailed(Exception):
-    """What counts against a host: raised within `Breakers.guard`."""
+    """A failure of the host: raised within `Breakers.guard`."""
 
 
 def _key(origin: str, name: str) -> str:
@@ -59,7 +59,7 @@ GiveBack = Callable[[], None]
 
 
 class Trials(Protocol):
-    """Who may try a host that has failed: one at a time."""
+    """The probe of a host that has failed: one at a time."""
 
     def take(self, origin: str, seconds: float) -> GiveBack | None:
         """How to end the probe, which is over in so many seconds anyway; None if another one is under way."""
@@ -97,7 +97,7 @@ class RedisTrials:
         return lock.release if lock.acquire(blocking=False) else None
 
     def forget_later(self, origin: str) -> None:
-        """Let the state of a host that nobody asks for any more vanish; pybreaker keeps it for ever."""
+        """Let the state of an unused host expire; pybreaker keeps it for ever."""
         pipe = self.redis.pipeline(transaction=False)
         for key in KEYS:
             pipe.expire(_key(origin, key), KEPT_SECONDS)
@@ -221,7 +221,7 @@ class Breakers:
 
     def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
         """Seconds until a host may be tried."""
-        opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker tells it nowhere else
+        opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no public name for it
         if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
             return 0.0
         left = self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds()

@@ -49,7 +49,7 @@ KEPT_ATTEMPTS = 100  # of a delivery, the last ones: it can be replayed without 
 BATCH = 200  # deliveries in one transaction
 ENDPOINT_OFF = "the endpoint is disabled"
 TOO_LATE = "the host did not come back in time"
-#: what a delivery tells of its event; the snapshot of a job is much longer
+#: what a delivery shows of its event; the snapshot of a job is much longer
 EVENT_NAMED = joinedload(WebhookDelivery.event).load_only(Event.type, Event.job_id)
 
 
@@ -71,7 +71,7 @@ class Due:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what is asked, and what a log may tell."""
+        """Scheme, host and port: what is asked, and what a log may show."""
         return origin_of(self.url)
 
 
@@ -185,7 +185,7 @@ def _lock(session: Session, delivery_id: str) -> WebhookDelivery | None:
 
 
 def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookDelivery, Event] | None:
-    """A delivery that is due and that nobody else is at, locked until the end of the transaction, and its event."""
+    """A delivery that is due and not being worked on, locked until the end of the transaction, and its event."""
     free = or_(
         WebhookDelivery.lease_until.is_(None),
         WebhookDelivery.lease_until < from_now(),
@@ -280,7 +280,7 @@ def _exhaust(delivery: WebhookDelivery, error: str) -> None:
 
 
 def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
-    """End a delivery without an attempt; no log line of an attempt tells of it."""
+    """End a delivery without an attempt; there is no log line of an attempt for it."""
     _exhaust(delivery, error)
     fields = {"delivery_id": delivery.id, "webhook_id": delivery.event_id, "error": error}
     after_commit(session, partial(log.warning, "webhook_given_up", extra=fields))
@@ -342,7 +342,7 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
         WebhookDelivery.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
     lost = or_(never_sent, WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
-    # a broker in alarm tells that its queue is empty, and takes nothing
+    # a broker in alarm reports an empty queue, and takes nothing
     of_deliveries = OutboxMessage.task == outbox.DELIVER_WEBHOOK
     kept = select(OutboxMessage.args[0].as_string()).where(of_deliveries, outbox.kept_now())
     silent = and_(WebhookDelivery.lease_until.is_(None), lost, WebhookDelivery.id.not_in(kept))

@@ -1,4 +1,4 @@
-"""Requests to addresses that strangers choose: which of them are allowed, and sending so that no other one is reached.
+"""Requests to addresses that clients choose: which are allowed, and how they are sent so that no other is reached.
 
 A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
 answers differently a moment later changes nothing. Redirects, proxies and credentials in URLs are not followed.
@@ -75,7 +75,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """What a URL is for: how errors call it, and which they are."""
+    """What a URL is for: its name in errors, and their classes."""
 
     noun: str
     #: JSON pointer to it
@@ -154,7 +154,7 @@ class Egress:
     ports: frozenset[int]
     #: private ranges that are allowed all the same, on any port
     networks: tuple[Network, ...] = ()
-    #: the same, as long as nobody has to say who he is
+    #: the same, as long as requests need no key
     networks_while_open: tuple[Network, ...] = ()
     is_open: Callable[[], bool] = lambda: False
     #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
@@ -173,7 +173,7 @@ class Egress:
         """Refuse a URL that no request may be sent to. A name that does not resolve may do so later.
 
         Raises:
-            PixToolsError: as the purpose says: it is no URL for this, or leads to a place that is not allowed.
+            PixToolsError: as the purpose says: it is not a URL for this, or leads to a place that is not allowed.
         """
         destination = self._parse(url)
         try:

@@ -75,12 +75,12 @@ def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoin
 
 
 def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
-    """One endpoint that nobody deletes before this transaction ends, so that deliveries to it can be written."""
+    """One endpoint that is not deleted before this transaction ends, so that deliveries to it can be written."""
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
 
 
 def locked(session: Session, endpoint_id: str | None) -> WebhookEndpoint | None:
-    """One endpoint that nobody else locks or deletes before this transaction ends; jobs may end meanwhile."""
+    """One endpoint not locked elsewhere nor deleted before this transaction ends; jobs may end meanwhile."""
     if endpoint_id is None:
         return None
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})

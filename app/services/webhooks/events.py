@@ -1,8 +1,8 @@
 """The log of events: what became of jobs, in one order for everybody who asks, and as the body of webhooks.
 
 The order of a log and the order of commits are not the same: a number that a transaction takes may become visible after
-a higher one, and a reader that has passed it would never see it. So events are written without a number, and whoever
-reads the log numbers first what has been committed by then, one reader at a time.
+a higher one, and a reader that has passed it would never see it. So events are written without a number, and a process
+that reads the log numbers first what has been committed by then, one reader at a time.
 """
 
 import copy
@@ -118,21 +118,21 @@ def _link(job: Job | None, results: list[dict[str, Any]], links: DownloadLinks) 
 def body(session: Session, event: Event, links: DownloadLinks) -> bytes:
     """The body of a webhook: an event in at most `MAX_BODY` bytes.
 
-    What does not fit is left out, the least telling first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
+    What does not fit is left out, the least important first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
     """
-    (told,) = payloads(session, [event], links)
-    encoded = _encode(told)
+    (payload,) = payloads(session, [event], links)
+    encoded = _encode(payload)
     for name, trim in TRIMS:
         if len(encoded) <= MAX_BODY:
             break
-        trim(told["data"])
-        told["data"].setdefault("left_out", []).append(name)
-        encoded = _encode(told)
+        trim(payload["data"])
+        payload["data"].setdefault("left_out", []).append(name)
+        encoded = _encode(payload)
     return encoded
 
 
-def _encode(told: dict[str, Any]) -> bytes:
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+def _encode(payload: dict[str, Any]) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _without(*path: str) -> tuple[str, Callable[[dict[str, Any]], None]]:
@@ -204,7 +204,7 @@ def place(session: Session, cursor: str) -> int | None:
     """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
 
     An event that is gone stands for those of an hour before its time: a reader may see some again, and misses none. The
-    numbers themselves are told to nobody: their gaps would tell what others do.
+    numbers themselves stay inside: their gaps would reveal what others do.
 
     Raises:
         InvalidCursor: this cannot be the id of an event.
@@ -264,7 +264,7 @@ def behind(session: Session, after: int) -> list[Entry]:
     return [Entry(*row) for row in found]
 
 
-def told(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
+def views(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
     """Events as readers see them, by their ids; those that are gone are left out."""
     found = session.scalars(select(Event).where(Event.id.in_(ids))).all()
     said = payloads(session, found, links)
@@ -272,7 +272,7 @@ def told(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str
 
 
 def end(session: Session) -> int:
-    """The place behind which the next event will be; all up to it is seen by whoever reads later."""
+    """The place behind which the next event will be; all up to it is seen by later readers."""
     return session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()
 
 

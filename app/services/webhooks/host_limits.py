@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from app.services.webhooks.breakers import HostPaused
 from app.services.webhooks.resolver import site_of
 
-SLOW_SECONDS = 1.0  # an attempt that takes longer makes its host a slow one
+SLOW_SECONDS = 1.0  # an attempt that takes longer marks its host as slow
 BUSY_SECONDS = 1.0  # that an attempt without a place is put off at least
-LONGEST_LINE = 300.0  # seconds: so long a host that is quick again is not asked by those who were put off
+LONGEST_LINE = 300.0  # seconds: a host that is quick again is not asked by postponed attempts for so long
 MOST_HOSTS = 1024  # that are remembered
 
 
@@ -27,7 +27,7 @@ class _Host:
     site: str
     #: that the last attempt took; None: there was none
     seconds: float | None = None
-    #: when the last of those who were put off may come back
+    #: when the last postponed attempt may come back
     line: float = 0.0
 
 
@@ -42,15 +42,15 @@ class _Attempt:
         return (self.host.seconds or 0) > SLOW_SECONDS or time.monotonic() - self.began > SLOW_SECONDS
 
     def may_be_slow(self) -> bool:
-        """Whether its host is not known to be quick."""
+        """Whether its host is slow or unknown."""
         return self.host.seconds is None or self.is_slow()
 
 
 class HostLimits:
-    """The places of one process."""
+    """The slots of one process."""
 
     def __init__(self, most: int, threads: int) -> None:
-        """Nothing is under way.
+        """Begin with no attempts.
 
         Args:
             most: attempts at one host.
@@ -130,7 +130,7 @@ class HostLimits:
         )
 
     def _queue_up(self, host: _Host) -> float:
-        """Take the next turn; the seconds until then. The turns follow each other as fast as the host answers."""
+        """Take the next turn; the seconds until then. Turns follow each other at the rate the host answers."""
         now = time.monotonic()
         turn = max(host.line, now + BUSY_SECONDS) + (host.seconds or BUSY_SECONDS) / self._most
         host.line = min(turn, now + LONGEST_LINE)

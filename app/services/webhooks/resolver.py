@@ -1,4 +1,4 @@
-"""Names of hosts: whose they are, and asking for their addresses without waiting for those of others."""
+"""Host names: who owns them, and their addresses, without waiting for other names."""
 
 import asyncio
 import errno
@@ -36,10 +36,10 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class Resolver:
-    """Threads that ask for names: a slow name server keeps one for as long as it likes, but only a few of them."""
+    """Threads for name lookups: a slow name server can block a few of them, and no more."""
 
     def __init__(self, most: int = 32, of_one: int = 8) -> None:
-        """Nothing is asked for.
+        """Begin with no lookups.
 
         Args:
             most: lookups at the same time.

@@ -88,7 +88,7 @@ def rotate_batch(
     Args:
         session: the transaction.
         rows: those that another key has encrypted.
-        key: the column that tells them apart.
+        key: the column that distinguishes them.
         after: `last` of the batch before; None: there was none.
         encrypt_again: of one row; raises `UnreadableSecret`.
     """

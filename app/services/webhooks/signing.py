@@ -17,7 +17,8 @@ def new_secret() -> str:
 
 
 def sign(keys: Iterable[str], *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one signature for each key, so that a receiver may change its key at leisure.
+    """The value of `webhook-signature`: one signature for each key, so that a receiver can change its key in its own
+    time.
 
     Args:
         keys: secrets as `new_secret` makes them.

@@ -25,7 +25,7 @@ class Admin {
   #opened = null;
   #tenant = "";
   #tenantsAt = 0;
-  #stories = new Map(); // by the job's id: what happened, in words
+  #timelines = new Map(); // by the job's id: what happened, in words
   #can = {};
 
   async start() {
@@ -180,7 +180,7 @@ class Admin {
         ),
       );
       return opened
-        ? [line, h("tr", {}, h("td", { colspan: 5 }, waterfall(job), story(this.#stories.get(job.id))))]
+        ? [line, h("tr", {}, h("td", { colspan: 5 }, waterfall(job), timeline(this.#timelines.get(job.id))))]
         : [line];
     });
     const head = h(
@@ -206,7 +206,7 @@ class Admin {
     this.#opened = this.#opened === id ? null : id;
     if (this.#opened && this.#can.timeline) {
       try {
-        this.#stories.set(id, (await get(`jobs/${id}/timeline`)).lines);
+        this.#timelines.set(id, (await get(`jobs/${id}/timeline`)).lines);
       } catch (error) {
         toast(error.message);
       }
@@ -382,8 +382,8 @@ function usageCells(used) {
 }
 
 /** What happened to a job, in the server's words. */
-function story(lines) {
-  return lines ? h("pre", { class: "story", tabindex: 0, text: lines.join("\n") }) : null;
+function timeline(lines) {
+  return lines ? h("pre", { class: "timeline", tabindex: 0, text: lines.join("\n") }) : null;
 }
 
 /** `/health` answers 503 when the service is down, and says why all the same. */

@@ -80,7 +80,7 @@ function json(body) {
   return { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
 }
 
-/** Send a form and tell how much of it has gone, which `fetch` cannot. */
+/** Send a form and report how much of it has gone, which `fetch` cannot. */
 export function upload(path, form, { idempotencyKey, onprogress, signal }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

@@ -179,7 +179,7 @@ class App {
   #addUrls(text) {
     const urls = text.split(/\s+/).filter((part) => /^https?:\/\/./i.test(part) && URL.canParse(part));
     for (const url of urls) this.images.addUrl(url);
-    if (!urls.length && text.trim()) toast("That is no address of an image: it begins with http:// or https://.");
+    if (!urls.length && text.trim()) toast("That is not an address of an image: it begins with http:// or https://.");
     return urls.length > 0;
   }
 

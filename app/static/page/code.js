@@ -140,7 +140,7 @@ export class Code {
 const TOKEN =
   /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d+(?:\.\d+)?|true|false|null|True|False|None)\b|\b(import|for|in|print)\b/g;
 
-/** Text with names, values and words told apart. */
+/** Text with names, values and words in different colours. */
 function coloured(text) {
   const parts = [];
   let end = 0;

@@ -131,7 +131,7 @@ function dataValue(value) {
   return colours([value]);
 }
 
-/** Values; a colour has its own beside its name. */
+/** Values; a colour has its own next to its name. */
 function colours(values) {
   return values.map((value) => {
     const isColour = /^#[0-9a-f]{6}$/i.test(value);

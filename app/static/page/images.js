@@ -23,7 +23,7 @@ export class Images extends EventTarget {
   async restore() {
     for (const stored of readList()) {
       const item = { ...stored, progress: 0, job: null, file: stored.url ? null : await fileOf(stored.id) };
-      if (!item.jobId && !item.file && !item.url) continue; // its file is gone, and nobody else has it
+      if (!item.jobId && !item.file && !item.url) continue; // its file is gone, and there is no copy
       if (item.state === "uploading") item.state = "queued";
       this.list.push(item);
       this.#measure(item);

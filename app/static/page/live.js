@@ -23,7 +23,7 @@ export class Live extends EventTarget {
     this.away = false;
   }
 
-  /** Hear of a job until it has ended; `tell(null)`: there is no such job any more. */
+  /** Hear of a job until it has ended; called with null: there is no such job any more. */
   follow(id, tell) {
     this.#followed.set(id, tell);
     if (this.#byEvents && this.#streams.size < MOST_STREAMS) this.#stream(id);

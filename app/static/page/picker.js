@@ -88,7 +88,7 @@ export function titleOf({ name, output_format: format }) {
   return format && name === `convert_${format}` ? `Convert to ${FORMATS[format] ?? format.toUpperCase()}` : words(name);
 }
 
-const GROUPS = ["Change the picture", "Write a file", "Tell about it"];
+const GROUPS = ["Change the picture", "Write a file", "Describe it"];
 
 export function groupOf(operation) {
   if (operation.output_format === "json") return GROUPS[2];

@@ -19,7 +19,7 @@ export class Plan {
     this.there = there;
   }
 
-  /** Ask soon. `tell(plan, problem)` hears what came: one of both, or neither if nothing can be said. */
+  /** Ask soon. The callback gets the plan or the problem, or neither if nothing can be said. */
   ask(operations, item, tell) {
     clearTimeout(this.#timer);
     this.#asked += 1;

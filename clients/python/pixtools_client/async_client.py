@@ -64,7 +64,7 @@ class AsyncClient:
             key: default: that of `PIXTOOLS_KEY`, or of a file (`environment.key_of_environment`).
             patience: seconds in which a request that may be repeated is sent again while the server is away, or says
                 that it has no room now.
-            on_retry: told what went wrong, and after how many seconds the request is sent again.
+            on_retry: called with what went wrong, and after how many seconds the request is sent again.
             http: to use instead of a client of its own, for proxies, certificates and the like.
         """
         self.server = (server or server_of_environment()).rstrip("/")
@@ -72,7 +72,7 @@ class AsyncClient:
         self._on_retry = on_retry
         self._http = http or httpx.AsyncClient(timeout=protocol.TIMEOUT)
         known = key or key_of_environment()
-        #: of requests to the server itself; where its links lead nobody else is told the key
+        #: of requests to the server itself; no other server that its links lead to gets the key
         self._own = {"Authorization": f"Bearer {known}"} if known else {}
 
     async def __aenter__(self) -> Self:
@@ -173,7 +173,7 @@ class AsyncClient:
             operations: the tree, as JSON text or as it is, or names separated by commas.
             template: name of a template, in the place of operations; `shop@2` is one version of it.
             params: values for the template.
-            filename: default: that of the path. What the server fetches has the name that its place tells.
+            filename: default: that of the path. What the server fetches has the name in its URL or key.
             tags: to find the job by.
             external_id: a name of your own for the job, which no second one may have.
             keep_seconds: from the job's end until it is removed; default: that of the server.
@@ -698,7 +698,7 @@ class AsyncClient:
         Args:
             name: in requests.
             url: `s3://bucket`, `gs://bucket` or `az://container`.
-            credentials: by the names that the server's documentation tells; it shows them to nobody again.
+            credentials: by the names in the server's documentation; it never shows them again.
             endpoint: one that the operator has allowed; default: the provider's own.
             region: of S3; default: that of the server.
 
@@ -730,7 +730,7 @@ class AsyncClient:
         return await self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
 
     async def revoke_key(self, key_id: str) -> None:
-        """Let a key open nothing any more."""
+        """Revoke a key: within 5 seconds it is refused everywhere."""
         await self.call(protocol.delete(f"/keys/{part(key_id)}"))
 
     async def usage(

@@ -13,7 +13,7 @@ LINE = re.compile(r"\s*(?:export\s+)?(PIXTOOLS_(?:URL|PORT))\s*=\s*[\"']?([^\s\"
 
 
 def key_of_environment() -> str | None:
-    """The key that is sent: `PIXTOOLS_KEY`, or the content of a file that nobody else may read, which
+    """The key that is sent: `PIXTOOLS_KEY`, or the content of a file that only its owner can read, which
     `PIXTOOLS_KEY_FILE` names; by default `~/.config/pixtools/key`, if it is there.
 
     Raises:

@@ -3,7 +3,7 @@
 ClientError
 ├── Refused                 the server answered 4xx, or the request cannot be sent at all
 │   ├── BadRequest          400
-│   ├── Unauthorized        401: no key, or one that opens nothing
+│   ├── Unauthorized        401: no key, or one that is not valid
 │   ├── Forbidden           403
 │   ├── NotFound            404, 410
 │   │   ├── JobNotFound     `job_not_found`
@@ -67,7 +67,7 @@ class BadRequest(Refused):
 
 
 class Unauthorized(Refused):
-    """The request needs a key, or has one that opens nothing."""
+    """The request needs a key, or has one that is not valid."""
 
 
 class Forbidden(Refused):
@@ -121,7 +121,7 @@ class TooLarge(Refused):
 
 
 class UnsupportedImage(Refused):
-    """The file is no image in a supported format."""
+    """The file is not an image in a supported format."""
 
 
 class Invalid(Refused):

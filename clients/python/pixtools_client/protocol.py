@@ -18,7 +18,7 @@ from pixtools_client.errors import BY_CODE, BY_STATUS, DownloadFailed, FileExist
 from pixtools_client.types import FactsSource, Job, Result, ResultSource, StoreSource, UrlSource
 
 OPEN = ("pending", "processing")
-MAX_PAGE = 100  # entries that the server tells at once
+MAX_PAGE = 100  # entries in one page of the server
 TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
 WAITING = httpx.Timeout(30, read=100)  # of an answer that the server holds
 MOST_SILENT = 45.0  # seconds of a stream, in which there is a comment each 15
@@ -35,7 +35,7 @@ CHUNK = 64 * 1024
 File = str | os.PathLike[str] | bytes | IO[bytes]
 #: what is sent; or a URL, also as a text alone, an object of a store, or a result of another job
 Source = File | UrlSource | StoreSource | ResultSource
-#: a text that is no path
+#: a text that is not a path
 URL = re.compile(r"data:[^,]*,|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 #: names separated by commas, the tree as JSON text, or the tree
 Operations = str | Sequence[Any]
@@ -111,7 +111,7 @@ def nodes_of(operations: Operations) -> list[Any]:
     """The tree as it is.
 
     Raises:
-        Refused: the text is no JSON.
+        Refused: the text is not JSON.
     """
     try:
         tree = json.loads(tree_of(operations))
@@ -121,7 +121,7 @@ def nodes_of(operations: Operations) -> list[Any]:
 
 
 def form_of(operations: Operations | None, given: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of an upload beside its file."""
+    """The fields of an upload besides its file."""
     fields = {} if operations is None else {"operations": tree_of(operations)}
     for name, value in given.items():
         if value not in (None, ""):

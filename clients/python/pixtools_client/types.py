@@ -140,7 +140,7 @@ class PlannedStep(TypedDict):
 
 
 class PlannedResult(TypedDict):
-    """What will come out; None where only the pixels tell, or the source does."""
+    """What will come out; None where only the pixels, or the source, show it."""
 
     name: str
     step: str

@@ -38,12 +38,12 @@ from tests.support.webhooks import (
     NOWHERE,
     PAUSES,
     delivery_of,
+    delivery_to,
     due_now,
     ended,
     fetched,
     registered,
     sender,
-    told,
 )
 from tests.support.work import (
     messages,
@@ -76,7 +76,7 @@ def test_what_goes_to_the_url_of_a_job_is_signed_with_the_key_of_its_tenant(data
     with database.session() as session:
         (secret,) = endpoints.secrets(session, None, DEFAULT_TENANT)
     with receiving() as receiver:
-        sender(database).attempt(told(database, receiver.url), "worker")
+        sender(database).attempt(delivery_to(database, receiver.url), "worker")
     (request,) = receiver.requests
     Webhook(secret).verify(request.body, request.headers)
 
@@ -116,7 +116,7 @@ def test_a_failure_is_written_down_and_tried_again_with_the_same_id(
     database: Database, behaviour: Behaviour, code: int | None, error: str
 ) -> None:
     with receiving(behaviour, answer(204)) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database).attempt(delivery_id, "worker")
         delivery = fetched(database, delivery_id)
         assert (delivery.status, delivery.attempts) == (DeliveryStatus.PENDING, 1)
@@ -134,7 +134,7 @@ def test_a_failure_is_written_down_and_tried_again_with_the_same_id(
 
 def test_a_refused_connection_and_an_unknown_name_are_failures_like_any_other(database: Database) -> None:
     for url, error in ((NOWHERE, "the connection was refused"), ("http://a..b/", "the host name does not resolve")):
-        delivery_id = told(database, url)
+        delivery_id = delivery_to(database, url)
         sender(database).attempt(delivery_id, "worker")
         assert fetched(database, delivery_id).last_error == error
         messages(database)
@@ -142,7 +142,7 @@ def test_a_refused_connection_and_an_unknown_name_are_failures_like_any_other(da
 
 def test_an_address_that_is_not_allowed_is_never_connected_to(database: Database) -> None:
     with receiving() as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database, egress=Egress(frozenset({80, 443}))).attempt(delivery_id, "worker")
         assert receiver.requests == []
     assert "leads to an address" in (fetched(database, delivery_id).last_error or "")
@@ -150,7 +150,7 @@ def test_an_address_that_is_not_allowed_is_never_connected_to(database: Database
 
 def test_of_a_huge_answer_little_is_kept(database: Database) -> None:
     with receiving(flood) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database).attempt(delivery_id, "worker")
     (attempt,) = fetched(database, delivery_id).tries
     assert (attempt.error, len(attempt.answer or "")) == (None, 1000)
@@ -158,7 +158,7 @@ def test_of_a_huge_answer_little_is_kept(database: Database) -> None:
 
 def test_answers_that_no_database_can_hold_are_kept_readable(database: Database) -> None:
     with receiving(answer(200, b"a\0b\xff")) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database).attempt(delivery_id, "worker")
     assert fetched(database, delivery_id).tries[0].answer == "a\ufffdb\ufffd"
 
@@ -167,7 +167,7 @@ def test_answers_that_no_database_can_hold_are_kept_readable(database: Database)
 def test_retry_after_is_honoured_where_it_is_longer(database: Database, form: str) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
     with receiving(answer(429, retry_after="120" if form == "seconds" else later)) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database).attempt(delivery_id, "worker")
     ((_, _, delay),) = messages(database)
     assert 115 <= delay <= 120
@@ -187,7 +187,7 @@ def test_retry_after_is_honoured_where_it_is_longer(database: Database, form: st
 )
 def test_an_odd_retry_after_does_no_harm(database: Database, value: str, delay: int) -> None:
     with receiving(answer(503, retry_after=value)) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         sender(database, timeout_seconds=20).attempt(delivery_id, "worker")  # a busy machine takes its time
     assert messages(database) == [(DELIVER_WEBHOOK, [delivery_id], delay)]
 
@@ -196,7 +196,7 @@ def test_an_attempt_that_crashes_is_one_of_those_that_a_delivery_has(database: D
     def broken(*_: Any) -> list[str]:
         raise RuntimeError("a fault of ours")
 
-    delivery_id = told(database, "http://name.test/")
+    delivery_id = delivery_to(database, "http://name.test/")
     sender(database, egress=Egress(frozenset({80}), resolve=broken), pauses=()).attempt(delivery_id, "worker")
     delivery = fetched(database, delivery_id)
     assert (delivery.status, delivery.last_error) == (DeliveryStatus.EXHAUSTED, webhook.CRASHED)
@@ -204,7 +204,7 @@ def test_an_attempt_that_crashes_is_one_of_those_that_a_delivery_has(database: D
 
 def test_the_schedule_ends(database: Database) -> None:
     with receiving(answer(400)) as receiver:
-        delivery_id, delays = told(database, receiver.url), []
+        delivery_id, delays = delivery_to(database, receiver.url), []
         for _ in range(len(PAUSES) + 2):
             due_now(database, delivery_id)
             sender(database).attempt(delivery_id, "worker")
@@ -262,7 +262,7 @@ def test_gone_from_where_an_endpoint_was_before_is_a_failure_like_any_other(data
 
 def test_a_breaker_that_is_open_costs_no_attempt_and_nobody_is_asked(database: Database) -> None:
     with receiving(answer(500)) as receiver:
-        ids = [told(database, receiver.url) for _ in range(FAILURES + 2)]
+        ids = [delivery_to(database, receiver.url) for _ in range(FAILURES + 2)]
         hooks = sender(database)
         for delivery_id in ids:
             hooks.attempt(delivery_id, "worker")
@@ -277,7 +277,7 @@ def test_a_breaker_that_is_open_costs_no_attempt_and_nobody_is_asked(database: D
         waits = [delay for _, _, delay in messages(database)]
         assert 60 < waits[0] < waits[1], "who is sent away again stays away longer"
         with receiving() as healthy:
-            hooks.attempt(told(database, healthy.url), "worker")
+            hooks.attempt(delivery_to(database, healthy.url), "worker")
             assert len(healthy.requests) == 1
 
 
@@ -285,7 +285,7 @@ def test_a_breaker_half_opens_for_one_and_closes(database: Database) -> None:
     breakers = Breakers(failures=FAILURES, reset_seconds=0.3, probe_seconds=5)
     hooks = sender(database, breakers=breakers)
     with receiving(*[answer(500)] * FAILURES, answer(204)) as receiver:
-        ids = [told(database, receiver.url) for _ in range(FAILURES + 3)]
+        ids = [delivery_to(database, receiver.url) for _ in range(FAILURES + 3)]
         for delivery_id in ids[: FAILURES + 1]:
             hooks.attempt(delivery_id, "worker")
         assert len(receiver.requests) == FAILURES
@@ -300,15 +300,15 @@ def test_answers_below_500_are_no_reason_to_leave_a_host_alone(database: Databas
     with receiving(answer(404)) as receiver:
         hooks = sender(database)
         for _ in range(FAILURES + 2):
-            hooks.attempt(told(database, receiver.url), "worker")
+            hooks.attempt(delivery_to(database, receiver.url), "worker")
         assert len(receiver.requests) == FAILURES + 2
 
 
 def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
     hooks = sender(database, host_limits=HostLimits(2, 16), timeout_seconds=3)
     with receiving(hang) as slow, receiving() as fast:
-        hooks.attempt(told(database, fast.url), "w")
-        stuck = [told(database, slow.url) for _ in range(3)]
+        hooks.attempt(delivery_to(database, fast.url), "w")
+        stuck = [delivery_to(database, slow.url) for _ in range(3)]
         threads = [threading.Thread(target=hooks.attempt, args=(delivery_id, "w")) for delivery_id in stuck[:2]]
         for thread in threads:
             thread.start()
@@ -317,9 +317,9 @@ def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
         hooks.attempt(stuck[2], "w")
         assert len(slow.requests) == 2
         third = fetched(database, stuck[2])
-        assert (third.attempts, third.postponements) == (0, 0), "it is no fault of the host"
+        assert (third.attempts, third.postponements) == (0, 0), "it is not a fault of the host"
         assert third.next_attempt_at > datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS / 2)
-        hooks.attempt(told(database, fast.url), "w")
+        hooks.attempt(delivery_to(database, fast.url), "w")
         assert len(fast.requests) == 2
         slow.closing.set()
         for thread in threads:

@@ -33,6 +33,7 @@ from tests.support.webhooks import (
     begun,
     claim,
     delivery_of,
+    delivery_to,
     due_now,
     ended,
     expire,
@@ -40,7 +41,6 @@ from tests.support.webhooks import (
     finish,
     registered,
     sender,
-    told,
 )
 from tests.support.work import (
     ON_POSTGRESQL,
@@ -53,7 +53,7 @@ from tests.support.work import (
 
 
 def test_while_an_attempt_is_under_way_no_other_message_begins_one(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     assert claim(database, delivery_id, "ann") is not None
     assert claim(database, delivery_id, "bob") is None
     assert claim(database, delivery_id, "ann") is not None, "the same message, redelivered, goes on"
@@ -61,13 +61,13 @@ def test_while_an_attempt_is_under_way_no_other_message_begins_one(database: Dat
 
 @ON_POSTGRESQL
 def test_of_many_copies_at_once_one_begins(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     calls = [lambda name=name: claim(database, delivery_id, name) for name in "abcdefgh"]
     assert sum(due is not None for due in in_parallel(calls)) == 1
 
 
 def test_a_worker_that_died_is_replaced_and_its_late_failure_is_listed_and_moves_nothing(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     dead = claim(database, delivery_id, "dead", lease=-1)
     assert dead is not None
     with database.session() as session:
@@ -87,7 +87,7 @@ def test_a_worker_that_died_is_replaced_and_its_late_failure_is_listed_and_moves
 
 
 def test_a_late_success_counts(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     dead = claim(database, delivery_id, "dead", lease=-1)
     assert dead is not None
     assert claim(database, delivery_id, "alive") is not None
@@ -97,7 +97,7 @@ def test_a_late_success_counts(database: Database) -> None:
 
 
 def test_a_lost_message_is_written_again_only_when_it_has_been_silent_for_long(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     with database.session() as session:
         assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == 0
     old = update(WebhookDelivery).values(dispatched_at=from_now(-601), next_attempt_at=from_now(-601))
@@ -114,7 +114,7 @@ def swept(database: Database) -> int:
 
 
 def test_a_first_message_that_was_never_sent_is_written_again_soon(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     assert swept(database) == 0
     change(database, update(WebhookDelivery).values(dispatched_at=from_now(-outbox.UNSENT_SECONDS - 1)))
     assert swept(database) == 1
@@ -127,7 +127,7 @@ def test_a_first_message_that_was_never_sent_is_written_again_soon(database: Dat
 
 
 def test_the_first_message_of_a_replay_that_was_never_sent_is_written_again_soon(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     change(database, update(WebhookDelivery).values(attempts=3, status=DeliveryStatus.EXHAUSTED))
     with database.session() as session:
         deliveries.replay(session, delivery_id)
@@ -139,7 +139,7 @@ def test_the_first_message_of_a_replay_that_was_never_sent_is_written_again_soon
 
 
 def test_a_message_that_the_broker_does_not_take_is_not_written_twice(database: Database) -> None:
-    delivery_id, other = told(database, NOWHERE), told(database, NOWHERE)
+    delivery_id, other = delivery_to(database, NOWHERE), delivery_to(database, NOWHERE)
     outbox.keep(database, [outbox.Message(task=DELIVER_WEBHOOK, args=[delivery_id], queue="webhook_queue")])
     change(database, update(WebhookDelivery).values(dispatched_at=from_now(-601), next_attempt_at=from_now(-601)))
     assert swept(database) == 1
@@ -147,14 +147,14 @@ def test_a_message_that_the_broker_does_not_take_is_not_written_twice(database: 
 
 
 def test_what_waits_for_its_time_is_left_alone(database: Database) -> None:
-    told(database, NOWHERE)
+    delivery_to(database, NOWHERE)
     change(database, update(WebhookDelivery).values(next_attempt_at=from_now(3600), dispatched_at=from_now(-9999)))
     with database.session() as session:
         assert deliveries.sweep(session, redispatch_seconds=600, is_queue_empty=lambda: True) == 0
 
 
 def test_who_stands_in_a_long_queue_has_lost_nothing(database: Database) -> None:
-    waiting, passed_over, running = (told(database, NOWHERE) for _ in range(3))
+    waiting, passed_over, running = (delivery_to(database, NOWHERE) for _ in range(3))
     change(database, update(WebhookDelivery).values(next_attempt_at=from_now(-2000)))
     for delivery_id, age in ((waiting, 700), (passed_over, 900), (running, 800)):
         aged = update(WebhookDelivery).where(WebhookDelivery.id == delivery_id)
@@ -169,9 +169,9 @@ def test_deliveries_that_a_broker_in_memory_has_forgotten_are_sent_again_in_batc
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "BATCH", 2)
-    ids = [told(database, NOWHERE) for _ in range(5)]
+    ids = [delivery_to(database, NOWHERE) for _ in range(5)]
     claim(database, ids[0], "of the process before")
-    later = told(database, NOWHERE)
+    later = delivery_to(database, NOWHERE)
     change(
         database,
         update(WebhookDelivery).where(WebhookDelivery.id == later).values(next_attempt_at=from_now(60)),
@@ -197,7 +197,7 @@ LIFE = timedelta(seconds=delivery_seconds(PAUSES))
 
 
 def test_the_time_of_a_delivery_begins_with_its_first_attempt_and_anew_with_a_replay(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     assert fetched(database, delivery_id).expires_at is None, "workers that are away cost it nothing"
     first = begun(database, delivery_id)
     expires_at = fetched(database, delivery_id).expires_at
@@ -216,7 +216,7 @@ def test_what_waits_too_long_for_a_dead_host_is_exhausted_and_can_be_replayed(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     with receiving(answer(500)) as receiver:
-        ids = [told(database, receiver.url) for _ in range(FAILURES + 1)]
+        ids = [delivery_to(database, receiver.url) for _ in range(FAILURES + 1)]
         hooks = sender(database)
         for delivery_id in ids:
             hooks.attempt(delivery_id, "worker")
@@ -244,8 +244,8 @@ def test_a_delivery_whose_time_is_over_is_attempted_once_more(
     database: Database, status: int, becomes: DeliveryStatus, error: str | None
 ) -> None:
     with receiving(answer(status)) as receiver:
-        delivery_id = told(database, receiver.url)
-        expire(database, delivery_id)  # while all workers were away, which is no fault of the host
+        delivery_id = delivery_to(database, receiver.url)
+        expire(database, delivery_id)  # while all workers were away, which is not a fault of the host
         sender(database).attempt(delivery_id, "worker")
         assert len(receiver.requests) == 1
     delivery = fetched(database, delivery_id)
@@ -254,7 +254,7 @@ def test_a_delivery_whose_time_is_over_is_attempted_once_more(
 
 def test_what_is_given_up_after_a_long_downtime_stays_to_be_seen(database: Database) -> None:
     with receiving(answer(500)) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         expire(database, delivery_id)
         change(database, update(Event).values(created_at=from_now(-1000)))
         change(database, update(WebhookDelivery).values(next_attempt_at=from_now(-1000)))
@@ -270,7 +270,7 @@ def test_an_event_that_cannot_be_written_down_costs_attempts(
     def broken(*_: Any) -> bytes:
         raise RuntimeError("a fault of ours")
 
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     monkeypatch.setattr(events, "body", broken)
     sender(database, pauses=()).attempt(delivery_id, "worker")
     delivery = fetched(database, delivery_id)
@@ -278,7 +278,7 @@ def test_an_event_that_cannot_be_written_down_costs_attempts(
 
 
 def test_a_receiver_that_asks_for_more_time_than_there_is_gets_no_more(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     due = begun(database, delivery_id)
     change(database, update(WebhookDelivery).values(expires_at=from_now(3600)))
     assert finish(database, due, error="answered 503", retry_after=86_400.0) == DeliveryStatus.EXHAUSTED
@@ -286,7 +286,7 @@ def test_a_receiver_that_asks_for_more_time_than_there_is_gets_no_more(database:
 
 
 def test_the_log_keeps_what_is_still_to_be_delivered_or_was_given_up_lately(database: Database) -> None:
-    pending, given_up, long_ago, delivered = (told(database, NOWHERE) for _ in range(4))
+    pending, given_up, long_ago, delivered = (delivery_to(database, NOWHERE) for _ in range(4))
     change(database, update(Event).values(created_at=from_now(-100)))
     for delivery_id, status, age in (
         (given_up, DeliveryStatus.EXHAUSTED, 50),
@@ -324,14 +324,14 @@ def test_an_attempt_that_a_replay_overtakes_is_listed_and_its_410_is_heard(datab
 
 
 def test_a_success_that_comes_after_the_end_is_one(database: Database) -> None:
-    delivery_id = told(database, NOWHERE)
+    delivery_id = delivery_to(database, NOWHERE)
     due = begun(database, delivery_id)
     change(database, update(WebhookDelivery).values(status=DeliveryStatus.EXHAUSTED, lease_owner=None))
     assert finish(database, due, status_code=204) == DeliveryStatus.DELIVERED
 
 
 def test_a_list_of_deliveries_leaves_out_jobs_and_attempts(database: Database) -> None:
-    sender(database).attempt(told(database, NOWHERE), "worker")
+    sender(database).attempt(delivery_to(database, NOWHERE), "worker")
     with database.session(read_only=True) as session:
         ((delivery,), _) = deliveries.list_page(session, limit=1)
         assert "tries" in inspect(delivery).unloaded

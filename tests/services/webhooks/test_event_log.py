@@ -144,8 +144,8 @@ def test_a_request_numbers_some_events_and_says_that_there_are_more(
         own, after, found = Database(database_url), 0, []
         resources: Any = SimpleNamespace(database=own, links=LINKS)
         for _ in range(4):
-            told, after, more = await events_router._page(resources, own.of(DEFAULT_TENANT), after, 100, None)
-            found.append(([event["data"]["id"] for event in told], more))
+            reported, after, more = await events_router._page(resources, own.of(DEFAULT_TENANT), after, 100, None)
+            found.append(([event["data"]["id"] for event in reported], more))
         await own.aclose()
         return found
 
@@ -201,7 +201,7 @@ def test_a_reader_that_comes_back_when_its_event_is_gone_misses_none(database: D
         old, new = session.scalars(select(Event).order_by(Event.id))
         session.delete(new)
         session.flush()
-        assert events.place(session, new.id) == old.position, "those of the hour before are told again"
+        assert events.place(session, new.id) == old.position, "those of the hour before come again"
         gone = f"{events._id_of(old.created_at.timestamp() - 4 * 3600)}{'0' * 20}"
         assert events.place(session, gone) == 0
 

@@ -1,4 +1,4 @@
-"""The event of a job: who is told, once, and what its body says."""
+"""The event of a job: who gets it, once, and what its body says."""
 
 import json
 from datetime import UTC, datetime
@@ -129,9 +129,9 @@ def test_a_body_stays_below_the_limit_whatever_the_job_is(database: Database) ->
             "results": [{**result, "name": f"n{number}" * 12, "filename": "€" * 80} for number in range(32)],
         }
     body = body_of(database, job_id)
-    told = json.loads(body)["data"]
+    shown = json.loads(body)["data"]
     assert len(body) <= events.MAX_BODY
-    assert told["left_out"][0] == "operations"
-    assert "operations" not in told
-    assert told["id"] == str(job_id)
-    assert told["input"]["filename"] == "photo.jpg"
+    assert shown["left_out"][0] == "operations"
+    assert "operations" not in shown
+    assert shown["id"] == str(job_id)
+    assert shown["input"]["filename"] == "photo.jpg"

@@ -25,7 +25,7 @@ from tests.support.receiver import (
     answer,
     receiving,
 )
-from tests.support.webhooks import NOWHERE, ended, fetched, registered, sender, told, worked_off
+from tests.support.webhooks import NOWHERE, delivery_to, ended, fetched, registered, sender, worked_off
 from tests.support.work import (
     ON_POSTGRESQL,
     change,
@@ -38,7 +38,7 @@ from tests.support.work import (
 
 def test_a_replay_keeps_the_id_and_begins_a_new_schedule(database: Database) -> None:
     with receiving(answer(400)) as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         hooks = sender(database, pauses=())
         hooks.attempt(delivery_id, "worker")
         assert fetched(database, delivery_id).status == DeliveryStatus.EXHAUSTED
@@ -58,7 +58,7 @@ def test_of_a_delivery_that_is_replayed_without_end_the_last_attempts_are_kept(
 ) -> None:
     monkeypatch.setattr(deliveries, "KEPT_ATTEMPTS", 3)
     with receiving() as receiver:
-        delivery_id = told(database, receiver.url)
+        delivery_id = delivery_to(database, receiver.url)
         for _ in range(5):
             sender(database).attempt(delivery_id, "worker")
             with database.session() as session:
