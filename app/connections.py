@@ -113,7 +113,7 @@ class _Http(HttpToolsProtocol):
         self._whole_app = self.app
         self.is_admitted = True
         self.in_head = self.in_body = False
-        #: counts whatever is not a head and no trailer
+        #: counts everything but heads and trailers
         self.progress = 0
         self.refusal: PixToolsError | None = None
         #: more requests were sent ahead than are kept
