@@ -12,7 +12,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.deployment import ROOT
+from .deployment import ROOT
 
 #: patterns, and what to write instead
 WORDS = {
