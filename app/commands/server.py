@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.commands.access import database_keys_app, tenants_app
-from app.commands.common import current_settings, database, storage
+from app.commands.common import Server, current_settings, database, storage
 from app.commands.dlq import letters_app
 from app.commands.limits import set_limits
 from app.commands.secrets import secrets_app
@@ -126,11 +126,18 @@ def migrate(
 
 
 @server_app.command("doctor")
-def doctor() -> None:
-    """Check every dependency, the settings and the model, and say what to do; the exit code is 1 if something fails."""
-    from app.doctor import report
+def doctor(server: Server = None) -> None:
+    """Check the settings, every dependency, the model and the running server, and say what to do.
 
-    if not report(current_settings(), typer.echo):
+    The exit code is 1 if something fails. A server that does not run yet is only noted.
+    """
+    from itertools import chain
+
+    from app.commands.running import look_at
+    from app.doctor import examine, report
+
+    settings = current_settings()
+    if not report(chain(examine(settings), look_at(server, settings)), typer.echo):
         raise typer.Exit(1)
 
 

@@ -181,6 +181,35 @@ def test_the_doctor_looks_at_this_machine(tmp_path: Path, said: dict[tuple[str, 
     assert "Traceback" not in done.stderr
 
 
+def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    running, other_folder = embedded(tmp_path), embedded(elsewhere)
+    running.start()
+    try:
+        done = pixtools(running, "doctor")
+        other = pixtools(other_folder, "doctor", "--server", running.url)
+        wrong = pixtools(other_folder, "doctor", "--server", f"{running.url}/help")
+        key = running.new_key("default", "admin")
+        without_key = pixtools(running, "doctor")
+        running.environment["PIXTOOLS_KEY"] = key
+        with_key = pixtools(running, "doctor")
+    finally:
+        running.stop()
+    away = pixtools(running, "doctor")
+    assert done.returncode == 0, done.stdout
+    assert f"ok    server    answers at {running.url}" in done.stdout
+    assert "ok    server    has its database" in done.stdout
+    assert "note  server" not in done.stdout
+    assert f"note  server    that server does not use the data folder {elsewhere / 'data'}" in other.stdout
+    assert "FAIL  server    what answers at" in wrong.stdout
+    assert wrong.returncode == 1
+    assert "note  server    does not show the state of its parts without a key -> give" in without_key.stdout
+    assert "ok    server    has its database" in with_key.stdout
+    assert f"note  server    none answers at {running.url} -> start it" in away.stdout
+    assert away.returncode == 0
+
+
 def test_the_doctor_finds_nothing_before_the_first_start(tmp_path: Path) -> None:
     done = pixtools(embedded(tmp_path), "doctor")
     assert done.returncode == 0, done.stdout

@@ -781,3 +781,13 @@ class AsyncClient:
     async def health(self) -> dict[str, Any]:
         """Whether the server can take work."""
         return await self.call(protocol.get("/health/ready"))  # type: ignore[no-any-return]
+
+    async def checks(self) -> dict[str, dict[str, Any]]:
+        """Every part of the service by name, with its `status`, `seconds` and `error`; takes a key with the scope
+        `admin`."""
+        try:
+            return (await self.call(protocol.get("/health")))["checks"]  # type: ignore[no-any-return]
+        except ServerAway as error:
+            if "checks" in error.problem:  # an answer as well: the service is down
+                return error.problem["checks"]  # type: ignore[no-any-return]
+            raise
