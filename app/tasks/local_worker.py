@@ -1,5 +1,6 @@
 """A Celery worker in a thread of this process, for the embedded mode. It runs the same tasks as any other worker."""
 
+import logging
 import threading
 
 from celery.worker import state
@@ -34,6 +35,7 @@ class LocalWorker:
 
     def start(self) -> None:
         CHANGES.interrupt(on=False)
+        logging.getLogger("celery.worker.consumer.connection").setLevel(logging.WARNING)  # it connects to this process
         state.should_stop = None  # left over when this process had a worker before
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT):
