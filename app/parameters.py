@@ -399,8 +399,8 @@ class WebParams(Params):
         """Parameters of the encoder of a format."""
         given = {"min_ssim": self.min_ssim} | ({} if self.quality is None else {"quality": self.quality})
         if format_ == "jpeg":
-            return JpegParams(background=self.background, **given)  # type: ignore[arg-type]
-        return (AvifParams if format_ == "avif" else WebpParams)(**given)  # type: ignore[arg-type]
+            return JpegParams(background=self.background, **given)
+        return (AvifParams if format_ == "avif" else WebpParams)(**given)
 
 
 class DenoiseParams(Params):

@@ -40,7 +40,7 @@ def write(image: pyvips.Image, operation: Operation, params: Any, path: Path, *,
         TargetUnreachable: no quality keeps what was asked of the file.
     """
     handler, written = resolve(operation.handler), Written()
-    read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
+    read_back = partial(load, format_=str(operation.format), pages=-1 if frames > 1 else 1)
 
     def work(task: Work) -> None:
         if params.is_unconstrained:

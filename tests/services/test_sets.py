@@ -11,10 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.database import from_now
 from app.errors import InvalidOperations
-from app.models import JobStatus, Result, StepStatus
+from app.models import JobStatus, Result, Step, StepStatus
 from app.services import jobs
 from app.services.dag_builder import plan
 from app.services.execution.executor import Executor
@@ -26,7 +27,7 @@ from app.services.storage.keys import job_prefix, parts_prefix
 from app.services.storage.local import LocalFolder
 from app.services.upkeep.retention import find_orphans
 from tests.support.executing import Meanwhile, events_of, executor_with, upload
-from tests.support.work import OVER, accept, claimed, job_of, step_of
+from tests.support.work import OVER, accept, change, claimed, job_of, step_of
 
 pytestmark = pytest.mark.usefixtures("_libvips")
 
@@ -69,7 +70,8 @@ def test_a_step_gives_every_file_of_a_set(executor: Executor, tmp_path: Path, ph
     manifest = json.loads(stored["manifest.json"])
     assert [image["file"] for image in manifest["images"]] == [NAMES[place] for place in (1, 3, 5, 0, 2, 4)]
     [step] = job.steps
-    assert step.report == {"widths": [80, 160, 640], "capped": {"widths": [9000], "to": 640}}
+    lost = {"exif": {"reason": "keep_metadata"}}
+    assert step.report == {"widths": [80, 160, 640], "capped": {"widths": [9000], "to": 640}, "lost": lost}
     assert step.bytes_out == sum(result.bytes for result in job.results)
     assert events_of(executor.database, job_id) == ["job.completed"]
 
@@ -105,6 +107,7 @@ def test_a_worker_that_dies_before_it_records_is_followed_by_one_that_stores_the
     assert sorted(first) == sorted(SUFFIXES)
     assert job_of(database, job_id).results == []
 
+    change(database, update(Step).where(Step.job_id == job_id).values(lease_until=from_now(OVER)))
     executor.run(job_id, "0", "bob")
     assert _stored(storage, job_id) == first
     assert [result.name for result in job_of(database, job_id).results] == NAMES

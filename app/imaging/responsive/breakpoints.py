@@ -89,6 +89,7 @@ def outlines(params: WebParams, own: Size | None) -> tuple[Outline, ...]:
         own: width and height of the image; None: not known yet.
     """
     found = fixed(params, own[0]) if own else None
+    images: list[tuple[str, str, Size | None]]
     if found and own:
         sizes = [(width, height_of(width, own)) for width in found.widths]
         images = [(format_, str(size[0]), size) for size in sizes for format_ in params.formats]
@@ -161,5 +162,5 @@ def _guess(bytes_of: BytesOf, low: int, high: int, wanted: int) -> int:
     if not 0 < small < wanted < large:
         return (low + high) // 2
     power = math.log(large / small) / math.log(high / low)
-    guess = round(high * (wanted / large) ** (1 / power))
+    guess = round(float(high * (wanted / large) ** (1 / power)))
     return min(max(guess, low + 1), high - 1)
