@@ -190,5 +190,6 @@ HEIC = Format(
     optional=True,
 )
 JSON = Format(name="json", media_type="application/json", extension="json", profile=False)
+HTML = Format(name="html", media_type="text/html", extension="html", profile=False)
 
-FORMATS = {format_.name: format_ for format_ in (JPEG, PNG, WEBP, GIF, TIFF, AVIF, HEIC, JSON)}
+FORMATS = {format_.name: format_ for format_ in (JPEG, PNG, WEBP, GIF, TIFF, AVIF, HEIC, JSON, HTML)}

@@ -26,6 +26,7 @@ from app.parameters import (
     TiffParams,
     TrimParams,
     WatermarkParams,
+    WebParams,
     WebpParams,
 )
 
@@ -75,6 +76,9 @@ class Operation:
     resizes: bool = False
     #: whether 16 bits per channel stay 16
     deep: bool = False
+    #: `module:function` that names the files it gives, by its parameters and the size of the image; None: it gives one.
+    #: Such an operation is the last of its branch, and `format` is that of the file which lists the others
+    bundle: str | None = None
     #: parameters that name a stored file
     assets: tuple[str, ...] = ()
     #: whether it works on every frame of an animation, or writes them
@@ -261,6 +265,18 @@ METADATA = Operation(
     deep=True,
     example={},
 )
+WEB = Operation(
+    name="web",
+    params=WebParams,
+    handler="app.imaging.web:save",
+    bundle="app.imaging.responsive.breakpoints:outlines",
+    on_load="app.imaging.responsive.breakpoints:on_load",
+    task="pixtools.web",
+    nanoseconds=700,
+    format="json",
+    deep=True,
+    example={"widths": [320, 640, 1280]},
+)
 DENOISE = Operation(
     name="denoise",
     params=DenoiseParams,
@@ -284,7 +300,7 @@ def _registry(*operations: Operation) -> dict[str, Operation]:
 OPERATIONS = _registry(
     *(RESIZE, CROP, ROTATE, FLIP, TRIM, BLUR, SHARPEN, GRAYSCALE, WATERMARK),
     *(CONVERT_WEBP, CONVERT_AVIF, CONVERT_JPEG, CONVERT_PNG, CONVERT_GIF, CONVERT_TIFF),
-    *(METADATA, DENOISE),
+    *(METADATA, WEB, DENOISE),
 )
 
 #: the operation whose encoder writes a format when no operation asked for one

@@ -21,6 +21,15 @@ PngPaletteSize = Literal[2, 4, 16, 256]  # PNG numbers the colours of a palette 
 KeepMetadata = Literal["none", "copyright", "icc", "all"]
 Place = Literal["center", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest"]
 Gravity = Place | Literal["attention"]
+WebFormat = Literal["avif", "webp", "jpeg"]
+PixelRatio = Annotated[float, Field(ge=1, le=4)]
+WEB_MIN_WIDTH, WEB_MAX_WIDTH, WEB_MAX_IMAGES = 320, 1920, 20  # where `web` chooses the widths itself
+SIZES = r"^[A-Za-z0-9 ():,.%+*/<>=-]+$"
+#: an http address, or a path: no other scheme, and nothing that would end a name in `srcset`
+BASE_URL = (
+    r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&()*+;=:@%/-]*)?"
+    r"|/?[A-Za-z0-9._~!$&()*+;=@%-][A-Za-z0-9._~!$&()*+;=@%/-]*|/)$"
+)
 ASSET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 AssetName = Annotated[str, Field(pattern=ASSET_NAME)]
 FocalPoint = Annotated[
@@ -305,6 +314,111 @@ class MetadataParams(Params):
 
     gps: bool = Field(False, description="Whether to report where the photograph was taken.")
     colours: int = Field(5, ge=0, le=16, description="How many dominant colours to report, at most.")
+
+
+class WebParams(Params):
+    """Give a web page's set: the image in several widths and formats, placeholders, a manifest and a `<picture>`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {
+                "dpr": ["width"],
+                "width": ["dpr"],
+                **{name: ["bytes_step"] for name in ("min_width", "max_width", "max_images")},
+            }
+        }
+    )
+
+    widths: Annotated[list[Side], Field(min_length=1, max_length=16)] | None = Field(
+        None,
+        description="Pixels; none is above the image's own. Without `dpr` and `bytes_step`: 320, 640, 1280 and 1920.",
+        examples=[[320, 640, 1280]],
+    )
+    formats: list[WebFormat] = Field(
+        ["avif", "webp", "jpeg"],
+        min_length=1,
+        max_length=3,
+        description="Browsers take the first that they know of AVIF, WebP and JPEG.",
+    )
+    quality: Quality | None = Field(None, description="Of every format; default: 65 for AVIF, 80 for the others.")
+    width: Side | None = Field(None, description="CSS pixels of an image that is shown in one size; with `dpr`.")
+    dpr: Annotated[list[PixelRatio], Field(min_length=1, max_length=8)] | None = Field(
+        None, description="Device pixel ratios that `width` is given for.", examples=[[1, 2, 3]]
+    )
+    bytes_step: Annotated[int, Field(ge=1000, le=10_000_000)] | None = Field(
+        None,
+        description="Choose as few widths as possible so that no file is more than so many bytes larger than the next "
+        "smaller one; measured in the first format.",
+        examples=[30_000],
+    )
+    min_width: Side | None = Field(None, description="With `bytes_step`; default: 320.")
+    max_width: Side | None = Field(None, description="With `bytes_step`; default: 1920.")
+    max_images: Annotated[int, Field(ge=2, le=50)] | None = Field(
+        None, description="With `bytes_step`: widths at most; default: 20. More would be needed: an error."
+    )
+    min_ssim: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="How alike each image must stay: the smallest file of that SSIM, whatever `quality` says.",
+        examples=[0.97],
+    )
+    sizes: Annotated[str, Field(pattern=SIZES, max_length=500)] = Field(
+        "100vw", description="How wide the page shows it, as in HTML; not with `dpr`."
+    )
+    alt: Annotated[str, Field(max_length=1000)] = Field("", description="What the image shows, for those who hear it.")
+    loading: Literal["lazy", "eager"] = Field("lazy", description="`eager` for what is seen first.")
+    base_url: Annotated[str, Field(pattern=BASE_URL, max_length=1000)] | None = Field(
+        None,
+        description="Where the files will be: goes before their names.",
+        examples=["https://cdn.example/img"],
+    )
+    background: Colour = Field("#ffffff", description="Colour under transparent pixels, in JPEG.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        ways = [name for name in ("widths", "dpr", "bytes_step") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"`{ways[0]}` and `{ways[1]}` exclude each other: both say which widths there are")
+        if (self.width is None) != (self.dpr is None):
+            raise ValueError("`width` and `dpr` go together: give both or neither")
+        bounds = [name for name in ("min_width", "max_width", "max_images") if getattr(self, name) is not None]
+        if bounds and self.bytes_step is None:
+            raise ValueError(f"`{bounds[0]}` is for `bytes_step`")
+        if self.least_width > self.most_width:
+            raise ValueError(f"`min_width` is {self.least_width}, above a `max_width` of {self.most_width}")
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError("each of `formats` is named once")
+        if visible_line(self.alt) != self.alt:
+            raise ValueError("`alt` must be one line of visible characters")
+        return self
+
+    @property
+    def least_width(self) -> int:
+        """Of the widths that `bytes_step` chooses."""
+        return self.min_width or min(WEB_MIN_WIDTH, self.max_width or WEB_MIN_WIDTH)
+
+    @property
+    def most_width(self) -> int:
+        """Of the widths that `bytes_step` chooses."""
+        return self.max_width or max(WEB_MAX_WIDTH, self.min_width or WEB_MAX_WIDTH)
+
+    @property
+    def most_images(self) -> int:
+        """Widths that `bytes_step` may choose."""
+        return self.max_images or WEB_MAX_IMAGES
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether each file is written once."""
+        return self.bytes_step is None and self.min_ssim is None
+
+    def of_encoder(self, format_: str) -> AvifParams | WebpParams | JpegParams:
+        """Parameters of the encoder of a format."""
+        given = {"min_ssim": self.min_ssim} | ({} if self.quality is None else {"quality": self.quality})
+        if format_ == "jpeg":
+            return JpegParams(background=self.background, **given)
+        return (AvifParams if format_ == "avif" else WebpParams)(**given)
 
 
 class DenoiseParams(Params):

@@ -177,6 +177,7 @@ class OperationView(Model):
     description: str
     queue: Queue
     output_format: ResultFormat | None = Field(description="Null: the format stays as it is.")
+    bundle: bool = Field(description="Whether it gives several files, of which `output_format` is that of their list.")
     params: dict[str, Any] = Field(description="JSON schema of the parameters.")
     example: dict[str, Any] | str
 
@@ -630,7 +631,7 @@ class PlannedStepView(Model):
 class PlannedResultView(Model):
     """One output that there would be; null is what only the pixels, or the source, would show."""
 
-    name: str
+    name: str = Field(description="Of images whose widths depend on the pixels, with `{width}` in the place of one.")
     step: str
     format: ResultFormat | None
     width: int | None

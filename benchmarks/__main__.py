@@ -51,6 +51,12 @@ BENCHMARKS = (
         minutes=3,
     ),
     Benchmark(
+        name="web",
+        module="web",
+        measures="CPU time of `web` next to its encodes alone, and its steps of bytes, on photographs",
+        minutes=6,
+    ),
+    Benchmark(
         name="images",
         module="images",
         measures="one resize and its encoders, next to libvips, sharp, Pillow and thumbor; needs npm",

@@ -145,9 +145,19 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         written = {}
         for result in job["results"]:
-            path = folder / given.renamed(Path(result["filename"]).name)
+            path = folder / _place(given, result)
+            path.parent.mkdir(exist_ok=True)
             written[self.client.download(result, path, if_exists=self.if_exists)] = result["sha256"]
         return written
+
+
+def _place(given: Input, result: Any) -> Path:
+    """Where a result goes: the files of a set, which name one another, into a folder called as their image."""
+    filename = Path(result["filename"]).name
+    if filename == result["name"]:
+        own = given.stem or Path(given.name).stem
+        return Path(own if own not in {"", ".", ".."} else "image") / filename
+    return Path(given.renamed(filename))
 
 
 def _is_older(job: "Job") -> bool:

@@ -1,4 +1,4 @@
-"""What `pixtools doctor` finds about the running server; the checks in app.doctor look at settings, not at a process."""
+"""What `pixtools doctor` finds about the running server; app.doctor itself looks at settings, not at a process."""
 
 import fcntl
 import time

@@ -13,6 +13,8 @@ class Picture:
 
     frames: tuple[pyvips.Image, ...]
     origin: Origin
+    #: width and height that its frames stand for: more than theirs where the decoder has divided them
+    size: tuple[int, int]
 
     @property
     def first(self) -> pyvips.Image:

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from app.errors import (
 from app.formats import FORMATS
 from app.imaging.colours.colour import GREY_BANDS, PROFILE, to_eight_bits, to_srgb, to_working
 from app.imaging.convert_jpeg import flattened
-from app.imaging.decoding.decode import ImageFile, load
-from app.imaging.fitting import encode, is_out_of_memory
-from app.imaging.memory import Work
+from app.imaging.decoding.decode import ImageFile
+from app.imaging.fitting import is_out_of_memory
+from app.imaging.geometry import Size
 from app.imaging.metadata.losses import Result, losses
 from app.imaging.metadata.origin import Origin, bare
 from app.imaging.picture import Picture
-from app.imaging.quality_target import fulfil
 from app.imaging.recipe import INTERMEDIATE, Context, Limits, Monitor, Rendered, Stage, Target, When
+from app.imaging.writing import write
 from app.operations import OPERATIONS, Operation
 from app.parameters import KeepMetadata
 from app.references import resolve
@@ -87,15 +86,17 @@ def _picture(
     _check(file.header.width, file.header.height, limits)  # before a codec sees it
     numbered = [(number, stage) for number, stage in enumerate(stages) if OPERATIONS[stage.op].format is None]
     steps = [_step(stage, Context(monitor, number, stage.files)) for number, stage in numbered]
+    size = None
     if file.frames > 1 and _stays_animated([stage for _, stage in numbered], targets):
         _check(*file.size, limits, frames=file.frames)
         frames = file.read_all()
     else:
         _check(*file.size, limits)
-        shrink = 1
-        # not after an encoder: it may have been in a task of its own
-        if stages and (on_load := OPERATIONS[stages[0].op].on_load):
-            shrink, steps[0] = resolve(on_load)(file.size, _params(stages[0]))
+        shrink, first = _on_load(file.size, stages)
+        if first is not None:
+            steps[0] = first
+        elif shrink > 1:
+            size = file.size
         frames = [file.read(shrink)]
     monitor.used["pixels"] = file.header.width * file.header.height * len(frames)
     deep = all(OPERATIONS[stage.op].deep for _, stage in numbered)
@@ -105,7 +106,19 @@ def _picture(
         _check(frames[0].width, frames[0].height, limits, frames=len(frames))
     # All pixels are decoded before the first is encoded: whatever fails until here is due to the source, whatever
     # fails later is not, and several targets share the work.
-    return Picture(tuple(frame.copy_memory() for frame in frames), file.origin)
+    in_memory = tuple(frame.copy_memory() for frame in frames)
+    return Picture(in_memory, file.origin, size or (in_memory[0].width, in_memory[0].height))
+
+
+def _on_load(size: Size, stages: Sequence[Stage]) -> tuple[int, Step | None]:
+    """By what the decoder divides the image, and what the first stage then does; None: it leaves that to the target.
+
+    Not after an encoder: it may have been in a task of its own.
+    """
+    if not stages or not (on_load := OPERATIONS[stages[0].op].on_load):
+        return 1, None
+    found: tuple[int, Step | None] = resolve(on_load)(size, _params(stages[0]))
+    return found
 
 
 def _stays_animated(stages: Sequence[Stage], targets: Sequence[Target]) -> bool:
@@ -164,26 +177,29 @@ def _is_wanted(picture: Picture, target: Target, written: Sequence[Rendered | No
 def _write(picture: Picture, target: Target, context: Context) -> Rendered | None:
     try:
         with _encoding():
-            written = _save(picture, target, context)
+            return _save(picture, target, context)
     except PixToolsError:
         if target.when is When.CHEAP:
             return None
         raise
-    return Rendered(written, picture.first.width, picture.first.height)
 
 
-def _save(picture: Picture, target: Target, context: Context) -> str:
-    """Write one file and return its format."""
+def _save(picture: Picture, target: Target, context: Context) -> Rendered:
+    size = picture.first.width, picture.first.height
     if target.op == INTERMEDIATE:
         _save_intermediate(picture, target.path)
-        return "tiff"
+        return Rendered("tiff", *size)
     operation = OPERATIONS[target.op]
     if operation.format is None:
         raise ValueError(f"{target.op} has no output format")
-    handler, params = resolve(operation.handler), _params(target)
+    params = _params(target)
+    if operation.bundle:
+        parts = resolve(operation.handler)(picture, params, target, context)
+        return Rendered(operation.format, None, None, parts)
     if not operation.gives_image:
-        target.path.write_text(json.dumps(handler(picture, params), ensure_ascii=False, indent=2))
-        return operation.format
+        described = resolve(operation.handler)(picture, params)
+        target.path.write_text(json.dumps(described, ensure_ascii=False, indent=2))
+        return Rendered(operation.format, None, None)
     frames = len(picture.frames) if operation.animated else 1
     image = picture.strip() if frames > 1 else picture.first
     keep: KeepMetadata = getattr(params, "keep_metadata", "none")
@@ -191,19 +207,14 @@ def _save(picture: Picture, target: Target, context: Context) -> str:
     result = Result(operation.format, keep, frames, animated=operation.animated, bits=bits)
     lost = losses(picture.origin, image, result)
     image = _as_asked(picture.origin, image, operation, params, keep)
-    read_back = partial(load, format_=operation.format, pages=-1 if frames > 1 else 1)
-
-    def write(work: Work) -> None:
-        if params.is_unconstrained:
-            handler(image, work.params, target.path)
-        else:
-            context.report(**fulfil(image, work.params, target.path, handler, read_back))
-
-    if encode(operation.name, params, image, write).params != params:
+    written = write(image, operation, params, target.path, frames=frames)
+    if written.measured:
+        context.report(**written.measured)
+    if written.is_frugal:
         lost["chroma"] = {"reason": "memory"}
     if lost:
         context.report(lost=lost)
-    return operation.format
+    return Rendered(operation.format, *size)
 
 
 def _as_asked(

@@ -1,5 +1,6 @@
 """What `pipeline.render` is asked for and what it answers: plain data without libvips, for anyone to import."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,6 +9,7 @@ from typing import Any
 
 INTERMEDIATE = "intermediate"  # `Target.op` of a lossless file that another task continues from
 INTERMEDIATE_SUFFIX = ".between"  # of the path of such a file as a source: what it says about its origin is believed
+SUFFIX = re.compile(r"[a-z0-9]{1,32}\.[a-z0-9]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Target:
     when: When = When.ALWAYS
     #: number of the stage that reports about it; None: the last one
     stage: int | None = None
+    #: of the result, for files that name one another
+    name: str = ""
+
+    def path_of(self, part: "Part") -> Path:
+        """Where one of its files is, if it gives several."""
+        return self.path.with_name(f"{self.path.name}.{part.suffix}")
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,35 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One file of a target."""
+
+    #: what its name ends in: `320.avif`; empty: it is the only one
+    suffix: str
+    format: str
+    #: pixels; None: it is not an image
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        # it becomes part of a path, and comes from a process that decodes what anybody sends
+        if self.suffix and not SUFFIX.fullmatch(self.suffix):
+            raise ValueError(f"{self.suffix!r} is no end of a file's name")
+
+
+@dataclass(frozen=True)
 class Rendered:
-    """One file that was written."""
+    """What was written: one file, or several parts."""
 
     format: str
-    width: int
-    height: int
+    #: pixels; None: the file is not an image
+    width: int | None
+    height: int | None
+    parts: tuple[Part, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Rendered":
+        return cls(**{**data, "parts": tuple(Part(**part) for part in data["parts"])})
 
 
 #: called now and then with the share that is done, 0..1, or None where that is not known; what it raises ends the work

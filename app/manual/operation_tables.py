@@ -1,5 +1,6 @@
 """The table of docs/operations.md, made from the registry: `make docs` writes it into the file."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -89,8 +90,14 @@ def _default(field: dict[str, Any]) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}"
-    return f"`{value}`"
+        return _number(value)
+    if not value:
+        return "empty"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.10g}" if value >= 100_000 else f"{value:.10g}"
 
 
 def _values(field: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -126,14 +133,15 @@ def _of_type(field: dict[str, Any], schema: dict[str, Any]) -> str:
 def _range(field: dict[str, Any]) -> str:
     low, above, high = (field.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
     if above is not None:
-        return f"above {above:g}" + (f", up to {high:g}" if high is not None else "")
+        return f"above {_number(above)}" + (f", up to {_number(high)}" if high is not None else "")
     if low is None:
-        return f"at most {high:g}" if high is not None else "number"
-    return f"{low:g} to {high:g}" if high is not None else f"{low:g} or more"
+        return f"at most {_number(high)}" if high is not None else "number"
+    return f"{_number(low)} to {_number(high)}" if high is not None else f"{_number(low)} or more"
 
 
 def _count(field: dict[str, Any], what: str, unit: str) -> str:
     low, high = field.get(f"min{what}"), field.get(f"max{what}")
     if high is None:
         return "text" if unit else "values"
-    return (f"{high}" if low == high else f"{low or 0} to {high}") + (f" {unit}" if unit else "")
+    counted = f"{high}" if low == high else f"{low} to {high}" if low else f"at most {high}"
+    return counted + (f" {unit}" if unit else "")

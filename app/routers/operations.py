@@ -31,6 +31,7 @@ def _view(operation: Operation) -> OperationView:
         description=schema.pop("description"),
         queue=operation.queue.value,
         output_format=operation.format,
+        bundle=operation.bundle is not None,
         params=schema,
         example={"op": operation.name, **operation.example} if operation.example else operation.name,
     )

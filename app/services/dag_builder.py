@@ -73,6 +73,15 @@ class PlannedResult:
         """Short name of the format, e.g. `webp`."""
         return str(OPERATIONS[self.encoder].format)
 
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is several files."""
+        return bool(self.encoder) and OPERATIONS[self.encoder].bundle is not None
+
+    def name_of(self, suffix: str) -> str:
+        """The name of one of its files; of the only one, without a suffix, its own."""
+        return f"{self.name}.{suffix}" if suffix else self.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTask:
@@ -262,12 +271,12 @@ def _linear_run(node: Node) -> list[Node]:
 
 def _result_names(branches: tuple[Node, ...]) -> dict[str, str]:
     """Name of every result by the id of its step; names chosen by the client come first, paths are made unique."""
-    paths = {node.id: path for node, path in _walk(branches, "") if node.keep or not node.then}
+    paths = {node.id: (node, path) for node, path in _walk(branches, "") if node.keep or not node.then}
     chosen = {node.id: node.name for node, _ in _walk(branches, "") if node.name}
     taken = {name.lower() for name in chosen.values()}
     names: dict[str, str] = {}
-    for step, path in paths.items():
-        names[step] = chosen.get(step) or _unique(path, taken)
+    for step, (node, path) in paths.items():
+        names[step] = chosen.get(step) or _unique(path, taken, begins=node.operation.bundle is not None)
     return names
 
 
@@ -278,9 +287,10 @@ def _walk(nodes: tuple[Node, ...], prefix: str) -> Iterator[tuple[Node, str]]:
         yield from _walk(node.then, f"{path}.")
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def _unique(name: str, taken: set[str], *, begins: bool) -> str:
+    """The name, with a number where it is taken; `begins`: the names of several files begin with it and a dot."""
     candidate, number = name, 1
-    while candidate in taken:
+    while candidate in taken or (begins and any(other.startswith(f"{candidate}.") for other in taken)):
         number += 1
         candidate = f"{name}-{number}"
     taken.add(candidate)

@@ -1,8 +1,7 @@
 """A job as its clients see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from operator import attrgetter
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session, selectinload
@@ -39,9 +38,15 @@ def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> No
         added: results that this transaction has added; where they are all that are planned, no others are asked for.
     """
     results = added
-    if not added or len(added) < sum(task["result"] is not None for task in job.plan["tasks"]):
+    planned = sum(task["result"] is not None for task in job.plan["tasks"])
+    if len({result.step_id for result in added}) < planned:
         results = session.scalars(RESULTS, {"job_id": job.id}).all()
-    set_committed_value(job, "results", sorted(results, key=attrgetter("position")))
+    set_committed_value(job, "results", in_order(results))
+
+
+def in_order(results: Iterable[Result]) -> list[Result]:
+    """Results in the order of the tree; of one step the smallest image first, and what is not an image last."""
+    return sorted(results, key=lambda result: (result.position, result.width is None, result.width or 0, result.name))
 
 
 def job_view(job: Job, links: DownloadLinks) -> JobView:
@@ -64,7 +69,7 @@ def job_view(job: Job, links: DownloadLinks) -> JobView:
         input=_input_view(job),
         operations=job.operations,
         steps=[_step_view(step) for step in job.steps],
-        results=[_result_view(job, result, links) for result in job.results],
+        results=[_result_view(job, result, links) for result in in_order(job.results)],
         error=_error(job.error),
         links=JobLinks(self=f"/jobs/{job.id}", events=f"/jobs/{job.id}/events", archive=f"/jobs/{job.id}/archive"),
     )

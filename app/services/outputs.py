@@ -37,6 +37,12 @@ class Output:
         """Whether several results of a job get several keys."""
         return APART.search(self.key) is not None
 
+    @property
+    def keeps_formats_apart(self) -> bool:
+        """Whether files of one name get several keys by their formats."""
+        found = [place[0] for place in APART.finditer(self.key)]
+        return any(place != "{name}" for place in found) or (bool(found) and "{ext}" in self.key)
+
 
 def unknown_places(template: str) -> list[str]:
     """Unknown places of a template, and braces that belong to no place."""

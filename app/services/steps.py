@@ -6,7 +6,7 @@ lease's owner fence off every late writer.
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -92,14 +92,17 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """What a task has stored as its result."""
+    """What a task has stored as its result, or as one of several."""
 
+    #: what its name ends in, of several
+    suffix: str = ""
     key: str
     filename: str
     format: str
     content_type: str
-    width: int
-    height: int
+    #: pixels; None: it is not an image
+    width: int | None
+    height: int | None
     bytes: int
     sha256: str
     #: where it was written to as well
@@ -228,7 +231,7 @@ def _held(held: Claim) -> Update:
 def succeed(
     session: Session,
     held: Claim,
-    outcomes: Mapping[str, StoredResult],
+    outcomes: Mapping[str, Sequence[StoredResult]],
     reports: Mapping[str, dict[str, Any]] | None = None,
     usage: Usage | None = None,
 ) -> bool:
@@ -302,19 +305,17 @@ def _positions(session: Session, ending: Any) -> dict[str, int]:
     return dict(session.execute(ending.returning(Step.id, Step.position)).all())
 
 
-def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, StoredResult]) -> Iterator[Result]:
-    for task_id, outcome in outcomes.items():
+def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, Sequence[StoredResult]]) -> Iterator[Result]:
+    for task_id, stored in outcomes.items():
         planned = held.plan.task(task_id).result
         if planned is None:
             raise ValueError(f"task {task_id} plans no result")
-        if task_id in ended:
-            yield Result(
-                job_id=held.job.id,
-                step_id=task_id,
-                position=ended[task_id],
-                name=planned.name,
-                **outcome.__dict__,
-            )
+        if task_id not in ended:
+            continue
+        for outcome in stored:
+            told = {name: value for name, value in outcome.__dict__.items() if name != "suffix"}
+            name = planned.name_of(outcome.suffix)
+            yield Result(job_id=held.job.id, step_id=task_id, position=ended[task_id], name=name, **told)
 
 
 def _end(session: Session, held: Claim, **values: Any) -> dict[str, int]:

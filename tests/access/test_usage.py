@@ -34,7 +34,7 @@ def _unused(database: Database) -> Iterator[None]:
 def done(database: Database, job_id: UUID, task: str = "0") -> None:
     held = claimed(database, job_id, task)
     with database.session() as session:
-        assert steps.succeed(session, held, {task: OUTCOME}, usage=USED)
+        assert steps.succeed(session, held, {task: [OUTCOME]}, usage=USED)
 
 
 def ended(database: Database, **more: Any) -> UUID:

@@ -162,6 +162,27 @@ def test_results_are_written_to_a_store_as_well(
     assert api.ended(failing.json()["id"])["error"]["code"] == "output_exists"
 
 
+def test_the_files_of_a_set_lie_side_by_side_in_a_store(
+    api: ApiClient, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes
+) -> None:
+    api.http.put("/stores/photos", json=connection)
+    tree = [{"op": "web", "widths": [40, 80], "formats": ["webp", "jpeg"], "as": "hero"}]
+    output = {"store": "photos", "key": "sets/{input.stem}/{name}.{ext}"}
+    for key in ("sets/{name}", "sets/{ext}"):
+        refused = api.process(photo, tree, output=json.dumps({**output, "key": key}))
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_output")
+        assert "{name} and {ext}" in refused.json()["errors"][0]["detail"]
+    job = api.run(photo, tree, filename="1.jpg", output=json.dumps(output))
+    assert job["status"] == "completed", job
+    keys = [result["output"]["key"] for result in job["results"]]
+    assert keys == [f"sets/1/{result['name']}" for result in job["results"]]
+    stored = obstore.get(object_store_server.store(), "sets/1/hero.picture.html")
+    assert stored.attributes["Content-Disposition"].startswith("attachment")
+    assert b'srcset="hero.40.webp 40w, hero.80.webp 80w"' in bytes(stored.bytes())
+    image = obstore.get(object_store_server.store(), "sets/1/hero.80.webp")
+    assert image.attributes["Content-Disposition"].startswith("inline")
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code", "pointer"),
     [

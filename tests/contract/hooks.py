@@ -6,14 +6,14 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from app.operations import METADATA, OPERATIONS, Operation
+from app.operations import OPERATIONS, Operation
 
 TREE, ADDRESS = "operation-tree", "loopback-address"
 
 
 def _node(operation: Operation, then: list[Any], keep: bool) -> Any:
     node = {"op": operation.name, **operation.example}
-    if operation is METADATA:
+    if not operation.gives_image:
         return node
     return {**node, **({"keep": keep} if keep else {}), **({"then": then} if then else {})}
 

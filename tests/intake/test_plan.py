@@ -61,6 +61,25 @@ def test_a_plan_tells_names_sizes_and_formats(service: Service) -> None:
 
 
 @ON_SQLITE
+def test_a_plan_has_every_file_of_a_set(service: Service) -> None:
+    node = {"op": "web", "widths": [320, 9000], "formats": ["webp"], "as": "hero"}
+    told = plan(service, operations=[node]).json()
+    assert [(r["name"], r["format"], r["width"], r["height"]) for r in told["results"]] == [
+        ("hero.320.webp", "webp", 320, 240),
+        ("hero.4000.webp", "webp", 4000, 3000),
+        ("hero.manifest.json", "json", None, None),
+        ("hero.picture.html", "html", None, None),
+    ]
+    assert told["bytes"] == sum(result["bytes"] for result in told["results"])
+    one = plan(service, operations=[{"op": "convert_webp"}]).json()
+    assert one["cpu_seconds"] < told["cpu_seconds"] < 1.5 * one["cpu_seconds"]
+    stepped = plan(service, operations=[{**node, "widths": None, "bytes_step": 9000}]).json()
+    assert next((r["name"], r["width"], r["bytes"]) for r in stepped["results"]) == ("hero.{width}.webp", None, None)
+    assert (stepped["cpu_seconds"], stepped["bytes"]) == (None, None)
+    assert stepped["memory_bytes"] < told["memory_bytes"], "1920 pixels at most"
+
+
+@ON_SQLITE
 def test_plans_and_jobs_agree_on_random_trees(service: Service, database: Database, tmp_path: Path) -> None:
     chance = random.Random(20)
     photo = make_photo(413, 307, orientation=6)

@@ -304,7 +304,7 @@ def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     made = sorted(
         str(path.relative_to(tmp_path))
-        for folder in ("avatars", "web", "shop", "marked")
+        for folder in ("avatars", "web", "shop", "marked", "site")
         for path in (tmp_path / folder).rglob("*.*")
         if not path.name.startswith(".")
     )
@@ -312,6 +312,8 @@ def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path)
         "avatars/IMG_0001-avatar.webp",
         *("marked/1-watermark.jpg", "marked/2-watermark.jpg"),
         "shop/photo-resize.convert_jpeg.jpg",
+        *(f"site/photo/web.{width}.{ext}" for width in (480, 640) for ext in ("avif", "jpg", "webp")),
+        *("site/photo/web.manifest.json", "site/photo/web.picture.html"),
         *("web/1-convert_avif.avif", "web/1-convert_webp.webp"),
     ]
 

@@ -381,7 +381,7 @@ def test_a_result_of_another_job_is_copied(
     digest = hashlib.sha256(photo).hexdigest()
     outcome = replace(OUTCOME, key="jobs/x/results/0.jpg", bytes=len(photo), sha256=digest)
     with database.session() as session:
-        assert steps.succeed(session, made, {"0": outcome})
+        assert steps.succeed(session, made, {"0": [outcome]})
     second = accept(database, ResultSource(job=first, result="flip"), ["convert_webp"])
     fetcher.run(second, INPUT, "worker")
     job = job_of(database, second)

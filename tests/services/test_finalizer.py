@@ -99,7 +99,7 @@ def test_success_without_any_result_below_it_is_failed(database: Database) -> No
 def test_an_end_is_undone_with_its_transaction(database: Database) -> None:
     job_id = accept(database, ["convert_webp"], webhook_url="http://receiver.test/")
     held = claimed(database, job_id, "0")
-    crash_after(database, lambda session: steps.succeed(session, held, {"0": OUTCOME}))
+    crash_after(database, lambda session: steps.succeed(session, held, {"0": [OUTCOME]}))
     assert job_of(database, job_id).status == JobStatus.PROCESSING
     assert (states(database, job_id), messages(database)) == ({"0": "running"}, [])
     assert succeed(database, held)

@@ -93,7 +93,7 @@ def test_a_sweep_and_a_worker_do_not_wait_for_each_other_for_ever(database: Data
         sweeping = threading.Thread(target=lambda: swept.append(sweep(database)))
         sweeping.start()
         sweeping.join(2)
-        assert steps.succeed(session, held, {"0": OUTCOME})
+        assert steps.succeed(session, held, {"0": [OUTCOME]})
     sweeping.join(PATIENCE)
     assert swept == [Repairs()], "a job that somebody works on is looked at again by the next sweep"
     assert (states(database, job_id), messages(database)) == ({"0": "succeeded"}, [])

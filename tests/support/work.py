@@ -185,7 +185,7 @@ def claimed(database: Database, job_id: UUID, task: str, owner: str = "worker", 
 def succeed(database: Database, held: Claim) -> bool:
     outcome = replace(OUTCOME, key=f"key-{held.attempt}")
     with database.session() as session:
-        return steps.succeed(session, held, {held.task.id: outcome} if held.task.result else {})
+        return steps.succeed(session, held, {held.task.id: [outcome]} if held.task.result else {})
 
 
 def fail(database: Database, held: Claim, error: Any = None) -> bool:

@@ -13,6 +13,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 
 from app.database import Database
 from app.errors import OutputDenied, OutputExists, OutputFailed, OutputUnavailable, StoreNotFound
+from app.formats import HTML
 from app.models import Job
 from app.services import stores
 from app.services.outputs import Output, key_of
@@ -68,7 +69,7 @@ def _write(connection: Connection, key: str, output: Output, file: File, *, mark
     """Whether the object is this job's now; False if another object is there, which stays."""
     attributes: Any = {
         "Content-Type": file.content_type,
-        "Content-Disposition": content_disposition(file.filename).replace("attachment", "inline", 1),
+        "Content-Disposition": _disposition(file),
         **({"Cache-Control": output.cache_control} if output.cache_control else {}),
         MARK: mark,
     }
@@ -83,6 +84,12 @@ def _write(connection: Connection, key: str, output: Output, file: File, *, mark
         return _create(client, key, output, file, attributes)
     except (BaseError, OSError) as error:
         raise _failure(error) from None
+
+
+def _disposition(file: File) -> str:
+    """Images are shown where they are; markup is not, on a site whose scripts may do more than ours."""
+    attachment = content_disposition(file.filename)
+    return attachment if file.content_type == HTML.media_type else attachment.replace("attachment", "inline", 1)
 
 
 def _create(client: CloudClient, key: str, output: Output, file: File, attributes: Any) -> bool:

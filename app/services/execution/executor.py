@@ -9,13 +9,24 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 from app import metrics, tracing
 from app.errors import AssetMissing, ObjectNotFound, PixelProcessDied, StepTimedOut
 from app.formats import FORMATS
-from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Monitor, Rendered, Stage, Target, When
+from app.imaging.recipe import (
+    INTERMEDIATE,
+    INTERMEDIATE_SUFFIX,
+    Limits,
+    Monitor,
+    Part,
+    Rendered,
+    Stage,
+    Target,
+    When,
+)
 from app.operations import OPERATIONS, Queue
 from app.services import steps
 from app.services.dag_builder import PlannedResult, PlannedStep, PlannedTask
@@ -23,8 +34,8 @@ from app.services.execution.attempts import Attempts, Monitored, fields_of
 from app.services.execution.delivering import Deliverer, File
 from app.services.execution.input_cache import InputCache
 from app.services.steps import Claim, StoredResult, Usage
-from app.services.storage.filenames import result_filename
-from app.services.storage.keys import asset_key, intermediate_key, result_key, shared_asset_key
+from app.services.storage.filenames import base_name, result_filename
+from app.services.storage.keys import asset_key, intermediate_key, parts_prefix, result_key, shared_asset_key
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +52,7 @@ class Renderer(Protocol):
 class Made:
     """What an attempt has stored, by the tasks that the results belong to, and what it has found out."""
 
-    outcomes: Mapping[str, StoredResult]
+    outcomes: Mapping[str, Sequence[StoredResult]]
     monitor: Monitor
 
 
@@ -58,7 +69,7 @@ class Executor(Attempts[Made]):
         monitor = Monitor(progress)
         return Made(self._produce(held, folder, monitor), monitor)
 
-    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, StoredResult]:
+    def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, list[StoredResult]]:
         """Render and store; returns the results by the tasks that they belong to."""
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
@@ -89,13 +100,14 @@ class Executor(Attempts[Made]):
 
     def _stored(
         self, held: Claim, targets: Mapping[str, Target], rendered: Sequence[Rendered | None]
-    ) -> Iterator[tuple[str, StoredResult]]:
+    ) -> Iterator[tuple[str, list[StoredResult]]]:
         for (task_id, target), image in zip(targets.items(), rendered, strict=True):
             if target.op == INTERMEDIATE and image:
                 key = intermediate_key(held.job.id, held.task.id)
                 self.storage.upload_processed(key, target.path, content_type="application/octet-stream")
             elif image:
-                yield task_id, self._store_result(held, held.plan.task(task_id), target.path, image)
+                task = held.plan.task(task_id)
+                yield task_id, [self._store_result(held, task, *file) for file in _files(target, image)]
 
     def _fetch(self, held: Claim, folder: Path) -> Path:
         path = folder / f"source{'' if held.task.is_first else INTERMEDIATE_SUFFIX}"
@@ -124,29 +136,30 @@ class Executor(Attempts[Made]):
                 raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
         return files
 
-    def _store_result(self, held: Claim, task: PlannedTask, path: Path, image: Rendered) -> StoredResult:
+    def _store_result(self, held: Claim, task: PlannedTask, path: Path, file: Part) -> StoredResult:
         planned = _result_of(task)
-        format_ = FORMATS[image.format]
+        format_, name = FORMATS[file.format], planned.name_of(file.suffix)
         outcome = StoredResult(
-            key=result_key(held.job.id, task.id, format_.extension),
-            filename=result_filename(held.job.input_filename, planned.name, format_.extension),
-            format=image.format,
+            suffix=file.suffix,
+            key=_key(held, task, file),
+            filename=_filename(held, planned, file),
+            format=file.format,
             content_type=format_.media_type,
-            width=image.width,
-            height=image.height,
+            width=file.width,
+            height=file.height,
             bytes=path.stat().st_size,
             sha256=_sha256(path),
         )
         self.storage.upload_processed(outcome.key, path, content_type=outcome.content_type, filename=outcome.filename)
-        file = File(
+        delivered = File(
             path=path,
-            name=planned.name,
+            name=name,
             ext=format_.extension,
             content_type=outcome.content_type,
             filename=outcome.filename,
             sha256=outcome.sha256,
         )
-        return replace(outcome, output=self.deliverer.deliver(held.job, file))
+        return replace(outcome, output=self.deliverer.deliver(held.job, delivered))
 
     def _succeed(self, held: Claim, made: Made) -> str:
         outcomes, monitor = made.outcomes, made.monitor
@@ -157,9 +170,9 @@ class Executor(Attempts[Made]):
             self._discard(held)
             return "outdated"
         log.debug("task_succeeded", extra=fields_of(held))
-        for outcome in outcomes.values():
+        for outcome in chain.from_iterable(outcomes.values()):
             metrics.RESULT_BYTES.labels(outcome.format).inc(outcome.bytes)
-            metrics.RESULT_PIXELS.labels(outcome.format).inc(outcome.width * outcome.height)
+            metrics.RESULT_PIXELS.labels(outcome.format).inc((outcome.width or 0) * (outcome.height or 0))
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
@@ -171,19 +184,46 @@ class Executor(Attempts[Made]):
                 return
             self.storage.delete(intermediate_key(held.job.id, held.task.id))
             for task in (held.task, *held.plan.inline_children(held.task)):
-                if task.result:
-                    self.storage.delete(result_key(held.job.id, task.id, FORMATS[task.result.format].extension))
+                for key in self._result_keys(held, task):
+                    self.storage.delete(key)
+
+    def _result_keys(self, held: Claim, task: PlannedTask) -> list[str]:
+        """Keys of what attempts at a task may have stored as results."""
+        if task.result is None:
+            return []
+        if task.result.is_bundle:  # of which only those attempts know the names
+            return [key for key, _ in self.storage.entries(parts_prefix(held.job.id, task.id))]
+        return [result_key(held.job.id, task.id, FORMATS[task.result.format].extension)]
 
 
-def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> dict[str, dict[str, Any]]:
+def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What was found out, by the ids of the steps; of inline children only if they got there."""
     ids = [step.id for step in held.task.steps]
     ids += [task.id if task.id in outcomes else "" for task in held.plan.inline_children(held.task)]
     return {ids[number]: report for number, report in monitor.reports.items() if ids[number]}
 
 
-def _usage(monitor: Monitor, outcomes: Mapping[str, StoredResult]) -> Usage:
-    return Usage(**monitor.used, bytes_out=sum(outcome.bytes for outcome in outcomes.values()))
+def _usage(monitor: Monitor, outcomes: Mapping[str, Sequence[StoredResult]]) -> Usage:
+    return Usage(**monitor.used, bytes_out=sum(outcome.bytes for outcome in chain.from_iterable(outcomes.values())))
+
+
+def _files(target: Target, rendered: Rendered) -> list[tuple[Path, Part]]:
+    """What was written, file by file; the only one of a target has no suffix."""
+    if rendered.parts:
+        return [(target.path_of(part), part) for part in rendered.parts]
+    return [(target.path, Part("", rendered.format, rendered.width, rendered.height))]
+
+
+def _key(held: Claim, task: PlannedTask, file: Part) -> str:
+    if file.suffix:
+        return f"{parts_prefix(held.job.id, task.id)}{file.suffix}"
+    return result_key(held.job.id, task.id, FORMATS[file.format].extension)
+
+
+def _filename(held: Claim, planned: PlannedResult, file: Part) -> str:
+    if file.suffix:
+        return f"{base_name(planned.name)}.{file.suffix}"
+    return result_filename(held.job.input_filename, planned.name, FORMATS[file.format].extension)
 
 
 def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[str, Target]:
@@ -201,7 +241,7 @@ def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[s
 
 
 def _target(result: PlannedResult, path: Path) -> Target:
-    return Target(path, result.encoder, result.params)
+    return Target(path, result.encoder, result.params, name=base_name(result.name))
 
 
 def _result_of(task: PlannedTask) -> PlannedResult:

@@ -93,7 +93,7 @@ class Sandbox:
             _raise(answer)
         monitor.used.update(answer["used"])
         monitor.reports.update({int(stage): report for stage, report in answer["reports"].items()})
-        return [rendered and Rendered(**rendered) for rendered in answer["rendered"]]
+        return [rendered and Rendered.from_json(rendered) for rendered in answer["rendered"]]
 
     def warm(self) -> None:
         """Start one child before it is needed: a network takes seconds to load."""

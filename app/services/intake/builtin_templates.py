@@ -3,6 +3,7 @@
 from typing import Any
 
 SIDE: dict[str, Any] = {"type": "integer", "minimum": 16, "maximum": 2048}
+WIDTH: dict[str, Any] = {"type": "integer", "minimum": 16, "maximum": 4096}
 FORMAT: dict[str, Any] = {"type": "string", "enum": ["convert_webp", "convert_jpeg", "convert_png", "convert_avif"]}
 
 
@@ -30,6 +31,33 @@ BUILT_IN: dict[str, tuple[list[Any], dict[str, Any]]] = {
             "properties": {
                 "size": {**SIDE, "default": 256},
                 "format": {**FORMAT, "default": "convert_webp"},
+            },
+        },
+    ),
+    # all that a page needs of one picture
+    "web": (
+        [
+            {
+                "op": "web",
+                "widths": [{"param": "small"}, {"param": "medium"}, {"param": "large"}],
+                "quality": {"param": "quality"},
+                "alt": {"param": "alt"},
+                "sizes": {"param": "sizes"},
+                "base_url": {"param": "base_url"},
+                "as": {"param": "name"},
+            }
+        ],
+        {
+            "type": "object",
+            "properties": {
+                "small": {**WIDTH, "default": 480},
+                "medium": {**WIDTH, "default": 960},
+                "large": {**WIDTH, "default": 1920},
+                "quality": {"type": "integer", "minimum": 1, "maximum": 100},
+                "alt": {"type": "string", "maxLength": 1000, "default": ""},
+                "sizes": {"type": "string", "maxLength": 500, "default": "100vw"},
+                "base_url": {"type": "string", "maxLength": 1000},
+                "name": {"type": "string", "maxLength": 64, "default": "web"},
             },
         },
     ),

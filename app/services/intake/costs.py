@@ -5,16 +5,19 @@ reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; on another
 that decode.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from app.formats import FORMATS
 from app.imaging.geometry import Size, measure, size_after
 from app.imaging.memory import BASE, Work
-from app.operations import OPERATIONS, Queue
-from app.parameters import AvifParams, JpegParams, PngParams, QualityTarget, ResizeParams, WebpParams
-from app.services.dag_builder import Plan, PlannedResult, PlannedTask
+from app.imaging.responsive import breakpoints
+from app.imaging.responsive.breakpoints import Outline
+from app.operations import ENCODERS, OPERATIONS, RESIZE, WEB, Queue
+from app.parameters import AvifParams, JpegParams, PngParams, QualityTarget, WebpParams
+from app.references import resolve
+from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTask
 
 REFERENCE_SECONDS = 0.0107
 #: of a task, whatever it does: opening a file, headers, profiles
@@ -37,6 +40,7 @@ WORK: dict[str, tuple[float, float]] = {
     "grayscale": (1.0, 0.0),
     "watermark": (5.0, 0.0),
     "metadata": (9.0, 0.0),
+    "web": (3.0, 0.0),
     "denoise": (430_000.0, 0.0),
 }
 #: nanoseconds for each pixel that is written, with the default parameters
@@ -51,6 +55,7 @@ ENCODE = {
 #: bytes for each pixel that is written
 DENSITY = {"webp": 0.13, "avif": 0.09, "jpeg": 0.19, "png": 1.7, "gif": 0.75, "tiff": 2.6}
 JSON_BYTES = 2000
+SET_SECONDS = 0.03  # placeholders, manifest and markup of a set
 SEARCHES = 8.0  # encodings until a quality is found
 TRELLIS = 3.0
 
@@ -99,7 +104,7 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
         else:
             sizes[task.id] = _size_of(task, sizes[task.parent])
     work = [task for task in plan.tasks if task.queue != Queue.FETCH.value]
-    outcomes = tuple(_outcome(task.result, task, sizes[task.id], given) for task in work if task.result)
+    outcomes = tuple(one for task in work if task.result for one in _outcomes(task.result, task, sizes[task.id], given))
     costs = [_cost(plan, task, sizes, given) for task in work]
     memory = [_memory(task, sizes[task.parent], sizes[task.id], given) for task in work]
     seconds = None if given is None or None in costs else sum(cost for cost in costs if cost is not None)
@@ -118,6 +123,34 @@ def _size_of(task: PlannedTask, size: Size | None) -> Size | None:
 
 def _params(op: str, params: dict[str, Any]) -> Any:
     return OPERATIONS[op].params.model_validate(params)
+
+
+def _outcomes(result: PlannedResult, task: PlannedTask, size: Size | None, given: Input | None) -> Iterator[Outcome]:
+    if not result.is_bundle:
+        yield _outcome(result, task, size, given)
+        return
+    for part in _parts(result, size):
+        yield Outcome(
+            name=result.name_of(part.suffix),
+            step=task.id,
+            format=part.format,
+            size=part.size,
+            bytes=_bytes_of_part(part),
+        )
+
+
+def _parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
+    """The files of a result that is several."""
+    found: tuple[Outline, ...] = resolve(str(OPERATIONS[result.encoder].bundle))(
+        _params(result.encoder, result.params), size
+    )
+    return found
+
+
+def _bytes_of_part(part: Outline) -> int | None:
+    if part.format not in DENSITY:
+        return JSON_BYTES
+    return None if part.size is None else round(part.size[0] * part.size[1] * DENSITY[part.format])
 
 
 def _outcome(result: PlannedResult, task: PlannedTask, size: Size | None, given: Input | None) -> Outcome:
@@ -160,7 +193,10 @@ def _cost(plan: Plan, task: PlannedTask, sizes: dict[str | None, Size | None], g
             return None
     if task.intermediate and len(_inlined(plan, task, sizes)) < len(plan.children(task.id)):
         nanoseconds += INTERMEDIATE_WRITE * _pixels(size, given)
-    return TASK_SECONDS + nanoseconds * 1e-9 + _encoding(task, size, given)
+    encoding = (
+        _encoding_parts(task.result, size) if task.result and task.result.is_bundle else _encoding(task, size, given)
+    )
+    return None if encoding is None else TASK_SECONDS + nanoseconds * 1e-9 + encoding
 
 
 def _inlined(plan: Plan, task: PlannedTask, sizes: dict[str | None, Size | None]) -> list[PlannedTask]:
@@ -180,12 +216,30 @@ def _reading(task: PlannedTask, size: Size, given: Input) -> float:
     pixels = _pixels(size, given)
     if not task.is_first:
         return INTERMEDIATE_READ * pixels
-    first = task.steps[0]
-    if given.format == "jpeg" and first.op == "resize":
-        params: ResizeParams = _params(first.op, first.params)
-        shrink = measure(*size, params).shrink
-        return DECODE_SHRUNK.get(shrink, DECODE["jpeg"]) * pixels
+    if given.format == "jpeg":
+        return DECODE_SHRUNK.get(_shrink(task.steps[0], size), DECODE["jpeg"]) * pixels
     return DECODE[given.format] * pixels
+
+
+def _shrink(first: PlannedStep, size: Size) -> int:
+    """By what the decoder divides the image for the first step."""
+    params = _params(first.op, first.params)
+    if first.op == RESIZE.name:
+        return measure(*size, params).shrink
+    return breakpoints.on_load(size, params)[0] if first.op == WEB.name else 1
+
+
+def _encoding_parts(result: PlannedResult, size: Size) -> float | None:
+    """Seconds that writing the files of a set takes; None where their number depends on the pixels."""
+    params, nanoseconds = _params(result.encoder, result.params), 0.0
+    for part in _parts(result, size):
+        if part.format not in DENSITY:
+            continue
+        if part.size is None:
+            return None
+        encoder = ENCODERS[part.format]
+        nanoseconds += _of_encoder(encoder.name, params.of_encoder(part.format)) * part.size[0] * part.size[1]
+    return SET_SECONDS + nanoseconds * 1e-9
 
 
 def _encoding(task: PlannedTask, size: Size | None, given: Input) -> float:
@@ -194,10 +248,15 @@ def _encoding(task: PlannedTask, size: Size | None, given: Input) -> float:
         return 0.0
     operation, params = OPERATIONS[task.result.encoder], _params(task.result.encoder, task.result.params)
     pixels = size[0] * size[1] * (given.frames if operation.animated else 1)
-    factor = FACTORS.get(operation.name, lambda _: 1.0)(params)
+    return _of_encoder(operation.name, params) * pixels * 1e-9
+
+
+def _of_encoder(name: str, params: Any) -> float:
+    """Nanoseconds for each pixel that is written."""
+    factor = FACTORS.get(name, lambda _: 1.0)(params)
     if isinstance(params, QualityTarget) and not params.is_unconstrained:
         factor *= SEARCHES
-    return ENCODE[operation.name] * factor * pixels * 1e-9
+    return ENCODE[name] * factor
 
 
 def _webp(params: WebpParams) -> float:
@@ -236,4 +295,8 @@ def _memory(task: PlannedTask, before: Size | None, after: Size | None, given: I
     if task.result is None or not task.result.encoder:
         return BASE + held
     params = _params(task.result.encoder, task.result.params)
-    return max(BASE + held, Work(task.result.encoder, params, after[0] * after[1] * given.frames).needed)
+    if not task.result.is_bundle:
+        return max(BASE + held, Work(task.result.encoder, params, after[0] * after[1] * given.frames).needed)
+    width, height = breakpoints.largest(params, after)
+    work = [Work(ENCODERS[one].name, params.of_encoder(one), width * height) for one in params.formats]
+    return held + max(each.needed for each in work)

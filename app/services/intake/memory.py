@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from app.errors import LimitExceeded
 from app.imaging.memory import Work, attempts, too_much
 from app.imaging.probe import ImageHeader
+from app.imaging.responsive.breakpoints import largest
+from app.operations import ENCODERS
+from app.parameters import WebParams
 from app.services.dag_builder import Node
 
 
@@ -17,13 +20,23 @@ def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None
     if most is None:
         return
     for node in (found for branch in branches for found in _of_full_size(branch)):
-        operation = node.operation
+        for work in _work(node, header):
+            least = min(attempt.needed for attempt in attempts(work))
+            if least > most:
+                message = too_much(work.op, work.pixels, least, most)
+                raise LimitExceeded(message, pointer=node.pointer, limit=most, value=least)
+
+
+def _work(node: Node, header: ImageHeader) -> Iterable[Work]:
+    """What encoders do for a node."""
+    operation, params = node.operation, node.params
+    if isinstance(params, WebParams):
+        width, height = largest(params, (header.width, header.height))
+        for format_ in params.formats:
+            yield Work(ENCODERS[format_].name, params.of_encoder(format_), width * height)
+    elif operation.format:
         frames = header.frames if operation.animated else 1
-        work = Work(operation.name, node.params, header.width * header.height * frames)
-        least = min(attempt.needed for attempt in attempts(work))
-        if operation.format and least > most:
-            message = too_much(operation.name, work.pixels, least, most)
-            raise LimitExceeded(message, pointer=node.pointer, limit=most, value=least)
+        yield Work(operation.name, params, header.width * header.height * frames)
 
 
 def _of_full_size(node: Node) -> Iterable[Node]:

@@ -225,6 +225,12 @@ def _check_names(branches: tuple[Node, ...], mistakes: _Mistakes) -> None:
         if first != node.pointer:
             detail = f"Two results are named {node.name!r}; the first one is at {first}."
             mistakes.add("duplicate_result_name", detail, where, value=node.name)
+    sets = [node for node in _walk(branches) if node.name and node.operation.bundle]
+    for node in (node for node in _walk(branches) if node.name):
+        for other in sets:
+            if str(node.name).lower().startswith(f"{str(other.name).lower()}."):
+                detail = f"The names of the files of {other.name!r}, at {other.pointer}, begin with it and a dot."
+                mistakes.add("duplicate_result_name", detail, f"{node.pointer}/as", value=node.name)
 
 
 def _walk(branches: tuple[Node, ...]) -> Iterator[Node]:

@@ -148,9 +148,13 @@ def order_of_json(wanted: JsonRequest) -> Order:
 
 
 def _check_apart(output: Output, plan: Plan) -> None:
-    results = sum(task.result is not None for task in plan.tasks)
-    if results > 1 and not output.keeps_apart:
-        detail = f"The {results} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
+    results = [task.result for task in plan.tasks if task.result is not None]
+    several = any(result.is_bundle for result in results)
+    if several and not output.keeps_formats_apart:
+        detail = "The files of a set would overwrite each other: key needs {name} and {ext}, or {sha256:12}."
+        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
+    if len(results) > 1 and not output.keeps_apart:
+        detail = f"The {len(results)} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
         raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.models import Job
 from app.operations import OPERATIONS, RESIZE, Queue
-from app.parameters import QualityTarget
+from app.parameters import QualityTarget, WebParams
 from app.services.dag_builder import Plan, PlannedTask
 
 SMALL_SECONDS = 0.2  # of CPU time, up to which a task is small
@@ -54,7 +54,7 @@ def _nanoseconds(task: PlannedTask) -> Iterator[float]:
     if task.result:
         encoder = OPERATIONS[task.result.encoder]
         params = encoder.params.model_validate(task.result.params)
-        yield encoder.nanoseconds * (1.0 if isinstance(params, QualityTarget) and params.is_quick else DEAR)
+        yield encoder.nanoseconds * (1.0 if isinstance(params, QualityTarget | WebParams) and params.is_quick else DEAR)
 
 
 def _enlarged(plan: Plan, size: Size) -> Iterator[int]:

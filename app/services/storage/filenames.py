@@ -15,6 +15,7 @@ from app.errors import InvalidFilename
 
 MAX_FILENAME = 255  # characters of an upload's, bytes of a result's; what file systems take
 MAX_STEM = 100  # characters of a result's file name that come from the upload's
+LONGEST_SUFFIX = 42  # bytes of what distinguishes the files of a set, with the dot before it
 FALLBACK = "image"  # for an upload whose name has no usable character
 HEADER_CHARSET = "latin-1"  # keeps every byte of a part's headers as it is
 CHARSETS = ("utf-8", "iso8859-1", "cp1252", "ascii")
@@ -126,6 +127,14 @@ def result_filename(upload: str, result: str, extension: str) -> str:
     own = f"-{_fitting(result, MAX_FILENAME - len(FALLBACK) - len(f'-.{extension}'))}.{extension}"
     stem = safe_stem(upload).encode()[: MAX_FILENAME - len(own.encode())].decode(errors="ignore")
     return f"{stem.rstrip('-.') or FALLBACK}{own}"
+
+
+def base_name(result: str) -> str:
+    """What the files of a set begin with: the name of the result, from which they name one another.
+
+    That of the upload is no part of it, so that they are called the same in archives, in folders and in stores.
+    """
+    return _fitting(result, MAX_FILENAME - LONGEST_SUFFIX)
 
 
 def _fitting(result: str, room: int) -> str:

@@ -25,6 +25,11 @@ def result_key(job_id: UUID, step_id: str, extension: str) -> str:
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"
 
 
+def parts_prefix(job_id: UUID, step_id: str) -> str:
+    """The prefix of the results of a step that gives several; what follows is what their names end in."""
+    return f"{job_prefix(job_id)}results/{step_id}/"
+
+
 def asset_key(tenant: str, sha256: str) -> str:
     """A file that trees of a tenant name; by its content, which a name may change and a key never does."""
     return f"{asset_prefix(tenant)}{sha256}"

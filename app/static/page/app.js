@@ -3,7 +3,7 @@
 import { Away, Problem, ask, capabilities, get, hasKey, onKey, post } from "./api.js";
 import { Code } from "./code.js";
 import { compare } from "./compare.js";
-import { askForKey, confirm, showData } from "./dialogs.js";
+import { askForKey, confirm, showData, showText } from "./dialogs.js";
 import { announce, h, replace, toast } from "./dom.js";
 import { bytes, plural } from "./format.js";
 import { History } from "./history.js";
@@ -307,7 +307,9 @@ class App {
 
   async #read(result) {
     try {
-      showData(result.name, await (await fetch(result.address)).json());
+      const answer = await fetch(result.address);
+      if (result.format === "html") showText(result.name, await answer.text());
+      else showData(result.name, await answer.json());
     } catch {
       window.open(result.address, "_blank", "noopener");
     }

@@ -99,6 +99,11 @@ export async function confirm(title, text, yes) {
 }
 
 /** Show a result that is JSON, in lines of name and value. */
+/** Text as it is, which may be markup: nothing of it is run. */
+export function showText(title, text) {
+  return show(title, h("pre", { class: "code", text, tabindex: 0 }));
+}
+
 export function showData(title, data) {
   return show(
     title,

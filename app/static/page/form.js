@@ -57,7 +57,7 @@ function field(node, name, shape, required, onchange) {
   const id = `p-${node.id}-${name}`;
   const set = (value) => onchange(name, value);
   const control = controlOf({ id, name, shape, required, value: node.params[name], set, focus: `${node.id}/${name}` });
-  const isGroup = control.matches?.("[role=radiogroup]");
+  const isGroup = control.matches?.("[role=radiogroup], [role=group]");
   return h(
     "div",
     { class: "field", "data-field": name },
@@ -78,6 +78,8 @@ function controlOf(about) {
   if (shape.values) return shape.values.length <= 4 ? segments(about) : select(about);
   if (shape.type === "boolean") return toggle(about);
   if (shape.type === "integer" || shape.type === "number") return number(about);
+  if (shape.type === "array" && shape.items?.enum) return checks(about);
+  if (shape.type === "array" && shape.maxItems !== shape.minItems) return numberList(about);
   if (shape.type === "array") return numbers(about);
   if (shape.type === "string" && shape.pattern?.startsWith("^#")) return colour(about);
   if (shape.type === "string") return text(about);
@@ -151,6 +153,56 @@ function numbers(about) {
   };
   for (const input of inputs) input.addEventListener("input", take);
   return h("div", { class: "numbers" }, inputs);
+}
+
+/** Numbers of which there may be few or many: one line, with commas between them. */
+function numberList(about) {
+  const { id, shape, set, value, focus } = about;
+  const input = h("input", {
+    id,
+    type: "text",
+    inputmode: "decimal",
+    value: (value ?? shape.default ?? []).join(", "),
+    placeholder: shape.example?.join(", ") ?? "not set",
+    spellcheck: "false",
+    autocomplete: "off",
+    "data-focus": focus,
+    ...described(about),
+  });
+  input.addEventListener("input", () => {
+    const numbers = input.value.split(/[\s,;]+/).filter(Boolean).map(Number);
+    const wrong = numbers.some(Number.isNaN);
+    if (wrong) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
+    if (!wrong) set(numbers.length ? numbers : undefined);
+  });
+  return input;
+}
+
+/** Some of a few values. */
+function checks(about) {
+  const { id, shape, set, focus } = about;
+  const chosen = shown(about) ?? [];
+  const inputs = shape.items.enum.map((value) =>
+    h("input", {
+      type: "checkbox",
+      value,
+      checked: chosen.includes(value),
+      "aria-label": words(String(value)),
+      "data-focus": `${focus}/${value}`,
+    }),
+  );
+  const take = () => {
+    const values = inputs.filter((input) => input.checked).map((input) => input.value);
+    const isDefault = JSON.stringify(values) === JSON.stringify(shape.default);
+    set(values.length && !isDefault ? values : undefined);
+  };
+  for (const input of inputs) input.addEventListener("change", take);
+  return h(
+    "div",
+    { class: "segments", role: "group", "aria-labelledby": `${id}-label`, ...described(about) },
+    inputs.map((input) => h("label", {}, input, h("span", { text: input.value }))),
+  );
 }
 
 function toggle(about) {

@@ -82,15 +82,18 @@ dialog.addEventListener("click", (event) => {
 });
 
 const FORMATS = { webp: "WebP" };
+const TITLES = { web: "Web page set" };
 
 /** `convert_webp` as "Convert to WebP", any other name as words. */
 export function titleOf({ name, output_format: format }) {
+  if (name in TITLES) return TITLES[name];
   return format && name === `convert_${format}` ? `Convert to ${FORMATS[format] ?? format.toUpperCase()}` : words(name);
 }
 
 const GROUPS = ["Change the picture", "Write a file", "Describe it"];
 
 export function groupOf(operation) {
+  if (operation.bundle) return GROUPS[1];
   if (operation.output_format === "json") return GROUPS[2];
   return operation.output_format ? GROUPS[1] : GROUPS[0];
 }

@@ -112,6 +112,11 @@ export const STARTS = [
     ],
   },
   {
+    name: "All that a page needs",
+    about: "AVIF, WebP and JPEG in three widths, placeholders, and a <picture> that names them.",
+    operations: [{ op: "web", widths: [480, 960, 1920], as: "photo" }],
+  },
+  {
     name: "Thumbnails",
     about: "Squares that keep what catches the eye, in two sizes.",
     operations: [320, 96].map((side) => ({

@@ -14,6 +14,7 @@ const SAID = {
   cancelled: "Cancelled",
 };
 
+export const isText = (result) => result.format === "json" || result.format === "html";
 export const isViewable = (result) => VIEWABLE.has(result.format);
 export const statusText = (status) => SAID[status] ?? status;
 
@@ -231,7 +232,7 @@ export class Row {
   }
 
   #result(item, result, before) {
-    const isData = result.format === "json";
+    const isData = isText(result);
     const share = saved(before, result.bytes);
     return h(
       "tr",
@@ -258,7 +259,7 @@ export class Row {
   }
 
   #resultActions(item, result) {
-    const { name, filename, address, format } = result;
+    const { name, filename, address } = result;
     return [
       isViewable(result)
         ? button("Compare", () => this.actions.compare(item, result), {
@@ -268,7 +269,7 @@ export class Row {
             "data-focus": `compare/${name}`,
           })
         : null,
-      format === "json"
+      isText(result)
         ? button("Read", () => this.actions.read(item, result), {
             icon: "info",
             class: "button small",

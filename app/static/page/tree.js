@@ -83,7 +83,7 @@ export class Tree extends EventTarget {
     this.planned.clear();
     for (const result of plan?.results ?? []) {
       const own = ofStep(this.nodes, result.step);
-      if (own) this.planned.set(own.id, result);
+      if (own) this.planned.set(own.id, together(this.planned.get(own.id), result));
     }
     if (problem) {
       this.errors.clear();
@@ -423,6 +423,14 @@ export class Tree extends EventTarget {
     siblings.splice(index + step, 0, each);
     this.#changed();
   }
+}
+
+/** What several files of one step are as one result: as large as the largest, and as many bytes as all. */
+function together(one, other) {
+  if (!one) return other;
+  const wider = (one.width ?? 0) >= (other.width ?? 0) ? one : other;
+  const known = one.bytes !== null && other.bytes !== null;
+  return { ...wider, bytes: known ? one.bytes + other.bytes : null };
 }
 
 /** A recipe to begin with, as a button. */

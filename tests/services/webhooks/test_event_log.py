@@ -61,7 +61,7 @@ def test_a_slow_transaction_is_not_passed_over(database: Database) -> None:
 
     def end_slowly() -> None:
         with database.session() as session:
-            steps.succeed(session, held, {"0": OUTCOME})
+            steps.succeed(session, held, {"0": [OUTCOME]})
             written.set()
             commit.wait(10)
 

@@ -37,7 +37,7 @@ def test_the_end_of_a_job_its_event_and_its_deliveries_are_one_transaction(datab
     registered(database, NOWHERE)
     job_id = accept(database, ["convert_png"], webhook_url="http://job.test/")
     held = claimed(database, job_id, "0")
-    crash_after(database, lambda session: steps.succeed(session, held, {"0": OUTCOME}))
+    crash_after(database, lambda session: steps.succeed(session, held, {"0": [OUTCOME]}))
     assert job_of(database, job_id).status == JobStatus.PROCESSING
     with database.session(read_only=True) as session:
         assert session.scalars(select(Event)).all() == []

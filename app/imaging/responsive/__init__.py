@@ -1,0 +1,1 @@
+"""What the operation `web` decides and writes: widths and names, markup, placeholders."""

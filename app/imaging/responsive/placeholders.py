@@ -1,0 +1,108 @@
+"""What stands for an image until it is there: of a few of its pixels."""
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import blurhash
+import pyvips
+
+from app.imaging.colours.colour import COLOUR_BANDS, GREY_BANDS, full_scale, to_eight_bits, to_srgb
+from app.imaging.responsive import thumbhash
+
+LOOKED_AT = 64  # pixels of the longer side, for colours and blurhash
+BLURHASH_COMPONENTS = (4, 3)  # of the longer and of the shorter side
+PREVIEW, PREVIEW_QUALITY = 24, 40  # pixels of the longer side of the image that is a data URI
+PALETTE = 8  # colours among which the dominant one is found
+BLACK, WHITE = "#000000", "#ffffff"
+RED, GREEN, BLUE = 0.2126, 0.7152, 0.0722  # shares in the luminance of sRGB
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """Those of one image, by the names that they have in JSON."""
+
+    lqip: str
+    thumbhash: str
+    blurhash: str
+    dominant_colour: str
+    #: of text on the dominant colour
+    contrast_colour: str
+
+    @classmethod
+    def of(cls, image: pyvips.Image) -> "Placeholders":
+        """Of an image of any size; the smaller it is, the sooner it is done."""
+        few = few_pixels(image)
+        dominant = dominant_colours(few, PALETTE)[0]["colour"]
+        return cls(
+            lqip=_data_uri(image),
+            thumbhash=base64.b64encode(_thumbhash(image)).decode(),
+            blurhash=blurhash_of(few),
+            dominant_colour=dominant,
+            contrast_colour=contrast(dominant),
+        )
+
+
+def few_pixels(image: pyvips.Image) -> pyvips.Image:
+    """A few of its pixels in sRGB, as if on white."""
+    few = _shrunk(image, LOOKED_AT)
+    if few.hasalpha():
+        few = few.flatten(background=full_scale(few))
+    return few.colourspace("srgb").copy_memory() if few.bands <= GREY_BANDS else few.copy_memory()
+
+
+def _shrunk(image: pyvips.Image, side: int) -> pyvips.Image:
+    return to_eight_bits(to_srgb(image.thumbnail_image(side, height=side, size="down")))
+
+
+def dominant_colours(few: pyvips.Image, most: int) -> list[dict[str, Any]]:
+    """The colours that stand best for all, and what share of the pixels each stands for."""
+    if most < 1:
+        return []
+    bits = max(1, (most - 1).bit_length())
+    palette = pyvips.Image.gifload_buffer(few.gifsave_buffer(bitdepth=bits, dither=0, effort=10, keep="none"))
+    pixels = bytes(palette.extract_band(0, n=3).write_to_memory())
+    counted = Counter(zip(pixels[::3], pixels[1::3], pixels[2::3], strict=True))
+    total = few.width * few.height
+    return [
+        {"colour": "#" + bytes(colour).hex(), "share": round(count / total, 4)}
+        for colour, count in counted.most_common(most)
+    ]
+
+
+def contrast(colour: str) -> str:
+    """Black or white, whichever is easier to read on a colour: by the contrast ratio of WCAG 2."""
+    red, green, blue = (_linear(number / 255) for number in bytes.fromhex(colour.removeprefix("#")))
+    luminance = RED * red + GREEN * green + BLUE * blue
+    return BLACK if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else WHITE
+
+
+def _linear(value: float) -> float:
+    return float(value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4)
+
+
+def blurhash_of(few: pyvips.Image) -> str:
+    """A placeholder of some thirty characters, after github.com/woltapp/blurhash."""
+    across, down = BLURHASH_COMPONENTS if few.width >= few.height else BLURHASH_COMPONENTS[::-1]
+    few = few.thumbnail_image(LOOKED_AT // 2, height=LOOKED_AT // 2, size="down")
+    hashed: str = blurhash.encode(_rows(few), components_x=across, components_y=down)
+    return hashed
+
+
+def _rows(few: pyvips.Image) -> list[list[bytes]]:
+    """Its pixels; each is the three numbers of its colour."""
+    pixels, side = bytes(few.write_to_memory()), 3 * few.width
+    rows = [pixels[begin : begin + side] for begin in range(0, len(pixels), side)]
+    return [[row[begin : begin + 3] for begin in range(0, side, 3)] for row in rows]
+
+
+def _thumbhash(image: pyvips.Image) -> bytes:
+    few = _shrunk(image, thumbhash.MAX_SIDE).colourspace("srgb")
+    few = few if few.bands == COLOUR_BANDS else few.addalpha()
+    return thumbhash.encode(few.width, few.height, bytes(few.cast("uchar").write_to_memory()))
+
+
+def _data_uri(image: pyvips.Image) -> str:
+    content = _shrunk(image, PREVIEW).webpsave_buffer(Q=PREVIEW_QUALITY, effort=6, keep="none")
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,142 @@
+"""What `web` costs next to its encodes alone, and what steps of bytes come to on photographs.
+
+    python -m benchmarks web [folder] [--photos 24] [--rounds 3] [--step 30000] [--format avif]
+
+Photographs are those of a folder, or made ones (benchmarks/photograph.py). Other formats become JPEG of quality 92, as
+cameras write it. Each is done in a process of its own on one thread, as in a worker.
+
+The first table: CPU seconds of a set of fixed widths and quality from the file on, decoding included; and of the same
+encodes alone, of images that are in memory in their sizes, in turns with it. The second one: for `bytes_step`, the
+widths, the largest step between two neighbours, how many images equal steps would need at least, and how many encodes
+the search took. A step that is larger than asked ends with an error.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyvips
+
+from app.imaging import pipeline
+from app.imaging.recipe import Limits, Monitor, Stage, Target
+from app.imaging.responsive.breakpoints import DEFAULT_WIDTHS
+from app.operations import ENCODERS
+from app.parameters import WebParams
+from app.references import resolve
+from benchmarks.photograph import QUALITY
+from benchmarks.plan import in_a_process, photographs
+
+LIMITS = Limits(pixels=100_000_000, side=20_000)
+FORMATS = ("avif", "webp", "jpeg")
+JPEG = (".jpg", ".jpeg")
+SUFFIXES = (*JPEG, ".png", ".webp")
+
+
+def _photographs(given: Path | None, into: Path) -> list[Path]:
+    """JPEG files of photographs, in the order of their names."""
+    if given is None:
+        return photographs(None, into)
+    found = []
+    for path in sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES):
+        found.append(path if path.suffix.lower() in JPEG else into / f"{path.stem}.jpg")
+        if found[-1] != path:
+            pyvips.Image.new_from_file(str(path)).jpegsave(str(found[-1]), Q=QUALITY, keep="none")
+    return found
+
+
+def _set(photo: Path, folder: Path, params: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a set, with the report of its step."""
+    target, monitor = Target(folder / "set", "web", params, name="set"), Monitor()
+    pipeline.render(photo, [Stage("web", params)], [target], LIMITS, monitor)
+    manifest: dict[str, Any] = json.loads((folder / "set.manifest.json").read_text())
+    return {**manifest, "report": monitor.reports[0]}
+
+
+def _measure(photo: Path, folder: Path, rounds: int) -> dict[str, Any]:
+    """CPU seconds of a whole set, and of its encodes alone: the least of several rounds."""
+    params: dict[str, Any] = {"widths": list(DEFAULT_WIDTHS), "formats": list(FORMATS)}
+    manifest = _set(photo, folder, params)
+    whole = pyvips.Image.new_from_file(str(photo)).autorot()
+    sizes = sorted({(image["width"], image["height"]) for image in manifest["images"]})
+    images = [whole.thumbnail_image(w, height=h, size="force").copy_memory() for w, h in sizes]
+    encoders = [
+        (resolve(ENCODERS[name].handler), WebParams(**params).of_encoder(name), image)
+        for image in images
+        for name in FORMATS
+    ]
+    together, alone = [], []
+    for _ in range(rounds):
+        began = time.process_time()
+        _set(photo, folder, params)
+        between = time.process_time()
+        for save, given, image in encoders:
+            save(image, given, folder / "alone")
+        together.append(between - began)
+        alone.append(time.process_time() - between)
+    pixels = manifest["width"] * manifest["height"]
+    return {"set": min(together), "alone": min(alone), "pixels": pixels, "files": len(encoders)}
+
+
+def _steps(photo: Path, folder: Path, step: int, name: str) -> dict[str, Any]:
+    """What `bytes_step` comes to."""
+    found = _set(photo, folder, {"bytes_step": step, "max_images": 50, "formats": [name]})
+    images = found["images"]
+    sizes = [image["bytes"] for image in images]
+    return {
+        "widths": [image["width"] for image in images],
+        "largest": max((larger - smaller for smaller, larger in pairwise(sizes)), default=0),
+        "least": 1 + max(1, math.ceil((sizes[-1] - sizes[0]) / step)) if len(sizes) > 1 else 1,
+        "encodes": found["report"]["encodes"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="JPEG files; default: made ones")
+    parser.add_argument("--photos", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--step", type=int, default=30_000, help="bytes")
+    parser.add_argument("--format", choices=FORMATS, default="avif", help="that steps are measured in")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = _photographs(options.folder, folder)[: options.photos]
+        _show_costs(photos, folder, options.rounds)
+        _show_steps(photos, folder, options.step, options.format)
+
+
+def _show_costs(photos: list[Path], folder: Path, rounds: int) -> None:
+    print(f"{'photograph':<24} {'MP':>5} {'set':>8} {'encodes':>8} {'ratio':>6}")
+    ratios = []
+    for photo in photos:
+        found = in_a_process(lambda photo=photo: _measure(photo, folder, rounds))  # type: ignore[misc]
+        ratios.append(found["set"] / found["alone"])
+        megapixels = found["pixels"] / 1e6
+        print(
+            f"{photo.stem[:24]:<24} {megapixels:>5.1f} {found['set']:>8.3f} {found['alone']:>8.3f} {ratios[-1]:>6.3f}"
+        )
+    print(f"ratio: median {statistics.median(ratios):.3f}, most {max(ratios):.3f}\n")
+
+
+def _show_steps(photos: list[Path], folder: Path, step: int, name: str) -> None:
+    print(f"{'photograph':<24} {'images':>6} {'least':>5} {'encodes':>7} {'largest step':>12}  widths")
+    worst = 0
+    for photo in photos:
+        found = in_a_process(lambda photo=photo: _steps(photo, folder, step, name))  # type: ignore[misc]
+        worst = max(worst, found["largest"])
+        widths = " ".join(map(str, found["widths"]))
+        counts = f"{len(found['widths']):>6} {found['least']:>5} {found['encodes']:>7} {found['largest']:>12}"
+        print(f"{photo.stem[:24]:<24} {counts}  {widths}")
+    print(f"the largest step has {worst} bytes of {step}")
+    if worst > step:
+        raise SystemExit("a step is larger than asked")
+
+
+if __name__ == "__main__":
+    main()
