@@ -56,7 +56,8 @@ def _routes(paths: Mapping[str, Schema]) -> str:
         for path, methods in paths.items()
         for method, operation in methods.items()
     )
-    return f"/** Every route: what it takes, and what it answers when all is well. */\nexport interface Routes {{\n{lines}}}\n"
+    first = "/** Every route: what it takes, and what it answers when all is well. */"
+    return f"{first}\nexport interface Routes {{\n{lines}}}\n"
 
 
 def _route(operation: Schema, indent: str) -> str:
@@ -114,23 +115,29 @@ def _union(ways: Iterable[str], indent: str) -> str:
 
 
 def _ways(schema: Schema, indent: str) -> list[str]:
-    """What a value may be; what only narrows one that is there already is left out."""
+    """What a value may be."""
     if "$ref" in schema:
         return [_name(schema["$ref"])]
     if "const" in schema or "enum" in schema:
         return [json.dumps(value) for value in schema.get("enum", [schema.get("const")])]
-    for union in UNIONS:
-        variants = [each for each in schema.get(union, ()) if _is_type(each)]
-        if variants:
-            return [way for each in variants for way in _ways(each, indent)]
-    types = schema.get("type")
-    if isinstance(types, list):
-        return [way for each in types for way in _ways({**schema, "type": each}, indent)]
-    if types == "array":
+    variants = _variants(schema)
+    if variants:
+        return [way for each in variants for way in _ways(each, indent)]
+    if schema.get("type") == "array":
         return [_array(schema, indent)]
-    if types == "object":
+    if schema.get("type") == "object":
         return [_object(schema, indent)]
-    return ["Blob" if schema.get("format") == "binary" else SIMPLE.get(str(types), "unknown")]
+    return ["Blob" if schema.get("format") == "binary" else SIMPLE.get(schema.get("type", ""), "unknown")]
+
+
+def _variants(schema: Schema) -> list[Schema]:
+    """Of a union, or of a list of types; what only narrows a type that is there already is none."""
+    for union in UNIONS:
+        found = [each for each in schema.get(union, ()) if _is_type(each)]
+        if found:
+            return found
+    types = schema.get("type")
+    return [{**schema, "type": each} for each in types] if isinstance(types, list) else []
 
 
 def _is_type(schema: Schema) -> bool:

@@ -67,7 +67,7 @@ test("what cannot be sent is refused at once", async () => {
   }
   const client = new Client("http://127.0.0.1:9");
   for (const id of ["", "..", "."]) await assert.rejects(client.job(id), /An id is missing/);
-  await assert.rejects(new Client("http://127.0.0.1:9", { key: "pxt_\n" }).job("1"), /cannot be sent/);
+  await assert.rejects(new Client("http://127.0.0.1:9", { key: "pxt_\n1" }).job("1"), /cannot be sent/);
   await assert.rejects(client.submit("photo.jpg", "flip"), /is no URL\. Paths of files/);
   await assert.rejects(client.submit("http://127.0.0.1:9/a.jpg", "[{"), /not valid JSON/);
 });
