@@ -6,6 +6,7 @@ TRAINING := .venv-training
 QUALITY := .venv-quality
 INFRA := .venv-infra
 AZURITE := .azurite
+TYPESCRIPT := .typescript
 BIN := $(VENV)/bin
 PROCESSES ?= 2
 
@@ -42,6 +43,13 @@ $(AZURITE)/done: tests/support/azurite-npm/package.json tests/support/azurite-np
 	@npm ci --prefix $(AZURITE) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+$(TYPESCRIPT)/done: clients/typescript/package.json clients/typescript/package-lock.json
+	@command -v npm >/dev/null || { echo "TypeScript needs npm (Debian: apt-get install nodejs npm)."; exit 1; }
+	@echo "Installing TypeScript into $(TYPESCRIPT) ..."
+	@mkdir -p $(TYPESCRIPT) && cp $^ $(TYPESCRIPT)/
+	@npm ci --prefix $(TYPESCRIPT) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 $(INFRA)/done: tests/infra/requirements.txt
 	@test -x $(INFRA)/bin/python || $(PYTHON) -m venv $(INFRA)
 	@echo "Installing an AWS simulator and scanners into $(INFRA) ..."
@@ -69,12 +77,15 @@ test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs th
 azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
 
 .PHONY: check
-check: $(VENV)/dev ## Format, lint, types, import contract, words, compose, scripts, workflows, manifests, Terraform
+check: $(VENV)/dev ## Format, lint, types, import contract, API, words, compose, scripts, workflows, manifests, Terraform
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.words
+	$(BIN)/python -m tests.contract.gate
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-typescript; \
+		else echo "SKIPPED: no npm on this machine, the types of clients/typescript are not checked"; fi
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet
@@ -85,6 +96,19 @@ check: $(VENV)/dev ## Format, lint, types, import contract, words, compose, scri
 		else echo "SKIPPED: no kubectl on this machine, k8s/ is not checked"; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive infra; \
 		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
+
+.PHONY: check-typescript
+check-typescript: $(VENV)/dev $(TYPESCRIPT)/done
+	$(BIN)/python -m pytest tests/repository/test_typescript.py --quiet
+
+.PHONY: client-types
+client-types: $(VENV)/dev $(TYPESCRIPT)/done ## Make the types of clients/typescript anew: api.d.ts of the API, types/ of lib/
+	$(BIN)/python clients/typescript/make_types.py
+	node $(TYPESCRIPT)/node_modules/typescript/bin/tsc --project clients/typescript
+
+.PHONY: api-baseline
+api-baseline: $(VENV)/dev ## At a release: make the API of this tree what later ones are held against
+	$(BIN)/python -m tests.contract.gate --release
 
 .PHONY: infra-test
 infra-test: $(VENV)/dev $(INFRA)/done ## Apply and destroy infra/ in an AWS simulator, scan it, run the nodes' script; minutes

@@ -126,10 +126,14 @@ def test_every_operation_is_documented() -> None:
             assert f"`{parameter}`" in documented, f"{operation.name}: {parameter}"
 
 
-def test_the_peers_packages_are_pinned_and_come_from_whatever_registry_npm_uses() -> None:
-    packages = json.loads((ROOT / "benchmarks/queue/peer/package-lock.json").read_text())["packages"]
-    assert not [name for name, package in packages.items() if "resolved" in package]
-    assert not [name for name, package in packages.items() if name and "integrity" not in package]
+def test_packages_of_npm_are_pinned_and_come_from_whatever_registry_it_uses() -> None:
+    listed = subprocess.run(["git", "ls-files", "*package-lock.json"], cwd=ROOT, capture_output=True, check=True)
+    locks = listed.stdout.decode().split()
+    assert len(locks) >= 3
+    for lock in locks:
+        packages = json.loads((ROOT / lock).read_text())["packages"]
+        assert not [name for name, package in packages.items() if "resolved" in package], lock
+        assert not [name for name, package in packages.items() if name and "integrity" not in package], lock
 
 
 def test_services_never_commit() -> None:

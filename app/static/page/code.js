@@ -1,9 +1,9 @@
-// The request that the recipe is, to copy: as JSON, for curl, and for Python.
+// The request that the recipe is, to copy: as JSON, for curl, and as programs.
 
 import { hasKey } from "./api.js";
 import { button, h, replace, toast } from "./dom.js";
 
-const TABS = { JSON: asJson, curl: asCurl, Python: asPython };
+const TABS = { JSON: asJson, curl: asCurl, Python: asPython, TypeScript: asTypeScript };
 
 /** JSON with short things on one line. */
 export function pretty(value, indent = "") {
@@ -61,6 +61,26 @@ const python = (value) =>
     /("(?:[^"\\]|\\.)*")|\b(true|false|null)\b/g,
     (_, text, word) => text ?? { true: "True", false: "False", null: "None" }[word],
   );
+
+function asTypeScript({ operations, filename }) {
+  const name = JSON.stringify(filename);
+  const key = hasKey() ? "Authorization: `Bearer ${process.env.PIXTOOLS_KEY}`, " : "";
+  return `import { openAsBlob } from "node:fs";
+
+const operations = ${pretty(operations)};
+
+const form = new FormData();
+form.set("operations", JSON.stringify(operations));
+form.set("file", await openAsBlob(${name}), ${name});
+const answer = await fetch("${location.origin}/process", {
+  method: "POST",
+  headers: { ${key}Prefer: "wait=30" },
+  body: form,
+});
+if (!answer.ok) throw new Error(await answer.text());
+const job = await answer.json();
+for (const { name, bytes, url } of job.results) console.log(name, bytes, url);`;
+}
 
 /** The panel with a tab for each. */
 export class Code {
@@ -138,7 +158,7 @@ export class Code {
 }
 
 const TOKEN =
-  /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d+(?:\.\d+)?|true|false|null|True|False|None)\b|\b(import|for|in|print)\b/g;
+  /("(?:[^"\\]|\\.)*")(\s*:)?|\b(-?\d+(?:\.\d+)?|true|false|null|True|False|None)\b|\b(import|from|const|await|new|if|throw|for|of|in|print)\b/g;
 
 /** Text with names, values and words in different colours. */
 function coloured(text) {

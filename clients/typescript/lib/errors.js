@@ -1,0 +1,226 @@
+// What can go wrong, in one tree:
+//
+// ClientError
+// ├── Refused                 the server answered 4xx, or the request cannot be sent at all
+// │   ├── BadRequest          400
+// │   ├── Unauthorized        401: no key, or an invalid one
+// │   ├── Forbidden           403
+// │   ├── NotFound            404, 410
+// │   │   ├── JobNotFound     `job_not_found`
+// │   │   │   └── JobExpired  `job_expired`
+// │   │   ├── ResultNotFound  `result_not_found`
+// │   │   ├── TemplateNotFound `template_not_found`
+// │   │   ├── StoreNotFound   `store_not_found`
+// │   │   └── AssetNotFound   `asset_not_found`
+// │   ├── Conflict            409: the state does not allow it
+// │   │   └── ExternalIdTaken `external_id_taken`
+// │   ├── TooLarge            413
+// │   ├── UnsupportedImage    415
+// │   ├── Invalid             422: `errors` says where
+// │   └── LimitReached        429: `limit_name` of `problem` says which limit
+// ├── ServerAway              no answer, or 5xx: the same request may succeed later
+// ├── JobFailed               the job has ended without what was asked for
+// ├── WaitTimeout             the job has not ended in time; it goes on
+// ├── DownloadFailed          a result could not be fetched or written
+// │   └── FileExists          there is a file of that name
+// └── InvalidSignature        a webhook is not from who it seems to be from
+//
+// Decide by `code`: it is stable, the text is for people.
+
+/** @import { Problem, ProblemError } from "../api.js" */
+/** @import { Job } from "../types.js" */
+
+/** A request failed; the text is for people, in the server's own words where it said something. */
+export class ClientError extends Error {
+  /**
+   * Of the problem, or of this kind of error.
+   * @type {string}
+   */
+  code = "client_error";
+
+  /**
+   * @param {string} message for people
+   * @param {ErrorOptions} [options] with the `cause`
+   */
+  constructor(message, options) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The server does not take the request as it is. */
+export class Refused extends ClientError {
+  /**
+   * Of HTTP; undefined: the request was not sent.
+   * @type {number | undefined}
+   */
+  status;
+
+  /**
+   * The problem document (RFC 9457).
+   * @type {Partial<Problem>}
+   */
+  problem;
+
+  /**
+   * @param {string} message for people
+   * @param {{ status?: number, problem?: Partial<Problem>, cause?: unknown }} [about]
+   */
+  constructor(message, { status, problem = {}, ...options } = {}) {
+    super(message, options);
+    this.status = status;
+    this.problem = problem;
+    this.code = problem.code ?? "refused";
+  }
+
+  /**
+   * What is wrong where: `detail`, and a JSON pointer.
+   * @returns {ProblemError[]}
+   */
+  get errors() {
+    return this.problem.errors ?? [];
+  }
+}
+
+/** The request is malformed. */
+export class BadRequest extends Refused {}
+
+/** The request needs a key, or has an invalid one. */
+export class Unauthorized extends Refused {}
+
+/** The key may not do this. */
+export class Forbidden extends Refused {}
+
+/** There is no such thing, or it belongs to somebody else. */
+export class NotFound extends Refused {}
+
+/** There is no such job; it may have been kept for as long as jobs are. */
+export class JobNotFound extends NotFound {}
+
+/** There was such a job: it was kept for its time. `expired_at` of `problem` says until when. */
+export class JobExpired extends JobNotFound {}
+
+/** The job has no such result. */
+export class ResultNotFound extends NotFound {}
+
+/** There is no such template, or not this version of it. */
+export class TemplateNotFound extends NotFound {}
+
+/** There is no such store. */
+export class StoreNotFound extends NotFound {}
+
+/** There is no such image or font. */
+export class AssetNotFound extends NotFound {}
+
+/** The state does not allow this. */
+export class Conflict extends Refused {}
+
+/** Another job has this external id. */
+export class ExternalIdTaken extends Conflict {
+  /**
+   * Id of the other job.
+   * @returns {string | undefined}
+   */
+  get jobId() {
+    const { job_id: id } = this.problem;
+    return typeof id === "string" ? id : undefined;
+  }
+}
+
+/** The body is larger than the limit. */
+export class TooLarge extends Refused {}
+
+/** The file is not an image in a supported format. */
+export class UnsupportedImage extends Refused {}
+
+/** The input is invalid. */
+export class Invalid extends Refused {}
+
+/** A limit of the tenant is reached, and stayed so as long as the client was patient. */
+export class LimitReached extends Refused {}
+
+/** The server does not answer, or not now; the same request may succeed later. */
+export class ServerAway extends ClientError {
+  /**
+   * The problem document, if the server sent one.
+   * @type {Partial<Problem>}
+   */
+  problem;
+
+  /**
+   * @param {string} message for people
+   * @param {{ problem?: Partial<Problem>, cause?: unknown }} [about]
+   */
+  constructor(message, { problem = {}, ...options } = {}) {
+    super(message, options);
+    this.problem = problem;
+    this.code = problem.code ?? "server_away";
+  }
+}
+
+/** A job ended without all of its results. */
+export class JobFailed extends ClientError {
+  /** @param {Job} job as it ended */
+  constructor(job) {
+    const error = job.error ?? job.steps.find((step) => step.error)?.error ?? null;
+    const reason = error ? `: ${error.code}: ${error.message}` : "";
+    super(`${job.input.filename}: job ${job.id} is ${job.status}${reason}`);
+    this.job = job;
+    this.error = error;
+    this.code = error?.code ?? job.status;
+  }
+}
+
+/** The job has not ended in time; it goes on. */
+export class WaitTimeout extends ClientError {
+  code = "wait_timeout";
+
+  /** @param {Job} job as it was seen last */
+  constructor(job) {
+    super(`job ${job.id} has not ended yet: ${job.status}`);
+    this.job = job;
+  }
+}
+
+/** A result could not be fetched, or not be written to its file. */
+export class DownloadFailed extends ClientError {
+  code = "download_failed";
+}
+
+/** There is a file of that name already. */
+export class FileExists extends DownloadFailed {
+  code = "file_exists";
+}
+
+/** A webhook is not from who it seems to be from, or is too old. */
+export class InvalidSignature extends ClientError {
+  code = "invalid_signature";
+}
+
+/**
+ * More precise than the status.
+ * @type {Record<string, typeof Refused>}
+ */
+export const BY_CODE = {
+  job_not_found: JobNotFound,
+  job_expired: JobExpired,
+  result_not_found: ResultNotFound,
+  template_not_found: TemplateNotFound,
+  store_not_found: StoreNotFound,
+  asset_not_found: AssetNotFound,
+  external_id_taken: ExternalIdTaken,
+};
+
+/** @type {Record<number, typeof Refused>} */
+export const BY_STATUS = {
+  400: BadRequest,
+  401: Unauthorized,
+  403: Forbidden,
+  404: NotFound,
+  409: Conflict,
+  410: NotFound,
+  413: TooLarge,
+  415: UnsupportedImage,
+  422: Invalid,
+  429: LimitReached,
+};

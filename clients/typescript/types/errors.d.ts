@@ -1,0 +1,144 @@
+/** @import { Problem, ProblemError } from "../api.js" */
+/** @import { Job } from "../types.js" */
+/** A request failed; the text is for people, in the server's own words where it said something. */
+export class ClientError extends Error {
+    /**
+     * @param {string} message for people
+     * @param {ErrorOptions} [options] with the `cause`
+     */
+    constructor(message: string, options?: ErrorOptions);
+    /**
+     * Of the problem, or of this kind of error.
+     * @type {string}
+     */
+    code: string;
+}
+/** The server does not take the request as it is. */
+export class Refused extends ClientError {
+    /**
+     * @param {string} message for people
+     * @param {{ status?: number, problem?: Partial<Problem>, cause?: unknown }} [about]
+     */
+    constructor(message: string, { status, problem, ...options }?: {
+        status?: number;
+        problem?: Partial<Problem>;
+        cause?: unknown;
+    });
+    /**
+     * Of HTTP; undefined: the request was not sent.
+     * @type {number | undefined}
+     */
+    status: number | undefined;
+    /**
+     * The problem document (RFC 9457).
+     * @type {Partial<Problem>}
+     */
+    problem: Partial<Problem>;
+    /**
+     * What is wrong where: `detail`, and a JSON pointer.
+     * @returns {ProblemError[]}
+     */
+    get errors(): ProblemError[];
+}
+/** The request is malformed. */
+export class BadRequest extends Refused {
+}
+/** The request needs a key, or has an invalid one. */
+export class Unauthorized extends Refused {
+}
+/** The key may not do this. */
+export class Forbidden extends Refused {
+}
+/** There is no such thing, or it belongs to somebody else. */
+export class NotFound extends Refused {
+}
+/** There is no such job; it may have been kept for as long as jobs are. */
+export class JobNotFound extends NotFound {
+}
+/** There was such a job: it was kept for its time. `expired_at` of `problem` says until when. */
+export class JobExpired extends JobNotFound {
+}
+/** The job has no such result. */
+export class ResultNotFound extends NotFound {
+}
+/** There is no such template, or not this version of it. */
+export class TemplateNotFound extends NotFound {
+}
+/** There is no such store. */
+export class StoreNotFound extends NotFound {
+}
+/** There is no such image or font. */
+export class AssetNotFound extends NotFound {
+}
+/** The state does not allow this. */
+export class Conflict extends Refused {
+}
+/** Another job has this external id. */
+export class ExternalIdTaken extends Conflict {
+    /**
+     * Id of the other job.
+     * @returns {string | undefined}
+     */
+    get jobId(): string | undefined;
+}
+/** The body is larger than the limit. */
+export class TooLarge extends Refused {
+}
+/** The file is not an image in a supported format. */
+export class UnsupportedImage extends Refused {
+}
+/** The input is invalid. */
+export class Invalid extends Refused {
+}
+/** A limit of the tenant is reached, and stayed so as long as the client was patient. */
+export class LimitReached extends Refused {
+}
+/** The server does not answer, or not now; the same request may succeed later. */
+export class ServerAway extends ClientError {
+    /**
+     * @param {string} message for people
+     * @param {{ problem?: Partial<Problem>, cause?: unknown }} [about]
+     */
+    constructor(message: string, { problem, ...options }?: {
+        problem?: Partial<Problem>;
+        cause?: unknown;
+    });
+    /**
+     * The problem document, if the server sent one.
+     * @type {Partial<Problem>}
+     */
+    problem: Partial<Problem>;
+}
+/** A job ended without all of its results. */
+export class JobFailed extends ClientError {
+    /** @param {Job} job as it ended */
+    constructor(job: Job);
+    job: import("../api.js").JobView;
+    error: import("../api.js").ErrorRecord | null;
+    code: "area_outside_image" | "asset_missing" | "body_too_large" | "corrupt_image" | "daily_limit_reached" | "database_unavailable" | "empty_file" | "field_too_long" | "glyph_missing" | "head_too_large" | "image_not_encoded" | "image_too_large" | "internal_error" | "invalid_filename" | "invalid_source" | "invalid_source_url" | "invalid_upload" | "invisible_text" | "known_poison" | "limit_exceeded" | "no_room" | "object_incomplete" | "object_not_found" | "output_denied" | "output_exists" | "output_failed" | "output_unavailable" | "pixel_process_died" | "poison_input" | "rate_limited" | "source_busy" | "source_changed" | "source_denied" | "source_failed" | "source_not_found" | "source_unavailable" | "source_unusable" | "source_url_refused" | "step_failed" | "step_timed_out" | "stopping" | "storage_limit_reached" | "storage_unavailable" | "target_too_long" | "target_unreachable" | "tenant_limit" | "too_many_assets" | "too_many_connections" | "too_many_endpoints" | "too_many_keys" | "too_many_listeners" | "too_many_open_jobs" | "too_many_stores" | "too_many_templates" | "too_much_work" | "truncated_image" | "unavailable" | "unsupported_asset" | "unsupported_image" | "upload_too_large" | "workspace_failed" | "workspace_full" | import("../api.js").JobStatus;
+}
+/** The job has not ended in time; it goes on. */
+export class WaitTimeout extends ClientError {
+    /** @param {Job} job as it was seen last */
+    constructor(job: Job);
+    job: import("../api.js").JobView;
+}
+/** A result could not be fetched, or not be written to its file. */
+export class DownloadFailed extends ClientError {
+}
+/** There is a file of that name already. */
+export class FileExists extends DownloadFailed {
+}
+/** A webhook is not from who it seems to be from, or is too old. */
+export class InvalidSignature extends ClientError {
+}
+/**
+ * More precise than the status.
+ * @type {Record<string, typeof Refused>}
+ */
+export const BY_CODE: Record<string, typeof Refused>;
+/** @type {Record<number, typeof Refused>} */
+export const BY_STATUS: Record<number, typeof Refused>;
+import type { Problem } from "../api.js";
+import type { ProblemError } from "../api.js";
+import type { Job } from "../types.js";
