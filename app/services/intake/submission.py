@@ -32,6 +32,7 @@ from app.errors import (
     StoreUnavailable,
     TooManyOpenJobs,
 )
+from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.services import dead_letters, idempotency, jobs, stores
@@ -53,7 +54,7 @@ from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, 
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
-from app.services.outputs import Output
+from app.services.outputs import Output, clash
 from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import input_key, job_prefix
@@ -69,6 +70,8 @@ FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; ask
 LONGEST_KEPT = 4096  # characters
 PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
 DATA_POINTER = "#/input/url"
+#: extensions of results that keep the format of their input
+KEPT_AS = sorted({FORMATS[each.written_as or each.name].extension for each in FORMATS.values() if each.is_input})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +151,16 @@ def order_of_json(wanted: JsonRequest) -> Order:
 
 
 def _check_apart(output: Output, plan: Plan) -> None:
-    results = sum(task.result is not None for task in plan.tasks)
-    if results > 1 and not output.keeps_apart:
-        detail = f"The {results} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
-        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
+    """Refuse results that would overwrite each other, also where that depends on the format of the input."""
+    planned = [task.result for task in plan.tasks if task.result]
+    for kept in KEPT_AS:
+        results = [(one.name, FORMATS[one.format].extension if one.encoder else kept) for one in planned]
+        if found := clash(output, results):
+            one, other, key = found
+            detail = (
+                f"Results {one!r} and {other!r} would both be {key!r}; {{name}}.{{ext}} or {{sha256:12}} keep apart."
+            )
+            raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
 
 
 def _fingerprint(order: Order, new: NewJob) -> str:
