@@ -57,11 +57,11 @@ class Folder:
             if error.errno in {*LINKS, errno.ENXIO, errno.ENAMETOOLONG}:
                 raise FileNotFoundError(errno.ENOENT, "no regular file") from None
             raise
-        file = os.fdopen(number, "rb")
         found = os.fstat(number)
         if not stat.S_ISREG(found.st_mode):
-            file.close()
+            os.close(number)
             raise FileNotFoundError(errno.ENOENT, "no regular file")
+        file = os.fdopen(number, "rb")
         return Reading(
             size=found.st_size,
             etag=f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"',
@@ -124,13 +124,19 @@ def _checked(name: str) -> str:
 
 
 def _enter(folder: int, name: str, *, make: bool) -> int:
+    """Open a folder in a folder.
+
+    Raises:
+        PermissionError: it is a link, or a file.
+        OSError: it cannot be opened, or made.
+    """
     try:
         return os.open(name, FOLDER, dir_fd=folder)
     except FileNotFoundError:
         if not make:
             raise
     except OSError as error:
-        if error.errno in LINKS and make:
+        if error.errno in LINKS:
             raise PermissionError(error.errno, "a link or a file is in the place of a folder") from None
         raise
     try:
