@@ -6,7 +6,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -215,6 +215,9 @@ class Settings(BaseSettings):
         description="URLs of object stores that tenants may connect to besides those of AWS, Google and Azure; each is "
         "trusted with what its users send there.",
     )
+    file_store_roots: Annotated[tuple[Path, ...], NoDecode, LISTED] = Field(
+        (), description="Folders below which `pixtools server stores put` may connect a tenant to one."
+    )
 
     # Work
     input_cache_bytes: int = Field(
@@ -270,6 +273,21 @@ class Settings(BaseSettings):
         if kept < needed:
             raise ValueError(f"must be at least {needed:.0f}, since deliveries may take so long")
         return kept
+
+    @field_validator("file_store_roots")
+    @classmethod
+    def _hold_nothing_of_the_server(cls, roots: tuple[Path, ...], others: ValidationInfo) -> tuple[Path, ...]:
+        """A tenant that may read there must not read the database, its keys and what others have sent."""
+        storage = urlsplit(others.data.get("storage_url") or "")
+        folders = [others.data.get("data_dir"), others.data.get("spool_dir")]
+        folders.append(Path(unquote(storage.path)) if storage.scheme == "file" else None)
+        for root in roots:
+            if not root.is_absolute() or ".." in root.parts:
+                raise ValueError(f"must be absolute paths: {root}")
+            for own in (folder.resolve() for folder in folders if folder is not None):
+                if own.is_relative_to(root.resolve()) or root.resolve().is_relative_to(own):
+                    raise ValueError(f"must hold nothing of the server's own: {root} and {own}")
+        return roots
 
     @property
     def embedded(self) -> bool:

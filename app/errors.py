@@ -476,7 +476,7 @@ class InvalidOutput(PixToolsError):
 
 
 class InvalidStore(PixToolsError):
-    """The connection to a bucket is invalid."""
+    """The connection to a bucket, or to a folder, is invalid."""
 
     code = "invalid_store"
     status = 422

@@ -679,7 +679,7 @@ class Store(Owned, Base):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(64))
-    #: s3://bucket, gs://bucket or az://container
+    #: s3://bucket, gs://bucket, az://container; of the operator's making file:///folder
     url: Mapped[str] = mapped_column(Text)
     #: None: the provider's own
     endpoint: Mapped[str | None] = mapped_column(Text)

@@ -302,7 +302,7 @@ class StoreView(Model):
     name: str
     url: str
     endpoint: str | None = Field(description="Null: the provider's own.")
-    region: str
+    region: str = Field(description="Of S3.")
     created_at: datetime
     updated_at: datetime
 

@@ -55,6 +55,7 @@ from app.services.storage.gcs import GoogleBucket
 from app.services.storage.links import ApiLinks, DownloadLinks, PresignedLinks
 from app.services.storage.local import LocalFolder
 from app.services.storage.object_store import CloudPeer, ObjectStore
+from app.services.storage.places import Places
 from app.services.upkeep.accounts import Accounts
 from app.services.upkeep.reconciler import Reconciler, Waiting
 from app.services.upkeep.refusals import Refusals
@@ -129,6 +130,10 @@ class Resources:
     @cached_property
     def storage(self) -> ObjectStore:
         return self._bucket or LocalFolder(Path(unquote(urlsplit(self.settings.storage).path)))
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(roots=self.settings.file_store_roots)
 
     @cached_property
     def api_links(self) -> ApiLinks:
@@ -336,7 +341,7 @@ class Resources:
             database=self.database,
             storage=self.storage,
             renderer_of=self.renderer,
-            deliverer=Deliverer(self.database),
+            deliverer=Deliverer(self.database, self.places),
             limits=Limits(pixels=settings.max_pixels, side=settings.max_side),
             spool=settings.spool,
             # objects that are files already need no cache
@@ -458,7 +463,7 @@ class Resources:
             max_attempts=settings.step_max_attempts,
             must_stop=self.must_stop,
             web=WebClient(egress=self.fetch_egress, host_limits=host_limits, limits=limits),
-            buckets=BucketClient(host_limits=host_limits, limits=limits),
+            buckets=BucketClient(places=self.places, host_limits=host_limits, limits=limits),
             rules=InputRules(image_limits=self.image_limits, memory_bytes=settings.pixel_process_memory_bytes),
             tenant_limits=self.tenant_limits,
         )

@@ -180,7 +180,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags = { Name = "${var.cluster_name}-s3" }
 }
 
-# A worker that has been taken over cannot carry images to somebody else's bucket in this region.
+# A worker that has been taken over cannot carry images to somebody else's bucket in this region: users' own are named.
 data "aws_iam_policy_document" "s3_endpoint" {
   statement {
     sid       = "OwnBuckets"
@@ -190,6 +190,30 @@ data "aws_iam_policy_document" "s3_endpoint" {
     principals {
       type        = "*"
       identifiers = ["*"]
+    }
+  }
+
+  # Who may do what there is said by the credentials of each store; the nodes' own have no right to these.
+  dynamic "statement" {
+    for_each = length(var.store_buckets) > 0 ? [var.store_buckets] : []
+
+    content {
+      sid = "StoresOfUsers"
+      actions = [
+        "s3:AbortMultipartUpload",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:ListMultipartUploadParts",
+        "s3:PutObject",
+      ]
+      resources = flatten([for bucket in statement.value :
+        ["arn:${local.partition}:s3:::${bucket}", "arn:${local.partition}:s3:::${bucket}/*"]
+      ])
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
     }
   }
 

@@ -143,6 +143,18 @@ variable "egress_ports" {
   }
 }
 
+variable "store_buckets" {
+  description = "Buckets of users in this region that their stores name. The S3 endpoint lets no other ones through."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for bucket in var.store_buckets : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", bucket))])
+    error_message = "store_buckets holds names of buckets, and no patterns."
+  }
+}
+
 ################################################################################
 # Nodes
 ################################################################################

@@ -9,6 +9,7 @@ from app.commands.common import Server, current_settings, database, storage
 from app.commands.dlq import letters_app
 from app.commands.limits import set_limits
 from app.commands.secrets import secrets_app
+from app.commands.stores import folders_app
 
 #: of `celery worker`: workers need nothing from each other here, and asking for it takes a second of each start
 ALONE = ("--without-mingle", "--without-gossip")
@@ -183,3 +184,4 @@ server_app.add_typer(tenants_app, name="tenants")
 server_app.add_typer(database_keys_app, name="keys")
 server_app.add_typer(secrets_app, name="secrets")
 server_app.add_typer(letters_app, name="dlq")
+server_app.add_typer(folders_app, name="stores")

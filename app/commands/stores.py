@@ -1,13 +1,17 @@
-"""`pixtools stores`: connections to buckets."""
+"""`pixtools stores | server stores`: connections to buckets, and to folders of the server's machine."""
 
 from typing import Annotated
 
 import typer
 
-from app.commands.common import Server, echo_json, opened
+from app.commands.common import Server, current_settings, echo_json, known_tenant, opened, transaction
 from app.commands.inputs import STANDARD_INPUT, json_of
 
 stores_app = typer.Typer(help="Connections to buckets that images come from and results go to.", no_args_is_help=True)
+folders_app = typer.Typer(
+    help="Stores that are folders of the server's machine, in the database of the PIXTOOLS_ settings.",
+    no_args_is_help=True,
+)
 
 Name = Annotated[str, typer.Argument(help="Name in requests: lower-case letters, digits and `-`.")]
 #: what Google's file of a service account has of the credentials of a store
@@ -61,3 +65,30 @@ def delete_store(name: Name, server: Server = None) -> None:
     """Forget a connection; the bucket stays as it is."""
     with opened(server) as client:
         client.delete_store(name)
+
+
+@folders_app.command("put")
+def put_folder(
+    name: Name,
+    url: Annotated[str, typer.Argument(help="file:///path, at or below a folder of PIXTOOLS_FILE_STORE_ROOTS.")],
+    tenant: Annotated[str, typer.Option(help="Who reads and writes there.")] = "default",
+) -> None:
+    """Connect a tenant to a folder that every worker has under the same path; no link below the root is followed.
+
+    `pixtools stores` lists and deletes it like any other.
+    """
+    from app.errors import PixToolsError
+    from app.services import stores
+    from app.services.access import audit
+
+    if not stores.NAME.fullmatch(name):
+        raise typer.BadParameter(f"{name!r} is no name of a store: lower-case letters, digits and `-`.")
+    try:
+        connection = stores.folder(url, current_settings().file_store_roots)
+        with transaction(tenant=tenant) as session:
+            known_tenant(session, tenant)
+            stores.put(session, name, connection)
+            audit.record(session, "store.saved", name, tenant=tenant, details={"url": connection.url})
+    except PixToolsError as error:
+        raise SystemExit(error.message) from None
+    typer.echo(name)

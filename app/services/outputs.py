@@ -1,7 +1,7 @@
 """Where the results of a job are written to as well: a store of the tenant, under keys made by a template."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,8 +14,6 @@ PLACE = re.compile(r"\{([^{}]*)\}")
 NAMES = ("input.dir", "input.stem", "name", "ext", "date", "job")
 DIGEST = re.compile(r"sha256:([1-9]|[1-5][0-9]|6[0-4])")
 MAX_KEY = 1024  # bytes; what S3 takes
-#: places that differ between the results of a job
-APART = re.compile(r"\{(name|sha256:\d+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +30,6 @@ class Output:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @property
-    def keeps_apart(self) -> bool:
-        """Whether several results of a job get several keys."""
-        return APART.search(self.key) is not None
-
-    @property
-    def keeps_formats_apart(self) -> bool:
-        """Whether files of one name get several keys by their formats."""
-        found = [place[0] for place in APART.finditer(self.key)]
-        return any(place != "{name}" for place in found) or (bool(found) and "{ext}" in self.key)
-
 
 def unknown_places(template: str) -> list[str]:
     """Unknown places of a template, and braces that belong to no place."""
@@ -56,18 +43,40 @@ def key_of(output: Output, job: Job, *, name: str, ext: str, sha256: str) -> str
     Raises:
         OutputFailed: it would be longer than keys may be, or empty.
     """
-    values = {
-        **_of_input(job),
-        "name": name.removesuffix(f".{ext}"),
-        "ext": ext,
-        "date": job.created_at.date().isoformat(),
-        "job": str(job.id),
-    }
-    filled = PLACE.sub(lambda place: _value(place[1], values, sha256), output.key)
-    key = "/".join(part for part in filled.split("/") if part not in {"", ".", ".."})
+    of_job = {**_of_input(job), "date": job.created_at.date().isoformat(), "job": str(job.id)}
+    key = _filled(output.key, {**of_job, **_of_result(name, ext)}, sha256)
     if not key or len(key.encode()) > MAX_KEY:
         raise OutputFailed(f"The key of the result {name!r} would have no byte, or more than {MAX_KEY}.")
     return key
+
+
+def clash(output: Output, results: Sequence[tuple[str, str]]) -> tuple[str, str, str] | None:
+    """The first two results of a job that would be written under one key, and that key, with the places in it that are
+    the same for all results.
+
+    Args:
+        output: where they are written.
+        results: name and extension of each.
+    """
+    if any(DIGEST.fullmatch(place) for place in PLACE.findall(output.key)):
+        return None  # one key is one content
+    same = {place: f"{{{place}}}" for place in NAMES}
+    names: dict[str, str] = {}
+    for name, ext in results:
+        key = _filled(output.key, {**same, **_of_result(name, ext)}, "")
+        if key in names:
+            return names[key], name, key
+        names[key] = name
+    return None
+
+
+def _of_result(name: str, ext: str) -> dict[str, str]:
+    return {"name": name.removesuffix(f".{ext}"), "ext": ext}
+
+
+def _filled(template: str, values: Mapping[str, str], sha256: str) -> str:
+    filled = PLACE.sub(lambda place: _value(place[1], values, sha256), template)
+    return "/".join(part for part in filled.split("/") if part not in {"", ".", ".."})
 
 
 def _value(place: str, values: Mapping[str, str], sha256: str) -> str:

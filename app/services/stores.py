@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -13,7 +14,8 @@ from app.database import from_now, keyring_of, tenant_of
 from app.errors import InvalidStore, StoreEndpointRefused, StoreNotFound, TooManyStores
 from app.keyring import context_of
 from app.models import Store
-from app.services.storage.destinations import ANY_REGION, BUCKET, PROVIDERS, REGION, Connection
+from app.services.storage.destinations import ANY_REGION, BUCKET, FILE, PROVIDERS, REGION, Connection
+from app.services.storage.places import Places
 from app.services.webhooks import sealing
 
 MAX_STORES = 50
@@ -33,6 +35,9 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
         StoreEndpointRefused: the operator has not allowed the endpoint.
     """
     parts = urlsplit(connection.url)
+    if parts.scheme == FILE:
+        detail = "A folder is connected to by the operator alone: `pixtools server stores put`."
+        raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
     if parts.scheme not in PROVIDERS or connection.url != f"{parts.scheme}://{parts.netloc}":
         detail = "The URL of a store is s3://bucket, gs://bucket or az://container."
         raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
@@ -46,6 +51,33 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
         raise StoreEndpointRefused(pointer="#/endpoint", value=connection.endpoint[:64])
     _check_credentials(connection)
     return connection
+
+
+def folder(url: str, roots: Sequence[Path]) -> Connection:
+    """The connection to a folder of this machine; what the operator has not named as a root or below one is refused.
+
+    Args:
+        url: `file:///…`.
+        roots: that folders may be below.
+
+    Raises:
+        InvalidStore: it has not the right form, is not there, or a link leads there.
+    """
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.scheme != FILE or parts.netloc or not path.is_absolute() or not str(path).isprintable():
+        raise InvalidStore("The URL of a folder is file:///path.", pointer="#/url", value=url[:64])
+    found = Connection(url=path.as_uri(), endpoint=None, region="", credentials={})
+    try:
+        Places(roots=tuple(roots)).folder(found).check()
+    except OSError as error:
+        known = ", ".join(map(str, roots)) or "none"
+        detail = (
+            f"{path} is no folder that can be opened below a root, without a link on the way: {error.strerror}. "
+            f"Roots are those of PIXTOOLS_FILE_STORE_ROOTS: {known}."
+        )
+        raise InvalidStore(detail, pointer="#/url", value=url[:64]) from None
+    return found
 
 
 def _check_credentials(connection: Connection) -> None:

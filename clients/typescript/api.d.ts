@@ -1206,6 +1206,7 @@ export interface StoreView {
   url: string;
   /** Null: the provider's own. */
   endpoint: string | null;
+  /** Of S3. */
   region: string;
   created_at: string;
   updated_at: string;

@@ -35,6 +35,11 @@ run "by_default" {
   }
 
   assert {
+    condition     = [for found in data.aws_iam_policy_document.s3_endpoint.statement : found.sid] == ["OwnBuckets", "PackagesAndImageLayers"]
+    error_message = "The S3 endpoint lets nobody's buckets through."
+  }
+
+  assert {
     condition = length(distinct(concat(
       [for subnet in aws_subnet.public : subnet.cidr_block],
       [for subnet in aws_subnet.nodes : subnet.cidr_block],
@@ -266,5 +271,23 @@ run "unprotected" {
       alltrue([for secret in aws_secretsmanager_secret.this : secret.recovery_window_in_days == 0])
     )
     error_message = "Nothing stands in the way of `terraform destroy`."
+  }
+}
+
+run "with_stores_of_users" {
+  command = plan
+
+  variables {
+    store_buckets = ["photos"]
+  }
+
+  assert {
+    condition     = data.aws_iam_policy_document.s3_endpoint.statement[1].resources == toset(["arn:aws:s3:::photos", "arn:aws:s3:::photos/*"])
+    error_message = "The S3 endpoint lets the named buckets through."
+  }
+
+  assert {
+    condition     = !contains(data.aws_iam_policy_document.s3_endpoint.statement[1].actions, "s3:DeleteObject")
+    error_message = "Nothing deletes objects of users."
   }
 }

@@ -51,6 +51,16 @@ run "a_region_that_is_a_zone" {
   expect_failures = [var.region]
 }
 
+run "a_pattern_of_buckets" {
+  command = plan
+
+  variables {
+    store_buckets = ["photos-*"]
+  }
+
+  expect_failures = [var.store_buckets]
+}
+
 run "a_reserved_tag" {
   command = plan
 

@@ -18,8 +18,10 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def server(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    endpoint = object_store_server.endpoint
-    deployment = embedded(tmp_path_factory.mktemp("stores"), PIXTOOLS_STORE_ENDPOINTS=f"{endpoint}/")
+    folder, endpoint = tmp_path_factory.mktemp("stores"), object_store_server.endpoint
+    deployment = embedded(
+        folder, PIXTOOLS_STORE_ENDPOINTS=f"{endpoint}/", PIXTOOLS_FILE_STORE_ROOTS=str(folder / "shared")
+    )
     try:
         deployment.start()
         yield deployment
@@ -171,7 +173,7 @@ def test_the_files_of_a_set_lie_side_by_side_in_a_store(
     for key in ("sets/{name}", "sets/{ext}"):
         refused = api.process(photo, tree, output=json.dumps({**output, "key": key}))
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_output")
-        assert "{name} and {ext}" in refused.json()["errors"][0]["detail"]
+        assert "{name}.{ext}" in refused.json()["errors"][0]["detail"]
     job = api.run(photo, tree, filename="1.jpg", output=json.dumps(output))
     assert job["status"] == "completed", job
     keys = [result["output"]["key"] for result in job["results"]]
@@ -181,6 +183,39 @@ def test_the_files_of_a_set_lie_side_by_side_in_a_store(
     assert b'srcset="hero.40.webp 40w, hero.80.webp 80w"' in bytes(stored.bytes())
     image = obstore.get(object_store_server.store(), "sets/1/hero.80.webp")
     assert image.attributes["Content-Disposition"].startswith("inline")
+
+
+def test_a_folder_is_connected_to_by_the_operator_alone(server: Deployment, api: ApiClient, photo: bytes) -> None:
+    root = server.folder / "shared"
+    for name in ("in", "out"):
+        (root / name).mkdir(parents=True)
+    (root / "in" / "1.jpg").write_bytes(photo)
+    (root / "in" / "2.jpg").symlink_to(root / "in" / "1.jpg")
+    refused = api.http.put("/stores/folder", json={"url": (root / "in").as_uri(), "credentials": {}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_store")
+    assert "pixtools server stores put" in refused.json()["detail"]
+    elsewhere = pixtools(server, "server", "stores", "put", "folder", server.folder.as_uri())
+    assert (elsewhere.returncode, "PIXTOOLS_FILE_STORE_ROOTS" in elsewhere.stderr) == (1, True)
+    for name in ("in", "out"):
+        assert server.command("server", "stores", "put", f"folder-{name}", (root / name).as_uri()) == f"folder-{name}"
+    assert api.http.get("/stores/folder-in").json()["url"] == (root / "in").as_uri()
+    request = {
+        "input": {"store": "folder-in", "key": "1.jpg"},
+        "operations": ["convert_webp", "flip"],
+        "output": {"store": "folder-out", "key": "{input.stem}/{name}.{ext}", "if_exists": "fail"},
+    }
+    job = api.ended(api.http.post("/process", json=request).json()["id"])
+    assert job["status"] == "completed", job
+    for result in job["results"]:
+        path = root / "out" / result["output"]["key"]
+        assert result["output"]["url"] == path.as_uri()
+        assert path.read_bytes() == api.download(result).content
+    assert {path.name for path in (root / "out" / "1").iterdir()} == {"convert_webp.webp", "flip.jpg"}
+    again = api.ended(api.http.post("/process", json={**request, "operations": ["flip"]}).json()["id"])
+    assert again["results"][0]["output"]["written"], "the same bytes are as good as written"
+    linked = api.http.post("/process", json={**request, "input": {"store": "folder-in", "key": "2.jpg"}})
+    assert api.ended(linked.json()["id"])["error"]["code"] == "source_not_found"
+    assert api.http.delete("/stores/folder-in").status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -205,3 +240,22 @@ def test_an_output_that_cannot_be_is_refused_at_once(
     refused = api.process(photo, ["flip", "convert_png"], output=json.dumps(output))
     assert (refused.status_code, refused.json()["code"]) == (status, code), refused.text
     assert refused.json()["errors"][0]["pointer"] == pointer
+
+
+def test_results_that_would_overwrite_each_other_are_named_also_by_a_plan(
+    api: ApiClient, connection: dict[str, Any], photo: bytes
+) -> None:
+    api.http.put("/stores/photos", json=connection)
+    tree = [{"op": "convert_webp", "as": "hero.webp"}, {"op": "convert_png", "as": "hero.png"}]
+    output = json.dumps({"store": "photos", "key": "{input.stem}/{name}"})
+    refused = api.process(photo, tree, output=output)
+    form = {"operations": json.dumps(tree), "output": output}
+    planned = api.http.post("/plan", data=form, files={"file": ("photo.jpg", photo)})
+    for answer in (refused, planned):
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_output"), answer.text
+        (error,) = answer.json()["errors"]
+        assert error["pointer"] == "#/output/key"
+        assert all(name in error["detail"] for name in ("'hero.webp'", "'hero.png'", "{ext}")), error
+    right = json.dumps({"store": "photos", "key": "apart/{name}.{ext}"})
+    job = api.run(photo, tree, output=right)
+    assert {each["output"]["key"] for each in job["results"]} == {"apart/hero.webp", "apart/hero.png"}

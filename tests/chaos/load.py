@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -36,29 +37,32 @@ class Submitted:
 
 
 def submit_all(url: str, count: int, webhook_url: str) -> list[Submitted]:
-    """Submit jobs from several clients at once; each repeats what was not answered, under the same key."""
+    """Submit jobs from several clients at once."""
 
     def one(number: int) -> Submitted:
         image = number % len(IMAGES)
-        headers = {"Idempotency-Key": uuid4().hex}
         data = {"operations": json.dumps(TREE), "webhook_url": webhook_url}
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                files = {"file": ("photo.jpg", IMAGES[image])}
-                answer = HTTP.post(f"{url}/process", data=data, files=files, headers=headers, timeout=30)
-                if answer.status_code == 202:
-                    return Submitted(answer.json()["id"], image)
-                if answer.status_code not in RETRIED:
-                    raise RuntimeError(f"{answer.status_code}: {answer.text}")
-            except httpx.HTTPError:
-                pass
-            if time.monotonic() > deadline:
-                raise RuntimeError("not accepted in time")
-            time.sleep(0.3)
+        return Submitted(accepted(url, data=data, files={"file": ("photo.jpg", IMAGES[image])}), image)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         return list(pool.map(one, range(count)))
+
+
+def accepted(url: str, **request: Any) -> str:
+    """Id of the job of one request, which is repeated under the same key until it is answered."""
+    headers = {"Idempotency-Key": uuid4().hex}
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with suppress(httpx.HTTPError):
+            answer = HTTP.post(f"{url}/process", headers=headers, timeout=30, **request)
+            if answer.status_code == 202:
+                job_id: str = answer.json()["id"]
+                return job_id
+            if answer.status_code not in RETRIED:
+                raise RuntimeError(f"{answer.status_code}: {answer.text}")
+        if time.monotonic() > deadline:
+            raise RuntimeError("not accepted in time")
+        time.sleep(0.3)
 
 
 def job(url: str, job_id: str) -> dict[str, Any] | None:

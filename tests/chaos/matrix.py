@@ -254,7 +254,7 @@ def run(
     with ExitStack() as stack:
         stage = stack.enter_context(_staged(fault, servers, folder, kills))
         receiver = stack.enter_context(receiving())
-        stack.enter_context(_supervised(stage.deployment))
+        stack.enter_context(supervised(stage.deployment))
         healed: list[datetime] = []
         actor = threading.Thread(target=lambda: (fault.act(stage), healed.append(datetime.now(UTC))))
         actor.start()
@@ -268,8 +268,8 @@ def run(
         row.struck = _has_struck(fault, row, stage.deployment)
         _check(row, submitted, found, receiver)
         row.wrong += sum(_has_changed(stage.deployment.url, ended) for ended in found.values())
-        row.doubled_jobs = _number(stage.deployment, "SELECT count(*) FROM jobs") - row.accepted
-        row.left_in_outbox = _number(stage.deployment, UNSENT)
+        row.doubled_jobs = counted(stage.deployment, "SELECT count(*) FROM jobs") - row.accepted
+        row.left_in_outbox = counted(stage.deployment, UNSENT)
         ends = [datetime.fromisoformat(entry["finished_at"]) for entry in found.values()]
         row.recovery = max(0.0, (max(ends) - healed[0]).total_seconds()) if ends else float("inf")
     return row
@@ -304,7 +304,7 @@ def _command(fault: Fault, command: list[str]) -> list[str]:
 
 
 @contextmanager
-def _supervised(deployment: Deployment) -> Iterator[None]:
+def supervised(deployment: Deployment) -> Iterator[None]:
     """Start what has died again."""
     stopping = threading.Event()
 
@@ -377,11 +377,12 @@ def _kills(folder: Path) -> int:
 
 def _has_struck(fault: Fault, row: Row, deployment: Deployment) -> bool:
     if fault.trace:
-        return _number(deployment, fault.trace) > 0
+        return counted(deployment, fault.trace) > 0
     return row.kills > 0 if fault.environment.get("CHAOS_POINT") else True
 
 
-def _number(deployment: Deployment, query: str) -> int:
+def counted(deployment: Deployment, query: str) -> int:
+    """What a query counts in the database of a deployment."""
     with _database(deployment) as connection:
         found = connection.execute(query).fetchone()
         return int(found[0]) if found else 0

@@ -168,10 +168,10 @@ print(event["type"], event["data"]["id"])' <"$folder/webhook"
 # What docker-compose.yaml and the Dockerfile promise of each container of ours: optional libraries it has, and no others.
 check_containers() {
     local service
-    for service in api worker worker-webhook worker-ml; do
+    for service in api worker worker-webhook worker-fetch worker-ml; do
         local libraries=
         case $service in
-        worker | worker-webhook) libraries=pyvips ;;
+        worker | worker-webhook | worker-fetch) libraries=pyvips ;;
         worker-ml) libraries="numpy onnx onnxruntime pyvips" ;;
         esac
         step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to," \

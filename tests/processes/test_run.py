@@ -1,5 +1,6 @@
 """`pixtools run` over many files, and what else the command line does for people."""
 
+import io
 import json
 import os
 import re
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 from pixtools_client import Invalid, TemplateNotFound
 from typer.testing import CliRunner
 
@@ -289,10 +292,14 @@ def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path)
     page = (ROOT / "docs" / "recipes.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     assert len(blocks) >= 8
-    for name in ("photo.jpg", "IMG_0001.HEIC", "logo.png", "photos/1.jpg", "photos/2.jpg"):
+    files = dict.fromkeys(
+        ("photo.jpg", "IMG_0001.HEIC", "logo.png", "photos/1.jpg", "photos/2.jpg", "night.jpg"), photo
+    )
+    files |= {"uploads/a/1.jpg": photo, "uploads/broken.jpg": photo[: len(photo) // 2], "dance.gif": animation()}
+    for name, content in files.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(photo)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(content)
     functions = f'pixtools() {{ {sys.executable} -m app "$@"; }}\ncurl() {{ command curl --fail-with-body "$@"; }}\n'
     environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url, "PYTHONPATH": str(ROOT)}
     with receiving(answer(200, photo)) as site:
@@ -304,18 +311,43 @@ def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     made = sorted(
         str(path.relative_to(tmp_path))
-        for folder in ("avatars", "web", "shop", "marked", "site")
+        for folder in ("avatars", "web", "shop", "marked", "site", "converted", "night", "small")
         for path in (tmp_path / folder).rglob("*.*")
         if not path.name.startswith(".")
     )
     assert made == [
         "avatars/IMG_0001-avatar.webp",
+        "converted/a/1-convert_webp.webp",
         *("marked/1-watermark.jpg", "marked/2-watermark.jpg"),
+        *("night/night-after.jpg", "night/night-before.png"),
         "shop/photo-resize.convert_jpeg.jpg",
         *(f"site/photo/web.{width}.{ext}" for width in (480, 640) for ext in ("avif", "jpg", "webp")),
         *("site/photo/web.manifest.json", "site/photo/web.picture.html"),
+        "small/dance-convert_webp.webp",
         *("web/1-convert_avif.avif", "web/1-convert_webp.webp"),
     ]
+    report = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert {each["file"]: each["code"] for each in report} == {
+        "uploads/a/1.jpg": None,
+        "uploads/broken.jpg": "truncated_image",
+    }
+    assert ran.stdout.count("truncated_image") == 1
+    with Image.open(tmp_path / "small" / "dance-convert_webp.webp") as small:
+        assert small.n_frames == FRAMES
+    assert (tmp_path / "small" / "dance-convert_webp.webp").stat().st_size <= 1_000_000
+
+
+FRAMES = 12
+
+
+def animation() -> bytes:
+    """A GIF that is larger than a megabyte."""
+    rng = np.random.default_rng(3)
+    frames = [Image.fromarray(rng.integers(0, 256, (300, 400), dtype=np.uint8)) for _ in range(FRAMES)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert buffer.tell() > 1_000_000
+    return buffer.getvalue()
 
 
 def test_jobs_are_waited_for_downloaded_archived_and_explained(

@@ -1,4 +1,4 @@
-"""A local store, and an executor over it."""
+"""A local store, an executor over it, and connections to the stores of users."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from app.database import Database
 from app.imaging import libvips, pipeline
 from app.services.execution.executor import Executor
 from app.services.storage.local import LocalFolder
+from tests.support.connections import connection, google  # noqa: F401 - pytest finds fixtures by their names here
 from tests.support.executing import executor_with
 
 

@@ -1,7 +1,7 @@
 """Users' buckets: each provider is opened with the user's own credentials, whatever the environment has."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,13 @@ from app.errors import InvalidStore, PixToolsError, StoreRefused
 from app.services.execution.buckets import BucketClient
 from app.services.execution.web import FetchLimits
 from app.services.storage.destinations import PROVIDERS, Connection, check_answers, open_bucket
+from app.services.storage.places import Places
 from app.services.stores import checked
 from app.services.webhooks.host_limits import HostLimits
-from tests.support.azurite import Azurite
-from tests.support.google import Google, google_before
+from tests.support.connections import SERVER, of_server
 from tests.support.receiver import answer, receiving
 from tests.support.servers import ObjectStoreServer
 
-SERVER = pytest.mark.integration
-CLOUDS = [
-    pytest.param("s3", marks=SERVER),
-    pytest.param("gs", marks=SERVER),
-    pytest.param("az", marks=[SERVER, pytest.mark.full]),
-]
 #: what a node may have, and no user is to use or to learn of
 AMBIENT = {
     "AWS_ACCESS_KEY_ID": "ambient",
@@ -59,31 +53,6 @@ S3 = Connection(
 LIMITS = FetchLimits(bytes=1_000_000, seconds=5.0, redirects=0)
 
 
-@pytest.fixture(scope="module")
-def google(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
-    with google_before(object_store_server, tmp_path_factory.mktemp("google")) as server:
-        yield server
-
-
-def of_server(server: ObjectStoreServer) -> Connection:
-    own = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
-    return replace(S3, url=f"s3://{server.bucket}", endpoint=server.endpoint, credentials=own)
-
-
-@pytest.fixture(params=CLOUDS)
-def connection(request: pytest.FixtureRequest) -> Connection:
-    if request.param == "s3":
-        return of_server(request.getfixturevalue("object_store_server"))
-    if request.param == "gs":
-        google: Google = request.getfixturevalue("google")
-        account: dict[str, Any] = json.loads(google.service_account.read_text())
-        own = {name: account[name] for name in ("client_email", "private_key", "private_key_id")}
-        return replace(S3, url=f"gs://{google.bucket}", endpoint=google.endpoint, credentials=own)
-    azurite: Azurite = request.getfixturevalue("azurite")
-    own = {"account": azurite.account, "account_key": azurite.key}
-    return replace(S3, url=f"az://{azurite.container}", endpoint=azurite.endpoint, credentials=own)
-
-
 @pytest.fixture
 def pollute(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Gives the node what it may have; when the servers run, whose own clients would take it."""
@@ -96,7 +65,7 @@ def pollute(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def fetch(connection: Connection, key: str, path: Path, *, limit: int = 1_000_000) -> Any:
-    client = BucketClient(host_limits=HostLimits(4, 16), limits=replace(LIMITS, bytes=limit))
+    client = BucketClient(places=Places(), host_limits=HostLimits(4, 16), limits=replace(LIMITS, bytes=limit))
     return client.fetch(connection, key, path, lambda _share: None)
 
 

@@ -31,6 +31,7 @@ from app.services.outbox import START_JOB
 from app.services.steps import Claim
 from app.services.storage.keys import input_key, intermediate_key, result_key
 from app.services.storage.local import LocalFolder
+from app.services.storage.places import Places
 from tests.support.executing import Failing, Meanwhile, attempts_of, events_of, executor_with, upload
 from tests.support.work import (
     MAX_ATTEMPTS,
@@ -329,7 +330,7 @@ def test_an_executor_that_must_stop_hands_back(database: Database, tmp_path: Pat
         database=database,
         storage=storage,
         renderer_of=lambda _: render,
-        deliverer=Deliverer(database),
+        deliverer=Deliverer(database, Places()),
         limits=pipeline.Limits(4_000_000, 4000),
         spool=tmp_path,
         inputs=InputCache(tmp_path / "inputs", 0),

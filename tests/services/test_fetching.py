@@ -29,6 +29,7 @@ from app.services.intake.rules import ImageLimits, InputRules
 from app.services.sources import ResultSource, Source, UrlSource
 from app.services.storage.keys import job_prefix
 from app.services.storage.local import LocalFolder
+from app.services.storage.places import Places
 from app.services.upkeep import reconciler, secrets
 from app.services.upkeep.retention import find_orphans
 from app.services.webhooks.egress import SOURCES, Egress
@@ -80,7 +81,7 @@ def fetcher(database: Database, storage: LocalFolder, tmp_path: Path) -> Fetcher
             host_limits=HostLimits(4, 16),
             limits=FETCH_LIMITS,
         ),
-        buckets=BucketClient(host_limits=HostLimits(4, 16), limits=FETCH_LIMITS),
+        buckets=BucketClient(places=Places(), host_limits=HostLimits(4, 16), limits=FETCH_LIMITS),
         rules=InputRules(
             image_limits=ImageLimits(pixels=1_000_000, side=2000, frames=10, heic=False), memory_bytes=None
         ),

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -33,7 +33,6 @@ from app.services.upkeep.retention import find_orphans
 from app.wiring import Resources
 from tests.support.azurite import Azurite
 from tests.support.deployment import free_port
-from tests.support.google import Google, google_before
 from tests.support.servers import ObjectStoreServer
 
 JOB_ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -62,12 +61,6 @@ def azure_container(server: Azurite) -> AzureContainer:
     return AzureContainer(
         bucket=server.container, endpoint=server.endpoint, account=server.account, account_key=server.key
     )
-
-
-@pytest.fixture(scope="module")
-def google(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
-    with google_before(object_store_server, tmp_path_factory.mktemp("google")) as server:
-        yield server
 
 
 @pytest.fixture(params=["local", *CLOUDS])

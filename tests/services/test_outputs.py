@@ -1,21 +1,24 @@
 """Outputs: what a request may say, the keys that come of it, and writing once whatever dies in between."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import obstore
 import pytest
 
+from app.database import Database
 from app.errors import OutputFailed, PixToolsError
 from app.models import Job
-from app.services.execution.delivering import File, _write
+from app.services.execution.delivering import Deliverer, File
 from app.services.intake.outputs import read_output
-from app.services.outputs import Output, key_of
-from app.services.storage.destinations import Connection, open_bucket
-from tests.support.servers import ObjectStoreServer
+from app.services.outputs import Output, clash, key_of
+from app.services.storage.destinations import Connection
+from app.services.storage.places import Places
+from tests.support.connections import CLOUDS
+from tests.support.deployment import free_port
 
 JOB = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 SHA256 = "0123456789abcdef" * 4
@@ -93,54 +96,63 @@ def test_every_mistake_has_its_place(change: dict[str, Any], pointer: str) -> No
 
 
 @pytest.fixture
-def connection(object_store_server: ObjectStoreServer) -> Connection:
-    own = {"access_key_id": object_store_server.access_key, "secret_access_key": object_store_server.secret_key}
-    return Connection(
-        url=f"s3://{object_store_server.bucket}",
-        endpoint=object_store_server.endpoint,
-        region="us-east-1",
-        credentials=own,
-    )
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> File:
     path = tmp_path / "result"
     path.write_bytes(b"a result")
     return File(path=path, name="flip", ext="webp", content_type="image/webp", filename="1-flip.webp", sha256=SHA256)
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize("if_exists", ["replace", "skip", "fail"])
-def test_an_object_is_written_once_and_known_again(connection: Connection, file: File, if_exists: str) -> None:
-    where, client = f"out/{uuid4()}.webp", open_bucket(connection)
-    output = Output(store="out", key=where, if_exists=if_exists, cache_control="max-age=60")
-    for _ in range(2):  # the second time as after a death between the write and its row
-        assert _write(connection, where, output, file, mark="job/flip")
-    found = obstore.get(client, where)
-    assert bytes(found.bytes()) == b"a result"
-    assert found.attributes["Content-Type"] == "image/webp"
-    assert found.attributes["Cache-Control"] == "max-age=60"
+@pytest.fixture
+def deliverer(tmp_path: Path) -> Deliverer:
+    return Deliverer(Database("sqlite://"), Places(roots=(tmp_path / "root",)))
 
 
-@pytest.mark.integration
-def test_what_others_have_there(connection: Connection, file: File) -> None:
-    where, client = f"out/{uuid4()}.webp", open_bucket(connection)
-    obstore.put(client, where, b"another one")
-    output = Output(store="out", key=where, if_exists="skip")
-    assert not _write(connection, where, output, file, mark="job/flip")
+EVERY = pytest.mark.parametrize("connection", ["file", CLOUDS[0]], indirect=True)
+
+
+@EVERY
+def test_what_becomes_of_an_object_that_is_there(deliverer: Deliverer, connection: Connection, file: File) -> None:
+    where, output = f"out/{uuid4()}.webp", Output(store="out", key="")
+
+    def write(if_exists: str, name: str = "flip") -> bool:
+        content = f"the result {name}".encode()
+        file.path.write_bytes(content)
+        new = replace(file, name=name, sha256=hashlib.sha256(content).hexdigest())
+        return deliverer.write(connection, where, replace(output, if_exists=if_exists), new, mark=f"job/{name}")
+
+    assert write("fail")
+    for if_exists in ("skip", "fail", "replace"):  # as after a death between the write and its row
+        assert write(if_exists)
+    assert not write("skip", "other")
     with pytest.raises(OutputFailed) as caught:
-        _write(connection, where, replace(output, if_exists="fail"), file, mark="job/flip")
+        write("fail", "other")
     assert caught.value.code == "output_exists"
-    assert bytes(obstore.get(client, where).bytes()) == b"another one"
-    assert _write(connection, where, replace(output, if_exists="replace"), file, mark="job/flip")
-    assert bytes(obstore.get(client, where).bytes()) == b"a result"
+    assert write("replace", "other")
 
 
-@pytest.mark.integration
-def test_a_store_that_refuses_or_is_away(connection: Connection, file: File) -> None:
-    output = Output(store="out", key="x")
+@pytest.mark.parametrize("connection", CLOUDS[:1], indirect=True)
+def test_a_store_that_refuses_or_is_away(deliverer: Deliverer, connection: Connection, file: File) -> None:
     denied = replace(connection, credentials={"access_key_id": "AKother", "secret_access_key": "other"})
-    with pytest.raises(OutputFailed) as caught:
-        _write(denied, "x", output, file, mark="job/flip")
-    assert (caught.value.code, caught.value.retryable) == ("output_denied", False)
+    away = replace(connection, endpoint=f"http://127.0.0.1:{free_port()}")
+    for wrong, code, retryable in ((denied, "output_denied", False), (away, "output_unavailable", True)):
+        for if_exists in ("replace", "fail"):
+            with pytest.raises(OutputFailed) as caught:
+                deliverer.write(wrong, "x", Output(store="out", key="x", if_exists=if_exists), file, mark="job/flip")
+            assert (caught.value.code, caught.value.retryable) == (code, retryable)
+
+
+RESULTS = [("hero.webp", "webp"), ("hero.png", "png"), ("flip", "jpg")]
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{name}.{ext}", None),
+        ("{ext}", None),
+        ("{sha256:8}", None),
+        ("x/{input.stem}/{name}", ("hero.webp", "hero.png", "x/{input.stem}/hero")),
+        ("one", ("hero.webp", "hero.png", "one")),
+    ],
+)
+def test_results_that_would_have_one_key_are_found(template: str, found: tuple[str, str, str] | None) -> None:
+    assert clash(Output(store="out", key=template), RESULTS) == found

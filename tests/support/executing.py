@@ -22,6 +22,7 @@ from app.services.execution.executor import Executor, Renderer
 from app.services.execution.input_cache import InputCache
 from app.services.storage.keys import input_key
 from app.services.storage.local import LocalFolder
+from app.services.storage.places import Places
 
 from .work import (
     LEASE,
@@ -38,7 +39,7 @@ def executor_with(renderer: Renderer, database: Database, storage: LocalFolder, 
         database=database,
         storage=storage,
         renderer_of=lambda _queue: renderer,
-        deliverer=Deliverer(database),
+        deliverer=Deliverer(database, Places()),
         limits=Limits(pixels=4_000_000, side=4000),
         spool=spool,
         inputs=InputCache(spool / "inputs", 10_000_000),

@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_genuine(self.headers.get("Authorization", "")):
             self._answer(401, {}, b"")
             return
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
+        headers = dict(_as_s3(name, value) for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP)
         server = HTTPConnection(HOST, self.port, timeout=60)
         server.request(self.command, self.path, body=content or None, headers=headers)
         answer = server.getresponse()
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Length"] = str(len(content))
         for name, value in headers.items():
             if name.lower() not in HOP_BY_HOP:
-                self.send_header(name, value)
+                self.send_header(name.lower().replace("x-amz-meta-", "x-goog-meta-"), value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -102,3 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
+
+
+def _as_s3(name: str, value: str) -> tuple[str, str]:
+    """What the protocols call differently: metadata, and writing only where there is no object."""
+    name = name.lower().replace("x-goog-meta-", "x-amz-meta-")
+    return ("if-none-match", "*") if (name, value) == ("x-goog-if-generation-match", "0") else (name, value)

@@ -1,25 +1,24 @@
-"""Fetching an object of a store: a bucket of a tenant's own."""
+"""Fetching an object of a store: of a bucket of a tenant's own, or of a folder."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
 from app.errors import SourceBusy, SourceDenied, SourceFailed, SourceNotFound, SourceUnavailable
 from app.services.execution.web import Fetched, FetchLimits, Sink
-from app.services.storage.destinations import Connection, open_bucket, read
+from app.services.storage.destinations import Connection
+from app.services.storage.object_store import Reading
+from app.services.storage.places import FAULTS, Places, is_denied, is_missing
 from app.services.webhooks.breakers import HostPaused
 from app.services.webhooks.host_limits import HostLimits
-
-DENIED = ("403 Forbidden", "401 Unauthorized")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BucketClient:
-    """Reads objects of buckets."""
+    """Reads objects of stores."""
 
+    places: Places
     host_limits: HostLimits
     limits: FetchLimits
 
@@ -45,30 +44,37 @@ class BucketClient:
 
     def _read(self, connection: Connection, key: str, sink: Sink, look: Callable[[float | None], None]) -> Fetched:
         try:
-            reading = read(open_bucket(connection), key)
-        except (BaseError, OSError) as error:
+            reading = self.places.read(connection, key)
+        except FAULTS as error:
             raise _failure(error) from None
-        sink.expect(reading.size)
-        while (piece := _next(reading.pieces)) is not None:
-            sink.write(piece)
-            look(sink.share)
-        if sink.size != reading.size:
-            raise SourceUnavailable("The store has given a part of the object only.")
-        return sink.fetched(reading.etag)
+        try:
+            return _copied(reading, sink, look)
+        finally:
+            reading.close()
+
+
+def _copied(reading: Reading, sink: Sink, look: Callable[[float | None], None]) -> Fetched:
+    sink.expect(reading.size)
+    while (piece := _next(reading.pieces)) is not None:
+        sink.write(piece)
+        look(sink.share)
+    if sink.size != reading.size:
+        raise SourceUnavailable("The store has given a part of the object only.")
+    return sink.fetched(reading.etag)
 
 
 def _next(pieces: Iterator[Any]) -> bytes | None:
     """The next piece; only the store's errors are translated, not those of the writer."""
     try:
         piece = next(pieces, None)
-    except (BaseError, OSError) as error:
+    except FAULTS as error:
         raise _failure(error) from None
     return None if piece is None else bytes(piece)
 
 
 def _failure(error: Exception) -> SourceFailed:
-    if isinstance(error, FileNotFoundError):
+    if is_missing(error):
         return SourceNotFound("There is no object with the key of the input in its store.")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or any(code in str(error) for code in DENIED):
+    if is_denied(error):
         return SourceDenied("The store of the input refuses its credentials, or does not let them read the object.")
     return SourceUnavailable("The store of the input does not answer as it should.")

@@ -129,7 +129,7 @@ def _outcomes(result: PlannedResult, task: PlannedTask, size: Size | None, given
     if not result.is_bundle:
         yield _outcome(result, task, size, given)
         return
-    for part in _parts(result, size):
+    for part in parts(result, size):
         yield Outcome(
             name=result.name_of(part.suffix),
             step=task.id,
@@ -139,7 +139,7 @@ def _outcomes(result: PlannedResult, task: PlannedTask, size: Size | None, given
         )
 
 
-def _parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
+def parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
     """The files of a result that is several."""
     found: tuple[Outline, ...] = resolve(str(OPERATIONS[result.encoder].bundle))(
         _params(result.encoder, result.params), size
@@ -232,7 +232,7 @@ def _shrink(first: PlannedStep, size: Size) -> int:
 def _encoding_parts(result: PlannedResult, size: Size) -> float | None:
     """Seconds that writing the files of a set takes; None where their number depends on the pixels."""
     params, nanoseconds = _params(result.encoder, result.params), 0.0
-    for part in _parts(result, size):
+    for part in parts(result, size):
         if part.format not in DENSITY:
             continue
         if part.size is None:

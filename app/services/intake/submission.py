@@ -5,7 +5,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -32,14 +32,17 @@ from app.errors import (
     StoreUnavailable,
     TooManyOpenJobs,
 )
+from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
+from app.imaging.responsive.breakpoints import ANY_WIDTH
 from app.models import DEFAULT_PRIORITY, PRIORITIES, Job
 from app.services import dead_letters, idempotency, jobs, stores
 from app.services.access.limits import TenantLimits
 from app.services.access.principal import Principal
-from app.services.dag_builder import Node, Plan, plan
+from app.services.dag_builder import Node, Plan, PlannedResult, plan
 from app.services.idempotency import Idempotency, Scope
 from app.services.intake.assets import Assets
+from app.services.intake.costs import parts
 from app.services.intake.findings import Findings
 from app.services.intake.json_request import SOURCE_BYTES, JsonRequest, read_request
 from app.services.intake.keeping import Keeping, read_keeping
@@ -53,7 +56,7 @@ from app.services.intake.uploads import FormLimits, Gate, ReceivedForm, Upload, 
 from app.services.job_views import job_view
 from app.services.jobs import NewJob
 from app.services.monitoring.disk_space import Room
-from app.services.outputs import Output
+from app.services.outputs import Output, clash
 from app.services.sources import Source, StoreSource, UrlSource, filename_of
 from app.services.storage.filenames import FALLBACK
 from app.services.storage.keys import input_key, job_prefix
@@ -69,6 +72,8 @@ FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; ask
 LONGEST_KEPT = 4096  # characters
 PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
 DATA_POINTER = "#/input/url"
+#: extensions of results that keep the format of their input
+KEPT_AS = sorted({FORMATS[each.written_as or each.name].extension for each in FORMATS.values() if each.is_input})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +153,31 @@ def order_of_json(wanted: JsonRequest) -> Order:
 
 
 def _check_apart(output: Output, plan: Plan) -> None:
-    results = [task.result for task in plan.tasks if task.result is not None]
-    several = any(result.is_bundle for result in results)
-    if several and not output.keeps_formats_apart:
-        detail = "The files of a set would overwrite each other: key needs {name} and {ext}, or {sha256:12}."
-        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
-    if len(results) > 1 and not output.keeps_apart:
-        detail = f"The {len(results)} results would overwrite each other: key needs {{name}} or {{sha256:12}}."
-        raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
+    """Refuse results that would overwrite each other, also where that depends on the format of the input."""
+    planned = [task.result for task in plan.tasks if task.result]
+    for kept in KEPT_AS:
+        results = [file for one in planned for file in _files(one, kept)]
+        if found := clash(output, results):
+            one, other, key = found
+            detail = (
+                f"Results {one!r} and {other!r} would both be {key!r}; {{name}}.{{ext}} or {{sha256:12}} keep apart."
+            )
+            raise InvalidOutput(detail, pointer="#/output/key", value=output.key[:64])
+
+
+def _files(result: PlannedResult, kept: str) -> Iterator[tuple[str, str]]:
+    """Name and extension of each file of a result.
+
+    Args:
+        result: of a plan.
+        kept: extension of one that keeps the format of its input.
+    """
+    if not result.is_bundle:
+        yield result.name, FORMATS[result.format].extension if result.encoder else kept
+        return
+    for part in parts(result, None):  # of each format only one, which stands for all widths
+        for suffix in dict.fromkeys((part.suffix, part.suffix.replace(ANY_WIDTH, "{another width}"))):
+            yield result.name_of(suffix), FORMATS[part.format].extension
 
 
 def _fingerprint(order: Order, new: NewJob) -> str:

@@ -8,7 +8,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from app.errors import InvalidStore, StoreRefused
-from app.services.storage.object_store import READ_SIZE, CloudClient
+from app.services.storage.object_store import READ_SIZE, CloudClient, Reading
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 REGION = re.compile(r"[a-z]{2}(-[a-z]{1,16}){1,3}-\d{1,2}")
@@ -35,6 +35,7 @@ TOKEN_SECONDS = 3600
 NOWHERE = "pixtools-store-check/"  # prefix that is listed to see whether a store answers
 CHECK_SECONDS = 10.0
 MISSING = ("NoSuchBucket", "ContainerNotFound")
+FILE = "file"  # scheme of a folder, which only the operator connects to
 
 Credentials = Mapping[str, str]
 
@@ -59,7 +60,9 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The endpoint that requests go to."""
+        """The endpoint that requests go to; of a folder the folder itself."""
+        if self.scheme == FILE:
+            return self.url
         return self.endpoint or PROVIDERS[self.scheme].endpoint(self)
 
 
@@ -250,15 +253,6 @@ def _refusal(connection: Connection, said: str) -> StoreRefused:
         detail = "The store refuses these credentials, or does not let them list its objects."
         return StoreRefused(detail, pointer="#/credentials")
     return StoreRefused("The store does not answer as it should.", pointer="#/endpoint", value=connection.endpoint)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """An object that is being read."""
-
-    size: int
-    etag: str | None
-    pieces: Iterator[Any]
 
 
 def read(client: CloudClient, key: str) -> Reading:

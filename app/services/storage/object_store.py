@@ -7,7 +7,7 @@ A client is made on first use, after a fork. No exception of obstore or of a pro
 import asyncio
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +34,16 @@ FULL = "The object storage has no room at the moment."
 
 CloudClient = S3Store | GCSStore | AzureStore
 Client = CloudClient | LocalStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """An object that is being read."""
+
+    size: int
+    etag: str | None
+    pieces: Iterator[Any]
+    close: Callable[[], None] = lambda: None
 
 
 class ObjectStore(Protocol):

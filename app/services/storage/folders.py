@@ -1,0 +1,164 @@
+"""Folders as stores: below a root that the operator has named, and through no link.
+
+A key is what a tenant says, and others may write to the folder as well. So the kernel never gets a whole path: each
+name is opened from the folder before it, and what is a link is not opened. Nothing that changes meanwhile leads out.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+from app.services.storage.object_store import READ_SIZE, Reading
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: a pipe without a writer would be waited for
+FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+DRAFT = ".pixtools-draft"  # end of a file's name while it is written
+LINKS = (errno.ELOOP, errno.ENOTDIR)  # what a link is answered with, or a file in the place of a folder
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that objects are files of."""
+
+    #: named by the operator, and opened as it is
+    root: Path
+    #: from there to the folder
+    names: tuple[str, ...]
+
+    def check(self) -> None:
+        """See whether it is there.
+
+        Raises:
+            OSError: it is not, or a link leads there.
+        """
+        with self._opened(()):
+            pass
+
+    def read(self, key: str) -> Reading:
+        """Begin to read a file.
+
+        Raises:
+            FileNotFoundError: there is no regular file; links are none.
+            OSError: it cannot be read.
+        """
+        try:
+            with self._parent(key) as (folder, name):
+                number = os.open(name, FILE, dir_fd=folder)
+        except OSError as error:
+            if error.errno in {*LINKS, errno.ENXIO, errno.ENAMETOOLONG}:
+                raise FileNotFoundError(errno.ENOENT, "no regular file") from None
+            raise
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(number)
+            raise FileNotFoundError(errno.ENOENT, "no regular file")
+        file = os.fdopen(number, "rb")
+        return Reading(
+            size=found.st_size,
+            etag=f'"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"',
+            pieces=iter(partial(file.read, READ_SIZE), b""),
+            close=file.close,
+        )
+
+    def write(self, key: str, source: Path, *, replace: bool) -> None:
+        """Write a file under its key, all of it or nothing; folders are made.
+
+        It has the rights of its folder, since others are to use it: what this process makes is private otherwise.
+
+        Raises:
+            FileExistsError: there is something, and it is not to be replaced.
+            PermissionError: a link or a file is in the place of a folder, or a folder in that of the file.
+            OSError: it cannot be written.
+        """
+        with self._parent(key, make=True) as (folder, name):
+            if not replace and _is_there(name, folder):
+                raise FileExistsError(errno.EEXIST, "there is a file")
+            draft = f".{uuid4().hex}{DRAFT}"
+            try:
+                _copy(source, draft, folder)
+                if replace:
+                    os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+                else:
+                    os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in {errno.EISDIR, errno.ENAMETOOLONG}:
+                    raise PermissionError(error.errno, "no file can have this name") from None
+                raise
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=folder)
+
+    @contextmanager
+    def _parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder of a file, opened, and the name in it."""
+        *names, name = key.split("/")
+        with self._opened(tuple(names), make=make) as folder:
+            yield folder, _checked(name)
+
+    @contextmanager
+    def _opened(self, below: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
+        """A folder below this one, opened name by name."""
+        folder = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for number, name in enumerate((*self.names, *below)):
+                last, folder = folder, _enter(folder, _checked(name), make=make and number >= len(self.names))
+                os.close(last)
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def _checked(name: str) -> str:
+    if name in {"", ".", ".."} or "\0" in name:
+        raise FileNotFoundError(errno.ENOENT, "no name of a file")
+    return name
+
+
+def _enter(folder: int, name: str, *, make: bool) -> int:
+    """Open a folder in a folder.
+
+    Raises:
+        PermissionError: it is a link, or a file.
+        OSError: it cannot be opened, or made.
+    """
+    try:
+        return os.open(name, FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except OSError as error:
+        if error.errno in LINKS:
+            raise PermissionError(error.errno, "a link or a file is in the place of a folder") from None
+        raise
+    try:
+        os.mkdir(name, dir_fd=folder)
+    except FileExistsError:  # another process makes it at the same time
+        return _enter(folder, name, make=False)
+    made = _enter(folder, name, make=False)
+    os.fchmod(made, stat.S_IMODE(os.fstat(folder).st_mode))
+    return made
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _copy(source: Path, draft: str, folder: int) -> None:
+    with source.open("rb") as made, os.fdopen(os.open(draft, NEW, 0o600, dir_fd=folder), "wb") as file:
+        shutil.copyfileobj(made, file, READ_SIZE)
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(folder).st_mode) & 0o666)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut could leave the name and none of the bytes

@@ -1,0 +1,248 @@
+"""All objects of a bucket through one template into another bucket, while each process is killed in turn and the broker
+and Redis are restarted. What comes out is held against a run in which nothing happens."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import obstore
+import psutil
+from obstore.store import S3Store
+
+from tests.conftest import make_photo
+from tests.support.deployment import Deployment, cluster
+from tests.support.fixtures import ClusterServers
+from tests.support.servers import ObjectStoreServer
+
+from .load import CLIENTS, HTTP, accepted
+from .matrix import SETTINGS, counted, supervised
+
+TEMPLATE = {
+    "operations": [{"op": "resize", "width": {"param": "width"}, "then": [{"op": "convert_webp", "as": "small"}]}],
+    "params": {"properties": {"width": {"type": "integer", "minimum": 16, "maximum": 64, "default": 48}}},
+}
+KEY = "{input.dir}/{input.stem}/{name}.{ext}"
+FOLDERS = 20
+PATIENCE = 120.0  # seconds until a process that was killed is there again
+END_WITHIN = 1800.0  # seconds; a busy machine is slow, which is no loss
+ENDED = "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL AND tags->>'pass' = '{}'"
+WHOLE = "SELECT count(*) FROM jobs WHERE status = 'completed' AND tags->>'pass' = '{}'"
+ATTEMPTS = "SELECT count(*) FROM step_attempts JOIN jobs ON jobs.id = job_id WHERE tags->>'pass' = '{}'"
+TASKS = f"SELECT count(DISTINCT (job_id, task)) {ATTEMPTS.removeprefix('SELECT count(*) ')}"
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    objects: int
+    #: what was struck, and how many jobs were unfinished then
+    strikes: list[tuple[str, int]] = field(default_factory=list)
+    jobs: int = 0
+    completed: int = 0
+    missing: int = 0
+    changed: int = 0
+    #: objects under keys that no output has
+    stray: int = 0
+    #: different contents
+    distinct: int = 0
+    tasks: int = 0
+    attempts: int = 0
+    seconds_undisturbed: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def redone(self) -> float:
+        """Share of the tasks that were begun once more."""
+        return self.attempts / self.tasks - 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether each object came out once, under its key, as it does when nothing happens."""
+        bad = self.missing + self.changed + self.stray
+        return self.jobs == self.completed == self.distinct == self.objects and not bad
+
+    def __str__(self) -> str:
+        return (
+            f"{self.objects} objects, {len(self.strikes)} strikes: {self.completed} of {self.jobs} jobs completed, "
+            f"{self.missing} outputs missing, {self.changed} changed, {self.stray} stray; {self.attempts} attempts at "
+            f"{self.tasks} tasks, {self.redone:.2%} redone; {self.seconds:.0f} s, {self.seconds_undisturbed:.0f} s "
+            f"undisturbed\n" + "\n".join(f"  {left:5} unfinished at: {name}" for name, left in self.strikes)
+        )
+
+
+def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
+    """Send the objects twice: undisturbed, and through everything that can be struck."""
+    report, store = Report(objects), servers.object_store
+    source, calm, storm = (_bucket(servers, role) for role in ("in", "calm", "storm"))
+    keys = _fill(store.store(source), objects)
+    deployment = cluster(
+        folder,
+        servers,
+        ("default_queue", "fetch_queue"),
+        **SETTINGS | {"PIXTOOLS_STEP_LEASE_SECONDS": "15", "PIXTOOLS_STORE_ENDPOINTS": store.endpoint},
+    )
+    deployment.commands.append(["app", "relay"])
+    try:
+        deployment.start()
+        for name, bucket in (("in", source), ("calm", calm), ("storm", storm)):
+            _put(deployment, f"stores/{name}", _connection(store, bucket))
+        _put(deployment, "templates/catalogue", TEMPLATE)
+        started = time.monotonic()
+        _send(deployment, keys, "calm")
+        _await_end(deployment, "calm", objects)
+        report.seconds_undisturbed = time.monotonic() - started
+        with supervised(deployment):
+            started = time.monotonic()
+            sending = threading.Thread(target=_send, args=(deployment, keys, "storm"))
+            sending.start()
+            _strike_all(_strikes(deployment, servers), deployment, report)
+            sending.join()
+            _await_end(deployment, "storm", objects)
+            report.seconds = time.monotonic() - started
+        _compare(report, keys, *(dict(_contents(store.store(name))) for name in (calm, storm)))
+        report.jobs = counted(deployment, "SELECT count(*) FROM jobs") - objects
+        report.completed = counted(deployment, WHOLE.format("storm"))
+        report.attempts = counted(deployment, ATTEMPTS.format("storm"))
+        report.tasks = counted(deployment, TASKS.format("storm"))
+    finally:
+        deployment.kill()
+    return report
+
+
+def _bucket(servers: ClusterServers, role: str) -> str:
+    name = f"{role}-{uuid4().hex[:12]}"
+    servers.object_store.create_bucket(name)
+    return name
+
+
+def _fill(bucket: S3Store, objects: int) -> list[str]:
+    """Images that are all different; their keys."""
+
+    def put(number: int) -> str:
+        key = f"{number % FOLDERS:02}/{number:04}.jpg"
+        obstore.put(bucket, key, make_photo(64, 48, seed=number))
+        return key
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(pool.map(put, range(objects)))
+
+
+def _connection(server: ObjectStoreServer, bucket: str) -> dict[str, object]:
+    credentials = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
+    return {"url": f"s3://{bucket}", "endpoint": server.endpoint, "credentials": credentials}
+
+
+def _put(deployment: Deployment, path: str, body: object) -> None:
+    HTTP.put(f"{deployment.url}/{path}", json=body, timeout=30).raise_for_status()
+
+
+def _send(deployment: Deployment, keys: list[str], name: str) -> None:
+    """One job for each key. `fail` never writes over an object: an output that another job has written is an error."""
+
+    def one(key: str) -> None:
+        request = {
+            "input": {"store": "in", "key": key},
+            "template": "catalogue",
+            "params": {"width": 32},
+            "tags": {"pass": name},
+            "output": {"store": name, "key": KEY, "if_exists": "fail"},
+        }
+        accepted(deployment.url, json=request)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(one, keys))
+
+
+def _await_end(deployment: Deployment, name: str, objects: int) -> None:
+    deadline = time.monotonic() + END_WITHIN
+    while counted(deployment, ENDED.format(name)) < objects:
+        assert time.monotonic() < deadline, "the jobs have not ended"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """Something that is killed or restarted."""
+
+    name: str
+    act: Callable[[], None]
+
+
+def _strikes(deployment: Deployment, servers: ClusterServers) -> list[Strike]:
+    """Every process that runs now, alone or, where it is the first one of its container, with all others of it; and the
+    servers."""
+    found = []
+    for number, command in enumerate(deployment.commands):
+        name = command[command.index("-Q") + 1] if "-Q" in command else command[-1]
+        main = psutil.Process(deployment.processes[number].pid)
+        for path in _paths(main):
+            which = f", process {'.'.join(map(str, path))}" if path else ""
+            found.append(Strike(f"kill -9 {name}{which}", partial(_kill, deployment, number, path)))
+    middle = len(found) // 2
+    found.insert(middle, Strike("restart RabbitMQ", servers.rabbitmq.restart))
+    found.insert(middle // 2, Strike("restart Redis", servers.redis.restart))
+    return found
+
+
+def _paths(process: psutil.Process, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """The places of a process and of all below it, each by its number among its siblings."""
+    yield path
+    for number, child in enumerate(_children(process)):
+        yield from _paths(child, (*path, number))
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    return sorted(process.children(), key=psutil.Process.create_time)
+
+
+def _kill(deployment: Deployment, number: int, path: tuple[int, ...]) -> None:
+    """Kill what is at a place; it is waited for where an earlier strike has just ended it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            process = psutil.Process(deployment.processes[number].pid)
+            for step in path:
+                process = _children(process)[step]
+            if process.status() != psutil.STATUS_ZOMBIE:
+                break
+        except (psutil.NoSuchProcess, IndexError):
+            pass
+        assert time.monotonic() < deadline, f"process {path} of {deployment.commands[number]} does not come back"
+        time.sleep(0.05)
+    if path:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _strike_all(strikes: list[Strike], deployment: Deployment, report: Report) -> None:
+    """One after the other, at equal parts of the work."""
+    for number, strike in enumerate(strikes):
+        due = report.objects * number // len(strikes)
+        while (ended := counted(deployment, ENDED.format("storm"))) < due:
+            time.sleep(0.05)
+        report.strikes.append((strike.name, report.objects - ended))
+        strike.act()
+
+
+def _contents(bucket: S3Store) -> Iterator[tuple[str, bytes]]:
+    for batch in obstore.list(bucket):
+        for item in batch:
+            yield item["path"], bytes(obstore.get(bucket, item["path"]).bytes())
+
+
+def _compare(report: Report, keys: list[str], calm: dict[str, bytes], storm: dict[str, bytes]) -> None:
+    expected = {f"{key.removesuffix('.jpg')}/small.webp" for key in keys}
+    assert calm.keys() == expected, "the undisturbed run is not as it should be"
+    report.missing = len(expected - storm.keys())
+    report.stray = len(storm.keys() - expected)
+    report.changed = sum(calm[key] != storm[key] for key in expected & storm.keys())
+    report.distinct = len(set(storm.values()))

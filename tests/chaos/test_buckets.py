@@ -1,0 +1,32 @@
+"""A whole bucket through one template into another one. `make test` sends 60 objects, `make test-full` 2,000."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import ClusterServers
+
+from .buckets import run
+
+pytestmark = pytest.mark.integration
+#: attempts that one strike may cost: all that the fetching worker has at a time
+IN_WORK = 16
+
+
+@pytest.mark.timeout(600)
+def test_each_object_comes_out_once_whatever_is_killed(cluster_servers: ClusterServers, tmp_path: Path) -> None:
+    report = run(cluster_servers, tmp_path, objects=60)
+    print(report)  # noqa: T201 - the figures
+    assert report.holds, report
+    assert all(left for _, left in report.strikes), "the last strikes met nothing"
+    assert report.attempts - report.tasks <= IN_WORK * len(report.strikes)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_two_thousand_objects_and_hardly_anything_done_twice(cluster_servers: ClusterServers, tmp_path: Path) -> None:
+    report = run(cluster_servers, tmp_path, objects=2000)
+    print(report)  # noqa: T201 - the figures
+    assert report.holds, report
+    assert all(left for _, left in report.strikes), "the last strikes met nothing"
+    assert report.redone < 0.02, report
