@@ -226,7 +226,8 @@ def _send(session: Session, job: Job, plan: Plan) -> None:
     if queue is None:
         due.add_job(session, job, plan)
     elif len(plan.tasks) > 1 and not plan.fetches:
-        outbox.send_after_commit(session, outbox.START_JOB, [str(job.id)])
+        small = queue == Queue.SMALL.value
+        outbox.send_after_commit(session, outbox.START_JOB, outbox.start_args(job.id, small=small))
     else:
         # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
         [task] = plan.ready(())
@@ -240,7 +241,8 @@ def _place(session: Session, job: Job, plan: Plan) -> str | None:
         return first[0].queue
     if plan.is_wide(None):
         return None
-    if all(is_small(plan, task, size_of(job)) for task in first) and window.take(Queue.SMALL.value, len(first)):
+    # one place for a tree: its tasks are soon done, and few of them can run at once
+    if all(is_small(plan, task, size_of(job)) for task in first) and window.take(Queue.SMALL.value):
         return Queue.SMALL.value
     queues = Counter(task.queue for task in first)
     return first[0].queue if all(window.take(queue, places) for queue, places in queues.items()) else None

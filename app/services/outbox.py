@@ -72,6 +72,19 @@ class StoredMessage(Message):
 Send = Callable[[Message], None]
 
 
+def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) -> list[Any]:
+    """Arguments of `START_JOB`.
+
+    Args:
+        job_id: of the job.
+        root: only this task and what continues from it.
+        small: its small tasks go to the small queue, where they have been given places; else with all others.
+    """
+    if small:
+        return [str(job_id), root, small]
+    return [str(job_id)] if root is None else [str(job_id), root]
+
+
 def send_after_commit(session: Session, task: str, args: Sequence[Any], *, queue: str = Queue.DEFAULT.value) -> None:
     """Have this process send a message as soon as the transaction has committed.
 

@@ -20,10 +20,17 @@ _plain_until: list[float] = [0.0]  # of the monotonic clock
 
 
 @celery_app.task(bind=True, name=START_JOB, ignore_result=True)
-def start_job(task: Task, job_id: str, root: str | None = None) -> None:
-    """Send the Canvas of everything that the job still needs, or of one task and what continues from it."""
-    # the process that takes this message takes small work as well
-    spare = (task.request.delivery_info or {}).get("routing_key") == Queue.SMALL.value
+def start_job(task: Task, job_id: str, root: str | None = None, small: bool = False) -> None:
+    """Send the Canvas of everything that the job still needs, or of one task and what continues from it.
+
+    Args:
+        task: Celery's.
+        job_id: of the job.
+        root: only this task and what continues from it.
+        small: whether small tasks have places in the small queue.
+    """
+    # a process takes small work if this message has come by its queue
+    spare = small and (task.request.delivery_info or {}).get("routing_key") == Queue.SMALL.value
     with undone_when_cut_off():
         if time.monotonic() < _plain_until[0] or not _sent(job_id, root, counted=True, spare=spare):
             _sent(job_id, root, counted=False, spare=spare)

@@ -132,6 +132,21 @@ def test_a_sweep_leaves_jobs_alone_that_stand_in_a_long_queue(database: Database
     assert messages(database) == [(START_JOB, [str(second)], 0)]
 
 
+def test_a_job_may_wait_in_the_small_queue_while_the_other_one_is_empty(database: Database) -> None:
+    """Messages that start jobs go there as well; another copy would make it longer."""
+    job_id = accept(database)
+    change(database, update(Job).values(dispatched_at=from_now(-LONG_AGO), created_at=from_now(-LONG_AGO)))
+
+    def swept(small: int) -> int:
+        waiting = {"small_queue": small}
+        with database.session() as session:
+            return reconciler.sweep(session, redispatch_seconds=900, waiting=lambda queue: waiting.get(queue, 0)).silent
+
+    assert swept(reconciler.FEW + 1) == 0
+    assert swept(reconciler.FEW) == 1
+    assert messages(database) == [(START_JOB, [str(job_id)], 0)]
+
+
 def test_a_sweep_finds_who_was_passed_over_in_a_queue_that_is_never_empty(database: Database) -> None:
     lost, younger = (accept(database, ["convert_webp"], size=(4000, 3000)) for _ in range(2))
     change(database, update(Job).where(Job.id == lost).values(dispatched_at=from_now(-LONG_AGO)))

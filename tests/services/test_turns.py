@@ -232,6 +232,18 @@ def test_small_tasks_of_a_tree_go_to_the_spare_process_where_there_is_one(databa
         assert [task.options["queue"] for task in canvas.tasks] == [queue, "default_queue"]
 
 
+def test_tasks_of_a_tree_go_where_it_was_given_a_place(database: Database) -> None:
+    """Else the spare process would have all small trees, while the others have nothing to do."""
+    database.hooks.window = FakeWindow({"small_queue": 1, "default_queue": 2})
+    first, second, third = (accept(database, ["flip", "grayscale"]) for _ in range(3))
+    database.hooks.window = None
+    sent = [(START_JOB, [str(first), None, True], 0), (START_JOB, [str(second)], 0)]
+    assert messages(database) == sent, "the first one has the small queue's only place, and the second one both others"
+    [turn] = turns(database, 1, SMALL)
+    assert turn.message("small_queue").args == [str(third), None, True]
+    assert turn.message("default_queue").args == [str(third)]
+
+
 @pytest.mark.usefixtures("no_room")
 def test_a_job_that_waits_for_its_turn_is_not_lost(database: Database) -> None:
     job_id = owned(database, "a")
@@ -361,7 +373,7 @@ def test_small_work_passes_a_full_queue(database: Database) -> None:
     tree = accept(database, ["flip", "convert_jpeg"])
     broker = Broker()
     dispatcher(database, broker).top_up()
-    assert broker.queues()["small_queue"] == [[str(small), "0"], [str(tree)]]
+    assert broker.queues()["small_queue"] == [[str(small), "0"], [str(tree), None, True]]
     assert len(broker.queues()["default_queue"]) == 4
 
 

@@ -37,7 +37,7 @@ from app.locks import AdvisoryLock, take
 from app.models import JOB_OPEN, DueTask, Job, TenantTurn
 from app.operations import Queue
 from app.services.dag_builder import Plan, PlannedTask
-from app.services.outbox import SENDING_SECONDS, START_JOB, Message, wake_relays
+from app.services.outbox import SENDING_SECONDS, START_JOB, Message, start_args, wake_relays
 from app.services.scheduling.effort import is_small, size_of
 
 WHOLE = ""  # instead of a task: everything that the job still needs
@@ -79,10 +79,11 @@ class Turn:
         return self.job_id, self.task
 
     def message(self, queue: str) -> Message:
-        """What is sent to a queue; what starts a tree is not work, and goes the way of all that does."""
-        args = [str(self.job_id)] if self.task == WHOLE else [str(self.job_id), self.task]
-        queue = Queue.DEFAULT.value if self.name == START_JOB else queue
-        return Message(task=self.name, args=args, queue=queue, context=self.context)
+        """What is sent to a queue; the message that starts a tree has a way of its own, and only names that queue."""
+        if self.name == START_JOB:
+            args = start_args(self.job_id, self.task or None, small=queue == Queue.SMALL.value)
+            return Message(task=self.name, args=args, queue=Queue.DEFAULT.value, context=self.context)
+        return Message(task=self.name, args=[str(self.job_id), self.task], queue=queue, context=self.context)
 
 
 def add_job(session: Session, job: Job, plan: Plan) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
+FEW = 16  # messages of the small queue, which are taken within seconds
 IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
 
 
@@ -160,7 +161,10 @@ def _reached(session: Session, waiting: Waiting) -> Reached:
         if not is_small(plan, plan.task(task_id), size_of(job)):
             reached[queue] = job.created_at
     now = session.scalars(select(from_now())).one()
-    return reached | {queue.value: now for queue in Queue if waiting(queue.value) == 0}
+    reached |= {queue.value: now for queue in Queue if waiting(queue.value) == 0}
+    if (waiting(Queue.SMALL.value) or 0) > FEW:
+        reached.pop(DEFAULT, None)  # the messages that start jobs, and small tasks, may all be there instead
+    return reached
 
 
 def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
