@@ -2,8 +2,8 @@
 
     python -m benchmarks web [folder] [--photos 24] [--rounds 3] [--step 30000] [--format avif]
 
-Photographs are those of a folder, or made ones (benchmarks/photograph.py). Other formats become JPEG of quality 92, as
-cameras write it. Each is done in a process of its own on one thread, as in a worker.
+Photographs are those of a folder, or made ones (benchmarks/photograph.py). Other formats become JPEG of quality 92,
+as cameras write it. Each is done in a process of its own on one thread, as in a worker.
 
 The first table: CPU seconds of a set of fixed widths and quality from the file on, decoding included; and of the same
 encodes alone, of images that are in memory in their sizes, in turns with it. The second one: for `bytes_step`, the
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyvips
+from PIL import Image
 
 from app.imaging import pipeline
 from app.imaging.recipe import Limits, Monitor, Stage, Target
@@ -46,7 +47,8 @@ def _photographs(given: Path | None, into: Path) -> list[Path]:
     for path in sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES):
         found.append(path if path.suffix.lower() in JPEG else into / f"{path.stem}.jpg")
         if found[-1] != path:
-            pyvips.Image.new_from_file(str(path)).jpegsave(str(found[-1]), Q=QUALITY, keep="none")
+            with Image.open(path) as image:  # libvips must not have started threads when its processes are forked
+                image.convert("RGB").save(found[-1], quality=QUALITY)
     return found
 
 

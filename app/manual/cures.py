@@ -130,7 +130,7 @@ CURES = {
     "image_too_large": "Resize earlier in the tree, or raise `PIXTOOLS_MAX_PIXELS`.",
     "image_not_encoded": "Choose another format: each has its own limit on sides and channels.",
     "area_outside_image": "Crop inside of the image as it is at this place of the tree, after a resize for instance.",
-    "target_unreachable": "Allow more bytes or less likeness, or resize before.",
+    "target_unreachable": "Allow more bytes, less likeness or, for `web`, more images; or resize before.",
     "asset_missing": "Store the file again under its name.",
     "invisible_text": "Give a text that has visible characters.",
     "glyph_missing": "Leave out the character that the message names, or use an image as the mark.",

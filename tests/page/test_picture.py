@@ -82,7 +82,7 @@ def test_an_image_of_one_size_fits_the_ratio_of_the_screen(
 ) -> None:
     with _shown(browser, fixed, 640, ratio, "auto") as page:
         assert _chosen(page) == f"hero.{200 * ratio}.webp"
-        assert page.evaluate("[document.images[0].width, document.images[0].height]") == [200, 113]
+        assert page.evaluate("[document.images[0].width, document.images[0].height]") == [200, 112]
 
 
 def test_what_was_sent_is_the_text_and_the_preview_lies_below(browser: Browser, fluid: dict[str, bytes]) -> None:

@@ -234,11 +234,14 @@ def test_small_tasks_of_a_tree_go_to_the_spare_process_where_there_is_one(databa
 
 def test_tasks_of_a_tree_go_where_it_was_given_a_place(database: Database) -> None:
     """Else the spare process would have all small trees, while the others have nothing to do."""
-    database.hooks.window = FakeWindow({"small_queue": 1, "default_queue": 2})
-    first, second, third = (accept(database, ["flip", "grayscale"]) for _ in range(3))
-    database.hooks.window = None
-    sent = [(START_JOB, [str(first), None, True], 0), (START_JOB, [str(second)], 0)]
-    assert messages(database) == sent, "the first one has the small queue's only place, and the second one both others"
+    sent: list[Message] = []
+    database.hooks.window = FakeWindow({Queue.SMALL: 1, Queue.DEFAULT: 2})
+    database.hooks.take_over = sent.append
+    try:
+        first, second, third = (accept(database, ["flip", "grayscale"]) for _ in range(3))
+    finally:
+        database.hooks.window = database.hooks.take_over = None
+    assert [message.args for message in sent] == [[str(first), None, True], [str(second)]]
     [turn] = turns(database, 1, SMALL)
     assert turn.message("small_queue").args == [str(third), None, True]
     assert turn.message("default_queue").args == [str(third)]

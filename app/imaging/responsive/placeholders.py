@@ -34,7 +34,7 @@ class Placeholders:
     def of(cls, image: pyvips.Image) -> "Placeholders":
         """Of an image of any size; the smaller it is, the sooner it is done."""
         few = few_pixels(image)
-        dominant = dominant_colours(few, PALETTE)[0]["colour"]
+        dominant = dominant_colours(_shrunk(few, LOOKED_AT // 2), PALETTE)[0]["colour"]
         return cls(
             lqip=_data_uri(image),
             thumbhash=base64.b64encode(_thumbhash(image)).decode(),
