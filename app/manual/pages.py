@@ -22,7 +22,7 @@ GENERATED = {"errors": errors_page, "configuration": configuration_page}
 GROUPS = {
     "Use": [
         *("page", "recipes", "operations", "files", "sources", "templates", "assets", "plan", "keeping", "live-events"),
-        *("webhooks", "client-python", "command-line", "limits", "errors", "comparison", "faq"),
+        *("webhooks", "client-python", "client-typescript", "command-line", "limits", "errors", "comparison", "faq"),
     ],
     "Choose": ["quality", "performance"],
     "Run": [

@@ -134,13 +134,18 @@ class Schemas:
             if name in new:
                 yield from self.compare(old[name], new[name], f"{pair.where}.{name}", pair.direction)
         for keyword, place in INNER.items():
-            inner = [pair.before.get(keyword, True), pair.after.get(keyword, True)]
-            if False not in inner:
-                schemas = ({} if each is True else each for each in inner)
-                yield from self.compare(*schemas, f"{pair.where}{place}", pair.direction)
+            was, is_ = (_inner(each, keyword) for each in (pair.before, pair.after))
+            if was is not False and is_ is not False:
+                yield from self.compare(was, is_, f"{pair.where}{place}", pair.direction)
 
 
 # -- one alternative ---------------------------------------------------------------------------------------------------
+
+
+def _inner(schema: Schema, keyword: str) -> Any:
+    """The schema of a part; False: there may be none."""
+    found = schema.get(keyword, True)
+    return {} if found is True else found
 
 
 def _reference(schema: Schema) -> str | None:
