@@ -17,6 +17,7 @@ UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 TEXTS = ("pattern", "format")
 UNIONS = ("anyOf", "oneOf")
+COMPONENT = "$component"  # a keyword of our own: the name of the component that a schema was
 #: keywords with a schema of a part, and how that part is named
 INNER = {"items": "[]", "additionalProperties": ".*", "propertyNames": " (names)", "contentSchema": " as JSON"}
 SHOWN = 3  # operations that a break names; the others are counted
@@ -117,8 +118,9 @@ class Schemas:
         for one, ways in zip(sent, fitting, strict=True):
             place = f"{where} ({_name(one)})" if named else where
             if ways:
-                pairs = [(one, way) if direction is Direction.REQUEST else (way, one) for way in ways]
-                yield from min((list(self._plain(_Pair(*pair, place, direction))) for pair in pairs), key=len)
+                ordered = [(one, way) if direction is Direction.REQUEST else (way, one) for way in ways]
+                pairs = [_Pair(was, is_, was.get(COMPONENT, place), direction) for was, is_ in ordered]
+                yield from min((list(self._plain(pair)) for pair in pairs), key=len)
             else:
                 yield _not_taken(_Pair(one, one, place, direction), _kinds(old), _kinds(new))
 
@@ -158,7 +160,8 @@ def _expanded(schema: Schema, components: Mapping[str, Schema]) -> list[Schema]:
     """What a schema allows, as schemas that have neither references, nor unions, nor lists of types."""
     name = _reference(schema)
     if name:
-        return _expanded(_both({"title": name, **components[name]}, _without(schema, "$ref", "default")), components)
+        known = {"title": name, COMPONENT: name, **components[name]}
+        return _expanded(_both(known, _without(schema, "$ref", "default")), components)
     for union in UNIONS:
         if union in schema:
             base = _without(schema, union, "default")
