@@ -83,8 +83,8 @@ class _Operations:
         for key, old in before.items():
             where = _parameter(name, old)
             if key in after:
-                schemas = (each.get("schema", {}) for each in (old, after[key]))
-                yield from self._schemas.compare(*schemas, where, Direction.REQUEST)
+                was, is_ = old.get("schema", {}), after[key].get("schema", {})
+                yield from self._schemas.compare(was, is_, where, Direction.REQUEST)
             else:
                 hurts = "clients that send it: it is refused, or has no effect"
                 yield _operation_break("parameter-removed", where, "it is gone", hurts)

@@ -17,6 +17,7 @@ UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 TEXTS = ("pattern", "format")
 UNIONS = ("anyOf", "oneOf")
+COMPONENT = "$component"  # a keyword of our own: the name of the component that a schema was
 #: keywords with a schema of a part, and how that part is named
 INNER = {"items": "[]", "additionalProperties": ".*", "propertyNames": " (names)", "contentSchema": " as JSON"}
 SHOWN = 3  # operations that a break names; the others are counted
@@ -118,8 +119,9 @@ class Schemas:
         for one, ways in zip(sent, fitting, strict=True):
             place = f"{where} ({_name(one)})" if named else where
             if ways:
-                pairs = [(one, way) if direction is Direction.REQUEST else (way, one) for way in ways]
-                yield from min((list(self._plain(_Pair(*pair, place, direction))) for pair in pairs), key=len)
+                ordered = [(one, way) if direction is Direction.REQUEST else (way, one) for way in ways]
+                pairs = [_Pair(was, is_, was.get(COMPONENT, place), direction) for was, is_ in ordered]
+                yield from min((list(self._plain(pair)) for pair in pairs), key=len)
             elif direction is Direction.REQUEST or not self._is_echo(one, where):
                 yield _not_taken(_Pair(one, one, place, direction), _kinds(old), _kinds(new))
 
@@ -139,13 +141,18 @@ class Schemas:
             if name in new:
                 yield from self.compare(old[name], new[name], f"{pair.where}.{name}", pair.direction)
         for keyword, place in INNER.items():
-            inner = [pair.before.get(keyword, True), pair.after.get(keyword, True)]
-            if False not in inner:
-                schemas = ({} if each is True else each for each in inner)
-                yield from self.compare(*schemas, f"{pair.where}{place}", pair.direction)
+            was, is_ = (_inner(each, keyword) for each in (pair.before, pair.after))
+            if was is not False and is_ is not False:
+                yield from self.compare(was, is_, f"{pair.where}{place}", pair.direction)
 
 
 # -- one alternative ---------------------------------------------------------------------------------------------------
+
+
+def _inner(schema: Schema, keyword: str) -> Any:
+    """The schema of a part; False: there may be none."""
+    found = schema.get(keyword, True)
+    return {} if found is True else found
 
 
 def _reference(schema: Schema) -> str | None:
@@ -183,7 +190,8 @@ def _expanded(schema: Schema, components: Mapping[str, Schema]) -> list[Schema]:
     """What a schema allows, as schemas that have neither references, nor unions, nor lists of types."""
     name = _reference(schema)
     if name:
-        return _expanded(_both({"title": name, **components[name]}, _without(schema, "$ref", "default")), components)
+        known = {"title": name, COMPONENT: name, **components[name]}
+        return _expanded(_both(known, _without(schema, "$ref", "default")), components)
     for union in UNIONS:
         if union in schema:
             base = _without(schema, union, "default")

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -357,6 +357,25 @@ def test_where_there_are_no_live_events_a_job_is_asked_for() -> None:
         with answering(http("200 OK", JOB), refusal, ended) as (url, heard), Client(url) as client:
             assert client.wait("1")["status"] == "completed"
             assert b"prefer: wait=20" in heard[2].lower()
+
+
+def test_a_wait_ends_in_time_though_its_stream_is_never_silent() -> None:
+    closed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def comment() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):  # it ends when the client leaves
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+                while not closed.wait(0.05):
+                    connection.sendall(b": nothing yet\n\n")
+
+        thread = threading.Thread(target=comment, daemon=True)
+        thread.start()
+        with Client(f"http://127.0.0.1:{listening.getsockname()[1]}") as client, pytest.raises(WaitTimeout):
+            client.wait(JOB, timeout=0.3)  # type: ignore[arg-type]
+        closed.set()
+        thread.join(10)
 
 
 def test_a_limit_of_the_tenant_is_an_error_of_its_own() -> None:

@@ -76,15 +76,17 @@ def test_the_receiver_of_the_page_takes_what_is_genuine(folder: Path) -> None:
         example.replace("8080", str(port)) + 'receiver.on("listening", () => console.log());'
     )
     own = environment(WEBHOOK_SECRET=secret)
-    with subprocess.Popen(["node", "hook.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True) as receiver:
+    with (
+        subprocess.Popen(["node", "hook.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True) as receiver,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+    ):
         try:
             assert receiver.stdout
             assert receiver.stdout.readline() == "\n"
-            post = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False).post
             _, old = signed(body, int(time.time()) - 400)
             for sent, text in ((old, body), (headers, body + b" "), ({}, body), ({**headers, "webhook-id": "2"}, body)):
-                assert post("/", headers=sent, content=text).status_code == 401
-            assert post("/", headers=headers, content=body).status_code == 204
+                assert http.post("/", headers=sent, content=text).status_code == 401
+            assert http.post("/", headers=headers, content=body).status_code == 204
             assert receiver.stdout.readline() == "job.completed 7\n"
         finally:
             receiver.kill()
@@ -100,9 +102,7 @@ def test_its_own_tests_pass(file: str, server: Deployment, folder: Path) -> None
 FOLLOW = """
 import { Client } from "pixtools-client/node";
 const client = new Client(undefined, { patienceSeconds: 60 });
-const states = [];
 for await (const { status } of client.follow(await client.submit("photo.jpg", ["denoise"]))) {
-  states.push(status);
   console.log(status);
 }
 """

@@ -357,6 +357,8 @@ class Client:
                 event = parser.feed(line)
                 if event and event[0] == "job":
                     yield event[1]
+                if deadline is not None and time.monotonic() >= deadline:
+                    return  # comments keep a stream from being silent
 
     def _held(self, job_id: str, deadline: float | None) -> Iterator[Job]:
         left = protocol.HELD if deadline is None else max(0, min(protocol.HELD, round(deadline - time.monotonic())))
