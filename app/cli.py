@@ -15,7 +15,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "submit": "Send one file, watch its job, and download the results.",
         "plan": "What a request would give and take, or every mistake in it; no job is made.",
         "jobs": "List, show, wait for, download, cancel, repeat, delete and explain jobs.",
-        "events": "The log of events, as it is or as it grows.",
+        "events": "The log of events, once or live.",
         "operations": "What a tree may hold.",
         "assets": "Images and fonts that trees name.",
         "templates": "Trees under a name.",

@@ -54,7 +54,7 @@ def create_key(
             audit.record(session, "key.created", key.id, tenant=tenant, details=details)
     except PixToolsError as error:
         raise SystemExit(error.message) from None
-    typer.echo(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only now.", err=True)
+    typer.echo(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only once.", err=True)
     typer.echo(text)
 
 

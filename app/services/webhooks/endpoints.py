@@ -29,7 +29,7 @@ class Target:
 
 
 def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
-    """Register a receiver of the session's tenant; its key is shown only now.
+    """Register a receiver of the session's tenant; its key is shown only once.
 
     Raises:
         TooManyEndpoints: the tenant has `MAX_ENDPOINTS` already.

@@ -553,7 +553,7 @@ class AsyncClient:
         return (await self.call(protocol.get("/webhooks")))["data"]  # type: ignore[no-any-return]
 
     async def create_webhook(self, url: str, *, events: Sequence[str] = (), description: str = "") -> dict[str, Any]:
-        """Register a receiver; the answer has its `secret`, which is shown only now."""
+        """Register a receiver; the answer has its `secret`, which is shown only once."""
         body = {"url": url, "events": list(events), "description": description}
         return await self.call(protocol.post("/webhooks", body))  # type: ignore[no-any-return]
 
@@ -721,7 +721,7 @@ class AsyncClient:
         return (await self.call(protocol.get("/keys", tenant=tenant)))["data"]  # type: ignore[no-any-return]
 
     async def create_key(self, scopes: Sequence[str], *, description: str = "", **more: Any) -> dict[str, Any]:
-        """Make a key; the answer has its text as `key`, which is shown only now.
+        """Make a key; the answer has its text as `key`, which is shown only once.
 
         Args:
             scopes: what it may do.

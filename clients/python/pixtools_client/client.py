@@ -552,7 +552,7 @@ class Client:
         return self.call(protocol.get("/webhooks"))["data"]  # type: ignore[no-any-return]
 
     def create_webhook(self, url: str, *, events: Sequence[str] = (), description: str = "") -> dict[str, Any]:
-        """Register a receiver; the answer has its `secret`, which is shown only now."""
+        """Register a receiver; the answer has its `secret`, which is shown only once."""
         body = {"url": url, "events": list(events), "description": description}
         return self.call(protocol.post("/webhooks", body))  # type: ignore[no-any-return]
 
@@ -720,7 +720,7 @@ class Client:
         return self.call(protocol.get("/keys", tenant=tenant))["data"]  # type: ignore[no-any-return]
 
     def create_key(self, scopes: Sequence[str], *, description: str = "", **more: Any) -> dict[str, Any]:
-        """Make a key; the answer has its text as `key`, which is shown only now.
+        """Make a key; the answer has its text as `key`, which is shown only once.
 
         Args:
             scopes: what it may do.
