@@ -1,6 +1,8 @@
 """Fixtures of all tests: real servers, and PixTools itself in both modes."""
 
 import io
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
 )
 from tests.support.sampling import WHOLE
 from tests.support.work import database, database_url  # noqa: F401
+
+# Tests start hundreds of processes, each of which would compile all of the code again where none may keep the result
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # `make test` tries the same examples every time, `make test-full` new ones
 settings.register_profile("seeded", derandomize=not WHOLE, print_blob=True)

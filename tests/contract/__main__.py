@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=50, help="Requests for each operation and phase.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
+    parser.add_argument("--share", type=int, default=1, help="Of the phase `coverage`, one case in so many.")
     return parser.parse_args()
 
 
@@ -83,7 +84,7 @@ def _examine(deployment: Deployment, arguments: argparse.Namespace, key: str) ->
         *("--header", f"Authorization: Bearer {key}"),
         *(["--max-time", str(arguments.seconds)] if arguments.seconds else []),
     ]
-    own = {"SCHEMATHESIS_HOOKS": "tests.contract.hooks", "NO_PROXY": "*"}
+    own = {"SCHEMATHESIS_HOOKS": "tests.contract.hooks", "NO_PROXY": "*", "CONTRACT_SHARE": str(arguments.share)}
     return subprocess.run(command, env=os.environ | own, check=False).returncode
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.support import loopback
+from tests.support.sampling import SHARE, WHOLE
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,8 @@ def run(*arguments: str) -> None:
 @pytest.mark.timeout(4 * START)
 @pytest.mark.parametrize(("mode", "phases"), SAMPLE)
 def test_a_sample_of_requests_is_answered_as_described(mode: str, phases: str) -> None:
-    run(mode, "--examples", "3", "--seed", "20261128", "--phases", phases)
+    share = 1 if WHOLE else SHARE
+    run(mode, "--examples", "3", "--seed", "20261128", "--phases", phases, "--share", str(share))
 
 
 @pytest.mark.full
