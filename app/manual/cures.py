@@ -96,8 +96,8 @@ CURES = {
     "source_url_refused": "Use a public address, or add its range to `PIXTOOLS_FETCH_ALLOWED_NETWORKS`.",
     "invalid_output": "`output` needs the name of a store and a key, like `{input.stem}/{name}.{ext}`, which keeps the "
     "results of a job apart.",
-    "invalid_store": "`errors[].pointer` names the member of the connection. A `file://` store is made by the operator: "
-    "`pixtools server stores put`.",
+    "invalid_store": "`errors[].pointer` names the member of the connection. The operator alone makes a "
+    "`file://` store: `pixtools server stores put`.",
     "store_endpoint_refused": "Leave `endpoint` out for the provider's own, or let the operator name it in "
     "`PIXTOOLS_STORE_ENDPOINTS`.",
     "store_refused": "Look at the bucket's name, its region and the credentials: all were tried when it was saved.",

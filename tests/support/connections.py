@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from app.services.storage.destinations import Connection
-from tests.support.azurite import Azurite
-from tests.support.google import Google, google_before
-from tests.support.servers import ObjectStoreServer
+
+from .azurite import Azurite
+from .google import Google, google_before
+from .servers import ObjectStoreServer
 
 SERVER = pytest.mark.integration
 CLOUDS = [
