@@ -61,8 +61,8 @@ class Places:
         if connection.scheme == FILE:
             _write_file(self.folder(connection), key, new, replace=replace)
         elif replace:
-            attributes, options = _attributes(new), {"chunk_size": PART_SIZE, "max_concurrency": PARALLEL_PARTS}
-            obstore.put(open_bucket(connection), key, new.path, attributes=attributes, **options)
+            options: Any = {"chunk_size": PART_SIZE, "max_concurrency": PARALLEL_PARTS}
+            obstore.put(open_bucket(connection), key, new.path, attributes=_attributes(new), **options)
         else:
             _create(open_bucket(connection), key, new)
 
