@@ -21,29 +21,9 @@ GENERATED = {"errors": errors_page, "configuration": configuration_page}
 #: in the order of the menu; a file that no group names is in the last one
 GROUPS = {
     "Use": [
-        *(
-            "quick-start",
-            "concepts",
-            "page",
-            "recipes",
-            "operations",
-            "files",
-            "sources",
-            "templates",
-            "assets",
-            "plan",
-        ),
-        *(
-            "keeping",
-            "live-events",
-            "webhooks",
-            "client-python",
-            "client-typescript",
-            "command-line",
-            "limits",
-            "errors",
-        ),
-        *("comparison", "faq"),
+        *("quick-start", "concepts", "page", "recipes", "operations", "files", "sources", "templates", "assets"),
+        *("plan", "keeping", "live-events", "webhooks", "client-python", "client-typescript", "command-line", "limits"),
+        *("errors", "comparison", "faq"),
     ],
     "Choose": ["quality", "performance"],
     "Run": [

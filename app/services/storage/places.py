@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 
-from app.formats import HTML
 from app.services.storage.destinations import FILE, Connection, open_bucket, read
 from app.services.storage.filenames import content_disposition
 from app.services.storage.folders import Folder
@@ -31,7 +30,7 @@ class NewObject:
     content_type: str
     filename: str
     cache_control: str | None
-    #: by which its writer recognizes it
+    #: by which whoever writes it knows it again
     mark: str
 
 
@@ -62,9 +61,8 @@ class Places:
         if connection.scheme == FILE:
             _write_file(self.folder(connection), key, new, replace=replace)
         elif replace:
-            attributes = _attributes(new)
             options: Any = {"chunk_size": PART_SIZE, "max_concurrency": PARALLEL_PARTS}
-            obstore.put(open_bucket(connection), key, new.path, attributes=attributes, **options)
+            obstore.put(open_bucket(connection), key, new.path, attributes=_attributes(new), **options)
         else:
             _create(open_bucket(connection), key, new)
 
@@ -92,16 +90,10 @@ def is_denied(error: Exception) -> bool:
     return isinstance(error, kinds) or any(code in str(error) for code in DENIED)
 
 
-def _disposition(new: NewObject) -> str:
-    """Images are shown where they are; markup is not, on a site whose scripts may do more than ours."""
-    attachment = content_disposition(new.filename)
-    return attachment if new.content_type == HTML.media_type else attachment.replace("attachment", "inline", 1)
-
-
 def _attributes(new: NewObject) -> Any:
     return {
         "Content-Type": new.content_type,
-        "Content-Disposition": _disposition(new),
+        "Content-Disposition": content_disposition(new.filename).replace("attachment", "inline", 1),
         **({"Cache-Control": new.cache_control} if new.cache_control else {}),
         MARK: new.mark,
     }
