@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 
+from app.formats import HTML
 from app.services.storage.destinations import FILE, Connection, open_bucket, read
 from app.services.storage.filenames import content_disposition
 from app.services.storage.folders import Folder
@@ -30,7 +31,7 @@ class NewObject:
     content_type: str
     filename: str
     cache_control: str | None
-    #: by which whoever writes it knows it again
+    #: by which its writer recognizes it
     mark: str
 
 
@@ -90,10 +91,16 @@ def is_denied(error: Exception) -> bool:
     return isinstance(error, kinds) or any(code in str(error) for code in DENIED)
 
 
+def _disposition(new: NewObject) -> str:
+    """Images are shown where they are; markup is not, on a site whose scripts may do more than ours."""
+    attachment = content_disposition(new.filename)
+    return attachment if new.content_type == HTML.media_type else attachment.replace("attachment", "inline", 1)
+
+
 def _attributes(new: NewObject) -> Any:
     return {
         "Content-Type": new.content_type,
-        "Content-Disposition": content_disposition(new.filename).replace("attachment", "inline", 1),
+        "Content-Disposition": _disposition(new),
         **({"Cache-Control": new.cache_control} if new.cache_control else {}),
         MARK: new.mark,
     }
