@@ -688,7 +688,11 @@ export class Client {
    */
   async putAsset(name, content) {
     const body = await protocol.blobOf(content);
-    return this.call("PUT /assets/{asset_name}", { path: { asset_name: name } }, { body, timeoutSeconds: protocol.UPLOAD_TIMEOUT });
+    return this.call(
+      "PUT /assets/{asset_name}",
+      { path: { asset_name: name } },
+      { body, timeoutSeconds: protocol.UPLOAD_TIMEOUT },
+    );
   }
 
   /**

@@ -52,7 +52,7 @@ export class Client extends AnyClient {
    * @override
    * @param {Source} source as of `submit`
    * @param {Operations | RunToOptions} what as of `submit`
-   * @param {RunToOptions} [options] as of `submit`, `wait` and `download`; `to`: a folder for the results, which is made
+   * @param {RunToOptions} [options] as of `submit`, `wait` and `download`; `to`: a folder for the results, made if absent
    * @returns {Promise<Job>}
    * @throws {JobFailed} it ended without all its results; those that there are have been written.
    * @throws {WaitTimeout} it has not ended in time.
@@ -230,7 +230,9 @@ async function isThere(path, result, ifExists) {
 
 /** @param {string} path */
 async function sha256Of(path) {
-  return createHash("sha256").update(await readFile(path)).digest("hex");
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
 }
 
 /** @param {string} path */

@@ -7,7 +7,7 @@ import { BY_CODE, BY_STATUS, DownloadFailed, Refused, ServerAway } from "./error
 
 export const MAX_PAGE = 100; // entries of one page, at most
 export const TIMEOUT = 30; // seconds without an answer
-export const UPLOAD_TIMEOUT = 1800; // seconds; a large upload over a thin line takes its time, and `fetch` does not report its progress
+export const UPLOAD_TIMEOUT = 1800; // seconds; a large upload over a thin line takes its time
 export const WAITING = 100; // seconds, of an answer that the server holds
 export const MOST_SILENT = 45; // seconds of a stream, in which there is a comment each 15
 export const HELD = 20; // seconds that an answer is asked to be held
@@ -78,7 +78,10 @@ export function optionsOf(what, options) {
  * @returns {any}
  */
 export function dated(values) {
-  const texts = Object.entries(values ?? {}).map(([name, value]) => [name, value instanceof Date ? value.toISOString() : value]);
+  const texts = Object.entries(values ?? {}).map(([name, value]) => [
+    name,
+    value instanceof Date ? value.toISOString() : value,
+  ]);
   return Object.fromEntries(texts);
 }
 

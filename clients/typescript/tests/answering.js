@@ -4,7 +4,8 @@ import { createServer } from "node:http";
 
 /** An answer of JSON. */
 export function json(status, body, headers = {}) {
-  return (_, response) => response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
+  return (_, response) =>
+    response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
 }
 
 /** An answer that does not come: the connection breaks off. */

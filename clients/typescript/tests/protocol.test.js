@@ -73,10 +73,16 @@ test("what cannot be sent is refused at once", async () => {
 });
 
 test("where there are no live events a job is asked for", async (t) => {
-  for (const refusal of [json(404, { code: "not_found", detail: "No." }), json(429, { code: "too_many_listeners", detail: "No." })]) {
+  for (const refusal of [
+    json(404, { code: "not_found", detail: "No." }),
+    json(429, { code: "too_many_listeners", detail: "No." }),
+  ]) {
     const { url, heard } = await answering(t, json(200, JOB), refusal, json(200, ENDED));
     assert.equal((await new Client(url).wait("1")).status, "completed");
-    assert.deepEqual(heard.map((each) => each.url), ["/jobs/1", "/jobs/1/events", "/jobs/1"]);
+    assert.deepEqual(
+      heard.map((each) => each.url),
+      ["/jobs/1", "/jobs/1/events", "/jobs/1"],
+    );
     assert.equal(heard[2].headers.prefer, "wait=20");
   }
 });
@@ -90,21 +96,35 @@ test("a stream that breaks off is opened again", async (t) => {
 });
 
 test("live events go on behind the last one that came", async (t) => {
-  const { url, heard } = await answering(t, events("id: 7\n\nid: 8\nevent: log\ndata: {\"id\": \"8\"}\n\n"), lost, events("id: 9\ndata: {\"id\": \"9\"}\n\n"));
+  const { url, heard } = await answering(
+    t,
+    events('id: 7\n\nid: 8\nevent: log\ndata: {"id": "8"}\n\n'),
+    lost,
+    events('id: 9\ndata: {"id": "9"}\n\n'),
+  );
   const seen = [];
   for await (const event of new Client(url, { key: "pxt_1" }).liveEvents({ type: "job.completed" })) {
     seen.push(event.id);
     if (event.id === "9") break;
   }
   assert.deepEqual(seen, ["8", "9"]);
-  assert.deepEqual(heard.map(({ headers }) => headers["last-event-id"]), [undefined, "8", "8"]);
-  assert.deepEqual(heard.map((each) => each.url), Array(3).fill("/events/stream?type=job.completed"));
+  assert.deepEqual(
+    heard.map(({ headers }) => headers["last-event-id"]),
+    [undefined, "8", "8"],
+  );
+  assert.deepEqual(
+    heard.map((each) => each.url),
+    Array(3).fill("/events/stream?type=job.completed"),
+  );
   assert.equal(heard[0].headers.authorization, "Bearer pxt_1");
 });
 
 test("a wait that is over says so, whatever the stream does", async (t) => {
   const { url } = await answering(t, silence);
-  await assert.rejects(new Client(url).wait(JOB, { timeoutSeconds: 0.2 }), (error) => error instanceof WaitTimeout && error.job === JOB);
+  await assert.rejects(
+    new Client(url).wait(JOB, { timeoutSeconds: 0.2 }),
+    (error) => error instanceof WaitTimeout && error.job === JOB,
+  );
 });
 
 test("a signal ends what is waited for, with its own reason", async (t) => {
@@ -127,18 +147,28 @@ test("a signal ends what is waited for, with its own reason", async (t) => {
 });
 
 test("lists go on over pages, to their end or as far as asked", async (t) => {
-  const page = (ids, next) => json(200, { data: ids.map((id) => ({ id })), has_more: next !== null, next_cursor: next });
+  const page = (ids, next) =>
+    json(200, { data: ids.map((id) => ({ id })), has_more: next !== null, next_cursor: next });
   const ids = Array.from({ length: 100 }, (_, index) => String(index));
-  const { url, heard } = await answering(t, page(ids, "c1"), page(["100", "101"], null), page(ids, "c1"), page(["100"], "c2"));
+  const { url, heard } = await answering(
+    t,
+    page(ids, "c1"),
+    page(["100", "101"], null),
+    page(ids, "c1"),
+    page(["100"], "c2"),
+  );
   const client = new Client(url);
   assert.equal((await gathered(client.jobs({ tag: "a:b", created_after: new Date(0) }))).length, 102);
   assert.equal((await gathered(client.jobs({ limit: 101 }))).length, 101);
-  assert.deepEqual(heard.map((each) => each.url), [
-    "/jobs?tag=a%3Ab&created_after=1970-01-01T00%3A00%3A00.000Z&limit=100",
-    "/jobs?tag=a%3Ab&created_after=1970-01-01T00%3A00%3A00.000Z&limit=100&cursor=c1",
-    "/jobs?limit=100",
-    "/jobs?limit=1&cursor=c1",
-  ]);
+  assert.deepEqual(
+    heard.map((each) => each.url),
+    [
+      "/jobs?tag=a%3Ab&created_after=1970-01-01T00%3A00%3A00.000Z&limit=100",
+      "/jobs?tag=a%3Ab&created_after=1970-01-01T00%3A00%3A00.000Z&limit=100&cursor=c1",
+      "/jobs?limit=100",
+      "/jobs?limit=1&cursor=c1",
+    ],
+  );
 });
 
 test("a download is checked, begun anew when it breaks off, and gets no key", async (t) => {
@@ -159,12 +189,16 @@ test("a download is checked, begun anew when it breaks off, and gets no key", as
 });
 
 test("events are read from pieces of any size", () => {
-  const text = 'retry: 9\r\n: silence\r\n\r\nid: 1\r\nevent: log\r\ndata: {"a":\r\ndata:1}\r\n\r\nid: 2\r\n\r\ndata: 3\r\n\r\n';
+  const text =
+    'retry: 9\r\n: silence\r\n\r\nid: 1\r\nevent: log\r\ndata: {"a":\r\ndata:1}\r\n\r\nid: 2\r\n\r\ndata: 3\r\n\r\n';
   for (const size of [1, 2, 7, 1000]) {
     const parser = new EventParser("0");
     const found = [];
     for (let at = 0; at < text.length; at += size) found.push(...parser.feed(text.slice(at, at + size)));
-    assert.deepEqual(found, [{ name: "log", data: { a: 1 } }, { name: "message", data: 3 }]);
+    assert.deepEqual(found, [
+      { name: "log", data: { a: 1 } },
+      { name: "message", data: 3 },
+    ]);
     assert.equal(parser.lastId, "2");
   }
 });

@@ -53,21 +53,39 @@ test("an image is sent from wherever it is, and its results are the same", async
     [new Blob([PHOTO]).stream(), "image"],
   ];
   const jobs = await Promise.all(sources.map(([source]) => client.run(source, "flip")));
-  assert.deepEqual(jobs.map((job) => job.input.filename), sources.map(([, filename]) => filename));
+  assert.deepEqual(
+    jobs.map((job) => job.input.filename),
+    sources.map(([, filename]) => filename),
+  );
   assert.equal(new Set(jobs.map((job) => job.input.sha256)).size, 1);
   assert.equal((await client.plan("photo.jpg", ["flip"], { filename: "b.jpg" })).input.width, 320);
 });
 
 test("errors have the code of the server and a class of their own", async () => {
-  await assert.rejects(client.job("0198f3c2-0000-7000-8000-000000000000"), (error) => error instanceof JobNotFound && error.code === "job_not_found");
+  await assert.rejects(
+    client.job("0198f3c2-0000-7000-8000-000000000000"),
+    (error) => error instanceof JobNotFound && error.code === "job_not_found",
+  );
   const job = await client.run("photo.jpg", "convert_png");
-  await assert.rejects(client.cancel(job.id), (error) => error instanceof Conflict && error.code === "job_already_finished");
-  await assert.rejects(client.submit("photo.jpg", BAD_TREE), (error) => error instanceof Invalid && error.errors[0].pointer === "#/operations/0/width");
-  await assert.rejects(client.submit("nowhere/photo.jpg", "flip"), (error) => error instanceof Refused && /ENOENT/.test(error.message));
+  await assert.rejects(
+    client.cancel(job.id),
+    (error) => error instanceof Conflict && error.code === "job_already_finished",
+  );
+  await assert.rejects(
+    client.submit("photo.jpg", BAD_TREE),
+    (error) => error instanceof Invalid && error.errors[0].pointer === "#/operations/0/width",
+  );
+  await assert.rejects(
+    client.submit("nowhere/photo.jpg", "flip"),
+    (error) => error instanceof Refused && /ENOENT/.test(error.message),
+  );
   await assert.rejects(client.submit(".", "flip"), /it is not a file/);
   await assert.rejects(gathered(new Client(undefined, { key: "pxt_wrong" }).jobs()), Unauthorized);
   const broken = client.run("photo.jpg", [{ op: "crop", left: 9000, top: 0, width: 9, height: 9 }]);
-  await assert.rejects(broken, (error) => error instanceof JobFailed && error.job.status === "failed" && error.code === error.error.code);
+  await assert.rejects(
+    broken,
+    (error) => error instanceof JobFailed && error.job.status === "failed" && error.code === error.error.code,
+  );
 });
 
 test("what the server fetches gives what an upload gives", async (t) => {
@@ -75,10 +93,16 @@ test("what the server fetches gives what an upload gives", async (t) => {
   const kept = { tags: { sku: "7" }, keep_seconds: 600 };
   const fetched = await client.run(url, "convert_png,flip", { ...kept, external_id: "ts-fetched" });
   await client.run({ url, headers: { Authorization: "Bearer s3cret" } }, ["flip"]);
-  assert.deepEqual(requests.map(({ headers }) => headers.authorization), [undefined, "Bearer s3cret"]);
+  assert.deepEqual(
+    requests.map(({ headers }) => headers.authorization),
+    [undefined, "Bearer s3cret"],
+  );
   assert.deepEqual([fetched.input.filename, fetched.input.source], ["fetched.jpg", { url }]);
   const sent = await client.run(PHOTO, "convert_png,flip", { ...kept, external_id: "ts-sent" });
-  assert.deepEqual(fetched.results.map((each) => each.sha256), sent.results.map((each) => each.sha256));
+  assert.deepEqual(
+    fetched.results.map((each) => each.sha256),
+    sent.results.map((each) => each.sha256),
+  );
   for (const job of [fetched, sent]) {
     assert.deepEqual(job.tags, { sku: "7" });
     assert.equal(Date.parse(job.expires_at) - Date.parse(job.finished_at), 600_000);
@@ -86,15 +110,25 @@ test("what the server fetches gives what an upload gives", async (t) => {
   const second = await client.run({ job: fetched.id, result: "convert_png" }, '["flip"]');
   assert.equal(second.input.sha256, fetched.results[0].sha256);
   assert.equal((await client.plan(new URL(url), ["flip"])).input.width, null);
-  await assert.rejects(client.submit(PHOTO, ["flip"], { external_id: "ts-sent" }), (error) => error instanceof ExternalIdTaken && error.jobId === sent.id);
+  await assert.rejects(
+    client.submit(PHOTO, ["flip"], { external_id: "ts-sent" }),
+    (error) => error instanceof ExternalIdTaken && error.jobId === sent.id,
+  );
 });
 
 test("jobs are found by what was said of them", async () => {
   const named = { filename: "ts.jpg", external_id: "ts-found", tags: { shop: "a:b" } };
   const job = await client.submit("photo.jpg", ["flip"], named);
   const before = new Date(Date.now() - 60_000);
-  for (const filters of [{ tag: "shop:a:b" }, { external_id: "ts-found" }, { filename: "ts.jpg", created_after: before }]) {
-    assert.deepEqual((await gathered(client.jobs(filters))).map((each) => each.id), [job.id]);
+  for (const filters of [
+    { tag: "shop:a:b" },
+    { external_id: "ts-found" },
+    { filename: "ts.jpg", created_after: before },
+  ]) {
+    assert.deepEqual(
+      (await gathered(client.jobs(filters))).map((each) => each.id),
+      [job.id],
+    );
   }
   assert.deepEqual(await gathered(client.jobs({ filename: "ts.jpg", created_before: before })), []);
 });
@@ -129,7 +163,10 @@ test("templates are stored in versions, named and deleted", async () => {
 test("assets and stores that are not there are errors of their own", async () => {
   const [logo] = (await client.run("photo.jpg", [{ op: "resize", width: 20, then: ["convert_png"] }])).results;
   assert.equal((await client.putAsset("ts.png", await client.read(logo))).width, 20);
-  assert.deepEqual((await client.assets()).map((each) => each.name), ["ts.png"]);
+  assert.deepEqual(
+    (await client.assets()).map((each) => each.name),
+    ["ts.png"],
+  );
   await client.deleteAsset("ts.png");
   await assert.rejects(client.asset("ts.png"), AssetNotFound);
   assert.deepEqual(await client.stores(), []);
@@ -152,9 +189,18 @@ test("a result is written once and replaces nothing", async () => {
   assert.deepEqual([renamed, await readFile(path, "utf8")], [join(to, "a-convert_png-2.png"), "mine"]);
   await client.download(result, to, { ifExists: "replace" });
   assert.deepEqual(await readFile(path), Buffer.from(await (await client.read(result)).arrayBuffer()));
-  await assert.rejects(client.download({ ...result, sha256: "0" }, join(to, "b.png")), /not what the server has stored/);
-  await assert.rejects(client.download({ ...result, url: `${client.server}/nothing` }, join(to, "b.png")), DownloadFailed);
-  await assert.rejects(client.download(result, join(to, "nowhere", "b.png")), (error) => error instanceof DownloadFailed && /ENOENT/.test(error.message));
+  await assert.rejects(
+    client.download({ ...result, sha256: "0" }, join(to, "b.png")),
+    /not what the server has stored/,
+  );
+  await assert.rejects(
+    client.download({ ...result, url: `${client.server}/nothing` }, join(to, "b.png")),
+    DownloadFailed,
+  );
+  await assert.rejects(
+    client.download(result, join(to, "nowhere", "b.png")),
+    (error) => error instanceof DownloadFailed && /ENOENT/.test(error.message),
+  );
   assert.deepEqual((await readdir(to)).sort(), ["a-convert_png-2.png", "a-convert_png.png"]);
   const archive = await client.archive(job.id, to);
   assert.equal((await readFile(archive, "latin1")).slice(0, 2), "PK");
@@ -186,12 +232,18 @@ test("what operators ask for is answered", async () => {
   assert.equal((await client.health()).status, "ok");
   assert.ok((await client.operations()).some((each) => each.name === "resize"));
   assert.deepEqual(await gathered(client.deadLetters()), []);
-  assert.deepEqual((await client.tenants()).map((each) => each.name), ["default"]);
+  assert.deepEqual(
+    (await client.tenants()).map((each) => each.name),
+    ["default"],
+  );
   const made = await client.createWebhook("http://127.0.0.1:9/hook", { events: ["job.failed"] });
   assert.match(made.secret, /^whsec_/);
   assert.notEqual(await client.rotateWebhook(made.id, { overlap_seconds: 0 }), made.secret);
   assert.equal((await client.updateWebhook(made.id, { enabled: false })).enabled, false);
-  assert.deepEqual((await client.webhooks()).map((each) => each.id), [made.id]);
+  assert.deepEqual(
+    (await client.webhooks()).map((each) => each.id),
+    [made.id],
+  );
   await client.deleteWebhook(made.id);
 });
 

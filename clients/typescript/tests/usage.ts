@@ -14,13 +14,20 @@ export async function right(file: File): Promise<Plan> {
   const width: number | null | undefined = job.results[0]?.width;
   if (job.status === "completed_with_errors") console.log(width);
   await client.submit({ store: "photos", key: "1.jpg" }, { template: "shop@2", params: { width } });
-  await client.submit(new URL("https://images.example/1.jpg"), "flip", { output: { store: "web", key: "{name}.{ext}" } });
+  await client.submit(new URL("https://images.example/1.jpg"), "flip", {
+    output: { store: "web", key: "{name}.{ext}" },
+  });
   for await (const { finished_at: at } of client.jobs({ status: "failed", created_after: new Date() })) at?.slice();
   const event = await verify("whsec_", new Headers(), new Uint8Array());
-  const { lines }: { lines: string[] } = await client.call("GET /jobs/{job_id}/timeline", { path: { job_id: event.id } });
+  const { lines }: { lines: string[] } = await client.call("GET /jobs/{job_id}/timeline", {
+    path: { job_id: event.id },
+  });
   const created = await client.createWebhook("https://hooks.example", { events: ["job.failed"] });
   console.log(lines, created.secret, new Invalid("").errors[0]?.pointer);
-  await new NodeClient("http://127.0.0.1:8000", { key: "pxt_1" }).run("photo.jpg", "flip", { to: "results", ifExists: "rename" });
+  await new NodeClient("http://127.0.0.1:8000", { key: "pxt_1" }).run("photo.jpg", "flip", {
+    to: "results",
+    ifExists: "rename",
+  });
   return client.plan({ facts: { format: "jpeg", width: 1, height: 1, bytes: 1 } }, tree);
 }
 
