@@ -12,7 +12,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.deployment import ROOT
+from .deployment import ROOT
 
 #: patterns for text in lower case, and what to write instead
 WORDS = {
