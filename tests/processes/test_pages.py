@@ -52,7 +52,7 @@ def test_the_quick_start_makes_what_it_promises(deployment: Deployment, api: Api
         "results/photo-preview.jpg",
         "cards/photo-resize.convert_webp.webp",
     }
-    assert re.search(r"widht.*width", printed, re.DOTALL)
+    assert "#/operations/0/widht" in printed
 
 
 def test_a_backup_of_a_working_server_is_restored(deployment: Deployment, api: ApiClient, tmp_path: Path) -> None:
