@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,22 +47,35 @@ SETTINGS = {
 
 
 HERE = Path(__file__).parent
-# What `make test-fast` leaves out: by mark, and by folder. Of tests that share a deployment it has those of one file,
-# in the mode that needs no server.
+# What `make test-fast` leaves out: by mark, by folder, and by file those that start programs. Of a table of cases it
+# has the first few; of tests that share a deployment those of one file, in the mode that needs no server.
 SLOW = {"integration", "full", "slow"}
 PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "page", "processes"}
+STARTERS = ("subprocess", "run_bare")  # names in a file whose tests start programs
+FEW = 3  # cases
 CORE = HERE / "test_api.py"
+_cases: Counter[str] = Counter()  # seen so far, by test
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave folders in which nothing is fast unread where only that is asked for."""
+    is_left_out = collection_path.parent == HERE and collection_path.name in PROCESSES
+    return True if is_left_out and config.option.markexpr == "fast" else None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what `make test-fast` runs."""
-    mode = _mode(item)
-    if mode is None:
+    if not isinstance(item, pytest.Function):
+        return
+    if _mode(item) is None:
         is_slow = SLOW & {mark.name for mark in item.iter_markers()}
-        is_fast = not is_slow and item.path.relative_to(HERE).parts[0] not in PROCESSES
+        starts_programs = any(hasattr(item.module, name) for name in STARTERS)
+        is_fast = not is_slow and not starts_programs and item.path.relative_to(HERE).parts[0] not in PROCESSES
     else:
-        is_fast = mode == "embedded" and item.path == CORE
-    if is_fast:
+        is_fast = _mode(item) == "embedded" and item.path == CORE
+    test = item.nodeid.partition("[")[0]
+    if is_fast and _cases[test] < FEW:
+        _cases[test] += 1
         item.add_marker("fast")
 
 
