@@ -18,8 +18,8 @@ VIEWPORTS = (320, 400, 640)  # CSS pixels
 RATIOS = (1, 2, 3)
 WIDTHS = sorted({width * ratio for width in VIEWPORTS for ratio in RATIOS})
 TYPES = {"avif": "image/avif", "webp": "image/webp", "jpg": "image/jpeg", "html": "text/html"}
-#: of a page that has the picture in its whole width, as `sizes` says
-AROUND = "<!doctype html><meta charset=utf-8><style>body {{ margin: 0 }} img {{ width: {width} }}</style>{picture}"
+AROUND = "<!doctype html><meta charset=utf-8><style>body {{ margin: 0 }} {style}</style>{picture}"
+FLUID = "img { width: 100vw; height: auto }"  # as `sizes` says
 
 
 def _files(served: Deployment, **params: Any) -> dict[str, bytes]:
@@ -42,10 +42,10 @@ def fixed(served: Deployment) -> dict[str, bytes]:
 
 
 @contextmanager
-def _shown(browser: Browser, files: dict[str, bytes], viewport: int, ratio: int, css: str) -> Iterator[Page]:
+def _shown(browser: Browser, files: dict[str, bytes], viewport: int, ratio: int, style: str) -> Iterator[Page]:
     """The picture on a page of that width, on a screen of that ratio, in the folder of its files."""
     picture = files["hero.picture.html"].decode()
-    content = {"": AROUND.format(width=css, picture=picture).encode(), **files}
+    content = {"": AROUND.format(style=style, picture=picture).encode(), **files}
 
     def answer(route: Route) -> None:
         name = route.request.url.removeprefix(SITE)
@@ -69,7 +69,7 @@ def _chosen(page: Page) -> str:
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("viewport", VIEWPORTS)
 def test_the_file_fits_the_screen(browser: Browser, fluid: dict[str, bytes], viewport: int, ratio: int) -> None:
-    with _shown(browser, fluid, viewport, ratio, "100vw") as page:
+    with _shown(browser, fluid, viewport, ratio, FLUID) as page:
         assert _chosen(page) == f"hero.{viewport * ratio}.avif"
         box = page.locator("img").bounding_box()
         assert box is not None
@@ -80,13 +80,13 @@ def test_the_file_fits_the_screen(browser: Browser, fluid: dict[str, bytes], vie
 def test_an_image_of_one_size_fits_the_ratio_of_the_screen(
     browser: Browser, fixed: dict[str, bytes], ratio: int
 ) -> None:
-    with _shown(browser, fixed, 640, ratio, "auto") as page:
+    with _shown(browser, fixed, 640, ratio, "") as page:
         assert _chosen(page) == f"hero.{200 * ratio}.webp"
         assert page.evaluate("[document.images[0].width, document.images[0].height]") == [200, 112]
 
 
 def test_what_was_sent_is_the_text_and_the_preview_lies_below(browser: Browser, fluid: dict[str, bytes]) -> None:
-    with _shown(browser, fluid, 320, 1, "100vw") as page:
+    with _shown(browser, fluid, 320, 1, FLUID) as page:
         assert page.get_by_alt_text("Red & <green>").count() == 1
         assert page.evaluate("getComputedStyle(document.images[0]).backgroundImage").startswith('url("data:image/webp')
         assert page.evaluate("document.querySelectorAll('picture > *').length") == 3
