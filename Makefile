@@ -98,7 +98,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, API, words, compose,
 		else echo "SKIPPED: no terraform on this machine, infra/ is not checked"; fi
 
 .PHONY: check-typescript
-check-typescript: $(VENV)/dev $(TYPESCRIPT)/done
+check-typescript: $(VENV)/dev $(TYPESCRIPT)/done ## The part of `make check` that needs npm: types and examples of clients/typescript
 	$(BIN)/python -m pytest tests/repository/test_typescript.py --quiet
 
 .PHONY: client-types
