@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 
 SETTINGS = {"PIXTOOLS_MAX_LISTENERS": "500", "PIXTOOLS_TENANT_MAX_LISTENERS": "500"}
 SHORT = {"listeners": 6, "breaks": 15, "kills": 1, "hold": 0.2}
+LEAST = 12  # events
 LONG = {"listeners": 50, "breaks": 1000, "kills": 60, "hold": 1.5}  # so that the API has time for something else
 
 
@@ -63,14 +64,15 @@ def apis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Apis]:
 
 async def _make_events(urls: list[str], image: bytes, http: httpx.AsyncClient, done: asyncio.Event) -> None:
     """Jobs that end at once, each with an event; a server that is away is passed over."""
-    number = 0
-    while not done.is_set():
+    number = made = 0
+    while not done.is_set() or made < LEAST:
         url = urls[number % len(urls)]
         number += 1
         files, data = {"file": ("a.png", image)}, {"operations": '["convert_png"]'}
         with suppress(httpx.HTTPError, KeyError, ValueError):
             job = (await http.post(f"{url}/process", data=data, files=files)).json()
-            await http.post(f"{url}/jobs/{job['id']}/cancel")
+            answer = await http.post(f"{url}/jobs/{job['id']}/cancel")
+            made += answer.is_success or answer.status_code == httpx.codes.CONFLICT  # it has ended by itself
         await asyncio.sleep(0.03)
 
 
@@ -97,7 +99,8 @@ async def _torment(apis: Apis, image: bytes, size: dict[str, Any]) -> list[Break
             await asyncio.to_thread(apis.kill_one, chance)
         await asyncio.sleep(1)
         done.set()
-        await asyncio.gather(making, *tasks)
+        await making
+        await asyncio.gather(*tasks)
         last = (await asyncio.to_thread(_log, apis.urls[0]))[-1]
         async with asyncio.timeout(120):
             await asyncio.gather(*(each.finish(http, last) for each in listening))
@@ -107,7 +110,7 @@ async def _torment(apis: Apis, image: bytes, size: dict[str, Any]) -> list[Break
 def _hold(apis: Apis, image: bytes, size: dict[str, Any]) -> None:
     listening = asyncio.run(_torment(apis, image, size))
     stored = _log(apis.urls[0])
-    assert len(stored) > 10
+    assert len(stored) >= LEAST
     assert min(each.breaks for each in listening) >= size["breaks"]
     for each in listening:
         assert each.seen == stored
