@@ -869,6 +869,20 @@ export class Client {
   async health() {
     return this.call("GET /health/ready", {});
   }
+
+  /**
+   * Every part of the service by name; takes a key with the scope `admin`.
+   * @returns {Promise<import("../api.js").HealthView["checks"]>}
+   */
+  async checks() {
+    try {
+      return (await this.call("GET /health", {})).checks;
+    } catch (error) {
+      const body = error instanceof ServerAway ? /** @type {Record<string, any>} */ (error.problem) : {};
+      if (body.checks) return body.checks; // an answer as well: the service is down
+      throw error;
+    }
+  }
 }
 
 /** A download that is kept in memory. */

@@ -367,6 +367,11 @@ export class Client {
     live(): Promise<void>;
     /** Whether the server can take work. */
     health(): Promise<import("../api.js").Readiness>;
+    /**
+     * Every part of the service by name; takes a key with the scope `admin`.
+     * @returns {Promise<import("../api.js").HealthView["checks"]>}
+     */
+    checks(): Promise<import("../api.js").HealthView["checks"]>;
     #private;
 }
 export type Listing = "GET /jobs" | "GET /deliveries" | "GET /dead-letters" | "GET /usage";
