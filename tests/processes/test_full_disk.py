@@ -154,7 +154,7 @@ def _fill_and_free(service: Service, rounds: int) -> None:
             load.most = len(load.accepted) + 40
             await_(lambda enough=6 * number: len(load.accepted) >= enough, PATIENCE, "too few jobs are accepted")  # type: ignore[misc]
             # in flight when the disk becomes full, each for longer than that takes
-            load.accepted += [api.accepted(make_photo(seed=99), SLOW)["id"] for _ in range(3)]
+            load.accepted += [api.accepted(make_photo(seed=99), SLOW)["id"] for _ in range(12)]
             with filled(service.disk):
                 await_(lambda: service.ready() == 503, NOTICED, "a full disk is not noticed")
                 refused = len(load.refused)

@@ -319,7 +319,7 @@ def test_every_recipe_runs(deployment: Deployment, photo: bytes, tmp_path: Path)
         "avatars/IMG_0001-avatar.webp",
         "converted/a/1-convert_webp.webp",
         *("marked/1-watermark.jpg", "marked/2-watermark.jpg"),
-        *("night/night-after.jpg", "night/night-before.png"),
+        *("night/night-after.png", "night/night-before.png"),
         "shop/photo-resize.convert_jpeg.jpg",
         *(f"site/photo/web.{width}.{ext}" for width in (480, 640) for ext in ("avif", "jpg", "webp")),
         *("site/photo/web.manifest.json", "site/photo/web.picture.html"),

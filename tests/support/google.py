@@ -8,7 +8,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,11 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(401, {}, b"")
             return
         headers = dict(_as_s3(name, value) for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP)
-        server = HTTPConnection(HOST, self.port, timeout=60)
-        server.request(self.command, self.path, body=content or None, headers=headers)
-        answer = server.getresponse()
-        self._answer(answer.status, dict(answer.getheaders()), answer.read())
-        server.close()
+        with closing(HTTPConnection(HOST, self.port, timeout=60)) as server:
+            server.request(self.command, self.path, body=content or None, headers=headers)
+            answer = server.getresponse()
+            self._answer(answer.status, dict(answer.getheaders()), answer.read())
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815 - named by the standard library
 
