@@ -84,8 +84,9 @@ check: $(VENV)/dev ## Format, lint, types, import contract, API, words, compose,
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.words
 	$(BIN)/python -m tests.contract.gate
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-typescript; \
-		else echo "SKIPPED: no npm on this machine, the types of clients/typescript are not checked"; fi
+	@if command -v npm >/dev/null && $(MAKE) --no-print-directory $(TYPESCRIPT)/done; \
+		then $(MAKE) --no-print-directory check-typescript; \
+		else echo "SKIPPED: no npm here, or it cannot install TypeScript: the types of clients/typescript are not checked"; fi
 	$(BIN)/yamllint --strict .
 	$(BIN)/docker-compose config --quiet
 	$(BIN)/docker-compose --file docker-compose.yaml --file docker-compose.lasting.yaml config --quiet
