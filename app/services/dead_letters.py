@@ -184,7 +184,7 @@ def _redrive(session: Session, letter: DeadLetter, kept_seconds: int) -> str:
     except JobNotFinished:
         if letter.job_task in steps.ended_tasks(session, letter.job_id):
             raise
-        outbox.enqueue(session, outbox.START_JOB, [str(letter.job_id)])
+        outbox.enqueue(session, outbox.START_JOB, outbox.start_args(letter.job_id))
         return f"job {letter.job_id} is still open; what it lacks is sent again"
     return f"job {letter.job_id} runs again"
 

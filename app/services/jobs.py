@@ -467,7 +467,7 @@ def retry(
         admit(session, job.tenant, limits, Load())
     window = hooks_of(session).window
     if window is None or window.take(Queue.DEFAULT.value):
-        outbox.send_after_commit(session, outbox.START_JOB, [str(job_id)])
+        outbox.send_after_commit(session, outbox.START_JOB, outbox.start_args(job_id))
     else:
         due.add_rest(session, Job.id == job_id)
     return get(session, job_id)

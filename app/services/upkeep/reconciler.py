@@ -80,7 +80,7 @@ def _resend_expired(session: Session) -> int:
     ]
     for job_id, task in given_up:
         log.warning("lease_expired", extra={"job_id": str(job_id), "task": task})
-        outbox.enqueue(session, outbox.START_JOB, [str(job_id), task])
+        outbox.enqueue(session, outbox.START_JOB, outbox.start_args(job_id, task))
         _note_dispatch(session, job_id)
     return len(given_up)
 
@@ -179,7 +179,7 @@ def _queues(plan: Plan, ended: set[str]) -> set[str]:
 def _resend(session: Session, job_ids: list[UUID]) -> int:
     for job_id in job_ids:
         log.warning("job_sent_again", extra={"job_id": str(job_id)})
-        outbox.enqueue(session, outbox.START_JOB, [str(job_id)])
+        outbox.enqueue(session, outbox.START_JOB, outbox.start_args(job_id))
         _note_dispatch(session, job_id)
     return len(job_ids)
 
