@@ -362,12 +362,12 @@ def _asked_for(error: PixToolsError) -> float:
 
 def _send_again(session: Session, held: Claim, delay: float) -> None:
     """Write the message of another attempt."""
-    args = [str(held.job.id), held.task.id]
     if held.task.id != INPUT:
-        outbox.enqueue(session, outbox.START_JOB, args, delay=delay)
+        outbox.enqueue(session, outbox.START_JOB, outbox.start_args(held.job.id, held.task.id), delay=delay)
         return
     # Not by way of the workers that have pixels to work on: nothing of theirs is needed. It may wait for longer than a
     # job that is silent is left alone
+    args = [str(held.job.id), held.task.id]
     outbox.enqueue(session, held.task.name, args, delay=delay, queue=held.task.queue)
     held_job = update(Job).where(Job.id == held.job.id).execution_options(synchronize_session=False)
     session.execute(held_job.values(dispatched_at=from_now(delay)))
