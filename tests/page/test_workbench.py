@@ -135,6 +135,16 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.get_by_role("button", name="Compare grayscale.convert_webp")).to_be_focused()
 
 
+def test_the_operation_of_exactly_that_name_comes_first_and_its_main_settings_too(page: Page) -> None:
+    page.get_by_role("button", name="Clear").first.click()
+    add_operation(page, "Add an operation", "web")
+    assert recipe_of(page)[0]["op"] == "web"
+    page.get_by_role("button", name="Clear").first.click()
+    add_operation(page, "Add an operation", "webp")
+    labels = page.locator(".card .field-head").all_inner_texts()
+    assert labels[:3] == ["Quality", "Max bytes", "Min SSIM"]
+
+
 def test_mistakes_are_told_at_their_place(page: Page, tmp_path: Path, photographs: list[Path]) -> None:
     page.locator(".card-head", has_text="Resize").click()
     page.get_by_label("Width", exact=True).fill("99999")

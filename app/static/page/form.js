@@ -25,7 +25,12 @@ export function paramsForm(operation, node, onchange) {
   const { properties = {}, required = [] } = operation.params;
   const names = Object.keys(properties);
   if (!names.length) return h("p", { class: "quiet", text: "Nothing to set." });
-  const primary = names.filter((name) => required.includes(name) || name in node.params || isPrimary(operation, name));
+  const isMain = (name) => required.includes(name) || isExample(operation, name);
+  const shownAtOnce = (name) => isMain(name) || name in node.params || isPrimary(operation, name);
+  const primary = [
+    ...names.filter(isMain),
+    ...names.filter((name) => !isMain(name) && shownAtOnce(name)),
+  ];
   const rest = names.filter((name) => !primary.includes(name));
   const make = (name) => field(node, name, shapeOf(properties[name]), required.includes(name), onchange);
   return h(
@@ -43,14 +48,18 @@ export function paramsForm(operation, node, onchange) {
   );
 }
 
+/** Whether the example of an operation sets a parameter: those come first. */
+function isExample({ example }, name) {
+  return typeof example === "object" && name in example;
+}
+
 /** The first few are what an operation is about; the others are a click away. */
 function isPrimary(operation, name) {
   const names = Object.keys(operation.params.properties);
-  const example = typeof operation.example === "object" ? Object.keys(operation.example) : [];
   const together = Object.entries(operation.params.dependentRequired ?? {}).find(([, others]) =>
     others.includes(name),
   )?.[0];
-  return example.includes(name) || names.length <= 3 || names.indexOf(name) < 3 || names.indexOf(together) === 2;
+  return names.length <= 3 || names.indexOf(name) < 3 || names.indexOf(together) === 2;
 }
 
 function field(node, name, shape, required, onchange) {

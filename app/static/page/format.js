@@ -68,9 +68,11 @@ export function until(text, now = Date.now()) {
   return `in ${Math.round(left / 86400)} days`;
 }
 
-/** `keep_metadata` as "Keep metadata". */
+const ABBREVIATIONS = /\b(dpr|gps|icc|ssim|url)\b/g;
+
+/** `keep_metadata` as "Keep metadata", `min_ssim` as "Min SSIM". */
 export function words(name) {
-  const text = name.replaceAll("_", " ");
+  const text = name.replaceAll("_", " ").replace(ABBREVIATIONS, (letters) => letters.toUpperCase());
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

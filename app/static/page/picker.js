@@ -107,8 +107,11 @@ function search(operations, text) {
   const found = operations.filter(({ name, description }) =>
     wanted.every((word) => `${name} ${description}`.toLowerCase().includes(word)),
   );
-  const rank = (operation) =>
-    GROUPS.indexOf(groupOf(operation)) + (wanted.length && !operation.name.includes(wanted[0]) ? 10 : 0);
+  // The one of exactly that name first: `web` is an operation, and the beginning of another one's name as well
+  const rank = (operation) => {
+    if (operation.name === wanted.join("_")) return -1;
+    return GROUPS.indexOf(groupOf(operation)) + (wanted.length && !operation.name.includes(wanted[0]) ? 10 : 0);
+  };
   return found.sort((one, other) => rank(one) - rank(other));
 }
 
