@@ -320,6 +320,27 @@ def test_there_is_an_end_to_reporting() -> None:
     assert len(refused(tree).extra["errors"]) == MAX_REPORTED
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ("convert_wepb", "There is no operation 'convert_wepb' (did you mean 'convert_webp'?); there are blur, "),
+        ({"op": "Resize"}, "There is no operation 'Resize' (did you mean 'resize'?); there are "),
+        ("explode", "There is no operation 'explode'; there are "),
+        (
+            {"op": "resize", "widht": 5},
+            "resize: there is no parameter 'widht' (did you mean 'width'?); there are width, ",
+        ),
+        (
+            {"op": "resize", "params": {"width": 5}},
+            "resize: there is no parameter 'params'; write its members next to `op`.",
+        ),
+        ({"op": "grayscale", "amount": 1}, "grayscale: there is no parameter 'amount'; it has none."),
+    ],
+)
+def test_what_was_meant_is_guessed(node: Any, said: str) -> None:
+    assert refused([node]).extra["errors"][0]["detail"].startswith(said)
+
+
 def test_result_names_that_differ_in_case_only_are_the_same() -> None:
     tree = [{**RESIZE, "as": "Hero"}, {**RESIZE, "then": [{"op": "convert_png", "as": "hero"}]}]
     error = refused(tree)

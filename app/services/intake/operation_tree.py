@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -157,7 +158,7 @@ def _operation(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> O
     where = f"{pointer}/op" if "op" in entry else pointer
     if isinstance(name, str):
         known = sorted(OPERATIONS)
-        detail = f"There is no operation {name[:64]!r}; there are {', '.join(known)}."
+        detail = f"There is no operation {name[:64]!r}{_like(name, known)}; there are {', '.join(known)}."
         mistakes.add("unknown_operation", detail, where, value=name[:64])
     else:
         mistakes.add("invalid_operations", "`op` must be the name of an operation.", where)
@@ -175,11 +176,25 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
         for mistake in error.errors(include_url=False)[:MAX_REPORTED]:
             where = "/".join([pointer, *(escaped(str(part)) for part in mistake["loc"])])
             is_unknown = mistake["type"] == "extra_forbidden"
-            known = ", ".join(operation.params.model_fields)
-            said = f"there is no such parameter; there are {known}." if is_unknown else explain(mistake)
+            said = _unknown(operation, str(mistake["loc"][-1]), mistake["input"]) if is_unknown else explain(mistake)
             detail = f"{operation.name}: {said}"
             mistakes.add("invalid_parameter", detail, where, **limit_of(mistake), **value_of(mistake))
         return None
+
+
+def _unknown(operation: Operation, key: str, value: Any) -> str:
+    """What to say about a parameter that an operation does not have."""
+    known = list(operation.params.model_fields)
+    if isinstance(value, dict) and value and value.keys() <= set(known):
+        return f"there is no parameter {key[:64]!r}; write its members next to `op`."
+    has = f"there are {', '.join(known)}" if known else "it has none"
+    return f"there is no parameter {key[:64]!r}{_like(key, known)}; {has}."
+
+
+def _like(name: str, known: Sequence[str]) -> str:
+    """A guess at what somebody wanted to write, or nothing."""
+    close = get_close_matches(name[:64].lower(), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _keep(entry: Mapping[str, Any], mistakes: _Mistakes, pointer: str) -> bool:
