@@ -50,7 +50,7 @@ class Waiting:
         now = time.monotonic()
         if now - self._said_at >= QUIET_SECONDS:
             self._said_at = now
-            self._say(f"{error}. Trying again.")
+            self._say(f"{str(error).rstrip('.')}. Trying again.")
 
 
 def moment(text: str | None) -> str | None:

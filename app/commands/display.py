@@ -118,7 +118,14 @@ class Display:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+        bars = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,  # it would take to the terminal what goes to a file
+        )
+        with bars as progress:
             self._progress = progress
             self._all = progress.add_task(f"0 of {self._total} files", total=self._total)
             yield self
@@ -153,8 +160,15 @@ class Display:
         if outcome.failed:
             self.say(failure(outcome))
 
+    def answer(self, text: str) -> None:
+        """A line of standard output; above the bars where both are on a terminal."""
+        if self._progress is not None and sys.stdout.isatty():
+            self.say(text)
+        else:
+            print(text, flush=True)
+
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays, on standard error."""
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -242,7 +242,7 @@ def run_files(
             with display.shown():
                 for outcome in _outcomes(run, inputs, folders if watch else [], parallel):
                     outcomes.append(outcome)
-                    _print(outcome, as_json=as_json, quiet=quiet)
+                    _print(outcome, display, as_json=as_json, quiet=quiet)
         except KeyboardInterrupt:
             _interrupted(run, display)
     _end(run, outcomes, quiet=quiet or as_json)
@@ -275,7 +275,7 @@ def submit(
                 outcome = next(_outcomes(run, [given], [], 1))
         except KeyboardInterrupt:
             _interrupted(run, display)
-    _print(outcome)
+    _print(outcome, display)
     if outcome.failed:
         raise typer.Exit(FAILED)
 
@@ -336,14 +336,14 @@ def _new(folders: Sequence[Path], seen: set[Path], sizes: dict[Path, int]) -> It
             sizes[path] = size
 
 
-def _print(outcome: Outcome, *, as_json: bool = False, quiet: bool = False) -> None:
+def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: bool = False) -> None:
     if as_json:
-        typer.echo(outcome.to_json())
+        display.answer(outcome.to_json())
     elif outcome.status == "accepted":
-        typer.echo(outcome.job_id)
+        display.answer(str(outcome.job_id))
     elif not quiet:
         for line in (*outcome.files, *outcome.urls):
-            typer.echo(str(line))
+            display.answer(str(line))
 
 
 def _interrupted(run: Run, display: Display) -> None:

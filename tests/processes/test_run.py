@@ -64,6 +64,34 @@ def jobs_of(api: ApiClient) -> set[str]:
     return {job["id"] for job in api.http.get("/jobs", params={"limit": 100}).json()["data"]}
 
 
+@pytest.mark.parametrize("piped", [True, False])
+def test_answers_stay_whole_next_to_the_bars(deployment: Deployment, tmp_path: Path, *, piped: bool) -> None:
+    """Bars are drawn on a terminal; what is written goes above them, or wherever standard output goes."""
+    (tmp_path / "photo.jpg").write_bytes(make_photo(300, 200, seed=77))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "app", "run", "photo.jpg", "--operations", TREE, "--out", "out"]
+    environment = {**deployment.variables(), "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "200"}
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE if piped else theirs, stderr=theirs, cwd=tmp_path, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    written, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, shown
+    assert "0 of 1 files" in shown.decode()
+    if piped:
+        assert written.decode().splitlines() == ["out/photo-small.webp"]
+        assert b"photo-small.webp" not in shown
+    else:
+        assert b"\x1b[2Kout/photo-small.webp\r\n" in shown  # on a line that was empty, and below it the bars again
+
+
 def test_a_folder_is_run_with_its_failures_by_name_and_again_without_doing_it_twice(
     deployment: Deployment, api: ApiClient, folder: Path, tmp_path: Path
 ) -> None:
