@@ -388,7 +388,7 @@ class WebParams(Params):
         if self.least_width > self.most_width:
             raise ValueError(f"`min_width` is {self.least_width}, above a `max_width` of {self.most_width}")
         if len(set(self.formats)) < len(self.formats):
-            raise ValueError("each of `formats` is named once")
+            raise ValueError("each of `formats` may be named once")
         if visible_line(self.alt) != self.alt:
             raise ValueError("`alt` must be one line of visible characters")
         return self

@@ -221,7 +221,7 @@ class Secret(Model):
 
 def _subscribable(type_: EventType) -> EventType:
     if type_ == EventType.TEST:
-        raise ValueError("a test is sent on request, whatever an endpoint asks for")
+        raise ValueError("is sent on request only: see POST /webhooks/{id}/test")
     return type_
 
 

@@ -41,7 +41,7 @@ async def get_usage(
     last = until or datetime.now(UTC).date()
     first = since or last - timedelta(days=USUAL_DAYS - 1)
     if first > last:
-        raise InvalidParameter("`since` is behind `until`.", pointer="#/query/since", value=first.isoformat())
+        raise InvalidParameter("`since` is later than `until`.", pointer="#/query/since", value=first.isoformat())
     rows = rows_of(principal, resources, tenant)
     found, next_cursor = await rows.read(
         usage.list_page, tenant=rows.tenant, since=first, until=last, limit=limit, cursor=cursor

@@ -42,10 +42,10 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
         detail = "The URL of a store is s3://bucket, gs://bucket or az://container."
         raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
     if not BUCKET.fullmatch(connection.bucket):
-        raise InvalidStore("This is not a name of a bucket.", pointer="#/url", value=connection.bucket[:64])
+        raise InvalidStore("This is not the name of a bucket.", pointer="#/url", value=connection.bucket[:64])
     if not (ANY_REGION if connection.endpoint else REGION).fullmatch(connection.region):
         raise InvalidStore(
-            "This is not a region; one is eu-central-1.", pointer="#/region", value=connection.region[:64]
+            "This is not a region, such as eu-central-1.", pointer="#/region", value=connection.region[:64]
         )
     if connection.endpoint is not None and connection.endpoint not in endpoints:
         raise StoreEndpointRefused(pointer="#/endpoint", value=connection.endpoint[:64])
@@ -87,10 +87,10 @@ def _check_credentials(connection: Connection) -> None:
         if name not in provider.credentials:
             known = ", ".join(provider.credentials)
             raise InvalidStore(
-                f"There is no such credential of {connection.scheme}://; there are {known}.", pointer=pointer
+                f"{connection.scheme}:// has no such credential; its credentials are {known}.", pointer=pointer
             )
         if not value or len(value) > MAX_CREDENTIAL or "\0" in value:
-            raise InvalidStore(f"{name} has 1 to {MAX_CREDENTIAL} characters.", pointer=pointer)
+            raise InvalidStore(f"{name} must have 1 to {MAX_CREDENTIAL} characters.", pointer=pointer)
     for name, is_needed in provider.credentials.items():
         if is_needed and name not in connection.credentials:
             raise InvalidStore(f"{name} is missing.", pointer=f"#/credentials/{name}")
@@ -108,7 +108,7 @@ def put(session: Session, name: str, connection: Connection) -> tuple[Store, boo
     if store is None:
         count = session.scalars(select(func.count()).select_from(Store)).one()
         if count >= MAX_STORES:
-            raise TooManyStores(f"There are {count} stores, the limit.", limit=MAX_STORES, value=count)
+            raise TooManyStores(f"There are {count} stores; the limit is {MAX_STORES}.", limit=MAX_STORES, value=count)
         store = Store(tenant=tenant_of(session), name=name, created_at=from_now())
         session.add(store)
     store.url, store.endpoint, store.region = connection.url, connection.endpoint, connection.region

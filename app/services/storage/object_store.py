@@ -225,7 +225,9 @@ class ObstorePeer(ABC):
             with self._translated(key):
                 yield
         except ObjectNotFound as error:
-            raise StoreUnavailable("The object storage does not take the object: its place is missing.") from error
+            raise StoreUnavailable(
+                "The object storage cannot take the object: its bucket or folder is missing."
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
