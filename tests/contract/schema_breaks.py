@@ -1,8 +1,8 @@
 """Breaks between two JSON schemas of a value.
 
-One side sends the value and the other one takes it. In a request the client sends by the old schema and the server takes
-by the new one; in a response the server sends by the new one and the client takes by the old one. Everything that may be
-sent must be taken.
+One side sends the value and the other one takes it. In a request the client sends by the old schema and the server
+takes by the new one; in a response the server sends by the new one and the client takes by the old one. Everything that
+may be sent must be taken.
 """
 
 import json
