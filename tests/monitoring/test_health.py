@@ -169,7 +169,7 @@ def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> Non
         {("PIXTOOLS_OTLP_ENDPOINT", "http://127.0.0.1:1"): "note  traces    the collector of traces does not answer"},
         {
             ("PIXTOOLS_SPOOL_DIR", "/proc/nowhere"): "FAIL  spool",
-            ("PIXTOOLS_BROKER_URL", "amqp://u:p@127.0.0.1:1//"): "FAIL  mode      SQLite",
+            ("PIXTOOLS_BROKER_URL", "amqp://u:p@127.0.0.1:1//"): "FAIL  mode      the database is SQLite",
         },
     ],
     ids=["weights, memory", "traces", "spool, broker"],
