@@ -89,8 +89,8 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
     name = parts["name"].strip("[]").lower().removesuffix(".")
     if known is not None and name not in known:
         raise HostRefused(
-            f"This server does not answer to the host {name[:MAX_NAMED]!r}; PIXTOOLS_ALLOWED_HOSTS names those that it "
-            "answers to.",
+            f"This server does not answer to the host {name[:MAX_NAMED]!r}; PIXTOOLS_ALLOWED_HOSTS lists the hosts "
+            "that it answers to.",
             value=name[:MAX_NAMED],
         )
 

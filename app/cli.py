@@ -13,31 +13,31 @@ GROUPS: dict[str, dict[str, str]] = {
     "Images, at a server": {
         "run": "Send files, folders and URLs through operations or a template; the results go to a folder.",
         "submit": "Send one file, watch its job, and download the results.",
-        "plan": "What a request would give and take, or every mistake in it; no job is made.",
-        "jobs": "List, show, wait for, download, cancel, repeat, delete and explain jobs.",
-        "events": "The log of events, once or live.",
-        "operations": "What a tree may hold.",
-        "assets": "Images and fonts that trees name.",
+        "plan": "Show what a request would give and cost, or every mistake in it; no job is made.",
+        "jobs": "List, show, wait for, download, cancel, retry, delete and explain jobs.",
+        "events": "Print the log of events, once or live.",
+        "operations": "List all operations.",
+        "assets": "Images and fonts that operations use.",
         "templates": "Trees under a name.",
         "stores": "Connections to buckets.",
     },
     "Receivers and access, at a server": {
         "webhooks": "Receivers of events.",
-        "deliveries": "What was sent to them.",
+        "deliveries": "What was sent to receivers.",
         "dlq": "Work that was given up.",
-        "keys": "API keys; without --server and PIXTOOLS_KEY in the database of this machine.",
+        "keys": "API keys: at the server of --server or PIXTOOLS_KEY, else in this machine's database.",
     },
     "On the server's machine": {
         "serve": "Run everything in one process.",
-        "server": "api, worker, relay, migrate, doctor, secrets, tenants, orphans …",
+        "server": "Run api, worker, relay, migrate, doctor, secrets, tenants, orphans …",
     },
     "": {
         "completion": "Print the completion script of bash, zsh or fish.",
     },
 }
 LAST = (
-    "pixtools COMMAND -h explains one. The server is that of PIXTOOLS_URL or --server, else the one on this machine; "
-    "the key that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
+    "pixtools COMMAND -h explains a command. The server is that of --server or PIXTOOLS_URL, else the one on this "
+    "machine. The key is that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
 )
 
 

@@ -56,27 +56,30 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[frozenset[Annotated[str, AfterValidator(str.lower)]] | None, NoDecode, LISTED] = Field(
         None,
-        description="Names and addresses that clients may reach the API by; `*`: any. Default: loopback and "
-        "that of the public URL where it listens on loopback, else any.",
+        description="Hosts, separated by commas, that the API answers to; `*`: any. Default: loopback and the host of "
+        "the public URL if it listens on loopback, else any.",
     )
     open_access: bool = Field(
         False,
-        description="Whether everybody who reaches the API may do everything as long as there has never been a key; "
-        "otherwise only who is on this machine may.",
+        description="Whether every client that reaches the API may do everything until the first key is made; "
+        "otherwise only clients on this machine may.",
     )
     data_dir: Path = Field(Path("var"), description="SQLite file, objects, spool and key of the embedded mode.")
     spool_dir: Path | None = Field(None, description="Disk space for uploads in flight and for pixel work.")
     min_free_bytes: int = Field(
         100 * MEGABYTE,
         ge=0,
-        description="Free on the disks of spool and data folder; with less, uploads are refused with 503.",
+        description="Bytes that must be free on the disks of spool and data folder; with less, uploads are refused "
+        "with 503.",
     )
 
     # What it runs on
     database_url: str | None = Field(None, description="sqlite:///… or postgresql://…")
     broker_url: str = Field("memory://", description="memory:// (the worker runs inside the API) or amqp://…")
     result_backend: str = "cache+memory://"
-    redis_url: str | None = Field(None, description="Front of the idempotency keys; the database stays the truth.")
+    redis_url: str | None = Field(
+        None, description="Counts and idempotency keys, to be faster; the database stays the source of truth."
+    )
     storage_url: Annotated[str, Field(pattern=r"^(file:///|s3://.|gs://.|az://.)")] | None = Field(
         None, description="file:///…, s3://bucket, gs://bucket or az://container"
     )
@@ -96,27 +99,31 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         description="Signs download links and encrypts secrets in the database; several, separated by commas: the "
-        "first one signs and encrypts. Embedded: made at first start.",
+        "first one signs and encrypts. Embedded: made at the first start.",
     )
 
     # Limits on what a client may send
     max_upload_bytes: int = Field(50 * MEGABYTE, ge=1)
-    max_asset_bytes: int = Field(10 * MEGABYTE, ge=1, description="Of an image or font that trees name.")
+    max_asset_bytes: int = Field(10 * MEGABYTE, ge=1, description="Size of an image or font that trees name.")
     max_pixels: int = Field(50_000_000, ge=1, description="Per frame, and in total over all frames.")
     max_side: int = Field(16384, ge=1, le=16384, description="Pixels; AVIF and WebP end near there.")
     max_frames: int = Field(100, ge=1)
     heic: bool = Field(True, description="Whether HEIC is accepted; its codec, HEVC, is patented in some countries.")
     max_nodes: int = Field(32, ge=1, description="Operations in one tree.")
     max_depth: int = Field(8, ge=1, le=32)
-    max_open_jobs: int = Field(20_000, ge=1, description="While more are unfinished, new jobs are refused with 503.")
+    max_open_jobs: int = Field(
+        20_000, ge=1, description="While more jobs than this are unfinished, new ones are refused with 503."
+    )
     max_operations_bytes: int = Field(64 * 1024, ge=2, description="Length of the operations field.")
     max_json_bytes: int = Field(256 * 1024, ge=1024, description="Length of a body that is not an upload.")
     max_target_bytes: int = Field(8 * 1024, ge=256, description="Path and query of a request.")
     max_head_bytes: int = Field(32 * 1024, ge=1024, description="Request line and headers, and trailers.")
-    max_headers: int = Field(100, ge=20, description="Of one request.")
-    max_connections: int = Field(1000, ge=10, description="To one API process; above it only /health/live is answered.")
+    max_headers: int = Field(100, ge=20, description="Headers of one request.")
+    max_connections: int = Field(
+        1000, ge=10, description="Connections to one API process; beyond them only /health/live is answered."
+    )
     max_waits: int = Field(
-        500, ge=0, description="Answers held by `Prefer: wait` in one API process; further ones come at once."
+        500, ge=0, description="Answers held by `Prefer: wait` in one API process; further requests do not wait."
     )
     max_listeners: int = Field(
         500, ge=0, description="Streams of events held by one API process; further ones are refused with 429."
@@ -130,30 +137,36 @@ class Settings(BaseSettings):
     tenant_max_open_jobs: int | None = Field(
         None, ge=1, le=2**31 - 1, description="Unfinished jobs; default: half of PIXTOOLS_MAX_OPEN_JOBS."
     )
-    tenant_max_bytes_per_day: int = Field(10**12, ge=1, le=2**63 - 1, description="Of accepted uploads; UTC.")
-    tenant_max_pixels_per_day: int = Field(10**13, ge=1, le=2**63 - 1, description="Of accepted uploads, all frames.")
-    tenant_max_storage_bytes: int = Field(10**12, ge=1, le=2**63 - 1, description="Of uploads, results and assets.")
+    tenant_max_bytes_per_day: int = Field(
+        10**12, ge=1, le=2**63 - 1, description="Bytes of accepted uploads in a day (UTC)."
+    )
+    tenant_max_pixels_per_day: int = Field(
+        10**13, ge=1, le=2**63 - 1, description="Pixels of accepted uploads in a day, over all frames."
+    )
+    tenant_max_storage_bytes: int = Field(
+        10**12, ge=1, le=2**63 - 1, description="Stored bytes of uploads, results and assets."
+    )
     tenant_max_keep_seconds: int = Field(
-        30 * 86_400, ge=1, le=2**31 - 1, description="That a job may ask to be kept after its end (`keep_seconds`)."
+        30 * 86_400, ge=1, le=2**31 - 1, description="The longest time that a job may ask to be kept (`keep_seconds`)."
     )
 
     # Times, in seconds
-    head_seconds: float = Field(10.0, gt=0, description="Until the head of a request is complete.")
+    head_seconds: float = Field(10.0, gt=0, description="Time for the whole head of a request.")
     silence_seconds: float = Field(
-        30.0, gt=0, description="Without a byte, after which a body or a reader of an answer is given up."
+        30.0, gt=0, description="Time without a byte after which a request's body, or an unread answer, is given up."
     )
-    keep_alive_seconds: float = Field(5.0, gt=0, description="A connection is kept for its next request.")
+    keep_alive_seconds: float = Field(5.0, gt=0, description="How long a connection is kept for its next request.")
     download_url_seconds: int = Field(3600, ge=1, le=7 * 86400)
     results_kept_seconds: int = Field(
-        86400, ge=1, le=2**31 - 1, description="From a job's end until it is removed, where it does not say."
+        86400, ge=1, le=2**31 - 1, description="From a job's end until it is removed, unless it has `keep_seconds`."
     )
     tombstones_kept_seconds: int = Field(
-        30 * 86_400, ge=1, description="How long it is known of an expired job that there was one (410)."
+        30 * 86_400, ge=1, description="How long the id of an expired job gets a 410 instead of a 404."
     )
     idempotency_seconds: int = Field(86400, ge=1, description="How long a key answers with its stored response.")
     idempotency_wait_seconds: float = Field(5.0, ge=0, description="How long a repeat waits for the first request.")
     listen_seconds: float = Field(
-        3600.0, gt=0, description="After which a stream of events ends; its client goes on with a new one."
+        3600.0, gt=0, description="Time after which a stream of events ends; its client goes on with a new one."
     )
     prefer_wait_seconds: int = Field(60, ge=0, description="Upper bound of `Prefer: wait=N`.")
     step_timeout_seconds: int = Field(300, ge=1, description="One run of operations on one image.")
@@ -168,8 +181,8 @@ class Settings(BaseSettings):
         30 * 86400, ge=1, description="How long work that was given up can be looked at and sent again."
     )
     audit_kept_seconds: int = Field(400 * 86_400, ge=86_400, description="How far the audit log goes back.")
-    usage_seconds: float = Field(60.0, gt=0, description="Between two times that the usage of tenants is added up.")
-    retention_seconds: float = Field(300.0, gt=0, description="Between two looks for jobs that have expired.")
+    usage_seconds: float = Field(60.0, gt=0, description="Pause between additions to the usage of tenants.")
+    retention_seconds: float = Field(300.0, gt=0, description="Pause between two searches for expired jobs.")
     reconcile_seconds: float = Field(15.0, gt=0)
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="One attempt, from the name to the last byte.")
     webhook_retry_seconds: Annotated[tuple[Annotated[int, Field(ge=1)], ...], NoDecode, LISTED] = Field(
@@ -186,34 +199,36 @@ class Settings(BaseSettings):
 
     # Webhooks
     webhook_ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], NoDecode, LISTED] = Field(
-        frozenset({80, 443}), description="That events are sent to on public addresses."
+        frozenset({80, 443}), description="Ports on public addresses that events may be sent to."
     )
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
         None,
-        description="Private ranges that events may be sent to; default: none, but loopback if embedded and without "
-        "any API key.",
+        description="Private ranges that events may be sent to; default: none, or loopback in embedded mode until "
+        "there is an API key.",
     )
-    webhook_breaker_failures: int = Field(5, ge=1, description="In a row, after which a host is left alone.")
+    webhook_breaker_failures: int = Field(5, ge=1, description="Failures in a row after which a host is left alone.")
     webhook_concurrency: int = Field(16, ge=1, description="Attempts at the same time in one process.")
 
     # Inputs that are fetched
     fetch_allowed_ports: Annotated[frozenset[Annotated[int, Field(ge=1, le=65535)]], NoDecode, LISTED] = Field(
-        frozenset({80, 443}), description="That inputs are fetched from on public addresses."
+        frozenset({80, 443}), description="Ports on public addresses that inputs may be fetched from."
     )
     fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...] | None, NoDecode, LISTED] = Field(
         None,
-        description="Private ranges that inputs may be fetched from; default: none, but loopback if embedded and "
-        "without any API key.",
+        description="Private ranges that inputs may be fetched from; default: none, or loopback in embedded mode until "
+        "there is an API key.",
     )
     fetch_timeout_seconds: float = Field(
         60.0, gt=0, description="One attempt at fetching an input, from the name to the last byte."
     )
-    fetch_max_redirects: int = Field(5, ge=0, le=20, description="Of one fetch; each is checked as the URL itself.")
+    fetch_max_redirects: int = Field(
+        5, ge=0, le=20, description="Redirects of one fetch; each is checked like the URL itself."
+    )
     fetch_concurrency: int = Field(16, ge=1, description="Inputs fetched at the same time by one process.")
     store_endpoints: Annotated[frozenset[Annotated[str, AfterValidator(_without_slash)]], NoDecode, LISTED] = Field(
         frozenset(),
-        description="URLs of object stores that tenants may connect to besides those of AWS, Google and Azure; each is "
-        "trusted with what its users send there.",
+        description="URLs of object stores that tenants may connect to besides those of AWS, Google and Azure; "
+        "tenants' signed requests are sent there.",
     )
     file_store_roots: Annotated[tuple[Path, ...], NoDecode, LISTED] = Field(
         (), description="Folders below which `pixtools server stores put` may connect a tenant to one."
@@ -227,17 +242,21 @@ class Settings(BaseSettings):
         default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, description="Pixel processes on this machine."
     )
     worker_takes: int = Field(
-        2, ge=1, description="What one pixel worker of a cluster works on at the same time: KEDA's target."
+        2, ge=1, description="Tasks that one pixel worker of a cluster runs at the same time: KEDA's target."
     )
     most_workers: int = Field(
-        20, ge=1, description="Workers of one kind that the work in the broker is enough for; the rest waits its turn."
+        20,
+        ge=1,
+        description="Workers of one kind that the broker's window has work for; more work waits in the database.",
     )
     reference_decode_seconds: float = Field(
         0.0107,
         gt=0,
         description="CPU time of the reference decode on the workers, for POST /plan (`make bench NAME=plan`).",
     )
-    step_max_attempts: int = Field(5, ge=1, description="After so many a step that kills its worker is given up.")
+    step_max_attempts: int = Field(
+        5, ge=1, description="Attempts after which a step that kills its worker is given up."
+    )
     pixel_process_memory_bytes: int | None = Field(
         2_100_000_000, ge=200_000_000, description="Address space of one pixel process."
     )
@@ -259,7 +278,8 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65535,
-        description="Where workers and `pixtools relay` serve /metrics, and the API that and /health, without a key.",
+        description="Port without keys, where workers and `pixtools relay` serve /metrics, and the API /metrics and "
+        "/health.",
     )
     otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
@@ -268,25 +288,25 @@ class Settings(BaseSettings):
     @field_validator("events_kept_seconds")
     @classmethod
     def _outlast_attempts(cls, kept: int, others: ValidationInfo) -> int:
-        """What is still being delivered must not be older than the log, or a replay of it would find nothing."""
+        """An event must stay in the log while it is being delivered, or a replay would not find it."""
         needed = delivery_seconds(others.data.get("webhook_retry_seconds", ()))
         if kept < needed:
-            raise ValueError(f"must be at least {needed:.0f}, since deliveries may take so long")
+            raise ValueError(f"must be at least {needed:.0f}, since a delivery may take that long")
         return kept
 
     @field_validator("file_store_roots")
     @classmethod
     def _hold_nothing_of_the_server(cls, roots: tuple[Path, ...], others: ValidationInfo) -> tuple[Path, ...]:
-        """A tenant that may read there must not read the database, its keys and what others have sent."""
+        """A tenant that may read there must not reach the database, the keys or the uploads of others."""
         storage = urlsplit(others.data.get("storage_url") or "")
         folders = [others.data.get("data_dir"), others.data.get("spool_dir")]
         folders.append(Path(unquote(storage.path)) if storage.scheme == "file" else None)
         for root in roots:
             if not root.is_absolute() or ".." in root.parts:
-                raise ValueError(f"must be absolute paths: {root}")
+                raise ValueError(f"must be an absolute path without `..`: {root}")
             for own in (folder.resolve() for folder in folders if folder is not None):
                 if own.is_relative_to(root.resolve()) or root.resolve().is_relative_to(own):
-                    raise ValueError(f"must hold nothing of the server's own: {root} and {own}")
+                    raise ValueError(f"{root} must not contain the server's own files, or lie in them: {own}")
         return roots
 
     @property
@@ -333,17 +353,17 @@ class Settings(BaseSettings):
 
     @property
     def open_jobs_of_tenant(self) -> int:
-        """How many unfinished jobs a tenant may have: so few that another one can still have some."""
+        """How many unfinished jobs a tenant may have, which leaves room for other tenants."""
         return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
 
     @property
     def listeners_of_tenant(self) -> int:
-        """How many streams of events a tenant may hold: so few that another one can still have some."""
+        """How many streams of events a tenant may hold, which leaves room for other tenants."""
         return self.max_listeners // 2 if self.tenant_max_listeners is None else self.tenant_max_listeners
 
     @property
     def weights_by_profile(self) -> dict[str, Path]:
-        """Of `denoise`."""
+        """The files of weights for the profiles of `denoise`."""
         return {
             "exact": self.denoise_weights,
             "fast": self.denoise_fast_weights,

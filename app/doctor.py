@@ -1,6 +1,6 @@
-"""`pixtools doctor`: looks at every setting and everything that PixTools needs, and says what to do.
+"""`pixtools doctor`: checks every setting and everything that PixTools needs, and says what to do.
 
-It looks from where it runs: what it finds on one machine says nothing about another one's disk or network.
+It checks the machine that it runs on: its findings say nothing about the disks or the network of another one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.services.monitoring.checks import Check, Health
 from app.services.upkeep import secrets
 from app.wiring import Resources, check_installed
 
-FREE_BYTES = 1_000_000_000  # below this the spool is called short; a few large images fill it
+FREE_BYTES = 1_000_000_000  # with less, the doctor warns: a few large images fill it
 CONNECT_TIMEOUT = 2.0  # seconds
 SMALLEST_PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49"
@@ -31,7 +31,7 @@ SMALLEST_PNG = bytes.fromhex(
 )
 ADVICE = {
     "database": "start it, or correct PIXTOOLS_DATABASE_URL",
-    "disk": "make room on the disks of PIXTOOLS_SPOOL_DIR and PIXTOOLS_DATA_DIR, or lower PIXTOOLS_MIN_FREE_BYTES",
+    "disk": "free space on the disks of PIXTOOLS_SPOOL_DIR and PIXTOOLS_DATA_DIR, or lower PIXTOOLS_MIN_FREE_BYTES",
     "storage": "start it, or correct PIXTOOLS_STORAGE_URL, PIXTOOLS_S3_ENDPOINT and the S3 keys; the bucket must exist",
     "redis": "start it, or correct PIXTOOLS_REDIS_URL and PIXTOOLS_RESULT_BACKEND",
     "broker": "start it, or correct PIXTOOLS_BROKER_URL",
@@ -42,7 +42,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     health: Health
     subject: str
@@ -56,12 +56,12 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, one after the other."""
+    """Run all checks, one after the other."""
     yield from _mode(settings)
     resources = Resources(settings)
     try:
         if settings.embedded and not settings.database_url and not _has_database(settings):
-            yield Finding(Health.OK, "database", "is made at the first start")
+            yield Finding(Health.OK, "database", "will be made at the first start")
         else:
             yield from asyncio.run(_dependencies(resources))
             schema = _schema(settings)
@@ -84,7 +84,7 @@ def _has_database(settings: Settings) -> bool:
     try:
         return (settings.data_dir / "pixtools.db").exists()
     except OSError:
-        return False  # a folder that may not be entered is reported with the spool
+        return False  # a folder without permission to enter is reported with the spool
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:
@@ -92,30 +92,30 @@ def _mode(settings: Settings) -> Iterator[Finding]:
     if settings.embedded:
         yield Finding(Health.OK, "mode", f"embedded: one process, data in {settings.data_dir}")
         if private.is_open(settings.data_dir):
-            what = f"other users of this machine may look into {settings.data_dir}"
+            what = f"other users of this machine can read {settings.data_dir}"
             yield Finding(Health.DEGRADED, "mode", what, f"chmod 700 {settings.data_dir}")
         if settings.database_url and not settings.database_url.startswith("sqlite"):
             yield Finding(
                 Health.DEGRADED,
                 "mode",
-                "a database for several processes, but a broker for one",
-                "name a broker by PIXTOOLS_BROKER_URL, or run one process only",
+                "the database is for several processes, but the broker only for one",
+                "name a broker with PIXTOOLS_BROKER_URL, or run only one process",
             )
         return
-    yield Finding(Health.OK, "mode", "cluster: API and workers are processes of their own")
+    yield Finding(Health.OK, "mode", "cluster: API and workers are separate processes")
     if settings.database.startswith("sqlite"):
-        what = "SQLite, which other machines cannot reach"
+        what = "the database is SQLite, which other machines cannot reach"
         yield Finding(Health.DOWN, "mode", what, "set PIXTOOLS_DATABASE_URL to postgresql://…")
     if settings.result_backend.startswith("cache+memory"):
-        what = "the parts of a job are counted in memory, where no other process sees them"
+        what = "the finished parts of a job are counted in memory, where other processes cannot see them"
         yield Finding(Health.DOWN, "mode", what, "set PIXTOOLS_RESULT_BACKEND to redis://…")
     if settings.storage.startswith("file:"):
-        what = "objects in a local folder"
+        what = "objects are in a local folder"
         yield Finding(
             Health.DEGRADED, "mode", what, "share it between all processes, or set PIXTOOLS_STORAGE_URL=s3://…"
         )
     if not settings.public_url:
-        what = "download links are as each request addressed the API, those in webhooks too"
+        what = "download links have the host that each request was sent to, also in webhooks"
         yield Finding(Health.DEGRADED, "mode", what, "set PIXTOOLS_PUBLIC_URL")
 
 
@@ -140,13 +140,14 @@ def _schema(settings: Settings) -> Finding:
         here, wanted = migrations.state(settings.database)
     except CannotStart as error:
         return Finding(Health.DOWN, "schema", error.message)
-    except Exception as error:  # noqa: BLE001 - whatever the driver raises; that it does not answer is said above
+    except Exception as error:  # noqa: BLE001 - any error of the driver; a database that is away is reported above
         return Finding(Health.DOWN, "schema", type(error).__name__, "see database")
     if here == wanted:
         return Finding(Health.OK, "schema", f"is at {here}")
     if settings.embedded:
-        return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start brings it to {wanted}")
-    return Finding(Health.DOWN, "schema", f"is at {here or 'nothing'}, this version needs {wanted}", "pixtools migrate")
+        return Finding(Health.OK, "schema", f"is at {here or 'nothing'}; the next start migrates it to {wanted}")
+    what = f"is at {here or 'nothing'}, but this version needs {wanted}"
+    return Finding(Health.DOWN, "schema", what, "pixtools migrate")
 
 
 def _secrets(resources: Resources) -> Iterator[Finding]:
@@ -157,10 +158,10 @@ def _secrets(resources: Resources) -> Iterator[Finding]:
     except CannotStart as error:
         yield Finding(Health.DOWN, "secrets", error.message)
     except DATABASE_ERRORS:
-        return  # said above, or the tables are yet to be made
+        return  # reported above, or the tables are not made yet
     else:
         if outdated:
-            what = f"{outdated} in the database are not encrypted with the current key"
+            what = f"{outdated} secrets in the database are not encrypted with the current key"
             yield Finding(Health.DEGRADED, "secrets", what, "pixtools secrets rotate")
         else:
             yield Finding(Health.OK, "secrets", "are encrypted with the current key")
@@ -174,11 +175,11 @@ def _access(settings: Settings, resources: Resources) -> Finding:
     if not is_open:
         return Finding(Health.OK, "access", "requests need an API key")
     if settings.open_access:
-        what = "there is no API key, and everybody who reaches the API may do everything"
+        what = "there is no API key, and every client that reaches the API may do everything"
         return Finding(Health.DEGRADED, "access", what, "pixtools keys create")
     if settings.host in LOOPBACK_HOSTS:
-        return Finding(Health.OK, "access", "open to this machine only, as there is no API key")
-    what = f"there is no API key, so that the API does not start on {settings.host}"
+        return Finding(Health.OK, "access", "only open to this machine, because there is no API key")
+    what = f"there is no API key, so the API does not start on {settings.host}"
     return Finding(Health.DOWN, "access", what, "pixtools keys create")
 
 
@@ -194,7 +195,7 @@ def _network(resources: Resources) -> Finding:
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:
-    """A mistake in the single process. An API of a cluster needs none, and a worker would not have started."""
+    """A failure in the single process. The API of a cluster needs no such library, and a worker would not start."""
     return Finding(Health.DOWN if settings.embedded else Health.OK, subject, error.message)
 
 
@@ -204,21 +205,21 @@ def _spool(settings: Settings) -> Finding:
         with tempfile.TemporaryFile(dir=settings.spool) as file:
             file.write(b"pixtools")
     except OSError as error:
-        advice = "make it writable, or choose another folder by PIXTOOLS_SPOOL_DIR"
+        advice = "make it writable, or choose another folder with PIXTOOLS_SPOOL_DIR"
         return Finding(Health.DOWN, "spool", f"{settings.spool}: {os.strerror(error.errno or 0)}", advice)
     free = shutil.disk_usage(settings.spool).free
     if free < settings.min_free_bytes:
         what = (
             f"{settings.spool}: {free / 1e9:.3g} GB free; below {settings.min_free_bytes / 1e9:.3g} uploads are refused"
         )
-        return Finding(Health.DOWN, "spool", what, "make room, or lower PIXTOOLS_MIN_FREE_BYTES")
+        return Finding(Health.DOWN, "spool", what, "free space, or lower PIXTOOLS_MIN_FREE_BYTES")
     health = Health.OK if free >= FREE_BYTES else Health.DEGRADED
-    advice = "" if health is Health.OK else "make room, or choose another disk by PIXTOOLS_SPOOL_DIR"
+    advice = "" if health is Health.OK else "free space, or choose another disk with PIXTOOLS_SPOOL_DIR"
     return Finding(health, "spool", f"{settings.spool}: {free / 1e9:.1f} GB free", advice)
 
 
 def _pixels(resources: Resources) -> Finding:
-    """Encode one pixel, in a process of its own, as every step does."""
+    """Encode one pixel in a separate process, as every step does."""
     try:
         check_installed(Queue.DEFAULT)
         with tempfile.TemporaryDirectory(dir=resources.settings.spool) as folder:
@@ -242,7 +243,8 @@ def _collector(endpoint: str) -> Finding:
         socket.create_connection(address, CONNECT_TIMEOUT).close()
     except OSError as error:
         what = f"the collector of traces does not answer: {type(error).__name__}"
-        return Finding(Health.DEGRADED, "traces", what, "start it, or correct PIXTOOLS_OTLP_ENDPOINT; work goes on")
+        advice = "start it, or correct PIXTOOLS_OTLP_ENDPOINT; PixTools works without it"
+        return Finding(Health.DEGRADED, "traces", what, advice)
     return Finding(Health.OK, "traces", f"go to {parts.hostname}")
 
 
@@ -250,7 +252,7 @@ Print = Callable[[str], None]
 
 
 def report(findings: Iterable[Finding], show: Print) -> bool:
-    """Show every finding as it comes; whether nothing is wrong."""
+    """Show every finding as it comes; true if no check failed."""
     found = [Health.OK]
     for finding in findings:
         show(str(finding))

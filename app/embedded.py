@@ -34,7 +34,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
         file = (data_dir / "lock").open("w")
     except OSError as error:
         raise CannotStart(
-            f"The data folder {data_dir} cannot be used: {error.strerror}; choose another one by PIXTOOLS_DATA_DIR."
+            f"The data folder {data_dir} cannot be used: {error.strerror}; choose another one with PIXTOOLS_DATA_DIR."
         ) from None
     with file:
         try:
@@ -42,7 +42,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise CannotStart(
                 f"The data folder {data_dir} is in use by another PixTools process; "
-                "stop it, or choose another folder by PIXTOOLS_DATA_DIR."
+                "stop it, or choose another folder with PIXTOOLS_DATA_DIR."
             ) from None
         yield
 

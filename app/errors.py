@@ -10,7 +10,7 @@ PixToolsError
 │   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
 │   ├── KeyInQuery                400  where logs keep it
-│   └── HostRefused               421  the `Host` is not one of this server's
+│   └── HostRefused               421  this server does not answer to this `Host`
 ├── Unauthorized                  401
 │   ├── MissingKey                401  this request needs an API key
 │   └── KeyRefused                401
@@ -20,23 +20,23 @@ PixToolsError
 │       ├── ExpiredKey            401
 │       └── RevokedKey            401
 ├── MissingScope                  403  the key may not do this
-├── TemplatesOnly                 403  the tenant sends no trees of its own
+├── TemplatesOnly                 403  the tenant may not send trees of its own
 ├── InvalidTenantName             422
 ├── InvalidOperations             422  the operation tree; `pointer` names the place
 ├── InvalidParameter              422  a parameter or a member of the body
 │   ├── InvalidTags               422
 │   ├── InvalidExternalId         422
 │   ├── KeepTooLong               422  longer than the tenant may ask for
-│   ├── UnknownTemplate           422  that a job names
-│   ├── InvalidTemplate           422  to be stored
+│   ├── UnknownTemplate           422  named by a request for a job
+│   ├── InvalidTemplate           422  sent to be stored
 │   └── UnknownParameter          422
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
 │   └── UnknownPart               422
 ├── InvalidSource                 422  where the input is to come from
 │   └── InvalidSourceUrl          422
-│       └── SourceUrlRefused      422  a place that nothing is fetched from
-├── InvalidOutput                 422  where results are to be written to as well
+│       └── SourceUrlRefused      422  an address that nothing is fetched from
+├── InvalidOutput                 422  where results are written to as well
 ├── InvalidStore                  422  a connection to a bucket
 │   ├── StoreEndpointRefused      422  one that the operator has not allowed
 │   └── StoreRefused              422  it does not answer
@@ -46,7 +46,7 @@ PixToolsError
 │   ├── TruncatedImage            422
 │   ├── KnownPoison               422
 │   ├── InvalidFilename           422
-│   └── UnsupportedAsset          415  to be stored
+│   └── UnsupportedAsset          415  sent to be stored
 ├── LimitExceeded                 422  a setting's limit; `limit` and `value` say which
 │   ├── UploadTooLarge            413
 │   ├── BodyTooLarge              413
@@ -58,7 +58,7 @@ PixToolsError
 │   ├── TooManyAssets             422
 │   ├── TooManyStores             422
 │   └── FieldTooLong              413
-├── TenantLimit                   429  what a tenant may have
+├── TenantLimit                   429  a limit of the tenant
 │   ├── RateLimited               429  retryable
 │   ├── TooManyOpenJobs           429  retryable
 │   ├── TooManyListeners          429  retryable
@@ -68,7 +68,7 @@ PixToolsError
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
-│   └── WebhookUrlRefused         422  a place that no event is sent to
+│   └── WebhookUrlRefused         422  an address that no event is sent to
 ├── NotFound                      404
 │   ├── JobNotFound               404
 │   ├── ResultNotFound            404
@@ -80,9 +80,9 @@ PixToolsError
 │   ├── StoreNotFound             404
 │   ├── LetterNotFound            404
 │   └── TenantNotFound            404
-├── JobExpired                    410  its time is over; `expired_at` says when that was
+├── JobExpired                    410  `expired_at` says when it was removed
 ├── Conflict                      409
-│   ├── ExternalIdTaken           409  another job has it; the problem holds that one
+│   ├── ExternalIdTaken           409  another job has it; `job_id` names that one
 │   ├── BuiltInTemplate           409  it cannot be changed
 │   ├── AssetInUse                409  by jobs that have not ended
 │   ├── JobAlreadyFinished        409
@@ -135,7 +135,7 @@ PixToolsError
     ├── StoreUnavailable          503  waits
     └── DatabaseUnavailable       503
 
-An error that `waits` uses up no attempt of a step: it is about the server's disk or storage, and passes.
+An error that `waits` uses up no attempt of a step: it passes when a disk, a storage or a host is free again.
 
 The docstring is the default message. `message` is always safe to show to a client: it never holds the text of a
 foreign exception, a secret or a path of the server.
@@ -148,13 +148,13 @@ from typing import Any, ClassVar
 class PixToolsError(Exception):
     """Something went wrong."""
 
-    #: of the class, unless one error has a more precise one
+    #: that of the class, unless one error has a more precise one
     code: str = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     #: a step that meets it is put off until it passes, however long that takes
     waits: ClassVar[bool] = False
-    #: any other upload would have met it as well: it counts against the service, not against the client
+    #: whether it is the service's fault: any other upload would have failed as well
     is_service_fault: ClassVar[bool] = False
 
     def __init__(
@@ -253,14 +253,14 @@ class InvalidCursor(InvalidRequest):
 
 
 class HostRefused(InvalidRequest):
-    """This server does not accept this Host; PIXTOOLS_ALLOWED_HOSTS names those that it accepts."""
+    """This server does not answer to this host; PIXTOOLS_ALLOWED_HOSTS lists the hosts that it answers to."""
 
     code = "host_refused"
     status = 421
 
 
 class KeyInQuery(InvalidRequest):
-    """A key must not be in a URL, since logs keep URLs: send `Authorization: Bearer …`, and replace this key."""
+    """A key must not be in a URL, because logs keep URLs: send `Authorization: Bearer …`, and replace this key."""
 
     code = "key_in_query"
 
@@ -275,7 +275,7 @@ class Unauthorized(PixToolsError):
     status = 401
 
     def __init__(self, message: str | None = None, *, key_id: str | None = None, tenant: str | None = None) -> None:
-        """Refuse a key, or that there is none.
+        """Refuse a key, or a request without one.
 
         Args:
             message: what is wrong and what to do, for the client; the class docstring when left out.
@@ -318,13 +318,13 @@ class UnknownKey(KeyRefused):
 
 
 class ExpiredKey(KeyRefused):
-    """The API key has expired; make a new one by `pixtools keys create` or, with another key, by POST /keys."""
+    """The API key has expired; make a new one with `pixtools keys create` or, using another key, POST /keys."""
 
     code = "expired_key"
 
 
 class RevokedKey(KeyRefused):
-    """The API key was revoked; make a new one by `pixtools keys create` or, with another key, by POST /keys."""
+    """The API key was revoked; make a new one with `pixtools keys create` or, using another key, POST /keys."""
 
     code = "revoked_key"
 
@@ -357,7 +357,7 @@ class MissingScope(PixToolsError):
 
 
 class TemplatesOnly(PixToolsError):
-    """Your tenant runs templates only: name one by `template`; GET /templates lists those that there are."""
+    """Your tenant may only run templates: send `template` instead of a tree; GET /templates lists the templates."""
 
     code = "templates_only"
     status = 403
@@ -380,7 +380,7 @@ class InvalidOperations(PixToolsError):
         """Collect what is wrong with the tree.
 
         Args:
-            errors: one entry per mistake, each with `detail`, `pointer` and whatever else helps (`limit`, `value`).
+            errors: one entry per mistake, each with `detail`, `pointer` and other members that help (`limit`, `value`).
             code: a more precise stable code, e.g. `unknown_operation`.
         """
         super().__init__(errors[0]["detail"], extra={"errors": errors})
@@ -407,13 +407,13 @@ class InvalidExternalId(InvalidParameter):
 
 
 class KeepTooLong(InvalidParameter):
-    """A job cannot be kept for so long."""
+    """A job cannot be kept for this long."""
 
     code = "keep_too_long"
 
 
 class UnknownTemplate(InvalidParameter):
-    """There is no such template; GET /templates lists those that there are."""
+    """There is no such template; GET /templates lists the templates."""
 
     code = "unknown_template"
 
@@ -469,7 +469,7 @@ class SourceUrlRefused(InvalidSourceUrl):
 
 
 class InvalidOutput(PixToolsError):
-    """The place that results are to be written to is invalid."""
+    """`output` does not name a valid place for the results."""
 
     code = "invalid_output"
     status = 422
@@ -588,7 +588,7 @@ class TooManyEndpoints(LimitExceeded):
 
 
 class TooManyStores(LimitExceeded):
-    """There are as many stores as a tenant may have; delete some."""
+    """Your tenant has reached its limit on stores; delete some."""
 
     code = "too_many_stores"
 
@@ -622,14 +622,14 @@ class TooManyListeners(TenantLimit):
 
 
 class DailyLimitReached(TenantLimit):
-    """Your tenant has reached what it may send in a day."""
+    """Your tenant has reached its limit for one day."""
 
     code = "daily_limit_reached"
     retryable = True
 
 
 class StorageLimitReached(TenantLimit):
-    """Your tenant stores as much as it may."""
+    """Your tenant has reached its limit on storage."""
 
     code = "storage_limit_reached"
     status = 403
@@ -643,19 +643,19 @@ class InvalidLimit(PixToolsError):
 
 
 class TooManyKeys(LimitExceeded):
-    """There are as many API keys as a tenant may have; revoke some."""
+    """The tenant has reached its limit on API keys; revoke some."""
 
     code = "too_many_keys"
 
 
 class TooManyTemplates(LimitExceeded):
-    """There are as many templates, or versions of one, as a tenant may have; delete some."""
+    """Your tenant has reached its limit on templates, or on versions of one; delete some."""
 
     code = "too_many_templates"
 
 
 class TooManyAssets(LimitExceeded):
-    """There are as many assets as a tenant may have; delete some."""
+    """Your tenant has reached its limit on assets; delete some."""
 
     code = "too_many_assets"
 
@@ -806,7 +806,7 @@ class EndpointDisabled(Conflict):
 
 
 class TenantExists(Conflict):
-    """There is a tenant of this name already."""
+    """A tenant of this name already exists."""
 
     code = "tenant_exists"
 
@@ -831,21 +831,21 @@ class InvalidDownloadLink(PixToolsError):
 
 
 class ForeignOrigin(PixToolsError):
-    """A page of another origin sent this request; browsers may change things here from PixTools' own pages only."""
+    """A page of another origin sent this request; browsers may change data here only from PixTools' own pages."""
 
     code = "foreign_origin"
     status = 403
 
 
 class OwnWebhook(PixToolsError):
-    """This request is one of PixTools' own webhooks, which it does not accept: they would loop."""
+    """This request is a webhook that PixTools itself sent; it is refused, because it would cause a loop."""
 
     code = "own_webhook"
     status = 403
 
 
 class RangeNotSatisfiable(PixToolsError):
-    """The requested range begins behind the end of the file."""
+    """The requested range begins after the end of the file."""
 
     code = "range_not_satisfiable"
     status = 416
@@ -858,7 +858,7 @@ class CannotStart(PixToolsError):
 
 
 class NotInstalled(CannotStart):
-    """What this process needs for its work is not installed."""
+    """A library that this process needs is not installed."""
 
     code = "not_installed"
 
@@ -980,13 +980,13 @@ class SourceNotFound(SourceFailed):
 
 
 class SourceDenied(SourceFailed):
-    """The server that has the input refuses it to this one; check the headers or credentials that you have set."""
+    """The server that has the input denies access to it; check the headers or credentials that you have set."""
 
     code = "source_denied"
 
 
 class SourceUnusable(SourceFailed):
-    """The answer of the server that has the input is not a file."""
+    """The server that has the input does not answer with a file that can be used."""
 
     code = "source_unusable"
 
@@ -998,14 +998,14 @@ class SourceChanged(SourceFailed):
 
 
 class SourceUnavailable(SourceFailed):
-    """The server that has the input does not answer as it should."""
+    """The server that has the input does not answer, or answers with an error that may pass."""
 
     code = "source_unavailable"
     retryable = True
 
 
 class SourceBusy(SourceFailed):
-    """Enough inputs are being fetched from this host; this one waits for its turn."""
+    """Many inputs are being fetched from this host already; this one waits for its turn."""
 
     code = "source_busy"
     retryable = True
@@ -1019,7 +1019,7 @@ class OutputFailed(StepFailed):
 
 
 class OutputExists(OutputFailed):
-    """There is an object under the key of the result already."""
+    """The store already has an object with the key of the result."""
 
     code = "output_exists"
 
@@ -1031,7 +1031,7 @@ class OutputDenied(OutputFailed):
 
 
 class OutputUnavailable(OutputFailed):
-    """The store of the output does not answer as it should."""
+    """The store of the output does not answer, or answers with an error that may pass."""
 
     code = "output_unavailable"
     retryable = True

@@ -37,8 +37,8 @@ FocalPoint = Annotated[
     Field(
         min_length=2,
         max_length=2,
-        description="What to keep near the middle, as shares of width and height from the top left: `[0.3, 0.4]`. "
-        "It goes before `gravity`.",
+        description="Point to keep near the middle, as shares of width and height from the top left: `[0.3, 0.4]`. It "
+        "overrides `gravity`.",
         examples=[[0.3, 0.4]],
     ),
 ]
@@ -72,25 +72,28 @@ class ResizeParams(Params):
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["width"]}, {"required": ["height"]}]})
 
     width: Side | None = Field(
-        None, description="Target width in pixels; at least one of the two sides is needed.", examples=[1280]
+        None, description="Target width in pixels; a width, a height or both are needed.", examples=[1280]
     )
     height: Side | None = Field(None, description="Target height in pixels.")
     fit: Literal["inside", "outside", "cover", "contain", "fill"] = Field(
         "inside",
-        description="With both sides given: `inside` fits into the box, `outside` covers it at least, `cover` fills "
-        "it and cuts off what is over, `contain` fits into it and pads what is missing, `fill` distorts.",
+        description="How to fit into a width and a height: `inside` stays within the box, `outside` covers the box "
+        "without cutting, `cover` fills it and cuts off the rest, `contain` stays within it and pads it, `fill` "
+        "distorts.",
     )
     gravity: Gravity = Field(
         "center",
-        description="What `cover` keeps and where `contain` puts the image; `attention` finds what catches the eye "
-        "and is for `cover` alone.",
+        description="The part that `cover` keeps, and where `contain` puts the image; `attention` keeps the most "
+        "eye-catching part and is only for `cover`.",
     )
     focal_point: FocalPoint | None = None
-    background: ColourWithAlpha = Field("#ffffff", description="What `contain` pads with; two more digits are alpha.")
+    background: ColourWithAlpha = Field(
+        "#ffffff", description="Colour that `contain` pads with; two more digits are alpha."
+    )
     enlarge: bool = Field(False, description="Whether an image smaller than the target may grow.")
     linear: bool = Field(
         False,
-        description="Scale in linear light: fine bright detail stays bright. Slower, since the decoder cannot help.",
+        description="Scale in linear light: fine bright detail stays bright. Slower, since the decoder cannot scale.",
     )
 
     @model_validator(mode="after")
@@ -103,7 +106,7 @@ class ResizeParams(Params):
 
 
 class CropParams(Params):
-    """Cut out a rectangle: at a place, or by gravity."""
+    """Cut out a rectangle, by its corner or by gravity."""
 
     model_config = ConfigDict(json_schema_extra={"dependentRequired": {"left": ["top"], "top": ["left"]}})
 
@@ -111,11 +114,13 @@ class CropParams(Params):
     height: Side = Field(description="Pixels.", examples=[600])
     left: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(
         None,
-        description="Together with `top`: the corner. An area outside of the image fails the step with "
+        description="Left edge, together with `top`. An area outside the image fails the step with "
         "`area_outside_image`.",
     )
-    top: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(None, description="Together with `left`.")
-    gravity: Gravity = Field("center", description="Without a corner: what is kept, at most the whole image.")
+    top: Annotated[int, Field(ge=0, le=MAX_SIDE)] | None = Field(None, description="Top edge, together with `left`.")
+    gravity: Gravity = Field(
+        "center", description="Without `left` and `top`: the part that is kept, at most the whole image."
+    )
     focal_point: FocalPoint | None = None
 
     @model_validator(mode="after")
@@ -126,11 +131,11 @@ class CropParams(Params):
 
 
 class RotateParams(Params):
-    """Turn clockwise; quarter turns lose nothing, other angles grow the canvas."""
+    """Rotate clockwise; quarter turns are lossless, other angles enlarge the canvas."""
 
     angle: float = Field(ge=-360, le=360, description="Degrees clockwise.", examples=[90])
     background: ColourWithAlpha = Field(
-        "#ffffff", description="Of the corners that other angles than quarter turns open; two more digits are alpha."
+        "#ffffff", description="Colour of the corners that open, except at quarter turns; two more digits are alpha."
     )
 
 
@@ -147,7 +152,9 @@ class TrimParams(Params):
 
     threshold: float = Field(10, ge=0, le=255, description="How far from the border's colour still counts as border.")
     background: Colour | None = Field(
-        None, description="Colour of the border; default: that of the top left pixel. The step reports what was kept."
+        None,
+        description="Colour of the border; default: that of the top left pixel. The step reports the area that was "
+        "kept.",
     )
 
 
@@ -158,32 +165,34 @@ class BlurParams(Params):
 
 
 class SharpenParams(Params):
-    """Sharpen lightness, not colour; flat areas less than edges, so that noise stays low."""
+    """Sharpen lightness, not colour; flat areas are sharpened less than edges, so that noise stays low."""
 
-    sigma: float = Field(0.5, ge=0.3, le=10, description="Size of what is sharpened, in pixels.")
+    sigma: float = Field(0.5, ge=0.3, le=10, description="Size of the detail that is sharpened, in pixels.")
     flat: float = Field(0.0, ge=0, le=100, description="Strength in flat areas.")
     edges: float = Field(3.0, ge=0, le=100, description="Strength at edges.")
 
 
 class GrayscaleParams(Params):
-    """Keep the luminance alone, as one channel, computed in linear light of sRGB; transparency stays."""
+    """Convert to grey: one channel with the luminance, computed in linear sRGB light; transparency is kept."""
 
 
 class WatermarkParams(Params):
-    """Lay a stored image or a line of text over it; one of the two is needed."""
+    """Put a stored image or a line of text over the image; one of the two is needed."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["text"]}]})
 
-    image: AssetName | None = Field(None, description="Name of an image that was stored by PUT /assets.")
+    image: AssetName | None = Field(None, description="Name of an image that was stored with PUT /assets.")
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="Instead of an image: one line.", examples=["© Ann"]
+        None, description="One line of text, instead of an image.", examples=["© Ann"]
     )
-    colour: ColourWithAlpha = Field("#ffffff", description="Of the text; two more digits are alpha.")
+    colour: ColourWithAlpha = Field("#ffffff", description="Colour of the text; two more digits are alpha.")
     gravity: Place = Field("southeast", description="Where the mark is.")
-    scale: float = Field(0.25, gt=0, le=1, description="Width of the mark as a share of the image's.")
-    margin: float = Field(0.03, ge=0, le=0.5, description="To the border, as a share of the image's shorter side.")
-    opacity: Share = Field(0.6, description="1 covers what is below the mark.")
-    repeat: bool = Field(False, description="Cover the whole image with it, at the distance of the margin.")
+    scale: float = Field(0.25, gt=0, le=1, description="Width of the mark, as a share of the image's width.")
+    margin: float = Field(
+        0.03, ge=0, le=0.5, description="Distance to the border, as a share of the image's shorter side."
+    )
+    opacity: Share = Field(0.6, description="1 hides the image under the mark.")
+    repeat: bool = Field(False, description="Repeat the mark over the whole image, with the margin between marks.")
 
     @model_validator(mode="after")
     def _needs_one_mark(self) -> Self:
@@ -204,13 +213,17 @@ class QualityTarget(Params):
     """What a written file must keep; its quality is searched."""
 
     max_bytes: int | None = Field(
-        None, ge=1, description="The file's limit; `quality` is then the most that is tried.", examples=[100_000]
+        None,
+        ge=1,
+        description="Largest size of the file; `quality` is then the highest quality that is tried.",
+        examples=[100_000],
     )
     min_ssim: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="How alike the image must stay: the smallest file of that SSIM, whatever `quality` says.",
+        description="Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` "
+        "says.",
         examples=[0.98],
     )
 
@@ -230,8 +243,8 @@ class Encoding(QualityTarget):
 
     keep_metadata: KeepMetadata = Field(
         "none",
-        description="`copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, "
-        "`all` everything but thumbnails: place and serial numbers too.",
+        description="`copyright` keeps the author and the owner of the rights, `icc` the image's own colours with "
+        "their profile, `all` everything except thumbnails, also the place and serial numbers.",
     )
 
 
@@ -240,7 +253,7 @@ class WebpParams(Encoding):
 
     quality: Quality = Field(80, description="Higher is closer to the image and larger.")
     effort: int = Field(4, ge=0, le=6, description="0 is fastest, 6 gives the smallest file.")
-    lossless: bool = Field(False, description="Every pixel stays as it is; `quality` has no meaning.")
+    lossless: bool = Field(False, description="Keep every pixel as it is; `quality` has no effect.")
 
     @property
     def is_quick(self) -> bool:
@@ -252,7 +265,7 @@ class AvifParams(Encoding):
 
     quality: Quality = Field(65, description="Higher is closer to the image and larger.")
     effort: int = Field(2, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
-    lossless: bool = Field(False, description="Every pixel stays as it is; `quality` has no meaning.")
+    lossless: bool = Field(False, description="Keep every pixel as it is; `quality` has no effect.")
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
@@ -266,13 +279,13 @@ class JpegParams(Encoding):
     """Encode as JPEG."""
 
     quality: Quality = Field(80, description="Higher is closer to the image and larger.")
-    progressive: bool = Field(True, description="Appears as a whole and gets sharper.")
+    progressive: bool = Field(True, description="Load as a whole picture that gets sharper.")
     chroma: Literal["auto", "4:2:0", "4:4:4"] = Field(
         "auto", description="Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below."
     )
     background: Colour = Field("#ffffff", description="Colour under transparent pixels.")
     trellis: bool = Field(
-        False, description="Choose coefficients by what they cost: a tenth smaller for three times the time."
+        False, description="Trellis quantization: the file is a tenth smaller and takes three times as long."
     )
 
     @property
@@ -284,18 +297,18 @@ class PngParams(Encoding):
     """Encode as PNG."""
 
     compression: int = Field(6, ge=0, le=9, description="0 is fastest, 9 gives the smallest file.")
-    progressive: bool = Field(False, description="Appears as a whole and gets sharper; larger.")
+    progressive: bool = Field(False, description="Load as a whole picture that gets sharper; the file is larger.")
     colours: PngPaletteSize | None = Field(
-        None, description="Use a palette of at most so many: far smaller, with losses."
+        None, description="Use a palette of at most this many colours: far smaller, with losses."
     )
-    dither: Share = Field(1.0, description="With a palette: how much of the lost colours is made up for by noise.")
+    dither: Share = Field(1.0, description="With a palette: strength of the dithering that makes up for lost colours.")
 
 
 class GifParams(QualityTarget):
     """Encode as GIF."""
 
-    colours: PaletteSize = Field(256, description="Of the palette, at most.")
-    dither: Share = Field(1.0, description="How much of the lost colours is made up for by noise.")
+    colours: PaletteSize = Field(256, description="Largest number of colours in the palette.")
+    dither: Share = Field(1.0, description="Strength of the dithering that makes up for lost colours.")
     effort: int = Field(7, ge=1, le=10, description="1 is fastest, 10 finds the best palette.")
 
     @property
@@ -306,18 +319,18 @@ class GifParams(QualityTarget):
 class TiffParams(Encoding):
     """Encode as TIFF, without loss."""
 
-    compression: Literal["none", "lzw", "deflate"] = Field("lzw", description="All of them are lossless.")
+    compression: Literal["none", "lzw", "deflate"] = Field("lzw", description="All of these are lossless.")
 
 
 class MetadataParams(Params):
-    """Report what the image's file says, as JSON; ends a branch."""
+    """Report the file's metadata as JSON; ends a branch."""
 
     gps: bool = Field(False, description="Whether to report where the photograph was taken.")
-    colours: int = Field(5, ge=0, le=16, description="How many dominant colours to report, at most.")
+    colours: int = Field(5, ge=0, le=16, description="Largest number of dominant colours to report.")
 
 
 class WebParams(Params):
-    """Give a web page's set: the image in several widths and formats, placeholders, a manifest and a `<picture>`."""
+    """Make the files for a web page: images in several widths and formats, placeholders, a manifest, a `<picture>`."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -331,49 +344,56 @@ class WebParams(Params):
 
     widths: Annotated[list[Side], Field(min_length=1, max_length=16)] | None = Field(
         None,
-        description="Pixels; none is above the image's own. Without `dpr` and `bytes_step`: 320, 640, 1280 and 1920.",
+        description="Widths in pixels, never above the image's own. Default, without `dpr` and `bytes_step`: 320, "
+        "640, 1280 and 1920.",
         examples=[[320, 640, 1280]],
     )
     formats: list[WebFormat] = Field(
         ["avif", "webp", "jpeg"],
         min_length=1,
         max_length=3,
-        description="Browsers take the first that they know of AVIF, WebP and JPEG.",
+        description="Formats of the images. Browsers take the first one that they support of AVIF, WebP and JPEG.",
     )
-    quality: Quality | None = Field(None, description="Of every format; default: 65 for AVIF, 80 for the others.")
-    width: Side | None = Field(None, description="CSS pixels of an image that is shown in one size; with `dpr`.")
+    quality: Quality | None = Field(
+        None, description="Quality in every format; default: 65 for AVIF, 80 for the others."
+    )
+    width: Side | None = Field(
+        None, description="Width in CSS pixels of an image that is always shown in one size; needs `dpr`."
+    )
     dpr: Annotated[list[PixelRatio], Field(min_length=1, max_length=8)] | None = Field(
-        None, description="Device pixel ratios that `width` is given for.", examples=[[1, 2, 3]]
+        None, description="Device pixel ratios; an image is made for each.", examples=[[1, 2, 3]]
     )
     bytes_step: Annotated[int, Field(ge=1000, le=10_000_000)] | None = Field(
         None,
-        description="Choose as few widths as possible so that no file is more than so many bytes larger than the next "
-        "smaller one; measured in the first format.",
+        description="Choose as few widths as possible, so that each file is at most this many bytes larger than the "
+        "next smaller one; measured in the first format.",
         examples=[30_000],
     )
-    min_width: Side | None = Field(None, description="With `bytes_step`; default: 320.")
-    max_width: Side | None = Field(None, description="With `bytes_step`; default: 1920.")
+    min_width: Side | None = Field(None, description="Smallest width, with `bytes_step`; default: 320.")
+    max_width: Side | None = Field(None, description="Largest width, with `bytes_step`; default: 1920.")
     max_images: Annotated[int, Field(ge=2, le=50)] | None = Field(
-        None, description="With `bytes_step`: widths at most; default: 20. More would be needed: an error."
+        None,
+        description="Largest number of widths, with `bytes_step`; default: 20. If more are needed, the step fails.",
     )
     min_ssim: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="How alike each image must stay: the smallest file of that SSIM, whatever `quality` says.",
+        description="Required similarity to the image: gives the smallest files with this SSIM, whatever `quality` "
+        "says.",
         examples=[0.97],
     )
     sizes: Annotated[str, Field(pattern=SIZES, max_length=500)] = Field(
-        "100vw", description="How wide the page shows it, as in HTML; not with `dpr`."
+        "100vw", description="Width at which the page shows the image, as the `sizes` of HTML; not with `dpr`."
     )
-    alt: Annotated[str, Field(max_length=1000)] = Field("", description="What the image shows, for those who hear it.")
-    loading: Literal["lazy", "eager"] = Field("lazy", description="`eager` for what is seen first.")
+    alt: Annotated[str, Field(max_length=1000)] = Field("", description="Alternative text of the image.")
+    loading: Literal["lazy", "eager"] = Field("lazy", description="`eager` for images that are visible at once.")
     base_url: Annotated[str, Field(pattern=BASE_URL, max_length=1000)] | None = Field(
         None,
-        description="Where the files will be: goes before their names.",
+        description="Address of the folder that the files will be in; it is put before their names.",
         examples=["https://cdn.example/img"],
     )
-    background: Colour = Field("#ffffff", description="Colour under transparent pixels, in JPEG.")
+    background: Colour = Field("#ffffff", description="Colour under transparent pixels in JPEG.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -388,7 +408,7 @@ class WebParams(Params):
         if self.least_width > self.most_width:
             raise ValueError(f"`min_width` is {self.least_width}, above a `max_width` of {self.most_width}")
         if len(set(self.formats)) < len(self.formats):
-            raise ValueError("each of `formats` is named once")
+            raise ValueError("each of `formats` may be named once")
         if visible_line(self.alt) != self.alt:
             raise ValueError("`alt` must be one line of visible characters")
         return self
@@ -422,20 +442,21 @@ class WebParams(Params):
 
 
 class DenoiseParams(Params):
-    """Remove noise, of a strength that need not be known, by a neural network."""
+    """Remove noise with a neural network; its strength need not be known."""
 
     strength: float = Field(1.0, ge=0, le=1, description="How much of the noise is removed.")
     profile: Literal["exact", "fast", "camera", "auto"] = Field(
         "exact",
-        description="`exact` is DnCNN; `fast` is a network that takes the measured noise as an input, several "
-        "times as fast; `camera` is the same network for the noise of cameras, which is stronger in the shadows and "
-        "smoothed by demosaicing and JPEG; `auto` is `camera` where noise is smoothed like that, `fast` where it "
-        "depends on light or colour, else `exact`.",
+        description="`exact` is DnCNN. `fast` is a network that takes the measured noise as an input, and is several "
+        "times as fast. `camera` is the same network for the noise of cameras, which is stronger in the shadows and "
+        "smoothed by demosaicing and JPEG. `auto` chooses `camera` for noise that is smoothed like that, `fast` for "
+        "noise that depends on light or colour, otherwise `exact`.",
     )
     if_noisy: float | None = Field(
         None,
         ge=0,
         le=100,
-        description="Leave the image alone when its noise is weaker: a standard deviation on the scale of 8 bit.",
+        description="Leave the image as it is if its noise is weaker than this standard deviation, on the scale of 8 "
+        "bits.",
         examples=[5],
     )

@@ -134,7 +134,7 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
 def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]) -> str:
     """What Starlette says in two words, with what to do."""
     if status is HTTPStatus.NOT_FOUND:
-        return "There is nothing at this path; /openapi.json lists those that there are."
+        return "There is nothing at this path; /openapi.json lists the paths."
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         return f"The method is not allowed at this path; allowed: {headers['Allow']}."
     return f"{error.detail}."

@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""Models of requests and answers."""
 
 import re
 from collections.abc import Iterable
@@ -29,11 +29,11 @@ class Model(BaseModel):
 
 
 def one_of(values: Iterable[str]) -> dict[str, Any]:
-    """Members of a schema: the values of this version; what another one has stored is shown all the same."""
+    """An enumeration for a schema: the values of this version. Values that another version stored are shown too."""
     return {"enum": sorted(values)}
 
 
-#: also what a form is refused for, where the input was fetched
+#: includes the refusals of a form, since they fail the step of an input that is fetched
 STEP_CODES = codes_of(StepFailed, Unavailable, InvalidSource, InvalidUpload, LimitExceeded, TenantLimit)
 
 RESULT_FORMATS = [format_.name for format_ in FORMATS.values() if format_.is_result]
@@ -48,7 +48,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def without_query(url: str) -> str:
-    """A URL as it is shown: receivers take tokens in the query."""
+    """A URL as it is shown: the query may have a token."""
     return re.split("[?#]", url, maxsplit=1)[0]
 
 
@@ -56,7 +56,7 @@ ShownUrl = Annotated[str, AfterValidator(without_query), Field(description="With
 
 
 def left_out(schema: dict[str, Any]) -> None:
-    """Change the schema of a member that is there or not, and never null."""
+    """Change the schema of a member that may be missing but is never null."""
     schema.pop("default", None)
 
 
@@ -65,21 +65,21 @@ class ErrorRecord(Model):
 
     code: str = Field(examples=["corrupt_image"], json_schema_extra=one_of(STEP_CODES))
     message: str = Field(examples=["The image data is corrupt and cannot be decoded."])
-    retryable: bool = Field(description="Whether the same work may succeed when it is repeated.")
+    retryable: bool = Field(description="Whether the same work may succeed if it is repeated.")
 
 
 class InputView(Model):
-    """The file that the job began with; all but its name is null until it has been fetched."""
+    """The input file of the job; all members except its name are null until it has been fetched."""
 
     filename: str = Field(examples=["photo.jpg"])
     format: InputFormat | None = Field(examples=["jpeg"])
-    width: int | None = Field(description="Pixels, as stored: before the EXIF orientation is applied.", examples=[4000])
+    width: int | None = Field(description="Pixels of the upright image, after the EXIF orientation.", examples=[4000])
     height: int | None = Field(examples=[3000])
     bytes: int | None = Field(examples=[2193417])
     sha256: Sha256 | None
     source: dict[str, str] | None = Field(
-        description="Where it is fetched from, as `input` of the request named it, without queries and headers; null: "
-        "it came with the request.",
+        description="Where it is fetched from, as in `input` of the request, without queries and headers; null: it "
+        "came with the request.",
         examples=[{"url": "https://images.example/1.jpg"}],
     )
 
@@ -88,15 +88,18 @@ class StepView(Model):
     """One operation of the tree."""
 
     id: str = Field(
-        description="Path in the tree: `0.1` is the second `then` entry of the first branch; `input` fetches the input."
+        description="Path in the tree: `0.1` is the second `then` entry of the first branch. The step `input` fetches "
+        "the input."
     )
     op: OperationName = Field(examples=["resize"])
-    status: StepStatus = Field(description="`skipped`: what it continues from failed.", examples=["succeeded"])
+    status: StepStatus = Field(description="`skipped`: the step before it failed.", examples=["succeeded"])
     attempts: Count
     queue: Queue = Field(examples=["default_queue"])
     started_at: datetime | None
-    seconds: float | None = Field(description="Duration; operations that run as one share it.", examples=[0.21])
-    progress: float = Field(ge=0, le=1, description="Share that is done; counted during `denoise`.")
+    seconds: float | None = Field(description="Duration; steps that run as one task have the same.", examples=[0.21])
+    progress: float = Field(
+        ge=0, le=1, description="Share that is done; only `denoise` and `web` report it as they run."
+    )
     seconds_left: float | None = Field(
         description="Estimated seconds until the end; null for operations without progress.", examples=[12.5]
     )
@@ -107,12 +110,12 @@ class StepView(Model):
 
 
 class OutputView(Model):
-    """Where a result was written to as well."""
+    """Where a result was also written."""
 
     store: str
     key: str
     url: str = Field(examples=["s3://my-photos/2026/1.webp"])
-    written: bool = Field(description="False: another object was there already, and stays (`if_exists: skip`).")
+    written: bool = Field(description="False: another object was there, and was left as it is (`if_exists: skip`).")
 
 
 class ResultView(Model):
@@ -133,7 +136,7 @@ class ResultView(Model):
 
 
 class JobLinks(Model):
-    """Relative addresses of what belongs to the job."""
+    """Relative addresses of the job and its parts."""
 
     self: str
     events: str
@@ -141,19 +144,19 @@ class JobLinks(Model):
 
 
 class JobView(Model):
-    """A job: what was sent, how far it is, what came out."""
+    """A job: its input and operations, its state, and its results."""
 
     id: UUID
     status: JobStatus = Field(examples=["completed"])
     created_at: datetime
     finished_at: datetime | None
     expires_at: datetime | None = Field(
-        description="When the job and its results are removed; null until it has ended, since it counts from then."
+        description="When the job and its results are removed; null until it has ended, as the time counts from then."
     )
     priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
     tags: dict[str, str] = Field(description="As they were sent.", examples=[{"sku": "7"}])
-    external_id: str | None = Field(description="The client's own name for it.", examples=["order-1234"])
-    template: str | None = Field(description="Name and version of its template.", examples=["shop@2"])
+    external_id: str | None = Field(description="The client's own name for the job.", examples=["order-1234"])
+    template: str | None = Field(description="Name and version of the template.", examples=["shop@2"])
     input: InputView
     operations: list[Any] = Field(description="The tree as it was sent, or as the template gave it.")
     steps: list[StepView]
@@ -177,13 +180,13 @@ class OperationView(Model):
     description: str
     queue: Queue
     output_format: ResultFormat | None = Field(description="Null: the format stays as it is.")
-    bundle: bool = Field(description="Whether it gives several files, of which `output_format` is that of their list.")
+    bundle: bool = Field(description="Whether it gives several files; `output_format` is then that of the manifest.")
     params: dict[str, Any] = Field(description="JSON schema of the parameters.")
     example: dict[str, Any] | str
 
 
 class OperationList(Model):
-    """Every operation, with the limits that hold for trees and uploads."""
+    """All operations, and the limits for trees and uploads."""
 
     operations: list[OperationView]
     limits: dict[str, int]
@@ -197,31 +200,33 @@ class EndpointView(Model):
     description: str
     events: list[EventType] = Field(description="Event types that it receives; empty: all.")
     enabled: bool
-    disabled_reason: str | None = Field(description="Why it was switched off, unless by a request.")
+    disabled_reason: str | None = Field(
+        description="Why PixTools disabled it; null: it is enabled, or a request did it."
+    )
     created_at: datetime
 
 
 class EndpointWithSecret(EndpointView):
-    """An endpoint, and what its receiver checks signatures with: shown only in this answer."""
+    """An endpoint, and the secret with which its receiver checks signatures: shown only in this answer."""
 
     secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
 
 
 class EndpointList(Model):
-    """Every endpoint, oldest first."""
+    """All endpoints, oldest first."""
 
     data: list[EndpointView]
 
 
 class Secret(Model):
-    """A new key: shown only in this answer."""
+    """A new secret: shown only in this answer."""
 
     secret: str = Field(examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
 
 
 def _subscribable(type_: EventType) -> EventType:
     if type_ == EventType.TEST:
-        raise ValueError("a test is sent on request, whatever an endpoint asks for")
+        raise ValueError("is sent on request only: see POST /webhooks/{id}/test")
     return type_
 
 
@@ -271,7 +276,7 @@ class NewEndpoint(Body):
 
 
 class EndpointChange(Body):
-    """What is left out stays as it is."""
+    """Members that are left out stay as they are."""
 
     url: WebhookUrl | None = None
     events: Subscription | None = None
@@ -286,12 +291,12 @@ class NewStore(Body):
         max_length=255, description="`s3://bucket`, `gs://bucket` or `az://container`.", examples=["s3://my-photos"]
     )
     endpoint: str | None = Field(
-        None, max_length=255, description="One that the operator has allowed; null: the provider's own."
+        None, max_length=255, description="An endpoint that the operator has allowed; null: the provider's own."
     )
-    region: str | None = Field(None, max_length=64, description="Of S3; null: this server's default.")
+    region: str | None = Field(None, max_length=64, description="Region of S3; null: this server's default.")
     credentials: dict[str, str] = Field(
-        description="Of `s3://`: `access_key_id`, `secret_access_key`, `session_token`; of `gs://`: `client_email`, "
-        "`private_key`, `private_key_id` of a service account's key file; of `az://`: `account`, `account_key`.",
+        description="For `s3://`: `access_key_id`, `secret_access_key`, `session_token`; for `gs://`: `client_email`, "
+        "`private_key`, `private_key_id` of a service account's key file; for `az://`: `account`, `account_key`.",
         max_length=8,
     )
 
@@ -302,21 +307,23 @@ class StoreView(Model):
     name: str
     url: str
     endpoint: str | None = Field(description="Null: the provider's own.")
-    region: str = Field(description="Of S3.")
+    region: str = Field(description="Region of S3.")
     created_at: datetime
     updated_at: datetime
 
 
 class StoreList(Model):
-    """Every store, by name."""
+    """All stores, by name."""
 
     data: list[StoreView]
 
 
 class Rotation(Body):
-    """How a key is replaced."""
+    """How a secret is replaced."""
 
-    overlap_seconds: JsonNumber = Field(86_400, ge=0, le=30 * 86_400, description="How long the old key signs as well.")
+    overlap_seconds: JsonNumber = Field(
+        86_400, ge=0, le=30 * 86_400, description="Seconds for which the old secret signs as well."
+    )
 
 
 def _utc(moment: datetime) -> datetime:
@@ -341,7 +348,7 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 def _day(value: object) -> object:
     if isinstance(value, str) and not DAY.fullmatch(value):
-        raise ValueError("must be a day, as 2026-11-23")
+        raise ValueError("must be a day, such as 2026-11-23")
     return value
 
 
@@ -351,11 +358,11 @@ Day = Annotated[date, BeforeValidator(_day)]
 class NewApiKey(Body):
     """The key to make."""
 
-    scopes: list[Scope] = Field(min_length=1, description="What it may do; not more than the key that makes it.")
+    scopes: list[Scope] = Field(min_length=1, description="What the key may do; not more than the key that makes it.")
     description: Description = ""
     expires_at: Moment | None = Field(None, description="Null: never.")
     tenant: str | None = Field(
-        None, max_length=64, description="Default: one's own; another one needs the scope `admin`."
+        None, max_length=64, description="Default: your own; another tenant needs the scope `admin`."
     )
 
 
@@ -366,17 +373,17 @@ class ApiKeyView(Model):
     tenant: str
     description: str
     scopes: list[str] = Field(examples=[["jobs:read", "jobs:write"]])
-    created_by: str | None = Field(description="Id of the key that made it; null: the command line.")
+    created_by: str | None = Field(description="Id of the key that made it; null: the command line made it.")
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None = Field(description="To the minute; null: not yet.")
+    last_used_at: datetime | None = Field(description="To the minute; null: not used yet.")
 
 
 class ApiKeyWithSecret(ApiKeyView):
     """A new key."""
 
-    key: str = Field(description="For `Authorization: Bearer …`; it is not shown again.")
+    key: str = Field(description="For `Authorization: Bearer …`; not shown again.")
 
 
 class ApiKeyList(Model):
@@ -386,12 +393,12 @@ class ApiKeyList(Model):
 
 
 class TenantView(Model):
-    """A customer of the service, separate from all others."""
+    """A tenant: a user of the service, separate from all others."""
 
     name: str
     created_at: datetime
     deleted_at: datetime | None = Field(description="When erasing it began.")
-    keys: Count = Field(description="Valid ones.")
+    keys: Count = Field(description="Number of valid keys.")
 
 
 class TenantList(Model):
@@ -408,7 +415,7 @@ class LetterView(Model):
     reason: str = Field(examples=["poison_input"])
     queue: str
     job_id: UUID | None
-    operations: list[str] = Field(description="Of the task; empty where the message could not be read.")
+    operations: list[str] = Field(description="Operations of the task; empty: the message could not be read.")
     message: str
 
 
@@ -434,24 +441,24 @@ class TimelineView(Model):
 
 
 class ReplayRequest(Body):
-    """Which events an endpoint gets again."""
+    """The events that an endpoint gets again."""
 
     since: Moment
     until: Moment | None = Field(None, description="Default: now.")
-    missed_only: StrictBool = Field(False, description="Leave out what the endpoint has taken.")
+    missed_only: StrictBool = Field(False, description="Leave out events that the endpoint has accepted.")
 
 
 class ReplayView(Model):
-    """Events that an endpoint gets again, one after the other."""
+    """A replay: events that an endpoint gets again, one after the other."""
 
     id: str
     endpoint_id: str
     since: datetime
     until: datetime
     missed_only: bool
-    events: int = Field(description="How many have been taken up so far.")
+    events: int = Field(description="Number of events so far.")
     created_at: datetime
-    finished_at: datetime | None = Field(description="Null: there are more to come.")
+    finished_at: datetime | None = Field(description="Null: more events will follow.")
     error: str | None = Field(description="Why it ended before all were sent.")
 
 
@@ -468,7 +475,7 @@ class AttemptView(Model):
     at: datetime
     seconds: float
     status_code: int | None
-    error: str | None = Field(description="Null: the receiver has taken the event.")
+    error: str | None = Field(description="Null: the receiver has accepted the event.")
     answer: str | None = Field(description="The beginning of the answer's body.")
 
 
@@ -483,18 +490,18 @@ class DeliverySummary(Model):
     url: ShownUrl
     status: DeliveryStatus = Field(examples=["delivered"])
     attempt_count: int
-    postponements: int = Field(description="How often in a row it was postponed because its host had failed too often.")
+    postponements: int = Field(description="How often in a row it was postponed because its host failed too often.")
     created_at: datetime
     next_attempt_at: datetime | None
     expires_at: datetime | None = Field(
-        description="When it will be given up at the latest; null before its first attempt and after its end."
+        description="Latest time at which it is given up; null before its first attempt and after its end."
     )
     delivered_at: datetime | None
     error: str | None = Field(description="Why the last attempt failed, or why it was given up.")
 
 
 class DeliveryView(DeliverySummary):
-    """One event for one receiver, with everything that was tried."""
+    """One event for one receiver, with all its attempts."""
 
     attempts: list[AttemptView] = Field(description="The last 100 at most, oldest first.")
 
@@ -508,14 +515,14 @@ class DeliveryPage(Model):
 
 
 class EventView(Model):
-    """What a webhook says, with its `webhook-id`."""
+    """The content of a webhook, with its `webhook-id`."""
 
     id: str = Field(description="The `webhook-id`.")
     type: EventType
     timestamp: datetime
     data: dict[str, Any] = Field(
-        description="The job as it was then; URLs are fresh, null where a result is gone. Of a job "
-        "that its client has deleted only `id`, `status` and `deleted`: true."
+        description="The job as it was then; URLs are fresh, or null if the result is gone. For a job that its client "
+        "has deleted it has only `id`, `status` and `deleted`: true."
     )
 
 
@@ -524,26 +531,26 @@ class EventPage(Model):
 
     data: list[EventView]
     next_after: str = Field(
-        description="Pass as `after` to go on after these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
+        description="Pass as `after` to continue after these events.", examples=["msg_0198f3c2a1b47c61a5d0c9e2f7b31d08"]
     )
     has_more: bool
 
 
 class UsageView(Model):
-    """What the jobs that ended on a day have used, by key and template; the sums of their steps."""
+    """Usage of the jobs that ended on a day, by key and template; sums over their steps."""
 
     day: date = Field(description="UTC.", examples=["2026-11-23"])
     key_id: str = Field(description="Empty: the requests had no key.")
     template: str = Field(description="Name and version; empty: the requests named none.")
     jobs: Count
-    bytes_in: Count = Field(description="That the steps have read; branches of a tree may read the same upload.")
-    bytes_out: Count = Field(description="Of all results.")
-    pixels: Count = Field(description="That the steps began with, over all frames.")
-    cpu_seconds: float = Field(ge=0, description="Of the processes that worked on pixels.")
+    bytes_in: Count = Field(description="Bytes that the tasks have read; several tasks may read the same upload.")
+    bytes_out: Count = Field(description="Bytes of all results.")
+    pixels: Count = Field(description="Pixels of the tasks' inputs, over all frames.")
+    cpu_seconds: float = Field(ge=0, description="CPU time of the processes that worked on pixels.")
 
 
 class UsagePage(Model):
-    """A part of what a tenant has used, oldest first."""
+    """A page of a tenant's usage, oldest first."""
 
     data: list[UsageView]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one.")
@@ -555,13 +562,13 @@ class NewTemplate(Body):
 
     operations: list[Any] = Field(
         min_length=1,
-        description='An operation tree, in which {"param": "width"} stands for a whole value.',
+        description='An operation tree; {"param": "width"} may stand for any whole value.',
         examples=[[{"op": "resize", "width": {"param": "width"}, "then": ["convert_jpeg"]}]],
     )
     params: dict[str, Any] = Field(
         {},
-        description="JSON schema of the parameters, an object. Of a parameter: `type` (`string`, `integer`, `number`, "
-        "`boolean`), `enum`, `minimum`, `maximum`, `maxLength`, `default`.",
+        description="JSON schema of an object with the parameters. A parameter may have `type` (`string`, `integer`, "
+        "`number`, `boolean`), `enum`, `minimum`, `maximum`, `maxLength`, `default`.",
         examples=[{"properties": {"width": {"type": "integer", "minimum": 16, "maximum": 2048, "default": 320}}}],
     )
     output: dict[str, Any] | None = Field(None, description="Where results are also written, as in `POST /process`.")
@@ -572,10 +579,10 @@ class TemplateSummary(Model):
 
     name: str = Field(examples=["shop"])
     version: int = Field(ge=1, examples=[2])
-    template: str = Field(description="Name and version, as requests name it.", examples=["shop@2"])
+    template: str = Field(description="Name and version, as in requests.", examples=["shop@2"])
     params: dict[str, Any] = Field(description="JSON schema of the parameters.")
     built_in: bool = Field(description="Whether it comes with PixTools.")
-    created_at: datetime | None = Field(description="Of this version; null: it comes with PixTools.")
+    created_at: datetime | None = Field(description="When this version was stored; null: it comes with PixTools.")
 
 
 class TemplateView(TemplateSummary):
@@ -592,7 +599,7 @@ class TemplateList(Model):
 
 
 class AssetView(Model):
-    """An image or a font that trees name."""
+    """An image or a font that trees can use."""
 
     name: str = Field(examples=["logo.png"])
     kind: str = Field(json_schema_extra=one_of(["image", "font"]))
@@ -611,7 +618,7 @@ class AssetList(Model):
 
 
 class PlannedInput(Model):
-    """What is known of the image; all is null until it has been fetched."""
+    """The known facts about the image; null if it would have to be fetched."""
 
     format: InputFormat | None
     width: int | None
@@ -625,22 +632,22 @@ class PlannedStepView(Model):
     id: str = Field(description="Path in the tree.")
     op: OperationName
     queue: Queue
-    task: str = Field(description="Steps of one task run together; its last step gives it the id.")
+    task: str = Field(description="Steps of one task run together; the task has the id of its last step.")
 
 
 class PlannedResultView(Model):
-    """One output that there would be; null is what only the pixels, or the source, would show."""
+    """One planned result; values that depend on the pixels or on the source are null."""
 
-    name: str = Field(description="Of images whose widths depend on the pixels, with `{width}` in the place of one.")
+    name: str = Field(description="If the widths of a set depend on the pixels, `{width}` stands for one.")
     step: str
     format: ResultFormat | None
     width: int | None
     height: int | None
-    bytes: int | None = Field(description="A guess from photographs of this size.")
+    bytes: int | None = Field(description="An estimate from photographs of this size.")
 
 
 class PlanView(Model):
-    """What a request would do and take; no job was made."""
+    """What a request would do and cost; no job was made."""
 
     input: PlannedInput
     template: str | None = Field(description="Name and version of the template.")
@@ -648,7 +655,7 @@ class PlanView(Model):
     steps: list[PlannedStepView]
     results: list[PlannedResultView]
     cpu_seconds: float | None = Field(
-        description="Of all steps; null where only the pixels, or the source, would show it."
+        description="CPU time of all steps; null if it depends on the pixels or on the source."
     )
-    memory_bytes: int | None = Field(description="Of the process that needs most.")
-    bytes: int | None = Field(description="Of all results, if all are known.")
+    memory_bytes: int | None = Field(description="Memory of the process that needs most.")
+    bytes: int | None = Field(description="Size of all results; null if one is not known.")

@@ -91,7 +91,7 @@ def _check_port(settings: Settings) -> None:
     except OSError as error:
         raise CannotStart(
             f"Port {settings.port} of {settings.host} cannot be used ({os.strerror(error.errno or 0)}): "
-            "stop what listens there, or choose another one by PIXTOOLS_PORT."
+            "stop the process that listens there, or choose another port with PIXTOOLS_PORT."
         ) from None
 
 
@@ -110,8 +110,8 @@ def _check_access(settings: Settings) -> None:
     if settings.open_access or settings.host in LOOPBACK_HOSTS or _may_have_keys(settings):
         return
     raise CannotStart(
-        f"PIXTOOLS_HOST={settings.host} lets other machines in, and there is no API key yet: make one by "
-        "`pixtools keys create`, or say by PIXTOOLS_OPEN_ACCESS=yes that everybody may do everything."
+        f"PIXTOOLS_HOST={settings.host} lets other machines in, and there is no API key yet: make one with "
+        "`pixtools keys create`, or set PIXTOOLS_OPEN_ACCESS=yes to let every client do everything."
     )
 
 

@@ -551,7 +551,7 @@ def check_installed(queue: Queue) -> None:
     module, requirements = LIBRARIES.get(queue, ("", ""))
     if module and find_spec(module) is None:
         command = f"pip install --require-hashes -r {requirements}"
-        raise NotInstalled(f"{module} is not installed, which {queue} needs: {command}")
+        raise NotInstalled(f"{module} is not installed, and {queue} needs it: {command}")
 
 
 def _check_weights(load: Callable[[Path], object], file: Path, setting: str) -> None:

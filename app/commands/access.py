@@ -1,4 +1,4 @@
-"""`pixtools keys | server keys | server tenants`: who may do what."""
+"""`pixtools keys | server keys | server tenants`: API keys and tenants."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -9,27 +9,30 @@ import typer
 from app.commands.common import Server, current_settings, database, opened, storage, transaction
 
 database_keys_app = typer.Typer(
-    help="API keys, in the database of the PIXTOOLS_ settings; the first one closes the server to requests without.",
+    help="API keys, in the database of the PIXTOOLS_ settings. Once there is a key, every request needs one.",
     no_args_is_help=True,
 )
 tenants_app = typer.Typer(
-    help="Tenants, in the database of the PIXTOOLS_ settings: who shares the service without seeing the others.",
+    help="Tenants, in the database of the PIXTOOLS_ settings: users of the service who see nothing of each other.",
     no_args_is_help=True,
 )
 
 USUAL_SCOPES = ("jobs:write", "jobs:read", "templates:write", "stores:write", "webhooks:write", "keys:write")
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and `-`.")]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What the key may do; can be given several times; default: everything of the tenant."),
+]
+DescriptionOption = Annotated[str, typer.Option(help="A note for people.")]
+DaysOption = Annotated[float | None, typer.Option(min=0.0001, help="Days until the key expires; default: never.")]
 
 
 @database_keys_app.command("create")
 def create_key(
-    tenant: Annotated[str, typer.Option(help="Whose things it opens.")] = "default",
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(help="What it may do; can be given several times; default: everything of the tenant."),
-    ] = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
-    days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant that the key is for.")] = "default",
+    scope: ScopeOption = None,
+    description: DescriptionOption = "",
+    days: DaysOption = None,
 ) -> None:
     """Make a key and print it; it is shown only once."""
     from app.errors import PixToolsError
@@ -38,7 +41,7 @@ def create_key(
 
     unknown = sorted(set(scope or []) - set(Scope))
     if unknown:
-        raise typer.BadParameter(f"There is no scope {unknown[0]!r}; there are {', '.join(Scope)}.")
+        raise typer.BadParameter(f"There is no scope {unknown[0]!r}; the scopes are {', '.join(Scope)}.")
     scopes = frozenset(map(Scope, scope)) if scope else frozenset(Scope) - {Scope.ADMIN}
     wanted = keys.NewKey(
         tenant=tenant,
@@ -59,7 +62,7 @@ def create_key(
 
 
 def _prepare() -> None:
-    """The single process makes its database at its first start, which may come after its first key."""
+    """Make the database of the single process, since its first key may be made before its first start."""
     from app.migrations import upgrade
 
     settings = current_settings()
@@ -69,8 +72,8 @@ def _prepare() -> None:
 
 
 @database_keys_app.command("list")
-def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of this tenant.")] = None) -> None:
-    """Every key, one a line: id, tenant, when it was last used, state, scopes, description."""
+def list_keys(tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant.")] = None) -> None:
+    """List all keys, one per line: id, tenant, last use, state, scopes, description."""
     from app.services.access import keys
 
     with transaction(read_only=True) as session:
@@ -84,7 +87,7 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only those of thi
 
 @database_keys_app.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
-    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
+    """Revoke a key; this takes effect within 5 seconds. Requests need a key even if none is left."""
     from app.errors import KeyNotFound
     from app.services.access import audit, keys
 
@@ -98,7 +101,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) ->
 
 @tenants_app.command("create")
 def create_tenant(name: Name) -> None:
-    """Make a tenant; `pixtools keys create --tenant` makes its keys."""
+    """Make a tenant; `pixtools keys create --tenant NAME` makes its keys."""
     from app.errors import PixToolsError
     from app.services.access import audit, tenants
 
@@ -113,7 +116,7 @@ def create_tenant(name: Name) -> None:
 
 @tenants_app.command("list")
 def list_tenants() -> None:
-    """Every tenant, one a line: name, since when, number of valid keys."""
+    """List all tenants, one per line: name, date of creation, number of valid keys."""
     from app.services.access import keys, tenants
 
     with transaction(read_only=True) as session:
@@ -125,9 +128,9 @@ def list_tenants() -> None:
 
 @tenants_app.command("delete")
 def delete_tenant(
-    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether that is meant.")] = False
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
-    """Erase a tenant with all that it owns, and print how much that was; running jobs are cancelled first."""
+    """Erase a tenant with everything that it owns, and print how much that was; running jobs are cancelled first."""
     from app.errors import PixToolsError
     from app.services.upkeep import erasure
 
@@ -142,11 +145,13 @@ def delete_tenant(
 
 
 keys_app = typer.Typer(
-    help="API keys: at the server that --server names or the key of PIXTOOLS_KEY opens, else in the database of the "
-    "PIXTOOLS_ settings, where the first one closes the server to requests without.",
+    help="API keys: at a server if --server or PIXTOOLS_KEY is given, else in the database of the PIXTOOLS_ settings. "
+    "Once there is a key, every request needs one.",
     no_args_is_help=True,
 )
-Tenant = Annotated[str | None, typer.Option(help="Whose; default: that of the key, in the database `default`.")]
+Tenant = Annotated[
+    str | None, typer.Option(help="Tenant of the key; default: that of your own key, or `default` in the database.")
+]
 
 
 def _is_remote(server: str | None) -> bool:
@@ -156,12 +161,9 @@ def _is_remote(server: str | None) -> bool:
 @keys_app.command("create")
 def create_key_anywhere(
     tenant: Tenant = None,
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(help="What it may do; can be given several times; default: everything of the tenant."),
-    ] = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
-    days: Annotated[float | None, typer.Option(min=0.0001, help="After which it expires; default: never.")] = None,
+    scope: ScopeOption = None,
+    description: DescriptionOption = "",
+    days: DaysOption = None,
     server: Server = None,
 ) -> None:
     """Make a key and print it; it is shown only once."""
@@ -178,8 +180,13 @@ def create_key_anywhere(
 
 
 @keys_app.command("list")
-def list_keys_anywhere(tenant: Tenant = None, server: Server = None) -> None:
-    """Every key, one a line: id, tenant, when it was last used, state, scopes, description."""
+def list_keys_anywhere(
+    tenant: Annotated[
+        str | None, typer.Option(help="Only keys of this tenant; default: your own, or all in the database.")
+    ] = None,
+    server: Server = None,
+) -> None:
+    """List all keys, one per line: id, tenant, last use, state, scopes, description."""
     if not _is_remote(server):
         list_keys(tenant)
         return
@@ -197,7 +204,7 @@ def _is_over(at: str | None) -> bool:
 
 @keys_app.command("revoke")
 def revoke_key_anywhere(key_id: Annotated[str, typer.Argument(help="Id of the key.")], server: Server = None) -> None:
-    """Revoke a key, which holds within 5 seconds; without any key left the server still asks for one."""
+    """Revoke a key; this takes effect within 5 seconds. Requests need a key even if none is left."""
     if not _is_remote(server):
         revoke_key(key_id)
         return

@@ -1,4 +1,4 @@
-"""`pixtools assets`: files that operations name."""
+"""`pixtools assets`: files that operations use."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from app.commands.common import Server, opened
 
-assets_app = typer.Typer(help="Images and fonts that operations name, e.g. watermarks.", no_args_is_help=True)
+assets_app = typer.Typer(help="Images and fonts that operations use, such as watermarks.", no_args_is_help=True)
 
 
 @assets_app.command("put")
@@ -24,14 +24,14 @@ def put_asset(
 
 @assets_app.command("list")
 def list_assets(server: Server = None) -> None:
-    """Bytes, kind and name of every asset."""
+    """List all assets, one per line: bytes, kind and name."""
     with opened(server) as client:
         for asset in client.assets():
             typer.echo(f"{asset['bytes']:>12}  {asset['kind']:<5}  {asset['name']}")
 
 
 @assets_app.command("delete")
-def delete_asset(name: Annotated[str, typer.Argument(help="As it was stored.")], server: Server = None) -> None:
+def delete_asset(name: Annotated[str, typer.Argument(help="Name of the asset.")], server: Server = None) -> None:
     """Delete a file; refused while a job that has not ended uses it."""
     with opened(server) as client:
         client.delete_asset(name)

@@ -1,4 +1,4 @@
-"""What all commands share: where the server is, the settings, and printing."""
+"""Shared by all commands: the server's address, the settings, and printing."""
 
 import json
 import re
@@ -28,7 +28,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @contextmanager
 def opened(server: str | None, **options: Any) -> Iterator["Client"]:
-    """The client of the server that a command names, or of the usual one."""
+    """The client of the server that a command names, or of the default one."""
     from pixtools_client import Client
 
     with Client(server, **{"patience": 2.0, "on_retry": Waiting(_to_stderr), **options}) as client:
@@ -40,7 +40,7 @@ def _to_stderr(text: str) -> None:
 
 
 class Waiting:
-    """Reports now and then, not at each try, that a server is waited for."""
+    """Reports now and then, not at every attempt, that the command waits for a server."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -68,7 +68,9 @@ def moment(text: str | None) -> str | None:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time: 90s, 30m, 1h, 2d, 1w ago, or 2026-11-23T12:00:00Z.") from None
+        raise typer.BadParameter(
+            f"{text!r} is not a time: give how long ago as 90s, 30m, 1h, 2d or 1w, or a time as 2026-11-23T12:00:00Z."
+        ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
@@ -78,7 +80,7 @@ def echo_json(value: Any) -> None:
 
 
 def current_settings() -> "Settings":
-    """The settings; a mistake in them ends the command with its name."""
+    """The settings; a mistake in one ends the command with the setting's name."""
     from pydantic import ValidationError
 
     from app.config import Settings, current
@@ -97,8 +99,8 @@ def current_settings() -> "Settings":
 
 @contextmanager
 def transaction(*, read_only: bool = False, tenant: str | None = None) -> Iterator["Session"]:
-    """A session of the database of the settings, for all tenants or one; what cannot be used ends the command in a
-    line."""
+    """A session of the database of the settings, for all tenants or for one; if the database cannot be used, the
+    command ends with one line."""
     opened = database()
     with usable(opened), opened.session(read_only=read_only, tenant=tenant) as session:
         yield session
@@ -133,14 +135,14 @@ def known_tenant(session: "Session", name: str) -> None:
 
 
 def database() -> "Database":
-    """That of the settings."""
+    """The database of the settings."""
     from app.wiring import Resources
 
     return Resources(current_settings()).database
 
 
 def storage() -> "ObjectStore":
-    """That of the settings."""
+    """The object storage of the settings."""
     from app.wiring import Resources
 
     return Resources(current_settings()).storage

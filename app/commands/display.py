@@ -1,4 +1,4 @@
-"""What a run shows while it works and when it is through: bars on a terminal, lines elsewhere."""
+"""What a run shows while it works and at its end: bars on a terminal, lines elsewhere."""
 
 import json
 import sys
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from pixtools_client import Job
     from rich.progress import Progress
 
-MOST_ROWS = 30  # of the table; of more files the sums and the failures only
+MOST_ROWS = 30  # of the table; for more files only the sums and the failures are shown
 #: what to do, by the code of an error
 CURES = {
-    "source_not_found": "look at the address: the server found nothing there",
-    "source_denied": "give an address that opens without a key, or send a header by the API",
+    "source_not_found": "check the address: the server found no file there",
+    "source_denied": "use an address that needs no credentials, or send a header through the API",
     "source_url_refused": "download it and send the file, or allow the server to fetch from there",
-    "source_unavailable": "try later: the host did not answer, or broke off",
-    "unknown_template": "`pixtools templates list` shows what there is",
+    "source_unavailable": "try later: the host did not answer, or broke the connection off",
+    "unknown_template": "`pixtools templates list` shows all templates",
     "truncated_image": "the file ends too early: fetch or save it again",
     "corrupt_image": "the file is damaged: fetch or save it again",
     "unsupported_image": "save it as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
     "empty_file": "the file has no bytes: fetch or save it again",
-    "known_poison": "the file has crashed every worker: `pixtools dlq list` has it",
-    "upload_too_large": "make it smaller, or raise PIXTOOLS_MAX_UPLOAD_BYTES of the server",
-    "limit_exceeded": "make it smaller, or raise the limit of the server",
-    "file_exists": "choose another --out, or say --if-exists replace, skip or rename",
+    "known_poison": "the file has crashed every worker: see `pixtools dlq list`",
+    "upload_too_large": "make it smaller, or raise PIXTOOLS_MAX_UPLOAD_BYTES on the server",
+    "limit_exceeded": "make it smaller, or raise the limit on the server",
+    "file_exists": "choose another --out, or add --if-exists replace, skip or rename",
     "missing_key": "set PIXTOOLS_KEY, or write the key to ~/.config/pixtools/key",
-    "missing_scope": "use a key that has the scope",
-    "server_away": "look at the server, then give the same command again: it goes on where it was",
+    "missing_scope": "use a key that has this scope",
+    "server_away": "check the server, then give the same command again: it continues where it stopped",
     "target_unreachable": "allow more bytes, or a lower quality",
     "too_many_open_jobs": "wait until some have ended, then give the same command again",
-    "daily_limit_reached": "give the same command again tomorrow: it goes on where it was",
+    "daily_limit_reached": "give the same command again tomorrow: it continues where it stopped",
 }
 
 
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def names_of(operations: Sequence[Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """The name that people gave each step, by its id: its `as`, else its operation."""
+    """The id and the name of each step: its `as`, else its operation."""
     for number, entry in enumerate(operations):
         id_ = f"{path}.{number}" if path else str(number)
         node = {"op": entry} if isinstance(entry, str) else entry
@@ -86,7 +86,7 @@ def _plain(step: Any) -> dict[str, Any]:
 
 
 def doing(job: "Job") -> str:
-    """What runs of a job now, with percent where there are any."""
+    """The steps of a job that run now, with their percentage if they have one."""
     names = dict(names_of(job["operations"]))
     running = [step for step in job["steps"] if step["status"] == "running"]
     shown = [f"{names.get(step['id'], step['op'])}{_percent(step)}" for step in running]
@@ -133,7 +133,7 @@ class Display:
 
     @contextmanager
     def working(self, name: str) -> Iterator[Any]:
-        """Show that a file is worked on; called with each state of its job."""
+        """Show that a file is being worked on; the function that it gives is called with each state of the job."""
         if self._progress is None:
             yield lambda _: None
             return
@@ -176,7 +176,7 @@ class Display:
 
 
 def failure(outcome: Outcome) -> str:
-    """A failure by its file, with what to do."""
+    """The name of a file that failed, the reason, and what to do."""
     cure = CURES.get(outcome.code or "")
     message = outcome.message.removesuffix("\n  #/file")
     shown = message if (outcome.code or "") in message else f"{outcome.code}: {message}"
@@ -184,7 +184,7 @@ def failure(outcome: Outcome) -> str:
 
 
 def table(outcomes: Sequence[Outcome], columns: int) -> str:
-    """In, out, saved and seconds, a line for each file and one for all."""
+    """Bytes in and out, saving and seconds: a line for each file and one for all."""
     done = [each for each in outcomes if not each.failed]
     shown = list(outcomes) if len(outcomes) <= MOST_ROWS else []
     width = max((len(each.name) for each in shown), default=0)

@@ -21,7 +21,7 @@ LetterId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
 
 @letters_app.command("list")
 def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
-    """Letters that have not been redriven, newest first, one a line."""
+    """List dead letters that have not been redriven, newest first, one per line."""
     from app.services import dead_letters
 
     with transaction(read_only=True) as session:
@@ -34,7 +34,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
 
 @letters_app.command("show")
 def show_letter(letter_id: LetterId) -> None:
-    """One letter as JSON."""
+    """Print one dead letter as JSON."""
     with transaction(read_only=True) as session:
         letter = _letter(session, letter_id)
         echo_json({column.key: _plain(getattr(letter, column.key)) for column in letter.__table__.columns})
@@ -45,7 +45,7 @@ def redrive_letter(
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
-    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    """Do the work again, once the cause is repaired; after that the same upload is accepted again."""
     from app.errors import JobNotFinished
     from app.services import dead_letters
 
@@ -59,7 +59,7 @@ def redrive_letter(
                 done = dead_letters.redrive(session, letter, kept_seconds=settings.results_kept_seconds)
             except JobNotFinished:
                 left += 1
-                done = f"not sent again: job {letter.job_id} has not ended; repeat this command when it has"
+                done = f"not sent again: job {letter.job_id} has not ended; repeat this command when it has ended"
             typer.echo(f"{letter.id}: {done}")
     if left:
         raise typer.Exit(1)
@@ -70,17 +70,17 @@ def purge_letters(
     letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
-    """Forget letters, in the database of the PIXTOOLS_ settings; the same upload is accepted again."""
+    """Delete dead letters in the database of the PIXTOOLS_ settings; after that the same upload is accepted again."""
     from app.services import dead_letters
 
     _require_choice(letter_ids, every)
     with transaction() as session:
-        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} forgotten")
+        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} deleted")
 
 
 def _require_choice(letter_ids: list[str] | None, every: bool) -> None:
     if bool(letter_ids) == every:
-        raise typer.BadParameter("Name the ids of dead letters, or --all of them.")
+        raise typer.BadParameter("Give the ids of dead letters, or --all.")
 
 
 def _letter(session: "Session", letter_id: str) -> "DeadLetter":
@@ -101,7 +101,7 @@ def list_at_server(
     limit: Annotated[int, typer.Option(min=1)] = 50,
     server: Server = None,
 ) -> None:
-    """Letters that have not been redriven, newest first, one a line."""
+    """List dead letters that have not been redriven, newest first, one per line."""
     with opened(server) as client:
         for letter in client.dead_letters(limit=limit):
             typer.echo(
@@ -112,7 +112,7 @@ def list_at_server(
 
 @dlq_app.command("show")
 def show_at_server(letter_id: LetterId, server: Server = None) -> None:
-    """One letter as JSON."""
+    """Print one dead letter as JSON."""
     with opened(server) as client:
         letter = next((each for each in client.dead_letters() if each["id"] == letter_id), None)
     if letter is None:
@@ -126,7 +126,7 @@ def redrive_at_server(
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     server: Server = None,
 ) -> None:
-    """Do the work again, after what was wrong is repaired; the same upload is accepted again too."""
+    """Do the work again, once the cause is repaired; after that the same upload is accepted again."""
     from pixtools_client import Conflict
 
     _require_choice(letter_ids, every)

@@ -1,4 +1,4 @@
-"""The files that a command works on: arguments to files, and where the results of each go."""
+"""The files that a command works on: which files the arguments name, and where the results of each go."""
 
 import glob
 import hashlib
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-#: of files that a folder is searched for; a file that is named is sent whatever it is called
+#: suffixes of the files that are sent from a folder; a file that is named itself may have any suffix
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 STANDARD_INPUT = "-"
 
@@ -22,16 +22,16 @@ STANDARD_INPUT = "-"
 class Input:
     """One image, to send or to be fetched by the server."""
 
-    #: of the file
+    #: name of the file
     name: str
-    #: None: it is `content`, or at `url`
+    #: None: the image is `content`, or at `url`
     path: Path | None
-    #: for its results, below the folder of all results
+    #: folder of its results, below the folder of all results
     folder: Path = Path()
     content: bytes = b""
-    #: of the results' names, in the place of the file's stem, where another file has the same
+    #: replaces the file's stem in the names of its results, if another file has the same stem
     stem: str = ""
-    #: empty: it is sent
+    #: empty: the image is sent
     url: str = ""
 
     @property
@@ -41,7 +41,7 @@ class Input:
 
     @property
     def source(self) -> str | Path | bytes:
-        """As the client takes it."""
+        """The image in the form that the client takes."""
         return self.url or self.path or self.content
 
     def read(self) -> bytes:
@@ -74,7 +74,7 @@ def one_input(argument: str) -> Input:
     """
     inputs = inputs_of([argument])
     if len(inputs) != 1 or Path(argument).is_dir():
-        raise typer.BadParameter(f"{argument} is no single file: `pixtools run` takes many.")
+        raise typer.BadParameter(f"{argument} is not a single file: use `pixtools run` for several files.")
     return inputs[0]
 
 
@@ -115,7 +115,7 @@ def _matches(pattern: str) -> Iterator[Input]:
     paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones as well
     files = [path for path in paths if path.is_file()]
     if not files:
-        what = "matches no file" if glob.has_magic(pattern) else "is not there"
+        what = "matches no file" if glob.has_magic(pattern) else "does not exist"
         raise typer.BadParameter(f"{pattern} {what}.")
     yield from (Input(path.name, path) for path in files)
 
@@ -130,7 +130,7 @@ def in_folder(folder: Path) -> Iterator[Input]:
 
 
 def _apart(inputs: Iterable[Input]) -> Iterator[Input]:
-    """No two files have results of the same name: to those of one stem the suffix is added, to those of one name the
+    """Give all results different names: files with equal stems get their suffix added, files with equal names their
     folder."""
     all_ = list(inputs)
     names = Counter((each.folder, each.name) for each in all_)
@@ -138,7 +138,7 @@ def _apart(inputs: Iterable[Input]) -> Iterator[Input]:
     names = Counter((each.folder, each.name) for each in all_)
     twice = next((name for (_, name), number in names.items() if number > 1), None)
     if twice:
-        raise typer.BadParameter(f"Two files are called {twice}, in folders of one name: use two commands.")
+        raise typer.BadParameter(f"Two files are called {twice}, in folders with equal names: use two commands.")
     stems = Counter((each.folder, Path(each.name).stem) for each in all_)
     for each in all_:
         one_of_several = stems[each.folder, Path(each.name).stem] > 1
@@ -159,7 +159,7 @@ def _above(each: Input) -> str:
 
 
 def operations_of(text: str) -> str:
-    """The tree as JSON text, of JSON, names separated by commas, or `@file`.
+    """The tree as JSON text, from JSON, names separated by commas, or `@file`.
 
     Raises:
         BadParameter: it is not JSON, or the file cannot be read.
@@ -181,7 +181,7 @@ def operations_of(text: str) -> str:
 
 
 def json_of(file: str) -> Any:
-    """What a file has, or standard input.
+    """The JSON in a file, or on standard input.
 
     Raises:
         BadParameter: it cannot be read, or is not JSON.
@@ -195,7 +195,7 @@ def json_of(file: str) -> Any:
 
 
 def key_of(content: bytes, fields: dict[str, Any]) -> str:
-    """The idempotency key of a file with what is to be done: the same again is the same job."""
+    """The idempotency key of a file and its operations: the same again is the same job."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     digest.update(hashlib.sha256(content).digest())
     return f"pixtools-run-{digest.hexdigest()[:40]}"
@@ -203,7 +203,7 @@ def key_of(content: bytes, fields: dict[str, Any]) -> str:
 
 @dataclass
 class Journal:
-    """What earlier runs into this folder have finished, which is not sent again."""
+    """The files that earlier runs into this folder have finished; they are not sent again."""
 
     file: Path
     #: checksums of the results by their names, and bytes of the image
@@ -225,7 +225,7 @@ class Journal:
         return journal
 
     def files(self, key: str) -> list[Path] | None:
-        """The results of a file that was finished, if they all are there as they were written."""
+        """The results of a finished file, if they all still exist as they were written."""
         known, _ = self._known.get(key, (None, 0))
         if known is None:
             return None

@@ -14,7 +14,7 @@ jobs_app = typer.Typer(help="Inspect and control jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 JobIds = Annotated[list[str], typer.Argument(help="Ids of jobs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 @jobs_app.command("list")
@@ -22,13 +22,13 @@ def list_jobs(
     server: Server = None,
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, NAME:VALUE.")] = None,
-    external_id: Annotated[str | None, typer.Option(help="Only the job of this name.")] = None,
-    filename: Annotated[str | None, typer.Option(help="Only uploads of this very name.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only jobs since then: 1h, 2d, or a time with its zone.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Only the job with this external id.")] = None,
+    filename: Annotated[str | None, typer.Option(help="Only uploads with exactly this name.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only jobs since 1h, 2d ago, or a time with its zone.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The newest jobs, one a line."""
+    """List the newest jobs, one per line."""
     filters = {"status": status, "tag": tag, "external_id": external_id, "filename": filename}
     with opened(server) as client:
         for job in client.jobs(limit=limit, created_after=moment(since), **filters):
@@ -50,7 +50,7 @@ def _line(value: object) -> None:
 
 @jobs_app.command("show")
 def show_job(job_id: JobId, server: Server = None) -> None:
-    """One job as JSON."""
+    """Print one job as JSON."""
     with opened(server) as client:
         echo_json(client.job(job_id))
 
@@ -58,11 +58,11 @@ def show_job(job_id: JobId, server: Server = None) -> None:
 @jobs_app.command("wait")
 def wait_for_jobs(
     job_ids: JobIds,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for all of them; default: none.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for all of them; default: no limit.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     server: Server = None,
 ) -> None:
-    """Wait for jobs to end; the exit code is 1 if one has not completed."""
+    """Wait for jobs to end; the exit code is 1 if a job did not complete."""
     import time
 
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -86,10 +86,10 @@ def wait_for_jobs(
 def download_results(
     job_ids: JobIds,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(),
-    if_exists: Annotated[IfExists, typer.Option(help="What to do about a file that has another content.")] = "fail",
+    if_exists: Annotated[IfExists, typer.Option(help="What to do if a file has other content.")] = "fail",
     server: Server = None,
 ) -> None:
-    """Write the results of jobs to a folder, and print the files."""
+    """Write the results of jobs to a folder, and print the names of the files."""
     make_folder(out)
     with opened(server) as client:
         for job_id in job_ids:
@@ -121,7 +121,7 @@ def cancel_jobs(job_ids: JobIds, server: Server = None) -> None:
 
 @jobs_app.command("retry")
 def retry_jobs(job_ids: JobIds, server: Server = None) -> None:
-    """Repeat what failed."""
+    """Repeat what failed, was skipped or cancelled."""
     with opened(server) as client:
         for job_id in job_ids:
             typer.echo(f"{job_id}  {client.retry(job_id)['status']}")
@@ -137,6 +137,6 @@ def delete_jobs(job_ids: JobIds, server: Server = None) -> None:
 
 @jobs_app.command("explain")
 def explain_job(job_id: JobId, server: Server = None) -> None:
-    """What happened to one job, in words."""
+    """Print the timeline of one job."""
     with opened(server) as client:
         typer.echo("\n".join(client.timeline(job_id)))

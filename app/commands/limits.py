@@ -1,4 +1,4 @@
-"""`pixtools tenants set`: the limits of one tenant, and whether it is held to templates."""
+"""`pixtools tenants set`: the limits of one tenant, and whether it may only use templates."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ Value = Annotated[str | None, typer.Option(metavar="N|default", help="A number o
 
 
 def set_limits(
-    name: Annotated[str, typer.Argument(help="Of the tenant.")],
+    name: Annotated[str, typer.Argument(help="Name of the tenant.")],
     requests_per_minute: Value = None,
     max_open_jobs: Value = None,
     max_bytes_per_day: Value = None,
@@ -22,10 +22,10 @@ def set_limits(
     max_keep_seconds: Value = None,
     templates_only: Annotated[
         str | None,
-        typer.Option(metavar="yes|no", help="Whether its jobs name templates and send no trees of their own."),
+        typer.Option(metavar="yes|no", help="Whether its jobs must name templates and may not send trees."),
     ] = None,
 ) -> None:
-    """Give a tenant limits of its own, or take them away again by `default`; print those that hold."""
+    """Give a tenant limits of its own, or remove them with `default`; print the limits that apply."""
     from app.commands.common import current_settings
     from app.errors import PixToolsError
     from app.services.access import audit, limits, tenants
@@ -64,10 +64,10 @@ def _number(limit: str, text: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise SystemExit(f"{limit} is a whole number of 1 or more, or `{DEFAULT}`; {text!r} is none.") from None
+        raise SystemExit(f"{limit} is a whole number of 1 or more, or `{DEFAULT}`; not {text!r}.") from None
 
 
 def _switch(text: str) -> bool:
     if text not in SWITCH:
-        raise SystemExit(f"templates_only is yes or no; {text!r} is neither.")
+        raise SystemExit(f"templates_only is yes or no, not {text!r}.")
     return SWITCH[text]

@@ -1,4 +1,4 @@
-"""What is to be done with images: the options that say it, and what they mean."""
+"""The options that say what to do with images, and their meaning in a request."""
 
 import json
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ OperationsOption = Annotated[
     str | None, typer.Option("--operations", "-p", help="The tree: JSON, @FILE, or names separated by commas.")
 ]
 TemplateOption = Annotated[
-    str | None, typer.Option("--template", "-t", help="A template instead of a tree: `shop`, or a version, `shop@2`.")
+    str | None, typer.Option("--template", "-t", help="A template instead of a tree: `shop`, or a version: `shop@2`.")
 ]
 ParamOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--param", help="A value for the template, NAME=VALUE; JSON, else a text. Can be given several times."
+        "--param", help="A value for the template, NAME=VALUE, as JSON or plain text. Can be given several times."
     ),
 ]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="To find the jobs by, NAME:VALUE; can be given several times."),
+    typer.Option("--tag", help="NAME:VALUE, to find the jobs by; can be given several times."),
 ]
 
 
@@ -32,10 +32,10 @@ def order_of(
     """The tree as JSON text, and the other members of a request that were given.
 
     Raises:
-        BadParameter: there is no tree and no template, there are both, or one has not the right form.
+        BadParameter: neither a tree nor a template is given, or both are, or an option does not have the right form.
     """
     if (operations is None) == (template is None):
-        raise typer.BadParameter("Say what to do: by --operations, or by --template.")
+        raise typer.BadParameter("Give either --operations or --template.")
     if param and template is None:
         raise typer.BadParameter("--param is for a --template.")
     given = {"template": template, "params": _params(param or ()), "tags": _pairs(tag or (), ":", "--tag")}
@@ -55,7 +55,7 @@ def _value(text: str) -> Any:
 
 
 def _no_json(text: str) -> None:
-    """`NaN` and `Infinity`, which Python reads and JSON has not."""
+    """Refuse `NaN` and `Infinity`, which Python reads and JSON does not have."""
     raise ValueError(text)
 
 

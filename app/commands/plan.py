@@ -1,4 +1,4 @@
-"""`pixtools plan`: what a request would do and take."""
+"""`pixtools plan`: what a request would do and cost."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +20,13 @@ def plan(
     operations: OperationsOption = None,
     template: TemplateOption = None,
     param: ParamOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
     server: Server = None,
 ) -> None:
-    """Show what a request would give and take, or every mistake in it; no job is made and no URL is fetched.
+    """Show what a request would give and cost, or every mistake in it; no job is made and no URL is fetched.
 
-    Sizes of files, CPU time and memory are estimates. What depends on the pixels, or on a source that has yet to be
-    fetched, is a question mark.
+    Sizes of files, CPU time and memory are estimates. A question mark stands for what depends on the pixels, or on an
+    image that has not been fetched.
     """
     tree, order = order_of(operations, template, param)
     given = one_input(file)
@@ -40,7 +40,7 @@ def plan(
 
 
 def lines_of(planned: "Plan") -> list[str]:
-    """A table of the results, and a line with what they take."""
+    """A table of the results, and a line with their cost."""
     rows = [("result", "format", "pixels", "about")]
     rows += [
         (each["name"], each["format"] or UNKNOWN, _pixels(each["width"], each["height"]), _bytes(each["bytes"]))

@@ -47,19 +47,19 @@ def run() -> NoReturn:
         app(prog_name="pixtools")
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - raised again, unless it is of the client
+    except Exception as error:  # noqa: BLE001 - raised again, unless it comes from the client
         _explain(error)
     sys.exit(0)
 
 
 def _explain(error: Exception) -> NoReturn:
-    """End with what a server said; any other error is one of this program."""
-    errors = sys.modules.get("pixtools_client.errors")  # the client is loaded by commands that need it only
+    """Print an error of the client and exit; raise any other error again."""
+    errors = sys.modules.get("pixtools_client.errors")  # only commands that need the client load it
     if errors is None or not isinstance(error, errors.ClientError):
         raise error
     typer.echo(str(error), err=True)
     if isinstance(error, errors.ServerAway):
-        typer.echo("Is it running? `make run` starts one here; PIXTOOLS_URL or --server names another one.", err=True)
+        typer.echo("Is it running? `make run` starts a server here; --server or PIXTOOLS_URL names another.", err=True)
         sys.exit(AWAY)
     sys.exit(FAILED)
 
@@ -73,7 +73,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and end.")
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Self-hosted, asynchronous image processing."""
@@ -93,7 +93,7 @@ app.add_typer(templates_app, name="templates")
 app.add_typer(stores_app, name="stores")
 app.add_typer(keys_app, name="keys")
 app.add_typer(server_app, name="server")
-# where these were before: in manifests and habits
+# the names without `server`, which manifests and scripts use
 app.add_typer(secrets_app, name="secrets", hidden=True)
 for command in server_app.registered_commands:
     if command.name != "serve":
@@ -104,11 +104,11 @@ app.add_typer(tenants_app, name="tenants", hidden=True)
 @app.command("operations")
 def list_operations(
     name: Annotated[
-        str | None, typer.Argument(help="Show all about this one, with the JSON schema of its parameters.")
+        str | None, typer.Argument(help="Show this operation, with the JSON schema of its parameters.")
     ] = None,
     server: Server = None,
 ) -> None:
-    """What a tree may hold, one operation a line."""
+    """List all operations, one per line."""
     from app.commands.common import echo_json
 
     with opened(server) as client:
@@ -129,5 +129,5 @@ def print_completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fis
     from typer._completion_shared import get_completion_script
 
     if shell not in SHELLS:
-        raise typer.BadParameter(f"There is no script for {shell!r}; there are {', '.join(SHELLS)}.")
+        raise typer.BadParameter(f"There is no script for {shell!r}; choose one of {', '.join(SHELLS)}.")
     typer.echo(get_completion_script(prog_name="pixtools", complete_var=COMPLETE, shell=shell))

@@ -21,13 +21,13 @@ from app.commands.orders import OperationsOption, ParamOption, TagOption, Templa
 if TYPE_CHECKING:
     from pixtools_client import Client, Job
 
-PATIENCE = 900.0  # seconds that a server which was there is waited for
+PATIENCE = 900.0  # seconds to wait for a server that has answered before
 STARTED = time.time()
 INTERRUPTED = 130  # exit code
-LOOK_SECONDS = 1.0  # between two looks at a folder that is watched
+LOOK_SECONDS = 1.0  # between two looks at a watched folder
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
-#: what a mistake points at that is none of the image
+#: pointers of mistakes that do not concern one image but all of them
 OF_ALL = tuple(
     f"#/{member}" for member in ("operations", "template", "params", "tags", "webhook_url", "priority", "output")
 )
@@ -38,7 +38,7 @@ class Run:
     """One run over many files."""
 
     client: "Client"
-    #: None: a template says what to do
+    #: None: a template is used
     tree: str | None
     out: Path | None
     journal: Journal | None
@@ -46,15 +46,15 @@ class Run:
     if_exists: IfExists
     waits: bool = True
     again: bool = False
-    #: of the only file; None: of its content
+    #: idempotency key of the only file; None: it is made from the content
     own_key: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    #: of jobs that were accepted and whose end this run has not seen
+    #: names of files by the ids of their jobs, which were accepted and have not ended yet
     open_jobs: dict[str, str] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def do(self, given: Input) -> Outcome:
-        """Send a file and write its results; a failure is in the outcome."""
+        """Send a file and write its results; the outcome says if that failed."""
         from pixtools_client import ClientError
 
         outcome = Outcome(given.shown)
@@ -108,7 +108,7 @@ class Run:
     def _ended(
         self, given: Input, content: bytes, key: str, outcome: Outcome, update: Callable[["Job"], None]
     ) -> "Job | None":
-        """The job when it has ended; None without waiting. That of an earlier run counts if it has completed."""
+        """The job when it has ended; None without waiting. The job of an earlier run counts if it has completed."""
         from pixtools_client import JobNotFound
 
         job = self._submit(given, content, self.own_key or (None if self.again else key))
@@ -117,7 +117,7 @@ class Run:
             return None
         try:
             ended = self._follow(job, outcome, update)
-        except JobNotFound:  # it was kept for as long as jobs are
+        except JobNotFound:  # it has expired
             ended = None
         if ended is None or (ended["status"] != "completed" and _is_older(ended) and not self.own_key):
             ended = self._follow(self._submit(given, content, None), outcome, update)
@@ -135,7 +135,7 @@ class Run:
         for latest in self.client.follow(job["id"]):
             job = latest
             update(latest)
-        self.open_jobs.pop(job["id"], None)  # files that are alike share a job
+        self.open_jobs.pop(job["id"], None)  # equal files share a job
         return job
 
     def _write(self, given: Input, job: "Job") -> dict[Path, str]:
@@ -152,7 +152,7 @@ class Run:
 
 
 def _place(given: Input, result: Any) -> Path:
-    """Where a result goes: the files of a set, which name one another, into a folder called as their image."""
+    """Where a result goes: the files of a set, which refer to each other, go into a folder named after their image."""
     filename = Path(result["filename"]).name
     if filename == result["name"]:
         own = given.stem or Path(given.name).stem
@@ -161,7 +161,7 @@ def _place(given: Input, result: Any) -> Path:
 
 
 def _is_older(job: "Job") -> bool:
-    """Whether a job is of an earlier run."""
+    """Whether a job belongs to an earlier run."""
     from datetime import datetime
 
     return datetime.fromisoformat(job["created_at"]).timestamp() < STARTED - 1
@@ -180,7 +180,7 @@ def _concerns_all(error: Any) -> bool:
     """Whether every other file would fail in the same way."""
     from pixtools_client import Forbidden, ServerAway, Unauthorized
 
-    if error.code == "limit_exceeded":  # of the memory that an encoder needs: it points at the encoder
+    if error.code == "limit_exceeded":  # the memory that an encoder needs: the pointer leads to the encoder
         return False
     pointers = [each.get("pointer", "") for each in getattr(error, "errors", ())]
     return isinstance(error, Unauthorized | Forbidden | ServerAway) or any(
@@ -193,25 +193,29 @@ def run_files(
     operations: OperationsOption = None,
     template: TemplateOption = None,
     param: ParamOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results; default: none.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the results; default: print links.")
+    ] = None,
     parallel: Annotated[int, typer.Option("--parallel", "-j", min=1, max=64, help="Files at the same time.")] = 4,
     if_exists: Annotated[
-        IfExists, typer.Option(help="What to do about a file that is there and has another content.")
+        IfExists, typer.Option(help="What to do if a file with other content is in the place of a result.")
     ] = "fail",
     again: Annotated[bool, typer.Option(help="Do finished files again as well.")] = False,
-    watch: Annotated[bool, typer.Option(help="Go on with files that come into the folders later.")] = False,
-    wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Without: print the ids of the jobs and end.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")] = False,
+    watch: Annotated[bool, typer.Option(help="Keep running, and do files that appear in the folders later.")] = False,
+    wait_: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for results; --no-wait prints the ids of the jobs and exits.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     tag: TagOption = None,
     webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when each job has ended.")] = None,
-    priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; 5 without.")] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     server: Server = None,
 ) -> None:
-    """Send files through operations or a template and write the results to a folder; URLs are fetched by the server.
+    """Send files through operations or a template and write the results to a folder; the server fetches URLs.
 
-    The same command again does no finished file twice, also after it was killed. The exit code is 0 if every file
-    succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
+    If you give the same command again, also after it was killed, it skips finished files. The exit code is 0 if every
+    file succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
     """
     tree, order = order_of(operations, template, param, tag)
     inputs = inputs_of(files)
@@ -254,10 +258,12 @@ def submit(
     server: Server = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
     webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
-    priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; 5 without.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(help="Makes a repeated call harmless.")] = None,
-    if_exists: Annotated[IfExists, typer.Option(help="What to do about a file that has another content.")] = "fail",
-    wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show the progress.")] = True,
+    priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="With the same key, a repeat makes no second job.")
+    ] = None,
+    if_exists: Annotated[IfExists, typer.Option(help="What to do if a file has other content.")] = "fail",
+    wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
 ) -> None:
     """Send one file, watch its job, and print its results: files with -o, else links."""
     tree, given = operations_of(operations), one_input(file)
@@ -281,7 +287,7 @@ def submit(
 
 
 def check(client: "Client") -> None:
-    """Raise at once if the server is not there; later on it is waited for.
+    """Raise at once if the server does not answer; later on the command waits for it.
 
     Raises:
         ServerAway: it does not answer.
@@ -305,7 +311,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parallel: int) -> Iterator[Outcome]:
-    """The outcome of each file as it ends; without end for watched folders."""
+    """The outcome of each file as it ends; for watched folders the iterator never ends."""
     threads = ThreadPoolExecutor(parallel, thread_name_prefix="run")
     seen = {each.path.resolve() for each in inputs if each.path}
     waiting: set[Future[Outcome]] = {threads.submit(run.do, each) for each in inputs}
@@ -323,7 +329,7 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
 
 
 def _new(folders: Sequence[Path], seen: set[Path], sizes: dict[Path, int]) -> Iterator[Input]:
-    """Files that have come since, when they have stopped growing."""
+    """New files that have stopped growing."""
     for folder in folders:
         for each in in_folder(folder):
             path = each.path.resolve() if each.path else None
@@ -347,15 +353,15 @@ def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: 
 
 
 def _interrupted(run: Run, display: Display) -> None:
-    """Say what goes on at the server, and how to end it; threads that wait are left."""
+    """Print which jobs continue at the server and how to end them; waiting threads are abandoned."""
     run.stop.set()
     ids = list(run.open_jobs)
     lines = ["", "Interrupted."]
     if ids:
         shown = " ".join(ids[:20]) + (" …" if len(ids) > 20 else "")
-        jobs = "1 job goes on" if len(ids) == 1 else f"{len(ids)} jobs go on"
+        jobs = "1 job continues" if len(ids) == 1 else f"{len(ids)} jobs continue"
         lines += [f"{jobs} at {run.client.server}:", f"  pixtools jobs wait {shown}", f"  pixtools jobs cancel {shown}"]
-    lines.append("The same command again goes on where it was.")
+    lines.append("Give the same command again to continue where it stopped.")
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What `pixtools doctor` finds about the running server; app.doctor itself looks at settings, not at a process."""
+"""The part of `pixtools doctor` that asks the running server; `app.doctor` checks settings, not a process."""
 
 import fcntl
 import time
@@ -21,7 +21,7 @@ def look_at(server: str | None, settings: Settings) -> Iterator[Finding]:
 
     Args:
         server: its address; None: `PIXTOOLS_URL`, or the server on this machine.
-        settings: with which the other checks have been made.
+        settings: those that the other checks were made with.
     """
     from pixtools_client import Client, Refused
 
@@ -40,20 +40,20 @@ def _ask(client: "Client", settings: Settings) -> Iterator[Finding]:
     try:
         client.live()
     except ServerAway:
-        advice = "start it, or name it by --server or PIXTOOLS_URL"
-        yield Finding(Health.DEGRADED, SUBJECT, f"none answers at {client.server}", advice)
+        advice = "start it, or give its address with --server or PIXTOOLS_URL"
+        yield Finding(Health.DEGRADED, SUBJECT, f"does not answer at {client.server}", advice)
         if is_used:
-            what = f"another process uses the data folder {settings.data_dir}, and listens elsewhere"
-            yield Finding(Health.DEGRADED, SUBJECT, what, "name its port by PIXTOOLS_PORT")
+            what = f"a running process uses the data folder {settings.data_dir}, but listens on another port"
+            yield Finding(Health.DEGRADED, SUBJECT, what, "give its port with PIXTOOLS_PORT")
         return
     except ClientError as error:
         what = f"what answers at {client.server} is not PixTools: {error}"
-        yield Finding(Health.DOWN, SUBJECT, what, "name another address by --server or PIXTOOLS_URL")
+        yield Finding(Health.DOWN, SUBJECT, what, "give another address with --server or PIXTOOLS_URL")
         return
     taken = (time.monotonic() - began) * 1000
     yield Finding(Health.OK, SUBJECT, f"answers at {client.server} in {taken:.0f} ms")
     if settings.embedded and not is_used:
-        what = f"that server does not use the data folder {settings.data_dir}, which was checked above"
+        what = f"does not use the data folder {settings.data_dir} that was checked above"
         yield Finding(Health.DEGRADED, SUBJECT, what, "run the doctor with the server's PIXTOOLS_DATA_DIR")
     yield from _checks(client)
 
@@ -64,14 +64,14 @@ def _checks(client: "Client") -> Iterator[Finding]:
     try:
         checks = client.checks()
     except (Unauthorized, Forbidden):
-        advice = "give the doctor a key with the scope admin by PIXTOOLS_KEY"
-        yield Finding(Health.DEGRADED, SUBJECT, "does not show the state of its parts without a key", advice)
+        what = "shows the state of its parts only to a key with the scope admin"
+        yield Finding(Health.DEGRADED, SUBJECT, what, "set PIXTOOLS_KEY to such a key")
         return
     except ClientError as error:
         yield Finding(Health.DOWN, SUBJECT, f"does not show the state of its parts: {error}")
         return
     wrong = [_wrong(name, check) for name, check in checks.items() if check["status"] != Health.OK]
-    yield from wrong or [Finding(Health.OK, SUBJECT, f"has its {', '.join(checks)}")]
+    yield from wrong or [Finding(Health.OK, SUBJECT, f"reaches its {', '.join(checks)}")]
 
 
 def _wrong(name: str, check: dict[str, Any]) -> Finding:
@@ -80,12 +80,12 @@ def _wrong(name: str, check: dict[str, Any]) -> Finding:
 
 
 def is_in_use(data_dir: Path) -> bool:
-    """Whether a single process works on this data folder now."""
+    """Whether a process runs on this data folder now."""
     try:
         with (data_dir / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # not made yet, or not readable, which the checks of the folder report
+    except OSError:  # not made yet, or not readable: the checks of the folder report that
         return False
     return False

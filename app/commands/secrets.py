@@ -1,22 +1,23 @@
-"""`pixtools secrets`: what is encrypted in the database."""
+"""`pixtools secrets`: the encrypted values in the database."""
 
 import typer
 
 from app.commands.common import database, usable
 
-secrets_app = typer.Typer(help="What is encrypted in the database.", no_args_is_help=True)
+secrets_app = typer.Typer(help="Encrypted secrets in the database.", no_args_is_help=True)
 
 
 @secrets_app.callback()
 def secrets() -> None:
-    """What is encrypted in the database."""
+    """Encrypted secrets in the database."""
 
 
 @secrets_app.command("rotate")
 def rotate_secrets() -> None:
-    """Encrypt all secrets with the first key of PIXTOOLS_SECRET_KEY, also those that were stored before there was any.
+    """Encrypt all secrets with the first key of PIXTOOLS_SECRET_KEY, also secrets that were stored unencrypted.
 
-    Can be repeated, also while the service runs. Fails if one is encrypted with a key that the setting does not name.
+    It can be repeated, also while the service runs. It fails if a secret is encrypted with a key that the setting does
+    not have.
     """
     from app.services.upkeep import secrets as upkeep
 
@@ -25,5 +26,5 @@ def rotate_secrets() -> None:
         rotated = upkeep.rotate_all(opened)
     typer.echo(f"{rotated.sealed} encrypted with the current key.")
     if rotated.unreadable:
-        typer.echo(f"{rotated.unreadable} cannot be read by any key of PIXTOOLS_SECRET_KEY.", err=True)
+        typer.echo(f"{rotated.unreadable} cannot be decrypted with any key of PIXTOOLS_SECRET_KEY.", err=True)
         raise typer.Exit(1)

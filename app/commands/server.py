@@ -1,4 +1,4 @@
-"""`pixtools server`: what has to run on the server's machine, with its PIXTOOLS_ settings."""
+"""`pixtools server`: commands that run on the server's machine, with its PIXTOOLS_ settings."""
 
 from typing import Annotated
 
@@ -11,15 +11,18 @@ from app.commands.limits import set_limits
 from app.commands.secrets import secrets_app
 from app.commands.stores import folders_app
 
-#: of `celery worker`: workers need nothing from each other here, and asking for it takes a second of each start
+#: options of `celery worker`: workers here need nothing from each other, and asking would take a second of each start
 ALONE = ("--without-mingle", "--without-gossip")
 
-server_app = typer.Typer(help="What has to run on the server's machine.", no_args_is_help=True)
+server_app = typer.Typer(help="Commands that run on the server's machine.", no_args_is_help=True)
 
 
 @server_app.command("serve")
 def serve() -> None:
-    """Run everything in this one process; nothing else is needed. PIXTOOLS_PORT and PIXTOOLS_DATA_DIR choose where."""
+    """Run everything in one process; nothing else is needed.
+
+    PIXTOOLS_PORT and PIXTOOLS_DATA_DIR choose the port and the data folder.
+    """
     from app.server import serve as serve_all
 
     settings = current_settings()
@@ -38,21 +41,27 @@ def api() -> None:
 def worker(
     queue: Annotated[str, typer.Option(help="Queue to take work from.")] = "default_queue",
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Processes, 2; for webhooks and fetching threads, by their settings.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of processes, default 2; for webhooks and fetching the number of threads, default: "
+            "PIXTOOLS_WEBHOOK_CONCURRENCY and PIXTOOLS_FETCH_CONCURRENCY.",
+        ),
     ] = None,
 ) -> None:
-    """Run a worker of a cluster, in processes that can be killed; for webhooks and fetching in threads.
+    """Run a worker of a cluster.
 
-    That of default_queue has one process more, for small work only.
+    It works in processes that can be killed; for webhooks and fetching it works in threads. The worker of default_queue
+    has one more process, for small work only.
     """
     from app.operations import Queue
     from app.slots import share
 
     if queue not in set(Queue):
-        raise typer.BadParameter(f"There is no queue {queue!r}; there are {', '.join(Queue)}.")
+        raise typer.BadParameter(f"There is no queue {queue!r}; the queues are {', '.join(Queue)}.")
     settings = current_settings()
     if settings.embedded:
-        raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own worker.")
+        raise SystemExit("PIXTOOLS_BROKER_URL does not name a broker: `pixtools serve` runs its own worker.")
     share(settings.spool)
     from celery.bin.celery import celery
 
@@ -76,7 +85,7 @@ def relay() -> None:
 
     settings = current_settings()
     if settings.embedded:
-        raise SystemExit("PIXTOOLS_BROKER_URL names no broker: `pixtools serve` runs its own relay.")
+        raise SystemExit("PIXTOOLS_BROKER_URL does not name a broker: `pixtools serve` runs its own relay.")
     configure_logging(settings.log_level)
     stop_tracing = tracing.start(settings.otlp_endpoint, "relay")
     if settings.metrics_port:
@@ -93,20 +102,22 @@ def relay() -> None:
 
 @server_app.command("celery-exporter")
 def celery_exporter() -> None:
-    """Serve metrics from Celery's own events on PIXTOOLS_METRICS_PORT: the workers, and how busy they are."""
+    """Serve metrics from Celery's events on PIXTOOLS_METRICS_PORT: the workers, and how busy they are."""
     from app.logging_config import configure_logging
     from app.tasks.exporter import serve
 
     settings = current_settings()
     if settings.embedded or settings.metrics_port is None:
-        raise SystemExit("PIXTOOLS_BROKER_URL has to name a broker, and PIXTOOLS_METRICS_PORT a port.")
+        raise SystemExit("PIXTOOLS_BROKER_URL must name a broker, and PIXTOOLS_METRICS_PORT a port.")
     configure_logging(settings.log_level)
     serve(settings.host, settings.metrics_port)
 
 
 @server_app.command("migrate")
 def migrate(
-    wait: Annotated[bool, typer.Option("--wait", help="Change nothing; wait until others have done it.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Change nothing; wait until another process has done it.")
+    ] = False,
 ) -> None:
     """Bring the database to the current schema."""
     from app import migrations
@@ -128,9 +139,9 @@ def migrate(
 
 @server_app.command("doctor")
 def doctor(server: Server = None) -> None:
-    """Check the settings, every dependency, the model and the running server, and say what to do.
+    """Check the settings, every dependency, the networks and the running server, and say what to do.
 
-    The exit code is 1 if something fails. A server that does not run yet is only noted.
+    The exit code is 1 if a check fails. A server that does not run yet is only a note.
     """
     from itertools import chain
 
@@ -146,7 +157,7 @@ def doctor(server: Server = None) -> None:
 def orphans(
     remove: Annotated[bool, typer.Option(help="Remove the objects of jobs that do not exist.")] = False,
 ) -> None:
-    """Find objects without a job, and uploads and results without their object, one a line."""
+    """List objects without a job, and uploads and results without their object, one per line."""
     from app.services.upkeep.retention import find_orphans
 
     objects = storage()
@@ -162,7 +173,7 @@ def orphans(
 
 @server_app.command("explain")
 def explain_job(job_id: Annotated[str, typer.Argument(help="Id of the job.")]) -> None:
-    """The timeline of one job in words, from the database of the PIXTOOLS_ settings."""
+    """Print the timeline of one job, from the database of the PIXTOOLS_ settings."""
     from uuid import UUID
 
     from app.commands.common import transaction

@@ -14,13 +14,13 @@ folders_app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="Name in requests: lower-case letters, digits and `-`.")]
-#: what Google's file of a service account has of the credentials of a store
+#: members of Google's key file for a service account that are the credentials of a store
 OF_GOOGLE = ("client_email", "private_key", "private_key_id")
 
 
 @stores_app.command("list")
 def list_stores(server: Server = None) -> None:
-    """Name and bucket of every store."""
+    """List all stores, one per line: name and bucket."""
     with opened(server) as client:
         for store in client.stores():
             typer.echo(f"{store['name']:<16}  {store['url']}  {store['endpoint'] or store['region']}")
@@ -28,7 +28,7 @@ def list_stores(server: Server = None) -> None:
 
 @stores_app.command("show")
 def show_store(name: Name, server: Server = None) -> None:
-    """One store as JSON, without its credentials."""
+    """Print one store as JSON, without its credentials."""
     with opened(server) as client:
         echo_json(client.store(name))
 
@@ -38,21 +38,21 @@ def put_store(
     name: Name,
     url: Annotated[str, typer.Argument(help="s3://bucket, gs://bucket or az://container.")],
     credentials: Annotated[
-        str, typer.Option(help="File of a JSON object, or of Google's key; default: standard input.")
+        str, typer.Option(help="File with a JSON object, or a key file of Google; default: standard input.")
     ] = STANDARD_INPUT,
-    endpoint: Annotated[str | None, typer.Option(help="One that the operator has allowed.")] = None,
-    region: Annotated[str | None, typer.Option(help="Of S3; default: that of the server.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="An endpoint that the operator has allowed.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region of S3; default: that of the server.")] = None,
     server: Server = None,
 ) -> None:
-    """Save a connection, or change it; it is tried at once.
+    """Save a connection, or change it; the server tries it at once.
 
-    Credentials are read from a file or from standard input, never from arguments, which every user of a machine can
-    see: {"access_key_id": "…", "secret_access_key": "…"} of S3, {"account": "…", "account_key": "…"} of Azure, the
-    file of a service account of Google.
+    Credentials are read from a file or from standard input, never from arguments, which every user of the machine can
+    see: for S3 {"access_key_id": "…", "secret_access_key": "…"}, for Azure {"account": "…", "account_key": "…"}, for
+    Google the key file of a service account.
     """
     given = json_of(credentials)
     if not isinstance(given, dict):
-        raise typer.BadParameter("Credentials are a JSON object.")
+        raise typer.BadParameter("The credentials must be a JSON object.")
     if given.get("type") == "service_account":
         given = {each: given[each] for each in OF_GOOGLE if each in given}
     with opened(server) as client:
@@ -62,7 +62,7 @@ def put_store(
 
 @stores_app.command("delete")
 def delete_store(name: Name, server: Server = None) -> None:
-    """Forget a connection; the bucket stays as it is."""
+    """Delete a connection; the bucket stays as it is."""
     with opened(server) as client:
         client.delete_store(name)
 
@@ -71,18 +71,18 @@ def delete_store(name: Name, server: Server = None) -> None:
 def put_folder(
     name: Name,
     url: Annotated[str, typer.Argument(help="file:///path, at or below a folder of PIXTOOLS_FILE_STORE_ROOTS.")],
-    tenant: Annotated[str, typer.Option(help="Who reads and writes there.")] = "default",
+    tenant: Annotated[str, typer.Option(help="Tenant that may read and write there.")] = "default",
 ) -> None:
-    """Connect a tenant to a folder that every worker has under the same path; no link below the root is followed.
+    """Connect a tenant to a folder, which every worker must have under the same path.
 
-    `pixtools stores` lists and deletes it like any other.
+    Links below the root are not followed. `pixtools stores` lists and deletes the store like any other.
     """
     from app.errors import PixToolsError
     from app.services import stores
     from app.services.access import audit
 
     if not stores.NAME.fullmatch(name):
-        raise typer.BadParameter(f"{name!r} is no name of a store: lower-case letters, digits and `-`.")
+        raise typer.BadParameter(f"{name!r} is not the name of a store: names have lower-case letters, digits and `-`.")
     try:
         connection = stores.folder(url, current_settings().file_store_roots)
         with transaction(tenant=tenant) as session:

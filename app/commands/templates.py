@@ -14,7 +14,7 @@ MEMBERS = {"operations", "params", "output"}
 
 @templates_app.command("list")
 def list_templates(server: Server = None) -> None:
-    """The latest version of each, with its parameters, one a line."""
+    """List the latest version of each template, one per line, with its parameters."""
     with opened(server) as client:
         found = client.templates()
     width = max((len(each["template"]) for each in found), default=0)
@@ -28,7 +28,7 @@ def list_templates(server: Server = None) -> None:
 def show_template(
     name: Annotated[str, typer.Argument(help="Name, or name and version: `shop@2`.")], server: Server = None
 ) -> None:
-    """One template as JSON."""
+    """Print one template as JSON."""
     with opened(server) as client:
         echo_json(client.template(name))
 
@@ -36,10 +36,13 @@ def show_template(
 @templates_app.command("put")
 def put_template(
     name: Annotated[str, typer.Argument(help="Name in requests.")],
-    file: Annotated[str, typer.Argument(help='JSON: {"operations": …, "params": …}, or the tree alone; - reads it.')],
+    file: Annotated[
+        str,
+        typer.Argument(help='JSON file with {"operations": …, "params": …} or a tree alone; - is standard input.'),
+    ],
     server: Server = None,
 ) -> None:
-    """Store a template, or a new version of it, and print name and version; one that is equal makes no version."""
+    """Store a template, or a new version of it, and print name and version; an equal one makes no new version."""
     content = json_of(file)
     given = content if isinstance(content, dict) and "op" not in content else {"operations": content}
     unknown = sorted(set(given) - MEMBERS)
@@ -52,7 +55,7 @@ def put_template(
 
 
 @templates_app.command("delete")
-def delete_template(name: Annotated[str, typer.Argument(help="Its name.")], server: Server = None) -> None:
+def delete_template(name: Annotated[str, typer.Argument(help="Name of the template.")], server: Server = None) -> None:
     """Delete a template with all its versions; jobs keep their trees."""
     with opened(server) as client:
         client.delete_template(name)

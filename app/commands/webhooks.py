@@ -15,7 +15,7 @@ webhooks_app = typer.Typer(help="Receivers of events, and what was sent to them.
 EndpointId = Annotated[str, typer.Argument(help="Id of the endpoint.")]
 DeliveryId = Annotated[str, typer.Argument(help="Id of the delivery.")]
 EventTypes = Annotated[
-    list[str] | None, typer.Option("--event", help="A type of events; can be given several times; default: all.")
+    list[str] | None, typer.Option("--event", help="Type of events; can be given several times; default: all.")
 ]
 
 
@@ -23,7 +23,7 @@ EventTypes = Annotated[
 def create_webhook(
     url: Annotated[str, typer.Argument(help="Where events are posted to.")],
     event: EventTypes = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Annotated[str, typer.Option(help="A note for people.")] = "",
     server: Server = None,
 ) -> None:
     """Register a receiver; its secret is shown only once."""
@@ -33,7 +33,7 @@ def create_webhook(
 
 @webhooks_app.command("list")
 def list_webhooks(server: Server = None) -> None:
-    """Every receiver, one a line."""
+    """List all receivers, one per line."""
     with opened(server) as client:
         for endpoint in client.webhooks():
             state = "enabled" if endpoint["enabled"] else f"disabled: {endpoint['disabled_reason'] or 'on request'}"
@@ -50,7 +50,7 @@ def update_webhook(
     enabled: Annotated[bool | None, typer.Option("--enable/--disable")] = None,
     server: Server = None,
 ) -> None:
-    """Change what is given."""
+    """Change a receiver; what is not given stays as it is."""
     values = {"url": url, "events": event, "description": description, "enabled": enabled}
     given = {name: value for name, value in values.items() if value is not None}
     with opened(server) as client:
@@ -59,7 +59,7 @@ def update_webhook(
 
 @webhooks_app.command("delete")
 def delete_webhook(endpoint_id: EndpointId, server: Server = None) -> None:
-    """Remove a receiver with its deliveries."""
+    """Delete a receiver with its deliveries."""
     with opened(server) as client:
         client.delete_webhook(endpoint_id)
 
@@ -92,12 +92,12 @@ def send_test(endpoint_id: EndpointId, server: Server = None) -> None:
 @webhooks_app.command("replay")
 def replay_webhook(
     endpoint_id: EndpointId,
-    since: Annotated[str, typer.Option(help="1h, 2d, or a time with its zone, e.g. 2026-11-23T12:00:00Z.")],
+    since: Annotated[str, typer.Option(help="1h, 2d ago, or a time with its zone, e.g. 2026-11-23T12:00:00Z.")],
     until: Annotated[str | None, typer.Option(help="Default: now.")] = None,
-    missed_only: Annotated[bool, typer.Option(help="Leave out what the receiver has taken.")] = False,
+    missed_only: Annotated[bool, typer.Option(help="Leave out events that the receiver has accepted.")] = False,
     server: Server = None,
 ) -> None:
-    """Send all events of a time again."""
+    """Send all events of a period again."""
     first = moment(since) or ""
     with opened(server) as client:
         echo_json(client.replay_webhook(endpoint_id, since=first, until=moment(until), missed_only=missed_only))
@@ -105,17 +105,17 @@ def replay_webhook(
 
 @webhooks_app.command("replays")
 def list_replays(endpoint_id: EndpointId, server: Server = None) -> None:
-    """Replays of a receiver and how far they are, newest first, as JSON."""
+    """Print the replays of a receiver and their progress, newest first, as JSON."""
     with opened(server) as client:
         echo_json({"data": client.replays(endpoint_id)})
 
 
 @webhooks_app.command("secret")
 def show_secret(
-    rotate: Annotated[bool, typer.Option(help="Make a new one; the old one signs for another day.")] = False,
-    tenant: Annotated[str, typer.Option(help="Whose jobs.")] = "default",
+    rotate: Annotated[bool, typer.Option(help="Make a new secret; the old one signs for another day.")] = False,
+    tenant: Annotated[str, typer.Option(help="Tenant of the jobs.")] = "default",
 ) -> None:
-    """The secret that signs what goes to the `webhook_url` of jobs; from the database of the PIXTOOLS_ settings."""
+    """Print the secret that signs events for the `webhook_url` of jobs, from the database of the PIXTOOLS_ settings."""
     from app.services.webhooks import endpoints
 
     with transaction(tenant=tenant) as session:
@@ -134,7 +134,7 @@ def list_deliveries(
     limit: Annotated[int, typer.Option(min=1)] = 20,
     server: Server = None,
 ) -> None:
-    """The newest deliveries, one a line."""
+    """List the newest deliveries, one per line."""
     with opened(server) as client:
         for delivery in client.deliveries(limit=limit, status=status, endpoint=endpoint, job=job):
             typer.echo(
@@ -145,7 +145,7 @@ def list_deliveries(
 
 @deliveries_app.command("show")
 def show_delivery(delivery_id: DeliveryId, server: Server = None) -> None:
-    """One delivery with its attempts, as JSON."""
+    """Print one delivery with its attempts, as JSON."""
     with opened(server) as client:
         echo_json(client.delivery(delivery_id))
 
@@ -159,11 +159,14 @@ def replay_delivery(delivery_id: DeliveryId, server: Server = None) -> None:
 
 def follow_events(
     after: Annotated[str, typer.Option(help="Id of the last event seen; 0: from the beginning.")] = "0",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with events as they happen.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events as they happen.")] = False,
     event_type: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     server: Server = None,
 ) -> None:
-    """The log of events, oldest first, one JSON object a line; a server that restarts is waited for."""
+    """Print the log of events, oldest first, one JSON object per line.
+
+    With --follow it goes on with new events, and waits for a server that restarts.
+    """
     with opened(server, patience=FOR_EVER if follow else 2.0) as client:
         listing = client.live_events if follow else client.events
         for event in listing(after=after, type=event_type):

@@ -1,4 +1,4 @@
-"""A web page's set: one image in several widths and formats, with placeholders, a manifest and a `<picture>`."""
+"""The operation `web`: one image in several widths and formats, with placeholders, a manifest and a `<picture>`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ def save(picture: Picture, params: WebParams, target: Target, context: Context) 
     """Write every file of a set, the images from the largest to the smallest.
 
     Raises:
-        TargetUnreachable: steps of bytes need more images, or no quality is alike enough.
+        TargetUnreachable: `bytes_step` needs more images than `max_images`, or no quality reaches `min_ssim`.
     """
     images = _Images(picture, params, target, context)
     breakpoints = _breakpoints(images, picture, params)
@@ -88,23 +88,23 @@ def _report(context: Context, picture: Picture, breakpoints: Breakpoints, images
 
 @dataclass
 class _Images:
-    """Makes the files of one picture, each once."""
+    """Writes the image files of one picture, each only once."""
 
     picture: Picture
     params: WebParams
     target: Target
     context: Context
     made: dict[tuple[int, str], WebImage] = field(default_factory=dict)
-    #: whether colours are coarser than they should be, because of the memory
+    #: whether a file has coarser colours than were asked for, to save memory
     is_frugal: bool = False
 
     def __post_init__(self) -> None:
-        # each half as wide as the one before, as far as they were needed
+        # each image has half the width of the one before; made when needed
         self._halves = [to_eight_bits(self.picture.first)]
         self._scaled: tuple[int, pyvips.Image] | None = None
 
     def wanted(self, breakpoints: Breakpoints) -> Iterator[tuple[int, str]]:
-        """Widths and formats, the largest first; how far they are is shown meanwhile."""
+        """Widths and formats, the largest first; reports the progress as they are made."""
         pairs = [(width, format_) for width in reversed(breakpoints.widths) for format_ in self.params.formats]
         pixels = [width * width for width, _ in pairs]
         for number, pair in enumerate(pairs):
@@ -112,19 +112,19 @@ class _Images:
             self.context.progress(sum(pixels[: number + 1]) / sum(pixels))
 
     def of(self, width: int, format_: str) -> WebImage:
-        """The file of a width."""
+        """The file with a width and a format."""
         if (width, format_) not in self.made:
             self.made[width, format_] = self._write(width, format_)
         return self.made[width, format_]
 
     def remove_others(self, wanted: list[WebImage]) -> None:
-        """Remove the files that were only tried."""
+        """Remove files that were only trial encodes."""
         for width, format_ in self.made.keys() - {(image.width, image.format) for image in wanted}:
             self._path(width, format_).unlink()
 
     @property
     def smallest(self) -> pyvips.Image:
-        """The last width that was made."""
+        """The image in the smallest width that was made."""
         return self._at(min(width for width, _ in self.made))
 
     def _path(self, width: int, format_: str) -> Path:
@@ -154,7 +154,7 @@ class _Images:
         )
 
     def _at(self, width: int) -> pyvips.Image:
-        """The image in a width, in sRGB and in memory, without what its file said."""
+        """The image in a width, in sRGB and in memory, without metadata."""
         if self._scaled is None or self._scaled[0] != width:
             image, size = self._half(width), (width, height_of(width, self.picture.size))
             if (image.width, image.height) != size:
@@ -164,9 +164,10 @@ class _Images:
         return self._scaled[1]
 
     def _half(self, width: int) -> pyvips.Image:
-        """The picture, halved as often as leaves it at least twice as wide: libvips does the same before it resizes.
+        """The picture, halved as often as possible while it stays at least twice as wide as `width`.
 
-        So no width is made of one that has lost what it needs, and a small one costs no look at every pixel.
+        libvips does the same before it resizes. So every width is made from an image with enough detail, and a small
+        width does not need a pass over all pixels.
         """
         number = 0
         while self._halves[number].width // 2 >= 2 * width:

@@ -1,4 +1,4 @@
-"""Writing one image by an encoder: within the memory, and at the quality that its target asks for."""
+"""Writing one image with an encoder: within the memory limit, and at the quality that meets its target."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,11 +17,11 @@ from app.references import resolve
 
 @dataclass
 class Written:
-    """How a file came about."""
+    """How a file was written."""
 
-    #: what a search for its quality has measured; empty: there was none
+    #: what the search for its quality has measured; empty: there was no search
     measured: dict[str, Any] = field(default_factory=dict)
-    #: whether its colours are coarser than was asked for, because of the memory
+    #: whether its colours are coarser than was asked for, to save memory
     is_frugal: bool = False
 
 
@@ -29,15 +29,15 @@ def write(image: pyvips.Image, operation: Operation, params: Any, path: Path, *,
     """Write a file.
 
     Args:
-        image: in memory, with the colours and the metadata that are to be written.
+        image: in memory, with the colours and the metadata to write.
         operation: the encoder.
-        params: its parameters.
-        path: of the file.
-        frames: of the image, one below the other.
+        params: parameters of the encoder.
+        path: where to write the file.
+        frames: number of frames in the image, one below the other.
 
     Raises:
         ImageTooLarge: the encoder would need more memory than there is.
-        TargetUnreachable: no quality keeps what was asked of the file.
+        TargetUnreachable: no quality meets the target of the file.
     """
     handler, written = resolve(operation.handler), Written()
     read_back = partial(load, format_=str(operation.format), pages=-1 if frames > 1 else 1)

@@ -12,14 +12,14 @@ from app.manual.cures import CURES, MORE
 
 ERRORS_HEAD = """# Error codes
 
-Every error is `application/problem+json` with a `code` that never changes its meaning: decide by it. `type` leads to
-the code's place on this page. `errors[].pointer` leads to the mistake, `limit` and `value` say what was exceeded.
-Errors of steps stand in the job: `steps[].error` and `error`.
+Every error is `application/problem+json`. Decide by its `code`, whose meaning never changes; `type` links to the code's
+place on this page. `errors[].pointer` leads to the mistake, and `limit` and `value` say what was exceeded. Errors of
+steps are in the job: `steps[].error` and `error`.
 """
 CONFIGURATION_HEAD = """# Configuration
 
-Every setting is an environment variable with the prefix `PIXTOOLS_`, or a line in a file `.env` in its working folder.
-Times are in seconds, sizes in bytes. Lists are separated by commas.
+Every setting is an environment variable with the prefix `PIXTOOLS_`, or a line of the file `.env` in the working folder
+of the process. Times are in seconds, sizes in bytes. Lists are separated by commas.
 """
 SHOWN_DEFAULT = 60  # characters
 

@@ -20,7 +20,7 @@ from app.wiring import Resources
 KEY = HTTPBearer(
     scheme_name="key",
     bearerFormat="pxt_…",
-    description="An API key. As long as none has ever been made, requests from the same machine need none.",
+    description="An API key. Until the first key is made, requests from the same machine need none.",
     auto_error=False,
 )
 

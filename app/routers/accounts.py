@@ -34,14 +34,14 @@ async def get_usage(
     since: Annotated[Day | None, Query(description="First day (UTC); default: 30 days before the last one.")] = None,
     until: Annotated[Day | None, Query(description="Last day (UTC); default: today.")] = None,
     limit: Annotated[int, Field(ge=1, le=usage.MAX_PAGE), WholeNumber, Query()] = 100,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=512)] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.", max_length=512)] = None,
     tenant: OtherTenant = None,
 ) -> UsagePage:
-    """Jobs are counted about a minute after their end (`PIXTOOLS_USAGE_SECONDS`), on the day of their end."""
+    """A job is counted about a minute after its end (`PIXTOOLS_USAGE_SECONDS`), for the day of its end."""
     last = until or datetime.now(UTC).date()
     first = since or last - timedelta(days=USUAL_DAYS - 1)
     if first > last:
-        raise InvalidParameter("`since` is behind `until`.", pointer="#/query/since", value=first.isoformat())
+        raise InvalidParameter("`since` is later than `until`.", pointer="#/query/since", value=first.isoformat())
     rows = rows_of(principal, resources, tenant)
     found, next_cursor = await rows.read(
         usage.list_page, tenant=rows.tenant, since=first, until=last, limit=limit, cursor=cursor
@@ -62,11 +62,12 @@ async def get_usage(
 async def get_audit(
     resources: CurrentResources,
     principal: CurrentPrincipal,
-    since: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
-    until: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
+    since: Annotated[Moment | None, Query(description="Only entries at or after this time, with its zone.")] = None,
+    until: Annotated[Moment | None, Query(description="Only entries before this time, with its zone.")] = None,
     tenant: OtherTenant = None,
 ) -> StreamingResponse:
-    """Changes of keys, tenants and endpoints, deletions, and refusals of known keys, once per key, code and minute."""
+    """Changes of keys, tenants, endpoints, templates, assets and stores, deletions, and refused requests of known keys,
+    once per key, code and minute."""
     rows = rows_of(principal, resources, tenant)
     first = await _page(rows, since, until, "")
     return StreamingResponse(_lines(rows, since, until, first), media_type="application/jsonl")
@@ -79,7 +80,7 @@ async def _page(rows: TenantDatabase, since: datetime | None, until: datetime | 
 async def _lines(
     rows: TenantDatabase, since: datetime | None, until: datetime | None, entries: list[AuditEntry]
 ) -> AsyncIterator[bytes]:
-    """Each page is a transaction of its own; a slow reader holds none open."""
+    """Each page is read in its own transaction, so that a slow reader keeps none open."""
     while entries:
         yield "".join(f"{json.dumps(audit.line(entry), ensure_ascii=False)}\n" for entry in entries).encode()
         entries = await _page(rows, since, until, entries[-1].id) if len(entries) == audit.PAGE else []

@@ -34,7 +34,7 @@ async def put_asset(
     principal: CurrentPrincipal,
     response: Response,
 ) -> AssetView:
-    """The body is the file itself. Jobs that were accepted before keep the file that the name meant then."""
+    """The body is the file itself. Jobs that were accepted earlier keep the file that the name meant then."""
     allow_body(request.scope, resources.settings.max_asset_bytes)
     asset, is_new = await resources.assets.put(asset_name, request.stream(), principal)
     response.status_code = 201 if is_new else 200
@@ -43,7 +43,7 @@ async def put_asset(
 
 
 @router.head("/assets", dependencies=READ, include_in_schema=False)
-@router.get("/assets", dependencies=READ, summary="Every asset")
+@router.get("/assets", dependencies=READ, summary="All assets")
 async def list_assets(own: Own) -> AssetList:
     return AssetList(data=[AssetView.model_validate(asset) for asset in await own.read(assets.every)])
 
@@ -62,6 +62,6 @@ async def get_asset(asset_name: NameOfAsset, own: Own) -> AssetView:
     responses=problems(404, 409),
 )
 async def delete_asset(asset_name: NameOfAsset, own: Own, principal: CurrentPrincipal) -> None:
-    """409 while a job that has not ended uses it. Jobs that have ended can still be repeated with it."""
+    """409 while an unfinished job uses it. Jobs that have ended can still be retried."""
     deleted = Audited(principal=principal, action="asset.deleted", subject=lambda _: asset_name)
     await own.call(deleted, assets.remove, asset_name)

@@ -21,7 +21,7 @@ from app.wiring import Resources
 OtherTenant = Annotated[
     str | None,
     Query(
-        description="Another tenant than one's own; needs the scope `admin`.",
+        description="A tenant other than your own; needs the scope `admin`.",
         alias="tenant",
         json_schema_extra={"pattern": TENANT_NAME},
     ),
@@ -121,7 +121,7 @@ async def raise_if_left(request: Request) -> None:
 Prefer = Annotated[
     str | None,
     Header(
-        description="`wait=N` holds the response until there is something new, at most N seconds.",
+        description="With `wait=N` the response waits until there is something new, at most N seconds.",
         openapi_examples={"wait": {"value": "wait=20"}},
     ),
 ]

@@ -1,4 +1,4 @@
-"""Downloads of results that lie in a local folder; the provider of a bucket serves its objects itself."""
+"""Downloads of results from a local folder; the provider of a bucket serves its objects itself."""
 
 import re
 from typing import Annotated
@@ -85,7 +85,7 @@ def _headers(result: Result) -> dict[str, str]:
 
 
 def _elsewhere(request: Request, result: Result, resources: Resources) -> Response:
-    """S3 serves it: the link holds for GET alone."""
+    """S3 serves it: the link is only valid for GET."""
     if request.method == "HEAD":
         headers = {**_headers(result), "Content-Length": str(result.bytes), "Content-Type": result.content_type}
         return Response(headers=headers)
@@ -98,10 +98,10 @@ def _has(if_none_match: str | None, etag: str) -> bool:
 
 
 def _settle_range(request: Request, size: int) -> None:
-    """Drop a `Range` that need not be heeded (RFC 9110, 14.2): malformed, of other units, or several at once.
+    """Drop a `Range` that may be ignored (RFC 9110, 14.2): malformed, in other units, or several ranges at once.
 
     Raises:
-        RangeNotSatisfiable: it begins behind the end.
+        RangeNotSatisfiable: it begins after the end.
     """
     asked = RANGE.fullmatch(request.headers.get("range", "").strip())
     if asked is None or (asked[2] and int(asked[2]) < int(asked[1])):

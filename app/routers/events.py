@@ -30,7 +30,7 @@ async def list_events(
     after: Annotated[
         str,
         Query(
-            description="`next_after` of the answer before, or the id of an event; 0: from the beginning.",
+            description="`next_after` of the previous answer, or the id of an event; 0: from the beginning.",
             json_schema_extra={"pattern": events.CURSOR},
         ),
     ] = events.BEGINNING,
@@ -38,9 +38,9 @@ async def list_events(
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     prefer: Prefer = None,
 ) -> EventPage:
-    """The same events as webhooks deliver, in an order that never changes: nothing is ever added before `next_after`.
+    """The same events that webhooks deliver, in an order that never changes: nothing is ever added before `next_after`.
 
-    A page may be short, or empty, although there are more."""
+    A page may be short, or empty, even if there are more events."""
     seconds = preferred_wait(prefer, resources.settings.prefer_wait_seconds)
     place = await _place(resources, own, after)
     if seconds is None:
@@ -72,7 +72,7 @@ async def _place(resources: Resources, own: TenantDatabase, after: str) -> int:
 async def _page(
     resources: Resources, own: TenantDatabase, after: int, limit: int, type_: EventType | None
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """A page that is not full may lack events without a number yet: some of them are numbered then."""
+    """A page of events. If it is not full, events that have no number yet are numbered first."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
     found, last, more = await own.read(page)

@@ -28,7 +28,7 @@ class HealthCheck(Model):
 class QueueView(Model):
     """One queue."""
 
-    messages: Count = Field(description="Messages that are ready for a worker.")
+    messages: Count = Field(description="Messages ready for a worker.")
     workers: Count = Field(description="Consumers of the queue.")
 
 
@@ -56,7 +56,7 @@ def _unavailable(model: type[Model]) -> dict[int | str, dict[str, Any]]:
 
 
 @router.head("/live", dependencies=[ANYBODY], include_in_schema=False)
-@router.get("/live", dependencies=[ANYBODY], summary="The process answers; touches nothing else")
+@router.get("/live", dependencies=[ANYBODY], summary="Whether the process answers; checks nothing else")
 async def check_liveness() -> Liveness:
     return Liveness(status="ok")
 
@@ -65,7 +65,7 @@ async def check_liveness() -> Liveness:
 @router.get(
     "/ready",
     dependencies=[ANYBODY],
-    summary="Work can be accepted: database and storage answer",
+    summary="Whether work can be accepted: database and storage answer",
     response_model=Readiness,
     responses=_unavailable(Readiness),
 )

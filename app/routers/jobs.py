@@ -78,9 +78,9 @@ async def submit_job(
     ] = None,
     prefer: Prefer = None,
 ) -> Response:
-    """The answer is 202 with the job, in state `pending`; `Location` is its address.
+    """The answer is 202 with the job in state `pending`; `Location` is its address.
 
-    With `Prefer: wait=N` it is 200 and the ended job if that takes no longer than N seconds.
+    With `Prefer: wait=N` it is 200 with the ended job, if that takes no longer than N seconds.
     """
     try:
         accepted = await _accept(request, resources, base_url, principal)
@@ -114,7 +114,7 @@ Take = Callable[[SubmissionRequest], Awaitable[Accepted]]
 
 
 def _take_form(request: Request, submissions: Submissions) -> Take:
-    """Check what the head of a request says of its form; the rest is done when it is let in."""
+    """Check the head of a request with a form; the rest is checked when the request is admitted."""
     boundary = boundary_of(request.headers.get("content-type"))
     limits = submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)
@@ -173,17 +173,21 @@ async def list_jobs(
     own: Own,
     response: Response,
     limit: Annotated[int, Field(ge=1, le=jobs.MAX_PAGE), WholeNumber, Query()] = 20,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=200)] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.", max_length=200)] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     tag: Annotated[str | None, Query(description="Only jobs with this tag, as `name:value`.", max_length=320)] = None,
     external_id: Annotated[
-        str | None, Query(description="Only the job of this name.", max_length=MAX_EXTERNAL_ID)
+        str | None, Query(description="Only the job with this external id.", max_length=MAX_EXTERNAL_ID)
     ] = None,
-    filename: Annotated[str | None, Query(description="Only uploads of this very name.", max_length=255)] = None,
-    created_after: Annotated[Moment | None, Query(description="Not before; with its zone.")] = None,
-    created_before: Annotated[Moment | None, Query(description="Before; with its zone.")] = None,
+    filename: Annotated[str | None, Query(description="Only uploads with exactly this name.", max_length=255)] = None,
+    created_after: Annotated[
+        Moment | None, Query(description="Only jobs created at or after this time, with its zone.")
+    ] = None,
+    created_before: Annotated[
+        Moment | None, Query(description="Only jobs created before this time, with its zone.")
+    ] = None,
 ) -> JobPage:
-    """All filters must match."""
+    """A job must match all filters."""
     filters = JobFilters(
         status=status,
         tag=read_tag(tag),
@@ -200,7 +204,8 @@ async def list_jobs(
 
 @router.post("/jobs/{job_id}/cancel", dependencies=WRITE, summary="End a job now", responses=problems(404, 409, 410))
 async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> JobView:
-    """Waiting steps never start, running ones no longer count; results so far stay. Cancelling twice is harmless."""
+    """Waiting steps never start, and running steps no longer count. Results so far are kept. Cancelling twice is
+    harmless."""
     return job_view(await own.call(jobs.cancel, job_id), resources.links)
 
 
@@ -208,11 +213,11 @@ async def cancel_job(job_id: JobId, resources: CurrentResources, own: Own) -> Jo
     "/jobs/{job_id}/retry",
     dependencies=WRITE,
     status_code=202,
-    summary="Repeat what failed",
+    summary="Repeat what failed, was skipped or cancelled",
     responses=problems(404, 409, 410),
 )
 async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, response: Response) -> JobView:
-    """Steps that succeeded are not repeated; those that failed, were skipped or cancelled are."""
+    """Steps that succeeded are not repeated."""
     kept = resources.settings.results_kept_seconds
     refetch = await _has_lost_input(resources, await own.read(jobs.get, job_id))
     job = await own.call(jobs.retry, job_id, kept_seconds=kept, limits=resources.tenant_limits, refetch=refetch)
@@ -221,7 +226,7 @@ async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, respon
 
 
 async def _has_lost_input(resources: Resources, job: Job) -> bool:
-    """Whether a fetched input is gone, so that it has to be fetched again."""
+    """Whether a fetched input is gone and has to be fetched again."""
     if job.input_source is None or job.input_sha256 is None:
         return False
     return await resources.storage.size(job.input_key) is None
@@ -235,7 +240,7 @@ async def _has_lost_input(resources: Resources, job: Job) -> bool:
     responses=problems(404, 410),
 )
 async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, principal: CurrentPrincipal) -> None:
-    """Upload, intermediate files and results are gone when the answer comes; a running job is cancelled first."""
+    """When the answer comes, upload, intermediate files and results are gone. A running job is cancelled first."""
     await own.call(jobs.stop, job_id)
     await resources.storage.delete_prefix(job_prefix(job_id))
     deleted = Audited(principal=principal, action="job.deleted", subject=lambda gone: str(job_id) if gone else None)

@@ -21,7 +21,7 @@ KeyId = Annotated[str, Path(description="Id of the key.", json_schema_extra={"pa
 
 @router.post("/keys", status_code=201, summary="Make an API key", responses=problems(404, 422))
 async def create_key(new: NewApiKey, principal: CurrentPrincipal, resources: CurrentResources) -> ApiKeyWithSecret:
-    """The answer holds the key; it is not shown again. From the first one on, requests without a key are refused."""
+    """The answer has the key, which is not shown again. Once there is a key, requests without one are refused."""
     principal.require(*new.scopes)
     if new.expires_at is not None and new.expires_at <= datetime.now(UTC):
         raise InvalidParameter("The key would have expired already.", pointer="#/expires_at")
@@ -55,7 +55,7 @@ async def list_keys(principal: CurrentPrincipal, resources: CurrentResources, te
 async def revoke_key(
     key_id: KeyId, principal: CurrentPrincipal, resources: CurrentResources, tenant: OtherTenant = None
 ) -> None:
-    """Every process refuses it after at most 5 seconds; it stays listed."""
+    """Every process refuses the key after at most 5 seconds; it stays listed."""
     revoked = Audited(principal=principal, action="key.revoked", subject=lambda key: key.id)
     await rows_of(principal, resources, tenant).call(revoked, keys.revoke, key_id)
     resources.door.forget()

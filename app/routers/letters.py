@@ -26,11 +26,12 @@ LetterId = Annotated[str, Path(description="Id of the dead letter.", max_length=
     "/jobs/{job_id}/timeline",
     dependencies=READ,
     tags=["jobs"],
-    summary="What happened to a job, in words",
+    summary="Timeline of a job, in words",
     responses=problems(404),
 )
 async def explain_job(job_id: JobId, own: Own) -> TimelineView:
-    """Attempts, results, events, webhooks and what is awaited, one line each, for people: the words may change."""
+    """Attempts, results, events, webhooks and what the job waits for, one line each. The text is for people and may
+    change."""
     return TimelineView(lines=await own.read(timeline.describe, job_id))
 
 
@@ -51,7 +52,7 @@ async def list_letters(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=64)] = None,
     tenant: OtherTenant = None,
 ) -> LetterPage:
-    """Those that have not been redriven: work that ended every process that tried it, or unreadable messages."""
+    """Dead letters that have not been redriven: work that crashed every process, or unreadable messages."""
     rows = rows_of(principal, resources, tenant)
     found, next_cursor = await rows.read(dead_letters.page, limit=limit, cursor=cursor)
     link_next(request, response, next_cursor)
@@ -63,13 +64,13 @@ async def list_letters(
     "/dead-letters/{letter_id}/redrive",
     dependencies=WRITE,
     tags=["jobs"],
-    summary="Do work that was given up again",
+    summary="Run work again that was given up",
     responses=problems(404, 409, 422),
 )
 async def redrive_letter(
     letter_id: LetterId, resources: CurrentResources, principal: CurrentPrincipal, tenant: OtherTenant = None
 ) -> RedriveView:
-    """For when the cause is repaired; the same upload is accepted again too."""
+    """Use it once the cause is repaired. After that the same upload is accepted again."""
     kept = resources.settings.results_kept_seconds
     redriven = Audited(principal=principal, action="dead_letter.redriven", subject=lambda _: letter_id)
     done = await rows_of(principal, resources, tenant).call(
@@ -79,9 +80,9 @@ async def redrive_letter(
 
 
 @router.head("/tenants", dependencies=ADMIN, include_in_schema=False)
-@router.get("/tenants", dependencies=ADMIN, tags=["keys"], summary="Every tenant")
+@router.get("/tenants", dependencies=ADMIN, tags=["keys"], summary="All tenants")
 async def list_tenants(resources: CurrentResources) -> TenantList:
-    """For the operator: `pixtools server tenants` makes them, sets their limits and erases them."""
+    """For the operator. `pixtools server tenants` makes tenants, sets their limits and erases them."""
     every = await resources.database.read(tenants.every)
     valid = await resources.database.read(keys.count_valid)
     return TenantList(

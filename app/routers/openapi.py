@@ -1,4 +1,4 @@
-"""What FastAPI cannot derive: the streamed upload, and what else each route answers."""
+"""The parts of the API's description that FastAPI cannot derive: the streamed upload, and further answers of routes."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ INPUT: dict[str, Any] = {
                     "type": ["object", "null"],
                     "maxProperties": 16,
                     "additionalProperties": {"type": "string", "pattern": "^([!-~]([ -~]*[!-~])?)?$"},
-                    "description": "For the origin of the URL alone; shown nowhere again.",
+                    "description": "Only for the origin of the URL; never shown again.",
                 },
             },
         },
@@ -53,7 +53,7 @@ INPUT: dict[str, Any] = {
             "additionalProperties": False,
             "properties": {
                 "job": {"type": "string", "format": "uuid"},
-                "result": {"type": "string", "minLength": 1, "description": "Name of a result that is there."},
+                "result": {"type": "string", "minLength": 1, "description": "Name of an existing result."},
             },
         },
     ],
@@ -263,28 +263,31 @@ PLAN_BODY: dict[str, Any] = _plan_body()
 
 TITLES = {
     400: "The request is malformed.",
-    401: "The request needs an API key, or has one that is not valid; `code` says which.",
+    401: "The request needs an API key, or its key is not valid; `code` says which.",
     403: "The request is not allowed: a scope that the key lacks, a link that is invalid or has expired, or a page of "
     "another origin.",
-    404: "There is no such thing.",
+    404: "There is no such object.",
     408: "The client sent nothing for too long.",
     409: "The state does not allow this.",
     410: "The job has expired; `expired_at` says when.",
     413: "The body, or a part of it, is larger than the limit.",
     414: "The path and query are too long.",
-    415: "Not an image in a supported format, or not the media type that is read here.",
-    416: "The range begins behind the end.",
+    415: "The file is not an image in a supported format, or the body has the wrong media type.",
+    416: "The range begins after the end.",
     421: "The server does not answer to this `Host`.",
     422: "The input is invalid; `errors[].pointer` says where.",
-    429: "A limit of the tenant is reached; `code` and `limit_name` say which, `Retry-After` when to come again.",
+    429: "A limit of the tenant is reached; `code` and `limit_name` say which, `Retry-After` when to try again.",
     431: "The headers are too large or too many.",
     503: "A part of the service is unavailable; try again after `Retry-After`.",
 }
 
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 RATE = {
-    "RateLimit-Policy": {"description": "Requests (`q`) in so many seconds (`w`).", "schema": {"type": "string"}},
-    "RateLimit": {"description": "Requests left (`r`), all again in `t` seconds.", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "Requests (`q`) in a number of seconds (`w`).", "schema": {"type": "string"}},
+    "RateLimit": {
+        "description": "Requests left (`r`), and seconds until all are available again (`t`).",
+        "schema": {"type": "string"},
+    },
 }
 HEADERS = {
     401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
@@ -326,8 +329,8 @@ EXAMPLES = {
 
 
 EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
-CHANGES = (403,)  # by another method than GET
-WITH_KEY = (401, 403, 429)  # where a key is asked for
+CHANGES = (403,)  # with other methods than GET
+WITH_KEY = (401, 403, 429)  # for routes that need a key
 JSON_BODY = (400, 408, 413, 415)
 
 
@@ -346,7 +349,7 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def _links(parameter: str, *operations: str) -> dict[str, Any]:
-    """From an answer that has an `id` to requests about it."""
+    """OpenAPI links from an answer with an `id` to requests about that object."""
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
@@ -360,8 +363,8 @@ ENDPOINT_LINKS = _links(
 )
 DELIVERY_LINKS = _links("delivery_id", "get_delivery", "replay_delivery")
 JOB: dict[str, Any] = {"application/json": {"schema": {"$ref": REFERENCE.format(model="JobView")}}}
-LOCATION = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
-APPLIED = {"Preference-Applied": {"description": "`wait=N`, if it was asked for.", "schema": {"type": "string"}}}
+LOCATION = {"Location": {"description": "Address of the object.", "schema": {"type": "string"}}}
+APPLIED = {"Preference-Applied": {"description": "`wait=N`, if the request waited.", "schema": {"type": "string"}}}
 REPLAYED = {"Idempotent-Replayed": {"description": "`true` on a repeat.", "schema": {"const": "true"}}}
 
 PROCESS_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -387,7 +390,7 @@ ENDPOINT_RESPONSES: dict[int | str, dict[str, Any]] = {
     201: {"description": "The endpoint and its secret.", "headers": LOCATION, "links": ENDPOINT_LINKS},
 }
 STORE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Saved; there was one of this name."},
+    200: {"description": "Saved; it replaces a store of this name."},
     201: {
         "description": "Saved.",
         "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="StoreView")}}},

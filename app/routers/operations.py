@@ -1,4 +1,4 @@
-"""What a tree may hold."""
+"""The list of operations."""
 
 from typing import Any
 

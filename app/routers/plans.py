@@ -28,8 +28,8 @@ router = APIRouter(tags=["jobs"])
 async def plan_job(
     request: Request, resources: CurrentResources, base_url: BaseUrl, principal: CurrentPrincipal
 ) -> PlanView:
-    """Nothing is stored, fetched or decoded. A request that /process would refuse is refused here in the same way, with
-    every mistake in `errors`, not the first alone."""
+    """Nothing is stored, fetched or decoded. A request that /process would refuse is refused here in the same way, but
+    `errors` has every mistake, not only the first."""
     asked = SubmissionRequest(idempotency_key=None, principal=principal, base_url=base_url)
     submissions = resources.submissions
     if not is_json(request.headers.get("content-type")):

@@ -32,10 +32,12 @@ async def put_store(
     principal: CurrentPrincipal,
     response: Response,
 ) -> StoreView:
-    """The connection is tried at once: a missing bucket, or credentials that do not open it, are not saved. Credentials
-    are encrypted, and never shown again."""
+    """The connection is tried at once. If the bucket is missing or denies access, it is not saved. Credentials are
+    encrypted, and never shown again."""
     if not stores.NAME.fullmatch(store):
-        raise StoreNotFound(f"{store[:64]!r} is no name of a store: lower-case letters, digits and `-`.")
+        raise StoreNotFound(
+            f"{store[:64]!r} is not the name of a store: names have lower-case letters, digits and `-`."
+        )
     wanted = Connection(
         url=new.url,
         endpoint=new.endpoint,

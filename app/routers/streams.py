@@ -41,7 +41,7 @@ LastEventId = Annotated[
 
 
 class EventStream(Response):
-    """An answer that goes on until the listener is ended, or its client has gone.
+    """An answer that goes on until the listener is ended, or its client is gone.
 
     Not a `StreamingResponse`: its group of tasks costs more than all the rest of a listener that hears nothing.
     """
@@ -78,7 +78,7 @@ async def _end_when_left(receive: Receive, listener: Listener) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What one client gets, in order."""
+    """The events that one client gets, in order."""
 
     live: Live
     own: TenantDatabase
@@ -90,7 +90,7 @@ class Stream:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[Listener, bytes]]:
-        """A listener that has joined, and what its client is sent first."""
+        """A new listener, and the first chunk for its client."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
             # An id without data is not an event, but where a client goes on that is cut off before its first one
@@ -104,7 +104,7 @@ class Stream:
         return 0 if self.wanted.job_id else None
 
     async def chunks(self, listener: Listener) -> AsyncIterator[bytes]:
-        """Events as they come: first those of the log, then the state of the job, which may be its last one."""
+        """Events as they come: first those of the log, then the state of the job, which may be its last state."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.seconds
         while listener.ended is not Ended.LEFT:
@@ -138,7 +138,7 @@ class Stream:
 
 
 async def _woken(listener: Listener, seconds: float) -> bool:
-    """Wait for something to send; False: there was nothing for so long."""
+    """Wait for something to send; False: nothing came in that time."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await listener.woken.wait()
@@ -163,7 +163,7 @@ async def watch_job(
     last_event_id: LastEventId = "",
 ) -> EventStream:
     """Server-sent events: `job` with the whole job, at once and after every change, and `log` with each stored event of
-    the job as `GET /events` shows it. The stream ends when the job has."""
+    the job, as `GET /events` shows it. The stream ends when the job has ended."""
     await own.read(jobs.must_exist, job_id)
     return _stream(resources, own, Wanted(principal=principal, job_id=job_id), last_event_id or None)
 
@@ -190,8 +190,8 @@ async def stream_events(
     type: Annotated[EventType | None, Query(description="Only events of this type.")] = None,  # noqa: A002
     last_event_id: LastEventId = "",
 ) -> EventStream:
-    """Server-sent events with the name `log`: those of `GET /events`, in the same order, none left out. A
-    client that was cut off sends the `id` of its last one as `Last-Event-ID`, which goes before `after`."""
+    """Server-sent events with the name `log`: all events of `GET /events`, in the same order. After a broken connection
+    the client sends the `id` of its last event as `Last-Event-ID`, which overrides `after`."""
     cursor = last_event_id or after
     if after is not None:
         events.check(after)

@@ -36,7 +36,7 @@ async def put_template(
     resources: CurrentResources,
     response: Response,
 ) -> TemplateView:
-    """201 with a new version; 200 with the latest one, if it is the same. Versions never change."""
+    """201 with a new version, or 200 with the latest version if that is equal. Versions never change."""
     definition = Definition(**new.model_dump())
     templates.check(definition, resources.submissions.tree_limits)
     stored = Audited(
@@ -71,7 +71,7 @@ async def get_template(template_name: Reference, own: Own) -> TemplateView:
     responses=problems(404, 409),
 )
 async def delete_template(template_name: TemplateName, own: Own, principal: CurrentPrincipal) -> None:
-    """Jobs keep their trees. A template that is stored under the name later continues the version numbers."""
+    """Jobs keep their trees. If a template is stored under the name later, it continues the version numbers."""
     deleted = Audited(principal=principal, action="template.deleted", subject=lambda _: template_name)
     await own.call(deleted, templates.remove, template_name)
 

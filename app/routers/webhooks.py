@@ -51,7 +51,7 @@ DeliveryId = Annotated[str, Path(description="Id of the delivery.", json_schema_
 async def create_endpoint(
     new: NewEndpoint, resources: CurrentResources, own: Own, principal: CurrentPrincipal, response: Response
 ) -> EndpointWithSecret:
-    """The answer holds the secret that its receiver checks signatures with; it is not shown again."""
+    """The answer has the secret with which the receiver checks signatures; it is not shown again."""
     await _check(new.url, resources)
     created = Audited(
         principal=principal,
@@ -87,8 +87,8 @@ async def change_endpoint(
     own: Own,
     principal: CurrentPrincipal,
 ) -> EndpointView:
-    """What waits for the endpoint goes to its new URL. One that was disabled gets nothing of the time between;
-    a replay makes up for it."""
+    """Waiting deliveries go to the new URL. An endpoint gets no events of the time in which it was disabled; a replay
+    sends them."""
     if change.url is not None:
         await _check(change.url, resources)
     values = change.model_dump(mode="json", exclude_none=True)
@@ -109,7 +109,7 @@ async def change_endpoint(
     responses=problems(404),
 )
 async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal) -> None:
-    """With very many deliveries it may take longer than a request may; repeat it then."""
+    """With very many deliveries this may take longer than a request is allowed to; then repeat it."""
     await own.call(endpoints.retire, endpoint_id)
     while await own.call(endpoints.remove_deliveries, endpoint_id):
         pass  # each batch is a transaction, so that the ends of jobs do not wait
@@ -128,7 +128,7 @@ async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentP
 async def rotate_secret(
     endpoint_id: EndpointId, own: Own, principal: CurrentPrincipal, rotation: Rotation | None = None
 ) -> Secret:
-    """For a while everything is signed with both secrets, so that the receiver can switch at any moment."""
+    """For a time everything is signed with both secrets, so that the receiver can switch at any moment."""
     seconds = (rotation or Rotation()).overlap_seconds
     rotated = Audited(principal=principal, action="endpoint.secret_rotated", subject=lambda _: endpoint_id)
     return Secret(secret=await own.call(rotated, endpoints.rotate, endpoint_id, seconds))
@@ -154,7 +154,7 @@ async def test_endpoint(endpoint_id: EndpointId, own: Own, response: Response) -
     responses=problems(404, 409, 422),
 )
 async def replay_events(endpoint_id: EndpointId, wanted: ReplayRequest, own: Own, response: Response) -> ReplayView:
-    """Also those from before the endpoint was registered, as far as the log goes back. Each keeps its
+    """This includes events from before the endpoint was registered, as far as the log goes back. Each event keeps its
     `webhook-id`. `Location` is the address of the replay."""
     replay = replays.Wanted(
         endpoint_id=endpoint_id,
@@ -175,7 +175,7 @@ async def replay_events(endpoint_id: EndpointId, wanted: ReplayRequest, own: Own
     responses=problems(404),
 )
 async def list_replays(endpoint_id: EndpointId, own: Own) -> ReplayList:
-    """The newest first, as far as the log goes back."""
+    """Newest first, as far as the log goes back."""
     found = await own.read(replays.newest, endpoint_id)
     return ReplayList(data=[ReplayView.model_validate(replay) for replay in found])
 
@@ -218,7 +218,7 @@ async def get_delivery(delivery_id: DeliveryId, own: Own) -> DeliveryView:
     responses=DELIVERY_RESPONSES,
 )
 async def replay_delivery(delivery_id: DeliveryId, own: Own, response: Response) -> DeliveryView:
-    """At once, and on a new schedule if that fails; the `webhook-id` stays."""
+    """The event is sent at once, and on a new schedule if that fails; it keeps its `webhook-id`."""
     return _accepted(await own.call(deliveries.replay, delivery_id), response)
 
 

@@ -46,7 +46,7 @@ def key_of(headers: Sequence[str]) -> str | None:
         InvalidIdempotencyKey: there is more than one, or it is invalid.
     """
     if len(headers) > 1:
-        raise InvalidIdempotencyKey("A request has one Idempotency-Key.", limit=1, value=len(headers))
+        raise InvalidIdempotencyKey("The request has several Idempotency-Key headers.", limit=1, value=len(headers))
     return parse_key(headers[0]) if headers else None
 
 

@@ -200,7 +200,9 @@ def _insert_alone(session: Session, job: Job) -> None:
             detail = f"Your job {other} has this external id already; it is free again when that job is gone."
             extra = {"job_id": str(other)}
             raise ExternalIdTaken(detail, pointer="#/external_id", value=job.external_id, extra=extra)
-    raise DatabaseUnavailable("Jobs with this `external_id` come and go; repeat the request.")
+    raise DatabaseUnavailable(
+        "Jobs with this `external_id` are made and removed at the same moment; repeat the request."
+    )
 
 
 def _facts(new: NewJob) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def key_of(output: Output, job: Job, *, name: str, ext: str, sha256: str) -> str
     of_job = {**_of_input(job), "date": job.created_at.date().isoformat(), "job": str(job.id)}
     key = _filled(output.key, {**of_job, **_of_result(name, ext)}, sha256)
     if not key or len(key.encode()) > MAX_KEY:
-        raise OutputFailed(f"The key of the result {name!r} would have no byte, or more than {MAX_KEY}.")
+        raise OutputFailed(f"The key of the result {name!r} would be empty, or longer than {MAX_KEY} bytes.")
     return key
 
 

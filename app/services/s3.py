@@ -1,4 +1,4 @@
-"""Objects in a bucket of S3, or of a server that speaks its protocol."""
+"""Objects in a bucket of S3, or of another server with its protocol."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Stores: named connections to buckets of a tenant. Their credentials are encrypted, and never shown again."""
+"""Stores: a tenant's named connections to buckets. Their credentials are encrypted, and never shown again."""
 
 import json
 import re
@@ -24,28 +24,28 @@ MAX_CREDENTIAL = 8192  # characters
 
 
 def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
-    """Refuse a connection that none could be made of, or that leads where it may not.
+    """Refuse a connection that is malformed, or leads to an endpoint that is not allowed.
 
     Args:
         connection: as it was sent.
-        endpoints: in addition to the providers' own.
+        endpoints: allowed endpoints, in addition to the providers' own.
 
     Raises:
-        InvalidStore: a member has not the right form.
+        InvalidStore: a member is malformed.
         StoreEndpointRefused: the operator has not allowed the endpoint.
     """
     parts = urlsplit(connection.url)
     if parts.scheme == FILE:
-        detail = "A folder is connected to by the operator alone: `pixtools server stores put`."
+        detail = "Only the operator can connect a folder: `pixtools server stores put`."
         raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
     if parts.scheme not in PROVIDERS or connection.url != f"{parts.scheme}://{parts.netloc}":
-        detail = "The URL of a store is s3://bucket, gs://bucket or az://container."
+        detail = "The URL of a store must be s3://bucket, gs://bucket or az://container."
         raise InvalidStore(detail, pointer="#/url", value=connection.url[:64])
     if not BUCKET.fullmatch(connection.bucket):
-        raise InvalidStore("This is not a name of a bucket.", pointer="#/url", value=connection.bucket[:64])
+        raise InvalidStore("This is not the name of a bucket.", pointer="#/url", value=connection.bucket[:64])
     if not (ANY_REGION if connection.endpoint else REGION).fullmatch(connection.region):
         raise InvalidStore(
-            "This is not a region; one is eu-central-1.", pointer="#/region", value=connection.region[:64]
+            "This is not a region, such as eu-central-1.", pointer="#/region", value=connection.region[:64]
         )
     if connection.endpoint is not None and connection.endpoint not in endpoints:
         raise StoreEndpointRefused(pointer="#/endpoint", value=connection.endpoint[:64])
@@ -54,27 +54,27 @@ def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
 
 
 def folder(url: str, roots: Sequence[Path]) -> Connection:
-    """The connection to a folder of this machine; what the operator has not named as a root or below one is refused.
+    """The connection to a folder of this machine, at or below a root.
 
     Args:
         url: `file:///…`.
-        roots: that folders may be below.
+        roots: folders that the operator has named.
 
     Raises:
-        InvalidStore: it has not the right form, is not there, or a link leads there.
+        InvalidStore: the URL is malformed, or the folder is missing, is not at or below a root, or lies behind a link.
     """
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
     if parts.scheme != FILE or parts.netloc or not path.is_absolute() or not str(path).isprintable():
-        raise InvalidStore("The URL of a folder is file:///path.", pointer="#/url", value=url[:64])
+        raise InvalidStore("The URL of a folder must be file:///path.", pointer="#/url", value=url[:64])
     found = Connection(url=path.as_uri(), endpoint=None, region="", credentials={})
     try:
         Places(roots=tuple(roots)).folder(found).check()
     except OSError as error:
         known = ", ".join(map(str, roots)) or "none"
         detail = (
-            f"{path} is no folder that can be opened below a root, without a link on the way: {error.strerror}. "
-            f"Roots are those of PIXTOOLS_FILE_STORE_ROOTS: {known}."
+            f"{path} cannot be opened as a folder at or below a root, without links on the way: {error.strerror}. "
+            f"The roots of PIXTOOLS_FILE_STORE_ROOTS are: {known}."
         )
         raise InvalidStore(detail, pointer="#/url", value=url[:64]) from None
     return found
@@ -87,10 +87,10 @@ def _check_credentials(connection: Connection) -> None:
         if name not in provider.credentials:
             known = ", ".join(provider.credentials)
             raise InvalidStore(
-                f"There is no such credential of {connection.scheme}://; there are {known}.", pointer=pointer
+                f"{connection.scheme}:// has no such credential; its credentials are {known}.", pointer=pointer
             )
         if not value or len(value) > MAX_CREDENTIAL or "\0" in value:
-            raise InvalidStore(f"{name} has 1 to {MAX_CREDENTIAL} characters.", pointer=pointer)
+            raise InvalidStore(f"{name} must have 1 to {MAX_CREDENTIAL} characters.", pointer=pointer)
     for name, is_needed in provider.credentials.items():
         if is_needed and name not in connection.credentials:
             raise InvalidStore(f"{name} is missing.", pointer=f"#/credentials/{name}")
@@ -98,17 +98,17 @@ def _check_credentials(connection: Connection) -> None:
 
 
 def put(session: Session, name: str, connection: Connection) -> tuple[Store, bool]:
-    """Save a connection of the session's tenant; whether it is a new one.
+    """Save a connection for the session's tenant; the second value is true if it is new.
 
     Raises:
-        TooManyStores: the tenant has `MAX_STORES` already.
+        TooManyStores: the tenant already has `MAX_STORES`.
     """
     store = session.scalar(select(Store).where(Store.name == name).with_for_update())
     is_new = store is None
     if store is None:
         count = session.scalars(select(func.count()).select_from(Store)).one()
         if count >= MAX_STORES:
-            raise TooManyStores(f"There are {count} stores, the limit.", limit=MAX_STORES, value=count)
+            raise TooManyStores(f"There are {count} stores; the limit is {MAX_STORES}.", limit=MAX_STORES, value=count)
         store = Store(tenant=tenant_of(session), name=name, created_at=from_now())
         session.add(store)
     store.url, store.endpoint, store.region = connection.url, connection.endpoint, connection.region
@@ -129,7 +129,7 @@ def get(session: Session, name: str) -> Store:
     """One store of the session's tenant.
 
     Raises:
-        StoreNotFound: there is none of this name.
+        StoreNotFound: there is no store of this name.
     """
     store = session.scalar(select(Store).where(Store.name == name)) if NAME.fullmatch(name) else None
     if store is None:
@@ -138,21 +138,21 @@ def get(session: Session, name: str) -> Store:
 
 
 def delete(session: Session, name: str) -> str:
-    """Forget a store; its name. Jobs that still need it fail.
+    """Delete a store, and return its name. Jobs that still need it fail.
 
     Raises:
-        StoreNotFound: there is none of this name.
+        StoreNotFound: there is no store of this name.
     """
     session.delete(get(session, name))
     return name
 
 
 def connection(session: Session, name: str) -> Connection:
-    """What a store of the session's tenant is opened with.
+    """The connection of a store of the session's tenant.
 
     Raises:
-        StoreNotFound: there is none of this name.
-        UnreadableSecret: no key fits.
+        StoreNotFound: there is no store of this name.
+        UnreadableSecret: no key can decrypt its credentials.
     """
     return _opened(session, get(session, name))
 
@@ -167,7 +167,7 @@ def _context(tenant: str | None, name: str) -> str:
 
 
 def outdated(session: Session) -> int:
-    """How many credentials the current key has not encrypted."""
+    """The number of stores whose credentials are not encrypted with the current key."""
     return sealing.count(session, _outdated(session))
 
 
@@ -176,7 +176,7 @@ def _outdated(session: Session) -> Select[Store]:
 
 
 def rotate(session: Session, after: Any = None) -> sealing.Rotation:
-    """Encrypt with the current key a batch of credentials that are not yet; `after` is `last` of the one before."""
+    """Encrypt a batch of outdated credentials with the current key; `after` is `last` of the previous batch."""
 
     def encrypt_again(store: Store) -> None:
         keyring, context = keyring_of(session), _context(store.tenant, store.name)

@@ -12,12 +12,12 @@ export interface ApiKeyView {
   tenant: string;
   description: string;
   scopes: string[];
-  /** Id of the key that made it; null: the command line. */
+  /** Id of the key that made it; null: the command line made it. */
   created_by: string | null;
   created_at: string;
   expires_at: string | null;
   revoked_at: string | null;
-  /** To the minute; null: not yet. */
+  /** To the minute; null: not used yet. */
   last_used_at: string | null;
 }
 
@@ -28,14 +28,14 @@ export interface ApiKeyWithSecret {
   tenant: string;
   description: string;
   scopes: string[];
-  /** Id of the key that made it; null: the command line. */
+  /** Id of the key that made it; null: the command line made it. */
   created_by: string | null;
   created_at: string;
   expires_at: string | null;
   revoked_at: string | null;
-  /** To the minute; null: not yet. */
+  /** To the minute; null: not used yet. */
   last_used_at: string | null;
-  /** For `Authorization: Bearer …`; it is not shown again. */
+  /** For `Authorization: Bearer …`; not shown again. */
   key: string;
 }
 
@@ -44,7 +44,7 @@ export interface AssetList {
   data: AssetView[];
 }
 
-/** An image or a font that trees name. */
+/** An image or a font that trees can use. */
 export interface AssetView {
   name: string;
   kind: "font" | "image";
@@ -63,7 +63,7 @@ export interface AttemptView {
   at: string;
   seconds: number;
   status_code: number | null;
-  /** Null: the receiver has taken the event. */
+  /** Null: the receiver has accepted the event. */
   error: string | null;
   /** The beginning of the answer's body. */
   answer: string | null;
@@ -85,20 +85,20 @@ export interface BlurOperation {
 /** Encode as AVIF. */
 export interface ConvertAvifOperation {
   op: "convert_avif";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
   /**
-   * `copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, `all`
-   * everything but thumbnails: place and serial numbers too.
+   * `copyright` keeps the author and the owner of the rights, `icc` the image's own colours with their
+   * profile, `all` everything except thumbnails, also the place and serial numbers.
    */
   keep_metadata?: "none" | "copyright" | "icc" | "all";
   /** Higher is closer to the image and larger. */
   quality?: number;
   /** 0 is fastest, 9 gives the smallest file. */
   effort?: number;
-  /** Every pixel stays as it is; `quality` has no meaning. */
+  /** Keep every pixel as it is; `quality` has no effect. */
   lossless?: boolean;
   /** Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below. */
   chroma?: "auto" | "4:2:0" | "4:4:4";
@@ -113,13 +113,13 @@ export interface ConvertAvifOperation {
 /** Encode as GIF. */
 export interface ConvertGifOperation {
   op: "convert_gif";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
-  /** Of the palette, at most. */
+  /** Largest number of colours in the palette. */
   colours?: 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
-  /** How much of the lost colours is made up for by noise. */
+  /** Strength of the dithering that makes up for lost colours. */
   dither?: number;
   /** 1 is fastest, 10 finds the best palette. */
   effort?: number;
@@ -134,24 +134,24 @@ export interface ConvertGifOperation {
 /** Encode as JPEG. */
 export interface ConvertJpegOperation {
   op: "convert_jpeg";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
   /**
-   * `copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, `all`
-   * everything but thumbnails: place and serial numbers too.
+   * `copyright` keeps the author and the owner of the rights, `icc` the image's own colours with their
+   * profile, `all` everything except thumbnails, also the place and serial numbers.
    */
   keep_metadata?: "none" | "copyright" | "icc" | "all";
   /** Higher is closer to the image and larger. */
   quality?: number;
-  /** Appears as a whole and gets sharper. */
+  /** Load as a whole picture that gets sharper. */
   progressive?: boolean;
   /** Resolution of colour; `auto` is 4:4:4 from quality 90 on, 4:2:0 below. */
   chroma?: "auto" | "4:2:0" | "4:4:4";
   /** Colour under transparent pixels. */
   background?: string;
-  /** Choose coefficients by what they cost: a tenth smaller for three times the time. */
+  /** Trellis quantization: the file is a tenth smaller and takes three times as long. */
   trellis?: boolean;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -164,22 +164,22 @@ export interface ConvertJpegOperation {
 /** Encode as PNG. */
 export interface ConvertPngOperation {
   op: "convert_png";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
   /**
-   * `copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, `all`
-   * everything but thumbnails: place and serial numbers too.
+   * `copyright` keeps the author and the owner of the rights, `icc` the image's own colours with their
+   * profile, `all` everything except thumbnails, also the place and serial numbers.
    */
   keep_metadata?: "none" | "copyright" | "icc" | "all";
   /** 0 is fastest, 9 gives the smallest file. */
   compression?: number;
-  /** Appears as a whole and gets sharper; larger. */
+  /** Load as a whole picture that gets sharper; the file is larger. */
   progressive?: boolean;
-  /** Use a palette of at most so many: far smaller, with losses. */
+  /** Use a palette of at most this many colours: far smaller, with losses. */
   colours?: 2 | 4 | 16 | 256 | null;
-  /** With a palette: how much of the lost colours is made up for by noise. */
+  /** With a palette: strength of the dithering that makes up for lost colours. */
   dither?: number;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -192,16 +192,16 @@ export interface ConvertPngOperation {
 /** Encode as TIFF, without loss. */
 export interface ConvertTiffOperation {
   op: "convert_tiff";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
   /**
-   * `copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, `all`
-   * everything but thumbnails: place and serial numbers too.
+   * `copyright` keeps the author and the owner of the rights, `icc` the image's own colours with their
+   * profile, `all` everything except thumbnails, also the place and serial numbers.
    */
   keep_metadata?: "none" | "copyright" | "icc" | "all";
-  /** All of them are lossless. */
+  /** All of these are lossless. */
   compression?: "none" | "lzw" | "deflate";
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -214,20 +214,20 @@ export interface ConvertTiffOperation {
 /** Encode as WebP. */
 export interface ConvertWebpOperation {
   op: "convert_webp";
-  /** The file's limit; `quality` is then the most that is tried. */
+  /** Largest size of the file; `quality` is then the highest quality that is tried. */
   max_bytes?: number | null;
-  /** How alike the image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest file with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
   /**
-   * `copyright` keeps who made the image and whose it is, `icc` its own colours with their profile, `all`
-   * everything but thumbnails: place and serial numbers too.
+   * `copyright` keeps the author and the owner of the rights, `icc` the image's own colours with their
+   * profile, `all` everything except thumbnails, also the place and serial numbers.
    */
   keep_metadata?: "none" | "copyright" | "icc" | "all";
   /** Higher is closer to the image and larger. */
   quality?: number;
   /** 0 is fastest, 6 gives the smallest file. */
   effort?: number;
-  /** Every pixel stays as it is; `quality` has no meaning. */
+  /** Keep every pixel as it is; `quality` has no effect. */
   lossless?: boolean;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -237,20 +237,18 @@ export interface ConvertWebpOperation {
   then?: OperationEntry[];
 }
 
-/** Cut out a rectangle: at a place, or by gravity. */
+/** Cut out a rectangle, by its corner or by gravity. */
 export interface CropOperation {
   op: "crop";
   /** Pixels. */
   width: number;
   /** Pixels. */
   height: number;
-  /**
-   * Together with `top`: the corner. An area outside of the image fails the step with `area_outside_image`.
-   */
+  /** Left edge, together with `top`. An area outside the image fails the step with `area_outside_image`. */
   left?: number | null;
-  /** Together with `left`. */
+  /** Top edge, together with `left`. */
   top?: number | null;
-  /** Without a corner: what is kept, at most the whole image. */
+  /** Without `left` and `top`: the part that is kept, at most the whole image. */
   gravity?:
     | "center"
     | "north"
@@ -294,18 +292,18 @@ export interface DeliverySummary {
   url: string;
   status: DeliveryStatus;
   attempt_count: number;
-  /** How often in a row it was postponed because its host had failed too often. */
+  /** How often in a row it was postponed because its host failed too often. */
   postponements: number;
   created_at: string;
   next_attempt_at: string | null;
-  /** When it will be given up at the latest; null before its first attempt and after its end. */
+  /** Latest time at which it is given up; null before its first attempt and after its end. */
   expires_at: string | null;
   delivered_at: string | null;
   /** Why the last attempt failed, or why it was given up. */
   error: string | null;
 }
 
-/** One event for one receiver, with everything that was tried. */
+/** One event for one receiver, with all its attempts. */
 export interface DeliveryView {
   id: string;
   /** The same in every attempt and for every receiver of the event. */
@@ -318,11 +316,11 @@ export interface DeliveryView {
   url: string;
   status: DeliveryStatus;
   attempt_count: number;
-  /** How often in a row it was postponed because its host had failed too often. */
+  /** How often in a row it was postponed because its host failed too often. */
   postponements: number;
   created_at: string;
   next_attempt_at: string | null;
-  /** When it will be given up at the latest; null before its first attempt and after its end. */
+  /** Latest time at which it is given up; null before its first attempt and after its end. */
   expires_at: string | null;
   delivered_at: string | null;
   /** Why the last attempt failed, or why it was given up. */
@@ -331,19 +329,19 @@ export interface DeliveryView {
   attempts: AttemptView[];
 }
 
-/** Remove noise, of a strength that need not be known, by a neural network. */
+/** Remove noise with a neural network; its strength need not be known. */
 export interface DenoiseOperation {
   op: "denoise";
   /** How much of the noise is removed. */
   strength?: number;
   /**
-   * `exact` is DnCNN; `fast` is a network that takes the measured noise as an input, several times as fast;
-   * `camera` is the same network for the noise of cameras, which is stronger in the shadows and smoothed by
-   * demosaicing and JPEG; `auto` is `camera` where noise is smoothed like that, `fast` where it depends on
-   * light or colour, else `exact`.
+   * `exact` is DnCNN. `fast` is a network that takes the measured noise as an input, and is several times as
+   * fast. `camera` is the same network for the noise of cameras, which is stronger in the shadows and
+   * smoothed by demosaicing and JPEG. `auto` chooses `camera` for noise that is smoothed like that, `fast`
+   * for noise that depends on light or colour, otherwise `exact`.
    */
   profile?: "exact" | "fast" | "camera" | "auto";
-  /** Leave the image alone when its noise is weaker: a standard deviation on the scale of 8 bit. */
+  /** Leave the image as it is if its noise is weaker than this standard deviation, on the scale of 8 bits. */
   if_noisy?: number | null;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -353,7 +351,7 @@ export interface DenoiseOperation {
   then?: OperationEntry[];
 }
 
-/** What is left out stays as it is. */
+/** Members that are left out stay as they are. */
 export interface EndpointChange {
   url?: string | null;
   events?:
@@ -363,7 +361,7 @@ export interface EndpointChange {
   enabled?: boolean | null;
 }
 
-/** Every endpoint, oldest first. */
+/** All endpoints, oldest first. */
 export interface EndpointList {
   data: EndpointView[];
 }
@@ -377,12 +375,12 @@ export interface EndpointView {
   /** Event types that it receives; empty: all. */
   events: EventType[];
   enabled: boolean;
-  /** Why it was switched off, unless by a request. */
+  /** Why PixTools disabled it; null: it is enabled, or a request did it. */
   disabled_reason: string | null;
   created_at: string;
 }
 
-/** An endpoint, and what its receiver checks signatures with: shown only in this answer. */
+/** An endpoint, and the secret with which its receiver checks signatures: shown only in this answer. */
 export interface EndpointWithSecret {
   id: string;
   /** Without its query, which may be secret. */
@@ -391,7 +389,7 @@ export interface EndpointWithSecret {
   /** Event types that it receives; empty: all. */
   events: EventType[];
   enabled: boolean;
-  /** Why it was switched off, unless by a request. */
+  /** Why PixTools disabled it; null: it is enabled, or a request did it. */
   disabled_reason: string | null;
   created_at: string;
   secret: string;
@@ -463,14 +461,14 @@ export interface ErrorRecord {
     | "workspace_failed"
     | "workspace_full";
   message: string;
-  /** Whether the same work may succeed when it is repeated. */
+  /** Whether the same work may succeed if it is repeated. */
   retryable: boolean;
 }
 
 /** A part of the log of events, oldest first. */
 export interface EventPage {
   data: EventView[];
-  /** Pass as `after` to go on after these events. */
+  /** Pass as `after` to continue after these events. */
   next_after: string;
   has_more: boolean;
 }
@@ -482,15 +480,15 @@ export type EventType =
   | "job.cancelled"
   | "webhook.test";
 
-/** What a webhook says, with its `webhook-id`. */
+/** The content of a webhook, with its `webhook-id`. */
 export interface EventView {
   /** The `webhook-id`. */
   id: string;
   type: EventType;
   timestamp: string;
   /**
-   * The job as it was then; URLs are fresh, null where a result is gone. Of a job that its client has deleted
-   * only `id`, `status` and `deleted`: true.
+   * The job as it was then; URLs are fresh, or null if the result is gone. For a job that its client has
+   * deleted it has only `id`, `status` and `deleted`: true.
    */
   data: Record<string, unknown>;
 }
@@ -508,7 +506,7 @@ export interface FlipOperation {
   then?: OperationEntry[];
 }
 
-/** Keep the luminance alone, as one channel, computed in linear light of sRGB; transparency stays. */
+/** Convert to grey: one channel with the luminance, computed in linear sRGB light; transparency is kept. */
 export interface GrayscaleOperation {
   op: "grayscale";
   /** Name of the result; default: the path of operations. */
@@ -536,23 +534,23 @@ export interface HealthView {
   queues: Record<string, QueueView>;
 }
 
-/** The file that the job began with; all but its name is null until it has been fetched. */
+/** The input file of the job; all members except its name are null until it has been fetched. */
 export interface InputView {
   filename: string;
   format: "avif" | "gif" | "heic" | "jpeg" | "png" | "tiff" | "webp" | null;
-  /** Pixels, as stored: before the EXIF orientation is applied. */
+  /** Pixels of the upright image, after the EXIF orientation. */
   width: number | null;
   height: number | null;
   bytes: number | null;
   sha256: string | null;
   /**
-   * Where it is fetched from, as `input` of the request named it, without queries and headers; null: it came
-   * with the request.
+   * Where it is fetched from, as in `input` of the request, without queries and headers; null: it came with
+   * the request.
    */
   source: Record<string, string> | null;
 }
 
-/** Relative addresses of what belongs to the job. */
+/** Relative addresses of the job and its parts. */
 export interface JobLinks {
   self: string;
   events: string;
@@ -576,21 +574,21 @@ export type JobStatus =
   | "failed"
   | "cancelled";
 
-/** A job: what was sent, how far it is, what came out. */
+/** A job: its input and operations, its state, and its results. */
 export interface JobView {
   id: string;
   status: JobStatus;
   created_at: string;
   finished_at: string | null;
-  /** When the job and its results are removed; null until it has ended, since it counts from then. */
+  /** When the job and its results are removed; null until it has ended, as the time counts from then. */
   expires_at: string | null;
   /** 9 goes first. */
   priority: number;
   /** As they were sent. */
   tags: Record<string, string>;
-  /** The client's own name for it. */
+  /** The client's own name for the job. */
   external_id: string | null;
-  /** Name and version of its template. */
+  /** Name and version of the template. */
   template: string | null;
   input: InputView;
   /** The tree as it was sent. */
@@ -616,7 +614,7 @@ export interface LetterView {
   reason: string;
   queue: string;
   job_id: string | null;
-  /** Of the task; empty where the message could not be read. */
+  /** Operations of the task; empty: the message could not be read. */
   operations: string[];
   message: string;
 }
@@ -626,12 +624,12 @@ export interface Liveness {
   status: "ok";
 }
 
-/** Report what the image's file says, as JSON; ends a branch. */
+/** Report the file's metadata as JSON; ends a branch. */
 export interface MetadataOperation {
   op: "metadata";
   /** Whether to report where the photograph was taken. */
   gps?: boolean;
-  /** How many dominant colours to report, at most. */
+  /** Largest number of dominant colours to report. */
   colours?: number;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -643,12 +641,12 @@ export interface MetadataOperation {
 
 /** The key to make. */
 export interface NewApiKey {
-  /** What it may do; not more than the key that makes it. */
+  /** What the key may do; not more than the key that makes it. */
   scopes: Scope[];
   description?: string;
   /** Null: never. */
   expires_at?: string | null;
-  /** Default: one's own; another one needs the scope `admin`. */
+  /** Default: your own; another tenant needs the scope `admin`. */
   tenant?: string | null;
 }
 
@@ -665,23 +663,23 @@ export interface NewEndpoint {
 export interface NewStore {
   /** `s3://bucket`, `gs://bucket` or `az://container`. */
   url: string;
-  /** One that the operator has allowed; null: the provider's own. */
+  /** An endpoint that the operator has allowed; null: the provider's own. */
   endpoint?: string | null;
-  /** Of S3; null: this server's default. */
+  /** Region of S3; null: this server's default. */
   region?: string | null;
   /**
-   * Of `s3://`: `access_key_id`, `secret_access_key`, `session_token`; of `gs://`: `client_email`,
-   * `private_key`, `private_key_id` of a service account's key file; of `az://`: `account`, `account_key`.
+   * For `s3://`: `access_key_id`, `secret_access_key`, `session_token`; for `gs://`: `client_email`,
+   * `private_key`, `private_key_id` of a service account's key file; for `az://`: `account`, `account_key`.
    */
   credentials: Record<string, string>;
 }
 
 /** A tree with places for parameters. */
 export interface NewTemplate {
-  /** An operation tree, in which {"param": "width"} stands for a whole value. */
+  /** An operation tree; {"param": "width"} may stand for any whole value. */
   operations: unknown[];
   /**
-   * JSON schema of the parameters, an object. Of a parameter: `type` (`string`, `integer`, `number`,
+   * JSON schema of an object with the parameters. A parameter may have `type` (`string`, `integer`, `number`,
    * `boolean`), `enum`, `minimum`, `maximum`, `maxLength`, `default`.
    */
   params?: Record<string, unknown>;
@@ -710,7 +708,7 @@ export type OperationEntry =
   | WebOperation
   | DenoiseOperation;
 
-/** Every operation, with the limits that hold for trees and uploads. */
+/** All operations, and the limits for trees and uploads. */
 export interface OperationList {
   operations: OperationView[];
   limits: Record<string, number>;
@@ -744,23 +742,23 @@ export interface OperationView {
   queue: Queue;
   /** Null: the format stays as it is. */
   output_format: "avif" | "gif" | "html" | "jpeg" | "json" | "png" | "tiff" | "webp" | null;
-  /** Whether it gives several files, of which `output_format` is that of their list. */
+  /** Whether it gives several files; `output_format` is then that of the manifest. */
   bundle: boolean;
   /** JSON schema of the parameters. */
   params: Record<string, unknown>;
   example: Record<string, unknown> | string;
 }
 
-/** Where a result was written to as well. */
+/** Where a result was also written. */
 export interface OutputView {
   store: string;
   key: string;
   url: string;
-  /** False: another object was there already, and stays (`if_exists: skip`). */
+  /** False: another object was there, and was left as it is (`if_exists: skip`). */
   written: boolean;
 }
 
-/** What a request would do and take; no job was made. */
+/** What a request would do and cost; no job was made. */
 export interface PlanView {
   input: PlannedInput;
   /** Name and version of the template. */
@@ -769,15 +767,15 @@ export interface PlanView {
   operations: unknown[];
   steps: PlannedStepView[];
   results: PlannedResultView[];
-  /** Of all steps; null where only the pixels, or the source, would show it. */
+  /** CPU time of all steps; null if it depends on the pixels or on the source. */
   cpu_seconds: number | null;
-  /** Of the process that needs most. */
+  /** Memory of the process that needs most. */
   memory_bytes: number | null;
-  /** Of all results, if all are known. */
+  /** Size of all results; null if one is not known. */
   bytes: number | null;
 }
 
-/** What is known of the image; all is null until it has been fetched. */
+/** The known facts about the image; null if it would have to be fetched. */
 export interface PlannedInput {
   format: "avif" | "gif" | "heic" | "jpeg" | "png" | "tiff" | "webp" | null;
   width: number | null;
@@ -785,15 +783,15 @@ export interface PlannedInput {
   bytes: number | null;
 }
 
-/** One output that there would be; null is what only the pixels, or the source, would show. */
+/** One planned result; values that depend on the pixels or on the source are null. */
 export interface PlannedResultView {
-  /** Of images whose widths depend on the pixels, with `{width}` in the place of one. */
+  /** If the widths of a set depend on the pixels, `{width}` stands for one. */
   name: string;
   step: string;
   format: "avif" | "gif" | "html" | "jpeg" | "json" | "png" | "tiff" | "webp" | null;
   width: number | null;
   height: number | null;
-  /** A guess from photographs of this size. */
+  /** An estimate from photographs of this size. */
   bytes: number | null;
 }
 
@@ -822,7 +820,7 @@ export interface PlannedStepView {
     | "watermark"
     | "web";
   queue: Queue;
-  /** Steps of one task run together; its last step gives it the id. */
+  /** Steps of one task run together; the task has the id of its last step. */
   task: string;
 }
 
@@ -980,7 +978,7 @@ export type Queue =
 
 /** One queue. */
 export interface QueueView {
-  /** Messages that are ready for a worker. */
+  /** Messages ready for a worker. */
   messages: number;
   /** Consumers of the queue. */
   workers: number;
@@ -1003,26 +1001,26 @@ export interface ReplayList {
   data: ReplayView[];
 }
 
-/** Which events an endpoint gets again. */
+/** The events that an endpoint gets again. */
 export interface ReplayRequest {
   since: string;
   /** Default: now. */
   until?: string | null;
-  /** Leave out what the endpoint has taken. */
+  /** Leave out events that the endpoint has accepted. */
   missed_only?: boolean;
 }
 
-/** Events that an endpoint gets again, one after the other. */
+/** A replay: events that an endpoint gets again, one after the other. */
 export interface ReplayView {
   id: string;
   endpoint_id: string;
   since: string;
   until: string;
   missed_only: boolean;
-  /** How many have been taken up so far. */
+  /** Number of events so far. */
   events: number;
   created_at: string;
-  /** Null: there are more to come. */
+  /** Null: more events will follow. */
   finished_at: string | null;
   /** Why it ended before all were sent. */
   error: string | null;
@@ -1031,18 +1029,18 @@ export interface ReplayView {
 /** Scale to a width, a height or a box; the aspect ratio is kept unless `fit` is `fill`. */
 export interface ResizeOperation {
   op: "resize";
-  /** Target width in pixels; at least one of the two sides is needed. */
+  /** Target width in pixels; a width, a height or both are needed. */
   width?: number | null;
   /** Target height in pixels. */
   height?: number | null;
   /**
-   * With both sides given: `inside` fits into the box, `outside` covers it at least, `cover` fills it and
-   * cuts off what is over, `contain` fits into it and pads what is missing, `fill` distorts.
+   * How to fit into a width and a height: `inside` stays within the box, `outside` covers the box without
+   * cutting, `cover` fills it and cuts off the rest, `contain` stays within it and pads it, `fill` distorts.
    */
   fit?: "inside" | "outside" | "cover" | "contain" | "fill";
   /**
-   * What `cover` keeps and where `contain` puts the image; `attention` finds what catches the eye and is for
-   * `cover` alone.
+   * The part that `cover` keeps, and where `contain` puts the image; `attention` keeps the most eye-catching
+   * part and is only for `cover`.
    */
   gravity?:
     | "center"
@@ -1056,11 +1054,11 @@ export interface ResizeOperation {
     | "northwest"
     | "attention";
   focal_point?: [number, number] | null;
-  /** What `contain` pads with; two more digits are alpha. */
+  /** Colour that `contain` pads with; two more digits are alpha. */
   background?: string;
   /** Whether an image smaller than the target may grow. */
   enlarge?: boolean;
-  /** Scale in linear light: fine bright detail stays bright. Slower, since the decoder cannot help. */
+  /** Scale in linear light: fine bright detail stays bright. Slower, since the decoder cannot scale. */
   linear?: boolean;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -1099,12 +1097,12 @@ export interface ResultView {
   output: OutputView | null;
 }
 
-/** Turn clockwise; quarter turns lose nothing, other angles grow the canvas. */
+/** Rotate clockwise; quarter turns are lossless, other angles enlarge the canvas. */
 export interface RotateOperation {
   op: "rotate";
   /** Degrees clockwise. */
   angle: number;
-  /** Of the corners that other angles than quarter turns open; two more digits are alpha. */
+  /** Colour of the corners that open, except at quarter turns; two more digits are alpha. */
   background?: string;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -1114,9 +1112,9 @@ export interface RotateOperation {
   then?: OperationEntry[];
 }
 
-/** How a key is replaced. */
+/** How a secret is replaced. */
 export interface Rotation {
-  /** How long the old key signs as well. */
+  /** Seconds for which the old secret signs as well. */
   overlap_seconds?: number;
 }
 
@@ -1130,15 +1128,15 @@ export type Scope =
   | "keys:write"
   | "admin";
 
-/** A new key: shown only in this answer. */
+/** A new secret: shown only in this answer. */
 export interface Secret {
   secret: string;
 }
 
-/** Sharpen lightness, not colour; flat areas less than edges, so that noise stays low. */
+/** Sharpen lightness, not colour; flat areas are sharpened less than edges, so that noise stays low. */
 export interface SharpenOperation {
   op: "sharpen";
-  /** Size of what is sharpened, in pixels. */
+  /** Size of the detail that is sharpened, in pixels. */
   sigma?: number;
   /** Strength in flat areas. */
   flat?: number;
@@ -1157,7 +1155,10 @@ export type StepStatus = "pending" | "running" | "succeeded" | "failed" | "skipp
 
 /** One operation of the tree. */
 export interface StepView {
-  /** Path in the tree: `0.1` is the second `then` entry of the first branch; `input` fetches the input. */
+  /**
+   * Path in the tree: `0.1` is the second `then` entry of the first branch. The step `input` fetches the
+   * input.
+   */
   id: string;
   op:
     | "blur"
@@ -1179,14 +1180,14 @@ export interface StepView {
     | "trim"
     | "watermark"
     | "web";
-  /** `skipped`: what it continues from failed. */
+  /** `skipped`: the step before it failed. */
   status: StepStatus;
   attempts: number;
   queue: Queue;
   started_at: string | null;
-  /** Duration; operations that run as one share it. */
+  /** Duration; steps that run as one task have the same. */
   seconds: number | null;
-  /** Share that is done; counted during `denoise`. */
+  /** Share that is done; only `denoise` and `web` report it as they run. */
   progress: number;
   /** Estimated seconds until the end; null for operations without progress. */
   seconds_left: number | null;
@@ -1195,7 +1196,7 @@ export interface StepView {
   error: ErrorRecord | null;
 }
 
-/** Every store, by name. */
+/** All stores, by name. */
 export interface StoreList {
   data: StoreView[];
 }
@@ -1206,7 +1207,7 @@ export interface StoreView {
   url: string;
   /** Null: the provider's own. */
   endpoint: string | null;
-  /** Of S3. */
+  /** Region of S3. */
   region: string;
   created_at: string;
   updated_at: string;
@@ -1221,13 +1222,13 @@ export interface TemplateList {
 export interface TemplateSummary {
   name: string;
   version: number;
-  /** Name and version, as requests name it. */
+  /** Name and version, as in requests. */
   template: string;
   /** JSON schema of the parameters. */
   params: Record<string, unknown>;
   /** Whether it comes with PixTools. */
   built_in: boolean;
-  /** Of this version; null: it comes with PixTools. */
+  /** When this version was stored; null: it comes with PixTools. */
   created_at: string | null;
 }
 
@@ -1235,13 +1236,13 @@ export interface TemplateSummary {
 export interface TemplateView {
   name: string;
   version: number;
-  /** Name and version, as requests name it. */
+  /** Name and version, as in requests. */
   template: string;
   /** JSON schema of the parameters. */
   params: Record<string, unknown>;
   /** Whether it comes with PixTools. */
   built_in: boolean;
-  /** Of this version; null: it comes with PixTools. */
+  /** When this version was stored; null: it comes with PixTools. */
   created_at: string | null;
   operations: unknown[];
   output: Record<string, unknown> | null;
@@ -1252,13 +1253,13 @@ export interface TenantList {
   data: TenantView[];
 }
 
-/** A customer of the service, separate from all others. */
+/** A tenant: a user of the service, separate from all others. */
 export interface TenantView {
   name: string;
   created_at: string;
   /** When erasing it began. */
   deleted_at: string | null;
-  /** Valid ones. */
+  /** Number of valid keys. */
   keys: number;
 }
 
@@ -1272,7 +1273,7 @@ export interface TrimOperation {
   op: "trim";
   /** How far from the border's colour still counts as border. */
   threshold?: number;
-  /** Colour of the border; default: that of the top left pixel. The step reports what was kept. */
+  /** Colour of the border; default: that of the top left pixel. The step reports the area that was kept. */
   background?: string | null;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -1282,7 +1283,7 @@ export interface TrimOperation {
   then?: OperationEntry[];
 }
 
-/** A part of what a tenant has used, oldest first. */
+/** A page of a tenant's usage, oldest first. */
 export interface UsagePage {
   data: UsageView[];
   /** Pass as `cursor` for the next page; null on the last one. */
@@ -1290,7 +1291,7 @@ export interface UsagePage {
   has_more: boolean;
 }
 
-/** What the jobs that ended on a day have used, by key and template; the sums of their steps. */
+/** Usage of the jobs that ended on a day, by key and template; sums over their steps. */
 export interface UsageView {
   /** UTC. */
   day: string;
@@ -1299,24 +1300,24 @@ export interface UsageView {
   /** Name and version; empty: the requests named none. */
   template: string;
   jobs: number;
-  /** That the steps have read; branches of a tree may read the same upload. */
+  /** Bytes that the tasks have read; several tasks may read the same upload. */
   bytes_in: number;
-  /** Of all results. */
+  /** Bytes of all results. */
   bytes_out: number;
-  /** That the steps began with, over all frames. */
+  /** Pixels of the tasks' inputs, over all frames. */
   pixels: number;
-  /** Of the processes that worked on pixels. */
+  /** CPU time of the processes that worked on pixels. */
   cpu_seconds: number;
 }
 
-/** Lay a stored image or a line of text over it; one of the two is needed. */
+/** Put a stored image or a line of text over the image; one of the two is needed. */
 export interface WatermarkOperation {
   op: "watermark";
-  /** Name of an image that was stored by PUT /assets. */
+  /** Name of an image that was stored with PUT /assets. */
   image?: string | null;
-  /** Instead of an image: one line. */
+  /** One line of text, instead of an image. */
   text?: string | null;
-  /** Of the text; two more digits are alpha. */
+  /** Colour of the text; two more digits are alpha. */
   colour?: string;
   /** Where the mark is. */
   gravity?:
@@ -1329,13 +1330,13 @@ export interface WatermarkOperation {
     | "southwest"
     | "west"
     | "northwest";
-  /** Width of the mark as a share of the image's. */
+  /** Width of the mark, as a share of the image's width. */
   scale?: number;
-  /** To the border, as a share of the image's shorter side. */
+  /** Distance to the border, as a share of the image's shorter side. */
   margin?: number;
-  /** 1 covers what is below the mark. */
+  /** 1 hides the image under the mark. */
   opacity?: number;
-  /** Cover the whole image with it, at the distance of the margin. */
+  /** Repeat the mark over the whole image, with the margin between marks. */
   repeat?: boolean;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -1346,42 +1347,46 @@ export interface WatermarkOperation {
 }
 
 /**
- * Give a web page's set: the image in several widths and formats, placeholders, a manifest and a `<picture>`.
+ * Make the files for a web page: images in several widths and formats, placeholders, a manifest, a
+ * `<picture>`.
  */
 export interface WebOperation {
   op: "web";
-  /** Pixels; none is above the image's own. Without `dpr` and `bytes_step`: 320, 640, 1280 and 1920. */
+  /**
+   * Widths in pixels, never above the image's own. Default, without `dpr` and `bytes_step`: 320, 640, 1280
+   * and 1920.
+   */
   widths?: number[] | null;
-  /** Browsers take the first that they know of AVIF, WebP and JPEG. */
+  /** Formats of the images. Browsers take the first one that they support of AVIF, WebP and JPEG. */
   formats?: ("avif" | "webp" | "jpeg")[];
-  /** Of every format; default: 65 for AVIF, 80 for the others. */
+  /** Quality in every format; default: 65 for AVIF, 80 for the others. */
   quality?: number | null;
-  /** CSS pixels of an image that is shown in one size; with `dpr`. */
+  /** Width in CSS pixels of an image that is always shown in one size; needs `dpr`. */
   width?: number | null;
-  /** Device pixel ratios that `width` is given for. */
+  /** Device pixel ratios; an image is made for each. */
   dpr?: number[] | null;
   /**
-   * Choose as few widths as possible so that no file is more than so many bytes larger than the next smaller
-   * one; measured in the first format.
+   * Choose as few widths as possible, so that each file is at most this many bytes larger than the next
+   * smaller one; measured in the first format.
    */
   bytes_step?: number | null;
-  /** With `bytes_step`; default: 320. */
+  /** Smallest width, with `bytes_step`; default: 320. */
   min_width?: number | null;
-  /** With `bytes_step`; default: 1920. */
+  /** Largest width, with `bytes_step`; default: 1920. */
   max_width?: number | null;
-  /** With `bytes_step`: widths at most; default: 20. More would be needed: an error. */
+  /** Largest number of widths, with `bytes_step`; default: 20. If more are needed, the step fails. */
   max_images?: number | null;
-  /** How alike each image must stay: the smallest file of that SSIM, whatever `quality` says. */
+  /** Required similarity to the image: gives the smallest files with this SSIM, whatever `quality` says. */
   min_ssim?: number | null;
-  /** How wide the page shows it, as in HTML; not with `dpr`. */
+  /** Width at which the page shows the image, as the `sizes` of HTML; not with `dpr`. */
   sizes?: string;
-  /** What the image shows, for those who hear it. */
+  /** Alternative text of the image. */
   alt?: string;
-  /** `eager` for what is seen first. */
+  /** `eager` for images that are visible at once. */
   loading?: "lazy" | "eager";
-  /** Where the files will be: goes before their names. */
+  /** Address of the folder that the files will be in; it is put before their names. */
   base_url?: string | null;
-  /** Colour under transparent pixels, in JPEG. */
+  /** Colour under transparent pixels in JPEG. */
   background?: string;
   /** Name of the result; default: the path of operations. */
   as?: string;
@@ -1402,7 +1407,7 @@ export interface Routes {
       input: {
         /** http, https, or `data:` with the image itself, at most 512000 bytes. */
         url: string;
-        /** For the origin of the URL alone; shown nowhere again. */
+        /** Only for the origin of the URL; never shown again. */
         headers?: Record<string, string> | null;
       } | {
         /** Name of a store. */
@@ -1410,7 +1415,7 @@ export interface Routes {
         key: string;
       } | {
         job: string;
-        /** Name of a result that is there. */
+        /** Name of an existing result. */
         result: string;
       };
       operations?: OperationTree;
@@ -1467,19 +1472,19 @@ export interface Routes {
     path?: never;
     query?: {
       limit?: number;
-      /** `next_cursor` of the page before. */
+      /** `next_cursor` of the previous page. */
       cursor?: string | null;
       /** Only jobs in this state. */
       status?: JobStatus | null;
       /** Only jobs with this tag, as `name:value`. */
       tag?: string | null;
-      /** Only the job of this name. */
+      /** Only the job with this external id. */
       external_id?: string | null;
-      /** Only uploads of this very name. */
+      /** Only uploads with exactly this name. */
       filename?: string | null;
-      /** Not before; with its zone. */
+      /** Only jobs created at or after this time, with its zone. */
       created_after?: string | null;
-      /** Before; with its zone. */
+      /** Only jobs created before this time, with its zone. */
       created_before?: string | null;
     };
     json?: never;
@@ -1495,7 +1500,7 @@ export interface Routes {
     json?: never;
     answer: JobView;
   };
-  /** Repeat what failed */
+  /** Repeat what failed, was skipped or cancelled */
   "POST /jobs/{job_id}/retry": {
     path: {
       /** Id of the job. */
@@ -1524,7 +1529,7 @@ export interface Routes {
       input: {
         /** http, https, or `data:` with the image itself, at most 512000 bytes. */
         url: string;
-        /** For the origin of the URL alone; shown nowhere again. */
+        /** Only for the origin of the URL; never shown again. */
         headers?: Record<string, string> | null;
       } | {
         /** Name of a store. */
@@ -1532,7 +1537,7 @@ export interface Routes {
         key: string;
       } | {
         job: string;
-        /** Name of a result that is there. */
+        /** Name of an existing result. */
         result: string;
       } | {
         facts: {
@@ -1698,7 +1703,7 @@ export interface Routes {
     json?: never;
     answer: undefined;
   };
-  /** Every asset */
+  /** All assets */
   "GET /assets": {
     path?: never;
     query?: never;
@@ -1830,7 +1835,7 @@ export interface Routes {
   "GET /events": {
     path?: never;
     query?: {
-      /** `next_after` of the answer before, or the id of an event; 0: from the beginning. */
+      /** `next_after` of the previous answer, or the id of an event; 0: from the beginning. */
       after?: string;
       limit?: number;
       /** Only events of this type. */
@@ -1872,7 +1877,7 @@ export interface Routes {
   "GET /keys": {
     path?: never;
     query?: {
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
@@ -1885,7 +1890,7 @@ export interface Routes {
       key_id: string;
     };
     query?: {
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
@@ -1900,9 +1905,9 @@ export interface Routes {
       /** Last day (UTC); default: today. */
       until?: string | null;
       limit?: number;
-      /** `next_cursor` of the page before. */
+      /** `next_cursor` of the previous page. */
       cursor?: string | null;
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
@@ -1912,24 +1917,24 @@ export interface Routes {
   "GET /audit": {
     path?: never;
     query?: {
-      /** Not before; with its zone. */
+      /** Only entries at or after this time, with its zone. */
       since?: string | null;
-      /** Before; with its zone. */
+      /** Only entries before this time, with its zone. */
       until?: string | null;
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
     answer: never;
   };
-  /** The process answers; touches nothing else */
+  /** Whether the process answers; checks nothing else */
   "GET /health/live": {
     path?: never;
     query?: never;
     json?: never;
     answer: Liveness;
   };
-  /** Work can be accepted: database and storage answer */
+  /** Whether work can be accepted: database and storage answer */
   "GET /health/ready": {
     path?: never;
     query?: never;
@@ -1943,7 +1948,7 @@ export interface Routes {
     json?: never;
     answer: HealthView;
   };
-  /** What happened to a job, in words */
+  /** Timeline of a job, in words */
   "GET /jobs/{job_id}/timeline": {
     path: {
       /** Id of the job. */
@@ -1960,26 +1965,26 @@ export interface Routes {
       limit?: number;
       /** `next_cursor` of the page before. */
       cursor?: string | null;
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
     answer: LetterPage;
   };
-  /** Do work that was given up again */
+  /** Run work again that was given up */
   "POST /dead-letters/{letter_id}/redrive": {
     path: {
       /** Id of the dead letter. */
       letter_id: string;
     };
     query?: {
-      /** Another tenant than one's own; needs the scope `admin`. */
+      /** A tenant other than your own; needs the scope `admin`. */
       tenant?: string | null;
     };
     json?: never;
     answer: RedriveView;
   };
-  /** Every tenant */
+  /** All tenants */
   "GET /tenants": {
     path?: never;
     query?: never;

@@ -1,4 +1,4 @@
-// What the client takes and gives, beside what `api.d.ts` has from the server's description.
+// Types of the client, in addition to those of `api.d.ts`, which are made from the server's description.
 
 import type {
   ApiKeyView,
@@ -40,9 +40,9 @@ type Query<R extends keyof Routes> = NonNullable<Routes[R]["query"]>;
 export type Bytes = Blob | ArrayBuffer | ArrayBufferView | ReadableStream<Uint8Array>;
 /** An image that the server fetches: from the web, from a store, or a result of another job. */
 export type RemoteSource = SubmitBody["input"];
-/** What is known of an image that is not sent. */
+/** Facts about an image that is not sent. */
 export type FactsSource = Extract<Routes["POST /plan"]["json"]["input"], { facts: unknown }>;
-/** A text is a URL; the client of "pixtools-client/node" takes one without a scheme for a path. */
+/** A text is a URL; for the client of "pixtools-client/node" a text without a scheme is a path. */
 export type Source = Bytes | RemoteSource | URL | string;
 
 /** Names separated by commas, the tree as JSON text, or the tree. */
@@ -54,46 +54,46 @@ export interface ClientOptions {
   /** An API key. */
   key?: string | undefined;
   /**
-   * For how long a request that may be repeated is sent again while the server is away, or says that it has no room
-   * now; default: 30.
+   * Seconds for which a repeatable request is sent again while the server is away or overloaded;
+   * default: 30.
    */
   patienceSeconds?: number;
-  /** Called with what went wrong, and the seconds after which the request is sent again. */
+  /** Called with the error, and the seconds until the request is sent again. */
   onRetry?: (error: Error & { code: string }, seconds: number) => void;
-  /** In the place of the global one, for proxies, certificates and the like. */
+  /** Replaces the global `fetch`, for proxies, certificates and the like. */
   fetch?: typeof fetch;
 }
 
 export interface Abortable {
-  /** Ends it, with the signal's reason as the error. What the server has accepted goes on. */
+  /** Ends the call, with the signal's reason as the error. Accepted jobs go on at the server. */
   signal?: AbortSignal | undefined;
 }
 
-/** Fields of the request, under the names that they have there. */
+/** Fields of the request, with the names of the API. */
 export type Order = Omit<SubmitBody, "input" | "operations">;
 
 export interface PlanOptions extends Order, Abortable {
   operations?: Operations;
-  /** Of what is sent; default: that of the file. */
+  /** File name of the upload; default: that of the file. */
   filename?: string;
 }
 
 export interface SubmitOptions extends PlanOptions {
   /**
-   * The same key gives the same job for a day; default: a new one, so that the request can be repeated when the answer
-   * is lost.
+   * The same key gives the same job for a day. By default it is a new key, so that the request can be repeated if the
+   * answer is lost.
    */
   idempotencyKey?: string;
 }
 
 export interface WaitOptions extends Abortable {
-  /** After which it ends with `WaitTimeout`; default: none. */
+  /** Time after which the call ends with `WaitTimeout`; default: no limit. */
   timeoutSeconds?: number | undefined;
 }
 
 export interface RunOptions extends SubmitOptions, WaitOptions {}
 
-/** Filters hold together. */
+/** A job must match all filters. */
 export interface JobFilters extends Omit<Query<"GET /jobs">, "cursor" | "created_after" | "created_before"> {
   created_after?: Moment;
   created_before?: Moment;
@@ -108,7 +108,7 @@ export interface AuditFilters {
 }
 
 export interface EventFilters {
-  /** Id of an event behind which to begin. */
+  /** Id of an event; the first event is the one after it. */
   after?: string;
   /** Only events of this type. */
   type?: Query<"GET /events">["type"];
@@ -125,7 +125,7 @@ export type ReplayRequest = Omit<Routes["POST /webhooks/{endpoint_id}/replay"]["
   until?: Moment;
 };
 
-/** What to do about a file that is there already and has another content. */
+/** What to do if a file with other content exists. */
 export type IfExists = "fail" | "replace" | "skip" | "rename";
 
 export interface DownloadOptions extends Abortable {
@@ -133,14 +133,14 @@ export interface DownloadOptions extends Abortable {
 }
 
 export interface RunToOptions extends RunOptions {
-  /** A folder, which is made; the results are written there. */
+  /** Folder for the results; it is made if absent. */
   to?: string;
   ifExists?: IfExists | undefined;
 }
 
 /** Where the content of a download goes. */
 export interface Sink {
-  /** Forget what has come so far: it begins anew. */
+  /** Discard everything so far: the download starts again. */
   restart(): void | Promise<void>;
   write(chunk: Uint8Array): void | Promise<void>;
 }

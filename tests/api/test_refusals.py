@@ -196,7 +196,7 @@ def test_unknown_paths_and_methods_are_problems(api: ApiClient) -> None:
         ("/jobs?limit=5.0", "limit must be a whole number."),
         ("/jobs/0198f3c2-0000-7000-8000-000000000000/results/x?expires=x", "expires must be a whole number."),
         ("/health?x=1", "There is no query parameter 'x'; this path takes none."),
-        ("/nowhere", "There is nothing at this path; /openapi.json lists those that there are."),
+        ("/nowhere", "There is nothing at this path; /openapi.json lists the paths."),
     ],
 )
 def test_the_detail_is_a_sentence_that_names_what_is_meant(api: ApiClient, target: str, detail: str) -> None:

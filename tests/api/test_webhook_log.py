@@ -67,7 +67,7 @@ def test_of_a_deleted_job_nothing_is_told_but_its_end(api: ApiClient, photo: byt
 def test_commands_that_lack_an_id_or_a_database_say_so_in_a_line(deployment: Deployment, tmp_path: Path) -> None:
     for command in (["deliveries", "show"], ["webhooks", "test"], ["jobs", "show"]):
         without = pixtools(deployment, *command, "")
-        assert (without.returncode, without.stderr.splitlines()) == (1, ["An id is missing: '' is none."])
+        assert (without.returncode, without.stderr.splitlines()) == (1, ["An id is missing: '' is not an id."])
     for url, reason in (
         (f"sqlite:///{tmp_path}/nowhere/pixtools.db", "unable to open database file"),
         ("postgresql://someone:secret@127.0.0.1:9/z", "refused"),

@@ -1,6 +1,6 @@
-"""What a client of one OpenAPI document can no longer rely on in another; the rules are those of oasdiff.
+"""Breaks between two OpenAPI documents: what clients of the older one can no longer rely on. The rules follow oasdiff.
 
-What clients send must still be taken, and what they read must still be there:
+The server must still accept everything that clients send, and still answer everything that they read:
 
     operations   path-removed method-removed operation-renamed key-required
     parameters   parameter-removed parameter-added-required parameter-became-required
@@ -12,8 +12,8 @@ What clients send must still be taken, and what they read must still be there:
     read values  response-type-changed response-value-removed response-limit-widened response-pattern-changed
                  response-format-changed response-property-removed response-property-optional
 
-No break: what is new and optional; a new member, or a new value of an enumeration, in a response; a status of an error
-that comes or goes.
+These are not breaks: anything new and optional; a new member, or a new value of an enumeration, in a response; an error
+status that is added or removed.
 """
 
 import re
@@ -23,12 +23,12 @@ from dataclasses import replace
 from tests.contract.schema_breaks import Break, Direction, Document, Schema, Schemas
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-REFUSED = "clients that leave it out: they are refused with 422"
+REFUSED = "clients that leave it out: they get a 422"
 Parameters = Mapping[tuple[str, str], Schema]
 
 
 def breaks_between(before: Document, after: Document) -> list[Break]:
-    """Every break, in the order of the older document; one of a component that many operations use is there once."""
+    """All breaks, in the order of the older document. A break in a component is listed once, with its operations."""
     found: dict[tuple[str, str, str], Break] = {}
     for operation, each in _Operations(before, after).compare():
         known = found.setdefault((*each.key, each.what), each)
@@ -63,7 +63,7 @@ class _Operations:
         old, new = before[method], after[method]
         was, is_ = old.get("operationId"), new.get("operationId")
         if was != is_:
-            hurts = "generated clients, which name their methods by it"
+            hurts = "generated clients, whose methods are named after it"
             yield _operation_break("operation-renamed", name, f"`operationId` is `{is_}`, it was `{was}`", hurts)
         if _is_open(old, self._before) and not _is_open(new, self._after):
             yield _operation_break("key-required", name, "it needs a key now", "clients without a key: 401")
@@ -95,8 +95,9 @@ class _Operations:
             yield _operation_break("body-became-required", where, "a body is required now", REFUSED)
         for media_type, old, new in _contents(before, after):
             if new is None:
-                hurts = "clients that send it: they are refused with 415"
-                yield _operation_break("request-media-type-removed", where, f"{media_type} is not taken", hurts)
+                hurts = "clients that send it: they get a 415"
+                what = f"{media_type} is no longer accepted"
+                yield _operation_break("request-media-type-removed", where, what, hurts)
             else:
                 yield from self._schemas.compare(old, new, f"{where} ({media_type})", Direction.REQUEST)
 
@@ -107,7 +108,7 @@ class _Operations:
                 yield from self._response(where, old, after[status])
             elif status[0] in "23":
                 hurts = "clients that wait for this status"
-                yield _operation_break("response-status-removed", where, "it is answered no more", hurts)
+                yield _operation_break("response-status-removed", where, "it is no longer answered", hurts)
 
     def _response(self, where: str, before: Schema, after: Schema) -> Iterator[Break]:
         for header in before.get("headers", {}):
@@ -116,7 +117,7 @@ class _Operations:
                 yield _operation_break("response-header-removed", where, what, hurts)
         for media_type, old, new in _contents(before, after):
             if new is None:
-                what, hurts = f"{media_type} is answered no more", "clients that ask for it or parse it"
+                what, hurts = f"{media_type} is no longer answered", "clients that ask for it or parse it"
                 yield _operation_break("response-media-type-removed", where, what, hurts)
             else:
                 yield from self._schemas.compare(old, new, f"{where} ({media_type})", Direction.RESPONSE)
@@ -127,18 +128,18 @@ def _operation_break(rule: str, where: str, what: str, hurts: str) -> Break:
 
 
 def _template(path: str) -> str:
-    """A path without the names of its parameters, which no request has."""
+    """A path without the names of its parameters, which are not part of a request."""
     return re.sub(r"\{\w+\}", "{}", path)
 
 
 def _is_open(operation: Schema, document: Document) -> bool:
-    """Whether a request without a key is taken."""
+    """Whether a request without a key is accepted."""
     needs = operation.get("security", document.get("security", []))
     return not needs or {} in needs
 
 
 def _parameters(item: Schema, operation: Schema) -> dict[tuple[str, str], Schema]:
-    """By place and name; those of the path by their number, since their names are no part of a request."""
+    """Parameters by place and name; those of the path by number, since their names are not part of a request."""
     found: dict[tuple[str, str], Schema] = {}
     for parameter in (*item.get("parameters", ()), *operation.get("parameters", ())):
         place, name = parameter["in"], parameter["name"]
@@ -152,7 +153,7 @@ def _parameter(operation: str, parameter: Schema) -> str:
 
 
 def _contents(before: Schema | None, after: Schema | None) -> Iterator[tuple[str, Schema, Schema | None]]:
-    """Each media type with its schemas; None: it is there no more."""
+    """Each media type with its old and its new schema; None: it is gone."""
     now = (after or {}).get("content", {})
     for media_type, content in (before or {}).get("content", {}).items():
         new = now[media_type].get("schema", {}) if media_type in now else None

@@ -1,7 +1,7 @@
-"""Holds the API against that of the last release: `python -m tests.contract.gate`, as `make check` does.
+"""Compares the API with that of the last release: `python -m tests.contract.gate`, as `make check` does.
 
-What clients of `baseline.jsonl` rely on must still be there, except what `accepted-breaks.toml` gives up with a reason.
-A release makes its own API the next baseline, and the accepted breaks are done with: `make api-baseline`.
+Everything that clients of `baseline.jsonl` rely on must still be there, except the breaks that `accepted-breaks.toml`
+lists with a reason. `make api-baseline` at a release makes the current API the next baseline and empties that list.
 """
 
 import argparse
@@ -19,14 +19,14 @@ HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.jsonl"
 ACCEPTED = HERE / "accepted-breaks.toml"
 HEAD = """\
-# Breaks of the API since the last release that are meant. One entry for each, as `make check` writes it, with the
-# reason that users get: it goes into CHANGELOG.md as well. `make api-baseline` empties this file at a release.
+# Intended breaks of the API since the last release. Each has an entry, as `make check` prints it, with a reason for
+# users, which also goes into CHANGELOG.md. `make api-baseline` empties this file at a release.
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.contract.gate", description=__doc__)
-    parser.add_argument("--release", action="store_true", help="Make the API of now the baseline.")
+    parser.add_argument("--release", action="store_true", help="Make the current API the baseline.")
     arguments = parser.parse_args()
     now = description()
     mistakes = list(verdict(from_text(BASELINE.read_text()), now, accepted(ACCEPTED)))
@@ -39,14 +39,14 @@ def main() -> int:
 
 
 def description() -> Document:
-    """The API of this tree, as `/openapi.json` answers it."""
+    """The current API, as `/openapi.json` describes it."""
     from app.main import create_app
 
     return create_app().openapi()
 
 
 def as_text(document: Document) -> str:
-    """The document as a file: a line for each path and for each component, without what is for people."""
+    """The document as the text of a file: a line for each path and each component, without descriptions."""
     paths, schemas = document["paths"], document["components"]["schemas"]
     parts = {**document, "paths": {}, "components": {**document["components"], "schemas": {}}}
     lines = [json.dumps(_bare(parts), ensure_ascii=False)]
@@ -56,7 +56,7 @@ def as_text(document: Document) -> str:
 
 
 def from_text(text: str) -> Document:
-    """The document of such a file."""
+    """The document from the text of such a file."""
     first, *lines = (json.loads(line) for line in text.splitlines())
     places = {"paths": first["paths"], "schemas": first["components"]["schemas"]}
     for kind, name, each in lines:
@@ -65,7 +65,7 @@ def from_text(text: str) -> Document:
 
 
 def _bare(value: Any) -> Any:
-    """A part of the document without its texts; a member of that name is a schema, and no text."""
+    """A part of the document without descriptions and examples; a member with such a name is a schema and is kept."""
     if isinstance(value, list):
         return [_bare(each) for each in value]
     if not isinstance(value, dict):
@@ -79,20 +79,20 @@ def _bare(value: Any) -> Any:
 
 
 def accepted(file: Path) -> list[tuple[str, str]]:
-    """Rules and places of the breaks that are meant.
+    """Rules and places of the accepted breaks.
 
     Raises:
-        ValueError: one has no reason.
+        ValueError: an entry has no reason.
     """
     entries: Sequence[dict[str, Any]] = tomllib.loads(file.read_text()).get("accepted", [])
     for entry in entries:
         if set(entry) != {"rule", "where", "reason"} or not entry["reason"].strip():
-            raise ValueError(f"{file.name}: an entry has a `rule`, a `where` and a `reason`: {entry}")
+            raise ValueError(f"{file.name}: an entry needs a `rule`, a `where` and a `reason`: {entry}")
     return [(entry["rule"], entry["where"]) for entry in entries]
 
 
 def verdict(before: Document, after: Document, meant: Sequence[tuple[str, str]]) -> Sequence[str]:
-    """What is wrong, for people: each break that is not meant, and each that is meant and is none."""
+    """Messages for people: each break that is not accepted, and each accepted break that does not exist."""
     breaks = breaks_between(before, after)
     found = {each.key for each in breaks}
     return [
@@ -107,8 +107,9 @@ def verdict(before: Document, after: Document, meant: Sequence[tuple[str, str]])
 
 def _explained(found: Break) -> str:
     entry = [f"{name} = {json.dumps(value)}" for name, value in zip(("rule", "where"), found.key, strict=True)]
-    return f"{found}\n  If it is meant, say why in tests/contract/{ACCEPTED.name}:\n    [[accepted]]\n" + "".join(
-        f"    {line}\n" for line in (*entry, 'reason = "…"')
+    return (
+        f"{found}\n  If it is intended, give a reason in tests/contract/{ACCEPTED.name}:\n    [[accepted]]\n"
+        + "".join(f"    {line}\n" for line in (*entry, 'reason = "…"'))
     )
 
 

@@ -1,7 +1,8 @@
-"""What a value may no longer be, between two JSON schemas.
+"""Breaks between two JSON schemas of a value.
 
-There is one who sends and one who takes. In a request the client sends by the old schema and the server takes by the
-new one; in a response the server sends by the new one and the client takes by the old one. What is sent must be taken.
+One side sends the value and the other one takes it. In a request the client sends by the old schema and the server
+takes by the new one; in a response the server sends by the new one and the client takes by the old one. Everything that
+may be sent must be taken.
 """
 
 import json
@@ -17,14 +18,14 @@ UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 TEXTS = ("pattern", "format")
 UNIONS = ("anyOf", "oneOf")
-COMPONENT = "$component"  # a keyword of our own: the name of the component that a schema was
-#: keywords with a schema of a part, and how that part is named
+COMPONENT = "$component"  # our own keyword: the name of the component that a schema comes from
+#: keywords with the schema of a part, and the name of that part in messages
 INNER = {"items": "[]", "additionalProperties": ".*", "propertyNames": " (names)", "contentSchema": " as JSON"}
-SHOWN = 3  # operations that a break names; the others are counted
+SHOWN = 3  # operations that a message names; it counts the others
 
 
 class Direction(Enum):
-    """Whose value it is."""
+    """Which way a value goes."""
 
     REQUEST = "request"
     RESPONSE = "response"
@@ -32,20 +33,20 @@ class Direction(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Break:
-    """One thing that clients could rely on, and now cannot."""
+    """One thing that clients can no longer rely on."""
 
     rule: str
-    #: an operation and its part, or a component and the way into it: `ResultView.width`
+    #: an operation and its part, or a component and the path in it: `ResultView.width`
     where: str
     what: str
-    #: which clients, and how they notice
+    #: which clients it breaks, and how
     hurts: str
-    #: that use the component
+    #: operations that use the component
     operations: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
-        """What an accepted break is known by."""
+        """The rule and the place, which identify an accepted break."""
         return self.rule, self.where
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class Break:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two schemas without references and unions, and where they are."""
+    """Two schemas without references and unions, and their place."""
 
     before: Schema
     after: Schema
@@ -77,7 +78,7 @@ class _Pair:
         return self.direction is Direction.REQUEST
 
     def broken(self, rule: str, what: str, request: str, response: str, *, place: str = "") -> Break:
-        """A break of a rule that both directions have; whom it hurts differs."""
+        """A break of a rule for both directions; the clients that it hurts differ."""
         hurts = request if self.is_request else response
         return Break(rule=f"{self.direction.value}-{rule}", where=self.where + place, what=what, hurts=hurts)
 
@@ -88,11 +89,11 @@ class Schemas:
     def __init__(self, before: Document, after: Document) -> None:
         self._before, self._after = (each.get("components", {}).get("schemas", {}) for each in (before, after))
         self._requested = set(_requested(after, self._after))
-        # empty while a component is being compared, since components refer to themselves
+        # an empty list while a component is being compared, since a component may refer to itself
         self._known: dict[tuple[str, str, Direction], list[Break]] = {}
 
     def compare(self, before: Schema, after: Schema, where: str, direction: Direction) -> Iterator[Break]:
-        """The breaks between two schemas. Those inside of a component are reported at the component's own name."""
+        """The breaks between two schemas. Those inside a component are reported at the component's own name."""
         if not before and not after:
             return
         if direction is Direction.REQUEST:
@@ -108,7 +109,7 @@ class Schemas:
         yield from self._known[key]
 
     def _alternatives(self, before: Schema, after: Schema, where: str, direction: Direction) -> Iterator[Break]:
-        """Whatever one side may send, the other one must take in one of its ways."""
+        """Everything that one side may send must fit an alternative of the other side."""
         old, new = _expanded(before, self._before), _expanded(after, self._after)
         sent, taken = (old, new) if direction is Direction.REQUEST else (new, old)
         fitting = [_fitting(one, taken) for one in sent]
@@ -126,7 +127,7 @@ class Schemas:
                 yield _not_taken(_Pair(one, one, place, direction), _kinds(old), _kinds(new))
 
     def _is_echo(self, new: Schema, where: str) -> bool:
-        """Whether only a client that sends it gets it back, as a new operation of a tree."""
+        """Whether only clients that send a value get it back, such as a new operation in a tree."""
         return where in self._requested and new.get("title") in self._after.keys() - self._before.keys()
 
     def _plain(self, pair: _Pair) -> Iterator[Break]:
@@ -135,7 +136,7 @@ class Schemas:
         yield from self._inner(pair)
 
     def _inner(self, pair: _Pair) -> Iterator[Break]:
-        """What the values are made of."""
+        """Breaks in members, items and other parts of a value."""
         old, new = pair.before.get("properties", {}), pair.after.get("properties", {})
         for name in old:
             if name in new:
@@ -150,19 +151,19 @@ class Schemas:
 
 
 def _inner(schema: Schema, keyword: str) -> Any:
-    """The schema of a part; False: there may be none."""
+    """The schema of a part; False: the part is not allowed."""
     found = schema.get(keyword, True)
     return {} if found is True else found
 
 
 def _reference(schema: Schema) -> str | None:
-    """The component's name."""
+    """The name of the component that a schema refers to."""
     reference = schema.get("$ref")
     return reference.rpartition("/")[2] if reference else None
 
 
 def _requested(document: Document, components: Mapping[str, Schema]) -> Iterator[str]:
-    """The components that requests are made of."""
+    """The names of components that occur in requests."""
     paths = document.get("paths", {}).values()
     bodies = [each["requestBody"] for path in paths for each in path.values() if "requestBody" in each]
     found: set[str] = set()
@@ -176,7 +177,7 @@ def _requested(document: Document, components: Mapping[str, Schema]) -> Iterator
 
 
 def _named(value: Any) -> Iterator[str]:
-    """The components that something refers to."""
+    """The names of components that a value refers to."""
     if isinstance(value, dict):
         name = _reference(value)
         if name:
@@ -187,7 +188,7 @@ def _named(value: Any) -> Iterator[str]:
 
 
 def _expanded(schema: Schema, components: Mapping[str, Schema]) -> list[Schema]:
-    """What a schema allows, as schemas that have neither references, nor unions, nor lists of types."""
+    """The alternatives of a schema, without references, unions and lists of types."""
     name = _reference(schema)
     if name:
         known = {"title": name, COMPONENT: name, **components[name]}
@@ -213,12 +214,12 @@ def _without(schema: Schema, *keywords: str) -> dict[str, Any]:
 
 
 def _variant(base: Schema, variant: Schema) -> Schema:
-    """One way of a union, with what is said for all of them; a component says it all for itself."""
+    """One alternative of a union, with the keywords next to the union; a component has all of its own."""
     return variant if "$ref" in variant else _both(base, variant)
 
 
 def _both(base: Schema, more: Schema) -> dict[str, Any]:
-    """What both say."""
+    """Both schemas joined."""
     joined = {**base, **more}
     if "properties" in base and "properties" in more:
         joined["properties"] = {**base["properties"], **more["properties"]}
@@ -228,13 +229,13 @@ def _both(base: Schema, more: Schema) -> dict[str, Any]:
 
 
 def _tags(schema: Schema) -> dict[str, str]:
-    """The members that show what kind an object is: those that have one value."""
+    """The members that show the kind of an object: those with only one possible value."""
     values = {name: _enumeration(each) for name, each in schema.get("properties", {}).items()}
     return {name: json.dumps(each) for name, each in values.items() if each and len(each) == 1}
 
 
 def _fitting(sent: Schema, taken: list[Schema]) -> list[Schema]:
-    """What a value may be meant to be: by type, by the members that show it, and by name where one has it."""
+    """The alternatives that a value may match: by type, by the members that show its kind, and by name if one fits."""
     able = [each for each in taken if _may_be(sent, each)]
     return [each for each in able if each.get("title") == sent.get("title")] or able
 
@@ -248,7 +249,7 @@ def _may_be(sent: Schema, taken: Schema) -> bool:
 
 
 def _name(schema: Schema) -> str:
-    """Of an alternative, for people."""
+    """The name of an alternative, for people."""
     if "title" in schema and "properties" in schema:
         return str(schema["title"])
     return ", ".join(_tags(schema).values()) or _kind(schema)
@@ -264,7 +265,7 @@ def _kinds(schemas: Iterable[Schema]) -> str:
 
 def _not_taken(pair: _Pair, was: str, is_: str) -> Break:
     name = _name(pair.sent)
-    what = f"it is {is_}, it was {was}" if was != is_ else f"{name} is another thing now"
+    what = f"it is {is_}, it was {was}" if was != is_ else f"{name} means something else now"
     return pair.broken("type-changed", what, f"clients that send {name}", f"clients that do not expect {name}")
 
 
@@ -284,10 +285,10 @@ def _values(pair: _Pair) -> Iterator[Break]:
         gone = [json.dumps(value) for value in was or () if value not in is_]
         listed = ", ".join(gone)
         if gone:
-            what = f"{listed} {'are' if len(gone) > 1 else 'is'} no value any more"
+            what = f"{listed} {'are' if len(gone) > 1 else 'is'} no longer allowed"
             yield pair.broken("value-removed", what, f"clients that send {listed}", f"clients that wait for {listed}")
         elif was is None:
-            what = f"only {json.dumps(is_)} are taken now"
+            what = f"only {json.dumps(is_)} are allowed now"
             yield pair.broken("value-removed", what, "clients that send anything else", "")
 
 
@@ -296,7 +297,7 @@ def _default(before: Schema, after: Schema, where: str) -> Iterator[Break]:
         return
     new = json.dumps(after["default"]) if "default" in after else "gone"
     what = f"the default is {new}, it was {json.dumps(before['default'])}"
-    hurts = "clients that leave it out: it means something else"
+    hurts = "clients that leave it out: that means something else now"
     yield Break(rule="request-default-changed", where=where, what=what, hurts=hurts)
 
 
@@ -324,7 +325,7 @@ def _texts(pair: _Pair) -> Iterator[Break]:
         yield pair.broken(
             f"{keyword}-changed",
             f"the {keyword} is {new}, it was {old}",
-            "clients whose texts do not match it",
+            "clients that send texts which do not match it",
             "clients that rely on the old one",
         )
 
@@ -343,10 +344,10 @@ def _required(pair: _Pair) -> Iterator[Break]:
         if pair.is_request:
             is_new = name not in pair.before.get("properties", {})
             rule, what = ("added", "it is new and required") if is_new else ("became", "it is required now")
-            hurts = "clients that leave it out: they are refused with 422"
+            hurts = "clients that leave it out: they get a 422"
             yield pair.broken(f"property-{rule}-required", what, hurts, "", place=f".{name}")
         elif name in pair.after.get("properties", {}):
-            hurts = "clients that read it without a look"
+            hurts = "clients that read it without checking that it is there"
             yield pair.broken("property-optional", "it may be missing", "", hurts, place=f".{name}")
 
 
@@ -354,5 +355,5 @@ def _closed(pair: _Pair) -> Iterator[Break]:
     is_object = pair.is_request and pair.before.get("type") == "object"
     closed = [each.get("additionalProperties") is False for each in (pair.before, pair.after)]
     if is_object and closed == [False, True]:
-        what, hurts = "members that are not named are refused", "clients that send some: they are refused with 422"
+        what, hurts = "unknown members are refused", "clients that send some: they get a 422"
         yield Break(rule="request-closed", where=pair.where, what=what, hurts=hurts)

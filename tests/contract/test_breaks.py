@@ -206,7 +206,7 @@ BROKEN: list[tuple[str, str, str, Change]] = [
         "text/plain",
         lambda each: post(each)["requestBody"]["content"].pop("text/plain"),
     ),
-    ("response-status-removed", "GET /jobs/{job_id}, 202", "no more", lambda each: get(each)["responses"].pop("202")),
+    ("response-status-removed", "GET /jobs/{job_id}, 202", "no longer", lambda each: get(each)["responses"].pop("202")),
     (
         "response-media-type-removed",
         "GET /jobs/{job_id}, 200",

@@ -64,7 +64,7 @@ def test_the_decoder_leaves_the_largest_width() -> None:
         ({"width": 320}, "go together"),
         ({"max_images": 4}, "is for `bytes_step`"),
         ({"bytes_step": 2000, "min_width": 900, "max_width": 800}, "above a `max_width`"),
-        ({"formats": ["avif", "avif"]}, "named once"),
+        ({"formats": ["avif", "avif"]}, "may be named once"),
         ({"alt": "two\nlines"}, "one line"),
         ({"formats": ["gif"]}, "avif"),
         *(

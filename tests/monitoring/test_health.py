@@ -169,7 +169,7 @@ def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> Non
         {("PIXTOOLS_OTLP_ENDPOINT", "http://127.0.0.1:1"): "note  traces    the collector of traces does not answer"},
         {
             ("PIXTOOLS_SPOOL_DIR", "/proc/nowhere"): "FAIL  spool",
-            ("PIXTOOLS_BROKER_URL", "amqp://u:p@127.0.0.1:1//"): "FAIL  mode      SQLite",
+            ("PIXTOOLS_BROKER_URL", "amqp://u:p@127.0.0.1:1//"): "FAIL  mode      the database is SQLite",
         },
     ],
     ids=["weights, memory", "traces", "spool, broker"],
@@ -199,21 +199,21 @@ def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
     away = pixtools(running, "doctor")
     assert done.returncode == 0, done.stdout
     assert f"ok    server    answers at {running.url}" in done.stdout
-    assert "ok    server    has its database" in done.stdout
+    assert "ok    server    reaches its database" in done.stdout
     assert "note  server" not in done.stdout
-    assert f"note  server    that server does not use the data folder {elsewhere / 'data'}" in other.stdout
+    assert f"note  server    does not use the data folder {elsewhere / 'data'}" in other.stdout
     assert "FAIL  server    what answers at" in wrong.stdout
     assert wrong.returncode == 1
-    assert "note  server    does not show the state of its parts without a key -> give" in without_key.stdout
-    assert "ok    server    has its database" in with_key.stdout
-    assert f"note  server    none answers at {running.url} -> start it" in away.stdout
+    assert "note  server    shows the state of its parts only to a key with the scope admin" in without_key.stdout
+    assert "ok    server    reaches its database" in with_key.stdout
+    assert f"note  server    does not answer at {running.url} -> start it" in away.stdout
     assert away.returncode == 0
 
 
 def test_the_doctor_finds_nothing_before_the_first_start(tmp_path: Path) -> None:
     done = pixtools(embedded(tmp_path), "doctor")
     assert done.returncode == 0, done.stdout
-    assert "is made at the first start" in done.stdout
+    assert "will be made at the first start" in done.stdout
     assert not (tmp_path / "data" / "pixtools.db").exists()
 
 

@@ -35,7 +35,7 @@ def test_operators_see_what_failed_and_why(page: Page, served: Deployment, furni
     with page.expect_response("**/deliveries/*/replay") as replayed:
         page.get_by_role("button", name="Replay job.failed").click()
     assert replayed.value.status == 202
-    expect(page.locator("#toast")).to_have_text("The event is sent again")
+    expect(page.locator("#toast")).to_have_text("The event will be sent again")
     found = Axe().run(page).response["violations"]
     assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
     page.locator("#failures").get_by_role("link", name="corrupt_image").click()

@@ -51,4 +51,4 @@ def test_a_server_that_is_not_there_is_named(picture: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3
     assert "http://127.0.0.1:9 does not answer" in ended.stderr
-    assert "PIXTOOLS_URL or --server" in ended.stderr
+    assert "--server or PIXTOOLS_URL" in ended.stderr

@@ -245,8 +245,8 @@ def test_a_url_that_gives_no_image_fails_by_its_name(deployment: Deployment, tmp
 
 def test_a_run_needs_a_tree_or_a_template(deployment: Deployment, folder: Path) -> None:
     for options, said in (
-        ((), "--operations, or by --template"),
-        (("-p", "flip", "-t", "avatar"), "--operations, or by --template"),
+        ((), "--operations or --template"),
+        (("-p", "flip", "-t", "avatar"), "--operations or --template"),
         (("-p", "flip", "--param", "size=1"), "--param is for a --template"),
         (("-t", "avatar", "--param", "size"), "--param is NAME=VALUE"),
         (("-p", "flip", "--tag", "a:1", "--tag", "a:2"), "gives 'a' twice"),
@@ -392,7 +392,7 @@ def test_jobs_are_waited_for_downloaded_archived_and_explained(
     assert f"Job {job_id} is completed." in pixtools(deployment, "jobs", "explain", job_id).stdout
     assert job_id in pixtools(deployment, "jobs", "list", "--since", "1h").stdout
     assert pixtools(deployment, "jobs", "list", "--since", "0s").stdout == ""
-    assert "no time" in pixtools(deployment, "jobs", "list", "--since", "soon").stderr
+    assert "not a time" in pixtools(deployment, "jobs", "list", "--since", "soon").stderr
 
 
 def test_a_folder_that_is_watched_gives_what_comes_later(deployment: Deployment, photo: bytes, tmp_path: Path) -> None:

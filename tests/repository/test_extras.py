@@ -34,7 +34,7 @@ def test_a_worker_that_could_do_nothing_does_not_start(
 ) -> None:
     done = run(tmp_path, without, "app", "worker", "--queue", queue, PIXTOOLS_BROKER_URL=NO_BROKER)
     assert done.returncode != 0
-    assert f"which {queue} needs: pip install --require-hashes -r {file}" in done.stderr
+    assert f"and {queue} needs it: pip install --require-hashes -r {file}" in done.stderr
     assert (ROOT / file).is_file()
     assert "Traceback" not in done.stderr
 

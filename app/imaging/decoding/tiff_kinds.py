@@ -40,10 +40,10 @@ def refuse_unsupported(*, compression: int, photometric: int, bits: int, sample_
         raise UnsupportedImage("The TIFF holds raw sensor data of a camera; please develop it first.")
     if compression not in _COMPRESSIONS | (_IN_TILES_ONLY if tiled else set()):
         name = _NAMES.get(compression, f"number {compression}")
-        raise UnsupportedImage(f"The compression of the TIFF, {name}, is not supported; LZW or deflate would be.")
+        raise UnsupportedImage(f"The compression of the TIFF, {name}, is not supported; use LZW or deflate.")
     if photometric in _LOG or sample_format in _COMPLEX:
         raise UnsupportedImage("LogLuv and complex samples of TIFF are not supported.")
     if bits > 32:
-        raise UnsupportedImage(f"TIFF samples of {bits} bits are not supported; 32 bits would be.")
+        raise UnsupportedImage(f"TIFF samples of {bits} bits are not supported; use at most 32 bits.")
     if photometric == _CIELAB and bits == 8:
-        raise UnsupportedImage("TIFF in CIELAB of 8 bits is not supported; 16 bits or RGB would be.")
+        raise UnsupportedImage("TIFF in CIELAB of 8 bits is not supported; use 16 bits or RGB.")

@@ -1,4 +1,4 @@
-"""Which widths an image is given in: arithmetic alone, also for code that decodes no pixels."""
+"""The widths of a set: pure arithmetic, also used by code that does not decode pixels."""
 
 import math
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from app.imaging.geometry import SHRINKS, Size
 from app.parameters import WebParams
 
 DEFAULT_WIDTHS = (320, 640, 1280, 1920)
-ANY_WIDTH = "{width}"  # in names, while the widths depend on the pixels
-MANIFEST, PICTURE = "manifest.json", "picture.html"  # what the names of the two end in
-GUESSES = 4  # widths that are tried by the sizes of others, before the rest is halved
-TRIALS = 8  # for one width, after which one more image is better than a closer fit
+ANY_WIDTH = "{width}"  # stands in names for a width that depends on the pixels
+MANIFEST, PICTURE = "manifest.json", "picture.html"  # suffixes of the two files that list the images
+GUESSES = 4  # widths that are guessed from known sizes, before the search goes on by halving
+TRIALS = 8  # for one width; after that, one more image is better than a closer fit
 
 BytesOf = Callable[[int], int]
 
@@ -24,23 +24,23 @@ class Breakpoints:
 
     #: ascending
     widths: tuple[int, ...]
-    #: those that were asked for and are above the image's own, which takes their place
+    #: widths that were asked for and are above the image's own, which replaces them
     capped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One file of a set that is to come."""
+    """One file of a set that will be written."""
 
-    #: what its name ends in
+    #: end of its name
     suffix: str
     format: str
-    #: None: it is not an image, or its size depends on the pixels
+    #: None: the file is not an image, or its size depends on the pixels
     size: Size | None = None
 
 
 def asked(params: WebParams) -> tuple[int, ...] | None:
-    """The widths that were asked for, ascending; None: as many as steps of bytes need."""
+    """The widths that were asked for, ascending; None: `bytes_step` chooses them."""
     if params.bytes_step is not None:
         return None
     if params.dpr is not None and params.width is not None:
@@ -49,7 +49,7 @@ def asked(params: WebParams) -> tuple[int, ...] | None:
 
 
 def fixed(params: WebParams, own: int) -> Breakpoints | None:
-    """The widths of an image that is `own` pixels wide; None: as many as steps of bytes need."""
+    """The widths for an image that is `own` pixels wide; None: `bytes_step` chooses them."""
     widths = asked(params)
     if widths is None:
         return None
@@ -58,24 +58,24 @@ def fixed(params: WebParams, own: int) -> Breakpoints | None:
 
 
 def bounds(params: WebParams, own: int) -> tuple[int, int]:
-    """The least and the most width that steps of bytes may choose for an image that is `own` pixels wide."""
+    """The smallest and the largest width that `bytes_step` may choose for an image that is `own` pixels wide."""
     return min(params.least_width, own), min(params.most_width, own)
 
 
 def largest(params: WebParams, own: Size) -> Size:
-    """The largest image of a set."""
+    """The size of the largest image of a set."""
     found = fixed(params, own[0])
     width = found.widths[-1] if found else bounds(params, own[0])[1]
     return width, height_of(width, own)
 
 
 def height_of(width: int, own: Size) -> int:
-    """The height that goes with a width."""
+    """The height for a width, in the proportions of the image."""
     return max(1, round(own[1] * width / own[0]))
 
 
 def on_load(size: Size, params: WebParams) -> tuple[int, None]:
-    """By what the decoder may divide an image of this size; there is no step whose work that would be a part of."""
+    """The factor by which the decoder may shrink an image of this size; None: it does no part of a step for that."""
     widths = asked(params)
     most = widths[-1] if widths else params.most_width
     return next((shrink for shrink in SHRINKS if size[0] // shrink >= most), 1), None
@@ -85,7 +85,7 @@ def outlines(params: WebParams, own: Size | None) -> tuple[Outline, ...]:
     """The files of a set.
 
     Args:
-        params: of the operation.
+        params: parameters of the operation.
         own: width and height of the image; None: not known yet.
     """
     found = fixed(params, own[0]) if own else None
@@ -103,20 +103,20 @@ def outlines(params: WebParams, own: Size | None) -> tuple[Outline, ...]:
 
 
 def by_steps(bytes_of: BytesOf, least: int, most: int, step: int, images: int) -> tuple[int, ...]:
-    """Widths between two of which no file is more than `step` bytes larger than the next smaller one.
+    """Widths for which each file is at most `step` bytes larger than the next smaller one.
 
-    A browser that needs a little more than a width loads the next one, and wastes a step at most. They are as few as
-    equal steps would be, or one more for each step that no width meets.
+    A browser that needs slightly more than one width loads the next one, and wastes at most one step. The number of
+    widths is that of equal steps in bytes, or one more for each step that no width meets exactly.
 
     Args:
-        bytes_of: size of the file of a width; called once for each that is tried, or more often.
+        bytes_of: gives the size of the file with a width; called at least once for each width that is tried.
         least: the smallest width.
-        most: the largest one.
+        most: the largest width.
         step: bytes.
-        images: widths at most.
+        images: largest number of widths.
 
     Raises:
-        TargetUnreachable: so many widths are too few, or a pixel more of width takes more than a step.
+        TargetUnreachable: more widths are needed, or one pixel of width takes more than a step.
     """
     found = [most]
     while found[-1] > least:
@@ -133,7 +133,7 @@ def by_steps(bytes_of: BytesOf, least: int, most: int, step: int, images: int) -
 
 
 def _next(bytes_of: BytesOf, least: int, current: int, step: int, needed: int) -> int:
-    """The next smaller width, so that `needed` ones go down to the least if any width meets that."""
+    """The next smaller width; if possible one from which `needed` steps lead down to the smallest width."""
     own = bytes_of(current)
     rest = own - bytes_of(least)
     low, high, found = least, current, None  # steps to `low` are too large, those to `high` hold
@@ -157,7 +157,7 @@ def _next(bytes_of: BytesOf, least: int, current: int, step: int, needed: int) -
 
 
 def _guess(bytes_of: BytesOf, low: int, high: int, wanted: int) -> int:
-    """The width between two others whose file is likely to have so many bytes, which grow by a power of it."""
+    """The width between two others whose file probably has `wanted` bytes, if bytes grow as a power of the width."""
     small, large = bytes_of(low), bytes_of(high)
     if not 0 < small < wanted < large:
         return (low + high) // 2

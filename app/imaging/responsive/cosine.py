@@ -1,6 +1,6 @@
-"""The cosine of fdlibm, which JavaScript engines have: to the last bit, where the C library may round another way.
+"""The cosine of fdlibm, exact to the last bit: JavaScript engines use it, and the C library may round differently.
 
-It matters for ThumbHash of images of one colour, whose factors are nothing but what rounding has left. After
+The last bit matters for the ThumbHash of an image with one colour, whose factors are only rounding errors. Based on
 fdlibm's k_cos.c, k_sin.c and e_rem_pio2.c (Sun Microsystems, freely usable).
 """
 
@@ -18,7 +18,7 @@ PER_QUARTER = 6.36619772367581382433e-01  # 2 / pi
 #: pi / 2 in parts: its first 33 bits, and the rest; then the same of that rest
 QUARTER, QUARTER_REST = 1.57079632673412561417e00, 6.07710050650619224932e-11
 SECOND, SECOND_REST = 6.07710050630396597660e-11, 2.02226624879595063154e-21
-LARGEST = 100.0  # of angles that these parts are enough for
+LARGEST = 100.0  # angle for which these parts are precise enough
 
 
 def cos(angle: float) -> float:
@@ -31,7 +31,7 @@ def cos(angle: float) -> float:
 
 
 def _reduced(angle: float) -> tuple[int, float, float]:
-    """Whole quarter turns, and what is left, in two parts."""
+    """The number of whole quarter turns, and the remaining angle in two parts."""
     if _high(angle) <= 0x3FE921FB:  # pi / 4
         return 0, angle, 0.0
     quarters = int(angle * PER_QUARTER + 0.5)
@@ -46,7 +46,7 @@ def _reduced(angle: float) -> tuple[int, float, float]:
 
 
 def _kernel_cosine(x: float, tail: float) -> float:
-    """Of at most an eighth of a turn either way."""
+    """The cosine of an angle of at most an eighth of a turn either way."""
     high = _high(x) & 0x7FFFFFFF
     z = x * x
     series = z * _polynomial(COSINE, z)
@@ -72,6 +72,6 @@ def _polynomial(coefficients: tuple[float, ...], z: float) -> float:
 
 
 def _high(value: float) -> int:
-    """The upper 32 bits of a float: sign, exponent and the beginning of its digits."""
+    """The upper 32 bits of a float: sign, exponent and the first bits of the mantissa."""
     bits: int = struct.unpack("<Q", struct.pack("<d", value))[0]
     return bits >> 32

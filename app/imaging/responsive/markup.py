@@ -12,7 +12,7 @@ from app.imaging.responsive.breakpoints import Breakpoints
 from app.imaging.responsive.placeholders import Placeholders
 from app.parameters import WebParams
 
-BY_CHOICE = ("avif", "webp", "jpeg")  # the first that a browser knows is the smallest; the last one stands for all
+BY_CHOICE = ("avif", "webp", "jpeg")  # smallest files first, as browsers take the first format that they support
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,16 @@ class WebImage:
     height: int
     bytes: int
     quality: int
-    #: None: it was not measured
+    #: None: not measured
     ssim: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebSet:
-    """All that a page needs of one image."""
+    """Everything that a web page needs for one image."""
 
     params: WebParams
-    #: width and height of the image that it was made of
+    #: width and height of the image that the set was made from
     own: Size
     has_alpha: bool
     breakpoints: Breakpoints
@@ -91,12 +91,12 @@ class WebSet:
 
     @property
     def _fallback(self) -> WebImage:
-        """What is loaded where nothing else is understood."""
+        """The image for browsers that support none of the other formats."""
         return self._of(self._formats[-1])[-1]
 
     @property
     def _css_width(self) -> int | None:
-        """Where the image is shown in one size: that, or its own where it is smaller. None: the page decides."""
+        """The width in CSS pixels if the image has one size, at most its own width; None: the page decides."""
         return None if self.params.width is None else min(self.params.width, self.own[0])
 
     @property
@@ -105,7 +105,7 @@ class WebSet:
 
     @property
     def _shown(self) -> Size:
-        """What the page reserves room by: the pixels of CSS, or the ratio of the sides."""
+        """The size by which the page reserves space: in CSS pixels, or only as an aspect ratio."""
         largest = self._fallback
         if self._css_width is None:
             return largest.width, largest.height
@@ -113,7 +113,7 @@ class WebSet:
 
     @property
     def _style(self) -> str | None:
-        """A preview until the image is there; not under a transparent one, which would go on showing it."""
+        """A preview until the image is loaded; not for transparent images, under which it would stay visible."""
         if self.has_alpha:
             return None
         found = self.placeholders

@@ -1,4 +1,4 @@
-"""What stands for an image until it is there: of a few of its pixels."""
+"""Placeholders for an image until it is loaded, made from a few of its pixels."""
 
 import base64
 from collections import Counter
@@ -11,28 +11,28 @@ import pyvips
 from app.imaging.colours.colour import COLOUR_BANDS, GREY_BANDS, full_scale, to_eight_bits, to_srgb
 from app.imaging.responsive import thumbhash
 
-LOOKED_AT = 64  # pixels of the longer side, for colours and blurhash
-BLURHASH_COMPONENTS = (4, 3)  # of the longer and of the shorter side
-PREVIEW, PREVIEW_QUALITY = 24, 40  # pixels of the longer side of the image that is a data URI
-PALETTE = 8  # colours among which the dominant one is found
+LOOKED_AT = 64  # pixels of the longer side of the small image for colours and BlurHash
+BLURHASH_COMPONENTS = (4, 3)  # for the longer and the shorter side
+PREVIEW, PREVIEW_QUALITY = 24, 40  # of the data URI: pixels of its longer side, and WebP quality
+PALETTE = 8  # colours from which the dominant one is chosen
 BLACK, WHITE = "#000000", "#ffffff"
 RED, GREEN, BLUE = 0.2126, 0.7152, 0.0722  # shares in the luminance of sRGB
 
 
 @dataclass(frozen=True)
 class Placeholders:
-    """Those of one image, by the names that they have in JSON."""
+    """The placeholders of one image, with their names in JSON."""
 
     lqip: str
     thumbhash: str
     blurhash: str
     dominant_colour: str
-    #: of text on the dominant colour
+    #: colour for text on the dominant colour
     contrast_colour: str
 
     @classmethod
     def of(cls, image: pyvips.Image) -> "Placeholders":
-        """Of an image of any size; the smaller it is, the sooner it is done."""
+        """The placeholders of an image of any size; a small image is faster."""
         few = few_pixels(image)
         dominant = dominant_colours(_shrunk(few, LOOKED_AT // 2), PALETTE)[0]["colour"]
         return cls(
@@ -45,7 +45,7 @@ class Placeholders:
 
 
 def few_pixels(image: pyvips.Image) -> pyvips.Image:
-    """A few of its pixels in sRGB, as if on white."""
+    """The image scaled down to a few pixels in sRGB, on white."""
     few = _shrunk(image, LOOKED_AT)
     if few.hasalpha():
         few = few.flatten(background=full_scale(few))
@@ -57,7 +57,7 @@ def _shrunk(image: pyvips.Image, side: int) -> pyvips.Image:
 
 
 def dominant_colours(few: pyvips.Image, most: int) -> list[dict[str, Any]]:
-    """The colours that stand best for all, and what share of the pixels each stands for."""
+    """The dominant colours of an image, and the share of the pixels for each."""
     if most < 1:
         return []
     bits = max(1, (most - 1).bit_length())
@@ -72,7 +72,7 @@ def dominant_colours(few: pyvips.Image, most: int) -> list[dict[str, Any]]:
 
 
 def contrast(colour: str) -> str:
-    """Black or white, whichever is easier to read on a colour: by the contrast ratio of WCAG 2."""
+    """Black or white, whichever has the higher contrast ratio on a colour (WCAG 2)."""
     red, green, blue = (_linear(number / 255) for number in bytes.fromhex(colour.removeprefix("#")))
     luminance = RED * red + GREEN * green + BLUE * blue
     return BLACK if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else WHITE
@@ -83,7 +83,7 @@ def _linear(value: float) -> float:
 
 
 def blurhash_of(few: pyvips.Image) -> str:
-    """A placeholder of some thirty characters, after github.com/woltapp/blurhash."""
+    """A placeholder of about thirty characters (github.com/woltapp/blurhash)."""
     across, down = BLURHASH_COMPONENTS if few.width >= few.height else BLURHASH_COMPONENTS[::-1]
     few = few.thumbnail_image(LOOKED_AT // 2, height=LOOKED_AT // 2, size="down")
     hashed: str = blurhash.encode(_rows(few), components_x=across, components_y=down)
@@ -91,7 +91,7 @@ def blurhash_of(few: pyvips.Image) -> str:
 
 
 def _rows(few: pyvips.Image) -> list[list[bytes]]:
-    """Its pixels; each is the three numbers of its colour."""
+    """The pixels row by row, each as the three bytes of its colour."""
     pixels, side = bytes(few.write_to_memory()), 3 * few.width
     rows = [pixels[begin : begin + side] for begin in range(0, len(pixels), side)]
     return [[row[begin : begin + 3] for begin in range(0, side, 3)] for row in rows]

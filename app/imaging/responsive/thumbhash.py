@@ -1,4 +1,4 @@
-"""ThumbHash: a placeholder of some 25 bytes, byte for byte that of github.com/evanw/thumbhash."""
+"""ThumbHash: a placeholder of about 25 bytes, byte for byte equal to that of github.com/evanw/thumbhash."""
 
 import math
 from functools import lru_cache
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from app.imaging.responsive.cosine import cos
 
-MAX_SIDE = 100  # pixels; more is slower and gives nothing
+MAX_SIDE = 100  # pixels; a larger image is slower and gives no better hash
 
 Channel = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def encode(width: int, height: int, rgba: bytes) -> bytes:
     red, green, blue = colours
     has_alpha, is_landscape = total < width * height, width > height
 
-    longest = 5 if has_alpha else 7  # fewer bits are left for lightness where there is alpha
+    longest = 5 if has_alpha else 7  # with alpha there are fewer bits for lightness
     across, down = (max(1, _round(longest * side / max(width, height))) for side in (width, height))
     size = width, height
     l_dc, l_ac, l_scale = _coefficients((red + green + blue) / 3, size, max(3, across), max(3, down))
@@ -78,15 +78,15 @@ def _coefficients(channel: Channel, size: tuple[int, int], across: int, down: in
 
 @lru_cache(maxsize=500)
 def _wave(length: int, halves: int) -> Channel:
-    """So many half waves over a side."""
+    """`halves` half waves of a cosine over a side."""
     return np.array([cos(math.pi / length * halves * (place + 0.5)) for place in range(length)])
 
 
 def _sum(values: Channel) -> float:
-    """The sum, added up one after the other as the reference does: in another order it may round to another byte."""
+    """The sum, added in the order of the reference: another order may round to another byte."""
     return float(np.add.accumulate(values)[-1])
 
 
 def _round(value: float) -> int:
-    """Halves go up."""
+    """Round to the nearest integer, halves up."""
     return math.floor(value + 0.5)

@@ -129,7 +129,7 @@ def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
     tenants.get(session, new.tenant)
     usable = [key for key in every(session, new.tenant) if state_of(key) == "valid"]
     if len(usable) >= MAX_KEYS:
-        raise TooManyKeys(f"There are {len(usable)} keys, the limit.", limit=MAX_KEYS, value=len(usable))
+        raise TooManyKeys(f"There are {len(usable)} keys; the limit is {MAX_KEYS}.", limit=MAX_KEYS, value=len(usable))
     id_ = "".join(secrets.choice(ID_CHARACTERS) for _ in range(ID_LENGTH))
     secret = "".join(secrets.choice(SECRET_CHARACTERS) for _ in range(SECRET_LENGTH))
     key = ApiKey(

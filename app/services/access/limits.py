@@ -103,7 +103,7 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
     open_jobs = session.connection().execute(OPEN, {"tenant_": tenant, "most_": most + 1}).scalar_one()
     if open_jobs > most:
         raise TooManyOpenJobs(
-            f"{most} of your jobs have not ended, the limit; wait for one of them.",
+            f"Your tenant has {most} unfinished jobs, which is its limit; wait until one of them has ended.",
             limit=most,
             value=open_jobs,
             retry_after=RETRY_OPEN_SECONDS,
@@ -197,7 +197,7 @@ def _until_midnight() -> int:
 def _check_storage(stored: int, most: int) -> None:
     if stored > most:
         raise StorageLimitReached(
-            f"Your uploads, results and assets would take {stored} bytes, the limit is {most}; delete some, or let "
+            f"Your uploads, results and assets would take {stored} bytes, and the limit is {most}; delete some, or let "
             "jobs expire.",
             limit=most,
             value=stored,

@@ -35,7 +35,7 @@ class Principal:
         if missing is not None:
             raise MissingScope(
                 f"The key needs the scope {missing.value!r} for this and has {_named(self.scopes)}; "
-                "make one that has it by `pixtools keys create --scope …` or POST /keys.",
+                "make one with that scope by `pixtools keys create --scope …` or POST /keys.",
                 value=missing.value,
                 key_id=self.key_id,
                 tenant=self.tenant,

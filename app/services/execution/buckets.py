@@ -59,7 +59,7 @@ def _copied(reading: Reading, sink: Sink, look: Callable[[float | None], None]) 
         sink.write(piece)
         look(sink.share)
     if sink.size != reading.size:
-        raise SourceUnavailable("The store has given a part of the object only.")
+        raise SourceUnavailable("The store has returned only a part of the object.")
     return sink.fetched(reading.etag)
 
 

@@ -52,7 +52,7 @@ class Deliverer:
             with self.database.session(read_only=True, tenant=job.tenant) as session:
                 connection = stores.connection(session, output.store)
         except StoreNotFound:
-            raise OutputFailed(f"The store {output.store!r} is not there any more.") from None
+            raise OutputFailed(f"The store {output.store!r} no longer exists.") from None
         key = key_of(output, job, name=file.name, ext=file.ext, sha256=file.sha256)
         written = self.write(connection, key, output, file, mark=f"{job.id}/{file.name}")
         return {"store": output.store, "key": key, "url": f"{connection.url}/{key}", "written": written}
@@ -78,7 +78,7 @@ class Deliverer:
             self.places.write(connection, key, new, replace=output.if_exists == "replace")
         except Taken:
             if output.if_exists == "fail":
-                raise OutputExists(f"There is an object {key!r} in the store already.") from None
+                raise OutputExists(f"The store already has an object {key!r}.") from None
             return False
         except FAULTS as error:
             raise OutputDenied if is_denied(error) else OutputUnavailable from None

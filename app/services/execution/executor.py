@@ -133,7 +133,7 @@ class Executor(Attempts[Made]):
             try:
                 self.storage.download_raw(key, files[parameter], sha256=sha256)
             except ObjectNotFound:
-                raise AssetMissing(f"The stored file {name!r} is not there any more.") from None
+                raise AssetMissing(f"The stored file {name!r} no longer exists.") from None
         return files
 
     def _store_result(self, held: Claim, task: PlannedTask, path: Path, file: Part) -> StoredResult:

@@ -94,7 +94,7 @@ class Fetcher(Attempts[Arrived]):
             with self.database.session(read_only=True, tenant=held.job.tenant) as session:
                 connection = stores.connection(session, source.store)
         except StoreNotFound:
-            raise SourceNotFound(f"The store {source.store!r} is not there any more.") from None
+            raise SourceNotFound(f"The store {source.store!r} no longer exists.") from None
         return self.buckets.fetch(connection, source.key, path, progress)
 
     def _copy(self, held: Claim, source: ResultSource, path: Path) -> Fetched:
@@ -106,7 +106,7 @@ class Fetcher(Attempts[Arrived]):
                 raise too_large(self.web.limits.bytes, result.bytes)
             self.storage.download_raw(result.key, path, sha256=result.sha256)
         except (JobNotFound, JobExpired, ResultNotFound, ObjectNotFound):
-            raise SourceNotFound(f"The result {source.result!r} of job {source.job} is not there any more.") from None
+            raise SourceNotFound(f"The result {source.result!r} of job {source.job} no longer exists.") from None
         return Fetched(size=result.bytes, sha256=result.sha256)
 
     def _header(self, held: Claim, path: Path) -> ImageHeader:

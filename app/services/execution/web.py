@@ -152,7 +152,7 @@ class WebClient:
             except _Moved as moved:
                 headers = headers if origin_of(moved.url) == origin_of(url) else {}
                 url = moved.url
-        raise SourceUnusable(f"The URL of the input leads on more than {self.limits.redirects} times.")
+        raise SourceUnusable(f"The URL of the input redirects more than {self.limits.redirects} times.")
 
     def _one(
         self,
@@ -240,7 +240,7 @@ def _check(url: str, status: int, headers: Mapping[str, str]) -> None:
     if status in MISSING:
         raise SourceNotFound(f"There is no file at the URL of the input: it answers {status}.")
     if status in DENIED:
-        raise SourceDenied(f"The URL of the input gives its file not to this server: it answers {status}.")
+        raise SourceDenied(f"The URL of the input denies access to its file: it answers {status}.")
     if status >= 500 or status in TRY_LATER:
         detail = f"The server that has the input answers {status}."
         raise SourceUnavailable(detail, retry_after=_seconds(headers.get("retry-after")))
@@ -249,7 +249,7 @@ def _check(url: str, status: int, headers: Mapping[str, str]) -> None:
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         raise SourceUnusable(
-            f"The server that has the input compresses it ({encoding[:32]}) although asked not to; that is not read."
+            f"The server that has the input compresses it ({encoding[:32]}) although asked not to; send it as it is."
         )
 
 

@@ -144,7 +144,9 @@ def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: Tenan
     """
     others = session.scalar(select(func.count()).select_from(Asset).where(Asset.name != name)) or 0
     if others >= MAX_ASSETS:
-        raise TooManyAssets(f"There are {others} assets; delete some.", limit=MAX_ASSETS, value=others)
+        raise TooManyAssets(
+            f"There are {others} assets; the limit is {MAX_ASSETS}. Delete some.", limit=MAX_ASSETS, value=others
+        )
     tenant = tenant_of(session)
     values = {"tenant": tenant, "sha256": sha256, "bytes": bytes_, "touched_at": from_now()}
     row = insertion(session, AssetObject).values(**values).on_conflict_do_nothing().returning(AssetObject.sha256)

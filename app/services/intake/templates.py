@@ -212,7 +212,7 @@ def named_by_job(session: Session, reference: str) -> Versioned:
     try:
         return get(session, reference)
     except TemplateNotFound:
-        detail = f"There is no template {reference[:64]!r}; GET /templates lists those that there are."
+        detail = f"There is no template {reference[:64]!r}; GET /templates lists the templates."
         raise UnknownTemplate(detail, pointer="#/template", value=reference[:64]) from None
 
 
@@ -282,7 +282,7 @@ def _refuse_built_in(name: str) -> None:
 
 def _check_number(number: int, limit: int, what: str) -> None:
     if number >= limit:
-        raise TooManyTemplates(f"There are {number} {what}.", limit=limit, value=number)
+        raise TooManyTemplates(f"The limit is {limit} {what}.", limit=limit, value=number)
 
 
 def _locked(session: Session, name: str) -> Template:

@@ -288,7 +288,7 @@ class _Reception:
         if name not in {"file", *self.limits.fields}:
             known = ", ".join(["file", *self.limits.fields])
             pointer = quote(name[:64].replace("~", "~0").replace("/", "~1"), safe="~")
-            raise UnknownPart(f"There is no field {name[:64]!r}; there are {known}.", pointer=f"#/{pointer}")
+            raise UnknownPart(f"There is no field {name[:64]!r}; the fields are {known}.", pointer=f"#/{pointer}")
         if name in self.fields or (name == "file" and self.filename is not None):
             raise UnknownPart(f"The field {name!r} is given twice.", pointer=f"#/{name}")
         self.current = name

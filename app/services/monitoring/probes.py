@@ -106,7 +106,7 @@ class Probes:
         """A worker that cannot read its weights does not start; no other process has the network."""
         states = await _states(broker)
         if _waits(states, Queue.ML) and not states[Queue.ML].workers:
-            raise Degraded("no worker has it")
+            raise Degraded("no worker runs the network")
 
 
 async def _states(broker: Question) -> dict[str, Depth]:

@@ -18,8 +18,8 @@ def stream_archive(job: Job, storage: ObjectStore) -> AsyncIterable[bytes]:
     """The bytes of the ZIP.
 
     Args:
-        job: with its results.
-        storage: where they are.
+        job: the job with its results.
+        storage: the object store that has them.
     """
     return async_stream_zip(_members(job, storage))
 

@@ -1,7 +1,7 @@
-"""Buckets of the service's users: opened with their own credentials, and with nothing that this machine has.
+"""Users' buckets: opened with the users' own credentials, never with those of this machine.
 
-obstore takes what it misses from the environment: sessions, endpoints, whole credentials. So everything that the
-environment could supply is set here, and credentials come from a provider that knows no others.
+obstore takes missing values from the environment: sessions, endpoints, whole credentials. So every value that the
+environment could supply is set here, and the credentials come from a provider that has only those of the store.
 """
 
 import base64
@@ -28,21 +28,22 @@ from app.services.storage.object_store import READ_SIZE, CloudClient, Reading
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 REGION = re.compile(r"[a-z]{2}(-[a-z]{1,16}){1,3}-\d{1,2}")
-ANY_REGION = re.compile(r"[a-z0-9-]{1,64}")  # of servers that are not AWS: `auto`, `garage`
+ANY_REGION = re.compile(r"[a-z0-9-]{1,64}")  # for servers that are not AWS: `auto`, `garage`
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 TOKEN_SECONDS = 3600
-NOWHERE = "pixtools-store-check/"  # prefix that is listed to see whether a store answers
+NOWHERE = "pixtools-store-check/"  # prefix to list when a store is tried; no objects are expected there
 CHECK_SECONDS = 10.0
 MISSING = ("NoSuchBucket", "ContainerNotFound")
-FILE = "file"  # scheme of a folder, which only the operator connects to
+NOT_LISTED = "The store refuses these credentials, or does not let them list its objects."
+FILE = "file"  # scheme of a folder, to which only the operator can connect a tenant
 
 Credentials = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """What a store was saved with."""
+    """The values of a saved store."""
 
     url: str
     #: None: the provider's own
@@ -60,7 +61,7 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The endpoint that requests go to; of a folder the folder itself."""
+        """The endpoint that requests go to; for a folder its URL."""
         if self.scheme == FILE:
             return self.url
         return self.endpoint or PROVIDERS[self.scheme].endpoint(self)
@@ -70,11 +71,11 @@ class Connection:
 class Provider:
     """A kind of bucket."""
 
-    #: names of credentials, and whether they are needed
+    #: names of credentials, and whether they are required
     credentials: Mapping[str, bool]
     endpoint: Callable[[Connection], str]
     open: Callable[[Connection, dict[str, Any]], CloudClient]
-    #: refuses credentials that no client could be made of
+    #: refuses credentials that cannot be used
     check: Callable[[Credentials], None] = lambda _: None
 
 
@@ -115,7 +116,7 @@ def _open_google(connection: Connection, options: dict[str, Any]) -> GCSStore:
 
 
 def _token(own: Credentials) -> Any:
-    """A token that the service account signs for itself; Google asks no other server about it."""
+    """A token that the service account signs itself, so that no token has to be requested from Google."""
     now = int(time.time())
     head = {"alg": "RS256", "typ": "JWT", "kid": own.get("private_key_id", "")}
     email = own["client_email"]
@@ -163,7 +164,7 @@ def _open_azure(connection: Connection, options: dict[str, Any]) -> AzureStore:
 
 def _check_azure(own: Credentials) -> None:
     if not ACCOUNT.fullmatch(own["account"]):
-        raise InvalidStore("account is 3 to 24 lower-case letters and digits.", pointer="#/credentials/account")
+        raise InvalidStore("account must be 3 to 24 lower-case letters and digits.", pointer="#/credentials/account")
     try:
         base64.b64decode(own["account_key"], validate=True)
     except ValueError:
@@ -194,7 +195,7 @@ PROVIDERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """With a store that does not answer."""
+    """How long to wait for a store that does not answer."""
 
     connect_seconds: float = 5.0
     seconds: float = 60.0
@@ -217,46 +218,44 @@ def open_bucket(connection: Connection, patience: Patience | None = None) -> Clo
 
 
 def check_answers(connection: Connection) -> None:
-    """Check that a bucket is there and can be listed.
+    """Check that a bucket exists and can be listed.
 
     Raises:
-        StoreRefused: it is not, or does not.
+        StoreRefused: it does not exist, or cannot be listed.
     """
     patience = Patience(connect_seconds=3.0, seconds=10.0, retries=0)
     _check_stays(connection)
     try:
         next(iter(obstore.list(open_bucket(connection, patience), NOWHERE, chunk_size=1)), None)
     except (PermissionDeniedError, UnauthenticatedError):
-        detail = "The store refuses these credentials, or does not let them list its objects."
-        raise StoreRefused(detail, pointer="#/credentials") from None
+        raise StoreRefused(NOT_LISTED, pointer="#/credentials") from None
     except (BaseError, OSError) as error:
         raise _refusal(connection, str(error)) from None
 
 
 def _check_stays(connection: Connection) -> None:
-    """Refuse an endpoint that sends its clients elsewhere, before it gets credentials."""
+    """Refuse an endpoint that redirects, before it gets credentials."""
     url = f"{connection.address}/{connection.bucket}"
     try:
         answer = httpx.get(url, follow_redirects=False, trust_env=False, timeout=CHECK_SECONDS)
     except httpx.HTTPError:
-        return  # the store's own client reports what is wrong
+        return  # the store's own client will report the error
     if answer.is_redirect or 300 <= answer.status_code < 400:
-        detail = "The store sends its clients elsewhere; is the region right?"
+        detail = "The store redirects to another address; is the region right?"
         raise StoreRefused(detail, pointer="#/endpoint", value=connection.endpoint)
 
 
 def _refusal(connection: Connection, said: str) -> StoreRefused:
-    """The error for what a store has said; none of its words are repeated, since it may be any server."""
+    """The error for the answer of a store; it repeats nothing of the answer, since the store may be any server."""
     if any(code in said for code in MISSING):
         return StoreRefused(f"There is no bucket {connection.bucket!r}.", pointer="#/url", value=connection.url)
     if any(code in said for code in ("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId")):
-        detail = "The store refuses these credentials, or does not let them list its objects."
-        return StoreRefused(detail, pointer="#/credentials")
-    return StoreRefused("The store does not answer as it should.", pointer="#/endpoint", value=connection.endpoint)
+        return StoreRefused(NOT_LISTED, pointer="#/credentials")
+    return StoreRefused("The store does not answer as expected.", pointer="#/endpoint", value=connection.endpoint)
 
 
 def read(client: CloudClient, key: str) -> Reading:
-    """Begin to read an object; the errors are obstore's."""
+    """Begin to read an object; errors are those of obstore."""
     answer = obstore.get(client, key)
     return Reading(
         size=answer.meta["size"], etag=answer.meta["e_tag"], pieces=iter(answer.stream(min_chunk_size=READ_SIZE))

@@ -1,4 +1,4 @@
-"""Names of files: what clients call an upload, in every notation that is in use, and what its results are called."""
+"""File names: those of uploads, in every notation that clients use, and those of results."""
 
 import codecs
 import hashlib
@@ -13,16 +13,16 @@ from multipart import MultipartSegment, parse_content_disposition
 
 from app.errors import InvalidFilename
 
-MAX_FILENAME = 255  # characters of an upload's, bytes of a result's; what file systems take
-MAX_STEM = 100  # characters of a result's file name that come from the upload's
-LONGEST_SUFFIX = 42  # bytes of what distinguishes the files of a set, with the dot before it
+MAX_FILENAME = 255  # characters for an upload, bytes for a result: the limit of file systems
+MAX_STEM = 100  # characters of the upload's name in a result's file name
+LONGEST_SUFFIX = 42  # bytes of the suffix that distinguishes the files of a set, with the dot before it
 FALLBACK = "image"  # for an upload whose name has no usable character
 HEADER_CHARSET = "latin-1"  # keeps every byte of a part's headers as it is
 CHARSETS = ("utf-8", "iso8859-1", "cp1252", "ascii")
 FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
 QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
-BARE_FOREIGN = re.compile(r"; *filename *=[^;]*[^\x00-\x7f]", re.IGNORECASE)  # of a header without what is quoted
+BARE_FOREIGN = re.compile(r"; *filename *=[^;]*[^\x00-\x7f]", re.IGNORECASE)  # in a header without its quoted parts
 EXTENDED = re.compile(r"; *filename\* *= *([^;]*)", re.IGNORECASE)
 ENCODED_WORDS = re.compile(r"\s*(?:=\?[\w*-]+\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ ENCODED_WORDS = re.compile(r"\s*(?:=\?[\w*-]+\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORE
 def names_of(part: MultipartSegment) -> tuple[str, str | None]:
     """The name of a form's part, and the name of its file if it has one.
 
-    Read are UTF-8 and Latin-1 in quotes, `filename*` (RFC 8187), which wins, and encoded words (RFC 2047).
+    It reads UTF-8 and Latin-1 in quotes, encoded words (RFC 2047), and `filename*` (RFC 8187), which takes precedence.
 
     Raises:
         InvalidFilename: the name is in a notation or character set that cannot be read.
@@ -49,7 +49,7 @@ def names_of(part: MultipartSegment) -> tuple[str, str | None]:
 
 
 def _decoded(header: str) -> str:
-    """The header in UTF-8, or in what old clients send instead."""
+    """The header, in UTF-8 or in the encoding of old clients."""
     raw = header.encode(HEADER_CHARSET)
     for charset in ("utf-8", "cp1252"):
         try:
@@ -101,14 +101,14 @@ def _refused(detail: str) -> InvalidFilename:
 
 
 def check_filename(filename: str | None) -> str:
-    """Refuse file names that no file has; nothing is ever stored under a client's file name."""
+    """Refuse file names that no file can have. Nothing is ever stored under a client's file name."""
     if not filename:
         raise _refused("The part `file` needs a file name.") from None
     if len(filename) > MAX_FILENAME:
-        detail = f"The file name has {len(filename)} characters, the limit is {MAX_FILENAME}."
+        detail = f"The file name has {len(filename)} characters; the limit is {MAX_FILENAME}."
         raise InvalidFilename(detail, pointer="#/file", limit=MAX_FILENAME, value=len(filename))
     if FORBIDDEN_IN_FILENAME.search(filename) or filename in {".", ".."}:
-        detail = "The file name must not be a path or hold control characters."
+        detail = "The file name must not be a path or contain control characters."
         raise InvalidFilename(detail, pointer="#/file", value=filename[:64])
     return filename
 
@@ -120,9 +120,9 @@ def usable_filename(name: str) -> str:
 
 
 def result_filename(upload: str, result: str, extension: str) -> str:
-    """The name of a result's file: no longer than file systems take, which count bytes.
+    """The file name of a result, within the limit of file systems, which is in bytes.
 
-    The upload's part of it is what is shortened, so that the results of a job have different names.
+    Only the part from the upload's name is shortened, so that the results of a job keep different names.
     """
     own = f"-{_fitting(result, MAX_FILENAME - len(FALLBACK) - len(f'-.{extension}'))}.{extension}"
     stem = safe_stem(upload).encode()[: MAX_FILENAME - len(own.encode())].decode(errors="ignore")
@@ -130,15 +130,15 @@ def result_filename(upload: str, result: str, extension: str) -> str:
 
 
 def base_name(result: str) -> str:
-    """What the files of a set begin with: the name of the result, from which they name one another.
+    """The beginning of the names of a set's files, which refer to each other: the name of the result.
 
-    That of the upload is no part of it, so that they are called the same in archives, in folders and in stores.
+    The upload's name is not part of it, so that the files have the same names in archives, folders and stores.
     """
     return _fitting(result, MAX_FILENAME - LONGEST_SUFFIX)
 
 
 def _fitting(result: str, room: int) -> str:
-    """The result's name; one that is too long by itself, from a very deep tree, ends in a digest of the whole."""
+    """The result's name; a name that is too long, from a very deep tree, is cut and ends in a digest of the whole."""
     if len(result) <= room:
         return result
     digest = hashlib.sha256(result.encode()).hexdigest()[:8]
@@ -146,13 +146,13 @@ def _fitting(result: str, room: int) -> str:
 
 
 def safe_stem(filename: str) -> str:
-    """The file name without its extension, fit for any file system and header; letters of every script stay."""
+    """The file name without its extension, safe for any file system and header; letters of all scripts are kept."""
     stem = Path(unicodedata.normalize("NFC", filename)).stem
     return UNSAFE_IN_STEM.sub("-", stem)[:MAX_STEM].strip("-.") or FALLBACK
 
 
 def content_disposition(filename: str) -> str:
-    """`attachment` with a file name of any script, by RFC 6266."""
+    """`attachment` with a file name in any script (RFC 6266)."""
     ascii_name = filename.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
     encoded = quote(filename, safe="")
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded}"

@@ -1,7 +1,8 @@
-"""Folders as stores: below a root that the operator has named, and through no link.
+"""Folders as stores, at or below a root that the operator has named, without following links.
 
-A key is what a tenant says, and others may write to the folder as well. So the kernel never gets a whole path: each
-name is opened from the folder before it, and what is a link is not opened. Nothing that changes meanwhile leads out.
+The key comes from a tenant, and other programs may write to the folder too. So the kernel never gets a whole path: each
+name is opened relative to the folder before it, and a link is not opened. Even a change in between cannot lead out of
+the root.
 """
 
 import errno
@@ -18,27 +19,27 @@ from uuid import uuid4
 from app.services.storage.object_store import READ_SIZE, Reading
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: a pipe without a writer would be waited for
+#: non-blocking, since opening a pipe without a writer would wait
 FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-DRAFT = ".pixtools-draft"  # end of a file's name while it is written
-LINKS = (errno.ELOOP, errno.ENOTDIR)  # what a link is answered with, or a file in the place of a folder
+DRAFT = ".pixtools-draft"  # suffix of a file while it is written
+LINKS = (errno.ELOOP, errno.ENOTDIR)  # errors for a link, or for a file in the place of a folder
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that objects are files of."""
+    """A folder whose files are objects."""
 
-    #: named by the operator, and opened as it is
+    #: named by the operator; may itself be a link
     root: Path
-    #: from there to the folder
+    #: path from the root to the folder
     names: tuple[str, ...]
 
     def check(self) -> None:
-        """See whether it is there.
+        """Check that the folder exists.
 
         Raises:
-            OSError: it is not, or a link leads there.
+            OSError: it does not exist, or a link is on the way.
         """
         with self._opened(()):
             pass
@@ -47,8 +48,8 @@ class Folder:
         """Begin to read a file.
 
         Raises:
-            FileNotFoundError: there is no regular file; links are none.
-            OSError: it cannot be read.
+            FileNotFoundError: there is no regular file under the key; a link does not count as one.
+            OSError: the file cannot be read.
         """
         try:
             with self._parent(key) as (folder, name):
@@ -70,14 +71,15 @@ class Folder:
         )
 
     def write(self, key: str, source: Path, *, replace: bool) -> None:
-        """Write a file under its key, all of it or nothing; folders are made.
+        """Write a file under its key, completely or not at all; missing folders are made.
 
-        It has the rights of its folder, since others are to use it: what this process makes is private otherwise.
+        It gets the permissions of its folder, since other programs will use it: files of this process are private
+        otherwise.
 
         Raises:
-            FileExistsError: there is something, and it is not to be replaced.
-            PermissionError: a link or a file is in the place of a folder, or a folder in that of the file.
-            OSError: it cannot be written.
+            FileExistsError: the key exists, and `replace` is false.
+            PermissionError: a link or a file is in the place of a folder, or a folder in the place of the file.
+            OSError: the file cannot be written.
         """
         with self._parent(key, make=True) as (folder, name):
             if not replace and _is_there(name, folder):
@@ -99,14 +101,14 @@ class Folder:
 
     @contextmanager
     def _parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """The folder of a file, opened, and the name in it."""
+        """The opened folder of a file, and the file's name in it."""
         *names, name = key.split("/")
         with self._opened(tuple(names), make=make) as folder:
             yield folder, _checked(name)
 
     @contextmanager
     def _opened(self, below: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
-        """A folder below this one, opened name by name."""
+        """Open a folder below this one, name by name."""
         folder = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
         try:
             for number, name in enumerate((*self.names, *below)):
@@ -119,7 +121,7 @@ class Folder:
 
 def _checked(name: str) -> str:
     if name in {"", ".", ".."} or "\0" in name:
-        raise FileNotFoundError(errno.ENOENT, "no name of a file")
+        raise FileNotFoundError(errno.ENOENT, "not the name of a file")
     return name
 
 
@@ -127,8 +129,8 @@ def _enter(folder: int, name: str, *, make: bool) -> int:
     """Open a folder in a folder.
 
     Raises:
-        PermissionError: it is a link, or a file.
-        OSError: it cannot be opened, or made.
+        PermissionError: it is a link or a file.
+        OSError: it cannot be opened or made.
     """
     try:
         return os.open(name, FOLDER, dir_fd=folder)
@@ -161,4 +163,4 @@ def _copy(source: Path, draft: str, folder: int) -> None:
         shutil.copyfileobj(made, file, READ_SIZE)
         os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(folder).st_mode) & 0o666)
         file.flush()
-        os.fsync(file.fileno())  # else a power cut could leave the name and none of the bytes
+        os.fsync(file.fileno())  # otherwise a power cut could leave a file without its bytes

@@ -1,9 +1,9 @@
-"""Keys of objects: made from ids alone, never from what a client sent."""
+"""Keys of objects: made only from ids, never from values that a client sent."""
 
 from uuid import UUID
 
 ASSETS, JOBS = "assets/", "jobs/"
-HEALTH = f"{JOBS}health"  # written to see that there is room; where rights are given by prefix, there are some here
+HEALTH = f"{JOBS}health"  # written to check for room; below JOBS, since permissions may be given by prefix
 
 
 def job_prefix(job_id: UUID) -> str:
@@ -16,22 +16,22 @@ def input_key(job_id: UUID) -> str:
 
 
 def fetched_key(job_id: UUID, run: int, attempt: int) -> str:
-    """A new one for each attempt: two fetches may give two files, and a slow attempt must not overwrite."""
+    """A new key for each attempt: two fetches may give different files, and a slow attempt must not overwrite."""
     return f"{input_key(job_id)}-{run}.{attempt}"
 
 
 def result_key(job_id: UUID, step_id: str, extension: str) -> str:
-    """The same for every attempt: a step that runs twice overwrites its own object."""
+    """The same key for every attempt: a step that runs twice overwrites its own object."""
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"
 
 
 def parts_prefix(job_id: UUID, step_id: str) -> str:
-    """The prefix of the results of a step that gives several; what follows is what their names end in."""
+    """The prefix of the results of a step with several files; the suffixes of their names follow."""
     return f"{job_prefix(job_id)}results/{step_id}/"
 
 
 def asset_key(tenant: str, sha256: str) -> str:
-    """A file that trees of a tenant name; by its content, which a name may change and a key never does."""
+    """The key of an asset, by its content: a name may get another content, a key never does."""
     return f"{asset_prefix(tenant)}{sha256}"
 
 
@@ -40,7 +40,7 @@ def asset_prefix(tenant: str) -> str:
 
 
 def shared_asset_key(name: str) -> str:
-    """Where an earlier version kept a file for all jobs, by its name."""
+    """The key under which an earlier version kept an asset for all tenants, by its name."""
     return f"{ASSETS}{name}"
 
 

@@ -1,4 +1,4 @@
-"""Download URLs: presigned by the provider of the bucket, or signed here when the API serves a local folder itself."""
+"""Download URLs: presigned for the provider of the bucket, or signed here if the API itself serves a local folder."""
 
 import hashlib
 import hmac
@@ -38,7 +38,7 @@ class ApiLinks:
 
     secret: bytes
     seconds: int
-    #: keys that were current before, whose links still hold
+    #: earlier keys, whose links are still valid
     older: tuple[bytes, ...] = ()
 
     def url(self, job: Job, result: Result) -> tuple[str, datetime]:
@@ -51,7 +51,7 @@ class ApiLinks:
         """Accept a link that this service made and that has not expired.
 
         Raises:
-            InvalidDownloadLink: it is another one.
+            InvalidDownloadLink: it is not such a link, or has expired.
         """
         made = [_sign(key, job_id, name, expires) for key in (self.secret, *self.older)]
         genuine = [hmac.compare_digest(one.encode(), signature.encode()) for one in made]

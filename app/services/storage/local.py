@@ -31,9 +31,9 @@ class LocalFolder(ObstorePeer):
             obstore.put(self._client, key, file, use_multipart=True, **self._parts)
 
     def _named(self, key: str, file: BinaryIO) -> bool:
-        """Give a file without a name its place in the folder, instead of copying its bytes; whether that is possible.
+        """Link an unnamed file into the folder instead of copying its bytes; return whether that was possible.
 
-        It is on Linux, on one file system, and if nothing has the key.
+        It is possible on Linux, within one file system, and if the key is free.
         """
         path = self.folder / key
         try:
@@ -56,7 +56,7 @@ class LocalFolder(ObstorePeer):
         return {"chunk_size": READ_SIZE, "max_concurrency": 1}
 
     def _attributes(self, attributes: dict[str, str]) -> dict[str, Any]:
-        return {}  # a file has none; the API sends them from the database
+        return {}  # a file has no attributes; the API sends them from the database
 
     def _read(self, key: str) -> tuple[int, Iterable[Any]]:
         path = self.folder / key
@@ -67,7 +67,7 @@ class LocalFolder(ObstorePeer):
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """In larger pieces than obstore's 8 KB."""
+    """The content of a file, in larger pieces than the 8 KB of obstore."""
     with path.open("rb") as file:
         while piece := file.read(READ_SIZE):
             yield piece

@@ -1,7 +1,7 @@
-"""The object store that the service needs, and what every peer shares: obstore's calls and the translation of errors.
+"""The interface of the object store, and the part that all implementations share: calls of obstore and its errors.
 
-The peers are `local.py`, `../s3.py`, `gcs.py` and `azure.py`; `app/wiring.py` picks one by the storage URL.
-A client is made on first use, after a fork. No exception of obstore or of a provider leaves a peer.
+The implementations are `local.py`, `../s3.py`, `gcs.py` and `azure.py`; `app/wiring.py` picks one by the storage URL.
+A client is made on first use, after a fork. All exceptions of obstore and of a provider are translated.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from app.services.storage.filenames import content_disposition
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-PART_SIZE = 5 * 1024 * 1024  # bytes; the least that S3 allows, and what one upload holds in memory
+PART_SIZE = 5 * 1024 * 1024  # bytes; the smallest that S3 allows, and the memory of one upload
 PARALLEL_PARTS = 2
-DELETE_BATCH = 1000  # keys; the most that S3 takes at once
+DELETE_BATCH = 1000  # keys; the largest batch that S3 accepts
 READ_SIZE = 1024 * 1024  # bytes
 FULL = "The object storage has no room at the moment."
 
@@ -49,18 +49,18 @@ class Reading:
 class ObjectStore(Protocol):
     """The objects of all jobs.
 
-    Every method raises `StoreUnavailable` if the store does not answer as it should.
+    Every method raises `StoreUnavailable` if the store does not answer, or answers with an unexpected error.
     """
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine that holds the objects as files; they need room on its disk and no cache."""
+        """The folder of this machine with the objects as files, which need disk space but no cache; None: remote."""
 
     async def upload_raw(self, key: str, file: BinaryIO) -> None:
         """Store an upload from a file at any position."""
 
     def upload_processed(self, key: str, path: Path, *, content_type: str, filename: str | None = None) -> None:
-        """Store an output; downloads have this type, and are saved under this file name.
+        """Store an output; downloads have this content type and file name.
 
         Raises:
             OSError: the file cannot be read.
@@ -70,43 +70,43 @@ class ObjectStore(Protocol):
         """Write an object to a file.
 
         Args:
-            key: of the object.
-            path: of the file, which is overwritten.
-            sha256: what must arrive; a cut or changed transfer is an error that may be repeated.
+            key: key of the object.
+            path: path of the file, which is overwritten.
+            sha256: expected checksum; an incomplete or changed transfer is a retryable error.
 
         Raises:
-            ObjectNotFound: there is none.
+            ObjectNotFound: there is no such object.
             ObjectIncomplete: the store answered, but not with the whole object.
             OSError: the file cannot be written.
         """
 
     def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes of an object as they arrive, or those from `start` up to but not including `end`.
+        """The bytes of an object as they arrive, from `start` up to but not including `end`.
 
         Raises:
-            ObjectNotFound: there is none.
+            ObjectNotFound: there is no such object.
         """
 
     async def size(self, key: str) -> int | None:
-        """Bytes of an object; None if there is none."""
+        """Size of an object in bytes; None if there is no such object."""
 
     def entries(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Key and bytes of every object below a prefix, which ends in `/`."""
+        """Key and size of every object below a prefix, which ends in `/`."""
 
     def delete(self, key: str) -> None:
-        """Delete one object; it need not be there."""
+        """Delete an object if it exists."""
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete everything below a prefix, which ends in `/`; how many objects that was."""
+        """Delete everything below a prefix, which ends in `/`; return the number of objects."""
 
     async def check_writing(self, key: str, content: bytes) -> None:
-        """Store a small object: a full store still answers questions. A local folder is left to `Room`."""
+        """Store a small object, since a full store still answers reads. A local folder is checked by `Room` instead."""
 
 
 class ObstorePeer(ABC):
-    """What all peers do alike."""
+    """The part that all implementations share."""
 
-    #: the provider's code for a bucket that does not exist, which obstore reports like a missing object
+    #: the provider's code for a bucket that does not exist; obstore reports it like a missing object
     missing_bucket: ClassVar[str] = "NoSuchBucket"
 
     @cached_property
@@ -208,7 +208,7 @@ class ObstorePeer(ABC):
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
-        """Around the store's own calls, and nothing else."""
+        """Translate errors; it must enclose only calls of the store itself."""
         try:
             yield
         except FileNotFoundError as error:
@@ -220,31 +220,33 @@ class ObstorePeer(ABC):
 
     @contextmanager
     def _stored(self, key: str) -> Iterator[None]:
-        """Around writing: a missing object means a missing bucket then."""
+        """Translate errors of writing, where a missing object means a missing bucket."""
         try:
             with self._translated(key):
                 yield
         except ObjectNotFound as error:
-            raise StoreUnavailable("The object storage does not take the object: its place is missing.") from error
+            raise StoreUnavailable(
+                "The object storage cannot take the object: its bucket or folder is missing."
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloudPeer(ObstorePeer):
     """A bucket of a provider, which serves downloads itself.
 
-    Where a credential is missing the provider's own chain is asked: the environment, the machine, the pod.
+    Missing credentials come from the provider's own chain: the environment, the machine, the pod.
     """
 
     folder: ClassVar[None] = None
 
     bucket: str
-    #: of a server that is not the provider's own, and the address under which clients reach it
+    #: address of a server that is not the provider's own, and the address at which clients reach it
     endpoint: str | None = None
     public_endpoint: str | None = None
 
     @abstractmethod
     def _open(self, endpoint: str | None) -> CloudClient:
-        """A client for an address; None is the provider's own."""
+        """A client for an address; None: the provider's own."""
 
     @cached_property
     def _client(self) -> CloudClient:
@@ -277,7 +279,7 @@ def client_options(endpoint: str | None) -> dict[str, Any]:
 
 
 def given(**options: str | None) -> dict[str, Any]:
-    """Those options that are set; the provider's own chain looks for the others."""
+    """The options that are set; the provider's own chain supplies the others."""
     return {name: value for name, value in options.items() if value}
 
 

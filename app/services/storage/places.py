@@ -1,4 +1,4 @@
-"""The places that stores connect to, whichever kind they are: users' buckets, and folders of the operator's."""
+"""The places that stores connect to: users' buckets, and folders of the server's machine."""
 
 import errno
 import hashlib
@@ -17,33 +17,33 @@ from app.services.storage.filenames import content_disposition
 from app.services.storage.folders import Folder
 from app.services.storage.object_store import PARALLEL_PARTS, PART_SIZE, CloudClient, Reading
 
-MARK = "pixtools"  # name of the metadata
+MARK = "pixtools"  # name of the metadata with a writer's mark
 DENIED = ("403 Forbidden", "401 Unauthorized")
-FAULTS = (BaseError, OSError)  # of a place
+FAULTS = (BaseError, OSError)  # errors of a place
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewObject:
-    """A file that is to be written, and what its place is to keep of it."""
+    """A file to write to a place, with the metadata of the object."""
 
     path: Path
     sha256: str
     content_type: str
     filename: str
     cache_control: str | None
-    #: by which its writer recognizes it
+    #: lets the writer recognize its object
     mark: str
 
 
 class Taken(Exception):
-    """There is another object under the key."""
+    """The key has another object already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Opens places, and reads and writes there; errors are those of `FAULTS`."""
+    """Opens places, and reads and writes there; every method may raise the errors of `FAULTS`."""
 
-    #: folders that stores may be in
+    #: folders that stores may be at or below
     roots: tuple[Path, ...] = ()
 
     def read(self, connection: Connection, key: str) -> Reading:
@@ -53,11 +53,11 @@ class Places:
         return read(open_bucket(connection), key)
 
     def write(self, connection: Connection, key: str, new: NewObject, *, replace: bool) -> None:
-        """Write an object; one that carries its mark already is as good as written.
+        """Write an object; an existing object with the same mark counts as written.
 
         Raises:
-            Taken: there is another one, and it is not to be replaced. Nothing of the file has been sent then, unless
-                the other one has come a moment ago.
+            Taken: the key has another object, and `replace` is false. The file has not been sent then, unless the other
+                object appeared in the same moment.
         """
         if connection.scheme == FILE:
             _write_file(self.folder(connection), key, new, replace=replace)
@@ -71,28 +71,28 @@ class Places:
         """The folder of a connection.
 
         Raises:
-            PermissionError: it is below no root.
+            PermissionError: it is not at or below a root.
         """
         path = Path(unquote(urlsplit(connection.url).path))
         for root in self.roots:
             if path.is_relative_to(root) and ".." not in path.parts:
                 return Folder(root, path.relative_to(root).parts)
-        raise PermissionError(errno.EACCES, "below no root of PIXTOOLS_FILE_STORE_ROOTS")
+        raise PermissionError(errno.EACCES, "not below a folder of PIXTOOLS_FILE_STORE_ROOTS")
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether an error of a place says that there is no such object."""
+    """Whether an error means that there is no such object."""
     return isinstance(error, FileNotFoundError)
 
 
 def is_denied(error: Exception) -> bool:
-    """Whether an error of a place says that it does not let this be done."""
+    """Whether an error means that the place denies access."""
     kinds = (PermissionError, PermissionDeniedError, UnauthenticatedError)
     return isinstance(error, kinds) or any(code in str(error) for code in DENIED)
 
 
 def _disposition(new: NewObject) -> str:
-    """Images are shown where they are; markup is not, on a site whose scripts may do more than ours."""
+    """Browsers may show images, but must download markup: the bucket's site may run scripts that ours does not."""
     attachment = content_disposition(new.filename)
     return attachment if new.content_type == HTML.media_type else attachment.replace("attachment", "inline", 1)
 
@@ -107,7 +107,7 @@ def _attributes(new: NewObject) -> Any:
 
 
 def _create(client: CloudClient, key: str, new: NewObject) -> None:
-    if _is_own(client, key, new):  # asked first: a request costs less than a file that is sent for nothing
+    if _is_own(client, key, new):  # asked first: a request costs less than sending a file in vain
         return
     try:
         obstore.put(client, key, new.path, attributes=_attributes(new), mode="create", use_multipart=False)
@@ -117,10 +117,10 @@ def _create(client: CloudClient, key: str, new: NewObject) -> None:
 
 
 def _is_own(client: CloudClient, key: str, new: NewObject) -> bool:
-    """Whether an object is there, and written by this job.
+    """Whether the key has an object that this job has written.
 
     Raises:
-        Taken: it is another one.
+        Taken: it has another object.
     """
     try:
         found: Any = obstore.get(client, key, options={"head": True}).attributes
@@ -140,7 +140,7 @@ def _write_file(folder: Folder, key: str, new: NewObject, *, replace: bool) -> N
 
 
 def _holds(folder: Folder, key: str, new: NewObject) -> bool:
-    """Whether a file has the very bytes: it has no metadata, so these are its mark."""
+    """Whether a file has exactly the bytes of the result; a file has no metadata, so its bytes are the mark."""
     try:
         found = folder.read(key)
     except FileNotFoundError:  # no file, but a folder, a link or the like

@@ -38,7 +38,9 @@ def create(session: Session, *, url: str, events: Sequence[str], description: st
     own = WebhookEndpoint.tenant == tenant_of(session)
     count = session.scalars(select(func.count()).select_from(WebhookEndpoint).where(own)).one()
     if count >= MAX_ENDPOINTS:
-        raise TooManyEndpoints(f"There are {count} endpoints, the limit.", limit=MAX_ENDPOINTS, value=count)
+        raise TooManyEndpoints(
+            f"There are {count} endpoints; the limit is {MAX_ENDPOINTS}.", limit=MAX_ENDPOINTS, value=count
+        )
     endpoint = WebhookEndpoint(
         id=ENDPOINT.new(),
         url=url,

@@ -73,7 +73,7 @@ class Admin {
     replace(
       $("overall"),
       h("span", { class: "dot", "aria-hidden": "true" }),
-      { ok: "All is well", degraded: "Degraded: work is accepted and waits", down: "Down: nothing is accepted" }[
+      { ok: "All is well", degraded: "Degraded: work is accepted but waits", down: "Down: no work is accepted" }[
         health.status
       ],
       ` · ${plural(open, "unfinished job")}${dead ? ` · ${plural(dead, "dead letter")}: see pixtools dlq list` : ""}`,
@@ -98,7 +98,7 @@ class Admin {
     });
     const waiting = plural(sum(samples, "pixtools_due_tasks"), "task");
     const running = plural(sum(samples, "pixtools_steps_running"), "operation");
-    const alone = `The workers run inside of the server, without a broker: ${waiting} due, ${running} running.`;
+    const alone = `The workers run inside the server, without a broker: ${waiting} due, ${running} running.`;
     replace(
       $("queues"),
       rows.length
@@ -114,7 +114,7 @@ class Admin {
       h("td", { class: "left error-text", text: check.error ?? "" }),
       h("td", { class: "number-cell", text: seconds(check.seconds) }),
     ]);
-    replace($("needs"), table(["Part", "State", "", "Answers in"], rows, "What the service needs", [1, 2]));
+    replace($("needs"), table(["Part", "State", "", "Answers in"], rows, "Dependencies", [1, 2]));
   }
 
   #failures(samples) {
@@ -137,7 +137,7 @@ class Admin {
       $("failures"),
       rows.length
         ? table(["Code", "What", "", "Since the start"], rows, "Failures by code", [1, 2])
-        : h("p", { class: "hint", text: "Nothing has failed since the processes were started." }),
+        : h("p", { class: "hint", text: "Nothing has failed since the processes started." }),
     );
   }
 
@@ -235,7 +235,7 @@ class Admin {
     replace(
       $("letters"),
       rows.length
-        ? table(["Why", "Operations", "", "When", ""], rows, "Dead letters", [1, 2])
+        ? table(["Reason", "Operations", "", "When", ""], rows, "Dead letters", [1, 2])
         : h("p", { class: "hint", text: "No work has been given up." }),
     );
   }
@@ -314,7 +314,7 @@ class Admin {
         ? table(["Event", "Receiver", "State", "Last error", "Attempts", "When", ""], rows, "Deliveries", [1, 2, 3])
         : h("p", {
             class: "hint",
-            text: "No event has been sent: no job had a webhook_url, and no receiver is registered.",
+            text: "No events were sent: no job had a webhook_url, and no receiver is registered.",
           }),
     );
   }
@@ -322,7 +322,7 @@ class Admin {
   async #replay(id) {
     try {
       await post(`deliveries/${id}/replay`);
-      toast("The event is sent again");
+      toast("The event will be sent again");
       await this.#deliveries();
     } catch (error) {
       toast(error.message);
@@ -332,7 +332,7 @@ class Admin {
   async #usage() {
     const query = this.#tenant ? `&tenant=${encodeURIComponent(this.#tenant)}` : "";
     let data = [];
-    let said = "No job has been added up yet; that takes a minute.";
+    let said = "No usage yet; an ended job is counted after about a minute.";
     try {
       ({ data } = await get(`usage?limit=100${query}`));
     } catch (error) {
@@ -348,7 +348,7 @@ class Admin {
     replace(
       $("usage-table"),
       rows.length
-        ? table(["Day (UTC)", "Jobs", "In", "Out", "Pixels", "CPU"], rows, "Use by day")
+        ? table(["Day (UTC)", "Jobs", "In", "Out", "Pixels", "CPU"], rows, "Usage by day")
         : h("p", { class: "hint", text: said }),
     );
   }

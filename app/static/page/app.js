@@ -73,7 +73,7 @@ class App {
     );
     this.images.addEventListener("problem", ({ detail: { error, isTree } }) => {
       if (!isTree || !this.tree.showProblem(error)) this.problem(error);
-      else toast("The recipe was refused; see what is marked.");
+      else toast("The recipe was refused; the mistakes are marked.");
     });
     this.live.addEventListener("reach", () => this.#reach());
     this.live.addEventListener("refused", () => this.#needKey());
@@ -179,7 +179,7 @@ class App {
   #addUrls(text) {
     const urls = text.split(/\s+/).filter((part) => /^https?:\/\/./i.test(part) && URL.canParse(part));
     for (const url of urls) this.images.addUrl(url);
-    if (!urls.length && text.trim()) toast("That is not an address of an image: it begins with http:// or https://.");
+    if (!urls.length && text.trim()) toast("That is not the address of an image: it must begin with http:// or https://.");
     return urls.length > 0;
   }
 

@@ -62,7 +62,7 @@ export function askForKey(why = "") {
       input,
       h("p", {
         class: "hint",
-        text: "Made by pixtools keys create. It is sent to this server only, and never stored in a cookie.",
+        text: "Make one with pixtools keys create. It is sent only to this server, and never stored in a cookie.",
       }),
     ),
     h("div", { class: "field inline" }, h("label", { for: "key-keep", text: "Keep until this tab is closed" }), keep),

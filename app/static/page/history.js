@@ -81,7 +81,7 @@ export class History {
       { class: "empty" },
       h("p", { class: "empty-title", text: this.#status ? "No job is in this state" : "No jobs yet" }),
       h("p", {
-        text: "Every image that goes through a recipe becomes a job, and stays here for as long as the server keeps its results.",
+        text: "Every image that you run through a recipe becomes a job, which stays here as long as the server keeps its results.",
       }),
     );
   }
@@ -219,7 +219,7 @@ export class History {
     if (
       !(await this.actions.confirm(
         `Delete ${job.input.filename} and its results?`,
-        "They are gone at once, for everybody.",
+        "They will be gone at once, for everyone.",
         "Delete",
       ))
     )

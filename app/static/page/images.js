@@ -177,7 +177,7 @@ export class Images extends EventTarget {
           job: null,
           jobId: null,
           error: {
-            message: "The job is gone: its results were kept for as long as the server keeps them.",
+            message: "The job is gone: the server keeps jobs and results only for a time.",
             code: "job_not_found",
           },
         });

@@ -102,7 +102,7 @@ export function ofStep(nodes, stepId) {
 export const STARTS = [
   {
     name: "For the web",
-    about: "AVIF and WebP at 1600 pixels, and a JPEG for whatever reads neither.",
+    about: "AVIF and WebP at 1600 pixels, and a JPEG for programs that read neither.",
     operations: [
       {
         op: "resize",
@@ -112,13 +112,13 @@ export const STARTS = [
     ],
   },
   {
-    name: "All that a page needs",
-    about: "AVIF, WebP and JPEG in three widths, placeholders, and a <picture> that names them.",
+    name: "Everything for a page",
+    about: "AVIF, WebP and JPEG in three widths, placeholders, and a <picture> to paste.",
     operations: [{ op: "web", widths: [480, 960, 1920], as: "photo" }],
   },
   {
     name: "Thumbnails",
-    about: "Squares that keep what catches the eye, in two sizes.",
+    about: "Squares around the most eye-catching part, in two sizes.",
     operations: [320, 96].map((side) => ({
       op: "resize",
       width: side,
@@ -138,10 +138,10 @@ export const STARTS = [
   },
   {
     name: "Denoise",
-    about: "A neural network takes the noise away; compare before and after.",
+    about: "A neural network removes the noise; compare before and after.",
     operations: [{ op: "denoise", profile: "fast", then: [{ op: "convert_webp", quality: 90 }] }],
   },
-  { name: "Look inside", about: "What the file says of itself, as JSON.", operations: ["metadata"] },
+  { name: "Look inside", about: "The metadata of the file, as JSON.", operations: ["metadata"] },
 ];
 
 export function startsFor(operations) {

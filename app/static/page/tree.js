@@ -176,7 +176,7 @@ export class Tree extends EventTarget {
     return h(
       "div",
       { class: "empty-recipe" },
-      h("p", { text: "A recipe says what happens to every image. Begin with an operation, or with one of these." }),
+      h("p", { text: "A recipe says what happens to every image. Start with an operation, or with one of these." }),
       button("Add an operation", () => this.add(null), {
         icon: "plus",
         class: "button primary",
@@ -242,7 +242,7 @@ export class Tree extends EventTarget {
         name !== undefined
           ? h(
               "span",
-              { class: "result-tag", title: "The name of the result" },
+              { class: "result-tag", title: "Name of the result" },
               h("span", { class: "result-name", text: name }),
             )
           : null,
@@ -262,7 +262,7 @@ export class Tree extends EventTarget {
           else each.params[name] = value;
           this.#changed({ redraw: false });
         })
-      : h("p", { class: "quiet", text: "This server does not know the operation." });
+      : h("p", { class: "quiet", text: "This server does not have the operation." });
     return [about, this.#naming(each), this.#moves(each)];
   }
 

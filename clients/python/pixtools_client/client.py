@@ -56,7 +56,7 @@ class Client:
         on_retry: Callable[[ClientError, float], None] | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        """Nothing is asked yet.
+        """Make a client, without a request yet.
 
         Args:
             server: its address; default: `PIXTOOLS_URL`, or the server on this machine.
@@ -89,7 +89,7 @@ class Client:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def call(self, call: Call) -> Any:
-        """One request; the decoded answer, or None if there is no body.
+        """Make one request; returns the decoded answer, or None if it has no body.
 
         Raises:
             Refused: the server does not take the request.
@@ -102,7 +102,7 @@ class Client:
                 return answer.json() if answer.content else None
 
     def _try(self, call: Call, tries: Tries, **body: Any) -> httpx.Response | None:
-        """The answer; None: it is time for the next try."""
+        """The answer; None: try again."""
         try:
             response = self._http.request(
                 call.method,
@@ -133,7 +133,7 @@ class Client:
         time.sleep(pause)
 
     def _pages(self, path: str, limit: int | None, **filters: Any) -> Iterator[Any]:
-        """The entries of a list, page by page, up to so many."""
+        """The entries of a list, page by page, up to `limit`."""
         cursor = None
         while limit is None or limit > 0:
             size = min(limit or protocol.MAX_PAGE, protocol.MAX_PAGE)
@@ -164,7 +164,7 @@ class Client:
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
-        """Send an image, or say where the server finds it; the accepted job.
+        """Send an image, or say where the server finds it; returns the accepted job.
 
         Args:
             source: a path, the bytes, or an open file. Or what the server fetches: a URL, as a text or as
@@ -212,7 +212,7 @@ class Client:
         filename: str | None = None,
         **fields: Any,
     ) -> Plan:
-        """What a request would do and take; no job is made, and nothing is fetched.
+        """What a request would do and cost; no job is made, and nothing is fetched.
 
         Args:
             source: as of `submit`, or `{"facts": {"format": …, "width": …, "height": …, "bytes": …}}` of an image that
@@ -238,7 +238,7 @@ class Client:
         filename: str | None,
         order: Mapping[str, Any],
     ) -> Any:
-        """An image with what is to be done with it: as a form, or as JSON where the image is not sent."""
+        """Send an image and its operations: as a form, or as JSON if the server fetches the image."""
         remote = protocol.elsewhere(source)
         if remote is not None:
             body = protocol.body_of(remote, operations, {**order, "filename": filename})
@@ -303,7 +303,7 @@ class Client:
         created_after: Moment | None = None,
         created_before: Moment | None = None,
     ) -> Iterator[Job]:
-        """Jobs, newest first, as many pages as are needed. The filters hold together.
+        """Jobs, newest first, fetched page by page. A job must match all filters.
 
         Args:
             limit: how many at most.
@@ -320,7 +320,7 @@ class Client:
             yield job
 
     def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
-        """The job at every change, until it has ended: by live events, or where there are none by asking again.
+        """The job after every change, until it has ended: by live events, or by polling where there are none.
 
         Args:
             job: or its id.
@@ -369,7 +369,7 @@ class Client:
             time.sleep(protocol.POLL)
 
     def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
-        """The job when it has ended, however it did.
+        """The job when it has ended, whether or not it succeeded.
 
         Raises:
             WaitTimeout: it has not ended in time; it goes on.
@@ -377,15 +377,15 @@ class Client:
         for latest in self.follow(job, timeout=timeout):
             if not protocol.is_open(latest):
                 return latest
-        raise ServerAway(f"{self.server} has lost sight of the job")
+        raise ServerAway(f"{self.server} no longer reports the job")
 
     def cancel(self, job_id: str) -> Job:
-        """End a job now; results so far stay."""
+        """End a job now; its results so far are kept."""
         call = protocol.post(f"/jobs/{part(job_id)}/cancel", repeatable=True)
         return self.call(call)  # type: ignore[no-any-return]
 
     def retry(self, job_id: str) -> Job:
-        """Repeat what failed."""
+        """Repeat what failed, was skipped or cancelled."""
         return self.call(protocol.post(f"/jobs/{part(job_id)}/retry"))  # type: ignore[no-any-return]
 
     def delete(self, job_id: str) -> None:
@@ -393,13 +393,13 @@ class Client:
         self.call(protocol.delete(f"/jobs/{part(job_id)}"))
 
     def timeline(self, job_id: str) -> list[str]:
-        """What happened to a job, in words, one line each."""
+        """The timeline of a job in words, one line for each event."""
         return (self.call(protocol.get(f"/jobs/{part(job_id)}/timeline")))["lines"]  # type: ignore[no-any-return]
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def download(self, result: Result, to: str | Path = ".", *, if_exists: IfExists = "fail") -> Path:
-        """Write one result to a file; which one that is.
+        """Write one result to a file; returns the path of the file.
 
         Args:
             result: of a job.
@@ -460,7 +460,7 @@ class Client:
         return response.content
 
     def archive(self, job_id: str, to: str | Path) -> Path:
-        """Write all results of a job to one ZIP file, which must not be there yet.
+        """Write all results of a job to one ZIP file, which must not exist yet; returns its path.
 
         Raises:
             FileExists: it is there.
@@ -488,7 +488,7 @@ class Client:
     # -- events --------------------------------------------------------------------------------------------------------
 
     def events(self, *, after: str = "0", type: str | None = None) -> Iterator[Event]:  # noqa: A002
-        """The stored events, oldest first, to the end of the log."""
+        """The stored events, oldest first, up to the end of the log."""
         while True:
             page = self.call(protocol.get("/events", after=after, type=type, limit=protocol.MAX_PAGE))
             for event in page["data"]:
@@ -498,7 +498,7 @@ class Client:
             after = page["next_after"]
 
     def live_events(self, *, after: str | None = None, type: str | None = None) -> Iterator[Event]:  # noqa: A002
-        """Events as they happen, for ever; a server that restarts is waited for, and nothing is missed meanwhile.
+        """Events as they happen, without end; it waits for a server that restarts, and misses nothing.
 
         Args:
             after: id of an event behind which to begin; default: what is yet to come.
@@ -520,7 +520,7 @@ class Client:
     def _stream(
         self, path: str, cursor: str | None, *, seconds: float | None = None, **params: Any
     ) -> Iterator[Iterator[str]]:
-        """The lines of a stream of events; ends where the server ends it.
+        """The lines of a stream of events, until the server ends it.
 
         Args:
             path: of the stream.
@@ -548,7 +548,7 @@ class Client:
     # -- webhooks ------------------------------------------------------------------------------------------------------
 
     def webhooks(self) -> list[Endpoint]:
-        """Every receiver."""
+        """All receivers."""
         return self.call(protocol.get("/webhooks"))["data"]  # type: ignore[no-any-return]
 
     def create_webhook(self, url: str, *, events: Sequence[str] = (), description: str = "") -> dict[str, Any]:
@@ -562,11 +562,11 @@ class Client:
         return self.call(call)  # type: ignore[no-any-return]
 
     def delete_webhook(self, endpoint_id: str) -> None:
-        """Remove a receiver with its deliveries."""
+        """Delete a receiver with its deliveries."""
         self.call(protocol.delete(f"/webhooks/{part(endpoint_id)}"))
 
     def rotate_webhook(self, endpoint_id: str, *, overlap_seconds: int = 86_400) -> str:
-        """Give a receiver a new secret; the old one signs as well for so long."""
+        """Give a receiver a new secret; for `overlap_seconds` the old one signs as well."""
         call = protocol.post(f"/webhooks/{part(endpoint_id)}/rotate", {"overlap_seconds": overlap_seconds})
         return self.call(call)["secret"]  # type: ignore[no-any-return]
 
@@ -577,7 +577,7 @@ class Client:
     def replay_webhook(
         self, endpoint_id: str, *, since: Moment, until: Moment | None = None, missed_only: bool = False
     ) -> dict[str, Any]:
-        """Send all events of a time again."""
+        """Send all events of a period again."""
         times = {"since": str(since), "until": None if until is None else str(until), "missed_only": missed_only}
         return self.call(protocol.post(f"/webhooks/{part(endpoint_id)}/replay", times))  # type: ignore[no-any-return]
 
@@ -609,11 +609,11 @@ class Client:
     # -- assets --------------------------------------------------------------------------------------------------------
 
     def assets(self) -> list[Asset]:
-        """Every image and font that trees can name."""
+        """All images and fonts that trees can use."""
         return self.call(protocol.get("/assets"))["data"]  # type: ignore[no-any-return]
 
     def asset(self, name: str) -> Asset:
-        """What an image or a font is.
+        """The properties of an image or a font.
 
         Raises:
             AssetNotFound: there is none of this name.
@@ -629,7 +629,7 @@ class Client:
         return self.call(protocol.store(f"/assets/{part(name)}", content=content))  # type: ignore[no-any-return]
 
     def delete_asset(self, name: str) -> None:
-        """Take it away; refused while a job that has not ended uses it."""
+        """Delete an image or a font; refused while an unfinished job uses it."""
         self.call(protocol.delete(f"/assets/{part(name)}"))
 
     # -- templates and stores ------------------------------------------------------------------------------------------
@@ -639,7 +639,7 @@ class Client:
         return self.call(protocol.get("/templates"))["data"]  # type: ignore[no-any-return]
 
     def template(self, name: str) -> Template:
-        """A template; `shop@2` is one version of it.
+        """A template, or one version of it: `shop@2`.
 
         Raises:
             TemplateNotFound: there is none of this name, or no such version.
@@ -654,7 +654,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         output: Mapping[str, Any] | None = None,
     ) -> Template:
-        """Store a template, or a new version of it; one that is equal to the latest makes none.
+        """Store a template, or a new version of it; one that equals the latest version makes none.
 
         Args:
             name: in requests.
@@ -670,11 +670,11 @@ class Client:
         return self.call(protocol.store(f"/templates/{part(name)}", body=body))  # type: ignore[no-any-return]
 
     def delete_template(self, name: str) -> None:
-        """Take a template away with all its versions."""
+        """Delete a template with all its versions."""
         self.call(protocol.delete(f"/templates/{part(name)}"))
 
     def stores(self) -> list[Store]:
-        """Every connection to a bucket."""
+        """All connections to buckets."""
         return self.call(protocol.get("/stores"))["data"]  # type: ignore[no-any-return]
 
     def store(self, name: str) -> Store:
@@ -694,7 +694,7 @@ class Client:
         endpoint: str | None = None,
         region: str | None = None,
     ) -> Store:
-        """Save a connection to a bucket, or change it; it is tried at once.
+        """Save a connection to a bucket, or change it; the server tries it at once.
 
         Args:
             name: in requests.
@@ -710,13 +710,13 @@ class Client:
         return self.call(protocol.store(f"/stores/{part(name)}", body=body))  # type: ignore[no-any-return]
 
     def delete_store(self, name: str) -> None:
-        """Forget a connection; the bucket stays as it is."""
+        """Delete a connection; the bucket stays as it is."""
         self.call(protocol.delete(f"/stores/{part(name)}"))
 
     # -- keys and accounts ---------------------------------------------------------------------------------------------
 
     def keys(self, *, tenant: str | None = None) -> list[Key]:
-        """Every key of the tenant."""
+        """All keys of the tenant."""
         return self.call(protocol.get("/keys", tenant=tenant))["data"]  # type: ignore[no-any-return]
 
     def create_key(self, scopes: Sequence[str], *, description: str = "", **more: Any) -> dict[str, Any]:
@@ -731,20 +731,20 @@ class Client:
         return self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
 
     def revoke_key(self, key_id: str) -> None:
-        """Revoke a key: within 5 seconds it is refused everywhere."""
+        """Revoke a key; within 5 seconds it is refused everywhere."""
         self.call(protocol.delete(f"/keys/{part(key_id)}"))
 
     def usage(
         self, *, since: str | None = None, until: str | None = None, tenant: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """What was used, by day, key and template; days as `2026-11-29`."""
+        """Usage by day, key and template; days are texts like `2026-11-29`."""
         for entry in self._pages("/usage", None, since=since, until=until, tenant=tenant):
             yield entry
 
     def audit(
         self, *, since: Moment | None = None, until: Moment | None = None, tenant: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Who did what, oldest first."""
+        """The audit log, oldest first."""
         call = protocol.get("/audit", since=since, until=until, tenant=tenant)
         with self._http.stream(
             "GET", self.server + call.path, headers=self._own, timeout=protocol.TIMEOUT, **call.options()
@@ -759,7 +759,7 @@ class Client:
     # -- the operator's ------------------------------------------------------------------------------------------------
 
     def tenants(self) -> list[dict[str, Any]]:
-        """Every tenant; needs the scope `admin`."""
+        """All tenants; needs the scope `admin`."""
         return self.call(protocol.get("/tenants"))["data"]  # type: ignore[no-any-return]
 
     def dead_letters(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -768,15 +768,15 @@ class Client:
             yield letter
 
     def redrive(self, letter_id: str) -> dict[str, Any]:
-        """Do work that was given up again."""
+        """Run work again that was given up."""
         return self.call(protocol.post(f"/dead-letters/{part(letter_id)}/redrive"))  # type: ignore[no-any-return]
 
     def operations(self) -> list[dict[str, Any]]:
-        """Every operation with the JSON schema of its parameters."""
+        """All operations, each with the JSON schema of its parameters."""
         return self.call(protocol.get("/operations"))["operations"]  # type: ignore[no-any-return]
 
     def live(self) -> None:
-        """Return if the server answers at all."""
+        """Return if the server answers at all, else throw."""
         self.call(protocol.get("/health/live"))
 
     def health(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can go wrong, in one tree:
+"""All errors, in one tree:
 
 ClientError
 ├── Refused                 the server answered 4xx, or the request cannot be sent at all
@@ -19,27 +19,27 @@ ClientError
 │   ├── Invalid             422: `errors` says where
 │   └── LimitReached        429: `limit_name` of `problem` says which limit
 ├── ServerAway              no answer, or 5xx: the same request may succeed later
-├── JobFailed               the job has ended without what was asked for
+├── JobFailed               the job has ended without all of its results
 ├── WaitTimeout             the job has not ended in time; it goes on
 ├── DownloadFailed          a result could not be fetched or written
 │   └── FileExists          there is a file of that name
-└── InvalidSignature        a webhook is not from who it seems to be from
+└── InvalidSignature        a webhook was not signed with the secret
 
-Decide by `code`: it is stable, the text is for people.
+Decide by `code`, which is stable; the text is for people.
 """
 
 from typing import Any
 
 
 class ClientError(Exception):
-    """A request failed; the text is for people, in the server's own words where it said something."""
+    """A request failed; the text is for people, and is the server's own message if there is one."""
 
-    #: of the problem, or of this kind of error
+    #: code of the problem document, or of this kind of error
     code = "client_error"
 
 
 class Refused(ClientError):
-    """The server does not take the request as it is."""
+    """The server refuses the request."""
 
     code = "refused"
 
@@ -48,7 +48,7 @@ class Refused(ClientError):
 
         Args:
             message: for people.
-            status: of HTTP; None: the request was not sent.
+            status: HTTP status; None: the request was not sent.
             problem: the problem document (RFC 9457).
         """
         super().__init__(message)
@@ -58,7 +58,7 @@ class Refused(ClientError):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """What is wrong where: `detail`, and a JSON pointer."""
+        """The mistakes, each with a `detail` and a JSON `pointer`."""
         return list(self.problem.get("errors", ()))
 
 
@@ -75,15 +75,15 @@ class Forbidden(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing, or it belongs to somebody else."""
+    """The object does not exist, or belongs to another tenant."""
 
 
 class JobNotFound(NotFound):
-    """There is no such job; it may have been kept for as long as jobs are."""
+    """There is no such job; it may have expired."""
 
 
 class JobExpired(JobNotFound):
-    """There was such a job: it was kept for its time. `expired_at` of `problem` says until when."""
+    """The job has expired; `expired_at` of `problem` says when."""
 
 
 class ResultNotFound(NotFound):
@@ -129,11 +129,11 @@ class Invalid(Refused):
 
 
 class LimitReached(Refused):
-    """A limit of the tenant is reached, and stayed so as long as the client was patient."""
+    """A limit of the tenant was reached, and still was when the client's patience was used up."""
 
 
 class ServerAway(ClientError):
-    """The server does not answer, or not now; the same request may succeed later."""
+    """The server does not answer, or cannot at the moment; the same request may succeed later."""
 
     code = "server_away"
 
@@ -149,7 +149,7 @@ class JobFailed(ClientError):
     code = "job_failed"
 
     def __init__(self, job: Any) -> None:
-        """Describe a job that ended otherwise than with all its results."""
+        """Describe a job that ended without all of its results."""
         self.job = job
         failed = [step["error"] for step in job["steps"] if step["error"]]
         self.error = job["error"] or (failed[0] if failed else None)
@@ -181,7 +181,7 @@ class FileExists(DownloadFailed):
 
 
 class InvalidSignature(ClientError):
-    """A webhook is not from who it seems to be from, or is too old."""
+    """A webhook was not signed with the secret, or is too old."""
 
     code = "invalid_signature"
 

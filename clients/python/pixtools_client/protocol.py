@@ -95,12 +95,12 @@ def part(id_: str) -> str:
         Refused: it would lead elsewhere.
     """
     if not id_.strip("."):
-        raise Refused(f"An id is missing: {id_!r} is none.")
+        raise Refused(f"An id is missing: {id_!r} is not an id.")
     return quote(id_, safe="")
 
 
 def tree_of(operations: Operations) -> str:
-    """The tree as text; names separated by commas are one branch each."""
+    """The tree as text; each of several names separated by commas is a branch."""
     if not isinstance(operations, str):
         return json.dumps(operations)
     text = operations.strip()
@@ -108,7 +108,7 @@ def tree_of(operations: Operations) -> str:
 
 
 def nodes_of(operations: Operations) -> list[Any]:
-    """The tree as it is.
+    """The tree as a value.
 
     Raises:
         Refused: the text is not JSON.
@@ -137,7 +137,7 @@ def elsewhere(source: Source | FactsSource) -> Mapping[str, Any] | None:
 
 
 def body_of(source: Mapping[str, Any], operations: Operations | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON body of a request whose image is not sent."""
+    """The JSON body of a request for an image that the server fetches."""
     body = {"input": source} | ({} if operations is None else {"operations": nodes_of(operations)})
     return body | {name: value for name, value in given.items() if value not in (None, "")}
 
@@ -196,7 +196,7 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def failure(response: httpx.Response) -> Refused | ServerAway:
-    """The error that an answer stands for."""
+    """The error for an answer."""
     problem = problem_of(response)
     message = _explained(problem) or f"The server answered {response.status_code}."
     if response.is_server_error:
@@ -219,7 +219,7 @@ def _explained(problem: Mapping[str, Any]) -> str:
 
 
 def may_pass(response: httpx.Response) -> bool:
-    """Whether the same request may succeed in a while."""
+    """Whether the same request may succeed later."""
     return response.status_code in PASSING or (
         response.status_code == httpx.codes.CONFLICT and problem_of(response).get("code") == IN_FLIGHT
     )
@@ -300,7 +300,7 @@ def is_same(path: Path, result: Result) -> bool:
 
 
 def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
-    """Whether the file need not be fetched.
+    """Whether the file exists already and need not be fetched.
 
     Raises:
         FileExists: it is there, has other content, and may not be replaced.
@@ -311,7 +311,7 @@ def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
         return True
     if if_exists == "skip":
         return True
-    raise FileExists(f"{path}: there is another file of this name")
+    raise FileExists(f"{path}: another file of this name exists")
 
 
 def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
@@ -333,7 +333,7 @@ def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
                 continue
             part_.replace(name)
         return name
-    raise FileExists(f"{path}: there is another file of this name")
+    raise FileExists(f"{path}: another file of this name exists")
 
 
 def _names(path: Path) -> Iterator[Path]:

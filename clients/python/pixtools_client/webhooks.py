@@ -18,7 +18,7 @@ VERSION = "v1"
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes, *, tolerance: float = TOLERANCE) -> Event:
-    """The event of a webhook, if it is genuine.
+    """The event of a webhook, if its signature is valid.
 
     Args:
         secret: of the endpoint, as `create_webhook` or `rotate_webhook` answered it.

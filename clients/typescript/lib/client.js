@@ -1,4 +1,4 @@
-// The client for browsers, Node and whatever else has `fetch`.
+// The client for browsers, Node and everything else that has `fetch`.
 
 import {
   ClientError,
@@ -28,7 +28,7 @@ import { EventParser, Limit, Lines, Tries } from "./protocol.js";
 /**
  * @typedef {object} Sending
  * @property {Record<string, string>} [headers]
- * @property {BodyInit} [body] in the place of JSON
+ * @property {BodyInit} [body] instead of JSON
  * @property {boolean} [repeatable] whether it may be sent twice; default: unless it is a POST
  * @property {number} [timeoutSeconds]
  * @property {AbortSignal | undefined} [signal]
@@ -37,7 +37,7 @@ import { EventParser, Limit, Lines, Tries } from "./protocol.js";
 /** Talks to one PixTools server. */
 export class Client {
   /**
-   * Its address.
+   * Address of the server.
    * @readonly
    * @type {string}
    */
@@ -46,14 +46,14 @@ export class Client {
   #onRetry;
   #fetch;
   /**
-   * Of requests to the server itself; other servers that its links lead to do not get the key.
+   * Headers of requests to the server itself; other servers, to which its links may lead, do not get the key.
    * @type {Record<string, string>}
    */
   #own;
 
   /**
-   * Nothing is asked yet.
-   * @param {string | URL} [server] its address; default: in a browser the page's own server
+   * Makes a client, without a request yet.
+   * @param {string | URL} [server] address of the server; default: in a browser the page's own server
    * @param {ClientOptions} [options]
    */
   constructor(server = globalThis.location?.origin, options = {}) {
@@ -69,14 +69,14 @@ export class Client {
   // -- requests -------------------------------------------------------------------------------------------------------
 
   /**
-   * One request; the decoded answer, or undefined if there is no body.
+   * Make one request; returns the decoded answer, or undefined if it has no body.
    * @template {keyof Routes} R
    * @param {R} route such as `GET /jobs/{job_id}`
-   * @param {Pick<Routes[R], "path" | "query" | "json">} ask what is filled in and sent
+   * @param {Pick<Routes[R], "path" | "query" | "json">} ask values for the path, the query and the body
    * @param {Sending} [sending]
    * @returns {Promise<Routes[R]["answer"]>}
-   * @throws {Refused} the server does not take the request.
-   * @throws {ServerAway} the server does not answer, or not now.
+   * @throws {Refused} the server refuses the request.
+   * @throws {ServerAway} the server does not answer, or cannot at the moment.
    */
   async call(route, ask, sending = {}) {
     const { path, query, json } = /** @type {{ path?: any, query?: any, json?: unknown }} */ (ask);
@@ -93,7 +93,7 @@ export class Client {
   }
 
   /**
-   * The text of the answer; undefined: it is time for the next try.
+   * The text of the answer; undefined: try again.
    * @param {URL} url
    * @param {RequestInit} request
    * @param {Tries} tries
@@ -128,11 +128,11 @@ export class Client {
   }
 
   /**
-   * What a request that broke off comes to.
+   * The error for a request that broke off.
    * @param {unknown} error
    * @param {Limit} limit
    * @returns {ServerAway}
-   * @throws the reason, if the caller has ended it.
+   * @throws the signal's reason, if the caller has ended the request.
    */
   #away(error, limit) {
     if (limit.signal.aborted && !limit.isOver) throw limit.signal.reason;
@@ -142,9 +142,9 @@ export class Client {
   }
 
   /**
-   * Wait for the next try.
+   * Wait until the next try.
    * @param {Tries} tries
-   * @param {ClientError} error what is thrown when patience is over
+   * @param {ClientError} error thrown when the patience is used up
    * @param {AbortSignal} [signal]
    * @param {string | null} [asked] `Retry-After`
    */
@@ -156,7 +156,7 @@ export class Client {
   }
 
   /**
-   * The entries of a list, page by page, up to so many.
+   * The entries of a list, page by page, up to `limit`.
    * @template {Listing} R
    * @param {R} route
    * @param {Routes[R]["query"]} query
@@ -178,11 +178,11 @@ export class Client {
   }
 
   /**
-   * A text, piece by piece as it comes.
+   * The text of an answer, piece by piece as it arrives.
    * @param {URL} url
    * @param {Record<string, string>} headers
    * @param {AbortSignal} [signal]
-   * @throws {ServerAway} it broke off.
+   * @throws {ServerAway} the connection broke off.
    */
   async *#text(url, headers, signal) {
     const limit = new Limit(protocol.MOST_SILENT, [signal]);
@@ -206,7 +206,7 @@ export class Client {
   }
 
   /**
-   * Server-sent events, until the server ends the stream.
+   * The server-sent events of a stream, until the server ends it.
    * @param {URL} url
    * @param {EventParser} parser
    * @param {AbortSignal} [signal]
@@ -222,14 +222,14 @@ export class Client {
   // -- jobs -----------------------------------------------------------------------------------------------------------
 
   /**
-   * Send an image, or say where the server finds it; the accepted job.
-   * @param {Source} source a file, a blob, bytes or a stream; or what the server fetches: a URL,
+   * Send an image, or say where the server finds it; returns the accepted job.
+   * @param {Source} source a file, a blob, bytes or a stream; or an image that the server fetches: a URL,
    *   `{ url, headers }`, `{ store, key }`, `{ job, result }`
-   * @param {Operations | SubmitOptions} what the operations; or the options, with a `template`
-   * @param {SubmitOptions} [options] further fields of the request, under the names that they have there
+   * @param {Operations | SubmitOptions} what the operations, or options with a `template`
+   * @param {SubmitOptions} [options] further fields of the request, with the names of the API
    * @returns {Promise<Job>}
-   * @throws {Refused} the server does not take it.
-   * @throws {ServerAway} the server does not answer, or not now.
+   * @throws {Refused} the server refuses the request.
+   * @throws {ServerAway} the server does not answer, or cannot at the moment.
    */
   async submit(source, what, options) {
     const { idempotencyKey, ...rest } = protocol.optionsOf(what, options);
@@ -238,20 +238,20 @@ export class Client {
   }
 
   /**
-   * What a request would do and take; no job is made, and nothing is fetched.
-   * @param {Source | FactsSource} source as of `submit`, or `{ facts: { format, width, height, bytes } }` of an image
+   * What a request would do and cost; no job is made, and nothing is fetched.
+   * @param {Source | FactsSource} source as for `submit`, or `{ facts: { format, width, height, bytes } }` of an image
    *   that is not sent
-   * @param {Operations | PlanOptions} what as of `submit`
-   * @param {PlanOptions} [options] as of `submit`
+   * @param {Operations | PlanOptions} what as for `submit`
+   * @param {PlanOptions} [options] as for `submit`
    * @returns {Promise<Plan>}
-   * @throws {Refused} `submit` would be refused; `errors` has every mistake.
+   * @throws {Refused} `submit` would be refused too; `errors` has every mistake.
    */
   async plan(source, what, options) {
     return this.#order("POST /plan", source, protocol.optionsOf(what, options), {});
   }
 
   /**
-   * An image with what is to be done with it: as a form, or as JSON where the image is not sent.
+   * Send an image and its operations: as a form, or as JSON if the server fetches the image.
    * @template {"POST /process" | "POST /plan"} R
    * @param {R} route
    * @param {Source | FactsSource} source
@@ -272,7 +272,7 @@ export class Client {
   }
 
   /**
-   * An image that is sent.
+   * The content of an image to send.
    * @protected
    * @param {Bytes | string} source
    * @returns {Promise<Blob>}
@@ -283,12 +283,12 @@ export class Client {
 
   /**
    * Send an image, or say where the server finds it, and wait for its results.
-   * @param {Source} source as of `submit`
-   * @param {Operations | RunOptions} what as of `submit`
-   * @param {RunOptions} [options] as of `submit` and `wait`
+   * @param {Source} source as for `submit`
+   * @param {Operations | RunOptions} what as for `submit`
+   * @param {RunOptions} [options] as for `submit` and `wait`
    * @returns {Promise<Job>}
-   * @throws {JobFailed} it ended without all its results.
-   * @throws {WaitTimeout} it has not ended in time.
+   * @throws {JobFailed} the job ended without all of its results.
+   * @throws {WaitTimeout} the job has not ended in time.
    */
   async run(source, what, options) {
     const { timeoutSeconds, ...rest } = protocol.optionsOf(what, options);
@@ -301,15 +301,15 @@ export class Client {
    * A job as it is now, with fresh links to its results.
    * @param {string} jobId
    * @returns {Promise<Job>}
-   * @throws {JobNotFound} there is none of this id.
+   * @throws {JobNotFound} there is no job with this id.
    */
   async job(jobId) {
     return this.call("GET /jobs/{job_id}", { path: { job_id: jobId } });
   }
 
   /**
-   * Jobs, newest first, as many pages as are needed.
-   * @param {JobFilters} [filters] with `limit`: how many at most
+   * Jobs, newest first, fetched page by page.
+   * @param {JobFilters} [filters] `limit` is the largest number of jobs
    * @returns {AsyncGenerator<Job, void, void>}
    */
   jobs(filters) {
@@ -317,7 +317,7 @@ export class Client {
   }
 
   /**
-   * The job at every change, until it has ended: by live events, or where there are none by asking again.
+   * The job after every change, until it has ended: by live events, or by polling where there are none.
    * @param {Job | string} job or its id
    * @param {WaitOptions} [options]
    * @returns {AsyncGenerator<Job, void, void>}
@@ -373,21 +373,21 @@ export class Client {
   }
 
   /**
-   * The job when it has ended, however it did.
+   * The job when it has ended, whether or not it succeeded.
    * @param {Job | string} job or its id
    * @param {WaitOptions} [options]
    * @returns {Promise<Job>}
-   * @throws {WaitTimeout} it has not ended in time; it goes on.
+   * @throws {WaitTimeout} the job has not ended in time; it goes on.
    */
   async wait(job, options) {
     for await (const latest of this.follow(job, options)) {
       if (!protocol.isOpen(latest)) return latest;
     }
-    throw new ServerAway(`${this.server} has lost sight of the job`);
+    throw new ServerAway(`${this.server} no longer reports the job`);
   }
 
   /**
-   * End a job now; results so far stay.
+   * End a job now; its results so far are kept.
    * @param {string} jobId
    * @returns {Promise<Job>}
    */
@@ -396,7 +396,7 @@ export class Client {
   }
 
   /**
-   * Repeat what failed.
+   * Repeat what failed, was skipped or cancelled.
    * @param {string} jobId
    * @returns {Promise<Job>}
    */
@@ -414,7 +414,7 @@ export class Client {
   }
 
   /**
-   * What happened to a job, in words, one line each.
+   * The timeline of a job in words, one line for each event.
    * @param {string} jobId
    * @returns {Promise<string[]>}
    */
@@ -425,11 +425,11 @@ export class Client {
   // -- results --------------------------------------------------------------------------------------------------------
 
   /**
-   * The content of one result. It is checked where the page has WebCrypto: in browsers that needs TLS.
+   * The content of one result. Its checksum is checked if there is WebCrypto, which in browsers needs TLS.
    * @param {Result} result of a job
    * @param {Abortable} [options]
    * @returns {Promise<Blob>}
-   * @throws {DownloadFailed} it cannot be fetched, or is not what the server has stored.
+   * @throws {DownloadFailed} it cannot be fetched, or its checksum is wrong.
    */
   async read(result, { signal } = {}) {
     const parts = new Parts();
@@ -475,7 +475,7 @@ export class Client {
   }
 
   /**
-   * @param {string} name for people
+   * @param {string} name for messages
    * @param {URL} url
    * @param {Record<string, string>} headers
    * @param {Sink} sink
@@ -524,7 +524,7 @@ export class Client {
   // -- events ---------------------------------------------------------------------------------------------------------
 
   /**
-   * The stored events, oldest first, to the end of the log.
+   * The stored events, oldest first, up to the end of the log.
    * @param {EventFilters} [filters]
    * @returns {AsyncGenerator<Event, void, void>}
    */
@@ -538,8 +538,8 @@ export class Client {
   }
 
   /**
-   * Events as they happen, for ever; a server that restarts is waited for, and nothing is missed meanwhile.
-   * @param {EventFilters & Abortable} [options] without `after`: what is yet to come
+   * Events as they happen, without end; it waits for a server that restarts, and misses nothing.
+   * @param {EventFilters & Abortable} [options] without `after`: only new events
    * @returns {AsyncGenerator<Event, void, void>}
    */
   async *liveEvents({ after, type, signal } = {}) {
@@ -562,7 +562,7 @@ export class Client {
   // -- webhooks -------------------------------------------------------------------------------------------------------
 
   /**
-   * Every receiver.
+   * All receivers.
    * @returns {Promise<Endpoint[]>}
    */
   async webhooks() {
@@ -570,7 +570,7 @@ export class Client {
   }
 
   /**
-   * Register a receiver; the answer has its `secret`, which is shown only now.
+   * Register a receiver; the answer has its `secret`, which is shown only once.
    * @param {string} url
    * @param {NewEndpoint} [options]
    */
@@ -588,7 +588,7 @@ export class Client {
   }
 
   /**
-   * Remove a receiver with its deliveries.
+   * Delete a receiver with its deliveries.
    * @param {string} endpointId
    * @returns {Promise<void>}
    */
@@ -597,7 +597,7 @@ export class Client {
   }
 
   /**
-   * Give a receiver a new secret; the old one signs as well for so long, by default a day.
+   * Give a receiver a new secret; for `overlap_seconds`, by default a day, the old one signs as well.
    * @param {string} endpointId
    * @param {{ overlap_seconds?: number }} [options]
    * @returns {Promise<string>}
@@ -616,7 +616,7 @@ export class Client {
   }
 
   /**
-   * Send all events of a time again.
+   * Send all events of a period again.
    * @param {string} endpointId
    * @param {ReplayRequest} times
    */
@@ -663,7 +663,7 @@ export class Client {
   // -- assets ---------------------------------------------------------------------------------------------------------
 
   /**
-   * Every image and font that trees can name.
+   * All images and fonts that trees can use.
    * @returns {Promise<Asset[]>}
    */
   async assets() {
@@ -671,7 +671,7 @@ export class Client {
   }
 
   /**
-   * What an image or a font is.
+   * The properties of an image or a font.
    * @param {string} name
    * @returns {Promise<Asset>}
    */
@@ -684,7 +684,7 @@ export class Client {
    * @param {string} name
    * @param {Bytes} content
    * @returns {Promise<Asset>}
-   * @throws {Refused} it is neither, or exceeds a limit.
+   * @throws {Refused} the content is neither, or exceeds a limit.
    */
   async putAsset(name, content) {
     const body = await protocol.blobOf(content);
@@ -696,7 +696,7 @@ export class Client {
   }
 
   /**
-   * Take it away; refused while a job that has not ended uses it.
+   * Delete an image or a font; refused while an unfinished job uses it.
    * @param {string} name
    * @returns {Promise<void>}
    */
@@ -715,7 +715,7 @@ export class Client {
   }
 
   /**
-   * A template; `shop@2` is one version of it.
+   * A template, or one version of it: `shop@2`.
    * @param {string} name
    * @returns {Promise<Template>}
    */
@@ -724,13 +724,13 @@ export class Client {
   }
 
   /**
-   * Store a template, or a new version of it; one that is equal to the latest makes none.
-   * @param {string} name in requests
+   * Store a template, or a new version of it; one that equals the latest version makes none.
+   * @param {string} name its name in requests
    * @param {string | readonly unknown[]} operations the tree, in which `{ param: "width" }` stands for a whole value
    * @param {NewTemplate} [options] `params`: JSON schema of the parameters; `output`: a store for the results
    * @returns {Promise<Template>}
-   * @throws {Invalid} it cannot work; `errors` says where.
-   * @throws {Conflict} the name is one of those that come with the server.
+   * @throws {Invalid} the template cannot work; `errors` says where.
+   * @throws {Conflict} the name belongs to a template that comes with the server.
    */
   async putTemplate(name, operations, options) {
     const json = { operations: protocol.nodesOf(operations), ...options };
@@ -738,7 +738,7 @@ export class Client {
   }
 
   /**
-   * Take a template away with all its versions.
+   * Delete a template with all its versions.
    * @param {string} name
    * @returns {Promise<void>}
    */
@@ -747,7 +747,7 @@ export class Client {
   }
 
   /**
-   * Every connection to a bucket.
+   * All connections to buckets.
    * @returns {Promise<Store[]>}
    */
   async stores() {
@@ -764,18 +764,18 @@ export class Client {
   }
 
   /**
-   * Save a connection to a bucket, or change it; it is tried at once.
-   * @param {string} name in requests
+   * Save a connection to a bucket, or change it; the server tries it at once.
+   * @param {string} name its name in requests
    * @param {NewStore} connection
    * @returns {Promise<Store>}
-   * @throws {Invalid} the bucket is not there, or not opened by these credentials.
+   * @throws {Invalid} the bucket does not exist, or denies access with these credentials.
    */
   async putStore(name, connection) {
     return this.call("PUT /stores/{store}", { path: { store: name }, json: connection });
   }
 
   /**
-   * Forget a connection; the bucket stays as it is.
+   * Delete a connection; the bucket stays as it is.
    * @param {string} name
    * @returns {Promise<void>}
    */
@@ -786,7 +786,7 @@ export class Client {
   // -- keys and accounts ----------------------------------------------------------------------------------------------
 
   /**
-   * Every key of the tenant.
+   * All keys of the tenant.
    * @param {{ tenant?: string }} [filters]
    * @returns {Promise<Key[]>}
    */
@@ -795,8 +795,8 @@ export class Client {
   }
 
   /**
-   * Make a key; the answer has its text as `key`, which is shown only now.
-   * @param {Scopes} scopes what it may do
+   * Make a key; the answer has its text as `key`, which is shown only once.
+   * @param {Scopes} scopes what the key may do
    * @param {NewKey} [options]
    */
   async createKey(scopes, options) {
@@ -813,7 +813,7 @@ export class Client {
   }
 
   /**
-   * What was used, by day, key and template; days as `2026-11-29`.
+   * Usage by day, key and template; days are texts like `2026-11-29`.
    * @param {UsageFilters} [filters]
    */
   usage(filters) {
@@ -821,7 +821,7 @@ export class Client {
   }
 
   /**
-   * Who did what, oldest first.
+   * The audit log, oldest first.
    * @param {AuditFilters & Abortable} [filters]
    * @returns {AsyncGenerator<Record<string, unknown>, void, void>}
    */
@@ -834,7 +834,7 @@ export class Client {
 
   // -- the operator's -------------------------------------------------------------------------------------------------
 
-  /** Every tenant; needs the scope `admin`. */
+  /** All tenants; needs the scope `admin`. */
   async tenants() {
     return (await this.call("GET /tenants", {})).data;
   }
@@ -848,19 +848,19 @@ export class Client {
   }
 
   /**
-   * Do work that was given up again.
+   * Run work again that was given up.
    * @param {string} letterId
    */
   async redrive(letterId) {
     return this.call("POST /dead-letters/{letter_id}/redrive", { path: { letter_id: letterId } });
   }
 
-  /** Every operation with the JSON schema of its parameters. */
+  /** All operations, each with the JSON schema of its parameters. */
   async operations() {
     return (await this.call("GET /operations", {})).operations;
   }
 
-  /** Return if the server answers at all. */
+  /** Return if the server answers at all, else throw. */
   async live() {
     await this.call("GET /health/live", {});
   }
@@ -871,7 +871,7 @@ export class Client {
   }
 
   /**
-   * Every part of the service by name; takes a key with the scope `admin`.
+   * The state of every part of the service, by name; needs a key with the scope `admin`.
    * @returns {Promise<import("../api.js").HealthView["checks"]>}
    */
   async checks() {
@@ -879,13 +879,13 @@ export class Client {
       return (await this.call("GET /health", {})).checks;
     } catch (error) {
       const body = error instanceof ServerAway ? /** @type {Record<string, any>} */ (error.problem) : {};
-      if (body.checks) return body.checks; // an answer as well: the service is down
+      if (body.checks) return body.checks; // the answer of a service that is down
       throw error;
     }
   }
 }
 
-/** A download that is kept in memory. */
+/** A download in memory. */
 class Parts {
   /** @type {BlobPart[]} */
   chunks = [];

@@ -1,4 +1,4 @@
-// Where the server is and which key opens it, if the caller does not say; for Node.
+// The default server and key, from the environment; for Node.
 
 import { closeSync, existsSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
@@ -11,8 +11,8 @@ const PORT = 8000;
 const LINE = /^\s*(?:export\s+)?(PIXTOOLS_(?:URL|PORT))\s*=\s*["']?([^\s"'#]+)/gm;
 
 /**
- * The key that is sent: `PIXTOOLS_KEY`, or the content of a file that only its owner can read, which `PIXTOOLS_KEY_FILE`
- * names; by default `~/.config/pixtools/key`, if it is there.
+ * The key to send: `PIXTOOLS_KEY`, or the content of a file that only its owner may read. `PIXTOOLS_KEY_FILE` names it;
+ * the default is `~/.config/pixtools/key`, if it exists.
  * @returns {string | undefined}
  * @throws {Refused} the file cannot be read, or others may read it.
  */
@@ -43,8 +43,8 @@ function contentOf(file) {
 }
 
 /**
- * `PIXTOOLS_URL`, or the server on this machine: `PIXTOOLS_PORT`, of the environment or of the `.env` file that
- * `make run` reads as well; by default http://127.0.0.1:8000.
+ * `PIXTOOLS_URL`, or the server on this machine at `PIXTOOLS_PORT`, from the environment or from the `.env` file that
+ * `make run` also reads; the default is http://127.0.0.1:8000.
  * @returns {string}
  */
 export function serverOfEnvironment() {
@@ -61,6 +61,6 @@ function variablesOf(file) {
   try {
     return new Map(Array.from(readFileSync(file, "utf8").matchAll(LINE), ([, name = "", value = ""]) => [name, value]));
   } catch {
-    return new Map(); // there need not be one
+    return new Map(); // the file is optional
   }
 }

@@ -1,4 +1,4 @@
-// What can go wrong, in one tree:
+// All errors, in one tree:
 //
 // ClientError
 // ├── Refused                 the server answered 4xx, or the request cannot be sent at all
@@ -19,28 +19,28 @@
 // │   ├── Invalid             422: `errors` says where
 // │   └── LimitReached        429: `limit_name` of `problem` says which limit
 // ├── ServerAway              no answer, or 5xx: the same request may succeed later
-// ├── JobFailed               the job has ended without what was asked for
+// ├── JobFailed               the job has ended without all of its results
 // ├── WaitTimeout             the job has not ended in time; it goes on
 // ├── DownloadFailed          a result could not be fetched or written
 // │   └── FileExists          there is a file of that name
-// └── InvalidSignature        a webhook is not from who it seems to be from
+// └── InvalidSignature        a webhook was not signed with the secret
 //
-// Decide by `code`: it is stable, the text is for people.
+// Decide by `code`, which is stable; the text is for people.
 
 /** @import { Problem, ProblemError } from "../api.js" */
 /** @import { Job } from "../types.js" */
 
-/** A request failed; the text is for people, in the server's own words where it said something. */
+/** A request failed; the text is for people, and is the server's own message if there is one. */
 export class ClientError extends Error {
   /**
-   * Of the problem, or of this kind of error.
+   * Code of the problem document, or of this kind of error.
    * @type {string}
    */
   code = "client_error";
 
   /**
-   * @param {string} message for people
-   * @param {ErrorOptions} [options] with the `cause`
+   * @param {string} message text for people
+   * @param {ErrorOptions} [options] may have a `cause`
    */
   constructor(message, options) {
     super(message, options);
@@ -48,10 +48,10 @@ export class ClientError extends Error {
   }
 }
 
-/** The server does not take the request as it is. */
+/** The server refuses the request. */
 export class Refused extends ClientError {
   /**
-   * Of HTTP; undefined: the request was not sent.
+   * HTTP status; undefined: the request was not sent.
    * @type {number | undefined}
    */
   status;
@@ -63,7 +63,7 @@ export class Refused extends ClientError {
   problem;
 
   /**
-   * @param {string} message for people
+   * @param {string} message text for people
    * @param {{ status?: number, problem?: Partial<Problem>, cause?: unknown }} [about]
    */
   constructor(message, { status, problem = {}, ...options } = {}) {
@@ -74,7 +74,7 @@ export class Refused extends ClientError {
   }
 
   /**
-   * What is wrong where: `detail`, and a JSON pointer.
+   * The mistakes, each with a `detail` and a JSON `pointer`.
    * @returns {ProblemError[]}
    */
   get errors() {
@@ -91,13 +91,13 @@ export class Unauthorized extends Refused {}
 /** The key may not do this. */
 export class Forbidden extends Refused {}
 
-/** There is no such thing, or it belongs to somebody else. */
+/** The object does not exist, or belongs to another tenant. */
 export class NotFound extends Refused {}
 
-/** There is no such job; it may have been kept for as long as jobs are. */
+/** There is no such job; it may have expired. */
 export class JobNotFound extends NotFound {}
 
-/** There was such a job: it was kept for its time. `expired_at` of `problem` says until when. */
+/** The job has expired; `expired_at` of `problem` says when. */
 export class JobExpired extends JobNotFound {}
 
 /** The job has no such result. */
@@ -136,10 +136,10 @@ export class UnsupportedImage extends Refused {}
 /** The input is invalid. */
 export class Invalid extends Refused {}
 
-/** A limit of the tenant is reached, and stayed so as long as the client was patient. */
+/** A limit of the tenant was reached, and still was when the client's patience was used up. */
 export class LimitReached extends Refused {}
 
-/** The server does not answer, or not now; the same request may succeed later. */
+/** The server does not answer, or cannot at the moment; the same request may succeed later. */
 export class ServerAway extends ClientError {
   /**
    * The problem document, if the server sent one.
@@ -148,7 +148,7 @@ export class ServerAway extends ClientError {
   problem;
 
   /**
-   * @param {string} message for people
+   * @param {string} message text for people
    * @param {{ problem?: Partial<Problem>, cause?: unknown }} [about]
    */
   constructor(message, { problem = {}, ...options } = {}) {
@@ -175,7 +175,7 @@ export class JobFailed extends ClientError {
 export class WaitTimeout extends ClientError {
   code = "wait_timeout";
 
-  /** @param {Job} job as it was seen last */
+  /** @param {Job} job its last known state */
   constructor(job) {
     super(`job ${job.id} has not ended yet: ${job.status}`);
     this.job = job;
@@ -192,13 +192,13 @@ export class FileExists extends DownloadFailed {
   code = "file_exists";
 }
 
-/** A webhook is not from who it seems to be from, or is too old. */
+/** A webhook was not signed with the secret, or is too old. */
 export class InvalidSignature extends ClientError {
   code = "invalid_signature";
 }
 
 /**
- * More precise than the status.
+ * Errors that are more precise than the status.
  * @type {Record<string, typeof Refused>}
  */
 export const BY_CODE = {

@@ -1,4 +1,4 @@
-// The client for Node: paths of files as sources, results as files, and the server and the key of the environment.
+// The client for Node, with paths as sources, results as files, and server and key from the environment.
 
 import { createHash } from "node:crypto";
 import { openAsBlob } from "node:fs";
@@ -21,10 +21,10 @@ export * from "./index.js";
 /** Talks to one PixTools server. A source may be the path of a file: a text that is not a URL. */
 export class Client extends AnyClient {
   /**
-   * Nothing is asked yet.
-   * @param {string | URL} [server] its address; default: `PIXTOOLS_URL`, or the server on this machine
-   * @param {ClientOptions} [options] default of the key: that of `PIXTOOLS_KEY`, or of a file that `PIXTOOLS_KEY_FILE`
-   *   names and that only its owner can read
+   * Makes a client, without a request yet.
+   * @param {string | URL} [server] address; default: `PIXTOOLS_URL`, or the server on this machine
+   * @param {ClientOptions} [options] default for `key`: `PIXTOOLS_KEY`, or that of the file which `PIXTOOLS_KEY_FILE`
+   *   names, which only its owner may read
    */
   constructor(server = serverOfEnvironment(), options = {}) {
     super(server, { ...options, key: options.key ?? keyOfEnvironment() });
@@ -50,12 +50,12 @@ export class Client extends AnyClient {
   /**
    * Send an image, or say where the server finds it, and wait for its results.
    * @override
-   * @param {Source} source as of `submit`
-   * @param {Operations | RunToOptions} what as of `submit`
-   * @param {RunToOptions} [options] as of `submit`, `wait` and `download`; `to`: a folder for the results, made if absent
+   * @param {Source} source as for `submit`
+   * @param {Operations | RunToOptions} what as for `submit`
+   * @param {RunToOptions} [options] as for `submit`, `wait` and `download`; `to`: folder of the results, made if absent
    * @returns {Promise<Job>}
-   * @throws {JobFailed} it ended without all its results; those that there are have been written.
-   * @throws {WaitTimeout} it has not ended in time.
+   * @throws {JobFailed} the job ended without all of its results; those that exist were written.
+   * @throws {WaitTimeout} the job has not ended in time.
    */
   async run(source, what, options) {
     const { to, ifExists, ...rest } = optionsOf(what, options);
@@ -73,14 +73,14 @@ export class Client extends AnyClient {
   }
 
   /**
-   * Write one result to a file; which one that is.
+   * Write one result to a file; returns the path of the file.
    * @param {Result} result of a job
-   * @param {string} [to] a folder that is there, or the file
-   * @param {DownloadOptions} [options] what to do about a file that is there already and has another content: `fail`,
-   *   `replace` it, `skip` the result, or `rename` it, to a free name. One that has the same content is left as it is.
+   * @param {string} [to] an existing folder, or the file
+   * @param {DownloadOptions} [options] `ifExists` says what to do if a file with other content exists: `fail`,
+   *   `replace` it, `skip` the result, or `rename` the new file. A file with the same content is left as it is.
    * @returns {Promise<string>}
-   * @throws {FileExists} there is another file of that name.
-   * @throws {DownloadFailed} it cannot be fetched, or not be written.
+   * @throws {FileExists} there is a file of that name with other content.
+   * @throws {DownloadFailed} the download or the file failed.
    */
   async download(result, to = ".", { ifExists = "fail", signal } = {}) {
     const path = (await isFolder(to)) ? join(to, basename(result.filename)) : to;
@@ -92,13 +92,13 @@ export class Client extends AnyClient {
   }
 
   /**
-   * Write all results of a job to one ZIP file, which must not be there yet.
+   * Write all results of a job to one ZIP file, which must not exist yet; returns its path.
    * @param {string} jobId
-   * @param {string} to a folder that is there, or the file
+   * @param {string} to an existing folder, or the file
    * @param {{ signal?: AbortSignal }} [options]
    * @returns {Promise<string>}
-   * @throws {FileExists} it is there.
-   * @throws {DownloadFailed} it cannot be fetched, or not be written.
+   * @throws {FileExists} the file exists.
+   * @throws {DownloadFailed} the download or the file failed.
    */
   async archive(jobId, to, { signal } = {}) {
     const path = (await isFolder(to)) ? join(to, `pixtools-${jobId}.zip`) : to;
@@ -116,7 +116,7 @@ class Part {
   #file;
   #hash = createHash("sha256");
 
-  /** @param {FileHandle} file that is appended to */
+  /** @param {FileHandle} file open for appending */
   constructor(file) {
     this.#file = file;
   }
@@ -138,7 +138,7 @@ class Part {
 }
 
 /**
- * A file that gets its name when it is complete, at once or not at all; the name that it got.
+ * Write a file that gets its name only when it is complete; returns that name.
  * @param {string} path
  * @param {IfExists} ifExists
  * @param {(file: Part) => Promise<void>} fill
@@ -177,11 +177,11 @@ async function put(part, path, ifExists) {
   for (const name of ifExists === "rename" ? names(path) : [path]) {
     if (await linked(part, name)) return name;
   }
-  throw new FileExists(`${path}: there is another file of this name`);
+  throw new FileExists(`${path}: another file of this name exists`);
 }
 
 /**
- * Whether a file got this name as well; false: another one has it.
+ * Whether the file got this name; false: another file has it.
  * @param {string} part
  * @param {string} name
  */
@@ -213,11 +213,11 @@ function* names(path) {
 }
 
 /**
- * Whether the file need not be fetched.
+ * Whether the file exists already and need not be fetched.
  * @param {string} path
  * @param {Result} result
  * @param {IfExists} ifExists
- * @throws {FileExists} it is there, has another content, and may not be replaced.
+ * @throws {FileExists} it exists with other content and may not be replaced.
  */
 async function isThere(path, result, ifExists) {
   if (ifExists === "replace" || ifExists === "rename") return false;
@@ -225,7 +225,7 @@ async function isThere(path, result, ifExists) {
   if (!found) return false;
   if (ifExists === "skip") return true;
   if (found.isFile() && found.size === result.bytes && (await sha256Of(path)) === result.sha256) return true;
-  throw new FileExists(`${path}: there is another file of this name`);
+  throw new FileExists(`${path}: another file of this name exists`);
 }
 
 /** @param {string} path */

@@ -1,4 +1,4 @@
-// What a client does without asking anything: what is sent, what an answer means, and when to try again.
+// The parts of a client without I/O: what is sent, what an answer means, and when to try again.
 
 import { BY_CODE, BY_STATUS, DownloadFailed, Refused, ServerAway } from "./errors.js";
 
@@ -7,18 +7,18 @@ import { BY_CODE, BY_STATUS, DownloadFailed, Refused, ServerAway } from "./error
 
 export const MAX_PAGE = 100; // entries of one page, at most
 export const TIMEOUT = 30; // seconds without an answer
-export const UPLOAD_TIMEOUT = 1800; // seconds; a large upload over a thin line takes its time
-export const WAITING = 100; // seconds, of an answer that the server holds
-export const MOST_SILENT = 45; // seconds of a stream, in which there is a comment each 15
-export const HELD = 20; // seconds that an answer is asked to be held
+export const UPLOAD_TIMEOUT = 1800; // seconds; a large upload over a slow line takes long
+export const WAITING = 100; // seconds without an answer that the server holds
+export const MOST_SILENT = 45; // seconds without data in a stream, which has a comment every 15
+export const HELD = 20; // seconds for which the server is asked to hold an answer
 export const PATIENCE = 30; // seconds
 const FIRST_PAUSE = 0.25; // seconds until the second try; each pause is up to twice as long as the one before
 const LONGEST_PAUSE = 5; // seconds
-export const POLL = 0.5; // seconds between two looks at a job, where a server holds no answer
+export const POLL = 0.5; // seconds between two requests for a job, if the server does not hold answers
 /** Answers after which the same request may succeed. */
 const PASSING = [429, 502, 503, 504];
 const IN_FLIGHT = "idempotency_key_in_flight";
-/** A text that is no path. */
+/** Matches a text that is a URL, not a path. */
 const URL_TEXT = /^(?:data:[^,]*,|[a-z][a-z0-9+.-]+:\/\/)/i;
 const TREE_TEXT = /^\s*[[{"]/;
 
@@ -31,13 +31,13 @@ const TREE_TEXT = /^\s*[[{"]/;
  * @param {Record<string, string>} [path] their values
  * @param {Record<string, unknown>} [query]
  * @returns {URL}
- * @throws {Refused} there is no such address.
+ * @throws {Refused} it is not a valid address.
  */
 export function addressOf(server, template, path = {}, query = {}) {
   const filled = template.replace(/\{(\w+)\}/g, (_, name) => part(path[name] ?? ""));
   const url = URL.canParse(server + filled) ? new URL(server + filled) : null;
   if (!url || !/^https?:$/.test(url.protocol) || url.username) {
-    throw new Refused(`The request cannot be sent: ${JSON.stringify(server)} is no address of a server.`);
+    throw new Refused(`The request cannot be sent: ${JSON.stringify(server)} is not the address of a server.`);
   }
   for (const [name, value] of Object.entries(query)) {
     if (value === undefined || value === null) continue;
@@ -49,7 +49,7 @@ export function addressOf(server, template, path = {}, query = {}) {
 /**
  * @param {Record<string, string>} headers
  * @returns {Headers}
- * @throws {Refused} one of them cannot be sent, as a key with a line end in it.
+ * @throws {Refused} one of them cannot be sent, such as a key with a line end.
  */
 export function headersOf(headers) {
   try {
@@ -60,7 +60,7 @@ export function headersOf(headers) {
 }
 
 /**
- * The options of a request; the operations are one of them, or come before them.
+ * The options of a request; the operations are one of the options, or a separate argument.
  * @template {object} T
  * @param {Operations | T} what
  * @param {T} [options]
@@ -72,7 +72,7 @@ export function optionsOf(what, options) {
 }
 
 /**
- * Values of a request, with times as texts.
+ * The values of a request, with times as text.
  * @template {object} T
  * @param {T} [values]
  * @returns {any}
@@ -89,15 +89,15 @@ export function dated(values) {
  * An id as a part of a path.
  * @param {string} id
  * @returns {string}
- * @throws {Refused} it would lead elsewhere.
+ * @throws {Refused} the id is empty, or would change the path.
  */
 function part(id) {
-  if (!id.replaceAll(".", "")) throw new Refused(`An id is missing: ${JSON.stringify(id)} is none.`);
+  if (!id.replaceAll(".", "")) throw new Refused(`An id is missing: ${JSON.stringify(id)} is not an id.`);
   return encodeURIComponent(id);
 }
 
 /**
- * What a request says of an image that is not sent; undefined: it is sent.
+ * The `input` of a request for an image that the server fetches; undefined: the image is sent.
  * @param {Source | FactsSource} source
  * @returns {RemoteSource | FactsSource | undefined}
  */
@@ -118,16 +118,16 @@ function isBytes(source) {
 }
 
 /**
- * An image that is sent, so that it can be sent again. A stream is read to its end first.
+ * The content of an image in a form that can be sent again. A stream is read to its end first.
  * @param {Source | FactsSource} source
  * @returns {Promise<Blob>}
- * @throws {Refused} it is none.
+ * @throws {Refused} it is not an image source.
  */
 export async function blobOf(source) {
   if (source instanceof Blob) return source;
   if (source instanceof ReadableStream) return new Response(source).blob();
   if (isBytes(source)) return new Blob([/** @type {BufferSource} */ (source)]);
-  throw new Refused(`${JSON.stringify(source)} is not a URL. Paths of files are taken by "pixtools-client/node".`);
+  throw new Refused(`${JSON.stringify(source)} is not a URL. Paths of files are for "pixtools-client/node".`);
 }
 
 /**
@@ -139,7 +139,7 @@ export function nameOf(blob) {
 }
 
 /**
- * The tree as text; names separated by commas are one branch each.
+ * The tree as text; each of several names separated by commas is a branch.
  * @param {Operations | readonly unknown[]} operations
  * @returns {string}
  */
@@ -149,7 +149,7 @@ export function treeOf(operations) {
 }
 
 /**
- * The tree as it is.
+ * The tree as a value.
  * @param {Operations | readonly unknown[]} operations
  * @returns {any[]}
  * @throws {Refused} the text is not JSON.
@@ -172,7 +172,7 @@ export function given(order) {
 }
 
 /**
- * The JSON body of a request whose image is not sent.
+ * The JSON body of a request for an image that the server fetches.
  * @param {RemoteSource | FactsSource} source
  * @param {Operations | undefined} operations
  * @param {Record<string, unknown>} order further fields
@@ -183,7 +183,7 @@ export function bodyOf(source, operations, order) {
 }
 
 /**
- * An upload with what is to be done with it.
+ * The form for an upload and its operations.
  * @param {Blob} blob
  * @param {string} filename
  * @param {Operations | undefined} operations
@@ -199,7 +199,7 @@ export function formOf(blob, filename, operations, order) {
 }
 
 /**
- * A random name; `crypto.randomUUID` is not there on pages without TLS.
+ * A random name; `crypto.randomUUID` does not exist on pages without TLS.
  * @returns {string}
  */
 export function newId() {
@@ -217,7 +217,7 @@ export function hex(bytes) {
 // -- answers ----------------------------------------------------------------------------------------------------------
 
 /**
- * The error that an answer stands for.
+ * The error for an answer.
  * @param {number} status
  * @param {string} text
  * @returns {Refused | ServerAway}
@@ -251,7 +251,7 @@ function explained({ code, detail, errors = [] }) {
 }
 
 /**
- * Whether the same request may succeed in a while.
+ * Whether the same request may succeed later.
  * @param {number} status
  * @param {string} code
  * @returns {boolean}
@@ -261,10 +261,10 @@ export function mayPass(status, code) {
 }
 
 /**
- * Raise unless a download is what the server has stored.
+ * Throw if a download differs from what the server has stored.
  * @param {Result} result
  * @param {string} sha256 of the download
- * @throws {DownloadFailed} it is not.
+ * @throws {DownloadFailed} the checksum is wrong.
  */
 export function check(result, sha256) {
   if (sha256 !== result.sha256) {
@@ -293,7 +293,7 @@ export class Tries {
   }
 
   /**
-   * Seconds until the next try; undefined: patience is over.
+   * Seconds until the next try; undefined: the patience is used up.
    * @param {string | null} [asked] `Retry-After` of the answer
    * @returns {number | undefined}
    */
@@ -307,7 +307,7 @@ export class Tries {
   }
 }
 
-/** A signal that ends what it is given to: after some time, or when another signal does. */
+/** A signal that is aborted after some time, or when another signal is. */
 export class Limit {
   #controller = new AbortController();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -318,7 +318,7 @@ export class Limit {
   isOver = false;
 
   /**
-   * @param {number} seconds may be infinite
+   * @param {number} seconds may be `Infinity`
    * @param {(AbortSignal | undefined)[]} signals that end it as well
    */
   constructor(seconds, signals) {
@@ -336,7 +336,7 @@ export class Limit {
     return this.#controller.signal;
   }
 
-  /** Begin the time again. */
+  /** Start the time again. */
   restart() {
     clearTimeout(this.#timer);
     if (this.#seconds === Infinity) return;
@@ -346,7 +346,7 @@ export class Limit {
     }, this.#seconds * 1000);
   }
 
-  /** Keep no time any more. */
+  /** Stop the time. */
   clear() {
     clearTimeout(this.#timer);
     for (const signal of this.#signals) signal.removeEventListener("abort", this.#follow);
@@ -383,7 +383,7 @@ export class Lines {
   #rest = "";
 
   /**
-   * The lines that a piece ends.
+   * The lines that are complete after this piece.
    * @param {string} text
    * @returns {string[]}
    */
@@ -401,18 +401,18 @@ export class EventParser {
   /** @type {string[]} */
   #data = [];
   /**
-   * Of the last event, also of one without data.
+   * Id of the last event, including events without data.
    * @type {string | undefined}
    */
   lastId;
 
-  /** @param {string} [lastId] of an event behind which to begin */
+  /** @param {string} [lastId] id of the event after which to begin */
   constructor(lastId) {
     this.lastId = lastId;
   }
 
   /**
-   * The events that a piece ends.
+   * The events that are complete after this piece.
    * @param {string} text
    * @returns {{ name: string, data: any }[]}
    */

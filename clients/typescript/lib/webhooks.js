@@ -1,23 +1,23 @@
-// Webhooks: whether a request is from the server that it says (Standard Webhooks 1.0). Needs WebCrypto, which browsers
-// have on pages with TLS only.
+// Checks the signatures of webhooks (Standard Webhooks 1.0). It needs WebCrypto, which browsers
+// have only on pages with TLS.
 
 import { InvalidSignature } from "./errors.js";
 
 /** @import { Event } from "../types.js" */
 
-const TOLERANCE = 300; // seconds that the clocks of sender and receiver may differ
+const TOLERANCE = 300; // seconds by which the clocks of sender and receiver may differ
 const PREFIX = "whsec_";
 const VERSION = "v1,";
 const HMAC = { name: "HMAC", hash: "SHA-256" };
 
 /**
- * The event of a webhook, if it is genuine.
+ * The event of a webhook, if its signature is valid.
  * @param {string} secret of the endpoint, as `createWebhook` or `rotateWebhook` answered it
- * @param {Headers | Record<string, string | string[] | undefined>} headers of the request; their names in any case
+ * @param {Headers | Record<string, string | string[] | undefined>} headers of the request, with names in any case
  * @param {string | ArrayBuffer | Uint8Array} body exactly what was received
  * @param {{ toleranceSeconds?: number }} [options] how old it may be, or how far in the future
  * @returns {Promise<Event>}
- * @throws {InvalidSignature} it is not from the owner of the secret, or too old.
+ * @throws {InvalidSignature} it was not signed with the secret, or is too old.
  */
 export async function verify(secret, headers, body, { toleranceSeconds = TOLERANCE } = {}) {
   const id = headerOf(headers, "webhook-id");
@@ -45,7 +45,7 @@ export async function verify(secret, headers, body, { toleranceSeconds = TOLERAN
  * @param {Headers | Record<string, string | string[] | undefined>} headers
  * @param {string} name
  * @returns {string}
- * @throws {InvalidSignature} there is none of this name.
+ * @throws {InvalidSignature} there is no header of this name.
  */
 function headerOf(headers, name) {
   const all = headers instanceof Headers ? [...headers] : Object.entries(headers);
@@ -56,7 +56,7 @@ function headerOf(headers, name) {
 
 /**
  * @param {string} base64
- * @returns {Uint8Array<ArrayBuffer> | undefined} undefined: it is no base64
+ * @returns {Uint8Array<ArrayBuffer> | undefined} undefined: it is not base64
  */
 function bytesOf(base64) {
   try {

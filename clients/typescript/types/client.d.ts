@@ -10,7 +10,7 @@
 /**
  * @typedef {object} Sending
  * @property {Record<string, string>} [headers]
- * @property {BodyInit} [body] in the place of JSON
+ * @property {BodyInit} [body] instead of JSON
  * @property {boolean} [repeatable] whether it may be sent twice; default: unless it is a POST
  * @property {number} [timeoutSeconds]
  * @property {AbortSignal | undefined} [signal]
@@ -18,51 +18,51 @@
 /** Talks to one PixTools server. */
 export class Client {
     /**
-     * Nothing is asked yet.
-     * @param {string | URL} [server] its address; default: in a browser the page's own server
+     * Makes a client, without a request yet.
+     * @param {string | URL} [server] address of the server; default: in a browser the page's own server
      * @param {ClientOptions} [options]
      */
     constructor(server?: string | URL, options?: ClientOptions);
     /**
-     * Its address.
+     * Address of the server.
      * @readonly
      * @type {string}
      */
     readonly server: string;
     /**
-     * One request; the decoded answer, or undefined if there is no body.
+     * Make one request; returns the decoded answer, or undefined if it has no body.
      * @template {keyof Routes} R
      * @param {R} route such as `GET /jobs/{job_id}`
-     * @param {Pick<Routes[R], "path" | "query" | "json">} ask what is filled in and sent
+     * @param {Pick<Routes[R], "path" | "query" | "json">} ask values for the path, the query and the body
      * @param {Sending} [sending]
      * @returns {Promise<Routes[R]["answer"]>}
-     * @throws {Refused} the server does not take the request.
-     * @throws {ServerAway} the server does not answer, or not now.
+     * @throws {Refused} the server refuses the request.
+     * @throws {ServerAway} the server does not answer, or cannot at the moment.
      */
     call<R extends keyof Routes>(route: R, ask: Pick<Routes[R], "path" | "query" | "json">, sending?: Sending): Promise<Routes[R]["answer"]>;
     /**
-     * Send an image, or say where the server finds it; the accepted job.
-     * @param {Source} source a file, a blob, bytes or a stream; or what the server fetches: a URL,
+     * Send an image, or say where the server finds it; returns the accepted job.
+     * @param {Source} source a file, a blob, bytes or a stream; or an image that the server fetches: a URL,
      *   `{ url, headers }`, `{ store, key }`, `{ job, result }`
-     * @param {Operations | SubmitOptions} what the operations; or the options, with a `template`
-     * @param {SubmitOptions} [options] further fields of the request, under the names that they have there
+     * @param {Operations | SubmitOptions} what the operations, or options with a `template`
+     * @param {SubmitOptions} [options] further fields of the request, with the names of the API
      * @returns {Promise<Job>}
-     * @throws {Refused} the server does not take it.
-     * @throws {ServerAway} the server does not answer, or not now.
+     * @throws {Refused} the server refuses the request.
+     * @throws {ServerAway} the server does not answer, or cannot at the moment.
      */
     submit(source: Source, what: Operations | SubmitOptions, options?: SubmitOptions): Promise<Job>;
     /**
-     * What a request would do and take; no job is made, and nothing is fetched.
-     * @param {Source | FactsSource} source as of `submit`, or `{ facts: { format, width, height, bytes } }` of an image
+     * What a request would do and cost; no job is made, and nothing is fetched.
+     * @param {Source | FactsSource} source as for `submit`, or `{ facts: { format, width, height, bytes } }` of an image
      *   that is not sent
-     * @param {Operations | PlanOptions} what as of `submit`
-     * @param {PlanOptions} [options] as of `submit`
+     * @param {Operations | PlanOptions} what as for `submit`
+     * @param {PlanOptions} [options] as for `submit`
      * @returns {Promise<Plan>}
-     * @throws {Refused} `submit` would be refused; `errors` has every mistake.
+     * @throws {Refused} `submit` would be refused too; `errors` has every mistake.
      */
     plan(source: Source | FactsSource, what: Operations | PlanOptions, options?: PlanOptions): Promise<Plan>;
     /**
-     * An image that is sent.
+     * The content of an image to send.
      * @protected
      * @param {Bytes | string} source
      * @returns {Promise<Blob>}
@@ -70,29 +70,29 @@ export class Client {
     protected _open(source: Bytes | string): Promise<Blob>;
     /**
      * Send an image, or say where the server finds it, and wait for its results.
-     * @param {Source} source as of `submit`
-     * @param {Operations | RunOptions} what as of `submit`
-     * @param {RunOptions} [options] as of `submit` and `wait`
+     * @param {Source} source as for `submit`
+     * @param {Operations | RunOptions} what as for `submit`
+     * @param {RunOptions} [options] as for `submit` and `wait`
      * @returns {Promise<Job>}
-     * @throws {JobFailed} it ended without all its results.
-     * @throws {WaitTimeout} it has not ended in time.
+     * @throws {JobFailed} the job ended without all of its results.
+     * @throws {WaitTimeout} the job has not ended in time.
      */
     run(source: Source, what: Operations | RunOptions, options?: RunOptions): Promise<Job>;
     /**
      * A job as it is now, with fresh links to its results.
      * @param {string} jobId
      * @returns {Promise<Job>}
-     * @throws {JobNotFound} there is none of this id.
+     * @throws {JobNotFound} there is no job with this id.
      */
     job(jobId: string): Promise<Job>;
     /**
-     * Jobs, newest first, as many pages as are needed.
-     * @param {JobFilters} [filters] with `limit`: how many at most
+     * Jobs, newest first, fetched page by page.
+     * @param {JobFilters} [filters] `limit` is the largest number of jobs
      * @returns {AsyncGenerator<Job, void, void>}
      */
     jobs(filters?: JobFilters): AsyncGenerator<Job, void, void>;
     /**
-     * The job at every change, until it has ended: by live events, or where there are none by asking again.
+     * The job after every change, until it has ended: by live events, or by polling where there are none.
      * @param {Job | string} job or its id
      * @param {WaitOptions} [options]
      * @returns {AsyncGenerator<Job, void, void>}
@@ -100,21 +100,21 @@ export class Client {
      */
     follow(job: Job | string, { timeoutSeconds, signal }?: WaitOptions): AsyncGenerator<Job, void, void>;
     /**
-     * The job when it has ended, however it did.
+     * The job when it has ended, whether or not it succeeded.
      * @param {Job | string} job or its id
      * @param {WaitOptions} [options]
      * @returns {Promise<Job>}
-     * @throws {WaitTimeout} it has not ended in time; it goes on.
+     * @throws {WaitTimeout} the job has not ended in time; it goes on.
      */
     wait(job: Job | string, options?: WaitOptions): Promise<Job>;
     /**
-     * End a job now; results so far stay.
+     * End a job now; its results so far are kept.
      * @param {string} jobId
      * @returns {Promise<Job>}
      */
     cancel(jobId: string): Promise<Job>;
     /**
-     * Repeat what failed.
+     * Repeat what failed, was skipped or cancelled.
      * @param {string} jobId
      * @returns {Promise<Job>}
      */
@@ -126,17 +126,17 @@ export class Client {
      */
     delete(jobId: string): Promise<void>;
     /**
-     * What happened to a job, in words, one line each.
+     * The timeline of a job in words, one line for each event.
      * @param {string} jobId
      * @returns {Promise<string[]>}
      */
     timeline(jobId: string): Promise<string[]>;
     /**
-     * The content of one result. It is checked where the page has WebCrypto: in browsers that needs TLS.
+     * The content of one result. Its checksum is checked if there is WebCrypto, which in browsers needs TLS.
      * @param {Result} result of a job
      * @param {Abortable} [options]
      * @returns {Promise<Blob>}
-     * @throws {DownloadFailed} it cannot be fetched, or is not what the server has stored.
+     * @throws {DownloadFailed} it cannot be fetched, or its checksum is wrong.
      */
     read(result: Result, { signal }?: Abortable): Promise<Blob>;
     /**
@@ -162,24 +162,24 @@ export class Client {
      */
     protected _fetchArchive(jobId: string, sink: Sink, signal?: AbortSignal): Promise<void>;
     /**
-     * The stored events, oldest first, to the end of the log.
+     * The stored events, oldest first, up to the end of the log.
      * @param {EventFilters} [filters]
      * @returns {AsyncGenerator<Event, void, void>}
      */
     events({ after, type }?: EventFilters): AsyncGenerator<Event, void, void>;
     /**
-     * Events as they happen, for ever; a server that restarts is waited for, and nothing is missed meanwhile.
-     * @param {EventFilters & Abortable} [options] without `after`: what is yet to come
+     * Events as they happen, without end; it waits for a server that restarts, and misses nothing.
+     * @param {EventFilters & Abortable} [options] without `after`: only new events
      * @returns {AsyncGenerator<Event, void, void>}
      */
     liveEvents({ after, type, signal }?: EventFilters & Abortable): AsyncGenerator<Event, void, void>;
     /**
-     * Every receiver.
+     * All receivers.
      * @returns {Promise<Endpoint[]>}
      */
     webhooks(): Promise<Endpoint[]>;
     /**
-     * Register a receiver; the answer has its `secret`, which is shown only now.
+     * Register a receiver; the answer has its `secret`, which is shown only once.
      * @param {string} url
      * @param {NewEndpoint} [options]
      */
@@ -191,13 +191,13 @@ export class Client {
      */
     updateWebhook(endpointId: string, changes: EndpointChange): Promise<Endpoint>;
     /**
-     * Remove a receiver with its deliveries.
+     * Delete a receiver with its deliveries.
      * @param {string} endpointId
      * @returns {Promise<void>}
      */
     deleteWebhook(endpointId: string): Promise<void>;
     /**
-     * Give a receiver a new secret; the old one signs as well for so long, by default a day.
+     * Give a receiver a new secret; for `overlap_seconds`, by default a day, the old one signs as well.
      * @param {string} endpointId
      * @param {{ overlap_seconds?: number }} [options]
      * @returns {Promise<string>}
@@ -211,7 +211,7 @@ export class Client {
      */
     testWebhook(endpointId: string): Promise<import("../api.js").DeliveryView>;
     /**
-     * Send all events of a time again.
+     * Send all events of a period again.
      * @param {string} endpointId
      * @param {ReplayRequest} times
      */
@@ -240,12 +240,12 @@ export class Client {
      */
     replayDelivery(deliveryId: string): Promise<Delivery>;
     /**
-     * Every image and font that trees can name.
+     * All images and fonts that trees can use.
      * @returns {Promise<Asset[]>}
      */
     assets(): Promise<Asset[]>;
     /**
-     * What an image or a font is.
+     * The properties of an image or a font.
      * @param {string} name
      * @returns {Promise<Asset>}
      */
@@ -255,11 +255,11 @@ export class Client {
      * @param {string} name
      * @param {Bytes} content
      * @returns {Promise<Asset>}
-     * @throws {Refused} it is neither, or exceeds a limit.
+     * @throws {Refused} the content is neither, or exceeds a limit.
      */
     putAsset(name: string, content: Bytes): Promise<Asset>;
     /**
-     * Take it away; refused while a job that has not ended uses it.
+     * Delete an image or a font; refused while an unfinished job uses it.
      * @param {string} name
      * @returns {Promise<void>}
      */
@@ -270,29 +270,29 @@ export class Client {
      */
     templates(): Promise<TemplateSummary[]>;
     /**
-     * A template; `shop@2` is one version of it.
+     * A template, or one version of it: `shop@2`.
      * @param {string} name
      * @returns {Promise<Template>}
      */
     template(name: string): Promise<Template>;
     /**
-     * Store a template, or a new version of it; one that is equal to the latest makes none.
-     * @param {string} name in requests
+     * Store a template, or a new version of it; one that equals the latest version makes none.
+     * @param {string} name its name in requests
      * @param {string | readonly unknown[]} operations the tree, in which `{ param: "width" }` stands for a whole value
      * @param {NewTemplate} [options] `params`: JSON schema of the parameters; `output`: a store for the results
      * @returns {Promise<Template>}
-     * @throws {Invalid} it cannot work; `errors` says where.
-     * @throws {Conflict} the name is one of those that come with the server.
+     * @throws {Invalid} the template cannot work; `errors` says where.
+     * @throws {Conflict} the name belongs to a template that comes with the server.
      */
     putTemplate(name: string, operations: string | readonly unknown[], options?: NewTemplate): Promise<Template>;
     /**
-     * Take a template away with all its versions.
+     * Delete a template with all its versions.
      * @param {string} name
      * @returns {Promise<void>}
      */
     deleteTemplate(name: string): Promise<void>;
     /**
-     * Every connection to a bucket.
+     * All connections to buckets.
      * @returns {Promise<Store[]>}
      */
     stores(): Promise<Store[]>;
@@ -303,21 +303,21 @@ export class Client {
      */
     store(name: string): Promise<Store>;
     /**
-     * Save a connection to a bucket, or change it; it is tried at once.
-     * @param {string} name in requests
+     * Save a connection to a bucket, or change it; the server tries it at once.
+     * @param {string} name its name in requests
      * @param {NewStore} connection
      * @returns {Promise<Store>}
-     * @throws {Invalid} the bucket is not there, or not opened by these credentials.
+     * @throws {Invalid} the bucket does not exist, or denies access with these credentials.
      */
     putStore(name: string, connection: NewStore): Promise<Store>;
     /**
-     * Forget a connection; the bucket stays as it is.
+     * Delete a connection; the bucket stays as it is.
      * @param {string} name
      * @returns {Promise<void>}
      */
     deleteStore(name: string): Promise<void>;
     /**
-     * Every key of the tenant.
+     * All keys of the tenant.
      * @param {{ tenant?: string }} [filters]
      * @returns {Promise<Key[]>}
      */
@@ -325,8 +325,8 @@ export class Client {
         tenant?: string;
     }): Promise<Key[]>;
     /**
-     * Make a key; the answer has its text as `key`, which is shown only now.
-     * @param {Scopes} scopes what it may do
+     * Make a key; the answer has its text as `key`, which is shown only once.
+     * @param {Scopes} scopes what the key may do
      * @param {NewKey} [options]
      */
     createKey(scopes: Scopes, options?: NewKey): Promise<import("../api.js").ApiKeyWithSecret>;
@@ -337,17 +337,17 @@ export class Client {
      */
     revokeKey(keyId: string): Promise<void>;
     /**
-     * What was used, by day, key and template; days as `2026-11-29`.
+     * Usage by day, key and template; days are texts like `2026-11-29`.
      * @param {UsageFilters} [filters]
      */
     usage(filters?: UsageFilters): AsyncGenerator<import("../api.js").UsageView, void, void>;
     /**
-     * Who did what, oldest first.
+     * The audit log, oldest first.
      * @param {AuditFilters & Abortable} [filters]
      * @returns {AsyncGenerator<Record<string, unknown>, void, void>}
      */
     audit({ signal, ...filters }?: AuditFilters & Abortable): AsyncGenerator<Record<string, unknown>, void, void>;
-    /** Every tenant; needs the scope `admin`. */
+    /** All tenants; needs the scope `admin`. */
     tenants(): Promise<import("../api.js").TenantView[]>;
     /**
      * Work that was given up, newest first.
@@ -357,18 +357,18 @@ export class Client {
         limit?: number;
     }): AsyncGenerator<import("../api.js").LetterView, void, void>;
     /**
-     * Do work that was given up again.
+     * Run work again that was given up.
      * @param {string} letterId
      */
     redrive(letterId: string): Promise<import("../api.js").RedriveView>;
-    /** Every operation with the JSON schema of its parameters. */
+    /** All operations, each with the JSON schema of its parameters. */
     operations(): Promise<import("../api.js").OperationView[]>;
-    /** Return if the server answers at all. */
+    /** Return if the server answers at all, else throw. */
     live(): Promise<void>;
     /** Whether the server can take work. */
     health(): Promise<import("../api.js").Readiness>;
     /**
-     * Every part of the service by name; takes a key with the scope `admin`.
+     * The state of every part of the service, by name; needs a key with the scope `admin`.
      * @returns {Promise<import("../api.js").HealthView["checks"]>}
      */
     checks(): Promise<import("../api.js").HealthView["checks"]>;

@@ -1,22 +1,22 @@
 /** @import { Problem, ProblemError } from "../api.js" */
 /** @import { Job } from "../types.js" */
-/** A request failed; the text is for people, in the server's own words where it said something. */
+/** A request failed; the text is for people, and is the server's own message if there is one. */
 export class ClientError extends Error {
     /**
-     * @param {string} message for people
-     * @param {ErrorOptions} [options] with the `cause`
+     * @param {string} message text for people
+     * @param {ErrorOptions} [options] may have a `cause`
      */
     constructor(message: string, options?: ErrorOptions);
     /**
-     * Of the problem, or of this kind of error.
+     * Code of the problem document, or of this kind of error.
      * @type {string}
      */
     code: string;
 }
-/** The server does not take the request as it is. */
+/** The server refuses the request. */
 export class Refused extends ClientError {
     /**
-     * @param {string} message for people
+     * @param {string} message text for people
      * @param {{ status?: number, problem?: Partial<Problem>, cause?: unknown }} [about]
      */
     constructor(message: string, { status, problem, ...options }?: {
@@ -25,7 +25,7 @@ export class Refused extends ClientError {
         cause?: unknown;
     });
     /**
-     * Of HTTP; undefined: the request was not sent.
+     * HTTP status; undefined: the request was not sent.
      * @type {number | undefined}
      */
     status: number | undefined;
@@ -35,7 +35,7 @@ export class Refused extends ClientError {
      */
     problem: Partial<Problem>;
     /**
-     * What is wrong where: `detail`, and a JSON pointer.
+     * The mistakes, each with a `detail` and a JSON `pointer`.
      * @returns {ProblemError[]}
      */
     get errors(): ProblemError[];
@@ -49,13 +49,13 @@ export class Unauthorized extends Refused {
 /** The key may not do this. */
 export class Forbidden extends Refused {
 }
-/** There is no such thing, or it belongs to somebody else. */
+/** The object does not exist, or belongs to another tenant. */
 export class NotFound extends Refused {
 }
-/** There is no such job; it may have been kept for as long as jobs are. */
+/** There is no such job; it may have expired. */
 export class JobNotFound extends NotFound {
 }
-/** There was such a job: it was kept for its time. `expired_at` of `problem` says until when. */
+/** The job has expired; `expired_at` of `problem` says when. */
 export class JobExpired extends JobNotFound {
 }
 /** The job has no such result. */
@@ -90,13 +90,13 @@ export class UnsupportedImage extends Refused {
 /** The input is invalid. */
 export class Invalid extends Refused {
 }
-/** A limit of the tenant is reached, and stayed so as long as the client was patient. */
+/** A limit of the tenant was reached, and still was when the client's patience was used up. */
 export class LimitReached extends Refused {
 }
-/** The server does not answer, or not now; the same request may succeed later. */
+/** The server does not answer, or cannot at the moment; the same request may succeed later. */
 export class ServerAway extends ClientError {
     /**
-     * @param {string} message for people
+     * @param {string} message text for people
      * @param {{ problem?: Partial<Problem>, cause?: unknown }} [about]
      */
     constructor(message: string, { problem, ...options }?: {
@@ -119,7 +119,7 @@ export class JobFailed extends ClientError {
 }
 /** The job has not ended in time; it goes on. */
 export class WaitTimeout extends ClientError {
-    /** @param {Job} job as it was seen last */
+    /** @param {Job} job its last known state */
     constructor(job: Job);
     job: import("../api.js").JobView;
 }
@@ -129,11 +129,11 @@ export class DownloadFailed extends ClientError {
 /** There is a file of that name already. */
 export class FileExists extends DownloadFailed {
 }
-/** A webhook is not from who it seems to be from, or is too old. */
+/** A webhook was not signed with the secret, or is too old. */
 export class InvalidSignature extends ClientError {
 }
 /**
- * More precise than the status.
+ * Errors that are more precise than the status.
  * @type {Record<string, typeof Refused>}
  */
 export const BY_CODE: Record<string, typeof Refused>;

@@ -4,33 +4,33 @@ export class Client extends AnyClient {
     /**
      * Send an image, or say where the server finds it, and wait for its results.
      * @override
-     * @param {Source} source as of `submit`
-     * @param {Operations | RunToOptions} what as of `submit`
-     * @param {RunToOptions} [options] as of `submit`, `wait` and `download`; `to`: a folder for the results, made if absent
+     * @param {Source} source as for `submit`
+     * @param {Operations | RunToOptions} what as for `submit`
+     * @param {RunToOptions} [options] as for `submit`, `wait` and `download`; `to`: folder of the results, made if absent
      * @returns {Promise<Job>}
-     * @throws {JobFailed} it ended without all its results; those that there are have been written.
-     * @throws {WaitTimeout} it has not ended in time.
+     * @throws {JobFailed} the job ended without all of its results; those that exist were written.
+     * @throws {WaitTimeout} the job has not ended in time.
      */
     override run(source: Source, what: Operations | RunToOptions, options?: RunToOptions): Promise<Job>;
     /**
-     * Write one result to a file; which one that is.
+     * Write one result to a file; returns the path of the file.
      * @param {Result} result of a job
-     * @param {string} [to] a folder that is there, or the file
-     * @param {DownloadOptions} [options] what to do about a file that is there already and has another content: `fail`,
-     *   `replace` it, `skip` the result, or `rename` it, to a free name. One that has the same content is left as it is.
+     * @param {string} [to] an existing folder, or the file
+     * @param {DownloadOptions} [options] `ifExists` says what to do if a file with other content exists: `fail`,
+     *   `replace` it, `skip` the result, or `rename` the new file. A file with the same content is left as it is.
      * @returns {Promise<string>}
-     * @throws {FileExists} there is another file of that name.
-     * @throws {DownloadFailed} it cannot be fetched, or not be written.
+     * @throws {FileExists} there is a file of that name with other content.
+     * @throws {DownloadFailed} the download or the file failed.
      */
     download(result: Result, to?: string, { ifExists, signal }?: DownloadOptions): Promise<string>;
     /**
-     * Write all results of a job to one ZIP file, which must not be there yet.
+     * Write all results of a job to one ZIP file, which must not exist yet; returns its path.
      * @param {string} jobId
-     * @param {string} to a folder that is there, or the file
+     * @param {string} to an existing folder, or the file
      * @param {{ signal?: AbortSignal }} [options]
      * @returns {Promise<string>}
-     * @throws {FileExists} it is there.
-     * @throws {DownloadFailed} it cannot be fetched, or not be written.
+     * @throws {FileExists} the file exists.
+     * @throws {DownloadFailed} the download or the file failed.
      */
     archive(jobId: string, to: string, { signal }?: {
         signal?: AbortSignal;

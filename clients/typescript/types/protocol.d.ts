@@ -5,17 +5,17 @@
  * @param {Record<string, string>} [path] their values
  * @param {Record<string, unknown>} [query]
  * @returns {URL}
- * @throws {Refused} there is no such address.
+ * @throws {Refused} it is not a valid address.
  */
 export function addressOf(server: string, template: string, path?: Record<string, string>, query?: Record<string, unknown>): URL;
 /**
  * @param {Record<string, string>} headers
  * @returns {Headers}
- * @throws {Refused} one of them cannot be sent, as a key with a line end in it.
+ * @throws {Refused} one of them cannot be sent, such as a key with a line end.
  */
 export function headersOf(headers: Record<string, string>): Headers;
 /**
- * The options of a request; the operations are one of them, or come before them.
+ * The options of a request; the operations are one of the options, or a separate argument.
  * @template {object} T
  * @param {Operations | T} what
  * @param {T} [options]
@@ -23,23 +23,23 @@ export function headersOf(headers: Record<string, string>): Headers;
  */
 export function optionsOf<T extends object>(what: Operations | T, options?: T): T;
 /**
- * Values of a request, with times as texts.
+ * The values of a request, with times as text.
  * @template {object} T
  * @param {T} [values]
  * @returns {any}
  */
 export function dated<T extends object>(values?: T): any;
 /**
- * What a request says of an image that is not sent; undefined: it is sent.
+ * The `input` of a request for an image that the server fetches; undefined: the image is sent.
  * @param {Source | FactsSource} source
  * @returns {RemoteSource | FactsSource | undefined}
  */
 export function elsewhere(source: Source | FactsSource): RemoteSource | FactsSource | undefined;
 /**
- * An image that is sent, so that it can be sent again. A stream is read to its end first.
+ * The content of an image in a form that can be sent again. A stream is read to its end first.
  * @param {Source | FactsSource} source
  * @returns {Promise<Blob>}
- * @throws {Refused} it is none.
+ * @throws {Refused} it is not an image source.
  */
 export function blobOf(source: Source | FactsSource): Promise<Blob>;
 /**
@@ -48,13 +48,13 @@ export function blobOf(source: Source | FactsSource): Promise<Blob>;
  */
 export function nameOf(blob: Blob): string;
 /**
- * The tree as text; names separated by commas are one branch each.
+ * The tree as text; each of several names separated by commas is a branch.
  * @param {Operations | readonly unknown[]} operations
  * @returns {string}
  */
 export function treeOf(operations: Operations | readonly unknown[]): string;
 /**
- * The tree as it is.
+ * The tree as a value.
  * @param {Operations | readonly unknown[]} operations
  * @returns {any[]}
  * @throws {Refused} the text is not JSON.
@@ -67,7 +67,7 @@ export function nodesOf(operations: Operations | readonly unknown[]): any[];
  */
 export function given(order: Record<string, unknown>): [string, unknown][];
 /**
- * The JSON body of a request whose image is not sent.
+ * The JSON body of a request for an image that the server fetches.
  * @param {RemoteSource | FactsSource} source
  * @param {Operations | undefined} operations
  * @param {Record<string, unknown>} order further fields
@@ -112,7 +112,7 @@ export function bodyOf(source: RemoteSource | FactsSource, operations: Operation
     };
 };
 /**
- * An upload with what is to be done with it.
+ * The form for an upload and its operations.
  * @param {Blob} blob
  * @param {string} filename
  * @param {Operations | undefined} operations
@@ -121,7 +121,7 @@ export function bodyOf(source: RemoteSource | FactsSource, operations: Operation
  */
 export function formOf(blob: Blob, filename: string, operations: Operations | undefined, order: Record<string, unknown>): FormData;
 /**
- * A random name; `crypto.randomUUID` is not there on pages without TLS.
+ * A random name; `crypto.randomUUID` does not exist on pages without TLS.
  * @returns {string}
  */
 export function newId(): string;
@@ -131,24 +131,24 @@ export function newId(): string;
  */
 export function hex(bytes: Uint8Array): string;
 /**
- * The error that an answer stands for.
+ * The error for an answer.
  * @param {number} status
  * @param {string} text
  * @returns {Refused | ServerAway}
  */
 export function failure(status: number, text: string): Refused | ServerAway;
 /**
- * Whether the same request may succeed in a while.
+ * Whether the same request may succeed later.
  * @param {number} status
  * @param {string} code
  * @returns {boolean}
  */
 export function mayPass(status: number, code: string): boolean;
 /**
- * Raise unless a download is what the server has stored.
+ * Throw if a download differs from what the server has stored.
  * @param {Result} result
  * @param {string} sha256 of the download
- * @throws {DownloadFailed} it is not.
+ * @throws {DownloadFailed} the checksum is wrong.
  */
 export function check(result: Result, sha256: string): void;
 /**
@@ -177,17 +177,17 @@ export class Tries {
     /** @param {number} patience seconds */
     constructor(patience: number);
     /**
-     * Seconds until the next try; undefined: patience is over.
+     * Seconds until the next try; undefined: the patience is used up.
      * @param {string | null} [asked] `Retry-After` of the answer
      * @returns {number | undefined}
      */
     pause(asked?: string | null): number | undefined;
     #private;
 }
-/** A signal that ends what it is given to: after some time, or when another signal does. */
+/** A signal that is aborted after some time, or when another signal is. */
 export class Limit {
     /**
-     * @param {number} seconds may be infinite
+     * @param {number} seconds may be `Infinity`
      * @param {(AbortSignal | undefined)[]} signals that end it as well
      */
     constructor(seconds: number, signals: (AbortSignal | undefined)[]);
@@ -195,16 +195,16 @@ export class Limit {
     isOver: boolean;
     /** @returns {AbortSignal} */
     get signal(): AbortSignal;
-    /** Begin the time again. */
+    /** Start the time again. */
     restart(): void;
-    /** Keep no time any more. */
+    /** Stop the time. */
     clear(): void;
     #private;
 }
 /** Lines of a text that comes in pieces. */
 export class Lines {
     /**
-     * The lines that a piece ends.
+     * The lines that are complete after this piece.
      * @param {string} text
      * @returns {string[]}
      */
@@ -213,15 +213,15 @@ export class Lines {
 }
 /** Server-sent events of a text that comes in pieces. */
 export class EventParser {
-    /** @param {string} [lastId] of an event behind which to begin */
+    /** @param {string} [lastId] id of the event after which to begin */
     constructor(lastId?: string);
     /**
-     * Of the last event, also of one without data.
+     * Id of the last event, including events without data.
      * @type {string | undefined}
      */
     lastId: string | undefined;
     /**
-     * The events that a piece ends.
+     * The events that are complete after this piece.
      * @param {string} text
      * @returns {{ name: string, data: any }[]}
      */
