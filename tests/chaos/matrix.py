@@ -204,7 +204,7 @@ FAULTS = [
         **at("app.services.storage.object_store:ObstorePeer._upload:after", API),
     ),
     Fault("API: kill -9 after the commit", **at("app.services.intake.submission:Submissions._store:after", API)),
-    Fault("API: kill -9 after a message is published", **at("app.services.outbox:publish:after", API, every=10)),
+    Fault("API: kill -9 after a message is published", **at("app.services.outbox:publish:after", API, every=2)),
     Fault(
         "dispatcher: kill -9 between the claim and the message",
         **at("app.services.scheduling.dispatcher:Dispatcher._claim:after", API),
