@@ -132,6 +132,7 @@ CURES = {
     "area_outside_image": "Crop inside of the image as it is at this place of the tree, after a resize for instance.",
     "target_unreachable": "Allow more bytes, less likeness or, for `web`, more images; or resize before.",
     "asset_missing": "Store the file again under its name.",
+    "corrupt_font": "Store another copy of the font, or export it again as TrueType or OpenType.",
     "invisible_text": "Give a text that has visible characters.",
     "glyph_missing": "Leave out the character that the message names, or use an image as the mark.",
     "step_timed_out": "Resize before, choose a lower effort, or raise `PIXTOOLS_STEP_TIMEOUT_SECONDS`.",
@@ -163,7 +164,10 @@ MORE = {
         "Use letters, digits, `-`, `_` and single dots.",
     ),
     "duplicate_result_name": Advice("Two results have the same name.", "Choose another `as` for one of them."),
-    "unknown_asset": Advice("The tree names a stored file that is not there.", "Store it first, or correct its name."),
+    "unknown_asset": Advice(
+        "The tree names a stored file that is not there, or is not of the kind that the parameter needs.",
+        "Store it first, or correct its name.",
+    ),
     "method_not_allowed": Advice(
         "The path is there, and does not take this method.", "Use one of those that `Allow` in the answer lists."
     ),
