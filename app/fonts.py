@@ -65,13 +65,15 @@ def having(font: bytes, text: str) -> frozenset[str]:
     """
     wanted, found = sorted(set(map(ord, text))), set[int]()
     try:
+        start = next(at for _, name, at in _tables(font) if name == b"maxp")
+        (glyphs,) = struct.unpack_from(">H", font, start + 4)
         for run in runs(font):
             low, high = bisect_left(wanted, run.first), bisect_right(wanted, run.last)
-            found.update(number for number in wanted[low:high] if run.glyph(number))
+            found.update(number for number in wanted[low:high] if 0 < run.glyph(number) < glyphs)
             del wanted[low:high]
             if not wanted:
                 break
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, StopIteration):
         pass
     return frozenset(map(chr, found))
 

@@ -27,6 +27,8 @@ from app.imaging import libvips
 
 FONT = "DejaVu Sans"  # others step in for what it lacks
 STORED = "PixToolsStored"  # fontconfig calls a font without names as its file is called
+IN_STORED = f"{STORED},{FONT}"  # which steps in for all of a font that cannot be loaded, without a word
+PROBES = "♞⠿☡"  # that `FONT` has and few others have
 DRAWN_AT = 72  # dots per inch, to see how large a text becomes
 NO_INK = "no text to render"  # as libvips says it
 CPU_SECONDS = 20  # for a text in a stored font; usual ones take one
@@ -99,7 +101,8 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
             path.write_bytes(fonts.nameless(font))
         except (struct.error, ValueError):
             raise CorruptFont from None
-        answer = _ask({"font": str(path), "text": text, "box": box})
+        probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
+        answer = _ask({"font": str(path), "text": text, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
     if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
@@ -131,7 +134,9 @@ def main() -> None:
     try:
         _know_fonts()
         _register(Path(request["font"]))
-        mask = _drawn(request["text"], request["box"], f"{STORED},{FONT}")
+        if not _is_loaded(request["probe"]):
+            sys.exit(REFUSED)
+        mask = _drawn(request["text"], request["box"], IN_STORED)
         pixels = mask.write_to_memory()
     except InvisibleText:
         sys.exit(INVISIBLE)
@@ -139,6 +144,15 @@ def main() -> None:
         sys.stderr.write(f"a stored font cannot be used: {error}\n")
         sys.exit(REFUSED)
     sys.stdout.buffer.write(SIZE.pack(mask.width, mask.height) + pixels)
+
+
+def _is_loaded(probe: str | None) -> bool:
+    """Whether a character that the stored font lacks looks otherwise than in `FONT`; None: it lacks none of those."""
+    if probe is None:
+        return True
+    alone = f'<span fallback="false">{probe}</span>'
+    stored, other = (pyvips.Image.text(alone, font=families, dpi=DRAWN_AT) for families in (IN_STORED, FONT))
+    return bool(stored.write_to_memory() != other.write_to_memory())
 
 
 def _end_with_the_other_side() -> None:
