@@ -403,6 +403,7 @@ export interface ErrorRecord {
     | "area_outside_image"
     | "asset_missing"
     | "body_too_large"
+    | "corrupt_font"
     | "corrupt_image"
     | "daily_limit_reached"
     | "database_unavailable"
@@ -1318,6 +1319,8 @@ export interface WatermarkOperation {
   text?: string | null;
   /** Of the text; two more digits are alpha. */
   colour?: string;
+  /** Of the text: name of a font that was stored by PUT /assets; others step in for what it lacks. Default: DejaVu Sans. */
+  font?: string | null;
   /** Where the mark is. */
   gravity?:
     | "center"
