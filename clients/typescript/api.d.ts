@@ -1319,7 +1319,10 @@ export interface WatermarkOperation {
   text?: string | null;
   /** Of the text; two more digits are alpha. */
   colour?: string;
-  /** Of the text: name of a font that was stored by PUT /assets; others step in for what it lacks. Default: DejaVu Sans. */
+  /**
+   * Of the text: name of a font that was stored by PUT /assets; others step in for what it lacks. Default:
+   * DejaVu Sans.
+   */
   font?: string | null;
   /** Where the mark is. */
   gravity?:
