@@ -106,6 +106,7 @@ PixToolsError
 │   ├── AreaOutsideImage          -
 │   ├── TargetUnreachable         -
 │   ├── AssetMissing              -
+│   ├── CorruptFont               -
 │   ├── InvisibleText             -
 │   ├── GlyphMissing              -
 │   ├── StepTimedOut              -
@@ -915,6 +916,12 @@ class AssetMissing(StepFailed):
     """A stored file that the operation names no longer exists."""
 
     code = "asset_missing"
+
+
+class CorruptFont(StepFailed):
+    """The stored font that the text was to be set in is damaged; no text can be drawn with it."""
+
+    code = "corrupt_font"
 
 
 class InvisibleText(StepFailed):

@@ -1,9 +1,13 @@
-"""Whether a file is a font that text can be set in: read from its tables alone, nothing is loaded or drawn."""
+"""What a font's tables say, read from its file alone: nothing is loaded or drawn, and no number in it is believed."""
 
 import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import add
+from typing import NamedTuple
 
 from app.errors import UnsupportedAsset
-from app.glyphs import PLATFORMS
 
 TRUETYPE, OPENTYPE, APPLE, COLLECTION = b"\x00\x01\x00\x00", b"OTTO", b"true", b"ttcf"
 MEDIA_TYPES = {TRUETYPE: "font/ttf", APPLE: "font/ttf", OPENTYPE: "font/otf", COLLECTION: "font/collection"}
@@ -12,7 +16,20 @@ NEEDED = (b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
 OUTLINES = (b"glyf", b"CFF ", b"CFF2", b"CBDT", b"sbix")
 HEAD_MAGIC = 0x5F0F3CF5
 MAX_TABLES = 128
-LAYOUTS = (4, 12)  # of a table of characters: those that have the numbers of Unicode
+#: platform and encoding of tables that number characters as Unicode does; the first that is there counts, for HarfBuzz
+UNICODE = ((3, 10), (0, 6), (0, 4), (3, 1), (0, 3))
+SEGMENTS, GROUPS = 4, 12  # layouts of such a table
+NO_CHARACTER = 0xFFFF  # ends the segments
+HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and nobody looks for it
+
+
+class Run(NamedTuple):
+    """Characters that follow one another."""
+
+    first: int
+    last: int
+    #: finds the number of a glyph by that of its character; 0: it is missing
+    glyph: Callable[[int], int]
 
 
 def media_type(beginning: bytes) -> str | None:
@@ -27,35 +44,117 @@ def check(font: bytes) -> None:
         UnsupportedAsset: a table is missing, cut off or without characters.
     """
     try:
-        tables = dict(_tables(font))
+        tables = {name: at for _, name, at in _tables(font)}
         missing = [name for name in NEEDED if name not in tables]
         if missing or not any(name in tables for name in OUTLINES):
             name = (missing or [b"glyf"])[0].decode("latin-1").strip()
             raise UnsupportedAsset(f"The font has no table {name!r}.", pointer="#")
         if struct.unpack_from(">I", font, tables[b"head"] + 12)[0] != HEAD_MAGIC:
             raise UnsupportedAsset("The font's head is damaged.", pointer="#")
-        if not _has_characters(font, tables[b"cmap"]):
+        if _table_of_characters(font) is None:
             raise UnsupportedAsset("The font has no Unicode characters.", pointer="#")
     except (struct.error, ValueError):
         raise UnsupportedAsset("The font file is cut off or damaged.", pointer="#") from None
 
 
-def _tables(font: bytes) -> list[tuple[bytes, int]]:
+def having(font: bytes, text: str) -> frozenset[str]:
+    """The characters of a text that a font has, as far as its table can be read.
+
+    A small file may claim billions of characters: its runs are never written out, and the first one that a character is
+    in decides.
+    """
+    wanted, found = sorted(set(map(ord, text))), set[int]()
+    try:
+        start = next(at for _, name, at in _tables(font) if name == b"maxp")
+        (glyphs,) = struct.unpack_from(">H", font, start + 4)
+        for run in runs(font):
+            low, high = bisect_left(wanted, run.first), bisect_right(wanted, run.last)
+            found.update(number for number in wanted[low:high] if 0 < run.glyph(number) < glyphs)
+            del wanted[low:high]
+            if not wanted:
+                break
+    except (struct.error, ValueError, StopIteration):
+        pass
+    return frozenset(map(chr, found))
+
+
+def runs(font: bytes) -> Iterator[Run]:
+    """The characters of a font.
+
+    Raises:
+        struct.error, ValueError: the file is damaged.
+    """
+    at = _table_of_characters(font)
+    if at is None:
+        return iter(())
+    (layout,) = struct.unpack_from(">H", font, at)
+    return _groups(font, at) if layout == GROUPS else _segments(font, at)
+
+
+def nameless(font: bytes) -> bytes:
+    """The first face of a file, without the names by which it could be taken for another font.
+
+    Raises:
+        struct.error, ValueError: the file is damaged.
+    """
+    changed = bytearray(font)
+    if font[:4] == COLLECTION:
+        struct.pack_into(">I", changed, 8, 1)  # the number of faces
+    for place, name, _ in _tables(font):
+        if name == b"name":
+            changed[place : place + 4] = HIDDEN
+    return bytes(changed)
+
+
+def _tables(font: bytes) -> list[tuple[int, bytes, int]]:
+    """Of every table of the first face: where its record is, its name, and where it begins."""
     start = struct.unpack_from(">I", font, 12)[0] if font[:4] == COLLECTION else 0
     (count,) = struct.unpack_from(">H", font, start + 4)
     if not 0 < count <= MAX_TABLES:
         raise ValueError
-    records = [struct.unpack_from(">4s4xII", font, start + 12 + 16 * number) for number in range(count)]
-    if any(at + size > len(font) for _, at, size in records):
+    places = range(start + 12, start + 12 + 16 * count, 16)
+    records = [(place, *struct.unpack_from(">4s4xII", font, place)) for place in places]
+    if any(at + size > len(font) for _, _, at, size in records):
         raise ValueError
-    return [(name, at) for name, at, _ in records]
+    return [(place, name, at) for place, name, at, _ in records]
 
 
-def _has_characters(font: bytes, at: int) -> bool:
-    """Whether there is a table by Unicode; what it says is not followed, since a small one may claim billions."""
-    (count,) = struct.unpack_from(">H", font, at + 2)
+def _table_of_characters(font: bytes) -> int | None:
+    """Where the table by Unicode begins."""
+    start = next((at for _, name, at in _tables(font) if name == b"cmap"), None)
+    if start is None:
+        return None
+    (count,) = struct.unpack_from(">H", font, start + 2)
+    found = dict[tuple[int, int], int]()
     for number in range(min(count, MAX_TABLES)):
-        platform, encoding, offset = struct.unpack_from(">HHI", font, at + 4 + 8 * number)
-        if (platform, encoding) in PLATFORMS and struct.unpack_from(">H", font, at + offset)[0] in LAYOUTS:
-            return True
-    return False
+        platform, encoding, offset = struct.unpack_from(">HHI", font, start + 4 + 8 * number)
+        kind, at = (platform, encoding), start + offset
+        if kind in UNICODE and struct.unpack_from(">H", font, at)[0] in {SEGMENTS, GROUPS}:
+            found.setdefault(kind, at)
+    return next((found[kind] for kind in UNICODE if kind in found), None)
+
+
+def _groups(font: bytes, at: int) -> Iterator[Run]:
+    (count,) = struct.unpack_from(">I", font, at + 12)
+    for number in range(count):
+        first, last, glyph = struct.unpack_from(">III", font, at + 16 + 12 * number)
+        yield Run(first, last, partial(add, glyph - first))
+
+
+def _segments(font: bytes, at: int) -> Iterator[Run]:
+    (twice,) = struct.unpack_from(">H", font, at + 6)
+    layout = f">{twice // 2}H"
+    ends = struct.unpack_from(layout, font, at + 14)
+    starts, deltas, offsets = (struct.unpack_from(layout, font, at + 16 + twice * part) for part in (1, 2, 3))
+    places = range(at + 16 + 3 * twice, at + 16 + 3 * twice + 2 * len(ends), 2)
+    for first, last, delta, offset, place in zip(starts, ends, deltas, offsets, places, strict=True):
+        listed = place + offset if offset else None
+        yield Run(first, min(last, NO_CHARACTER - 1), partial(_glyph, font, first, delta, listed))
+
+
+def _glyph(font: bytes, first: int, delta: int, listed: int | None, number: int) -> int:
+    if listed is None:
+        return (number + delta) & 0xFFFF
+    at = listed + 2 * (number - first)
+    (glyph,) = struct.unpack_from(">H", font, at) if at + 2 <= len(font) else (0,)
+    return (glyph + delta) & 0xFFFF if glyph else 0

@@ -1,14 +1,16 @@
-"""Which characters the fonts have, read from their tables alone: no font is loaded.
+"""Which characters the fonts of this server have: no font is loaded.
 
 The fonts that come with PixTools have the scripts of most languages and emoji. Chinese, Japanese and Korean need a file
 of tens of megabytes, which counts where it is installed.
 """
 
-import struct
+from collections.abc import Collection
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from unicodedata import category, name
+
+from app import fonts
 
 BUNDLED = Path(__file__).parent / "imaging" / "fonts"
 SYSTEM = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/opt/homebrew/share/fonts"))
@@ -20,7 +22,6 @@ CJK = (  # blocks, without what the bundled fonts may get some day
 )
 INVISIBLE = {"Cf", "Zs"}  # joiners, marks of direction and spaces need no glyph
 SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x180E))  # of variants of a glyph
-PLATFORMS = {(0, 3), (0, 4), (0, 6), (3, 1), (3, 10)}  # that number glyphs by Unicode
 
 
 def needed_cjk(character: str) -> bool:
@@ -28,15 +29,16 @@ def needed_cjk(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in CJK)
 
 
-def missing(text: str, *, cjk: bool = True) -> str | None:
+def missing(text: str, *, cjk: bool = True, own: Collection[str] = ()) -> str | None:
     """The first character of a text that no font has.
 
     Args:
         text: any.
         cjk: whether the fonts for Chinese, Japanese and Korean are asked as well; otherwise they are taken to have
             all that is theirs.
+        own: characters of a further font.
     """
-    return next((character for character in text if not _is_there(character, cjk=cjk)), None)
+    return next((character for character in text if character not in own and not _is_there(character, cjk=cjk)), None)
 
 
 def describe(character: str) -> str:
@@ -44,7 +46,7 @@ def describe(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X} {name(character, '')})".replace(" )", ")")
 
 
-def fonts() -> list[Path]:
+def files() -> list[Path]:
     """Files of all fonts, the one for Latin first."""
     return [*_bundled(), *_cjk()]
 
@@ -72,51 +74,9 @@ def _cjk() -> tuple[Path, ...]:
 @cache
 def _coverage(path: Path) -> frozenset[int]:
     """The numbers of a font's characters."""
-    font = path.read_bytes()
-    start = struct.unpack_from(">I", font, 12)[0] if font[:4] == b"ttcf" else 0
-    tables = _tables(font, start)
-    at = tables[b"cmap"]
-    (count,) = struct.unpack_from(">H", font, at + 2)
-    runs: set[tuple[int, int]] = set()
-    for number in range(count):
-        platform, encoding, offset = struct.unpack_from(">HHI", font, at + 4 + 8 * number)
-        if (platform, encoding) in PLATFORMS:
-            runs |= _runs(font, at + offset)
-    return frozenset(number for first, last in runs for number in range(first, last + 1))
-
-
-def _tables(font: bytes, start: int) -> dict[bytes, int]:
-    (count,) = struct.unpack_from(">H", font, start + 4)
-    records = (struct.unpack_from(">4s4xI", font, start + 12 + 16 * number) for number in range(count))
-    return dict(records)
-
-
-def _runs(font: bytes, at: int) -> set[tuple[int, int]]:
-    (layout,) = struct.unpack_from(">H", font, at)
-    if layout == 12:
-        (count,) = struct.unpack_from(">I", font, at + 12)
-        return {struct.unpack_from(">II", font, at + 16 + 12 * number) for number in range(count)}
-    return set(_segments(font, at)) if layout == 4 else set()
-
-
-def _segments(font: bytes, at: int) -> list[tuple[int, int]]:
-    (twice,) = struct.unpack_from(">H", font, at + 6)
-    layout = f">{twice // 2}H"
-    ends = struct.unpack_from(layout, font, at + 14)
-    starts, deltas, offsets = (struct.unpack_from(layout, font, at + 16 + twice * part) for part in (1, 2, 3))
-    places = range(at + 16 + 3 * twice, at + 16 + 4 * twice, 2)
-    return [
-        (number, number)
-        for first, last, delta, offset, place in zip(starts, ends, deltas, offsets, places, strict=True)
-        for number in range(first, last + 1)
-        if number != 0xFFFF and _glyph(font, number, first, delta, offset, place)
-    ]
-
-
-def _glyph(font: bytes, number: int, first: int, delta: int, offset: int, place: int) -> int:
-    """Its number; 0 is that of what is missing."""
-    if not offset:
-        return (number + delta) & 0xFFFF
-    at = place + offset + 2 * (number - first)
-    (glyph,) = struct.unpack_from(">H", font, at) if at + 2 <= len(font) else (0,)
-    return (glyph + delta) & 0xFFFF if glyph else 0
+    return frozenset(
+        number
+        for run in fonts.runs(path.read_bytes())
+        for number in range(run.first, run.last + 1)
+        if run.glyph(number)
+    )

@@ -4,7 +4,8 @@ A new operation is one file in `imaging/`, one entry in `OPERATIONS` and one gol
 of docs/operations.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app.formats import FORMATS
@@ -46,6 +47,13 @@ class Queue(StrEnum):
     FETCH = "fetch_queue"
 
 
+class AssetKind(StrEnum):
+    """What a stored file is."""
+
+    IMAGE = "image"
+    FONT = "font"
+
+
 #: carries no work: what could not be worked on waits here to be written down
 DEAD_LETTER_QUEUE = "dead_letter_queue"
 #: what the step is called that fetches the input of a job; no tree may name it
@@ -79,8 +87,8 @@ class Operation:
     #: `module:function` that names the files it gives, by its parameters and the size of the image; None: it gives one.
     #: Such an operation is the last of its branch, and `format` is that of the file which lists the others
     bundle: str | None = None
-    #: parameters that name a stored file
-    assets: tuple[str, ...] = ()
+    #: parameters that name a stored file, and of which kind that has to be
+    assets: Mapping[str, AssetKind] = field(default_factory=dict, hash=False)
     #: whether it works on every frame of an animation, or writes them
     animated: bool = False
     #: whether its result is a PNG when no operation says otherwise: the format of the input would add losses
@@ -190,11 +198,12 @@ WATERMARK = Operation(
     name="watermark",
     params=WatermarkParams,
     handler="app.imaging.watermark:run",
+    frames_handler="app.imaging.watermark:run_frames",
     task="pixtools.watermark",
     nanoseconds=20,
     deep=True,
     animated=True,
-    assets=("image",),
+    assets={"image": AssetKind.IMAGE, "font": AssetKind.FONT},
     example={"text": "PixTools"},
 )
 CONVERT_WEBP = Operation(

@@ -179,13 +179,24 @@ class GrayscaleParams(Params):
 class WatermarkParams(Params):
     """Put a stored image or a line of text over the image; one of the two is needed."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["text"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["image"]}, {"required": ["text"]}],
+            "dependentRequired": {"font": ["text"]},
+        }
+    )
 
     image: AssetName | None = Field(None, description="Name of an image that was stored with PUT /assets.")
     text: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="One line of text, instead of an image.", examples=["© Ann"]
     )
     colour: ColourWithAlpha = Field("#ffffff", description="Colour of the text; two more digits are alpha.")
+    font: AssetName | None = Field(
+        None,
+        description="Name of a font that was stored with PUT /assets, for the text; a character that it lacks is drawn "
+        "in another font. Default: DejaVu Sans.",
+        examples=["brand.ttf"],
+    )
     gravity: Place = Field("southeast", description="Where the mark is.")
     scale: float = Field(0.25, gt=0, le=1, description="Width of the mark, as a share of the image's width.")
     margin: float = Field(
@@ -198,9 +209,12 @@ class WatermarkParams(Params):
     def _needs_one_mark(self) -> Self:
         if (self.image is None) == (self.text is None):
             raise ValueError("either an `image` or a `text` is needed")
+        if self.font is not None and self.text is None:
+            raise ValueError("`font` is for a `text`; an `image` takes none")
         if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
             raise ValueError("the text must be one line of visible characters")
-        if self.text is not None and (lacking := glyphs.missing(self.text, cjk=False)):
+        # What a stored font has, the worker sees
+        if self.text is not None and self.font is None and (lacking := glyphs.missing(self.text, cjk=False)):
             raise ValueError(f"no font of this server has the character {glyphs.describe(lacking)}")
         return self
 

@@ -1,22 +1,18 @@
 """Watermark: another image, or a line of text, laid over an image."""
 
-from functools import cache
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyvips
 
-from app import glyphs
-from app.errors import CorruptImage, GlyphMissing, ImageTooLarge, InvalidUpload, InvisibleText
-from app.imaging import gravity
+from app.errors import CorruptImage, ImageTooLarge, InvalidUpload
+from app.imaging import gravity, lettering
 from app.imaging.colours.colour import GREY_BANDS, from_srgb, full_scale, to_srgb, to_working
 from app.imaging.decoding.decode import ImageFile
 from app.imaging.recipe import Context
 from app.parameters import WatermarkParams
 
-FONT = "DejaVu Sans"  # others step in for what it lacks
 MAX_PIXELS = 25_000_000  # of the file that is laid over
-DRAWN_AT = 72  # dots per inch, to see how large a text becomes
 
 
 def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvips.Image:
@@ -25,12 +21,22 @@ def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvip
     Raises:
         CorruptImage: the mark cannot be decoded.
         ImageTooLarge: the mark has too many pixels.
-        GlyphMissing: no font has a character of the text.
+        GlyphMissing, InvisibleText, CorruptFont: see `lettering`.
     """
-    margin = round(min(image.width, image.height) * params.margin)
-    room = max(1, image.width - 2 * margin), max(1, image.height - 2 * margin)
-    box = max(1, min(room[0], round(image.width * params.scale))), room[1]
-    mark = _text(params, box) if params.text is not None else _picture(context.files["image"], box)
+    return run_frames([image], params, context)[0]
+
+
+def run_frames(frames: Sequence[pyvips.Image], params: WatermarkParams, context: Context) -> list[pyvips.Image]:
+    """The same for all frames of an animation, which have one size: the mark is drawn once."""
+    width, height = frames[0].width, frames[0].height
+    margin = round(min(width, height) * params.margin)
+    room = max(1, width - 2 * margin), max(1, height - 2 * margin)
+    box = max(1, min(room[0], round(width * params.scale))), room[1]
+    mark = _picture(context.files["image"], box) if params.text is None else _text(params, box, context)
+    return [_marked(frame, mark, margin, params) for frame in frames]
+
+
+def _marked(image: pyvips.Image, mark: pyvips.Image, margin: int, params: WatermarkParams) -> pyvips.Image:
     grey = image.bands <= GREY_BANDS
     if grey and not _is_grey(mark):
         image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
@@ -42,38 +48,12 @@ def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvip
     return _laid_over(image, mark, left + margin, top + margin)
 
 
-def _text(params: WatermarkParams, box: tuple[int, int]) -> pyvips.Image:
-    """The text in its colour with alpha, as large as the box allows."""
-    lacking = glyphs.missing(params.text or "")
-    if lacking:
-        raise GlyphMissing(_advice(lacking), value=lacking)
-    _know_fonts()
-    text = escape(params.text or "", quote=False)  # libvips would read markup
-
-    def drawn(dpi: int) -> pyvips.Image:
-        return pyvips.Image.text(text, font=FONT, dpi=dpi)
-
-    try:
-        small = drawn(DRAWN_AT)
-    except pyvips.Error as error:  # nothing to draw
-        raise InvisibleText from error
-    fitting = min(box[0] / small.width, box[1] / small.height)
-    shape = _within(drawn(max(1, int(DRAWN_AT * fitting + 1))), box)
+def _text(params: WatermarkParams, box: tuple[int, int], context: Context) -> pyvips.Image:
+    """The text in its colour with alpha."""
+    mask = lettering.mask_of(params.text or "", box, context.files.get("font"))
     *rgb, alpha = bytes.fromhex(params.colour.removeprefix("#").ljust(8, "f"))
-    colour = (pyvips.Image.black(shape.width, shape.height, bands=3) + rgb).cast("uchar")
-    return colour.bandjoin((shape * (alpha / 255)).rint().cast("uchar")).copy(interpretation="srgb")
-
-
-def _advice(lacking: str) -> str:
-    advice = f"; the workers need the package {glyphs.CJK_PACKAGE}" if glyphs.needed_cjk(lacking) else ""
-    return f"No font of this server has the character {glyphs.describe(lacking)}{advice}."
-
-
-@cache
-def _know_fonts() -> None:
-    """Register every font with libvips, which keeps them."""
-    for path in glyphs.fonts():
-        pyvips.Image.text("x", fontfile=str(path), font=FONT)
+    colour = (pyvips.Image.black(mask.width, mask.height, bands=3) + rgb).cast("uchar")
+    return colour.bandjoin((mask * (alpha / 255)).rint().cast("uchar")).copy(interpretation="srgb")
 
 
 def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:
@@ -90,10 +70,7 @@ def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:
             value=width * height,
         )
     mark = to_srgb(to_working(file.read())).colourspace("srgb").copy_memory()
-    return _within(mark if mark.hasalpha() else mark.addalpha(), box)
-
-
-def _within(mark: pyvips.Image, box: tuple[int, int]) -> pyvips.Image:
+    mark = mark if mark.hasalpha() else mark.addalpha()
     return mark.thumbnail_image(box[0], height=box[1])
 
 

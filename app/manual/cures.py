@@ -135,6 +135,7 @@ CURES = {
     "invisible_text": "Send a text with visible characters.",
     "glyph_missing": "Leave out the character that the message names, or use an image as the watermark.",
     "step_timed_out": "Resize first, choose a lower effort, or raise `PIXTOOLS_STEP_TIMEOUT_SECONDS`.",
+    "corrupt_font": "Store another copy of the font, or export it again as TrueType or OpenType.",
     "poison_input": "See `pixtools dlq list` and the workers' logs; please report the file.",
     "pixel_process_died": "Nothing: the step is tried again.",
     "workspace_failed": "Nothing: the step is tried again. Operators: check memory and disks of the workers.",
@@ -164,7 +165,10 @@ MORE = {
         "Use letters, digits, `-`, `_` and single dots.",
     ),
     "duplicate_result_name": Advice("Two results have the same name.", "Choose another `as` for one of them."),
-    "unknown_asset": Advice("The tree names a file that is not stored.", "Store it first, or correct its name."),
+    "unknown_asset": Advice(
+        "The tree names a file that is not stored, or one of another kind than the parameter needs.",
+        "Store it first, or correct its name.",
+    ),
     "method_not_allowed": Advice(
         "The path exists, but not with this method.", "Use a method that `Allow` in the answer lists."
     ),

@@ -401,6 +401,7 @@ export interface ErrorRecord {
     | "area_outside_image"
     | "asset_missing"
     | "body_too_large"
+    | "corrupt_font"
     | "corrupt_image"
     | "daily_limit_reached"
     | "database_unavailable"
@@ -1319,6 +1320,11 @@ export interface WatermarkOperation {
   text?: string | null;
   /** Colour of the text; two more digits are alpha. */
   colour?: string;
+  /**
+   * Name of a font that was stored with PUT /assets, for the text; a character that it lacks is drawn in
+   * another font. Default: DejaVu Sans.
+   */
+  font?: string | null;
   /** Where the mark is. */
   gravity?:
     | "center"

@@ -11,8 +11,10 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from app.imaging.pipeline import Limits, Stage, Target, render
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment
+from tests.support.fonts import font
 
 pytestmark = pytest.mark.integration
 
@@ -97,6 +99,32 @@ def test_a_watermark_is_stored_named_and_removed(
     assets(deployment, "delete", "mark.png")
     assert assets(deployment, "list").stdout == ""
     assert api.process(photo, tree).status_code == 422
+
+
+def test_a_text_is_set_in_a_stored_font(api: ApiClient, tmp_path: Path) -> None:
+    ground = io.BytesIO()
+    Image.new("RGB", (280, 120), "#282828").save(ground, "PNG")
+    own = font("Hamburg", family="DejaVu Sans")
+    mark = {"op": "watermark", "text": "Hamburg", "opacity": 1, "scale": 0.5}
+
+    def drawn(*operations: dict[str, Any]) -> list[bytes]:
+        job = api.run(ground.getvalue(), operations, filename="ground.png")
+        assert job["status"] == "completed", job["error"]
+        return [opened(content).convert("RGB").tobytes() for content in results(api, job).values()]
+
+    before = drawn(mark)
+    assert api.http.put("/assets/own.ttf", content=own).status_code == 201
+    [stored] = drawn({**mark, "font": "own.ttf"})
+    assert stored != before[0]
+    assert drawn(mark) == before, "a font of that name is for those who name its file"
+    assert drawn({**mark, "font": "own.ttf", "keep": True, "then": [mark]})[0] == stored
+
+    source, path = tmp_path / "ground.png", tmp_path / "own.ttf"
+    source.write_bytes(ground.getvalue())
+    path.write_bytes(own)
+    stage = Stage("watermark", {name: value for name, value in mark.items() if name != "op"}, {"font": path})
+    render(source, [stage], [Target(tmp_path / "result", "convert_png", {})], Limits(1_000_000, 1000))
+    assert opened((tmp_path / "result").read_bytes()).tobytes() == stored
 
 
 @pytest.mark.parametrize("name", ["../up.png", "a/b.png", ".hidden"])

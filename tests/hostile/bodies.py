@@ -111,6 +111,8 @@ TREES: dict[str, bytes] = {
     "a pointer": b'[{"op":"flip","a/b~c":1}]',
     "an asset": b'[{"op":"watermark","image":"../x"}]',
     "an asset that is away": b'[{"op":"watermark","image":"x"}]',
+    "a font that is away": b'[{"op":"watermark","text":"x","font":"x"}]',
+    "a font of an image": b'[{"op":"watermark","image":"x","font":"x"}]',
     "bytes": bytes(range(256)),
 }
 PARAMETERS = [

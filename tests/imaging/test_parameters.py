@@ -56,7 +56,9 @@ def _numbers(schema: Schema) -> st.SearchStrategy[Any]:
 def _params(operation: Operation) -> st.SearchStrategy[Schema]:
     """Parameters that the operation accepts."""
     schema = operation.params.model_json_schema()
-    fields = {name: _values(field) for name, field in schema.get("properties", {}).items() if name != "image"}
+    fields = {
+        name: _values(field) for name, field in schema.get("properties", {}).items() if name not in operation.assets
+    }
     required = {name: fields.pop(name) for name in schema.get("required", [])}
     accepted = TypeAdapter(operation.params)
 

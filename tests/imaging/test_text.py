@@ -75,7 +75,7 @@ def test_golden(tmp_path: Path, matches_golden: Callable[[Path], bool]) -> None:
 def test_coverage_is_that_of_freetype() -> None:
     """By sample: what is said to be there differs from the box of what is missing."""
     rng = np.random.default_rng(4)
-    for path in glyphs.fonts():
+    for path in glyphs.files():
         font = ImageFont.truetype(str(path), 24, layout_engine=ImageFont.Layout.BASIC)
         box = bytes(font.getmask("\U0010fffd"))
         for number in rng.choice(sorted(glyphs._coverage(path)), 20):

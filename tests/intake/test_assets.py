@@ -25,6 +25,7 @@ from app.services.upkeep.unused_assets import GRACE_SECONDS, remove_unused_asset
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ROOT
 from tests.support.executing import executor_with
+from tests.support.fonts import font
 from tests.support.submitting import accepted, call, submit
 from tests.support.tenants import Belongings, Service, furnish
 from tests.support.work import change, job_of, messages
@@ -32,6 +33,10 @@ from tests.support.work import change, job_of, messages
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 FONT = (ROOT / "app/imaging/fonts/DejaVuSans.ttf").read_bytes()
 MARKED = [{"op": "watermark", "image": "logo.png", "opacity": 1, "scale": 1, "margin": 0, "then": ["convert_png"]}]
+
+LETTERED: list[dict[str, Any]] = [
+    {"op": "watermark", "text": "Ha", "font": "own.ttf", "opacity": 1, "scale": 1, "margin": 0, "then": ["convert_png"]}
+]
 
 
 def image(colour: str, side: int = 8) -> bytes:
@@ -189,7 +194,42 @@ def test_a_tree_needs_the_right_kind(service: Service) -> None:
     put(service, FONT)
     error = submit(service, operations=MARKED).json()["errors"][0]
     assert (error["code"], error["pointer"]) == ("unknown_asset", "#/operations/0/image")
-    assert "font" in error["detail"]
+    assert error["detail"] == "watermark: `image` needs a stored image; 'logo.png' is of kind font."
+    put(service, RED, "own.ttf")
+    error = submit(service, operations=LETTERED).json()["errors"][0]
+    assert (error["code"], error["pointer"]) == ("unknown_asset", "#/operations/0/font")
+    assert error["detail"] == "watermark: `font` needs a stored font; 'own.ttf' is of kind image."
+    assert call(service, "DELETE", "/assets/own.ttf").status_code == 204
+    error = submit(service, operations=LETTERED).json()["errors"][0]
+    assert (error["pointer"], error["detail"]) == ("#/operations/0/font", "watermark: there is no asset 'own.ttf'.")
+
+
+@ON_SQLITE
+def test_a_template_may_leave_the_font_to_its_callers(service: Service) -> None:
+    put(service, FONT, "own.ttf")
+    place = {"operations": [{**LETTERED[0], "font": {"param": "font"}}]}
+    body = {**place, "params": {"properties": {"font": {"type": "string"}}}}
+    assert call(service, "PUT", "/templates/lettered", json=body).status_code == 201
+
+    def asked(**params: str) -> Any:
+        return submit(service, operations=None, template="lettered", params=params).json()
+
+    assert asked(font="own.ttf")["operations"][0]["font"] == "own.ttf"
+    assert "font" not in asked()["operations"][0], "the bundled one"
+    assert asked(font="other.ttf")["code"] == "unknown_asset"
+
+
+def test_a_font_goes_with_its_job_as_an_image_does(service: Service, database: Database, tmp_path: Path) -> None:
+    put(service, font("Ha"), "own.ttf")
+    first = accepted(service, operations=LETTERED)["id"]
+    put(service, font("Ha", block=(0, 0, 0, 0)), "own.ttf")
+    refused = call(service, "DELETE", "/assets/own.ttf")
+    assert refused.status_code == 204, "the name means another file by now"
+    assert run(service, database, tmp_path, first) == (255, 255, 255)
+    put(service, font("Ha"), "own.ttf")
+    second = accepted(service, operations=LETTERED)["id"]
+    refused = call(service, "DELETE", "/assets/own.ttf")
+    assert (refused.status_code, refused.json()["code"], refused.json()["job_id"]) == (409, "asset_in_use", second)
 
 
 def test_a_file_goes_when_no_name_and_no_job_needs_it(service: Service, database: Database, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ import json, sys, app.imaging.child
 print(json.dumps([name for name in sys.modules if name.startswith("app.")]))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    allowed = ("disk", "errors", "formats", "glyphs", "imaging", "operations", "parameters", "references")
+    allowed = ("disk", "errors", "fonts", "formats", "glyphs", "imaging", "operations", "parameters", "references")
     assert {name.split(".")[1] for name in json.loads(done.stdout)} <= set(allowed)
 
 

@@ -22,6 +22,7 @@ from app.config import Settings
 from app.database import Base, Database
 from app.main import create_app
 from app.models import DeadLetter, Event, Job, JobTombstone, Result, Scope, WebhookDelivery
+from app.operations import AssetKind
 from app.services import stores
 from app.services.access import audit, keys, tenants, usage
 from app.services.intake import assets, templates
@@ -151,7 +152,7 @@ def _furnish_by_name(resources: Resources, tenant: str, name: str) -> None:
     with resources.database.session(tenant=tenant) as session:
         templates.put(session, name, Definition(operations=TREE, params={}))
         assets.reserve(session, name, upload.sha256, upload.size, resources.tenant_limits)
-        assets.name_file(session, name, upload, assets.Facts(kind="image", content_type="image/png"))
+        assets.name_file(session, name, upload, assets.Facts(kind=AssetKind.IMAGE, content_type="image/png"))
     assert resources.storage.folder
     path = resources.storage.folder / asset_key(tenant, upload.sha256)
     path.parent.mkdir(parents=True, exist_ok=True)

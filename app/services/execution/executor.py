@@ -123,7 +123,7 @@ class Executor(Attempts[Made]):
 
     def _fetch_assets(self, held: Claim, step: PlannedStep, folder: Path) -> dict[str, Path]:
         """Download the stored files that a step names; by the names of the parameters."""
-        named = {parameter: name for parameter in OPERATIONS[step.op].assets if (name := step.params[parameter])}
+        named = {parameter: name for parameter in OPERATIONS[step.op].assets if (name := step.params.get(parameter))}
         bound = self.database.retry(steps.assets_of, self.must_stop, held.job.id) if named else {}
         files = {}
         for parameter, name in named.items():

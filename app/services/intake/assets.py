@@ -31,6 +31,7 @@ from app.errors import (
 from app.formats import FORMATS
 from app.imaging.probe import ImageHeader, probe
 from app.models import JOB_OPEN, Asset, AssetObject, Job, JobAsset
+from app.operations import AssetKind
 from app.parameters import AssetName
 from app.services.access import limits as tenant_limits
 from app.services.access.audit import Audited
@@ -44,9 +45,6 @@ from app.services.storage.object_store import ObjectStore
 from app.tenancy import DEFAULT_TENANT
 
 MAX_ASSETS = 1000  # of a tenant
-IMAGE, FONT = "image", "font"
-#: what a parameter takes that names an asset; any other one an image
-KINDS = {"font": FONT}
 WHOLE = "#"  # pointer to the body, which is the file
 
 _name: TypeAdapter[str] = TypeAdapter(AssetName)
@@ -56,7 +54,7 @@ _name: TypeAdapter[str] = TypeAdapter(AssetName)
 class Facts:
     """What a file is."""
 
-    kind: str
+    kind: AssetKind
     content_type: str
     width: int | None = None
     height: int | None = None
@@ -79,7 +77,7 @@ def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts
     file.seek(0)
     if media_type is not None:
         fonts.check(file.read())
-        return Facts(kind=FONT, content_type=media_type)
+        return Facts(kind=AssetKind.FONT, content_type=media_type)
     try:
         header = probe(file)
         check_image(header)
@@ -89,7 +87,7 @@ def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts
         error.pointer = WHOLE
         raise
     media_type = FORMATS[header.format].media_type
-    return Facts(kind=IMAGE, content_type=media_type, width=header.width, height=header.height)
+    return Facts(kind=AssetKind.IMAGE, content_type=media_type, width=header.width, height=header.height)
 
 
 def checked_name(name: str) -> str:
@@ -278,7 +276,7 @@ def _mistake(node: Node, parameter: str, name: str, found: dict[str, Asset]) -> 
     about = {"pointer": pointer, "code": "unknown_asset", "value": name}
     if name not in found:
         return {"detail": f"{operation}: there is no asset {name!r}.", **about}
-    wanted, kind = KINDS.get(parameter, IMAGE), found[name].kind
+    wanted, kind = node.operation.assets[parameter], found[name].kind
     if kind != wanted:
-        return {"detail": f"{operation}: the asset {name!r} is no {wanted}, but a {kind}.", **about}
+        return {"detail": f"{operation}: `{parameter}` needs a stored {wanted}; {name!r} is of kind {kind}.", **about}
     return None

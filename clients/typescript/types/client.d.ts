@@ -378,7 +378,7 @@ export type Listing = "GET /jobs" | "GET /deliveries" | "GET /dead-letters" | "G
 export type Sending = {
     headers?: Record<string, string> | undefined;
     /**
-     * in the place of JSON
+     * instead of JSON
      */
     body?: BodyInit | undefined;
     /**

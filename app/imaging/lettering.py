@@ -1,0 +1,165 @@
+"""A line of text as a mask, in the fonts that come with PixTools or in one that a tenant has stored.
+
+A font that libvips has once read stays for the rest of the process. A stored one would draw the texts of others: the
+letters that no other font has, or all of them where it has another font's name. So a process of its own reads it,
+draws one text and ends: `python -m app.imaging.lettering`. It has the limits of the process that starts it, and ends
+with that one; what kills it is a damaged font, and costs no more than this step.
+"""
+
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from functools import cache
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+
+import pyvips
+
+from app import fonts, glyphs
+from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDied
+from app.imaging import libvips
+
+FONT = "DejaVu Sans"  # others step in for what it lacks
+STORED = "PixToolsStored"  # fontconfig calls a font without names as its file is called
+IN_STORED = f"{STORED},{FONT}"  # which steps in for all of a font that cannot be loaded, without a word
+PROBES = "♞⠿☡"  # that `FONT` has and few others have
+DRAWN_AT = 72  # dots per inch, to see how large a text becomes
+NO_INK = "no text to render"  # as libvips says it
+CPU_SECONDS = 20  # for a text in a stored font; usual ones take one
+REQUEST_BYTES = 65536  # at most; so much fits into a pipe before it is read
+SIZE = struct.Struct(">II")  # width and height, before the pixels of the answer
+REFUSED, INVISIBLE = 3, 4  # exit statuses
+
+Box = tuple[int, int]
+
+
+def mask_of(text: str, box: Box, font: Path | None = None) -> pyvips.Image:
+    """The text as one band, as large as the box allows.
+
+    Args:
+        text: one line.
+        box: width and height in pixels.
+        font: a file that a tenant has stored; the fonts of this server step in for what it lacks.
+
+    Raises:
+        GlyphMissing: no font has a character of the text.
+        InvisibleText: there is nothing to draw.
+        CorruptFont: the stored font cannot be used.
+        PixelProcessDied: the process that draws with it was killed.
+    """
+    stored = font.read_bytes() if font else None
+    lacking = glyphs.missing(text, own=fonts.having(stored, text) if stored else ())
+    if lacking:
+        raise GlyphMissing(_advice(lacking), value=lacking)
+    return _drawn(text, box, FONT) if font is None or stored is None else _drawn_apart(text, box, stored, font.parent)
+
+
+def _advice(lacking: str) -> str:
+    advice = f"; the workers need the package {glyphs.CJK_PACKAGE}" if glyphs.needed_cjk(lacking) else ""
+    return f"No font of this server has the character {glyphs.describe(lacking)}{advice}."
+
+
+def _drawn(text: str, box: Box, families: str) -> pyvips.Image:
+    _know_fonts()
+    markup = escape(text, quote=False)  # libvips would read it
+
+    def drawn(dpi: int) -> pyvips.Image:
+        return pyvips.Image.text(markup, font=families, dpi=dpi)
+
+    try:
+        small = drawn(DRAWN_AT)
+    except pyvips.Error as error:
+        if NO_INK not in str(error):
+            raise
+        raise InvisibleText from error
+    fitting = min(box[0] / small.width, box[1] / small.height)
+    return drawn(max(1, int(DRAWN_AT * fitting + 1))).thumbnail_image(box[0], height=box[1])
+
+
+@cache
+def _know_fonts() -> None:
+    """Register every font of this server with libvips, which keeps them."""
+    for path in glyphs.files():
+        _register(path)
+
+
+def _register(path: Path) -> None:
+    pyvips.Image.text("x", fontfile=str(path), font=FONT)
+
+
+def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image:
+    """The same in a stored font, by a process of its own."""
+    with TemporaryDirectory(dir=folder) as own:
+        path = Path(own) / STORED
+        try:
+            path.write_bytes(fonts.nameless(font))
+        except (struct.error, ValueError):
+            raise CorruptFont from None
+        probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
+        answer = _ask({"font": str(path), "text": text, "box": box, "probe": probe})
+    if answer.returncode == INVISIBLE:
+        raise InvisibleText
+    if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
+        raise PixelProcessDied
+    if answer.returncode:
+        raise CorruptFont
+    width, height = SIZE.unpack_from(answer.stdout)
+    return pyvips.Image.new_from_memory(answer.stdout[SIZE.size :], width, height, bands=1, format="uchar")
+
+
+def _ask(request: dict[str, object]) -> subprocess.CompletedProcess[bytes]:
+    reading, writing = os.pipe()  # whose other end sees it close when this process ends
+    try:
+        os.write(writing, json.dumps(request).encode())
+        command = [sys.executable, "-P", "-m", __name__]
+        return subprocess.run(command, stdin=reading, stdout=subprocess.PIPE, check=False)  # noqa: S603
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def main() -> None:
+    """Draw one text in a stored font; the answer is its mask, or an exit status."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, most))
+    request = json.loads(os.read(0, REQUEST_BYTES))
+    Thread(target=_end_with_the_other_side, daemon=True).start()
+    libvips.configure(1)
+    try:
+        _know_fonts()
+        _register(Path(request["font"]))
+        if not _is_loaded(request["probe"]):
+            sys.exit(REFUSED)
+        mask = _drawn(request["text"], request["box"], IN_STORED)
+        pixels = mask.write_to_memory()
+    except InvisibleText:
+        sys.exit(INVISIBLE)
+    except pyvips.Error as error:
+        sys.stderr.write(f"a stored font cannot be used: {error}\n")
+        sys.exit(REFUSED)
+    sys.stdout.buffer.write(SIZE.pack(mask.width, mask.height) + pixels)
+
+
+def _is_loaded(probe: str | None) -> bool:
+    """Whether a character that the stored font lacks looks otherwise than in `FONT`; None: it lacks none of those."""
+    if probe is None:
+        return True
+    alone = f'<span fallback="false">{probe}</span>'
+    stored, other = (pyvips.Image.text(alone, font=families, dpi=DRAWN_AT) for families in (IN_STORED, FONT))
+    return bool(stored.write_to_memory() != other.write_to_memory())
+
+
+def _end_with_the_other_side() -> None:
+    while os.read(0, REQUEST_BYTES):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
