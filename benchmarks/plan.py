@@ -165,7 +165,9 @@ def _measured(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _warm() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "small.jpg", Path(folder) / "out"
-        pyvips.Image.gaussnoise(64, 64).cast("uchar").bandjoin([128, 128]).jpegsave(str(source))
+        pyvips.Image.gaussnoise(64, 64).bandjoin([128, 128]).cast("uchar").copy(interpretation="srgb").jpegsave(
+            str(source)
+        )
         pipeline.render(source, WARM, [Target(out, "convert_png", {})], LIMITS)
         targets = [Target(out, op, {}) for op in (*costs.ENCODE, "web", INTERMEDIATE)]
         pipeline.render(source, [], targets, LIMITS)
@@ -309,7 +311,10 @@ TABLES: dict[str, dict[Any, Any]] = {
 }
 #: those of their own
 ALONE = ("TASK_SECONDS", "FILE_SECONDS", "SET_SECONDS", "INTERMEDIATE_READ", "INTERMEDIATE_WRITE")
-SWEEPS = 20_000  # over all constants, until they are those of the least error
+FINE = 1e6  # times as many bytes as are meant, since they are rounded
+SWEEPS = 3000  # over all constants, until they are those of the least error
+ROUNDS_OF_FIT = 6  # each with the weights that the errors of the one before give
+SMALL_ERROR = 0.1
 
 
 def _cells() -> Iterator[tuple[str, Any, int | None]]:
@@ -322,7 +327,10 @@ def _cells() -> Iterator[tuple[str, Any, int | None]]:
 
 
 def fit(found: list[Measured]) -> None:
-    """Print the constants that leave the least relative error: the time of a process is linear in all of them."""
+    """Print the constants that leave the least relative error: the time of a process is linear in all of them.
+
+    It is the sum of absolute errors, not of squares, so that the few that are far off do not decide.
+    """
     fit_densities(found)
     cells = list(_cells())
     columns = []
@@ -333,7 +341,10 @@ def fit(found: list[Measured]) -> None:
     matrix = np.array(columns).T
     wanted = np.array([run.seconds for one in found for run in one.runs])
     used = matrix.any(axis=0)
-    solved = _nonnegative(matrix[:, used] / wanted[:, None], np.ones(len(wanted)))
+    relative, weights = matrix[:, used] / wanted[:, None], np.ones(len(wanted))
+    for _ in range(ROUNDS_OF_FIT):
+        solved = _nonnegative(relative * weights[:, None], weights)
+        weights = 1 / np.sqrt(np.maximum(np.abs(relative @ solved - 1), SMALL_ERROR))
     for cell, value in zip([cell for cell, one in zip(cells, used, strict=True) if one], solved, strict=True):
         print(f"  {cell[0]}[{cell[1]}][{cell[2]}] = {value:.4g}")
 
@@ -354,12 +365,12 @@ def fit_densities(found: list[Measured]) -> None:
         print(f"  DENSITY[{format_}] = {math.exp(typical):.4g}, {powers[0]:.3f}, {powers[1]:.3f}")
 
 
-def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[str, int, int]]:
+def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[str, float, int]]:
     """Format, predicted and measured bytes of every file, with one byte for each pixel and these powers."""
     kept = dict(costs.DENSITY)
-    costs.DENSITY.update({name: Density(1.0, detail, quality) for name in kept})
+    costs.DENSITY.update({name: Density(FINE, detail, quality) for name in kept})
     likely = [
-        (str(outcome.format), outcome.bytes or 0, one.files[outcome.name][3])
+        (str(outcome.format), (outcome.bytes or 1) / FINE, one.files[outcome.name][3])
         for one in found
         for outcome in estimate(one.plan, one.given, costs.REFERENCE_SECONDS).outcomes
         if outcome.size and outcome.name in one.files

@@ -260,10 +260,7 @@ def _file_bytes(format_: str, params: Any, content: Content) -> float:
     """How large a file of one frame is likely to be."""
     typical, detail, by_quality, lossless = DENSITY[format_]
     density = typical * content.busyness**detail
-    if getattr(params, "lossless", False):
-        density *= lossless
-    elif by_quality:
-        density *= _by_quality(params) ** by_quality
+    density *= lossless if getattr(params, "lossless", False) else _by_quality(params) ** by_quality
     return density * _written(format_, content)
 
 
@@ -273,9 +270,12 @@ def _written(format_: str, content: Content) -> float:
 
 
 def _by_quality(params: Any) -> float:
-    """How much nearer to the best quality than the default."""
+    """How many times nearer to the best quality than the default; 1 for formats without."""
+    quality: int | None = getattr(params, "quality", None)
+    if quality is None:
+        return 1.0
     default: int = type(params).model_fields["quality"].default
-    return (PERFECT - default) / (PERFECT - int(params.quality))
+    return (PERFECT - default) / (PERFECT - quality)
 
 
 def _cost(plan: Plan, task: PlannedTask, contents: Contents, given: Input | None) -> float | None:
