@@ -165,9 +165,8 @@ def _measured(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _warm() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "small.jpg", Path(folder) / "out"
-        pyvips.Image.gaussnoise(64, 64).bandjoin([128, 128]).cast("uchar").copy(interpretation="srgb").jpegsave(
-            str(source)
-        )
+        noise = pyvips.Image.gaussnoise(64, 64).bandjoin([128, 128])
+        noise.cast("uchar").copy(interpretation="srgb").jpegsave(str(source))
         pipeline.render(source, WARM, [Target(out, "convert_png", {})], LIMITS)
         targets = [Target(out, op, {}) for op in (*costs.ENCODE, "web", INTERMEDIATE)]
         pipeline.render(source, [], targets, LIMITS)
