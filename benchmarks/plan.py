@@ -3,13 +3,13 @@
     python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--worst 10] [--fit] [--record FILE]
 
 Random trees (tests/support/trees.py, with sets for pages) are planned and run on photographs of a folder, or on made
-ones. Each task runs in a process of its own on one thread, as a worker's does, after small images that start threads
-and codecs: its CPU time and the peak of its address space are measured, and names, sizes and formats are compared.
+ones. Each tree runs in a process of its own on one thread, as a worker's does, after small images that start threads
+and codecs: CPU time and the peak of its address space are measured, and names, sizes and formats are compared.
 `--fit` prints the constants of app/services/intake/costs.py that leave the least relative error on these trees; judge
 them by another seed and other photographs. `--worst` shows the trees that are most off.
 
 What else a machine does makes CPU time longer. So the reference decode, that of docs/sample.jpg, is timed several times
-before and after each task in the same process, and the task is counted in the least of both: what slows them alike
+before and after each task in the same process, and the task is counted in the least of each: what slows them alike
 drops out, and a run can be repeated on a busy machine.
 
 Peaks are those of the growth of a process, in addition to an idle one. The first line is the setting of this machine,
@@ -48,13 +48,13 @@ from app.services.intake import costs
 from app.services.intake.costs import Density, Estimate, Input, estimate
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from benchmarks.photograph import QUALITY, photograph
-from tests.support.trees import encoder_or_set, random_tree
+from tests.support.trees import ENCODERS, encoder_or_set, random_tree
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "docs" / "sample.jpg"
 LIMITS = Limits(pixels=100_000_000, side=20_000)
 TREES = TreeLimits(nodes=64, depth=8, bytes=65_536)
-ROUNDS = 3  # of the reference decode, before and after each task
+ROUNDS = 2  # of the reference decode, before and after each task
 WITHIN = 0.3  # of what was measured
 #: what is done to a small image before anything is measured
 WARM = (
@@ -67,14 +67,14 @@ WARM = (
 
 @dataclass(frozen=True)
 class Run:
-    """What one process did."""
+    """What one task did."""
 
-    #: ids of the tasks whose work is done by that
+    #: its id, and those of the tasks whose work is done by that
     tasks: list[str]
     cpu_seconds: float
     #: CPU time of the reference decode around it
     reference: float
-    #: bytes of address space
+    #: bytes of address space, until then
     peak: int
     #: format, width, height and bytes by the name of the result
     files: dict[str, tuple[str, int | None, int | None, int]]
@@ -112,7 +112,7 @@ class Measured:
 
     @property
     def peak(self) -> int:
-        """Of the process that had most."""
+        """Bytes of address space."""
         return max(run.peak for run in self.runs)
 
     @property
@@ -129,14 +129,15 @@ class Measured:
         return cls(**{**data, "size": tuple(data["size"]), "runs": [Run(**run) for run in data["runs"]]})
 
 
-def in_a_process(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What some work answers, done in a process of its own, with CPU seconds, the reference's, and the peak."""
+def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
+    """What some work answers, done in a process of its own."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            os.write(writing, json.dumps(_measured(work)).encode())
+            with os.fdopen(writing, "w") as answers:
+                json.dump([asdict(run) for run in work()], answers)
         finally:  # it must not go on as if it were the parent
             failed = sys.exc_info()[0] is not None
             if failed:
@@ -146,30 +147,18 @@ def in_a_process(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     with os.fdopen(reading) as answers:
         text = answers.read()
     os.waitpid(child, 0)
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def _measured(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    pyvips.concurrency_set(1)
-    pyvips.cache_set_max(0)
-    _warm()
-    before = _reference_seconds()
-    held, began = _memory("VmPeak"), time.process_time()
-    answer = work()
-    spent, peak = time.process_time() - began, BASE + _memory("VmPeak") - held
-    reference = (before + _reference_seconds()) / 2
-    return answer | {"cpu_seconds": spent, "reference": reference, "peak": peak}
+    return [Run(**found) for found in json.loads(text)]
 
 
 def _warm() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "small.jpg", Path(folder) / "out"
+        source, between, out = (Path(folder) / name for name in ("small.jpg", f"small{INTERMEDIATE_SUFFIX}", "out"))
         noise = pyvips.Image.gaussnoise(64, 64).bandjoin([128, 128])
         noise.cast("uchar").copy(interpretation="srgb").jpegsave(str(source))
-        pipeline.render(source, WARM, [Target(out, "convert_png", {})], LIMITS)
-        targets = [Target(out, op, {}) for op in (*costs.ENCODE, "web", INTERMEDIATE)]
-        pipeline.render(source, [], targets, LIMITS)
+        pipeline.render(source, WARM, [Target(between, INTERMEDIATE, {})], LIMITS)
+        pipeline.render(between, [], [Target(out, "convert_png", {})], LIMITS)
+        pipeline.render(source, [], [Target(out, op, {}) for op in ENCODERS], LIMITS)
+    _reference_seconds()  # the first decodes of a process are slow: the memory that they get is new
 
 
 def _memory(name: str) -> int:
@@ -199,17 +188,26 @@ def photographs(folder: Path | None, into: Path) -> list[Path]:
     return made
 
 
-def run(planned: Plan, photo: Path, folder: Path) -> Iterator[Run]:
+def run(planned: Plan, photo: Path, folder: Path) -> list[Run]:
     """Every task, as an executor would have it done."""
-    done: set[str] = set()
+    pyvips.concurrency_set(1)
+    pyvips.cache_set_max(0)
+    _warm()
+    done: list[Run] = []
+    before, held = _reference_seconds(), _memory("VmPeak")
     for task in planned.tasks:
-        if task.id not in done:
-            answer = in_a_process(lambda task=task: _render(planned, task, photo, folder))
-            done.update(answer["tasks"])
-            yield Run(**answer)
+        if any(task.id in one.tasks for one in done):
+            continue
+        began = time.process_time()
+        tasks, files = _render(planned, task, photo, folder)
+        spent, after = time.process_time() - began, _reference_seconds()
+        done.append(Run(tasks, spent, (before + after) / 2, BASE + _memory("VmPeak") - held, files))
+        before = after
+    return done
 
 
-def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> dict[str, Any]:
+def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Ids of the tasks that are done, and the files by the names of their results."""
     source = photo if task.is_first else folder / f"{task.parent}{INTERMEDIATE_SUFFIX}"
     targets = _targets(planned, task, folder)
     stages = [Stage(step.op, step.params) for step in task.steps]
@@ -218,7 +216,7 @@ def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> dict
     files = {
         name: file for id_, image in written.items() for name, file in _files(planned.task(id_), image, targets[id_])
     }
-    return {"tasks": list({task.id: None, **written}), "files": files}
+    return list({task.id: None, **written}), files
 
 
 def _files(task: PlannedTask, image: Rendered, target: Target) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -248,7 +246,7 @@ def measure(chance: random.Random, photos: list[Path], folder: Path) -> Measured
         header = probe(file)
     size = header.width, header.height
     found = Measured(tree, photo.name, header.format, size, photo.stat().st_size, [])
-    found.runs.extend(run(found.plan, photo, folder))
+    found.runs.extend(in_a_process(lambda: run(found.plan, photo, folder)))
     return found
 
 
@@ -314,25 +312,29 @@ FINE = 1e6  # times as many bytes as are meant, since they are rounded
 SWEEPS = 3000  # over all constants, until they are those of the least error
 ROUNDS_OF_FIT = 6  # each with the weights that the errors of the one before give
 SMALL_ERROR = 0.1
+PULL = 0.2  # the error that a constant counts as which changes by its own value: what trees do not show stays
 
 
-def _cells() -> Iterator[tuple[str, Any, int | None]]:
+Cell = tuple[str, Any, int | None]
+
+
+def _cells() -> dict[Cell, float]:
+    """Every constant, with its value."""
+    found: dict[Cell, float] = {(name, None, None): getattr(costs, name) for name in ALONE}
     for table, values in TABLES.items():
         for key, value in values.items():
-            for part in range(len(value)) if isinstance(value, tuple) else (None,):
-                yield table, key, part
-    for name in ALONE:
-        yield name, None, None
+            parts = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+            found |= {(table, key, part): number for part, number in parts}
+    return found
 
 
 def fit(found: list[Measured]) -> None:
-    """Print the constants that leave the least relative error: the time of a process is linear in all of them.
+    """Print the constants that leave the least relative error: the time of a task is linear in all of them.
 
     It is the sum of absolute errors, not of squares, so that the few that are far off do not decide.
     """
     fit_densities(found)
-    cells = list(_cells())
-    columns = []
+    cells, columns = _cells(), []
     for cell in cells:
         _set_all_to_nothing()
         _set(cell, 1.0)
@@ -341,9 +343,13 @@ def fit(found: list[Measured]) -> None:
     wanted = np.array([run.seconds for one in found for run in one.runs])
     used = matrix.any(axis=0)
     relative, weights = matrix[:, used] / wanted[:, None], np.ones(len(wanted))
+    before = np.array(list(cells.values()))[used]
+    pull = np.diag(PULL / np.maximum(before, np.finfo(float).tiny ** 0.25))
     for _ in range(ROUNDS_OF_FIT):
-        solved = _nonnegative(relative * weights[:, None], weights)
-        weights = 1 / np.sqrt(np.maximum(np.abs(relative @ solved - 1), SMALL_ERROR))
+        weighted = np.vstack([relative * weights[:, None], pull])
+        solved = _nonnegative(weighted, np.append(weights, np.full(len(before), PULL)))
+        ratio = relative @ solved  # half and twice as much are equally wrong
+        weights = 1 / np.sqrt(np.maximum(np.abs(np.log(ratio)), SMALL_ERROR) * ratio)
     for cell, value in zip([cell for cell, one in zip(cells, used, strict=True) if one], solved, strict=True):
         print(f"  {cell[0]}[{cell[1]}][{cell[2]}] = {value:.4g}")
 
@@ -379,7 +385,7 @@ def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[
 
 
 def _by_run(one: Measured) -> Iterator[float]:
-    """Predicted CPU seconds of each process."""
+    """Predicted CPU seconds of each run."""
     seconds = costs.seconds(one.plan, one.given)
     for done in one.runs:
         yield sum(seconds[task] or 0.0 for task in done.tasks)
@@ -404,7 +410,7 @@ def _set_all_to_nothing() -> None:
         setattr(costs, name, 0.0)
 
 
-def _set(cell: tuple[str, Any, int | None], value: float) -> None:
+def _set(cell: Cell, value: float) -> None:
     table, key, part = cell
     if table in ALONE:
         setattr(costs, table, value)

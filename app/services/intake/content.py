@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.imaging.geometry import QUARTER, Size, measure, size_after, turn
-from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE, SHARPEN
+from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE
 
 #: bytes for each pixel of a typical upload
 TYPICAL = {"jpeg": 0.35, "png": 1.7, "webp": 0.2, "avif": 0.12, "heic": 0.12, "tiff": 2.6, "gif": 0.75}
 LEAST, MOST = 0.05, 20.0  # times as many: beyond that, bytes say something else than how busy a picture is
 #: powers by which detail grows as an image shrinks, and falls as it is blurred
-SHRUNK, BLURRED = 0.5, 1.0
+SHRUNK, BLURRED = 0.9, 2.0
 ENLARGED = 0.5  # standard deviation of the blur that the pixels of an image have, in its own, when it is enlarged
-SHARPENED, GREY = 1.2, 0.85  # times as much detail
+GREY = 0.7  # times as much detail as in colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,6 @@ def _blurred(before: Content, size: Size, params: Any) -> Content:
     return replace(before, size=size, sigma=math.hypot(before.sigma, params.sigma))
 
 
-def _sharpened(before: Content, size: Size, _params: Any) -> Content:
-    return replace(before, size=size, detail=before.detail * SHARPENED)
-
-
 def _without_colour(before: Content, size: Size, _params: Any) -> Content:
     return before if before.is_grey else replace(before, size=size, detail=before.detail * GREY, is_grey=True)
 
@@ -113,6 +109,5 @@ CHANGES: dict[str, Callable[[Content, Size, Any], Content]] = {
     RESIZE.name: _resized,
     ROTATE.name: _rotated,
     BLUR.name: _blurred,
-    SHARPEN.name: _sharpened,
     GRAYSCALE.name: _without_colour,
 }
