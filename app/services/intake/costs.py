@@ -67,11 +67,11 @@ ENCODE = {
     "convert_gif": (200.0, 160.0),
     "convert_tiff": (10.0, 8.0),
 }
-LIKENESS = 40.0  # nanoseconds for each pixel of a file that is read again and compared
+LIKENESS = 80.0  # nanoseconds for each pixel of a file that is read again and compared
 JSON_BYTES = 2000
 #: formats of which one channel is a third of three; the others have little colour next to the luminance anyway
 BY_CHANNEL = {"png", "tiff"}
-TRELLIS = 3.0
+TRELLIS = 5.0
 PERFECT = 101  # one above the best quality
 QUALITIES = 99  # among which one of a given likeness is searched
 TILE = 128  # pixels of a side of what libvips works on at a time
@@ -93,8 +93,8 @@ class Density(NamedTuple):
 
 
 DENSITY = {
-    "webp": Density(0.13, 0.44, 0.6, 10.0),
-    "avif": Density(0.111, 0.38, 0.57, 15.0),
+    "webp": Density(0.13, 0.44, 0.6, 6.5),
+    "avif": Density(0.111, 0.38, 0.57, 13.5),
     "jpeg": Density(0.17, 0.3, 0.47),
     "png": Density(1.41, 0.2),
     "gif": Density(0.75, 0.2),
@@ -445,11 +445,12 @@ def _encodings(params: QualityTarget, likely: float) -> float:
 
 def _webp(params: WebpParams) -> float:
     by_effort = (0.25, 0.35, 0.6, 0.7, 1.0, 1.5, 2.5)[params.effort]
-    return by_effort * (1.5 if params.lossless else 1.0)
+    return by_effort * (5.0 if params.lossless else 1.0)
 
 
 def _avif(params: AvifParams) -> float:
-    return (0.7, 0.8, 1.0, 1.9, 3.5, 6.5, 12.0, 25.0, 60.0, 107.0)[params.effort]
+    by_effort = (0.7, 0.8, 1.0, 1.9, 3.5, 6.5, 12.0, 25.0, 60.0, 107.0)[params.effort]
+    return by_effort * (0.5 if params.lossless else 1.0)  # of far more bytes
 
 
 def _jpeg(params: JpegParams) -> float:
