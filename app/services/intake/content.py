@@ -46,7 +46,7 @@ class Content:
     @property
     def busyness(self) -> float:
         """The detail that the blur leaves."""
-        return self.detail * (1 + self.sigma) ** -BLURRED
+        return self.detail * math.pow(1 + self.sigma, -BLURRED)
 
 
 def area(size: Size) -> int:
