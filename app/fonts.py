@@ -20,7 +20,7 @@ MAX_TABLES = 128
 UNICODE = ((3, 10), (0, 6), (0, 4), (3, 1), (0, 3))
 SEGMENTS, GROUPS = 4, 12  # layouts of such a table
 NO_CHARACTER = 0xFFFF  # ends the segments
-HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and nobody looks for it
+HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and no program looks for it
 
 
 class Run(NamedTuple):

@@ -1,93 +1,164 @@
-"""What /plan predicts of CPU time and memory, against what the same work takes; and the constants that fit best.
+"""What /plan predicts of CPU time, memory and bytes, against what the same work takes; and the constants that fit best.
 
-    python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--fit]
+    python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--worst 10] [--fit] [--record FILE]
 
-Random trees (tests/support/trees.py) are planned and run on photographs of a folder, or on made ones. Each task runs in
-a process of its own on one thread, as a worker's does, after a small image that starts threads and codecs: its CPU time
-and the peak of its address space are measured, and names, sizes and formats are compared. `--fit` prints the constants
-of app/services/intake/costs.py that leave the least relative error on these trees; judge them by another seed.
+Random trees (tests/support/trees.py, with sets for pages) are planned and run on photographs of a folder, or on made
+ones. Each tree runs in a process of its own on one thread, as a worker's does, after small images that start threads
+and codecs: CPU time and the peak of its address space are measured, and names, sizes and formats are compared.
+`--fit` prints the constants of app/services/intake/costs.py that leave the least relative error on these trees; judge
+them by another seed and other photographs. `--worst` shows the trees that are most off.
 
-Peaks are those of the growth of a process, in addition to an idle one. The first line is the setting of this
-machine, PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of several decodes of docs/sample.jpg.
+What else a machine does makes CPU time longer. So the reference decode, that of docs/sample.jpg, is timed several times
+before and after each task in the same process, and the task is counted in the least of each: what slows them alike
+drops out, and a run can be repeated on a busy machine.
+
+Peaks are those of the growth of a process, in addition to an idle one. The first line is the setting of this machine,
+PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of all decodes. `--record` keeps what is measured in a file of JSON lines;
+a file that is there already is read, and nothing is measured.
 """
 
 import argparse
 import json
+import math
 import os
 import random
 import re
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyvips
 
+from app.formats import FORMATS
 from app.imaging import pipeline
 from app.imaging.memory import BASE
 from app.imaging.probe import probe
-from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Stage, Target, When
+from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Part, Rendered, Stage, Target, When
 from app.operations import OPERATIONS, Queue
 from app.references import resolve
 from app.services.dag_builder import Plan, PlannedTask, plan
 from app.services.intake import costs
-from app.services.intake.costs import Estimate, Input, estimate
+from app.services.intake.costs import Density, Estimate, Input, estimate
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from benchmarks.photograph import QUALITY, photograph
-from tests.support.trees import random_tree
+from tests.support.trees import ENCODERS, encoder_or_set, random_tree
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "docs" / "sample.jpg"
 LIMITS = Limits(pixels=100_000_000, side=20_000)
 TREES = TreeLimits(nodes=64, depth=8, bytes=65_536)
-ROUNDS = 7  # of the reference decode
+ROUNDS = 2  # of the reference decode, before and after each task
 WITHIN = 0.3  # of what was measured
+#: what is done to a small image before anything is measured
+WARM = (
+    Stage("resize", {"width": 48}),
+    Stage("rotate", {"angle": 10}),
+    *(Stage("flip", {}), Stage("crop", {"width": 40, "height": 40}), Stage("blur", {"sigma": 1}), Stage("sharpen", {})),
+    Stage("grayscale", {}),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one task did."""
+
+    #: its id, and those of the tasks whose work is done by that
+    tasks: list[str]
+    cpu_seconds: float
+    #: CPU time of the reference decode around it
+    reference: float
+    #: bytes of address space, until then
+    peak: int
+    #: format, width, height and bytes by the name of the result
+    files: dict[str, tuple[str, int | None, int | None, int]]
+
+    @property
+    def seconds(self) -> float:
+        """CPU time on the machine of the constants."""
+        return self.cpu_seconds * costs.REFERENCE_SECONDS / self.reference
 
 
 @dataclass(frozen=True)
 class Measured:
     """A tree that was run."""
 
-    plan: Plan
-    given: Input
-    cpu_seconds: float
-    #: bytes of address space, of the process that had most
-    peak: int
-    results: dict[str, tuple[str, int, int]]
+    tree: list[Any]
+    photo: str
+    format: str
+    size: tuple[int, int]
+    bytes: int
+    runs: list[Run]
+
+    @cached_property
+    def plan(self) -> Plan:
+        _, branches = parse_tree(json.dumps(self.tree), TREES)
+        return plan(branches, self.format)
+
+    @property
+    def given(self) -> Input:
+        return Input(format=self.format, size=self.size, bytes=self.bytes)
+
+    @property
+    def seconds(self) -> float:
+        """CPU time on the machine of the constants."""
+        return sum(run.seconds for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        """Bytes of address space."""
+        return max(run.peak for run in self.runs)
+
+    @property
+    def files(self) -> dict[str, tuple[str, int | None, int | None, int]]:
+        return {name: tuple(file) for run in self.runs for name, file in run.files.items()}
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        return estimate(self.plan, self.given, costs.REFERENCE_SECONDS)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Measured":
+        data = json.loads(line)
+        return cls(**{**data, "size": tuple(data["size"]), "runs": [Run(**run) for run in data["runs"]]})
 
 
-def in_a_process(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What some work answers, done in a process of its own, with its CPU seconds and its peak."""
+def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
+    """What some work answers, done in a process of its own."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        pyvips.concurrency_set(1)
-        pyvips.cache_set_max(0)
-        _warm()
-        began, held = time.process_time(), _memory("VmPeak")
-        answer = work()
-        answer |= {"cpu": time.process_time() - began, "peak": BASE + _memory("VmPeak") - held}
-        os.write(writing, json.dumps(answer).encode())
-        os._exit(0)
+        try:
+            os.close(reading)
+            with os.fdopen(writing, "w") as answers:
+                json.dump([asdict(run) for run in work()], answers)
+        finally:  # it must not go on as if it were the parent
+            failed = sys.exc_info()[0] is not None
+            if failed:
+                traceback.print_exc()
+            os._exit(failed)
     os.close(writing)
     with os.fdopen(reading) as answers:
         text = answers.read()
     os.waitpid(child, 0)
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return [Run(**found) for found in json.loads(text)]
 
 
 def _warm() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "small.png"
-        pyvips.Image.gaussnoise(64, 64).cast("uchar").pngsave(str(source))
-        for op in costs.ENCODE:
-            params = OPERATIONS[op].params().model_dump()
-            pipeline.render(source, [], [Target(Path(folder) / "out", op, params)], LIMITS)
+        source, between, out = (Path(folder) / name for name in ("small.jpg", f"small{INTERMEDIATE_SUFFIX}", "out"))
+        noise = pyvips.Image.gaussnoise(64, 64).bandjoin([128, 128])
+        noise.cast("uchar").copy(interpretation="srgb").jpegsave(str(source))
+        pipeline.render(source, WARM, [Target(between, INTERMEDIATE, {})], LIMITS)
+        pipeline.render(between, [], [Target(out, "convert_png", {})], LIMITS)
+        pipeline.render(source, [], [Target(out, op, {}) for op in ENCODERS], LIMITS)
+    _reference_seconds()  # the first decodes of a process are slow: the memory that they get is new
 
 
 def _memory(name: str) -> int:
@@ -95,24 +166,20 @@ def _memory(name: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def reference_seconds() -> float:
-    """CPU time of the reference decode on this machine."""
-
-    def decode() -> dict[str, Any]:
-        seconds = []
-        for _ in range(ROUNDS):
-            began = time.process_time()
-            pyvips.Image.jpegload(str(SAMPLE)).write_to_memory()
-            seconds.append(time.process_time() - began)
-        return {"seconds": min(seconds)}
-
-    return float(in_a_process(decode)["seconds"])
+def _reference_seconds() -> float:
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        pyvips.Image.jpegload(str(SAMPLE)).write_to_memory()
+        seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 def photographs(folder: Path | None, into: Path) -> list[Path]:
-    """JPEG files of several sizes."""
+    """Files of several sizes; made ones are JPEG."""
     if folder is not None:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg"})
+        extensions = {f".{format_.extension}" for format_ in FORMATS.values() if format_.is_input}
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in extensions | {".jpeg"})
     made = []
     for number, side in enumerate((600, 1200, 2000, 3000)):
         path = into / f"{side}.jpg"
@@ -121,23 +188,42 @@ def photographs(folder: Path | None, into: Path) -> list[Path]:
     return made
 
 
-def run(planned: Plan, photo: Path, folder: Path) -> Iterator[dict[str, Any]]:
+def run(planned: Plan, photo: Path, folder: Path) -> list[Run]:
     """Every task, as an executor would have it done."""
-    done: set[str] = set()
+    pyvips.concurrency_set(1)
+    pyvips.cache_set_max(0)
+    _warm()
+    done: list[Run] = []
+    before, held = _reference_seconds(), _memory("VmPeak")
     for task in planned.tasks:
-        if task.id not in done:
-            answer = in_a_process(lambda task=task: _render(planned, task, photo, folder))
-            done.update(answer["results"])
-            yield answer
+        if any(task.id in one.tasks for one in done):
+            continue
+        began = time.process_time()
+        tasks, files = _render(planned, task, photo, folder)
+        spent, after = time.process_time() - began, _reference_seconds()
+        done.append(Run(tasks, spent, (before + after) / 2, BASE + _memory("VmPeak") - held, files))
+        before = after
+    return done
 
 
-def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> dict[str, Any]:
+def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Ids of the tasks that are done, and the files by the names of their results."""
     source = photo if task.is_first else folder / f"{task.parent}{INTERMEDIATE_SUFFIX}"
     targets = _targets(planned, task, folder)
     stages = [Stage(step.op, step.params) for step in task.steps]
     rendered = pipeline.render(source, stages, list(targets.values()), LIMITS)
-    found = {name: image for name, image in zip(targets, rendered, strict=True) if image and name != INTERMEDIATE}
-    return {"results": {name: (image.format, image.width, image.height) for name, image in found.items()}}
+    written = {name: image for name, image in zip(targets, rendered, strict=True) if image and name != INTERMEDIATE}
+    files = {
+        name: file for id_, image in written.items() for name, file in _files(planned.task(id_), image, targets[id_])
+    }
+    return list({task.id: None, **written}), files
+
+
+def _files(task: PlannedTask, image: Rendered, target: Target) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    assert task.result
+    for part in image.parts or (Part("", image.format, image.width, image.height),):
+        path = target.path_of(part) if image.parts else target.path
+        yield task.result.name_of(part.suffix), (part.format, part.width, part.height, path.stat().st_size)
 
 
 def _targets(planned: Plan, task: PlannedTask, folder: Path) -> dict[str, Target]:
@@ -155,42 +241,62 @@ def _targets(planned: Plan, task: PlannedTask, folder: Path) -> dict[str, Target
 
 def measure(chance: random.Random, photos: list[Path], folder: Path) -> Measured:
     """Plan and run one random tree."""
-    _, branches = parse_tree(json.dumps(random_tree(chance)), TREES)
-    photo = chance.choice(photos)
+    tree, photo = random_tree(chance, encoder_or_set), chance.choice(photos)
     with photo.open("rb") as file:
         header = probe(file)
-    planned = plan(branches, header.format)
-    answers = list(run(planned, photo, folder))
-    names = {task.id: task.result.name for task in planned.tasks if task.result}
-    results = {names[task]: tuple(found) for answer in answers for task, found in answer["results"].items()}
-    return Measured(
-        plan=planned,
-        given=Input(format=header.format, size=(header.width, header.height)),
-        cpu_seconds=sum(answer["cpu"] for answer in answers),
-        peak=max(answer["peak"] for answer in answers),
-        results=results,
-    )
+    size = header.width, header.height
+    found = Measured(tree, photo.name, header.format, size, photo.stat().st_size, [])
+    found.runs.extend(in_a_process(lambda: run(found.plan, photo, folder)))
+    return found
 
 
-def _planned(measured: Measured, reference: float) -> Estimate:
-    return estimate(measured.plan, measured.given, reference)
+def measured(given: argparse.Namespace) -> list[Measured]:
+    """The trees of a run, or of a record of one."""
+    if given.record and given.record.exists():
+        return [Measured.from_json(line) for line in given.record.read_text().splitlines()]
+    chance, found = random.Random(given.seed), []
+    with tempfile.TemporaryDirectory() as folder:
+        photos = photographs(given.folder, Path(folder))
+        for _ in range(given.trees):
+            found.append(measure(chance, photos, Path(folder)))
+            if given.record:
+                with given.record.open("a") as record:
+                    record.write(json.dumps(asdict(found[-1])) + "\n")
+    return found
 
 
-def report(found: list[Measured], reference: float) -> None:
+def report(found: list[Measured], worst: int) -> None:
     """How far plans are off."""
-    cpu, memory, same = [], [], 0
-    for measured in found:
-        planned = _planned(measured, reference)
-        cpu.append((planned.cpu_seconds or 0) / measured.cpu_seconds - 1)
-        memory.append((planned.memory_bytes or 0) / measured.peak - 1)
-        outcomes = {one.name: (one.format, *(one.size or ())) for one in planned.outcomes}
-        same += outcomes == measured.results
+    same = sum(_outlines(one) == {name: file[:3] for name, file in one.files.items()} for one in found)
     print(f"names, sizes and formats equal: {same} of {len(found)}")
-    for name, errors in (("CPU", cpu), ("memory", memory)):
-        off = np.abs(errors)
-        within = float(np.mean(off <= WITHIN))
-        middle, tenth = np.quantile(off, (0.5, 0.9))
-        print(f"{name}: {within:.0%} within {WITHIN:.0%}; off by {middle:.0%} in the median, {tenth:.0%} at 90 %")
+    _show_errors("CPU", [_off_by(one) for one in found])
+    _show_errors("memory", [(one.estimate.memory_bytes or 0) / one.peak - 1 for one in found])
+    files = [
+        (outcome.bytes or 0) / one.files[outcome.name][3] - 1
+        for one in found
+        for outcome in one.estimate.outcomes
+        if outcome.size and outcome.name in one.files
+    ]
+    _show_errors("bytes of a file", files)
+    for one in sorted(found, key=lambda one: -abs(math.log(1 + _off_by(one))))[:worst]:
+        seconds, memory = one.estimate.cpu_seconds or 0, one.estimate.memory_bytes or 0
+        print(f"\n{one.photo} {one.size[0]}x{one.size[1]}, {one.bytes} bytes: {json.dumps(one.tree)}")
+        print(f"  CPU {seconds:.3f} s for {one.seconds:.3f}, memory {memory / 1e6:.0f} MB for {one.peak / 1e6:.0f}")
+
+
+def _outlines(one: Measured) -> dict[str, tuple[Any, ...]]:
+    return {outcome.name: (outcome.format, *(outcome.size or (None, None))) for outcome in one.estimate.outcomes}
+
+
+def _off_by(one: Measured) -> float:
+    return (one.estimate.cpu_seconds or 0) / one.seconds - 1
+
+
+def _show_errors(name: str, errors: list[float]) -> None:
+    off = np.abs(errors)
+    within = float(np.mean(off <= WITHIN))
+    middle, tenth = np.quantile(off, (0.5, 0.9))
+    print(f"{name}: {within:.0%} within {WITHIN:.0%}; off by {middle:.0%} in the median, {tenth:.0%} at 90 %")
 
 
 #: tables of constants; each value is one, or two
@@ -200,57 +306,111 @@ TABLES: dict[str, dict[Any, Any]] = {
     "WORK": costs.WORK,
     "ENCODE": costs.ENCODE,
 }
-ALONE = ("TASK_SECONDS", "INTERMEDIATE_READ", "INTERMEDIATE_WRITE")
+#: those of their own
+ALONE = ("TASK_SECONDS", "FILE_SECONDS", "SET_SECONDS", "INTERMEDIATE_READ", "INTERMEDIATE_WRITE")
+FINE = 1e6  # times as many bytes as are meant, since they are rounded
+SWEEPS = 3000  # over all constants, until they are those of the least error
+ROUNDS_OF_FIT = 6  # each with the weights that the errors of the one before give
+SMALL_ERROR = 0.1
+PULL = 0.2  # the error that a constant counts as which changes by its own value: what trees do not show stays
 
 
-def _cells() -> Iterator[tuple[str, Any, int | None]]:
+Cell = tuple[str, Any, int | None]
+
+
+def _cells() -> dict[Cell, float]:
+    """Every constant, with its value."""
+    found: dict[Cell, float] = {(name, None, None): getattr(costs, name) for name in ALONE}
     for table, values in TABLES.items():
         for key, value in values.items():
-            for part in range(len(value)) if isinstance(value, tuple) else (None,):
-                yield table, key, part
-    for name in ALONE:
-        yield name, None, None
+            parts = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+            found |= {(table, key, part): number for part, number in parts}
+    return found
 
 
-def fit(found: list[Measured], reference: float) -> None:
-    """Print the constants that leave the least relative error: the time is linear in all of them."""
-    cells = list(_cells())
-    scale = 1.0  # what is printed holds where the reference decode takes as long as here
-    kept = {name: dict(values) for name, values in TABLES.items()}
-    columns = []
+def fit(found: list[Measured]) -> None:
+    """Print the constants that leave the least relative error: the time of a task is linear in all of them.
+
+    It is the sum of absolute errors, not of squares, so that the few that are far off do not decide.
+    """
+    fit_densities(found)
+    cells, columns = _cells(), []
     for cell in cells:
-        _set_all(kept, None)
-        _set(cell, 1.0 if cell[0] == "TASK_SECONDS" else 1e6)
-        divided = 1.0 if cell[0] == "TASK_SECONDS" else 1e6
-        columns.append([(_planned(one, costs.REFERENCE_SECONDS).cpu_seconds or 0) / divided for one in found])
-    matrix = np.array(columns).T * scale
-    wanted = np.array([one.cpu_seconds for one in found])
+        _set_all_to_nothing()
+        _set(cell, 1.0)
+        columns.append([seconds for one in found for seconds in _by_run(one)])
+    matrix = np.array(columns).T
+    wanted = np.array([run.seconds for one in found for run in one.runs])
     used = matrix.any(axis=0)
-    solved = _nonnegative(matrix[:, used] / wanted[:, None], np.ones(len(found)))
+    relative, weights = matrix[:, used] / wanted[:, None], np.ones(len(wanted))
+    before = np.array(list(cells.values()))[used]
+    pull = np.diag(PULL / np.maximum(before, np.finfo(float).tiny ** 0.25))
+    for _ in range(ROUNDS_OF_FIT):
+        weighted = np.vstack([relative * weights[:, None], pull])
+        solved = _nonnegative(weighted, np.append(weights, np.full(len(before), PULL)))
+        ratio = relative @ solved  # half and twice as much are equally wrong
+        weights = 1 / np.sqrt(np.maximum(np.abs(np.log(ratio)), SMALL_ERROR) * ratio)
     for cell, value in zip([cell for cell, one in zip(cells, used, strict=True) if one], solved, strict=True):
         print(f"  {cell[0]}[{cell[1]}][{cell[2]}] = {value:.4g}")
 
 
+def fit_densities(found: list[Measured]) -> None:
+    """Print those that fit best, and set them: bytes are a product of powers, so that their logarithm is linear."""
+    ones, details, qualities = (_likely(found, *powers) for powers in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
+    for format_ in costs.DENSITY:
+        rows = [number for number, (other, _, _) in enumerate(ones) if other == format_]
+        if not rows:
+            continue
+        pixels, wanted = (np.array([ones[row][part] for row in rows], float) for part in (1, 2))
+        terms = [np.log(np.array([of[row][1] for row in rows]) / pixels) for of in (details, qualities)]
+        matrix = np.column_stack([np.ones(len(rows)), *terms])
+        typical, *powers = np.linalg.lstsq(matrix, np.log(wanted / pixels), rcond=None)[0]
+        lossless = costs.DENSITY[format_].lossless
+        costs.DENSITY[format_] = Density(math.exp(typical), *map(float, powers), lossless)
+        print(f"  DENSITY[{format_}] = {math.exp(typical):.4g}, {powers[0]:.3f}, {powers[1]:.3f}")
+
+
+def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[str, float, int]]:
+    """Format, predicted and measured bytes of every file, with one byte for each pixel and these powers."""
+    kept = dict(costs.DENSITY)
+    costs.DENSITY.update({name: Density(FINE, detail, quality) for name in kept})
+    likely = [
+        (str(outcome.format), (outcome.bytes or 1) / FINE, one.files[outcome.name][3])
+        for one in found
+        for outcome in estimate(one.plan, one.given, costs.REFERENCE_SECONDS).outcomes
+        if outcome.size and outcome.name in one.files
+    ]
+    costs.DENSITY.update(kept)
+    return likely
+
+
+def _by_run(one: Measured) -> Iterator[float]:
+    """Predicted CPU seconds of each run."""
+    seconds = costs.seconds(one.plan, one.given)
+    for done in one.runs:
+        yield sum(seconds[task] or 0.0 for task in done.tasks)
+
+
 def _nonnegative(matrix: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Least squares without negative values: projected gradients, scaled by the columns."""
+    """Least squares without negative values: each of them in turn, the others as they are."""
     scale = np.linalg.norm(matrix, axis=0)
     scaled = matrix / scale
-    step = 1 / np.linalg.norm(scaled, 2) ** 2
+    products, goal = scaled.T @ scaled, scaled.T @ wanted
     value = np.zeros(scaled.shape[1])
-    for _ in range(50_000):
-        value = np.maximum(0, value - step * scaled.T @ (scaled @ value - wanted))
+    for _ in range(SWEEPS):
+        for place in range(len(value)):
+            value[place] = max(0.0, value[place] + goal[place] - products[place] @ value)
     return np.asarray(value / scale)
 
 
-def _set_all(kept: dict[str, dict[Any, Any]], _: None) -> None:
-    for name, values in kept.items():
-        for key, value in values.items():
-            TABLES[name][key] = (0.0, 0.0) if isinstance(value, tuple) else 0.0
+def _set_all_to_nothing() -> None:
+    for values in TABLES.values():
+        values.update({key: (0.0, 0.0) if isinstance(value, tuple) else 0.0 for key, value in values.items()})
     for name in ALONE:
         setattr(costs, name, 0.0)
 
 
-def _set(cell: tuple[str, Any, int | None], value: float) -> None:
+def _set(cell: Cell, value: float) -> None:
     table, key, part = cell
     if table in ALONE:
         setattr(costs, table, value)
@@ -265,20 +425,18 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--worst", type=int, default=0, metavar="N", help="show the N trees that are most off")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep what is measured, or read what was kept")
     given = parser.parse_args()
     for operation in OPERATIONS.values():
         if operation.queue is Queue.DEFAULT:  # loaded before anything is measured, as in a worker
             resolve(operation.handler)
-    reference = reference_seconds()
-    print(f"PIXTOOLS_REFERENCE_DECODE_SECONDS={reference:.4f}")
-    chance = random.Random(given.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        photos = photographs(given.folder, Path(folder))
-        found = [measure(chance, photos, Path(folder)) for _ in range(given.trees)]
-    report(found, reference)
+    found = measured(given)
+    print(f"PIXTOOLS_REFERENCE_DECODE_SECONDS={min(run.reference for one in found for run in one.runs):.4f}")
+    report(found, given.worst)
     if given.fit:
-        fit(found, reference)
+        fit(found)
 
 
 if __name__ == "__main__":

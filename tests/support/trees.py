@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 ENCODERS = ("convert_webp", "convert_jpeg", "convert_png", "convert_avif")
+SETS = 0.15  # share of the ends that are one
 
 
 def _resize(chance: random.Random) -> dict[str, Any]:
@@ -32,21 +33,34 @@ MAKERS: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
 )
 
 
-def _encoder(chance: random.Random) -> Any:
+Ends = Callable[[random.Random], Any]
+
+
+def encoder(chance: random.Random) -> Any:
+    """The end of a branch: one file."""
     name = chance.choice(ENCODERS)
     return name if name == "convert_png" or chance.random() < 0.5 else {"op": name, "quality": chance.randint(40, 90)}
 
 
-def _node(chance: random.Random, depth: int) -> Any:
+def encoder_or_set(chance: random.Random) -> Any:
+    """The end of a branch: one file, or a page's set of fixed widths."""
+    if chance.random() >= SETS:
+        return encoder(chance)
+    formats = chance.sample(["avif", "webp", "jpeg"], chance.randint(1, 3))
+    widths = [chance.randint(60, 1600) for _ in range(chance.randint(1, 4))]
+    return {"op": "web", "widths": widths, "formats": formats}
+
+
+def _node(chance: random.Random, depth: int, end: Ends) -> Any:
     if depth == 0 or chance.random() < 0.3:
-        return _encoder(chance)
+        return end(chance)
     node = chance.choice(MAKERS)(chance)
     if chance.random() < 0.2:
         node["keep"] = True
-    node["then"] = [_node(chance, depth - 1) for _ in range(chance.choice([1, 1, 2]))]
+    node["then"] = [_node(chance, depth - 1, end) for _ in range(chance.choice([1, 1, 2]))]
     return node
 
 
-def random_tree(chance: random.Random) -> list[Any]:
-    """One to three branches of up to four operations each."""
-    return [_node(chance, chance.randint(0, 3)) for _ in range(chance.choice([1, 1, 2, 3]))]
+def random_tree(chance: random.Random, end: Ends = encoder) -> list[Any]:
+    """One to three branches of up to four operations each; `end` makes what each of them ends with."""
+    return [_node(chance, chance.randint(0, 3), end) for _ in range(chance.choice([1, 1, 2, 3]))]

@@ -1,63 +1,105 @@
-"""What the work of a plan takes, estimated from sizes: CPU time, memory and the bytes of what comes out.
+"""What the work of a plan takes, estimated from headers: CPU time, memory and the bytes of what comes out.
 
 The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds on a machine where the
 reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; on another machine they are scaled by its time for
 that decode.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.formats import FORMATS
-from app.imaging.geometry import Size, measure, size_after
+from app.imaging.geometry import QUARTER, Size, measure, turn
 from app.imaging.memory import BASE, Work
 from app.imaging.responsive import breakpoints
 from app.imaging.responsive.breakpoints import Outline
-from app.operations import ENCODERS, OPERATIONS, RESIZE, WEB, Queue
+from app.operations import BLUR, CROP, ENCODERS, FLIP, OPERATIONS, RESIZE, ROTATE, SHARPEN, TRIM, WEB, Queue
 from app.parameters import AvifParams, JpegParams, PngParams, QualityTarget, WebpParams
 from app.references import resolve
 from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTask
+from app.services.intake.content import TYPICAL, Content, after, area, of_upload, scaled
 
 REFERENCE_SECONDS = 0.0107
 #: of a task, whatever it does: opening a file, headers, profiles
-TASK_SECONDS = 0.0106
+TASK_SECONDS = 0.00455
+FILE_SECONDS = 0.00234  # of each file that is written
+SET_SECONDS = 0.0274  # placeholders, manifest and markup of a set
 CHEAP_PIXELS = 4_000_000  # as `pipeline.CHEAP_PIXELS`: of all files that are written in one go
-#: nanoseconds for each pixel of the upload, by its format
-DECODE = {"jpeg": 16.3, "png": 10.0, "webp": 18.0, "avif": 29.0, "heic": 60.0, "tiff": 7.5, "gif": 19.0}
-INTERMEDIATE_READ, INTERMEDIATE_WRITE = 1.0, 1.0
-#: a JPEG that is divided while it is decoded: of each pixel of the upload
-DECODE_SHRUNK = {2: 7.0, 4: 6.0, 8: 5.0}
-#: nanoseconds for each pixel that an operation begins with, and that it ends with
+#: nanoseconds for each pixel of the upload, and for each of its bytes, by its format
+DECODE = {
+    "jpeg": (2.48, 6.41),
+    "png": (4.0, 3.5),
+    "webp": (12.0, 30.0),
+    "avif": (20.0, 75.0),
+    "heic": (50.0, 83.0),
+    "tiff": (2.0, 2.0),
+    "gif": (8.0, 14.0),
+}
+INTERMEDIATE_READ, INTERMEDIATE_WRITE = 6.18, 5.5
+#: a JPEG that is divided while it is decoded: of each pixel of the upload; its bytes take as long as ever
+DECODE_SHRUNK = {2: 1.0, 4: 0.8, 8: 0.6}
+#: nanoseconds by kind of work, for each of the two numbers of `_amounts`: mostly pixels that it begins and ends with
 WORK: dict[str, tuple[float, float]] = {
-    "resize": (1.0, 3.0),
-    "crop": (2.9, 0.0),
-    "rotate": (19.5, 0.0),
-    "flip": (18.0, 0.0),
+    "resize": (3.69, 5.18),
+    "resize, enlarging": (0.939, 36.4),
+    "resize, linear": (19.8, 29.5),
+    "crop": (0.0, 0.0),
+    "rotate": (0.168, 0.168),
+    "rotate, any angle": (1.88, 11.4),
+    "flip": (1.82, 1.82),
     "trim": (130.0, 0.0),
-    "blur": (83.0, 0.0),
-    "sharpen": (99.0, 0.0),
-    "grayscale": (1.0, 0.0),
+    "blur": (5.09, 21.7),
+    "sharpen": (82.7, 0.0),
+    "grayscale": (2.51, 0.0),
     "watermark": (5.0, 0.0),
     "metadata": (9.0, 0.0),
-    "web": (3.0, 0.0),
+    "web": (1.49, 4.49),
     "denoise": (430_000.0, 0.0),
 }
-#: nanoseconds for each pixel that is written, with the default parameters
+#: nanoseconds for each pixel that is written with the default effort, and for each byte of the file
 ENCODE = {
-    "convert_webp": 72.0,
-    "convert_avif": 243.0,
-    "convert_jpeg": 7.0,
-    "convert_png": 111.0,
-    "convert_gif": 326.0,
-    "convert_tiff": 33.0,
+    "convert_webp": (57.0, 181.0),
+    "convert_avif": (270.0, 1930.0),
+    "convert_jpeg": (6.02, 66.9),
+    "convert_png": (90.4, 1.69),
+    "convert_gif": (200.0, 160.0),
+    "convert_tiff": (10.0, 8.0),
 }
-#: bytes for each pixel that is written
-DENSITY = {"webp": 0.13, "avif": 0.09, "jpeg": 0.19, "png": 1.7, "gif": 0.75, "tiff": 2.6}
+LIKENESS = 80.0  # nanoseconds for each pixel of a file that is read again and compared
 JSON_BYTES = 2000
-SET_SECONDS = 0.03  # placeholders, manifest and markup of a set
-SEARCHES = 8.0  # encodings until a quality is found
-TRELLIS = 3.0
+#: formats of which one channel is a third of three; the others have little colour next to the luminance anyway
+BY_CHANNEL = {"png", "tiff"}
+TRELLIS = 5.0
+PERFECT = 101  # one above the best quality
+QUALITIES = 99  # among which one of a given likeness is searched
+TILE = 128  # pixels of a side of what libvips works on at a time
+REACH = 2.8  # pixels that a blur looks beyond, for each of its sigma
+SMALL_BLUR = 12.0  # sigma from which `blur` works on a smaller image
+KERNEL = 2  # times as large as the result is what `resize` begins its kernel with: rows and columns are averaged first
+
+
+class Density(NamedTuple):
+    """Bytes of a pixel of a format."""
+
+    #: with the default parameters, of a photograph of typical detail
+    typical: float
+    #: powers by which it grows with detail, and falls with the distance of the quality from the best
+    detail: float
+    quality: float = 0.0
+    #: times as many if nothing is to be lost
+    lossless: float = 1.0
+
+
+DENSITY = {
+    "webp": Density(0.13, 0.44, 0.6, 6.5),
+    "avif": Density(0.111, 0.38, 0.57, 13.5),
+    "jpeg": Density(0.17, 0.3, 0.47),
+    "png": Density(1.41, 0.2),
+    "gif": Density(0.75, 0.2),
+    "tiff": Density(2.6, 0.1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +109,19 @@ class Input:
     format: str
     size: Size
     frames: int = 1
+    #: of the file; None: as many as such an image usually has
+    bytes: int | None = None
+
+    @property
+    def content(self) -> Content:
+        """What its pixels are like."""
+        return of_upload(self.format, self.size, self.frames, self.bytes)
+
+    @property
+    def likely_bytes(self) -> float:
+        """Those of the file, or of a usual one."""
+        usual = area(self.size) * self.frames * TYPICAL[self.format]
+        return usual if self.bytes is None else self.bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +144,9 @@ class Estimate:
     memory_bytes: int | None
 
 
+Contents = dict[str | None, Content | None]
+
+
 def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estimate:
     """What a plan takes.
 
@@ -97,45 +155,65 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
         given: the image; None: it has yet to be fetched.
         reference_seconds: CPU time of the reference decode on the machines that will do it.
     """
-    sizes: dict[str | None, Size | None] = {None: given.size if given else None}
-    for task in plan.tasks:
-        if not task.steps or task.queue == Queue.FETCH.value:
-            sizes[task.id] = sizes[None]
-        else:
-            sizes[task.id] = _size_of(task, sizes[task.parent])
+    contents = _contents(plan, given)
     work = [task for task in plan.tasks if task.queue != Queue.FETCH.value]
-    outcomes = tuple(one for task in work if task.result for one in _outcomes(task.result, task, sizes[task.id], given))
-    costs = [_cost(plan, task, sizes, given) for task in work]
-    memory = [_memory(task, sizes[task.parent], sizes[task.id], given) for task in work]
-    seconds = None if given is None or None in costs else sum(cost for cost in costs if cost is not None)
+    outcomes = tuple(
+        one for task in work if task.result for one in _outcomes(task.result, task, contents[task.id], given)
+    )
+    costs = list(seconds(plan, given).values())
+    memory = [_memory(task, contents[task.parent], given) for task in work]
+    total = None if given is None or None in costs else sum(cost for cost in costs if cost is not None)
     return Estimate(
         outcomes=outcomes,
-        cpu_seconds=None if seconds is None else round(seconds * reference_seconds / REFERENCE_SECONDS, 4),
+        cpu_seconds=None if total is None else round(total * reference_seconds / REFERENCE_SECONDS, 4),
         memory_bytes=None if given is None or None in memory else max(one for one in memory if one is not None),
     )
 
 
-def _size_of(task: PlannedTask, size: Size | None) -> Size | None:
+def seconds(plan: Plan, given: Input | None) -> dict[str, float | None]:
+    """CPU seconds by task, on the machine of the constants.
+
+    A file that the task above writes along with its own counts for its task all the same.
+    """
+    contents = _contents(plan, given)
+    return {task.id: _cost(plan, task, contents, given) for task in plan.tasks if task.queue != Queue.FETCH.value}
+
+
+def _contents(plan: Plan, given: Input | None) -> Contents:
+    """What each task ends with; by None, what the plan begins with."""
+    found: Contents = {None: given.content if given else None}
+    for task in plan.tasks:
+        fetches = task.queue == Queue.FETCH.value
+        found[task.id] = found[None] if fetches else _passed(task, found[task.parent])[-1]
+    return found
+
+
+def _passed(task: PlannedTask, content: Content | None) -> list[Content | None]:
+    """What a task begins with, and what each of its steps makes of it."""
+    found = [content]
     for step in task.steps:
-        size = size_after(step.op, size, _params(step.op, step.params))
-    return size
+        found.append(after(step.op, _params(step.op, step.params), found[-1]))
+    return found
 
 
 def _params(op: str, params: dict[str, Any]) -> Any:
     return OPERATIONS[op].params.model_validate(params)
 
 
-def _outcomes(result: PlannedResult, task: PlannedTask, size: Size | None, given: Input | None) -> Iterator[Outcome]:
+def _outcomes(
+    result: PlannedResult, task: PlannedTask, content: Content | None, given: Input | None
+) -> Iterator[Outcome]:
     if not result.is_bundle:
-        yield _outcome(result, task, size, given)
+        yield _outcome(result, task, content, given)
         return
-    for part in parts(result, size):
+    params = _params(result.encoder, result.params)
+    for part in parts(result, content.size if content else None):
         yield Outcome(
             name=result.name_of(part.suffix),
             step=task.id,
             format=part.format,
             size=part.size,
-            bytes=_bytes_of_part(part),
+            bytes=_bytes_of_part(part, params, content),
         )
 
 
@@ -147,126 +225,232 @@ def parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
     return found
 
 
-def _bytes_of_part(part: Outline) -> int | None:
+def _bytes_of_part(part: Outline, params: Any, content: Content | None) -> int | None:
     if part.format not in DENSITY:
         return JSON_BYTES
-    return None if part.size is None else round(part.size[0] * part.size[1] * DENSITY[part.format])
+    if part.size is None or content is None:
+        return None
+    return round(_file_bytes(part.format, params.of_encoder(part.format), scaled(content, part.size)))
 
 
-def _outcome(result: PlannedResult, task: PlannedTask, size: Size | None, given: Input | None) -> Outcome:
+def _outcome(result: PlannedResult, task: PlannedTask, content: Content | None, given: Input | None) -> Outcome:
     format_ = result.format if result.encoder else None
     is_image = format_ is None or FORMATS[format_].is_image
     return Outcome(
         name=result.name,
         step=task.id,
         format=format_,
-        size=size if is_image else None,
-        bytes=_bytes(result, size, given),
+        size=content.size if is_image and content else None,
+        bytes=_bytes(result, content, given),
     )
 
 
-def _bytes(result: PlannedResult, size: Size | None, given: Input | None) -> int | None:
-    if not result.encoder or size is None:
+def _bytes(result: PlannedResult, content: Content | None, given: Input | None) -> int | None:
+    if not result.encoder or content is None:
         return None
     if result.format not in DENSITY:
         return JSON_BYTES
     frames = given.frames if given and OPERATIONS[result.encoder].animated else 1
-    likely = round(size[0] * size[1] * frames * DENSITY[result.format])
-    most = result.params.get("max_bytes")
-    return min(likely, most) if most else likely
+    params = _params(result.encoder, result.params)
+    likely = round(_file_bytes(result.format, params, content) * frames)
+    return min(likely, params.max_bytes) if params.max_bytes else likely
 
 
-def _cost(plan: Plan, task: PlannedTask, sizes: dict[str | None, Size | None], given: Input | None) -> float | None:
+def _file_bytes(format_: str, params: Any, content: Content) -> float:
+    """How large a file of one frame is likely to be."""
+    typical, detail, by_quality, lossless = DENSITY[format_]
+    density = typical * content.busyness**detail
+    density *= lossless if getattr(params, "lossless", False) else _by_quality(params) ** by_quality
+    return float(density * _written(format_, content))
+
+
+def _written(format_: str, content: Content) -> float:
+    """What counts of the pixels in a file."""
+    return _samples(content) if format_ in BY_CHANNEL else content.pixels
+
+
+def _by_quality(params: Any) -> float:
+    """How many times nearer to the best quality than the default; 1 for formats without."""
+    quality: int | None = getattr(params, "quality", None)
+    if quality is None:
+        return 1.0
+    default: int = type(params).model_fields["quality"].default
+    return (PERFECT - default) / (PERFECT - quality)
+
+
+def _cost(plan: Plan, task: PlannedTask, contents: Contents, given: Input | None) -> float | None:
     """Seconds of CPU time on the machine of the constants."""
-    size, parent = sizes[task.parent], plan.task(task.parent) if task.parent and not task.is_first else None
-    if size is None or given is None or (sizes[task.id] is None and task.result):
+    content, parent = contents[task.parent], plan.task(task.parent) if task.parent and not task.is_first else None
+    ends = contents[task.id]
+    if content is None or given is None or ends is None:
         return None
-    if parent is not None and task in _inlined(plan, parent, sizes):
-        return _encoding(task, sizes[task.id], given)
-    nanoseconds = _reading(task, size, given)
-    for step in task.steps:
-        after = size_after(step.op, size, _params(step.op, step.params))
-        begins, ends = WORK.get(step.op, (0.0, 0.0))
-        nanoseconds += begins * _pixels(size, given) + ends * _pixels(after or size, given)
-        size = after
-        if size is None:
-            return None
-    if task.intermediate and len(_inlined(plan, task, sizes)) < len(plan.children(task.id)):
-        nanoseconds += INTERMEDIATE_WRITE * _pixels(size, given)
-    encoding = (
-        _encoding_parts(task.result, size) if task.result and task.result.is_bundle else _encoding(task, size, given)
-    )
+    if parent is not None and task in _inlined(plan, parent, ends.size):
+        return _encoding(task, ends, given)
+    shrink = _shrink(task, content, given)
+    nanoseconds = _reading(task, content, given, shrink)
+    passed = [one for one in _passed(task, content) if one is not None]
+    nanoseconds += sum(_working(task, passed, shrink)) * given.frames
+    if task.intermediate and len(_inlined(plan, task, ends.size)) < len(plan.children(task.id)):
+        nanoseconds += INTERMEDIATE_WRITE * _samples(ends) * given.frames
+    is_bundle = task.result is not None and task.result.is_bundle
+    encoding = _encoding_parts(task, ends) if is_bundle else _encoding(task, ends, given)
     return None if encoding is None else TASK_SECONDS + nanoseconds * 1e-9 + encoding
 
 
-def _inlined(plan: Plan, task: PlannedTask, sizes: dict[str | None, Size | None]) -> list[PlannedTask]:
+def _inlined(plan: Plan, task: PlannedTask, size: Size) -> list[PlannedTask]:
     """The tasks whose files this one writes along with its own."""
-    size = sizes[task.id]
-    if size is None:
-        return []
-    room = CHEAP_PIXELS // max(1, size[0] * size[1]) - (task.result is not None)
+    room = CHEAP_PIXELS // max(1, area(size)) - (task.result is not None)
     return plan.inline_children(task)[: max(0, room)]
 
 
-def _pixels(size: Size, given: Input) -> int:
-    return size[0] * size[1] * given.frames
+def _samples(content: Content) -> float:
+    """Its pixels in those of three channels."""
+    return content.pixels * content.channels / 3
 
 
-def _reading(task: PlannedTask, size: Size, given: Input) -> float:
-    pixels = _pixels(size, given)
+def _reading(task: PlannedTask, content: Content, given: Input, shrink: int) -> float:
     if not task.is_first:
-        return INTERMEDIATE_READ * pixels
-    if given.format == "jpeg":
-        return DECODE_SHRUNK.get(_shrink(task.steps[0], size), DECODE["jpeg"]) * pixels
-    return DECODE[given.format] * pixels
+        return INTERMEDIATE_READ * _samples(content) * given.frames
+    of_pixel, of_byte = DECODE[given.format]
+    of_pixel = DECODE_SHRUNK.get(shrink, of_pixel)
+    return of_pixel * content.pixels * given.frames + of_byte * given.likely_bytes
 
 
-def _shrink(first: PlannedStep, size: Size) -> int:
+def _shrink(task: PlannedTask, content: Content, given: Input) -> int:
     """By what the decoder divides the image for the first step."""
+    if not task.is_first or given.format != "jpeg":
+        return 1
+    first = task.steps[0]
     params = _params(first.op, first.params)
     if first.op == RESIZE.name:
-        return measure(*size, params).shrink
-    return breakpoints.on_load(size, params)[0] if first.op == WEB.name else 1
+        return measure(*content.size, params).shrink
+    return breakpoints.on_load(content.size, params)[0] if first.op == WEB.name else 1
 
 
-def _encoding_parts(result: PlannedResult, size: Size) -> float | None:
+def _working(task: PlannedTask, passed: list[Content], shrink: int) -> Iterator[float]:
+    """Nanoseconds of each step for each frame, the last one first.
+
+    libvips makes only those pixels that the next step asks for: fewer where that one cuts, and some more than once
+    where it looks beyond the edges of its tiles; all of them once where an image has to be in memory as a whole.
+    """
+    asked = 1.0
+    for number in reversed(range(len(task.steps))):
+        step, before, ends = task.steps[number], passed[number], passed[number + 1]
+        params, is_first = _params(step.op, step.params), number == 0
+        kind, first, second = _amounts(step, params, before, ends, shrink if is_first else 1)
+        is_whole = _in_memory(step, params)
+        of_first, of_second = WORK.get(kind, (0.0, 0.0))
+        yield of_first * first * (1.0 if is_whole else asked) + of_second * second * asked
+        asked = 1.0 if is_whole else asked * _asked(step, params, before, ends)
+
+
+def _amounts(step: PlannedStep, params: Any, before: Content, ends: Content, shrink: int) -> tuple[str, float, float]:
+    """The kind of work that a step is, and the two numbers that its constants are for."""
+    begun, ended = _samples(before), _samples(ends)
+    if step.op == RESIZE.name:
+        return _resizing(params, before, shrink)
+    if step.op == ROTATE.name:
+        angle = turn(params)
+        kind = "rotate, any angle" if angle % QUARTER else step.op
+        return (kind, begun, ended) if angle else (kind, 0.0, 0.0)
+    if step.op == BLUR.name:
+        factor = max(1, int(params.sigma * 2 // SMALL_BLUR))
+        sigma = params.sigma / factor
+        return step.op, begun, begun / factor**2 * sigma * (1 + _overlap(sigma, before.size)) / 2
+    if step.op == WEB.name:
+        sizes = {part.size for part in breakpoints.outlines(params, before.size) if part.size}
+        return step.op, begun / shrink**2, sum(map(area, sizes)) * before.channels / 3
+    return step.op, before.pixels if step.op == SHARPEN.name else begun, ended
+
+
+def _resizing(params: Any, before: Content, shrink: int) -> tuple[str, float, float]:
+    geometry = measure(*before.size, params)
+    if geometry.scaled == before.size:
+        return RESIZE.name, 0.0, 0.0
+    kept, whole = area(geometry.size), area(geometry.scaled)
+    begun = before.pixels / shrink**2 * kept / whole
+    averaged = max(1, int(math.sqrt(begun / kept) / KERNEL))
+    kind = "resize, linear" if params.linear else "resize, enlarging" if whole > before.pixels else RESIZE.name
+    return kind, begun / averaged**2 * before.channels / 3, kept * before.channels / 3
+
+
+def _in_memory(step: PlannedStep, params: Any) -> bool:
+    """Whether a step needs the whole image before it gives a pixel."""
+    if step.op == ROTATE.name:
+        return turn(params) != 0
+    if step.op == FLIP.name:
+        return bool(params.direction != "horizontal")
+    return step.op == TRIM.name or (step.op == BLUR.name and params.sigma >= SMALL_BLUR)
+
+
+def _asked(step: PlannedStep, params: Any, before: Content, ends: Content) -> float:
+    """How much of what a step begins with it asks for, to give all that it ends with."""
+    if step.op == BLUR.name:
+        return _overlap(params.sigma, before.size)
+    if step.op == RESIZE.name:
+        geometry = measure(*before.size, params)
+        return area(geometry.size) / area(geometry.scaled)
+    return ends.pixels / before.pixels if step.op == CROP.name else 1.0
+
+
+def _overlap(sigma: float, size: Size) -> float:
+    """How often each pixel is asked for by a blur, which goes tile by tile."""
+    across, down = (1 + 2 * REACH * sigma * max(0.0, 1 / TILE - 1 / side) for side in size)
+    return across * down
+
+
+def _encoding_parts(task: PlannedTask, content: Content) -> float | None:
     """Seconds that writing the files of a set takes; None where their number depends on the pixels."""
-    params, nanoseconds = _params(result.encoder, result.params), 0.0
-    for part in parts(result, size):
+    if task.result is None:
+        return 0.0
+    params, total = _params(task.result.encoder, task.result.params), SET_SECONDS
+    for part in parts(task.result, content.size):
         if part.format not in DENSITY:
             continue
         if part.size is None:
             return None
-        encoder = ENCODERS[part.format]
-        nanoseconds += _of_encoder(encoder.name, params.of_encoder(part.format)) * part.size[0] * part.size[1]
-    return SET_SECONDS + nanoseconds * 1e-9
+        total += _of_encoder(ENCODERS[part.format].name, params.of_encoder(part.format), scaled(content, part.size))
+    return total
 
 
-def _encoding(task: PlannedTask, size: Size | None, given: Input) -> float:
+def _encoding(task: PlannedTask, content: Content, given: Input) -> float:
     """Seconds that writing the result takes."""
-    if task.result is None or size is None or task.result.encoder not in ENCODE:
+    if task.result is None or task.result.encoder not in ENCODE:
         return 0.0
     operation, params = OPERATIONS[task.result.encoder], _params(task.result.encoder, task.result.params)
-    pixels = size[0] * size[1] * (given.frames if operation.animated else 1)
-    return _of_encoder(operation.name, params) * pixels * 1e-9
+    return _of_encoder(operation.name, params, content) * (given.frames if operation.animated else 1)
 
 
-def _of_encoder(name: str, params: Any) -> float:
-    """Nanoseconds for each pixel that is written."""
-    factor = FACTORS.get(name, lambda _: 1.0)(params)
-    if isinstance(params, QualityTarget) and not params.is_unconstrained:
-        factor *= SEARCHES
-    return ENCODE[name] * factor
+def _of_encoder(name: str, params: Any, content: Content) -> float:
+    """Seconds that writing a file of one frame takes."""
+    format_ = str(OPERATIONS[name].format)
+    likely, (of_pixel, of_byte) = _file_bytes(format_, params, content), ENCODE[name]
+    nanoseconds = of_pixel * _written(format_, content) + of_byte * likely
+    once = FILE_SECONDS + nanoseconds * FACTORS.get(name, lambda _: 1.0)(params) * 1e-9
+    if not isinstance(params, QualityTarget) or params.is_unconstrained:
+        return once
+    compared = 0.0 if params.min_ssim is None else LIKENESS * content.pixels * 1e-9
+    return (once + compared) * _encodings(params, likely)
+
+
+def _encodings(params: QualityTarget, likely: float) -> float:
+    """How many files are written until the one that meets the target: qualities are bisected."""
+    quality: int = getattr(params, "quality", 1)
+    if quality == 1 or getattr(params, "lossless", False):
+        return 1.0
+    if params.min_ssim is not None:
+        return math.log2(QUALITIES)
+    return 1.0 if params.max_bytes is None or likely <= params.max_bytes else 1 + math.log2(quality)
 
 
 def _webp(params: WebpParams) -> float:
     by_effort = (0.25, 0.35, 0.6, 0.7, 1.0, 1.5, 2.5)[params.effort]
-    return by_effort * (6.0 if params.lossless else 1.0)
+    return by_effort * (5.0 if params.lossless else 1.0)
 
 
 def _avif(params: AvifParams) -> float:
     by_effort = (0.7, 0.8, 1.0, 1.9, 3.5, 6.5, 12.0, 25.0, 60.0, 107.0)[params.effort]
-    return by_effort * (0.5 + params.quality / 130)
+    return by_effort * (0.5 if params.lossless else 1.0)  # of far more bytes
 
 
 def _jpeg(params: JpegParams) -> float:
@@ -287,16 +471,35 @@ FACTORS: dict[str, Callable[[Any], float]] = {
 }
 
 
-def _memory(task: PlannedTask, before: Size | None, after: Size | None, given: Input | None) -> int | None:
+def _memory(task: PlannedTask, before: Content | None, given: Input | None) -> int | None:
     """Bytes of the process at its peak, as far as the memory of encoders is known."""
-    if before is None or after is None or given is None:
+    passed = _passed(task, before)
+    ends = passed[-1]
+    if before is None or ends is None or given is None:
         return None
-    held = max(before[0] * before[1], after[0] * after[1]) * given.frames * 3
+    peak = _of_pixels(task, passed, given)
     if task.result is None or not task.result.encoder:
-        return BASE + held
+        return BASE + peak
     params = _params(task.result.encoder, task.result.params)
     if not task.result.is_bundle:
-        return max(BASE + held, Work(task.result.encoder, params, after[0] * after[1] * given.frames).needed)
-    width, height = breakpoints.largest(params, after)
+        pixels = ends.pixels * given.frames
+        return max(BASE + peak, Work(task.result.encoder, params, pixels, pixel_bytes=ends.channels).needed)
+    width, height = breakpoints.largest(params, ends.size)
     work = [Work(ENCODERS[one].name, params.of_encoder(one), width * height) for one in params.formats]
-    return held + max(each.needed for each in work)
+    held = ends.pixels // _shrink(task, before, given) ** 2 * ends.channels
+    return max(BASE + peak, held + max(each.needed for each in work))
+
+
+def _of_pixels(task: PlannedTask, passed: list[Content | None], given: Input) -> int:
+    """Bytes of the images that a task has at a time: its source, one that a step needs as a whole, the last one."""
+    contents = [content for content in passed if content is not None]
+    held = peak = _held(contents[0], given) // _shrink(task, contents[0], given) ** 2 if task.is_first else 0
+    for step, before in zip(task.steps, contents[:-1], strict=True):
+        if _in_memory(step, _params(step.op, step.params)):
+            peak, held = max(peak, held + _held(before, given)), _held(before, given)
+    shrink = _shrink(task, contents[0], given) if task.steps[-1].op == WEB.name else 1
+    return max(peak, held + _held(contents[-1], given) // shrink**2)
+
+
+def _held(content: Content, given: Input) -> int:
+    return content.pixels * content.channels * given.frames

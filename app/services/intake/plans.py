@@ -119,12 +119,7 @@ class Plans:
         if checked is None:
             raise AssertionError("what is wrong is raised")
         plan = checked.tree.plan(header.format if header else None)
-        given = (
-            Input(format=header.format, size=(header.width, header.height), frames=header.frames_read)
-            if header
-            else None
-        )
-        found = estimate(plan, given, self.reference_seconds)
+        found = estimate(plan, _input(header, size), self.reference_seconds)
         return Planned(checked=checked, plan=plan, header=header, bytes=size, estimate=found)
 
     async def _check_name(self, order: Order, request: Request) -> None:
@@ -141,10 +136,10 @@ class Plans:
             raise ExternalIdTaken(detail, pointer="#/external_id", value=name, extra=extra)
 
 
-def _input(header: ImageHeader | None) -> Input | None:
+def _input(header: ImageHeader | None, size: int | None) -> Input | None:
     if header is None:
         return None
-    return Input(format=header.format, size=(header.width, header.height), frames=header.frames_read)
+    return Input(format=header.format, size=(header.width, header.height), frames=header.frames_read, bytes=size)
 
 
 def _place(error: PixToolsError, order: Order) -> str | None:

@@ -1,0 +1,113 @@
+"""What is known of an image between the steps of a plan, without its pixels: its size, and how much there is to see.
+
+Bytes for each pixel are the cheapest sign of that: a busy picture takes more of them in any format, and more time to
+decode and to encode. They are known of the upload; what a step makes of them follows by rules of photographs. The
+constants are fitted by `python -m benchmarks plan`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.imaging.geometry import QUARTER, Size, measure, size_after, turn
+from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE
+
+#: bytes for each pixel of a typical upload
+TYPICAL = {"jpeg": 0.35, "png": 1.7, "webp": 0.2, "avif": 0.12, "heic": 0.12, "tiff": 2.6, "gif": 0.75}
+LEAST, MOST = 0.05, 20.0  # times as many: beyond that, bytes say something else than how busy a picture is
+#: powers by which detail grows as an image shrinks, and falls as it is blurred
+SHRUNK, BLURRED = 0.9, 2.0
+ENLARGED = 0.5  # standard deviation of the blur that the pixels of an image have, in its own, when it is enlarged
+GREY = 0.7  # times as much detail as in colour
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """An image, as far as it is known."""
+
+    size: Size
+    #: how many bytes a pixel takes when it is written, in those of a typical photograph
+    detail: float = 1.0
+    #: standard deviation of the blur, in pixels
+    sigma: float = 0.0
+    is_grey: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return area(self.size)
+
+    @property
+    def channels(self) -> int:
+        """Of a pixel, and its bytes in memory."""
+        return 1 if self.is_grey else 3
+
+    @property
+    def busyness(self) -> float:
+        """The detail that the blur leaves."""
+        return self.detail * math.pow(1 + self.sigma, -BLURRED)
+
+
+def area(size: Size) -> int:
+    """Pixels."""
+    return size[0] * size[1]
+
+
+def of_upload(format_: str, size: Size, frames: int, bytes_: int | None) -> Content:
+    """What the header of a file shows; without `bytes_` it counts as a typical one."""
+    if bytes_ is None:
+        return Content(size=size)
+    ratio = bytes_ / (area(size) * frames * TYPICAL[format_])
+    return Content(size=size, detail=min(max(ratio, LEAST), MOST))
+
+
+def after(op: str, params: Any, before: Content | None) -> Content | None:
+    """What an operation makes of it; None where only the pixels show the size."""
+    size = size_after(op, before.size if before else None, params)
+    if before is None or size is None:
+        return None
+    return CHANGES.get(op, _cut)(before, size, params)
+
+
+def scaled(content: Content, size: Size) -> Content:
+    """The same picture in another size: detail gets closer together, or blurred."""
+    scale = math.sqrt(area(size) / content.pixels)
+    if scale <= 1:
+        return replace(content, size=size, detail=content.detail * scale**-SHRUNK, sigma=content.sigma * scale)
+    return replace(content, size=size, sigma=math.hypot(content.sigma, ENLARGED) * scale)
+
+
+def _cut(before: Content, size: Size, _params: Any) -> Content:
+    return replace(before, size=size)
+
+
+def _on_canvas(content: Content, size: Size) -> Content:
+    """With a border in which there is nothing to see."""
+    return replace(content, size=size, detail=content.detail * min(1.0, content.pixels / area(size)))
+
+
+def _resized(before: Content, size: Size, params: Any) -> Content:
+    geometry = measure(*before.size, params)
+    return _on_canvas(_cut(scaled(before, geometry.scaled), geometry.size, params), size)
+
+
+def _rotated(before: Content, size: Size, params: Any) -> Content:
+    return _cut(before, size, params) if turn(params) % QUARTER == 0 else _on_canvas(before, size)
+
+
+def _blurred(before: Content, size: Size, params: Any) -> Content:
+    return replace(before, size=size, sigma=math.hypot(before.sigma, params.sigma))
+
+
+def _without_colour(before: Content, size: Size, _params: Any) -> Content:
+    return before if before.is_grey else replace(before, size=size, detail=before.detail * GREY, is_grey=True)
+
+
+#: by operation; any other one leaves the pixels as they are, or cuts
+CHANGES: dict[str, Callable[[Content, Size, Any], Content]] = {
+    RESIZE.name: _resized,
+    ROTATE.name: _rotated,
+    BLUR.name: _blurred,
+    GRAYSCALE.name: _without_colour,
+}
