@@ -308,6 +308,7 @@ TABLES: dict[str, dict[Any, Any]] = {
 }
 #: those of their own
 ALONE = ("TASK_SECONDS", "FILE_SECONDS", "SET_SECONDS", "INTERMEDIATE_READ", "INTERMEDIATE_WRITE")
+NOTHING = 1e-9  # of a constant: it stays 0
 FINE = 1e6  # times as many bytes as are meant, since they are rounded
 SWEEPS = 3000  # over all constants, until they are those of the least error
 ROUNDS_OF_FIT = 6  # each with the weights that the errors of the one before give
@@ -344,7 +345,7 @@ def fit(found: list[Measured]) -> None:
     used = matrix.any(axis=0)
     relative, weights = matrix[:, used] / wanted[:, None], np.ones(len(wanted))
     before = np.array(list(cells.values()))[used]
-    pull = np.diag(PULL / np.maximum(before, np.finfo(float).tiny ** 0.25))
+    pull = np.diag(PULL / np.maximum(before, NOTHING))
     for _ in range(ROUNDS_OF_FIT):
         weighted = np.vstack([relative * weights[:, None], pull])
         solved = _nonnegative(weighted, np.append(weights, np.full(len(before), PULL)))
