@@ -76,7 +76,7 @@ def test_the_port_of_metrics_is_another_one(tmp_path: Path) -> None:
     [
         (("tenants", "create", "No Name"), "1 to 63 lower-case letters"),
         (("keys", "create", "--tenant", "absent"), "pixtools tenants create"),
-        (("keys", "create", "--scope", "jobs:eat"), "there are jobs:write"),
+        (("keys", "create", "--scope", "jobs:eat"), "the scopes are jobs:write"),
         (("keys", "revoke", "x"), "There is no key 'x'"),
         (("tenants", "delete", "default", "--yes"), "cannot be erased"),
         (("webhooks", "secret", "--tenant", "absent"), "There is no tenant 'absent'"),
