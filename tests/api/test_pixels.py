@@ -118,6 +118,7 @@ def test_a_text_is_set_in_a_stored_font(api: ApiClient, tmp_path: Path) -> None:
     assert stored != before[0]
     assert drawn(mark) == before, "a font of that name is for those who name its file"
     assert drawn({**mark, "font": "own.ttf", "keep": True, "then": [mark]})[0] == stored
+    assert api.http.delete("/assets/own.ttf").status_code == 204
 
     source, path = tmp_path / "ground.png", tmp_path / "own.ttf"
     source.write_bytes(ground.getvalue())
