@@ -58,6 +58,6 @@ def test_poison_is_given_up_listed_refused_and_redriven(
             until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
             assert api.process(photo, tree).status_code == 202
             assert command(deployment, "dlq", "list").stdout == ""
-            assert command(deployment, "dlq", "purge", "--all").stdout == "1 forgotten\n"
+            assert command(deployment, "dlq", "purge", "--all").stdout == "1 deleted\n"
     finally:
         deployment.kill()
