@@ -1,1 +1,1 @@
-"""What PixTools costs and what its peers cost: `python -m benchmarks` lists what can be measured."""
+"""Benchmarks of PixTools and its peers: `python -m benchmarks` lists them."""

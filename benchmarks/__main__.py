@@ -1,9 +1,9 @@
-"""Everything that can be measured, in one list.
+"""All benchmarks.
 
-    python -m benchmarks                  lists it
-    python -m benchmarks NAME [options]   measures; `--help` shows the options
+    python -m benchmarks                  lists them
+    python -m benchmarks NAME [options]   runs one; `--help` shows its options
 
-`make bench NAME=...` installs what a benchmark needs first.
+`make bench NAME=...` first installs what the benchmark needs.
 """
 
 import importlib
@@ -22,7 +22,7 @@ class Benchmark:
     name: str
     module: str
     measures: str
-    #: on two cores, with the usual options
+    #: on two cores, with the default options
     minutes: float
     #: whether it starts RabbitMQ, Redis, PostgreSQL and an S3 server
     servers: bool = False
@@ -35,7 +35,7 @@ BENCHMARKS = (
     Benchmark(
         name="listeners",
         module="listeners",
-        measures="memory of 1,000 idle listeners of live events, and how soon 50 active ones hear",
+        measures="memory of 1,000 idle listeners of live events, and how soon events reach 50 active ones",
         minutes=1.5,
     ),
     Benchmark(
@@ -47,13 +47,13 @@ BENCHMARKS = (
     Benchmark(
         name="plan",
         module="plan",
-        measures="CPU time and memory that POST /plan predicts, against those of the work; fits its constants",
+        measures="CPU time and memory that POST /plan predicts, and what the work takes; fits its constants",
         minutes=3,
     ),
     Benchmark(
         name="web",
         module="web",
-        measures="CPU time of `web` next to its encodes alone, and its steps of bytes, on photographs",
+        measures="CPU time of `web` next to that of its encodes alone, and the steps of `bytes_step`, on photographs",
         minutes=6,
     ),
     Benchmark(
@@ -66,28 +66,28 @@ BENCHMARKS = (
     Benchmark(
         name="queue",
         module="queue.compare",
-        measures="jobs a second and CPU of a job, next to Express, BullMQ and sharp; needs npm",
+        measures="jobs per second and CPU time of a job, next to Express, BullMQ and sharp; needs npm",
         minutes=5,
         servers=True,
     ),
     Benchmark(
         name="latency",
         module="latency",
-        measures="from an accepted job to its first task, and messages of the relay, next to bare Celery",
+        measures="time from an accepted job to its first task, and the relay's message rate, next to bare Celery",
         minutes=2,
         servers=True,
     ),
     Benchmark(
         name="fairness",
         module="fairness",
-        measures="a small job alone, behind a thousand others, and next to one that takes long",
+        measures="time of a small job alone, behind a thousand others, and next to a long one",
         minutes=8,
         servers=True,
     ),
     Benchmark(
         name="keys",
         module="keys",
-        measures="the same requests without a key and with one",
+        measures="time of the same requests without a key and with one",
         minutes=2,
     ),
     Benchmark(
@@ -100,21 +100,21 @@ BENCHMARKS = (
     Benchmark(
         name="isolation",
         module="isolation",
-        measures="resizes alone, and while the network works on large images",
+        measures="time of resizes alone, and while `denoise` works on large images",
         minutes=3,
         servers=True,
     ),
     Benchmark(
         name="webhooks",
         module="webhooks",
-        measures="what receivers do to webhooks, and what a dead host does to others",
+        measures="webhooks to misbehaving receivers, and the effect of a dead host on others",
         minutes=10,
         servers=True,
     ),
     Benchmark(
         name="observability",
         module="observability",
-        measures="requests a second with and without metrics, ids and the access log",
+        measures="requests per second with and without metrics, ids and the access log",
         minutes=8,
         servers=True,
     ),
@@ -140,7 +140,7 @@ BENCHMARKS = (
     Benchmark(
         name="quality",
         module="quality",
-        measures="size, likeness and CPU of every encoder's settings on a folder of photographs; needs .venv-quality",
+        measures="size, similarity and CPU of every encoder's settings on photographs of a folder; needs .venv-quality",
         minutes=60,
     ),
     Benchmark(
@@ -152,32 +152,32 @@ BENCHMARKS = (
     Benchmark(
         name="postgres",
         module="postgres",
-        measures="CPU, log and disk of PostgreSQL for a job, with many others in its tables",
+        measures="CPU time, WAL and disk of PostgreSQL for a job, with many others in its tables",
         minutes=2,
         servers=True,
     ),
     Benchmark(
         name="autoscale-tasks",
         module="autoscale.tasks",
-        measures="CPU of the tasks that `autoscale` simulates; writes benchmarks/autoscale/samples.json",
+        measures="CPU time of the tasks that `autoscale` simulates; writes benchmarks/autoscale/samples.json",
         minutes=2,
     ),
     Benchmark(
         name="picture-fits",
         module="pictures.fits",
-        measures="draws docs/images/fits.webp of a photograph",
+        measures="draws docs/images/fits.webp from a photograph",
         minutes=0.1,
     ),
     Benchmark(
         name="picture-formats",
         module="pictures.formats",
-        measures="draws docs/images/formats.webp of a photograph",
+        measures="draws docs/images/formats.webp from a photograph",
         minutes=0.1,
     ),
     Benchmark(
         name="picture-denoise",
         module="pictures.denoise",
-        measures="draws docs/images/denoise.webp of a photograph",
+        measures="draws docs/images/denoise.webp from a photograph",
         minutes=0.5,
     ),
 )

@@ -1,4 +1,4 @@
-"""The API with less of what observes it: what `observability.py` compares with.
+"""The API without some of its metrics and logs, for `observability.py` to compare with.
 
     python -m benchmarks.bare_api bare | metrics | all
 

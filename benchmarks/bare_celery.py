@@ -1,4 +1,4 @@
-"""What `latency.py` compares with: one Celery task over one quorum queue, and nothing else."""
+"""One Celery task over one quorum queue and nothing else, for `latency.py` to compare with."""
 
 import os
 import time

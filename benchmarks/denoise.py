@@ -1,8 +1,8 @@
-"""Denoising: megapixels and CPU seconds, and peak memory, of ours, of eager PyTorch on the whole image, and of OpenCV.
+"""Denoising: speed, CPU time and peak memory of PixTools, of eager PyTorch on the whole image, and of OpenCV.
 
     python -m benchmarks denoise [--small]
 
-Each contender runs in a process of its own on the same picture, one after the other, on every core.
+Each of them runs in a separate process on the same picture, one after the other, on all cores.
 """
 
 import json

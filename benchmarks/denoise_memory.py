@@ -1,9 +1,9 @@
-"""Peak memory of denoising large images through the whole pipeline, in a process of its own for each image.
+"""Peak memory of denoising large images with the whole pipeline, in a separate process for each image.
 
     python -m benchmarks denoise-memory [--whole]
 
-Without `--whole` the network runs for a while only and the rest of the pixels pass as they are: memory has reached its
-peak by then, since the tiles have one size.
+Without `--whole` the network runs only for a while, and the rest of the pixels stay as they are: memory has reached its
+peak by then, since all tiles have the same size.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Deployments to measure, with servers and data of their own."""
+"""Deployments to measure, with their own servers and data."""
 
 import os
 import tempfile

@@ -1,10 +1,10 @@
-"""Many jobs of one step that wait, and the memory of what keeps them while they are drained.
+"""Memory of the API, the relay and the workers while many jobs of one step wait and are drained.
 
     python -m benchmarks drain [--jobs 10000]
 
-starts all servers, the API and a relay of its own, as the tests do. So many jobs with small images are submitted while
-no worker runs; then a worker of two processes is started, and the resident memory of every process is looked at until
-no job is left.
+starts all servers, the API and a separate relay, as the tests do. It submits the jobs, with small images, while no
+worker runs. Then it starts a worker of two processes, and reads the resident memory of every process until no job is
+left.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How long a small job takes: alone, behind a thousand jobs of another tenant, and next to one job that takes long.
+"""How long a small job takes: alone, behind a thousand jobs of another tenant, and next to one long job.
 
     python -m benchmarks fairness [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
 
-starts all servers, the API and its workers, as the tests do, anew for each case. From the request to the answer of
-`POST /process` with `Prefer: wait`, one small job at a time: a PNG of 8x8 pixels to WebP. The other tenant's jobs are
-thumbnails of a photograph; the long one has 32 AVIF files of the highest effort, seconds each. How much of the other
-work was still waiting after the last round is printed with it: had it been through, the figure would mean nothing.
+starts all servers, the API and its workers, as the tests do, again for each case. It measures one small job at a time,
+a PNG of 8x8 pixels to WebP, from the request to the answer of `POST /process` with `Prefer: wait`. The other tenant's
+jobs are thumbnails of a photograph; the long job has 32 AVIF files of the highest effort, which take seconds each. It
+also prints how much of the other work still waited after the last round: if none did, the figure would mean nothing.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""What a resize of 12 megapixels to WebP, JPEG, AVIF and all three costs: PixTools as a whole, and others at it.
+"""CPU time of a resize of 12 megapixels to WebP, JPEG, AVIF and all three, with the whole of PixTools and with others.
 
     python -m benchmarks images [--rounds 10] [--image photo.jpg] [--peers folder] [--before checkout]
 
 starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, next to bare libvips,
 sharp, Pillow and thumbor, which it installs into `--peers` (default: a cache folder; needs npm). All write WebP of
 quality 80 and effort 4, progressive JPEG of quality 80 with optimised tables and 4:2:0, AVIF of quality 50 and effort 2
-with 4:2:0, with one thread for an image. `libvips, thumbnail` is how everybody calls it; it decodes all pixels, where
-PixTools lets the JPEG decoder halve them: so does `libvips, shrink`, the same work without a service around it.
+with 4:2:0, with one thread for an image. `libvips, thumbnail` is the usual call; it decodes all pixels, and PixTools
+lets the JPEG decoder halve them. `libvips, shrink` does that too: it is the same work without a service around it.
 
-The photograph is made from a seed (benchmarks/photograph.py); `--image` takes a real one.
+The photograph is generated from a seed (benchmarks/photograph.py); `--image` takes a real one.
 
 CPU seconds are those of all processes of a contestant with their children, from the request until a little after the
 answer, without what they use when idle, which has its column. Jobs of PixTools are sent with `Prefer: wait`, so that no

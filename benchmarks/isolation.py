@@ -1,4 +1,4 @@
-"""Do image operations wait for the network? Resize jobs alone, and with denoise jobs of 12 megapixels waiting.
+"""Do image operations wait for `denoise`? Times resize jobs alone, and with waiting denoise jobs of 12 megapixels.
 
     python -m benchmarks isolation
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks keys [--rounds 600] [--mode embedded]
 
-starts two deployments as the tests do, and asks them in turns, so that whatever else the machine does meets both.
+starts two deployments as the tests do, and sends requests to them in turns, so that other load affects both equally.
 """
 
 import argparse

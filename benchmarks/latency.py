@@ -5,7 +5,7 @@
 starts all servers, the API and its workers, as the tests do. One job at a time, in turns with a bare Celery
 `apply_async` over the same broker: from the moment that the client sends its request, and from the moment that the API
 stamps on the job, to the start of its first step, by the clock of the one machine. Then, without workers, how long the
-API's relay takes to send so many messages, and bare Celery to send as many, both with the broker's confirmation.
+API's relay takes to send that many messages, and bare Celery to send as many, both with the broker's confirmation.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What listeners of live events cost, and how soon they hear.
+"""What listeners of live events cost, and how soon they get their events.
 
     python -m benchmarks listeners [--idle 1000] [--active 50] [--jobs 200]
 
-starts the single process. First as many listeners as `--idle` says open a stream of a tenant that has no jobs: what
-memory the process has more, and how many of its processor's seconds they take in ten seconds. Then `--active` listeners
-of another tenant get the ends of jobs, one after another: how long after the end of a job, by the clock of the one
-machine, its event has arrived at each of them.
+starts the single process. First, `--idle` listeners open a stream of a tenant that has no jobs: measured are the
+additional memory of the process and its CPU time over ten seconds. Then `--active` listeners of another tenant get the
+ends of jobs, one after another: measured is the time from the end of a job until its event has arrived at each of them,
+by the clock of the one machine.
 """
 
 import argparse

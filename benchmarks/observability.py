@@ -2,9 +2,9 @@
 
     python -m benchmarks observability
 
-starts the API three times over the same real servers: as it is, without its access log, and without all of that. The
-same requests go to each in turns, in another order each time. Requests per second of wall clock and of the API's CPU
-time; every figure is the median of the rounds, what is lost is the median of the differences within each round.
+starts the API three times over the same real servers: as it is, without its access log, and without all of these. The
+same requests go to each in turns, in another order each time. It prints requests per second of wall-clock time and of
+the API's CPU time. Every figure is the median of the rounds; the loss is the median of the differences in each round.
 """
 
 import argparse

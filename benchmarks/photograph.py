@@ -1,7 +1,7 @@
-"""A photograph that needs no download: made from a seed, with the statistics that the work of codecs depends on.
+"""A photograph without a download, generated from a seed, with the statistics that matter to codecs.
 
-Like a camera's, its spectrum falls with frequency (seeded noise of every octave), with sharp edges of unlike objects,
-smooth areas, channels that go together, and a sensor's noise.
+As in a camera's picture, its spectrum falls with frequency (seeded noise of every octave), and it has sharp edges of
+different objects, smooth areas, correlated channels, and the noise of a sensor.
 """
 
 import numpy as np

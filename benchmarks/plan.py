@@ -1,12 +1,12 @@
-"""What /plan predicts of CPU time, memory and bytes, against what the same work takes; and the constants that fit best.
+"""Compares the CPU time, memory and bytes that /plan predicts with those of the work, and fits the constants.
 
     python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--worst 10] [--fit] [--record FILE]
 
 Random trees (tests/support/trees.py, with sets for pages) are planned and run on photographs of a folder, or on made
 ones. Each tree runs in a process of its own on one thread, as a worker's does, after small images that start threads
 and codecs: CPU time and the peak of its address space are measured, and names, sizes and formats are compared.
-`--fit` prints the constants of app/services/intake/costs.py that leave the least relative error on these trees; judge
-them by another seed and other photographs. `--worst` shows the trees that are most off.
+`--fit` prints the constants of app/services/intake/costs.py with the least relative error on these trees; check them
+with another seed and other photographs. `--worst` shows the trees with the largest errors.
 
 What else a machine does makes CPU time longer. So the reference decode, that of docs/sample.jpg, is timed several times
 before and after each task in the same process, and the task is counted in the least of each: what slows them alike

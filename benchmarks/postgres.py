@@ -1,10 +1,10 @@
-"""PostgreSQL's CPU, log and disk of a job: accepted, claimed, finished, listed and removed.
+"""CPU time, WAL and disk of PostgreSQL for a job that is accepted, claimed, finished, listed and removed.
 
     make bench NAME=postgres ARGS="--jobs 100000"
 
 The service's own functions run in this process, each in a transaction of its own, on a private PostgreSQL; all CPU time
-of the server's processes is counted. The tables are filled before with copies of one finished job, made by SQL. The
-server and its data are removed in the end.
+of the server's processes is counted. Before that, SQL fills the tables with copies of one finished job. The server and
+its data are removed at the end.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What processes cost, read from Linux: nanoseconds on the CPU and the peak of memory, with all their children."""
+"""CPU time in nanoseconds and peak memory of processes with all their children, read from Linux."""
 
 import os
 import time

@@ -1,10 +1,10 @@
-"""What the encoders make of photographs: bits per pixel, likeness and CPU time of every quality and effort, as CSV.
+"""Bits per pixel, similarity and CPU time of the encoders at every quality and effort on photographs, as CSV.
 
     python -m benchmarks quality folder > quality.csv
 
 Twenty photographs are taken from the folder, evenly over its sorted names, and encoded by the code that the service
-runs, on one thread each. Likeness is the project's SSIM, PSNR and SSIMULACRA2; CPU time includes no likeness. Printed
-next to the CSV, on stderr: which quality of each format looks like which of JPEG, and what each effort costs there.
+runs, on one thread each. Similarity is the project's SSIM, PSNR and SSIMULACRA2; CPU time does not include computing
+it. On stderr it prints which quality of each format looks like which of JPEG, and what each effort costs there.
 """
 
 import csv

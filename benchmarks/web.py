@@ -1,14 +1,14 @@
-"""What `web` costs next to its encodes alone, and what steps of bytes come to on photographs.
+"""CPU time of `web` next to that of its encodes alone, and the result of `bytes_step`, on photographs.
 
     python -m benchmarks web [folder] [--photos 24] [--rounds 3] [--step 30000] [--format avif]
 
-Photographs are those of a folder, or made ones (benchmarks/photograph.py). Other formats become JPEG of quality 92,
-as cameras write it. Each is done in a process of its own on one thread, as in a worker.
+The photographs are those of a folder, or generated (benchmarks/photograph.py). Other formats are converted to JPEG of
+quality 92, as cameras write it. Each runs in a separate process on one thread, as in a worker.
 
-The first table: CPU seconds of a set of fixed widths and quality from the file on, decoding included; and of the same
-encodes alone, of images that are in memory in their sizes, in turns with it. The second one: for `bytes_step`, the
-widths, the largest step between two neighbours, how many images equal steps would need at least, and how many encodes
-the search took. A step that is larger than asked ends with an error.
+The first table has the CPU seconds of a set of fixed widths and quality, including decoding, and of the same encodes
+alone, of images already in memory in their sizes, in turns. The second one has, for `bytes_step`, the widths, the
+largest step between two neighbours, how many images equal steps would need at least, and how many encodes the search
+took. A step that is larger than requested is an error.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Webhooks under bad conditions: one table of what receivers may do, one of what a dead host does to others.
+"""Webhooks under bad conditions: a table of what receivers may do, and one of the effect of a dead host on others.
 
     python -m benchmarks webhooks [--dead-host]
 
 starts all servers and PixTools as the tests do. The first table has one job for each row, sent to a receiver that
-behaves as it says, with pauses of a second between attempts. For the last two, a thousand deliveries to ten hosts are
-written at an even pace, then all at once, in turns with ten healthy hosts, with one that takes requests and never
-answers, and with one without a server; the time from the row to the receiver is that of the nine others.
+behaves as the row says, with pauses of a second between attempts. For the last two, a thousand deliveries to ten hosts
+are written at an even pace, then all at once, in turns with ten healthy hosts, with one that accepts requests and never
+answers, and with one without a server; the times from the row to the receiver are those of the nine others.
 `--dead-host` leaves out the rest.
 """
 

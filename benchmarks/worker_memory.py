@@ -2,13 +2,13 @@
 
     python -m benchmarks memory [--jobs 1000] [--allocators] [--plot docs/images/worker-memory.svg]
 
-Every pixel operation but `denoise` and every encoder, of every input format, 0.1 to 12 megapixels, drawn from a seed:
-the same jobs for each way to run them. The pixel process of the embedded mode is replaced after some renders; it also
-runs all jobs without that, which shows whether its memory is flat in itself. The Celery worker of the whole stack gets
-them through the API and is never replaced. `--allocators` adds the pixel process without the bound on glibc's arenas,
-and with jemalloc where that is installed.
+The jobs use every pixel operation except `denoise`, every encoder and every input format, with 0.1 to 12 megapixels.
+They are drawn from a seed, so each run has the same jobs. The pixel process of the embedded mode is replaced after some
+renders; it also runs all jobs without that, which shows whether its memory stays level by itself. The Celery worker of
+the whole stack gets the jobs through the API and is never replaced. `--allocators` adds the pixel process without the
+limit on glibc's arenas, and with jemalloc if that is installed.
 
-Resident memory is looked at after each job. It draws these figures as a plot.
+Resident memory is read after each job, and drawn as a plot.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks autoscale
 
-Task times are those of samples.json, which benchmarks/autoscale/tasks.py has measured; everything else that is taken
-for granted stands in assumptions.py. The same seed gives the same table. Draws docs/images/scaling.svg.
+Task times are those of samples.json, which benchmarks/autoscale/tasks.py has measured; all other assumptions are in
+assumptions.py. The same seed gives the same table. Draws docs/images/scaling.svg.
 """
 
 import argparse

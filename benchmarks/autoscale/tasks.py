@@ -2,8 +2,8 @@
 
     python -m benchmarks autoscale-tasks
 
-writes benchmarks/autoscale/samples.json; two minutes. Of every job all CPU time of the service is counted, from the
-upload to the end of its job, so that load on the machine changes little.
+writes benchmarks/autoscale/samples.json in two minutes. For every job it counts all CPU time of the service, from the
+upload to the end of the job, so that other load on the machine changes little.
 """
 
 import io

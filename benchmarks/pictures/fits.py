@@ -1,4 +1,4 @@
-"""The picture in docs: what the fits and gravities of `resize` make of one photograph, labelled.
+"""The picture in docs: one photograph resized with each fit and gravity of `resize`, labelled.
 
     python -m benchmarks picture-fits photograph.png docs/images/fits.webp
 

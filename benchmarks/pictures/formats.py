@@ -1,9 +1,9 @@
-"""The picture in docs: a detail of one photograph in three formats, at as many bytes and at default qualities.
+"""The picture in docs: a detail of one photograph in three formats, with equal bytes and with default qualities.
 
     python -m benchmarks picture-formats astronaut.png docs/images/formats.webp
 
-Every file is made by the pipeline that the service runs, the first row's by the contract `max_bytes`. What is shown is
-written without loss, since it is about losses.
+Every file is made by the pipeline that the service runs, those of the first row with `max_bytes`. The picture itself is
+lossless, since it shows losses.
 """
 
 import sys

@@ -1,15 +1,15 @@
-"""What a job costs around its pixels: PixTools in both modes next to a queue of Express, multer, BullMQ and sharp.
+"""The cost of a job besides its pixels: PixTools in both modes next to a queue of Express, multer, BullMQ and sharp.
 
     python -m benchmarks queue [--rounds 5] [--jobs 200] [--before checkout]
 
-Every job makes the JPEG of 315 kB in docs/ a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200 jobs
-and then ask after them in turn; all contestants run the whole time, and take turns. The peer is what one would write in
-an afternoon (benchmarks/queue/peer): it makes five attempts and keeps files on a disk, but has no row that a power cut
-leaves, no check of the upload, no idempotency, no events and no limits. Its Redis has its defaults.
+Every job converts the JPEG of 315 kB in docs/ to a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200
+jobs and then poll them in turn. All services run the whole time, and take turns. The peer is a service that one could
+write in an afternoon (benchmarks/queue/peer): it makes five attempts and keeps files on a disk, but has no rows that
+survive a power cut, no check of the upload, no idempotency, no events and no limits. Its Redis has its defaults.
 
-Printed are jobs a second from the first request to the end of the last job, and CPU milliseconds of a job: of the
-contestant's own processes, and of the servers that it uses. Then, with the workers stopped, uploads accepted a second.
-Medians of all rounds. The clients run on the same cores and are counted nowhere.
+It prints jobs per second from the first request to the end of the last job, and CPU milliseconds of a job, for the
+service's own processes and for the servers that it uses. Then, with the workers stopped, it prints uploads accepted per
+second. All are medians of the rounds. The clients run on the same cores, and their CPU time is not counted.
 """
 
 import argparse
