@@ -51,7 +51,7 @@ class AdmissionMiddleware:
 
 
 def check(scope: Scope, settings: Settings) -> None:
-    """Look at target, Host and origin of a request.
+    """Check the target, the Host and the origin of a request.
 
     Raises:
         PixToolsError: it is refused.
@@ -96,10 +96,10 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
 
 
 def _check_origin(headers: Headers, public_url: str | None) -> None:
-    """Refuse what a page of another origin sends: browsers send forms and plain posts without asking the server.
+    """Refuse requests from pages of another origin: browsers send forms and simple posts without asking the server.
 
-    Browsers send the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
-    not browsers send neither.
+    Browsers send the relation of the two origins in `Sec-Fetch-Site`; older ones send only the origin of the page.
+    Other clients send neither.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     own = {headers.get("host", "").lower(), _netloc(public_url)} - {""}
