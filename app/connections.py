@@ -145,7 +145,7 @@ class _Http(HttpToolsProtocol):
         self.progress += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             self.is_full = True
-            self.cycle.keep_alive = False  # its client has to send the others again
+            self.cycle.keep_alive = False  # the client has to send the other requests again
         # requests whose clients have left are still worked on; they count as well
         is_answered = self.is_admitted and len(self.tasks) < self._max_requests
         self.app = self._whole_app if is_answered else partial(_only_live, self._whole_app)
@@ -167,13 +167,13 @@ class _Http(HttpToolsProtocol):
         self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade may be ignored; a client that asks for one is not logged."""
+        """Log nothing: an upgrade may be ignored."""
 
 
 class Connection(asyncio.BufferedProtocol):
     """One connection, which reads no more than `READ_SIZE` at a time.
 
-    A wrapper and not a subclass: uvloop ignores the buffer of whatever is an `asyncio.Protocol` as well.
+    A wrapper and not a subclass: uvloop ignores the buffer of an object that is an `asyncio.Protocol` as well.
     """
 
     def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
@@ -226,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
             self._waits_since = asyncio.get_running_loop().time()
 
     def check(self, now: float) -> None:
-        """Give up a client that has taken too long for something."""
+        """Close the connection of a client that has taken too long."""
         limits = self._limits
         if self._transport.is_closing():
             return
@@ -281,7 +281,7 @@ def _wire(error: PixToolsError) -> bytes:
 
 
 async def _only_live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """What a connection too many gets: only the probe of the process is answered; both are closed."""
+    """Answer on a connection above the limit: the probe of the process as usual, others with 503; then close it."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
