@@ -27,7 +27,7 @@ from app.tenancy import Owned
 
 
 class JobStatus(StrEnum):
-    """pending -> processing -> one of the others; never back, except by an explicit retry."""
+    """pending -> processing -> one of the others; never back, but for an explicit retry."""
 
     #: accepted, nothing has started
     PENDING = "pending"
@@ -75,7 +75,7 @@ class EventType(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a key may do with the data of its tenant."""
+    """What a key may do, to what its tenant owns."""
 
     JOBS_WRITE = "jobs:write"
     #: every GET except those below

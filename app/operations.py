@@ -48,7 +48,7 @@ class Queue(StrEnum):
 
 
 class AssetKind(StrEnum):
-    """The kind of a stored file."""
+    """What a stored file is."""
 
     IMAGE = "image"
     FONT = "font"
