@@ -1,4 +1,4 @@
-"""A Redis that is left out for a while when it fails."""
+"""A Redis that is not asked for a while after it has failed."""
 
 import logging
 import time
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-PAUSE_SECONDS = 5.0  # without asking a Redis that has just failed
-#: what a client raises; uvloop adds a RuntimeError for a connection that was closed since it was used last
+PAUSE_SECONDS = 5.0  # before a Redis that has failed is asked again
+#: the errors of a client; uvloop adds a RuntimeError for a connection that was closed since its last use
 REDIS_ERRORS = (RedisError, OSError, RuntimeError)
 
 
 def client(url: str, seconds: float) -> Redis:
-    """A client with time-outs for connecting and for each answer."""
+    """A client with time-outs for the connection and for each answer."""
     return Redis.from_url(url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds)
 
 
 @dataclass
 class Pause:
-    """After a failure it is not asked for some seconds."""
+    """A pause after a failure, in which Redis is not asked."""
 
     log: logging.Logger
     #: of the log, for each failure

@@ -1,4 +1,4 @@
-"""Requests that are refused before any route looks at them: by host, origin or target. Plain ASGI."""
+"""Refuses requests before they reach a route: by host, origin or target. Plain ASGI."""
 
 import re
 from urllib.parse import urlsplit
@@ -23,19 +23,19 @@ from app.services.webhook import DELIVERY_HEADER
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 MAX_NAMED = 64  # characters of a refused value that are repeated
-ANY_HOST = ("/health", "/metrics")  # probes and scrapers come by address
+ANY_HOST = ("/health", "/metrics")  # probes and scrapers use the address
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
 
 
 OPERATORS_PATHS = ("/health", "/metrics")
-#: an API key, wherever in a query
+#: an API key, anywhere in a query
 KEY = re.compile(rb"pxt_[a-z0-9]{12}_[A-Za-z0-9]{20}")
 TOKEN_PARAMETER = re.compile(rb"(?:^|&)access_token=")  # where RFC 6750 allows one, and advises against it
 
 
 class AdmissionMiddleware:
-    """Refuses requests by their head alone."""
+    """Refuses requests by their headers alone."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -51,7 +51,7 @@ class AdmissionMiddleware:
 
 
 def check(scope: Scope, settings: Settings) -> None:
-    """Look at target, Host and origin of a request.
+    """Check the target, the Host and the origin of a request.
 
     Raises:
         PixToolsError: it is refused.
@@ -96,10 +96,10 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
 
 
 def _check_origin(headers: Headers, public_url: str | None) -> None:
-    """Refuse what a page of another origin sends: browsers send forms and plain posts without asking the server.
+    """Refuse requests from pages of another origin: browsers send forms and simple posts without asking the server.
 
-    Browsers send the relation of the two in `Sec-Fetch-Site`; older ones only where the page is from. Clients that are
-    not browsers send neither.
+    Browsers send the relation of the two origins in `Sec-Fetch-Site`; older ones send only the origin of the page.
+    Other clients send neither.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     own = {headers.get("host", "").lower(), _netloc(public_url)} - {""}

@@ -15,7 +15,7 @@ from app.wiring import Resources
 
 
 class Service(Protocol):
-    """Something with a thread of its own."""
+    """A service with its own thread."""
 
     def start(self) -> None: ...
 
@@ -23,7 +23,7 @@ class Service(Protocol):
 
 
 def services(resources: Resources) -> list[Service]:
-    """All of them, yet to be started."""
+    """All background services, not yet started."""
     settings, database = resources.settings, resources.database
     send = sender(celery_app)
     dispatcher = resources.dispatcher(send, QueueLook(celery_app, is_alone=settings.embedded))

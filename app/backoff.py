@@ -1,4 +1,4 @@
-"""Pauses between attempts: they grow, with a random share, so that what failed together does not come back together."""
+"""Growing pauses between attempts, with a random share, so that work that failed together does not return together."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ class Backoff:
     #: seconds
     longest: float
     factor: float = 2.0
-    #: the least share of a pause that randomness leaves; 1: all of it
+    #: the part of a pause that is not random; 1: all of it
     least_share: float = 1.0
 
     def pause(self, attempt: int) -> float:
@@ -23,11 +23,11 @@ class Backoff:
         Args:
             attempt: from 1.
         """
-        doublings = min(attempt - 1, 64)  # a power beyond that would only overflow
+        doublings = min(attempt - 1, 64)  # a larger exponent would only overflow
         return float(min(self.first * self.factor**doublings, self.longest)) * random.uniform(self.least_share, 1)
 
     def pauses(self) -> Iterator[float]:
-        """One pause after another, without end."""
+        """The pauses one after another, without end."""
         attempt = 0
         while True:
             attempt += 1

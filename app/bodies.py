@@ -1,4 +1,4 @@
-"""Bodies of requests: how large, and how long a client may be silent in the middle of one. Plain ASGI."""
+"""Limits on request bodies: their size, and how long a client may be silent in the middle of one. Plain ASGI."""
 
 import asyncio
 
@@ -7,11 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import problems
 from app.errors import BodyTooLarge, PixToolsError, RequestTimedOut
 
-LIMIT = "pixtools.body_limit"  # of the scope; routes that read their body piece by piece may change it
+LIMIT = "pixtools.body_limit"  # key in the ASGI scope; routes that read their body in pieces may change its value
 
 
 class BodyMiddleware:
-    """Refuses a body that is too large or stops arriving, whatever the application makes of that."""
+    """Refuses a body that is too large or stops arriving, however the application handles that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,12 +27,12 @@ class BodyMiddleware:
 
 
 def allow_body(scope: Scope, limit: int) -> None:
-    """Take a body of up to so many bytes: the route keeps none of it in memory."""
+    """Accept a body of up to so many bytes: the route keeps none of it in memory."""
     scope[LIMIT] = limit
 
 
 class _Body:
-    """The body of one request on its way in, and the response that refuses it."""
+    """The body of one request while it is received, and the response that refuses it."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, silence_seconds: float) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -53,7 +53,7 @@ class _Body:
         body, within = message.get("body", b""), self._scope[LIMIT] - self._size
         self._size += len(body)
         if 0 < within < len(body):
-            # what is within the limit goes on: the application may have a lower one, with a better message
+            # data within the limit are passed on: the application may have a lower limit, with a better message
             return {**message, "body": body[:within], "more_body": True}
         self._check(self._size)
         self._is_complete = not message.get("more_body", False)
@@ -78,7 +78,7 @@ class _Body:
         raise error
 
     async def send(self, message: Message) -> None:
-        """Pass an answer on; FastAPI makes an answer of its own when the reading of a body ends early."""
+        """Pass an answer on; when a body ends early, this also gets the answer that FastAPI makes for that."""
         if self._refusal is None or self._has_begun:
             self._has_begun = True
             await self._send(message)
@@ -89,6 +89,6 @@ class _Body:
 
 
 def _announced(scope: Scope) -> int:
-    """The length that the client announced, or 0."""
+    """The length that the client has announced, or 0."""
     announced = dict(scope["headers"]).get(b"content-length", b"")
     return int(announced) if announced.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The command line: `--help` and `--version` are answered before anything is loaded."""
+"""The command line: `--help` and `--version` are answered before other modules are loaded."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import textwrap
 from app import __version__
 from app.commands.terminal import COMPLETE, WIDEST
 
-#: what `pixtools -h` shows; a test holds it against the commands that there are
+#: the output of `pixtools -h`; a test compares it with the existing commands
 GROUPS: dict[str, dict[str, str]] = {
     "Images, at a server": {
         "run": "Send files, folders and URLs through operations or a template; the results go to a folder.",

@@ -23,19 +23,19 @@ LOOPBACK: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), I
 
 
 def _listed(value: object) -> object:
-    """`a, b` as a list; `none` is an empty one."""
+    """The list in `a, b`; `none` is an empty list."""
     if not isinstance(value, str):
         return value
     return [] if value.strip().lower() == "none" else [part.strip() for part in value.split(",") if part.strip()]
 
 
 LISTED = BeforeValidator(_listed)
-DELIVERY_JITTER = 0.2  # of a pause, both ways: what failed together is not tried again together
+DELIVERY_JITTER = 0.2  # random share of a pause, up or down: deliveries that failed together are not retried together
 DELIVERY_MARGIN = 86_400.0  # seconds beyond its pauses that a delivery may wait for a host
 
 
 def delivery_seconds(pauses: Sequence[float]) -> float:
-    """How long a webhook may be on its way, from its first attempt on; then it is given up, whatever it waits for."""
+    """The longest time from the first attempt at a webhook until it is given up, whatever it waits for."""
     return sum(pauses) * (1 + DELIVERY_JITTER) + DELIVERY_MARGIN
 
 

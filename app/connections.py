@@ -1,10 +1,10 @@
-"""uvicorn's HTTP protocol with bounds on what a client sends and holds before and between its requests.
+"""uvicorn's HTTP protocol with limits on the memory, time and connections that clients may use.
 
-Three things that uvicorn leaves to its clients are bounded here. Memory: every connection reads through one small
-buffer that all share, and headers, trailers and pipelined requests are counted. Time: for the head of a request, for
-the rest of a body that is no longer read, and for an answer that its client does not read. Number: when there are
-as many connections as there may be, a new one takes the place of the oldest one without a request; if all have one, it
-is answered 503, except for the probe of the process.
+Three things that uvicorn does not limit are limited here. Memory: all connections read through one small shared buffer,
+and headers, trailers and pipelined requests are counted. Time: for the head of a request, for the rest of a body that
+is no longer read, and for an answer that its client does not read. Number: when there are as many connections as are
+allowed, a new one replaces the oldest one without a request; if all have one, the new one is answered 503, except for
+the probe of the process.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when more of a body than this is waiting
 MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
 TOO_MANY = 32  # connections above the limit, so that a probe still gets through
-LINGER_SECONDS = 10.0  # that the rest of a body may take to arrive when its request has been answered already
-SWEEP_SECONDS = 1.0  # between two looks at all connections
-QUIET_SECONDS = 60.0  # between two lines of the log about connections that were refused
+LINGER_SECONDS = 10.0  # time for the rest of a body when its request has been answered already
+SWEEP_SECONDS = 1.0  # between two checks of all connections
+QUIET_SECONDS = 60.0  # between two log lines about refused connections
 ALWAYS_ANSWERED = "/health/live"
 CLOSE = (b"connection", b"close")
 
@@ -38,7 +38,7 @@ _read = memoryview(_buffer)
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """What clients may send and hold; each is a setting."""
+    """The limits for clients; each is a setting."""
 
     head_bytes: int
     headers: int
@@ -62,7 +62,7 @@ class Connections:
         return Connection(self, *args, **options)
 
     def admit(self, connection: "Connection") -> None:
-        """Count a connection in, and decide whether its requests are answered."""
+        """Count a connection, and decide whether its requests are answered."""
         most = self.limits.connections
         if len(self._open) >= most:
             self._tell()
@@ -78,7 +78,7 @@ class Connections:
         self._open.pop(connection, None)
 
     def _give_up(self, connections: Iterable["Connection"]) -> None:
-        """Close the oldest of these that has no request."""
+        """Close the oldest of these connections that has no request."""
         idle = next((connection for connection in connections if not connection.is_busy), None)
         if idle is not None:
             self.leave(idle)
@@ -104,7 +104,7 @@ class Connections:
 
 
 class _Http(HttpToolsProtocol):
-    """uvicorn's protocol, keeping no more of one connection than it may."""
+    """uvicorn's protocol, with limits on the memory of one connection."""
 
     def __init__(self, limits: ConnectionLimits, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -145,7 +145,7 @@ class _Http(HttpToolsProtocol):
         self.progress += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             self.is_full = True
-            self.cycle.keep_alive = False  # its client has to send the others again
+            self.cycle.keep_alive = False  # the client has to send the other requests again
         # requests whose clients have left are still worked on; they count as well
         is_answered = self.is_admitted and len(self.tasks) < self._max_requests
         self.app = self._whole_app if is_answered else partial(_only_live, self._whole_app)
@@ -167,13 +167,13 @@ class _Http(HttpToolsProtocol):
         self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade may be ignored; a client that asks for one is not logged."""
+        """Log nothing: an upgrade may be ignored."""
 
 
 class Connection(asyncio.BufferedProtocol):
     """One connection, which reads no more than `READ_SIZE` at a time.
 
-    A wrapper and not a subclass: uvloop ignores the buffer of whatever is an `asyncio.Protocol` as well.
+    A wrapper and not a subclass: uvloop ignores the buffer of an object that is an `asyncio.Protocol` as well.
     """
 
     def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
@@ -226,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
             self._waits_since = asyncio.get_running_loop().time()
 
     def check(self, now: float) -> None:
-        """Give up a client that has taken too long for something."""
+        """Close the connection of a client that has taken too long."""
         limits = self._limits
         if self._transport.is_closing():
             return
@@ -273,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _wire(error: PixToolsError) -> bytes:
-    """A problem as bytes of HTTP, where no request has come as far as the application."""
+    """A problem as bytes of HTTP, for requests that have not reached the application."""
     answer = problems.answer(error)
     status = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
     headers = (b": ".join(header) for header in (*answer.raw_headers, CLOSE))
@@ -281,7 +281,7 @@ def _wire(error: PixToolsError) -> bytes:
 
 
 async def _only_live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """What a connection too many gets: only the probe of the process is answered; both are closed."""
+    """Answer on a connection above the limit: the probe of the process as usual, others with 503; then close it."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":

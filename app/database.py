@@ -60,18 +60,18 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
+BUSY_TIMEOUT = 30  # seconds for which a SQLite writer waits for another one
 READERS = 4  # threads that read SQLite for requests; one more writes
 LOCK_TIMEOUT = "10s"  # PostgreSQL: the longest wait for a row; the task is repeated instead
-# PostgreSQL: a server that is gone without a word is noticed within a minute, not after the system's two hours
+# PostgreSQL: a server that vanishes is noticed within a minute, not after the system's two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
 TEMPORARY_MEGABYTE = (
     "CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat('x', 1000) AS data FROM generate_series(1, 1000)"
 )
 
-RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # at a database that is away
-PATIENCE = 900.0  # seconds; RabbitMQ takes back a message that is not acknowledged within 30 minutes
+RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # while the database is away
+PATIENCE = 900.0  # seconds; RabbitMQ takes a message back if it is not acknowledged within 30 minutes
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -133,7 +133,7 @@ def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str
 
 
 class Window(Protocol):
-    """How much of the work may be in the broker."""
+    """How much work may be in the broker."""
 
     @property
     def has_spare(self) -> bool:
@@ -141,23 +141,23 @@ class Window(Protocol):
         ...
 
     def take(self, queue: str, places: int = 1) -> bool:
-        """Take places in a queue for what is sent now; False when it has to wait for its turn."""
+        """Take places in a queue for work that is sent now; False when it has to wait for its turn."""
         ...
 
     def note_due(self, queues: Collection[str]) -> None:
-        """Something waits for its turn in these queues."""
+        """Note that work waits for its turn in these queues."""
         ...
 
 
 @dataclass
 class Hooks:
-    """What a process does with what it has committed; each is set once, when the process starts."""
+    """The functions that a process calls after commits; each is set once, when the process starts."""
 
     #: the outbox has a message for this process's relay
     wake: threading.Event = field(default_factory=threading.Event)
-    #: sends a message at once; None: whichever relay comes first finds it in the outbox
+    #: sends a message at once; None: messages go to the outbox, for any relay
     take_over: Callable[[Any], None] | None = None
-    #: None: this process does not know the queues, and what is sent is not held back
+    #: None: this process does not know the queues, and holds nothing back
     window: Window | None = None
     #: a job has ended
     ended: Callable[[UUID], None] = lambda _: None
@@ -168,7 +168,7 @@ def _no_keyring() -> Keyring:
 
 
 class Transaction(Session):
-    """One transaction, and what is to be done when it has committed."""
+    """One transaction, and the callbacks for its commit."""
 
     def __init__(
         self, bind: Any, *, hooks: Hooks, keyring: Callable[[], Keyring], tenant: str | None = None, **options: Any
@@ -176,7 +176,7 @@ class Transaction(Session):
         super().__init__(bind, **{**options, "expire_on_commit": False})
         self.hooks = hooks
         self.keyring = keyring
-        #: whose rows it sees; None: all
+        #: the tenant whose rows it sees; None: all rows
         self.tenant = tenant
         self.callbacks: list[Callable[[], None]] = []
         self.committed = False
@@ -213,17 +213,17 @@ def _call_back(session: Transaction, ended: SessionTransaction) -> None:
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call back when this transaction has committed and its connection is free; never when it is rolled back."""
+    """Call back when this transaction has committed and its connection is free; never after a rollback."""
     _transaction(session).callbacks.append(callback)
 
 
 def hooks_of(session: Session) -> Hooks:
-    """What the process of this transaction does with what it commits."""
+    """The hooks of this transaction's process."""
     return _transaction(session).hooks
 
 
 def keyring_of(session: Session) -> Keyring:
-    """The keys that secrets in this database are encrypted with.
+    """The keys with which secrets in this database are encrypted.
 
     Raises:
         CannotStart: this process has none.
@@ -232,12 +232,12 @@ def keyring_of(session: Session) -> Keyring:
 
 
 def tenant_of(session: Session) -> str | None:
-    """Whose rows this transaction sees; None: all."""
+    """The tenant whose rows this transaction sees; None: all rows."""
     return _transaction(session).tenant
 
 
 def table_of(kind: type[Base]) -> Table:
-    """The table itself, for statements that are made once: without the ORM they cost less than half."""
+    """The table itself, for statements that are built once: without the ORM they cost less than half."""
     return cast("Table", kind.__table__)
 
 
@@ -247,7 +247,7 @@ def insertion(session: Session, kind: type[Base]) -> Any:
 
 
 def insert_rows(session: Session, rows: Sequence[Base]) -> None:
-    """Insert new rows of one table in one statement; the unit of work would cost more than everything else about them.
+    """Insert new rows of one table in one statement; SQLAlchemy's unit of work would cost more than all the rest.
 
     Args:
         session: one transaction, which does not take the rows over.
@@ -267,7 +267,7 @@ def _insertion(kind: type[Base]) -> tuple[Insert, tuple[str, ...]]:
 
 
 def rows_changed(session: Session, statement: Update | Delete) -> int:
-    """Run an UPDATE or DELETE; how many rows it changed."""
+    """Run an UPDATE or DELETE; returns how many rows it changed."""
     changed = cast("CursorResult[Any]", session.execute(statement))
     return int(changed.rowcount)
 
@@ -282,12 +282,12 @@ class Database:
     """The engines of one process, made on first use: after a fork, and only those that the process needs."""
 
     def __init__(self, url: str, hooks: Hooks | None = None, *, keyring: Callable[[], Keyring] = _no_keyring) -> None:
-        """Nothing is opened yet.
+        """Set up without opening anything.
 
         Args:
             url: sqlite:///… or postgresql://…
-            hooks: what follows from a commit.
-            keyring: of the secrets in it; asked for by what reads or writes one.
+            hooks: called after commits.
+            keyring: the keys of its secrets; called when one is read or written.
         """
         self._url = make_url(url)
         self._keyring = keyring
@@ -340,8 +340,8 @@ class Database:
         """One transaction for a task: commits at the end, rolls back on any error.
 
         Args:
-            read_only: of SQLite: it waits for no writer.
-            tenant: whose rows it sees; None: all.
+            read_only: for SQLite: it waits for no writer.
+            tenant: the tenant whose rows it sees; None: all rows.
         """
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
         with (
@@ -357,7 +357,7 @@ class Database:
 
     @contextmanager
     def _writing_alone(self) -> Iterator[None]:
-        """Wait for this process's other writers; after too long SQLite decides, and refuses it."""
+        """Wait for this process's other writers; after too long, leave it to SQLite, which refuses the write."""
         is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT)
         try:
             yield
@@ -374,7 +374,7 @@ class Database:
             raise
 
     async def check_room(self) -> None:
-        """Write as much as needs new blocks, if the disk was full; small writes may still find a place in old ones.
+        """If the disk was full, write so much that new blocks are needed; small writes may still fit into old ones.
 
         Raises:
             DBAPIError: it still is.
@@ -397,7 +397,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Run one service function in a transaction of its own, again and again while the database is away.
+        """Run one service function in its own transaction, repeatedly while the database is away.
 
         The function must allow that it runs twice: a commit whose answer was lost may have happened.
 

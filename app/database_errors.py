@@ -1,7 +1,7 @@
-"""What an error of a database means: that it is away, overloaded or full, or that the statement is wrong.
+"""The meaning of a database error: the database is away, overloaded or full, or the statement is wrong.
 
-Decided by SQLSTATE and by SQLite's result code, never by the class of the error: drivers report a broken connection and
-a misspelt column by the same class.
+This is decided by SQLSTATE and by SQLite's result code, never by the class of the error: drivers use the same class for
+a broken connection and a misspelt column.
 """
 
 import sqlite3
@@ -9,7 +9,7 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-#: everything that is to be looked at by `is_away`
+#: all errors that `is_away` examines
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 
 AWAY_CLASSES = {
@@ -51,7 +51,7 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         return _primary(error.orig) in SQLITE_AWAY
     state = _sqlstate(error)
-    if state is None:  # the server did not get to say anything
+    if state is None:  # the server has sent nothing
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     return state in AWAY_STATES or state[:2] in AWAY_CLASSES
 

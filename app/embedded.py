@@ -1,4 +1,4 @@
-"""What the single process has besides the API: a data folder of its own, and a worker of each queue in threads."""
+"""The parts of the single process besides the API: its own data folder, and a worker of each queue in threads."""
 
 import fcntl
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def only_process(data_dir: Path) -> Iterator[None]:
-    """Keep the data folder to one process: the jobs of another one would look abandoned.
+    """Allow only one process for the data folder: the jobs of another one would look abandoned.
 
     Raises:
         CannotStart: the folder is in use, or cannot be used.
@@ -78,6 +78,6 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
 
 
 def _clear(spool: Path) -> None:
-    """Remove what a process that was killed has left: copies of uploads."""
+    """Remove the copies of uploads that a killed process has left."""
     for folder in spool.glob(f"{TASK_FOLDER}*"):
         shutil.rmtree(folder, ignore_errors=True)

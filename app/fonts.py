@@ -1,4 +1,4 @@
-"""What a font's tables say, read from its file alone: nothing is loaded or drawn, and no number in it is believed."""
+"""Reads the tables of a font file: nothing is loaded or drawn, and no number in the file is trusted."""
 
 import struct
 from bisect import bisect_left, bisect_right
@@ -24,7 +24,7 @@ HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and no progr
 
 
 class Run(NamedTuple):
-    """Characters that follow one another."""
+    """A run of consecutive characters."""
 
     first: int
     last: int
@@ -33,12 +33,12 @@ class Run(NamedTuple):
 
 
 def media_type(beginning: bytes) -> str | None:
-    """Of a file that begins like a font; None: it does not."""
+    """The media type of a file that begins like a font; None: it does not."""
     return MEDIA_TYPES.get(beginning[:4])
 
 
 def check(font: bytes) -> None:
-    """Refuse a file that begins like a font and is none.
+    """Refuse a file that begins like a font but is not one.
 
     Raises:
         UnsupportedAsset: a table is missing, cut off or without characters.

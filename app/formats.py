@@ -1,4 +1,4 @@
-"""The file formats: the only place that knows their names, signatures, decoders and abilities.
+"""The file formats: their names, signatures, decoders and abilities are all here.
 
 A new format is one entry here, a module that walks its structure and, if it is written, an encoder.
 """
@@ -31,13 +31,13 @@ class Format:
     pixels_by: str | None = None
     #: raises where a file lacks pixels that libvips would make up
     checked_by: str | None = None
-    #: gives a decoded image the meaning that libvips passes over
+    #: gives a decoded image the colours and alpha that libvips ignores
     understood_by: str | None = None
-    #: what of a file's defects ends decoding
+    #: the kind of defects that end decoding
     fail_on: Literal["none", "warning"] = "warning"
     #: option of the loader that divides the size while decoding: by a divisor, or to a share
     shrinks_by: Literal["shrink", "scale"] | None = None
-    #: finds what a file holds besides its picture, as far as libvips does not report it
+    #: finds the data that a file has besides its picture, as far as libvips does not report them
     looked_into_by: str | None = None
     #: whether several frames are one picture in motion; if not, they are pages
     motion: bool = False
@@ -62,7 +62,7 @@ class Format:
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """References to all that decodes it, besides libvips."""
+        """References to all its decoders besides libvips."""
         references = (self.opened_by, self.pixels_by, self.checked_by, self.understood_by)
         return tuple(reference for reference in references if reference)
 
@@ -73,7 +73,7 @@ class Format:
 
     @property
     def is_result(self) -> bool:
-        """Whether jobs may give it."""
+        """Whether jobs may write it."""
         return self.written_as is None
 
     @property

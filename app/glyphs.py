@@ -1,4 +1,4 @@
-"""Which characters the fonts of this server have: no font is loaded.
+"""The characters that the fonts of this server have, without loading a font.
 
 The fonts that come with PixTools have the scripts of most languages and emoji. Chinese, Japanese and Korean need a file
 of tens of megabytes, which counts where it is installed.
@@ -33,7 +33,7 @@ def missing(text: str, *, cjk: bool = True, own: Collection[str] = ()) -> str | 
     """The first character of a text that no font has.
 
     Args:
-        text: any.
+        text: any text.
         cjk: whether the fonts for Chinese, Japanese and Korean are asked as well; otherwise they are taken to have
             all that is theirs.
         own: characters of a further font.
@@ -42,7 +42,7 @@ def missing(text: str, *, cjk: bool = True, own: Collection[str] = ()) -> str | 
 
 
 def describe(character: str) -> str:
-    """A character as people can look it up."""
+    """A character in a form in which people can look it up."""
     return f"{character!r} (U+{ord(character):04X} {name(character, '')})".replace(" )", ")")
 
 

@@ -1,7 +1,7 @@
-"""The keys of PIXTOOLS_SECRET_KEY: they sign download links, and encrypt what must stay secret in the database.
+"""The keys of PIXTOOLS_SECRET_KEY: they sign download links, and encrypt the secrets in the database.
 
-There may be several, so that one can be replaced while links of the old one are still out and rows still hold what it
-has encrypted: the first one signs and encrypts, all of them verify and decrypt.
+There may be several, so that one can be replaced while its links are still in use and rows are still encrypted with it:
+the first one signs and encrypts, all of them verify and decrypt.
 """
 
 import base64
@@ -26,7 +26,7 @@ ADVICE = "Set PIXTOOLS_SECRET_KEY to a long random text (`openssl rand -hex 32`)
 
 @dataclass(frozen=True, repr=False)
 class _Key:
-    """One key for what is stored."""
+    """One key for stored secrets."""
 
     cipher: AESGCM
     #: identifies the key that a text was encrypted with, and reveals nothing about it
@@ -61,7 +61,7 @@ class Keyring:
 
     @property
     def prefix(self) -> str:
-        """What begins every text that the current key has encrypted."""
+        """The prefix of every text that the current key has encrypted."""
         return _prefix(self._keys[0])
 
     def encrypt(self, secret: str, context: str) -> str:

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, or readable lines on a terminal.
 
-Every line has the ids that `tracing` has bound where it is written. What must not be read is cut out of every line,
-from any source: queries of URLs (they sign downloads, and receivers keep secrets in them), and passwords.
+Every line has the ids that `tracing` has bound in its context. Secrets are cut out of every line, from any source:
+queries of URLs (they sign downloads, and receivers keep secrets in them), and passwords.
 """
 
 import json
@@ -28,7 +28,7 @@ OF_EVERY_RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "ascti
 
 
 def redacted(value: Any) -> Any:
-    """The same without what must not be read."""
+    """The text without secrets."""
     if isinstance(value, str):
         return _redacted_text(value)
     if isinstance(value, dict):
@@ -86,7 +86,7 @@ QUIET = (
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Set the root logger up, for everything that logs by the standard library."""
+    """Set up the root logger, for all code that logs with the standard library."""
     handler = logging.StreamHandler()
     handler.setFormatter(_LineFormatter(_for_people if sys.stderr.isatty() else _encode))
     root = logging.getLogger()

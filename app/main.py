@@ -86,7 +86,7 @@ ROUTERS = tuple(
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The API; nothing is opened or read before its lifespan begins.
+    """Create the API; nothing is opened or read before its lifespan begins.
 
     Args:
         settings: default: from the environment.

@@ -29,7 +29,7 @@ from app.metric_files import ReservedDict
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)  # seconds
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER = "other"  # whatever is not in the closed set of a label
+OTHER = "other"  # for values outside the closed set of a label
 ACCEPTED, REPLAYED = "accepted", "replayed"
 
 if slots.folder():
@@ -157,7 +157,7 @@ DEPENDENCY_SECONDS = Scraped(
 
 
 class Exposition:
-    """Everything that this command's processes count, and what was found out for this one scrape."""
+    """All counters of this command's processes, and the gauges read for one scrape."""
 
     def __init__(self, scraped: Iterable[Metric] = ()) -> None:
         self._scraped = scraped
@@ -178,7 +178,7 @@ def render(accept: str, scraped: Iterable[Metric] = ()) -> tuple[bytes, str]:
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
-    """A request that has been answered."""
+    """Count a request that has been answered."""
     answered, took = _of_route(method, route, status)
     answered.inc()
     took.observe(seconds)
@@ -190,13 +190,13 @@ def _of_route(method: str, route: str, status: int) -> tuple[Counter, Histogram]
 
 
 def count_step(op: str, queue: str, became: str, seconds: float) -> None:
-    """One attempt."""
+    """Count one attempt."""
     STEPS.labels(op, became).inc()
     STEP_SECONDS.labels(op, queue).observe(seconds)
 
 
 def count_job(status: str, code: str | None, operations: Iterable[str], seconds: float | None) -> None:
-    """A job that has ended.
+    """Count a job that has ended.
 
     Args:
         status: its final state.
@@ -212,7 +212,7 @@ def count_job(status: str, code: str | None, operations: Iterable[str], seconds:
 
 
 def count_repairs(kinds: Mapping[str, int]) -> None:
-    """What one sweep has found, by kind."""
+    """Count the repairs of one sweep, by kind."""
     for kind, number in kinds.items():
         REPAIRS.labels(kind).inc(number)
 

@@ -20,7 +20,7 @@ WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 CONTEXT = (b"traceparent", b"tracestate")
 QUIET = ("/health", "/metrics")  # asked every few seconds by machines
 NO_ROUTE = "none"  # nothing is there; the path itself could be anything
-DISCONNECTED = 499  # nginx's number for a client that went before its answer
+DISCONNECTED = 499  # nginx's status for a client that disconnected before its answer
 MAX_LOGGED = 256  # characters of a path
 
 #: For every answer that does not say otherwise: caches do not store it, and as a page it could do nothing.

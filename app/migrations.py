@@ -23,7 +23,7 @@ LOCK_TIMEOUT = "5s"  # a migration must not queue behind a long query and block 
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply what is missing; safe to call at every start and by several processes."""
+    """Apply the missing migrations; safe to call at every start and by several processes."""
     config = _config()
     config.attributes["database_url"] = database_url
     command.upgrade(config, revision)
@@ -33,7 +33,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 def online() -> Iterator[None]:
     """Outside a transaction on PostgreSQL: indexes are made and dropped while others write.
 
-    That waits until every transaction that has begun before has ended, and holds up no other one.
+    That waits until all earlier transactions have ended, and delays no others.
     """
     if op.get_context().dialect.name == "sqlite":
         yield
@@ -45,7 +45,7 @@ def online() -> Iterator[None]:
 
 
 def check(database_url: str) -> None:
-    """Look whether a database in a file can be used at all.
+    """Check whether a database in a file can be used at all.
 
     Raises:
         CannotStart: says what to do.
@@ -82,7 +82,7 @@ def state(database_url: str) -> tuple[str | None, str | None]:
 
 
 def wait(database_url: str, *, pause: float = 2.0) -> None:
-    """Return when others have brought the database to what this version needs; until then it is looked at again."""
+    """Poll until other processes have brought the database to the revision that this version needs."""
     while not _is_ready(database_url):
         time.sleep(pause)
 

@@ -1,4 +1,4 @@
-"""The tables. The database is the truth; broker, Redis and chord are only means."""
+"""The tables. The database is the only truth: the contents of the broker and of Redis can be rebuilt from it."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -51,7 +51,7 @@ class StepStatus(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    #: a step that it needs failed
+    #: a step on which it depends failed
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
 
@@ -59,7 +59,7 @@ class StepStatus(StrEnum):
 class DeliveryStatus(StrEnum):
     #: an attempt is under way or still to come
     PENDING = "pending"
-    #: the receiver has taken it
+    #: the receiver has accepted it
     DELIVERED = "delivered"
     #: given up: every attempt failed, or the receiver wants no more; can be replayed
     EXHAUSTED = "exhausted"
@@ -78,13 +78,13 @@ class Scope(StrEnum):
     """What a key may do, to what its tenant owns."""
 
     JOBS_WRITE = "jobs:write"
-    #: every GET but those below
+    #: every GET except those below
     JOBS_READ = "jobs:read"
     #: templates and assets
     TEMPLATES_WRITE = "templates:write"
     STORES_WRITE = "stores:write"
     WEBHOOKS_WRITE = "webhooks:write"
-    #: keys, usage and audit, reading them as well
+    #: keys, usage and audit, including reading them
     KEYS_WRITE = "keys:write"
     #: the operator: everything, the state of the service and the keys of other tenants
     ADMIN = "admin"
@@ -104,7 +104,7 @@ DEFAULT_PRIORITY = 5
 
 
 class TenantRecord(Base):
-    """A customer of the service: no tenant sees, changes or counts what belongs to another."""
+    """A customer of the service: no tenant sees, changes or counts the data of another."""
 
     __tablename__ = "tenants"
 
@@ -113,7 +113,7 @@ class TenantRecord(Base):
     created_at: Mapped[datetime]
     #: when erasing it began; its keys are refused from then on
     deleted_at: Mapped[datetime | None]
-    #: this and the following: its limits; None: the default
+    #: this and the next ones are its limits; None: the default
     requests_per_minute: Mapped[int | None]
     max_open_jobs: Mapped[int | None]
     max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
@@ -131,7 +131,7 @@ class TenantRecord(Base):
 
 
 class ApiKey(Owned, Base):
-    """A client's proof of identity; the secret itself is stored nowhere."""
+    """A client's credential; the secret itself is stored nowhere."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -141,7 +141,7 @@ class ApiKey(Owned, Base):
     tenant: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.name", ondelete="CASCADE"))
     #: for people
     description: Mapped[str] = mapped_column(Text, default="")
-    #: of the secret part, SHA-256 in hex: what is random in 256 bits needs no slow hash
+    #: SHA-256 of the secret part in hex: 256 random bits need no slow hash
     secret_hash: Mapped[str] = mapped_column(String(64))
     #: values of `Scope`
     scopes: Mapped[list[Any]]
@@ -168,7 +168,7 @@ class AuditEntry(Owned, Base):
     actor: Mapped[str] = mapped_column(String(64))
     #: `key.created`
     action: Mapped[str] = mapped_column(String(64))
-    #: id or name of what it was done to; of a refusal its code
+    #: id or name of the object of the action; for a refusal its code
     subject: Mapped[str] = mapped_column(String(255))
     details: Mapped[dict[str, Any]]
     #: of what several processes see and one writes: key, code and minute of a refusal
@@ -176,7 +176,7 @@ class AuditEntry(Owned, Base):
 
 
 class UsageDay(Owned, Base):
-    """What a tenant's jobs that ended on a day have used, by key and template."""
+    """The usage of a tenant's jobs that ended on a day, by key and template."""
 
     __tablename__ = "usage_days"
 
@@ -220,7 +220,7 @@ class Job(Owned, Base):
     priority: Mapped[int] = mapped_column(SmallInteger, default=DEFAULT_PRIORITY, server_default=str(DEFAULT_PRIORITY))
     #: the client's own name for it
     external_id: Mapped[str | None] = mapped_column(String(255))
-    #: as sent; `JobTag` has them for searches
+    #: as they were sent; `JobTag` has them for searches
     tags: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     #: id of the API key that it came with
     key_id: Mapped[str | None] = mapped_column(String(64))
@@ -233,7 +233,7 @@ class Job(Owned, Base):
     expires_at: Mapped[datetime]
     #: from its end; None: accepted by an earlier version, which has counted from the acceptance
     kept_seconds: Mapped[int | None]
-    #: when work was last sent to the broker; the reconciler sends again what stays silent
+    #: when work was last sent to the broker; the reconciler resends the work of silent jobs
     dispatched_at: Mapped[datetime]
     #: 1, and one more for each retry by the client: events of another run are other events
     run: Mapped[int] = mapped_column(default=1)
@@ -241,12 +241,12 @@ class Job(Owned, Base):
     #: `dag_builder.Plan` as data: a deployment in the middle of a job must not change its plan
     plan: Mapped[dict[str, Any]]
     webhook_url: Mapped[str | None] = mapped_column(Text)
-    #: how the client reached the API; base of absolute URLs in events
+    #: the address by which the client reached the API; base of absolute URLs in events
     base_url: Mapped[str] = mapped_column(Text)
     #: `tracing.carrier` of the request that it came with
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: where its results are written to as well, `outputs.Output` as data
+    #: where copies of its results are written, `outputs.Output` as data
     output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
@@ -266,7 +266,7 @@ class Job(Owned, Base):
 
 
 class JobTag(Owned, Base):
-    """One tag of a job, where searches find it."""
+    """One tag of a job, for searches."""
 
     __tablename__ = "job_tags"
     __table_args__ = (Index(None, "tenant", "name", "value", "job_id"),)
@@ -277,7 +277,7 @@ class JobTag(Owned, Base):
 
 
 class JobTombstone(Owned, Base):
-    """What is left of a job that has expired: that there was one."""
+    """A record that a job existed, after it has expired."""
 
     __tablename__ = "job_tombstones"
     __table_args__ = (Index(None, "expired_at"),)
@@ -287,7 +287,7 @@ class JobTombstone(Owned, Base):
 
 
 class Template(Owned, Base):
-    """A name for trees. Its row stays when it is deleted, since a number of a version is never given twice."""
+    """A name for trees. Its row stays when it is deleted, since no version number is ever used twice."""
 
     __tablename__ = "templates"
 
@@ -299,7 +299,7 @@ class Template(Owned, Base):
 
 
 class TemplateVersion(Owned, Base):
-    """A tree with places for parameters; never changed."""
+    """A tree with placeholders for parameters; never changed."""
 
     __tablename__ = "template_versions"
 
@@ -308,13 +308,13 @@ class TemplateVersion(Owned, Base):
     version: Mapped[int] = mapped_column(primary_key=True)
     created_at: Mapped[datetime]
     operations: Mapped[list[Any]]
-    #: JSON schema of what callers may set
+    #: JSON schema of the parameters that callers may set
     params: Mapped[dict[str, Any]]
     output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class AssetObject(Owned, Base):
-    """A stored file that assets name, or have named as long as a job needs it."""
+    """A stored file that has a name as an asset, or had one and is still needed by a job."""
 
     __tablename__ = "asset_objects"
 
@@ -348,7 +348,7 @@ class Asset(Owned, Base):
 
 
 class JobAsset(Owned, Base):
-    """The file that a job means by a name, even if the name changes its meaning."""
+    """The file that a job uses for a name, even if the name gets another file later."""
 
     __tablename__ = "job_assets"
     __table_args__ = (
@@ -380,7 +380,7 @@ class Step(Base):
     task: Mapped[str] = mapped_column(String(128))
     queue: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16), default=StepStatus.PENDING)
-    #: counts starts, also those that died; with `lease_owner` the fence against a late writer
+    #: number of starts, including those that died; with `lease_owner` it fences off late writers
     attempts: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
@@ -388,9 +388,9 @@ class Step(Base):
     finished_at: Mapped[datetime | None]
     #: share of the current attempt that is done, where the operation reports it
     progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
-    #: what the operation found out about the image
+    #: the report of the operation about the image
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: this and the following: what the attempt that succeeded has used; only the last step of a task has them
+    #: this and the next ones are the usage of the successful attempt; only the last step of a task has them
     cpu_seconds: Mapped[float | None] = mapped_column(Float)
     #: of the image that the task began with, over all frames
     pixels: Mapped[int | None] = mapped_column(BigInteger)
@@ -400,7 +400,7 @@ class Step(Base):
 
 
 class DueTask(Base):
-    """Work that waits for its turn to be sent to the broker: a task that could run, or all that a job needs."""
+    """Work that waits for its turn to be sent to the broker: a task that could run, or everything that a job needs."""
 
     __tablename__ = "due_tasks"
 
@@ -425,7 +425,7 @@ class DueTask(Base):
 
 
 class TenantTurn(Base):
-    """When something of a tenant was last sent: the one served longest ago is next."""
+    """When work of a tenant was last sent: the tenant served longest ago is next."""
 
     __tablename__ = "tenant_turns"
 
@@ -463,7 +463,7 @@ class Result(Base):
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(Text, primary_key=True)
-    #: which may give several results
+    #: a step may have several results
     step_id: Mapped[str] = mapped_column(String(128))
     position: Mapped[int]
     #: deterministic: a step that runs twice writes the same object
@@ -476,7 +476,7 @@ class Result(Base):
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
-    #: where it was written to as well: store, key, url, and whether it was or another one was there
+    #: its copy in a tenant's store: store, key, url, and whether it was written or another object was there
     output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
@@ -494,7 +494,7 @@ class OutboxMessage(Base):
     #: not before; a relay that is sending it moves this ahead, so that no other one sends it as well
     available_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(default=0)
-    #: `tracing.carrier` of who wrote it
+    #: `tracing.carrier` of its writer
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
@@ -518,7 +518,7 @@ class IdempotencyKey(Owned, Base):
 
 
 class Event(Owned, Base):
-    """What happened, written in the transaction that does it: the log that webhooks deliver and `GET /events` shows."""
+    """An event, written in the transaction that causes it: the log that webhooks deliver and `GET /events` shows."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -534,7 +534,7 @@ class Event(Owned, Base):
     #: in the log; given by the first reader after the commit, so that no reader passes over a slower transaction
     position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     type: Mapped[str] = mapped_column(String(64))
-    #: None where it is about no job; no foreign key: an event outlives its job
+    #: None: it concerns no job; no foreign key, since an event outlives its job
     job_id: Mapped[UUID | None]
     run: Mapped[int | None]
     created_at: Mapped[datetime]
@@ -543,7 +543,7 @@ class Event(Owned, Base):
 
 
 class Counter(Base):
-    """The last number that was given; its row lock lets one transaction number at a time."""
+    """The last number that was used; its row lock lets only one transaction assign numbers at a time."""
 
     __tablename__ = "counters"
 
@@ -563,7 +563,7 @@ class WebhookEndpoint(Owned, Base):
     #: types of events; empty: all
     events: Mapped[list[Any]]
     enabled: Mapped[bool] = mapped_column(default=True)
-    #: why it was switched off, unless by its owner
+    #: why it was disabled, unless by its owner
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
 
@@ -601,10 +601,10 @@ class WebhookDelivery(Owned, Base):
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
     #: None: to the `webhook_url` of the job
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
-    #: where it goes, or went last; an endpoint that moves takes along what is still to be sent
+    #: its destination, or the last one; if the URL of the endpoint changes, pending deliveries go to the new one
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16), default=DeliveryStatus.PENDING)
-    #: all that were made
+    #: number of all attempts
     attempts: Mapped[int] = mapped_column(default=0)
     #: how many there were when the current schedule began; a replay begins a new one
     attempts_before: Mapped[int] = mapped_column(default=0)
@@ -612,7 +612,7 @@ class WebhookDelivery(Owned, Base):
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]
-    #: when it is given up, whatever it waits for; None: its schedule has not begun, since it has not been looked at yet
+    #: when it is given up, whatever it waits for; None: its schedule has not begun, since it was not claimed yet
     expires_at: Mapped[datetime | None]
     #: when its last message was written; the sweep writes another one for what stays silent
     dispatched_at: Mapped[datetime]
@@ -630,7 +630,7 @@ class WebhookDelivery(Owned, Base):
 
 
 class DeliveryAttempt(Base):
-    """One request to a receiver, and what came of it."""
+    """One request to a receiver, and its outcome."""
 
     __tablename__ = "delivery_attempts"
 
@@ -645,7 +645,7 @@ class DeliveryAttempt(Base):
 
 
 class WebhookReplay(Base):
-    """Events of a time that an endpoint gets again, some at a time."""
+    """The events of a period that an endpoint gets again, in batches."""
 
     __tablename__ = "webhook_replays"
     __table_args__ = (
@@ -657,7 +657,7 @@ class WebhookReplay(Base):
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
     since: Mapped[datetime]
     until: Mapped[datetime]
-    #: leave out what the endpoint has taken
+    #: whether to leave out events that the endpoint has accepted
     missed_only: Mapped[bool]
     #: id of the last event that was looked at; a message that names another one is a copy, and does nothing
     after: Mapped[str] = mapped_column(String(64), default="")
@@ -672,7 +672,7 @@ class WebhookReplay(Base):
 
 
 class Store(Owned, Base):
-    """A connection to a bucket of a tenant's own."""
+    """A connection to a bucket of a tenant."""
 
     __tablename__ = "stores"
     __table_args__ = (UniqueConstraint("tenant", "name"),)
@@ -691,7 +691,7 @@ class Store(Owned, Base):
 
 
 class DeadLetter(Owned, Base):
-    """Work that was given up because it ended what worked on it, or that could not be read."""
+    """Work that was given up because it crashed its workers, or a message that could not be read."""
 
     __tablename__ = "dead_letters"
     __table_args__ = (Index(None, "input_sha256"), Index(None, "created_at"))
@@ -709,7 +709,7 @@ class DeadLetter(Owned, Base):
     job_id: Mapped[UUID | None]
     #: id of the planned task
     job_task: Mapped[str | None] = mapped_column(String(128))
-    #: the upload and what was to be done with it: the same again is refused
+    #: the upload and its operations: the same combination is refused
     input_sha256: Mapped[str | None] = mapped_column(String(64))
     operations: Mapped[list[Any]]
     message: Mapped[str] = mapped_column(Text)

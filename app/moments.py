@@ -1,8 +1,8 @@
-"""Moments as they are written in JSON."""
+"""Times as they are written in JSON."""
 
 from datetime import datetime
 
 
 def in_utc(moment: datetime) -> str:
-    """A moment of UTC by RFC 3339, with `Z`."""
+    """A time in UTC by RFC 3339, with `Z`."""
     return moment.isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The registry of operations: a list that can be read.
+"""The registry of operations.
 
 A new operation is one file in `imaging/`, one entry in `OPERATIONS` and one golden image; `make docs` writes its rows
 of docs/operations.md.
@@ -37,13 +37,13 @@ class Queue(StrEnum):
 
     #: pixel work by libvips, job bookkeeping
     DEFAULT = "default_queue"
-    #: pixel work that is soon done, and the start of trees: for the spare process of each pixel worker
+    #: small pixel work and the start of trees, for the spare process of each pixel worker
     SMALL = "small_queue"
     #: neural networks, one at a time per worker
     ML = "ml_inference_queue"
-    #: attempts at webhooks, which mostly wait for others; in threads
+    #: attempts at webhooks, which mostly wait for other servers; in threads
     WEBHOOK = "webhook_queue"
-    #: inputs that are fetched from elsewhere; in threads
+    #: inputs that are fetched; in threads
     FETCH = "fetch_queue"
 
 
@@ -54,9 +54,9 @@ class AssetKind(StrEnum):
     FONT = "font"
 
 
-#: carries no work: what could not be worked on waits here to be written down
+#: carries no work: messages that were given up wait here until they are recorded
 DEAD_LETTER_QUEUE = "dead_letter_queue"
-#: what the step is called that fetches the input of a job; no tree may name it
+#: name of the step that fetches the input of a job; no tree may use it
 FETCH = "fetch"
 
 
@@ -84,10 +84,10 @@ class Operation:
     resizes: bool = False
     #: whether 16 bits per channel stay 16
     deep: bool = False
-    #: `module:function` that names the files it gives, by its parameters and the size of the image; None: it gives one.
+    #: `module:function` that names its files, from its parameters and the size of the image; None: it writes one file.
     #: Such an operation is the last of its branch, and `format` is that of the file which lists the others
     bundle: str | None = None
-    #: parameters that name a stored file, and of which kind that has to be
+    #: parameters that name a stored file, and the kind that it must have
     assets: Mapping[str, AssetKind] = field(default_factory=dict, hash=False)
     #: whether it works on every frame of an animation, or writes them
     animated: bool = False
@@ -98,12 +98,12 @@ class Operation:
 
     @property
     def gives_image(self) -> bool:
-        """Whether something can continue from its output."""
+        """Whether another operation can continue from its output."""
         return self.format is None or FORMATS[self.format].is_image
 
     @property
     def encodes(self) -> bool:
-        """Whether it is about the file, not about the pixels."""
+        """Whether it concerns the file, not the pixels."""
         return self.format is not None and self.gives_image
 
 

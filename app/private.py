@@ -1,4 +1,4 @@
-"""Files that only their owner may read: the database holds webhook secrets, the storage what users have sent."""
+"""Files that only their owner may read: the database has webhook secrets, the storage has users' files."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ OTHERS = 0o077
 
 
 def keep_new_files_private() -> None:
-    """Whatever this process and its children make from now on is for their user alone."""
+    """Make all files that this process and its children create from now on private to their user."""
     os.umask(OTHERS)
 
 
 def is_open(folder: Path) -> bool:
-    """True if other users of the machine may look into a folder."""
+    """True if other users of the machine may read a folder."""
     try:
         return bool(folder.stat().st_mode & OTHERS)
     except OSError:

@@ -27,7 +27,7 @@ from app.services.intake.validation import escaped, explain, limit_of, value_of
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-#: of RFC 9110; Python's own are older in some releases, and a title must not depend on those
+#: titles of RFC 9110; Python's are older in some releases, and titles must not depend on the release
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
@@ -38,7 +38,7 @@ DATABASE_FULL = "The database has no room on its disk at the moment."
 
 
 def install(app: FastAPI) -> None:
-    """Let nothing leave the API but problems."""
+    """Have the API answer every error as a problem."""
     app.add_exception_handler(PixToolsError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
 
 
 class _ProblemResponse(JSONResponse):
-    """What a client sent may stand in it, also what is not text: half of a surrogate pair."""
+    """A response that may repeat text from the client, even half of a surrogate pair."""
 
     media_type = MEDIA_TYPE
 
@@ -73,7 +73,7 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _note_refusal(request: Request, error: PixToolsError) -> None:
-    """Count what is beyond a limit, and keep what a known key was refused for the audit log."""
+    """Count requests beyond a limit, and note refused requests of known keys for the audit log."""
     if isinstance(error, TenantLimit):
         metrics.LIMIT_REFUSALS.labels(error.code).inc()
     known = error if isinstance(error, Unauthorized) else getattr(request.state, "principal", None)
@@ -83,7 +83,7 @@ def _note_refusal(request: Request, error: PixToolsError) -> None:
 
 
 def answer(error: PixToolsError, **more: Any) -> JSONResponse:
-    """The answer to a request that was refused on purpose."""
+    """The answer to a request that was refused."""
     members = dict(error.extra) | more
     if error.pointer and "errors" not in members:
         members["errors"] = [{"detail": error.message, "pointer": error.pointer}]
@@ -132,7 +132,7 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]) -> str:
-    """What Starlette says in two words, with what to do."""
+    """Starlette's short message, with advice."""
     if status is HTTPStatus.NOT_FOUND:
         return "There is nothing at this path; /openapi.json lists the paths."
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
@@ -168,7 +168,7 @@ def crash() -> JSONResponse:
 
 
 def code_of(error: Exception) -> str:
-    """The code that the answer to an error has; other libraries' errors have a `code` of their own."""
+    """The code of the answer to an error; errors of other libraries may have an unrelated `code`."""
     if isinstance(error, PixToolsError):
         return error.code
     return DatabaseUnavailable.code if is_away(error) else PixToolsError.code

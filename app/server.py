@@ -44,7 +44,7 @@ def serve(settings: Settings) -> None:
 
 
 def _greeting(settings: Settings) -> str:
-    """Where the page is, and one line to try."""
+    """The address of the page, and a command to try."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{settings.port}"
     sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
@@ -64,7 +64,7 @@ def serve_api(settings: Settings) -> None:
 
 
 def _refuse_in_a_line(check: Callable[[Settings], None], settings: Settings) -> None:
-    """Say in one line what would make the start fail."""
+    """Report in one line a problem that would make the start fail."""
     try:
         check(settings)
     except CannotStart as error:
@@ -80,7 +80,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def _check_port(settings: Settings) -> None:
-    """Refuse to begin a start that would end where the server listens.
+    """Refuse to start if the server could not listen.
 
     Raises:
         CannotStart: the port is in use, or must not be used.
@@ -120,11 +120,11 @@ def _may_have_keys(settings: Settings) -> bool:
     database = Database(settings.database)
     try:
         if database.is_sqlite and not Path(str(database.url().database)).exists():
-            return False  # to ask would make it
+            return False  # a query would create it
         with database.session(read_only=True) as session:
             return keys.ever_made(session)
     except DATABASE_ERRORS as error:
-        return is_away(error)  # and not that it lacks the table, as one of an earlier version does
+        return is_away(error)  # a database of an earlier version merely lacks the table
     finally:
         database.close()
 
@@ -151,7 +151,7 @@ def run(app: ASGIApp, settings: Settings) -> None:
 
 
 def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] | None:
-    """Those of the API and of the port that has the state of the service only; None: the server opens its own."""
+    """The sockets of the API and of the port with only the service's state; None: the server opens its own."""
     if settings.metrics_port is None:
         return None
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

@@ -1,7 +1,7 @@
-"""Whose a row is, and sessions that see the rows of one tenant only.
+"""The owners of rows, and sessions that see only the rows of one tenant.
 
-A session of a tenant adds the condition to every statement of the ORM by itself, so no query can forget it. Statements
-that go around the ORM (`insert_rows`, those on tables) name the tenant themselves.
+A session of a tenant adds the condition to every statement of the ORM, so no query can forget it. Statements that
+bypass the ORM (`insert_rows`, statements on tables) name the tenant themselves.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 
 DEFAULT_TENANT = "default"  # owns everything until there are keys
-#: what a name is made of; as a label of a domain name, so that it fits anywhere
+#: the form of a name: that of a label in a domain name, which is valid everywhere
 TENANT_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -22,14 +22,14 @@ class Owned:
 
 
 def add_condition(state: ORMExecuteState, tenant: str) -> None:
-    """Let a statement see, change and delete the rows of one tenant only, wherever it names an owned table."""
+    """Restrict a statement to the rows of one tenant, in every owned table that it names."""
     if state.is_orm_statement and not state.is_column_load and not state.is_insert:
         own = with_loader_criteria(Owned, lambda cls: cls.tenant == tenant, include_aliases=True)
         state.statement = state.statement.options(own)
 
 
 def check_new_rows(session: Session, tenant: str | None) -> None:
-    """Let what a session adds belong to its tenant; one that sees all rows has to say whose a new one is.
+    """Assign new rows to the session's tenant; a session that sees all rows has to name the tenant of each.
 
     Raises:
         ValueError: a row names another tenant, or none.

@@ -1,6 +1,6 @@
-"""Which request, job and trace something belongs to: on every log line, with every message and, where wanted, as spans.
+"""The request, job and trace of any work: on every log line, in every message and, if configured, as spans.
 
-Without `start` there are no spans, and a trace that came in is only handed on.
+Without `start` there are no spans, and incoming traces are only passed on.
 """
 
 import os
@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, clear_con
 REQUEST_ID, JOB_ID, TASK, TRACE_ID = "request_id", "job_id", "task", "trace_id"  # fields of log lines
 CARRIED = (REQUEST_ID, JOB_ID)
 TRACEPARENT = "traceparent"  # the standard's name
-EXPORT_SECONDS = 1.0  # that a span waits for others at most
+EXPORT_SECONDS = 1.0  # longest wait of a span for others
 EXPORT_TIMEOUT = 5.0  # seconds; also how long the end of a process may wait for a collector that is away
 
 _exporting: list[object] = []  # empty: there are no spans
@@ -35,11 +35,11 @@ def start(endpoint: str | None, service: str) -> Callable[[], None]:
         service: which part of PixTools this process is.
 
     Returns:
-        What sends the rest, for the end of the process.
+        A function that sends the rest, for the end of the process.
     """
     if not endpoint:
         return lambda: None
-    # Half a second and 15 MB, which only those pay who trace
+    # Imported here since it takes half a second and 15 MB, which only tracing needs
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -56,7 +56,7 @@ def start(endpoint: str | None, service: str) -> Callable[[], None]:
 
 
 def carrier() -> dict[str, str]:
-    """What goes along with a message, so that the work goes on with this request and trace."""
+    """The context that is sent with a message, so that its work belongs to this request and trace."""
     carried = outgoing()
     known = get_contextvars()
     carried.update((name, known[name]) for name in CARRIED if name in known)
@@ -72,7 +72,7 @@ def outgoing() -> dict[str, str]:
 
 @contextmanager
 def continued(carried: Mapping[str, str], name: str, kind: SpanKind, **attributes: str) -> Iterator[Span]:
-    """Go on with what `carrier` gave along: a span of its trace, its ids on every log line."""
+    """Continue the context of `carrier`: a span of its trace, its ids on every log line."""
     parent = _parent(carried)
     ids = {name: carried[name] for name in CARRIED if carried.get(name)}
     with _current(name, kind, attributes, parent) as span, bound_contextvars(**ids, **_trace_id(span)):

@@ -83,7 +83,7 @@ HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
 
 @dataclass(frozen=True)
 class Resources:
-    """Everything that one process works with; each part is made on first use."""
+    """All resources of one process; each is made on first use."""
 
     settings: Settings
     #: whether running tasks are to be handed back
@@ -115,7 +115,7 @@ class Resources:
         return Keyring.of(path.read_text())
 
     def check_keyring(self) -> None:
-        """Read the keys, of a process that cannot do its work without.
+        """Read the keys, for a process that cannot work without them.
 
         Raises:
             CannotStart: there are none, or one is too short.
@@ -146,7 +146,7 @@ class Resources:
         return PresignedLinks(self._bucket, self.settings.download_url_seconds) if self._bucket else self.api_links
 
     def presigned(self, key: str) -> str:
-        """A link to an object of a bucket, which a folder has not."""
+        """A presigned link to an object of a bucket; a folder has none."""
         if self._bucket is None:
             raise ValueError(f"{self.settings.storage} signs no links")
         return self._bucket.presign(key, self.settings.download_url_seconds)
@@ -225,7 +225,7 @@ class Resources:
 
     @cached_property
     def tenant_limits(self) -> TenantLimits:
-        """Of tenants that have none of their own."""
+        """The limits of tenants without their own."""
         settings = self.settings
         return TenantLimits(
             requests_per_minute=settings.tenant_requests_per_minute,
@@ -265,7 +265,7 @@ class Resources:
         )
 
     def note_end(self, job_id: UUID) -> None:
-        """Notify those who wait and listen in this process that a job has ended; from any thread."""
+        """Notify the waiters and listeners of this process that a job has ended; may be called from any thread."""
         self.waiters.notify(job_id)
         self.live.notify(job_id)
 
@@ -356,7 +356,7 @@ class Resources:
         return {}
 
     def renderer(self, queue: Queue) -> Renderer:
-        """What does the pixel work of a queue; asked for once before the first task, that task waits for nothing.
+        """The renderer of a queue's pixel work; call it before the first task, so that the task does not wait for it.
 
         Raises:
             InvalidWeights: the network cannot be loaded.
@@ -382,11 +382,11 @@ class Resources:
         }
 
     def check_network(self) -> None:
-        """Read the weights, without loading anything that could run them.
+        """Check the weights, without loading a runtime for them.
 
         Raises:
-            NotInstalled: there is nothing that could run them.
-            InvalidWeights: there is no such network where the settings say.
+            NotInstalled: no runtime is installed.
+            InvalidWeights: the files of the settings are not such a network.
         """
         check_installed(Queue.ML)
         settings = self.settings
@@ -543,7 +543,7 @@ BUCKETS: dict[str, Callable[[Settings], CloudPeer]] = {"s3": _s3_bucket, "gs": _
 
 
 def check_installed(queue: Queue) -> None:
-    """Look for the library that the work of a queue needs, without loading it.
+    """Check that the library for a queue's work is installed, without loading it.
 
     Raises:
         NotInstalled: the package is here without that extra.

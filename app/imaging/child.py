@@ -1,7 +1,7 @@
-"""One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES NETWORK` renders what it is asked for.
+"""One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES NETWORK` renders on request.
 
-It ends when the other side is gone, in the middle of a render too. A mistake in this code or in libvips ends it as
-well, with the traceback on standard error; the other side sees the socket close.
+It ends when the other side closes the socket, even during a render. A mistake in this code or in libvips ends it as
+well, with a traceback on standard error; then the other side sees the socket close.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from app.imaging.pipeline import render
 from app.imaging.recipe import Monitor, OnProgress
 from app.references import resolve
 
-NICE = 10  # pixel work waits for the server that it shares the cores with, not the other way round
+NICE = 10  # pixel work yields to the server with which it shares the cores
 
 Jobs = SimpleQueue[tuple[Any, ...]]
 
@@ -33,7 +33,7 @@ ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
 
 
 def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] | None) -> None:
-    """Serve until the other side is gone."""
+    """Serve until the other side closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the socket
     os.nice(NICE)
     _limit(memory_bytes)
@@ -51,7 +51,7 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
 
 
 def _load_decoders() -> None:
-    """Load all now, while no render waits; what they take of the memory is known before an image is opened."""
+    """Load all decoders now, while no render waits, so that their memory is known before an image is opened."""
     for format_ in FORMATS.values():
         for reference in format_.decoders:
             resolve(reference)

@@ -13,9 +13,9 @@ from app.imaging.memory import WITHOUT_PIXELS, Work, attempts, held, limit, too_
 log = logging.getLogger(__name__)
 
 
-#: in what libvips, libjpeg, libheif and the others say
+#: parts of the messages of libvips, libjpeg, libheif and others
 OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "failed to allocate", "emory allocation", "Cannot allocate")
-#: how libaom begins; so does libtiff when it reads a damaged file
+#: the beginning of libaom's message; libtiff's begins so too for a damaged file
 OF_ENCODERS = "Failed to allocate"
 
 
@@ -25,14 +25,14 @@ def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], No
     Args:
         op: the encoder.
         params: its parameters.
-        image: what is written.
-        write: does the work; called again with work that takes less if the encoder ran out of memory all the same.
+        image: the image to write.
+        write: does the work; called again with work that needs less if the encoder still ran out of memory.
 
     Returns:
-        the work that was done.
+        The work that was done.
 
     Raises:
-        ImageTooLarge: no way of doing it fits.
+        ImageTooLarge: no way of doing the work fits.
     """
     ways = _fitting(op, params, image)
     for way, work in enumerate(ways, 1):
@@ -69,7 +69,7 @@ def _fitting(op: str, params: Any, image: pyvips.Image) -> list[Work]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let so many threads work meanwhile."""
+    """Limit the number of threads within the context."""
     before = pyvips.concurrency_get()
     pyvips.concurrency_set(count)
     try:

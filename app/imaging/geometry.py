@@ -1,4 +1,4 @@
-"""How large an operation leaves an image: arithmetic alone, for processes that decode nothing as well."""
+"""The size of an image after an operation: only arithmetic, also for processes that do not decode images."""
 
 import math
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from app.parameters import CropParams, ResizeParams, RotateParams
 
 Size = tuple[int, int]
 
-SHRINKS = (8, 4, 2)  # what JPEG decoders can divide by, at a fraction of the work
+SHRINKS = (8, 4, 2)  # factors by which JPEG decoders can shrink, at a fraction of the work
 QUARTER = 90  # degrees
 DIGITS = 6  # of degrees; finer turns move no pixel, and -1e-20 % 360 is 360
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a resize makes of an image: scaled as a whole, then cut or padded."""
+    """The geometry of a resize: the image is scaled as a whole, then cut or padded."""
 
     #: the whole image
     scaled: Size
-    #: what is kept of it
+    #: the part that is kept
     size: Size
-    #: what it is padded to
+    #: the size to which it is padded
     canvas: Size
     #: the largest division while decoding that leaves at least as many pixels as are wanted
     shrink: int
@@ -78,7 +78,7 @@ def _resized(size: Size, params: ResizeParams) -> Size:
     return measure(*size, params).canvas
 
 
-#: by operation; any other one leaves an image as large as it is
+#: by operation; any other one keeps the size
 SIZES: dict[str, Callable[[Size, Any], Size | None]] = {
     "resize": _resized,
     "crop": _cropped,
@@ -88,7 +88,7 @@ SIZES: dict[str, Callable[[Size, Any], Size | None]] = {
 
 
 def size_after(op: str, size: Size | None, params: Any) -> Size | None:
-    """How large an operation leaves an image; None where only the pixels show it."""
+    """The size of an image after an operation; None if it depends on the pixels."""
     if size is None or op not in SIZES:
         return size
     return SIZES[op](size, params)

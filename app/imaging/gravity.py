@@ -1,4 +1,4 @@
-"""Which part of an image is kept, and where a smaller one is put."""
+"""The part of an image that is kept, and the place of a smaller image within a larger one."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ Cutting = TypeVar("Cutting", CropParams, ResizeParams)
 
 
 def offset(free: tuple[int, int], gravity: str) -> tuple[int, int]:
-    """What of the free space lies left of and above what is placed by a compass point."""
+    """The free space to the left of and above something that is placed by a compass point."""
     across = next((share for name, share in _HORIZONTAL.items() if gravity.endswith(name)), 0.5)
     down = next((share for name, share in _VERTICAL.items() if gravity.startswith(name)), 0.5)
     return round(free[0] * across), round(free[1] * down)
@@ -36,7 +36,7 @@ def cut(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> pyvips.I
     Args:
         image: the image.
         size: width and height of the part; no larger than the image.
-        params: whose `focal_point` goes before their `gravity`.
+        params: parameters whose `focal_point` takes precedence over their `gravity`.
     """
     if params.focal_point is None and params.gravity == "attention":
         image = image.copy_memory()  # looked at before it is cut

@@ -1,9 +1,9 @@
 """A line of text as a mask, in the fonts that come with PixTools or in one that a tenant has stored.
 
-A font that libvips has once read stays for the rest of the process. A stored one would draw the texts of others: the
-letters that no other font has, or all of them where it has another font's name. So a process of its own reads it,
-draws one text and ends: `python -m app.imaging.lettering`. It has the limits of the process that starts it, and ends
-with that one; what kills it is a damaged font, and costs no more than this step.
+A font that libvips has once read stays loaded for the rest of the process. A stored font could then draw the texts of
+other tenants: letters that no other font has, or all letters if it has another font's name. So a separate process reads
+it, draws one text and ends: `python -m app.imaging.lettering`. It has the limits of the process that starts it, and
+ends with that one; a damaged font may kill it, which costs only this step.
 """
 
 import json
@@ -25,10 +25,10 @@ from app import fonts, glyphs
 from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDied
 from app.imaging import libvips
 
-FONT = "DejaVu Sans"  # others step in for what it lacks
-STORED = "PixToolsStored"  # fontconfig calls a font without names as its file is called
-IN_STORED = f"{STORED},{FONT}"  # which steps in for all of a font that cannot be loaded, without a word
-PROBES = "♞⠿☡"  # that `FONT` has and few others have
+FONT = "DejaVu Sans"  # other fonts draw the characters that it lacks
+STORED = "PixToolsStored"  # for a font without names, fontconfig uses the name of its file
+IN_STORED = f"{STORED},{FONT}"  # the second one silently replaces a font that cannot be loaded
+PROBES = "♞⠿☡"  # characters that `FONT` has and few others have
 DRAWN_AT = 72  # dots per inch, to see how large a text becomes
 NO_INK = "no text to render"  # as libvips says it
 CPU_SECONDS = 20  # for a text in a stored font; usual ones take one
@@ -94,7 +94,7 @@ def _register(path: Path) -> None:
 
 
 def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image:
-    """The same in a stored font, by a process of its own."""
+    """The same in a stored font, drawn by a separate process."""
     with TemporaryDirectory(dir=folder) as own:
         path = Path(own) / STORED
         try:

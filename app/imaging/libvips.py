@@ -8,9 +8,9 @@ from app.formats import FORMATS
 def configure(concurrency: int) -> None:
     """Allow the supported formats only, and share nothing between images.
 
-    Every other loader is blocked, not only those that libvips itself calls untrusted: what cannot be uploaded on
-    purpose need not be reachable by accident. The operation cache is off because it recognises a file by its name; a
-    second file of the same name would show the pixels of the first.
+    Every other loader is blocked, not only those that libvips itself calls untrusted: formats that cannot be uploaded
+    must not be reachable by accident. The operation cache is off because it recognises a file by its name: a second
+    file of the same name would show the pixels of the first.
 
     Args:
         concurrency: threads that work on one image.

@@ -1,6 +1,6 @@
-"""How much memory an encoder takes, measured: known before it is called, so that no process dies of it.
+"""The memory that encoders take, as measured. It is known before an encoder is called, so that no process dies of it.
 
-Plain data without libvips: the server that accepts jobs asks as well.
+Plain data without libvips, since the server that accepts jobs uses it as well.
 """
 
 import resource
@@ -28,7 +28,7 @@ WITHOUT_PIXELS = 250_000  # so few are never a matter of memory
 
 @dataclass(frozen=True)
 class Work:
-    """What an encoder is to do."""
+    """The work of an encoder."""
 
     op: str
     params: Any
@@ -81,14 +81,14 @@ def has_full_chroma(params: AvifParams) -> bool:
 
 
 def frugal(params: Any) -> Any:
-    """Parameters that take less memory and are as good an answer to what was asked for; the same if there are none."""
+    """Parameters that take less memory and fulfil the request as well; the same ones if there are none."""
     if isinstance(params, AvifParams) and params.chroma == "auto" and not params.lossless:
         return params.model_copy(update={"chroma": "4:2:0"})
     return params
 
 
 def limit() -> int | None:
-    """Bytes of address space that this process may have; None: any."""
+    """Bytes of address space that this process may have; None: no limit."""
     if sys.platform != "linux":
         return None
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -111,6 +111,6 @@ def attempts(work: Work) -> Iterator[Work]:
 
 
 def too_much(op: str, pixels: int, needed: int, most: int) -> str:
-    """What to say of work that does not fit."""
+    """The error for work that does not fit."""
     advice = "; smaller images, `chroma` 4:2:0 and no `lossless` take less" if op == "convert_avif" else ""
     return f"{op} of {pixels} pixels takes {needed} bytes of memory; the limit is {most}{advice}."

@@ -1,4 +1,4 @@
-"""The pixels of an image, or of every frame of an animation, with what their file said about them."""
+"""The pixels of an image, or of every frame of an animation, with the metadata of their file."""
 
 from dataclasses import dataclass
 

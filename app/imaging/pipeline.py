@@ -1,4 +1,4 @@
-"""Runs pixel operations over one image: decoded once, written as often as wanted."""
+"""Runs pixel operations on one image: it is decoded once, and written to any number of files."""
 
 import json
 import logging
@@ -59,13 +59,13 @@ def render(
     them unchanged, and what is written is up to the targets. A failed call may leave files behind.
 
     Returns:
-        What was written, target by target; None for one that was left out.
+        The written files, target by target; None for a target that was left out.
 
     Raises:
         CorruptImage: the source cannot be decoded.
-        UnsupportedImage: nothing is wrong with the source, but there is no decoder for it.
+        UnsupportedImage: the source is valid, but there is no decoder for it.
         ImageTooLarge: the source or the result exceeds the limits.
-        TargetUnreachable: no quality of an encoder keeps what was asked of the file.
+        TargetUnreachable: no quality of an encoder meets the target.
         ImageNotEncoded: an encoder refuses the image.
         WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
     """
@@ -83,7 +83,7 @@ def _picture(
     source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor
 ) -> Picture:
     file = ImageFile.open(source)
-    _check(file.header.width, file.header.height, limits)  # before a codec sees it
+    _check(file.header.width, file.header.height, limits)  # before a codec reads it
     numbered = [(number, stage) for number, stage in enumerate(stages) if OPERATIONS[stage.op].format is None]
     steps = [_step(stage, Context(monitor, number, stage.files)) for number, stage in numbered]
     size = None
@@ -111,7 +111,7 @@ def _picture(
 
 
 def _on_load(size: Size, stages: Sequence[Stage]) -> tuple[int, Step | None]:
-    """By what the decoder divides the image, and what the first stage then does; None: it leaves that to the target.
+    """The factor by which the decoder shrinks an image, and the work left to the first stage; None: left to the target.
 
     Not after an encoder: it may have been in a task of its own.
     """
@@ -220,7 +220,7 @@ def _save(picture: Picture, target: Target, context: Context) -> Rendered:
 def _as_asked(
     origin: Origin, image: pyvips.Image, operation: Operation, params: Any, keep: KeepMetadata
 ) -> pyvips.Image:
-    """The image with the colours, the depth and the metadata that are to be written."""
+    """The image with the colours, the depth and the metadata of the target."""
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = origin.onto(image, keep, str(operation.format))

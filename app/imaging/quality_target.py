@@ -1,4 +1,4 @@
-"""Quality targets: the quality of a file is searched so that it fits into its bytes, or stays near to its original."""
+"""Quality targets: a search for the quality at which a file fits into its bytes, or is like enough to its original."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Encoded:
 
 @dataclass
 class _Trials:
-    """Encodes an image as often as needed, and never twice alike."""
+    """Encodes an image as often as needed, and never twice with the same quality."""
 
     image: pyvips.Image
     params: QualityTarget

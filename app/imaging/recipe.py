@@ -1,4 +1,4 @@
-"""What `pipeline.render` is asked for and what it answers: plain data without libvips, for anyone to import."""
+"""The requests and answers of `pipeline.render`: plain data without libvips, which any module may import."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ class Stage:
 
 
 class When(StrEnum):
-    """Under which circumstances a target is written."""
+    """When a target is written."""
 
     ALWAYS = "always"
-    #: where the image is small, and nothing goes wrong: another task does it otherwise
+    #: if the image is small and nothing fails; otherwise another task writes it
     CHEAP = "cheap"
-    #: where one of the cheap ones was left out
+    #: if one of the cheap ones was left out
     OTHERWISE = "otherwise"
 
 
@@ -79,7 +79,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What was written: one file, or several parts."""
+    """The outcome for a target: one file, or several parts."""
 
     format: str
     #: pixels; None: the file is not an image
@@ -102,7 +102,7 @@ def _ignore(_share: float | None) -> None:
 
 @dataclass(frozen=True)
 class Monitor:
-    """What a render reports besides its files."""
+    """The reports of a render besides its files."""
 
     on_progress: OnProgress = _ignore
     #: what the stages found out, by their number
@@ -113,7 +113,7 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Context:
-    """What an operation has besides pixels and parameters."""
+    """The context of an operation besides pixels and parameters."""
 
     monitor: Monitor
     #: number of the stage

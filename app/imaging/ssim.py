@@ -7,7 +7,7 @@ from app.imaging.colours.colour import full_scale
 WINDOW = 1.5  # standard deviation in pixels
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # keep the quotients finite
 DIGITS = 6  # after which sums of floats differ for equal images
-COMPARED = 256  # pixels of the shorter side, about, at which people see what the index measures
+COMPARED = 256  # pixels of the shorter side, about, at which the index fits human perception best
 
 
 def ssim(first: pyvips.Image, second: pyvips.Image) -> float:

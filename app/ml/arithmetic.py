@@ -1,7 +1,7 @@
-"""The arithmetic of a network: float32, or bytes where the CPU multiplies them faster and correctly.
+"""The arithmetic of a network: float32, or bytes if the CPU multiplies them faster and correctly.
 
-A quantized network lies next to the float one, as `NAME_int8.pth`. CPUs without instructions for dot products of bytes
-gain nothing, and some older ones cut such sums off: both are found out by a trial.
+A quantized network is in a file next to the float one, `NAME_int8.pth`. CPUs without instructions for dot products of
+bytes gain nothing, and some older ones saturate such sums: a trial shows both.
 """
 
 import time
@@ -20,13 +20,13 @@ Mode = Literal["auto", "yes", "no"]
 
 TRIED_SIDE = 160  # pixels
 TRIES = 3
-LEAST_GAIN = 1.3  # times as fast; where there are such instructions it is about 3
+LEAST_GAIN = 1.3  # times as fast; with such instructions it is about 3
 MOST_DIFFERENCE = 0.15  # of the predicted noise; the rounding alone makes up a twentieth
 
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded one."""
+    """A loaded network."""
 
     session: Any
     shape: unet.Shape
@@ -35,8 +35,8 @@ class Network:
     arithmetic: str
 
 
-#: whether bytes are better, by fingerprints of both files and threads: a process that changes between networks tries
-#: once, and loads only the one that it runs from then on
+#: whether bytes are better, by the fingerprints of both files and the threads: a process that switches between networks
+#: tries once, and from then on loads only the one that it runs
 _pays: dict[tuple[str, str, int], bool] = {}
 
 
@@ -81,7 +81,7 @@ def _is_better(exact: Any, quantized: Any) -> bool:
     if np.square(found - expected).mean() > MOST_DIFFERENCE**2 * np.square(expected).mean():
         return False
     seconds: dict[int, list[float]] = {0: [], 1: []}
-    for _ in range(TRIES):  # in turn, since other work comes and goes
+    for _ in range(TRIES):  # alternately, since other work on the machine comes and goes
         for which, network in enumerate((exact, quantized)):
             start = time.perf_counter()
             network.run([unet_graph.OUTPUT], given)

@@ -19,7 +19,7 @@ FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 
 class Monitor(Protocol):
-    """Where the operation reports how far it is, and what it found out."""
+    """Receives the progress and the report of the operation."""
 
     def progress(self, share: float) -> None: ...
 
@@ -27,10 +27,10 @@ class Monitor(Protocol):
 
 
 class Networks:
-    """What this process can run. One network is loaded at a time: the memory of two would be twice the setting."""
+    """The networks of this process. Only one is loaded at a time: two would take twice the memory of the setting."""
 
     def __init__(self, configs: Mapping[str, DenoiserConfig]) -> None:
-        """Load the network that runs unless a parameter asks for another one."""
+        """Load the default network."""
         self._configs = configs
         self._exact: Denoiser | None = Denoiser(configs["exact"])
         self._guided: tuple[str, GuidedDenoiser] | None = None
@@ -54,7 +54,7 @@ _loaded: list[Networks] = []
 
 
 def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8: Mode = "no") -> None:
-    """Say which networks this process uses, as `DenoiserConfig` does; `weights` is by profile.
+    """Set the networks of this process, with the values of `DenoiserConfig`; `weights` is by profile.
 
     Raises:
         InvalidWeights: a file does not hold its profile's network.
@@ -97,16 +97,16 @@ def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.
 
 
 def share_of_faint(profile: str, sigma: float) -> float:
-    """How much of its answer is used where so little noise was measured, on the scale of 8 bit.
+    """The share of a network's answer that is used for so little noise, on the scale of 8 bit.
 
-    What a network takes of the fine texture of a clean photograph is more than such noise.
+    In a clean photograph the network removes more fine texture than noise.
     """
     half, steepness = FAINT[profile]
     return sigma**steepness / (sigma**steepness + half**steepness)
 
 
 def chosen(profile: str, level: NoiseLevel) -> str:
-    """What `auto` stands for."""
+    """The profile that `auto` selects."""
     if profile != "auto":
         return profile
     if level.is_smoothed:

@@ -1,4 +1,4 @@
-"""Networks at work: exact on images of any size, in bounded memory."""
+"""Running networks: with exact results on images of any size, in bounded memory."""
 
 import math
 from collections.abc import Callable
@@ -28,12 +28,12 @@ class DenoiserConfig:
     memory_bytes: int
     #: 0: one for each core
     threads: int = 0
-    #: whether networks that have a quantized form run as that
+    #: whether networks run in their quantized form, if they have one
     int8: arithmetic.Mode = "no"
 
 
 class Denoiser:
-    """DnCNN, which finds out itself how strong the noise is; one at a time works with it."""
+    """DnCNN, which estimates the strength of the noise itself; only one thread at a time may use it."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         """Load the weights and run the network once, so that the first image waits for nothing.
@@ -110,7 +110,7 @@ def _side(memory_bytes: int, bytes_per_pixel: int, halo: int) -> int:
 
 
 def _over_tiles(tiles: Tiles, noise_of: Callable[[Colours], Colours], strength: float, on_tile: OnTile | None) -> float:
-    """Take the noise out of every tile; its standard deviation on the scale of 8 bit."""
+    """Remove the noise from every tile; returns its standard deviation on the scale of 8 bit."""
     total, count = 0.0, 0
     for done, tile in enumerate(tiles, start=1):
         noise = tile.valid(noise_of(tile.colours))

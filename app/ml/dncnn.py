@@ -13,7 +13,7 @@ from app.ml.weights import Tensor, load_state_dict
 
 DEPTH = 20  # convolutions
 CHANNELS = 64
-HALO = DEPTH  # pixels around a pixel that its result depends on: each 3x3 convolution sees one further
+HALO = DEPTH  # radius in pixels on which a result depends: each 3x3 convolution adds one
 INPUT = "noisy"  # float32, (1, 3, height, width), RGB in 0..1
 OUTPUT = "noise"  # the same shape
 OPSET = 17

@@ -1,12 +1,12 @@
-"""How strong the noise of an image is, and how it depends on the light; without any network.
+"""The strength of an image's noise, and how it depends on the light; without any network.
 
-Noise is what is left where the picture is smooth. Blocks of 8x8 pixels from all over the image are taken apart into
-frequencies. The low ones show which blocks are smooth, the high ones how strong the noise is there: as the two are
-independent of each other in noise, choosing by the one does not bias the other. This is done for several levels of
-light, and a straight line is laid through what they give.
+Noise is measured where the picture is smooth. Blocks of 8x8 pixels from all over the image are transformed into
+frequencies. The low ones show which blocks are smooth, the high ones how strong the noise is there. In noise the two
+are independent, so selecting by the low ones does not bias the high ones. This is done for several levels of light, and
+a straight line is fitted to the results.
 
-Demosaicing and JPEG take the high frequencies of a camera's noise and leave the middle ones: by their ratio such noise
-is distinguished from noise that was added to a finished image, which is as strong in all of them.
+Demosaicing and JPEG remove the high frequencies of a camera's noise and leave the middle ones. Their ratio
+distinguishes such noise from noise that was added to a finished image, which has the same strength in all frequencies.
 """
 
 import math
@@ -20,13 +20,13 @@ BLOCK = 8  # pixels
 CROP = 64  # pixels
 CROPS = 12  # along each axis, at most
 LIGHTS = 8  # levels
-SMOOTH_SHARE = 0.12  # of the blocks of one light are taken for smooth
+SMOOTH_SHARE = 0.12  # share of the blocks of one light that count as smooth
 MIN_BLOCKS = 6  # of one light
-MIN_SHARE = 0.05  # of all blocks, below which those near black or white are looked at, too
-LOW = 4  # frequencies (sum of both axes) up to it show what is smooth
-HIGH = 8  # frequencies from it on show the noise; those between show whether it has been smoothed
+MIN_SHARE = 0.05  # of all blocks; with fewer, those near black or white are used too
+LOW = 4  # frequencies (sum of both axes) up to this one show which blocks are smooth
+HIGH = 8  # frequencies from this one on show the noise; those between show whether it has been smoothed
 MEDIAN_OF_MEAN = 0.976  # of the squares of normal numbers, over 28 of them as there are high frequencies
-FIRST_CUT = 0.04  # light so near to black or white shows nothing: the noise is cut off there
+FIRST_CUT = 0.04  # light so near to black or white is not used: the noise is clipped there
 CUT = 2.2  # the same in standard deviations, when these are known
 LARGEST_CUT = 0.35
 CUT_ROUNDS = 3
@@ -68,7 +68,7 @@ class NoiseLevel:
         return self.softness > SMOOTHED
 
     def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
-        """Of noise so many times as strong, and about `more` in standard deviation, in 0..1, in addition."""
+        """The level of noise that is `factor` times as strong, with additional noise of deviation `more`, in 0..1."""
         return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 
@@ -82,7 +82,7 @@ def noise_level(pixels: Pixels) -> NoiseLevel:
 
 
 def _blocks(pixels: Pixels) -> Floats:
-    """(count, 8, 8, channels) in 0..1 from all over the image; smaller images are continued by their mirror image."""
+    """(count, 8, 8, channels) in 0..1 from all over the image; smaller images are extended by reflection."""
     most = np.float32(np.iinfo(pixels.dtype).max)
     missing = [max(0, BLOCK - size) for size in pixels.shape[:2]]
     if any(missing):
@@ -92,7 +92,7 @@ def _blocks(pixels: Pixels) -> Floats:
 
 
 def _places(size: int) -> Iterator[slice]:
-    """Crops along one axis, evenly spread; the whole of it where it is short."""
+    """Crops along one axis, evenly spread; the whole axis if it is short."""
     count = min(CROPS, max(1, size // CROP))
     length = size if size < CROP * (count + 1) else CROP
     if count * length >= size:
@@ -146,7 +146,7 @@ def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Fl
 
 
 def _line(light: Floats, variance: Floats) -> tuple[float, float]:
-    """Slope and base of a line that texture, which only ever adds, does not lift."""
+    """Slope and base of a line that texture does not raise, although texture always adds variance."""
     weights = 1 / np.maximum(variance, 1e-7) ** 2
     slope, base = 0.0, float(variance.min())
     for _ in range(FIT_ROUNDS):

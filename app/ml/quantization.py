@@ -1,7 +1,7 @@
 """Numbers of 8 bit in place of float32, for the convolutions that take most of the time.
 
-What goes into such a convolution is an unsigned byte on a scale of its own, that was found in training; its weights are
-signed bytes with one scale for each output. The shape of a checkpoint is that of the float network, plus the ranges.
+The inputs of such a convolution are unsigned bytes with a scale that was found in training; its weights are signed
+bytes with one scale for each output. A checkpoint has the tensors of the float network, plus the ranges.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Affine:
 
 
 def affine(low: float, high: float) -> Affine:
-    """The scale of what lies between two numbers; what lies outside becomes the nearest of them."""
+    """The scale for values between two numbers; values outside become the nearest of them."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / STEPS)
     return Affine(scale=float(scale), zero=int(np.rint(-low / scale)))
@@ -37,7 +37,7 @@ def ranges(state: Mapping[str, Tensor]) -> dict[str, Affine]:
     """By name of the tensor that holds the range.
 
     Raises:
-        InvalidWeights: a range is none.
+        InvalidWeights: a range is not valid.
     """
     found = {}
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""ONNX Runtime as it is used here."""
+"""ONNX Runtime, with this project's settings."""
 
 import os
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that there is
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first available one is used
 
 
 def session(model: bytes, threads: int) -> Any:

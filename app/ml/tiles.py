@@ -1,4 +1,4 @@
-"""The tiles of an image as a network sees them, and its answers, written back in place."""
+"""The tiles of an image for a network, and its answers, written back in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ OnTile = Callable[[float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How an image is cut up for a network."""
+    """How an image is cut into tiles for a network."""
 
-    #: pixels around a pixel that its result depends on
+    #: radius in pixels on which a result depends
     halo: int
     #: tiles begin at multiples of it
     align: int = 1
@@ -28,7 +28,7 @@ class Geometry:
 
     @property
     def smallest(self) -> int:
-        """Below it nearly everything would be computed twice."""
+        """The smallest useful side: below it nearly everything would be computed twice."""
         return smallest_side(self.halo)
 
 
@@ -48,7 +48,7 @@ class Tile:
 
     #: as it was before any tile was written, halo included
     colours: Colours
-    #: what of it is answered for
+    #: the part for which the answer is valid
     rows: slice
     columns: slice
     target: Pixels
@@ -65,8 +65,8 @@ class Tile:
 
 
 class Tiles:
-    """All tiles of an image. They are written over their own source, so the pixels that a later tile still has to see
-    are kept: within a row of tiles as a copy of that row, between two rows as a few lines."""
+    """All tiles of an image. They are written over their own source, so pixels that a later tile still needs are kept:
+    within a row of tiles as a copy of that row, between two rows as a few lines."""
 
     def __init__(self, pixels: Pixels, geometry: Geometry) -> None:
         self._pixels = pixels
@@ -97,6 +97,6 @@ class Tiles:
 
 
 def _windows(size: int, other: int, geometry: Geometry) -> list[Window]:
-    """One side may be longer where the other is short: fewer halos in the same memory."""
+    """Windows along one axis; they are longer if the other axis is short, for fewer halos in the same memory."""
     longest = max(geometry.smallest, geometry.side**2 // max(1, min(other, geometry.side)))
     return windows(size, longest, geometry.halo, geometry.align)

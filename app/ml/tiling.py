@@ -1,8 +1,8 @@
 """Cutting an image into windows that a convolutional network can work on one after the other, exactly.
 
-A result depends on the pixels within `halo` of it. Each window therefore reads so many more pixels than it answers for,
-unless the image ends there; where it ends, the network pads with zeros as it does at the border of the whole image. So
-the windows' results are those of the whole image, and nothing needs to be blended.
+A result depends on the pixels within `halo` of it. Each window therefore reads so many more pixels than its valid part
+has, unless the image ends there: there the network pads with zeros, as it does at the border of the whole image. So the
+windows' results are those of the whole image, and nothing needs to be blended.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A half-open range of rows or columns that is read, and the part of it that is answered for."""
+    """A half-open range of rows or columns that is read, and the part of it whose results are valid."""
 
     begin: int
     end: int

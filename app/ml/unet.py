@@ -1,7 +1,7 @@
 """The network of the profiles `fast` and `camera`: a residual U-Net with the strength of the noise as an input.
 
-It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. Convolutions and ReLU only, so that what a
-pixel becomes depends on its surroundings up to `Shape.halo`. How many channels and blocks there are is read from the
+It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. It has only convolutions and ReLU, so the
+result for a pixel depends on its surroundings up to `Shape.halo`. The numbers of channels and blocks are read from the
 checkpoint; its keys are those of `training/networks.py`.
 """
 
@@ -23,7 +23,7 @@ INPUT, OUTPUT = "input_range", "output_range"  # of a quantized layer: what is s
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What a network is built from."""
+    """The numbers that determine a network's structure."""
 
     #: channels at half the resolution, and at each halving after it
     channels: tuple[int, ...]
@@ -65,7 +65,7 @@ class Shape:
         return found | _blocks("inner", lowest, self.inner)
 
     def ranges(self) -> dict[str, tuple[int, ...]]:
-        """What a quantized network has besides: every layer but the first and the last works on bytes.
+        """The additional tensors of a quantized network: every layer but the first and the last works on bytes.
 
         What comes out of the first convolution of a block goes into the second one and nowhere else.
         """

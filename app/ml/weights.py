@@ -1,8 +1,8 @@
-"""Reading PyTorch checkpoints without PyTorch, and without running anything that they bring along.
+"""Reading PyTorch checkpoints without PyTorch, and without running code from them.
 
 A `.pth` file holds a pickle with the structure, and the raw numbers of each tensor: since PyTorch 1.6 as the files of a
-ZIP archive, before that one after the other. A pickle may call anything that its reader can import; this reader knows
-the three names that a plain state dict needs and refuses every other one.
+ZIP archive, before that one after the other. A pickle may call any function that its reader can import; this reader
+knows the three names that a plain state dict needs, and refuses all others.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
 """The plan of a job: from the checked tree to tasks as plain data, and from there to a Celery Canvas.
 
-Operations work on pixels. The settings of the last encoder on the way (`convert_*`) travel along, and an image is
-encoded only where a result is written; between tasks it travels without loss. So it never matters for a result
-whether the steps before it ran in one task or in several.
+Operations work on pixels. The settings of the last encoder (`convert_*`) are passed on, and an image is encoded only
+where a result is written; between tasks it is stored without loss. So a result never depends on whether the steps
+before it ran in one task or in several.
 
 A linear run of steps on one queue whose intermediates are not kept is one task: one decode, one encode. Encoders that
-end a branch below it stay tasks of their own, which nothing else can fail; but as long as that is cheap, the task above
-writes their files along with its own, and they find their work done.
+end a branch below it stay tasks of their own, so that no other task's failure affects them. As long as that is cheap,
+though, the parent task writes their files along with its own, and they find their work done.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -21,10 +21,10 @@ from app.formats import FORMATS
 from app.operations import ENCODERS, FETCH, OPERATIONS, Operation, Queue
 from app.parameters import Params, QualityTarget
 
-LOSSLESS_FORMAT = "png"  # of results that another format would add losses to
+LOSSLESS_FORMAT = "png"  # for results to which another format would add losses
 INPUT = "input"  # id of the step, and of the task, that fetches the input of a job
 FETCH_INPUT = "pixtools.fetch_input"  # Celery's name of that task
-NARROW = 4  # tasks that a Canvas sends at the same time; more of them wait in the database for their turns
+NARROW = 4  # tasks that a Canvas sends at the same time; if there are more, they wait in the database for their turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Node:
     id: str
     operation: Operation
     params: Params
-    #: also a result although something continues from it; every leaf is a result anyway
+    #: whether it is a result although it has children; every leaf is a result anyway
     keep: bool = False
     #: name of the result chosen by the client
     name: str | None = None
@@ -61,10 +61,10 @@ class PlannedStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedResult:
-    """A result that a task writes, by the operation that encodes it."""
+    """A result that a task writes, and the operation that encodes it."""
 
     name: str
-    #: empty: that of the input's format, which is not known yet
+    #: empty: the encoder of the input's format, which is not known yet
     encoder: str
     params: dict[str, Any]
 
@@ -75,11 +75,11 @@ class PlannedResult:
 
     @property
     def is_bundle(self) -> bool:
-        """Whether it is several files."""
+        """Whether it consists of several files."""
         return bool(self.encoder) and OPERATIONS[self.encoder].bundle is not None
 
     def name_of(self, suffix: str) -> str:
-        """The name of one of its files; of the only one, without a suffix, its own."""
+        """The name of one of its files; a single file has no suffix, and the result's name."""
         return f"{self.name}.{suffix}" if suffix else self.name
 
 
@@ -88,16 +88,16 @@ class PlannedTask:
     """Steps that run together on one worker; their last step gives the task its id."""
 
     id: str
-    #: the task whose intermediate it continues from; `INPUT`: the one that fetches the input; None: the upload
+    #: the task whose intermediate it reads; `INPUT`: the task that fetches the input; None: it reads the upload
     parent: str | None
     queue: str
     #: Celery's name of the task
     name: str
     steps: tuple[PlannedStep, ...]
     result: PlannedResult | None
-    #: whether other tasks continue from its pixels
+    #: whether other tasks read its pixels
     intermediate: bool
-    #: whether the task above may write its result in the same pass
+    #: whether its parent may write its result in the same pass
     inline: bool = False
 
     @property
@@ -119,7 +119,7 @@ class Plan:
         return [task for task in self.tasks if task.parent == task_id]
 
     def inline_children(self, task: PlannedTask) -> list[PlannedTask]:
-        """Those of its children whose results it may write in the same pass as its own."""
+        """The children of a task whose results it may write in the same pass as its own."""
         return [child for child in self.children(task.id) if child.inline and child.queue == task.queue]
 
     @property
@@ -128,15 +128,15 @@ class Plan:
         return any(task.id == INPUT for task in self.tasks)
 
     def is_wide(self, task_id: str | None) -> bool:
-        """Whether a Canvas ends with a task, or with the upload, and what follows waits for its turn.
+        """Whether a Canvas ends with a task (None: the upload), and its children wait for their turns.
 
-        So much may follow that it must not be sent all at once; and what follows a fetch has a size from then on, and
-        is no more urgent than the work of those who sent their file.
+        There may be too many children to send at once. The children of a fetch wait in any case: only then is their
+        size known, and they are no more urgent than the jobs of clients that uploaded their file.
         """
         return task_id == INPUT or len(self.children(task_id)) > NARROW
 
     def of_format(self, format_: str) -> "Plan":
-        """The plan of an input that has been fetched, and turned out to be of this format."""
+        """The completed plan, for an input that has been fetched and is of this format."""
         encoder = _Encoder.default(format_)
 
         def known(task: PlannedTask) -> PlannedTask:
@@ -147,7 +147,7 @@ class Plan:
         return Plan(tasks=tuple(map(known, self.tasks)))
 
     def ready(self, done: Collection[str]) -> list[PlannedTask]:
-        """What is left and continues from nothing that is left."""
+        """The tasks that are not done and whose parent is."""
         return [task for task in self.tasks if task.id not in done and (task.parent is None or task.parent in done)]
 
     def descendants(self, task_id: str) -> Iterator[PlannedTask]:
@@ -156,7 +156,7 @@ class Plan:
             yield from self.descendants(child.id)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain data, made once; it is not to be changed."""
+        """The plan as plain data, made once; do not change it."""
         return self._json
 
     @cached_property
@@ -213,8 +213,8 @@ def plan(branches: tuple[Node, ...], input_format: str | None) -> Plan:
 
     Args:
         branches: the tree.
-        input_format: format of the upload, which results keep that no operation converts; None: it has yet to be
-            fetched, which is the first task then, and `Plan.of_format` completes the plan.
+        input_format: format of the upload; results that no operation converts keep it. None: the input has yet to be
+            fetched; the fetch is the first task then, and `Plan.of_format` completes the plan.
     """
     names = _result_names(branches)
     tasks: list[PlannedTask] = []
@@ -250,7 +250,7 @@ def _plan_run(
 
 
 def _is_inline(node: Node) -> bool:
-    """Whether it is nothing but a file to write, of a quality that need not be searched, without special effort."""
+    """Whether a node only writes a file, without a search for its quality and without special effort."""
     return not node.then and isinstance(node.params, QualityTarget) and node.params.is_quick
 
 
@@ -313,12 +313,12 @@ def to_canvas(
     Args:
         plan: the plan of the job.
         signature: makes the immutable signature of one task; ids only, no task reads another one's Celery result.
-        body: runs when all are through; only the fast path, since the database knows as well when that is. None: there
-            is no such path.
-        done: ids of tasks that have ended; what continues from them starts at once.
-        root: only this task and what continues from it.
+        body: runs when all have ended. It is only a fast path, since the database shows as well when a job is done.
+            None: there is no such path.
+        done: ids of tasks that have ended; their children start at once.
+        root: send only this task and its descendants; None: all.
 
-    Where much follows a task, the Canvas ends: the transaction of its success makes that due.
+    The Canvas ends at a task with many children: the transaction that records its success makes them due.
 
     Returns:
         A chord of parallel branches, or their group; None when nothing is left.

@@ -1,4 +1,4 @@
-"""Dead letters: what was given up, kept until it has been looked at."""
+"""Dead letters: tasks that were given up, kept until an operator has looked at them."""
 
 import re
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ KNOWN = select(LETTERS.c.operations).where(
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """What arrived in the dead letter queue."""
+    """A message that arrived in the dead letter queue."""
 
-    #: of the message
+    #: id of the message
     id: str
     reason: str
     queue: str
@@ -51,7 +51,7 @@ class Letter:
 
 
 def receive(session: Session, letter: Letter) -> None:
-    """Write a letter down; the task that it was for ends, so that its job does. A second copy of it changes nothing."""
+    """Store a letter, and end its task, so that the job ends too. A second copy of the letter changes nothing."""
     if session.get(DeadLetter, letter.id) is not None:
         return
     job_id, task_id = _address(letter.args)
@@ -97,7 +97,7 @@ def _message(letter: Letter) -> str:
 
 
 def refuse_known(session: Session, sha256: str, plan: Plan, tenant: str) -> None:
-    """Refuse an upload that has crashed every worker which ran these operations on it.
+    """Refuse an upload that has crashed every worker that ran these operations on it.
 
     Uploads of other tenants do not count: the refusal would reveal them.
 
@@ -136,11 +136,11 @@ def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[li
 
 
 def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str:
-    """As `redrive`.
+    """As `redrive`, for a letter's id.
 
     Raises:
         LetterNotFound: there is none with this id.
-        JobNotFinished: as of `redrive`.
+        JobNotFinished: as in `redrive`.
     """
     letter = _found(session, letter_id)
     if letter is None:
@@ -160,9 +160,9 @@ def find(session: Session, letter_id: str) -> DeadLetter | None:
 
 
 def redrive(session: Session, letter: DeadLetter, *, kept_seconds: int) -> str:
-    """Do the work again, and say what was done.
+    """Have the work done again; returns a description of what was done.
 
-    The job repeats what failed; an older job may be gone, then only the refusal of its upload is lifted.
+    The job repeats its failed steps. If the job is gone, only the refusal of its upload is lifted.
 
     Raises:
         JobNotFinished: the failed step cannot be repeated before its job has ended; the letter stays listed.
@@ -190,7 +190,7 @@ def _redrive(session: Session, letter: DeadLetter, kept_seconds: int) -> str:
 
 
 def purge(session: Session, letter_ids: Sequence[str] | None = None) -> int:
-    """Forget these letters, or all; how many that was."""
+    """Delete these letters, or all; returns how many."""
     query = delete(DeadLetter)
     if letter_ids is not None:
         query = query.where(DeadLetter.id.in_(letter_ids))

@@ -1,4 +1,4 @@
-"""Sending what is left of a job to the broker, and asking it what still waits there."""
+"""Sending the rest of a job to the broker, and asking the broker what still waits there."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -26,7 +26,7 @@ from app.services.steps import ended_tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = Depth(messages=0, workers=0)  # waits in a queue that does not exist
+NOTHING = Depth(messages=0, workers=0)  # of a queue that does not exist
 
 
 def canvas_for(
@@ -34,17 +34,17 @@ def canvas_for(
 ) -> Signature | None:
     """The Canvas of everything that a job still needs; None when it has ended or needs nothing.
 
-    None as well when so much of it could run at once that the tasks have to wait for their turns: they are due then.
+    Also None when so many tasks could run at once that they have to wait for their turns: this makes them due.
 
-    Sending one twice is harmless: a task that has ended, or that another worker holds, is left alone by its copy.
+    Sending a Canvas twice is harmless: the copy of a task that has ended, or that another worker holds, does nothing.
 
     Args:
         session: the transaction that notes the dispatch.
         app: knows the tasks by name only; their modules are the worker's.
-        job_id: of the job.
-        root: only this task and what continues from it.
-        counted: whether a chord counts the tasks; a job ends without as well.
-        spare: whether a process takes small work.
+        job_id: id of the job.
+        root: send only this task and its descendants; None: all.
+        counted: whether a chord counts the tasks; a job also ends without one.
+        spare: whether small tasks go to the small queue, for a spare process.
     """
     job = lock_open_job(session, job_id)
     if job is None:
@@ -55,7 +55,7 @@ def canvas_for(
     body = app.signature(FINALIZE, args=(str(job_id),), queue=queue, immutable=True) if counted else None
     plan, done = Plan.from_json(job.plan), ended_tasks(session, job_id)
     if plan.fetches and INPUT not in done:
-        body = None  # a chord of one task, which ends nothing
+        body = None  # the Canvas is the fetch alone, which does not end the job
     if len(done) == len(plan.tasks):
         end_if_through(session, job)  # a worker of an earlier version may have left it open
         return None
@@ -89,7 +89,7 @@ def _signatures(
 
 
 def sender(app: Celery) -> Callable[[Message], None]:
-    """What the relay sends messages with: no result is kept, so that no result backend is asked."""
+    """The function with which the relay sends messages: no result is kept, so no result backend is needed."""
 
     def send(message: Message) -> None:
         app.send_task(
@@ -105,9 +105,9 @@ def sender(app: Celery) -> Callable[[Message], None]:
 
 
 def waiting_in(app: Celery) -> Callable[[str], int | None]:
-    """How many messages of a queue have not been taken yet; None when the broker does not answer.
+    """Counts the messages of a queue that have not been taken yet; None when the broker does not answer.
 
-    Small work without a process for it does not wait: when it is sent again, it goes to the other queue.
+    Messages in a small queue without a process that takes them count as none: sent again, they go to the other queue.
     """
 
     def waiting(queue: str) -> int | None:
@@ -126,7 +126,7 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
 def depth_of(connection: Connection, queue: str) -> Depth | None:
     """The state of a queue; None if there is no such queue."""
     try:
-        with connection.channel() as channel:  # of its own: the broker closes it when there is no such queue
+        with connection.channel() as channel:  # a separate one: the broker closes it when there is no such queue
             declared = channel.queue_declare(queue, passive=True)
             return Depth(messages=int(declared.message_count), workers=int(declared.consumer_count))
     except connection.channel_errors:
@@ -138,14 +138,14 @@ def _depth(connection: Connection, queue: str) -> Depth:
 
 
 class QueueLook:
-    """Looks at the queues that the window is for, over a connection that it keeps."""
+    """Reads the depths of the window's queues, over a connection that it keeps."""
 
     def __init__(self, app: Celery, *, is_alone: bool) -> None:
-        """Connect to nothing yet.
+        """Set up without connecting.
 
         Args:
-            app: knows the broker.
-            is_alone: whether the broker is in this process, and so is one worker for each queue.
+            app: has the broker's address.
+            is_alone: whether the broker is in this process, and one worker for each queue too.
         """
         self._app = app
         self._is_alone = is_alone

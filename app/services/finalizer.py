@@ -1,4 +1,4 @@
-"""The end of a job: read from its steps, written once, in the transaction that ends the last of them."""
+"""The end of a job: derived from its steps and written once, in the transaction that ends the last of them."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from app.services.job_views import load_results, load_steps
 
 log = logging.getLogger(__name__)
 
-# What every job needs is made once: to put such a statement together costs more than to run it
+# Statements that every job needs are built once: building one costs more than running it
 JOBS = table_of(Job)
 LOCKED = select(Job).where(Job.id == bindparam("job_id")).with_for_update().execution_options(populate_existing=True)
 ENDED = (
@@ -31,28 +31,28 @@ ENDED = (
 
 
 def lock_open_job(session: Session, job_id: UUID) -> Job | None:
-    """The job, locked until the end of the transaction; None when it is deleted or has ended."""
+    """The job, locked until the end of the transaction; None if it was deleted or has ended."""
     job = session.scalar(LOCKED, {"job_id": job_id})
     return job if job is not None and job.status in JOB_OPEN else None
 
 
 def finalize(session: Session, job_id: UUID) -> bool:
-    """End a job whose steps have all ended, should the transaction of the last one not have done so.
+    """End a job whose steps have all ended, if the transaction of the last step has not done so.
 
     Returns:
-        False when the job has ended before or has open steps; nothing was written.
+        False when the job had already ended or has open steps; nothing was written.
     """
     job = lock_open_job(session, job_id)
     return job is not None and end_if_through(session, job)
 
 
 def end_if_through(session: Session, job: Job, added: Sequence[Result] = ()) -> bool:
-    """End a locked job and announce it, if none of its steps is open; whether that is so.
+    """End a locked job and announce it, if none of its steps is open; returns whether it has ended.
 
     Args:
         session: one transaction.
-        job: of it.
-        added: results that this transaction has added; where they are all that are planned, no others are asked for.
+        job: an object of this session.
+        added: results that this transaction has added; if these are all planned results, none are queried.
     """
     session.flush()
     steps = load_steps(session, job)
@@ -94,7 +94,7 @@ def end_now(session: Session, job: Job, status: JobStatus) -> None:
 
 
 def kept_seconds(job: Job) -> float:
-    """How long a job is kept after its end; of one that an earlier version has accepted, what that one meant."""
+    """How long a job is kept after its end; for a job of an earlier version, as that version had decided."""
     if job.kept_seconds is not None:
         return job.kept_seconds
     return (job.expires_at - (job.finished_at or job.created_at)).total_seconds()

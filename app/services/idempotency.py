@@ -1,8 +1,8 @@
 """`Idempotency-Key`, by draft-ietf-httpapi-idempotency-key-header.
 
-The database is the truth: the key's row is written in the job's own transaction, and its primary key lets only one
-job win. Redis (or, in a single process, memory) stands in front: it marks keys whose first request is under way, so
-that repeats wait for it instead of uploading once more. Without Redis everything holds, only slower.
+The database decides: the key's row is written in the job's own transaction, and its primary key lets only one job win.
+Redis, or the memory of a single process, marks keys whose first request is under way, so that a repeat waits for that
+request instead of being processed too. Without Redis the guarantees are the same; repeats only take longer.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from app.models import DEFAULT_PRIORITY, IdempotencyKey
 log = logging.getLogger(__name__)
 
 MAX_KEY = 255  # characters
-IN_FLIGHT_SECONDS = 10  # after which the mark of a process that died holds up no repeat; the upload is here already
+IN_FLIGHT_SECONDS = 10  # life of a mark, if its process dies; marks are set when the upload has been received
 REDIS_TIMEOUT = 0.5  # seconds
-POLLS = Backoff(first=0.02, longest=0.5)  # between looks while a repeat waits
+POLLS = Backoff(first=0.02, longest=0.5)  # between two checks while a repeat waits
 
 QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
@@ -51,7 +51,7 @@ def key_of(headers: Sequence[str]) -> str | None:
 
 
 def parse_key(header: str) -> str:
-    """The key of the header: a structured-field string, or bare as many clients send it.
+    """The key in the header: a structured-field string, or without quotes, as many clients send it.
 
     Raises:
         InvalidIdempotencyKey: it is neither, empty or too long.
@@ -86,7 +86,7 @@ def fingerprint(
         members: whatever else was sent, by its name.
     """
     payload: list[Any] = [sha256, operations, webhook_url]
-    # keys of an earlier version know of none of these
+    # absent from the fingerprints of an earlier version
     if priority != DEFAULT_PRIORITY:
         payload.append(priority)
     if members:
@@ -95,14 +95,14 @@ def fingerprint(
 
 
 def fingerprint_of(payload: Any) -> str:
-    """The fingerprint of JSON: the order of its members and the white space between them make no difference."""
+    """The fingerprint of a JSON payload; the order of members and white space make no difference."""
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """One key of one tenant, used for one payload: whichever of its API keys it comes with."""
+    """One idempotency key of one tenant, used for one payload; it does not matter with which of the API keys."""
 
     tenant: str
     key: str
@@ -110,7 +110,7 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """Of fixed length and without the key itself, which may be personal data."""
+        """A name of fixed length, without the key itself, which may be personal data."""
         return hashlib.sha256(f"{self.tenant}\n{self.key}".encode()).hexdigest()
 
 
@@ -150,7 +150,7 @@ class MemoryFront:
 
 
 class RedisFront:
-    """For several processes. A Redis that fails is left out for a while; the database decides alone then."""
+    """For several processes. While Redis fails it is not asked for a while, and the database decides alone."""
 
     COMPARE_AND_DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
@@ -170,7 +170,7 @@ class RedisFront:
             self._pause.begin(error)
             return None
         if not there:
-            return await self.mark(scope, job_id)  # it ended between the two questions
+            return await self.mark(scope, job_id)  # the other request ended between the two commands
         other, other_job = str(there).split(" ")
         return Mark(fingerprint=other, job_id=other_job)
 
@@ -195,10 +195,10 @@ class RedisFront:
 
 
 def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
-    """The answer that this key was given before.
+    """The stored answer of this key; None: there is none.
 
     Raises:
-        IdempotencyKeyReused: that was for another payload.
+        IdempotencyKeyReused: the answer was for another payload.
     """
     query = select(IdempotencyKey).where(
         IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at > from_now()
@@ -212,7 +212,7 @@ def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
 
 
 def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[str, Any], *, seconds: int) -> bool:
-    """Write the key in the job's transaction; False when another job has it: roll back and use that one's answer."""
+    """Write the key in the job's transaction; False if another job has it: roll back and use that job's answer."""
     expired = delete(IdempotencyKey).where(
         IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
     )
@@ -232,17 +232,17 @@ def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[st
 
 @dataclass(frozen=True)
 class Idempotency:
-    """The way of one request through front and database."""
+    """Takes one request through the marks and the database."""
 
     front: Front
     database: Database
     wait_seconds: float
 
     async def begin(self, scope: Scope, job_id: UUID) -> dict[str, Any] | None:
-        """Enter as the first request with this key.
+        """Start as the first request with this key, or wait for the one that is.
 
         Returns:
-            None: go on, and call `end` in any case. Otherwise the stored answer.
+            None: continue, and call `end` in any case. Otherwise the stored answer.
 
         Raises:
             IdempotencyKeyReused: the key was used with another payload.
@@ -262,7 +262,7 @@ class Idempotency:
         raise AssertionError("pauses have no end")
 
     async def _stored(self, scope: Scope, job_id: UUID, *, mine: bool) -> dict[str, Any] | None:
-        """Look after marking, never before: the first request may end in between."""
+        """Read the stored answer, always after marking: the first request may end in between."""
         answer, needed = None, False
         try:
             answer = await self.database.read(stored_answer, scope)
@@ -273,5 +273,5 @@ class Idempotency:
         return answer
 
     async def end(self, scope: Scope, job_id: UUID) -> None:
-        """Leave, with or without a job."""
+        """Finish, with or without a job."""
         await self.front.unmark(scope, job_id)

@@ -9,12 +9,12 @@ from app.errors import DeliveryNotFound, EndpointNotFound, NotFound
 
 
 def new_id(prefix: str) -> str:
-    """A new id; ids sort by the time of their making."""
+    """A new id; ids sort by the time they were made."""
     return f"{prefix}_{uuid7().hex}"
 
 
 def pattern_of(prefix: str) -> str:
-    """Of an id with this prefix, as a regular expression."""
+    """A regular expression for an id with this prefix."""
     return f"^{prefix}_[0-9a-f]{{32}}$"
 
 
@@ -32,18 +32,18 @@ class Kind:
 
     @property
     def pattern(self) -> str:
-        """An id of this kind as a regular expression."""
+        """A regular expression for an id of this kind."""
         return pattern_of(self.prefix)
 
     def is_one(self, id_: str) -> bool:
-        """Whether it looks like an id; PostgreSQL refuses text with a NUL."""
+        """Whether a text looks like an id; PostgreSQL refuses text with a NUL."""
         return re.fullmatch(self.pattern, id_) is not None
 
     def checked(self, id_: str) -> str:
         """The text, if it looks like an id.
 
         Raises:
-            NotFound: it does not, so it names nothing.
+            NotFound: it does not, so there is nothing with this id.
         """
         if not self.is_one(id_):
             raise self.unknown(id_)

@@ -11,7 +11,7 @@ from app.models import Job, Result, Step, StepStatus
 from app.schemas import ErrorRecord, InputView, JobLinks, JobView, OutputView, ResultView, StepView
 from app.services.storage.links import DownloadLinks
 
-# Made once: to put such a statement together costs more than to run it
+# Built once: building such a statement costs more than running it
 STEPS = (
     select(Step)
     .where(Step.job_id == bindparam("job_id"))
@@ -34,8 +34,8 @@ def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> No
 
     Args:
         session: one transaction.
-        job: of it.
-        added: results that this transaction has added; where they are all that are planned, no others are asked for.
+        job: an object of this session.
+        added: results that this transaction has added; if these are all planned results, none are queried.
     """
     results = added
     planned = sum(task["result"] is not None for task in job.plan["tasks"])
@@ -45,7 +45,7 @@ def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> No
 
 
 def in_order(results: Iterable[Result]) -> list[Result]:
-    """Results in the order of the tree; of one step the smallest image first, and what is not an image last."""
+    """Results in the order of the tree; within a step the smallest image comes first, other files last."""
     return sorted(results, key=lambda result: (result.position, result.width is None, result.width or 0, result.name))
 
 
@@ -104,7 +104,7 @@ def _step_view(step: Step) -> StepView:
 
 
 def _seconds_left(step: Step) -> float | None:
-    """An estimate: the rest at the speed of what is done."""
+    """An estimate that assumes the speed so far for the rest."""
     if step.status != StepStatus.RUNNING or not step.progress or not step.started_at:
         return None
     elapsed = (datetime.now(UTC) - step.started_at).total_seconds()

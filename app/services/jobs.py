@@ -1,4 +1,4 @@
-"""What clients do with jobs: accept, read, list, cancel, retry, delete. Each runs in the caller's transaction."""
+"""Operations on jobs: accept, read, list, cancel, retry, delete. Each runs in the caller's transaction."""
 
 import base64
 import binascii
@@ -61,17 +61,17 @@ from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
 
 MAX_PAGE = 100  # jobs
-ROUNDS = 3  # in which another job with the same name of its own may come and go
-#: seconds at most between the id of a job, which has the time in it, and the job: its upload is stored meanwhile
+ROUNDS = 3  # attempts to insert a job, while others with the same external id come and go
+#: most seconds between the making of a job's id, which holds the time, and its row: the upload is stored in between
 ID_AHEAD = 3600
-CLOCKS_DIFFER = 60  # seconds that a clock is set back meanwhile
+CLOCKS_DIFFER = 60  # seconds that a clock may be set back meanwhile
 LAST_ID = 2**48 - 1  # milliseconds
 JOBS = table_of(Job)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A request that has passed every check; what is None of its input is known when that has been fetched."""
+    """A request that has passed every check. Facts of the input that are None become known when it is fetched."""
 
     id: UUID
     operations: list[object]
@@ -83,14 +83,14 @@ class NewJob:
     header: ImageHeader | None = None
     bytes: int | None = None
     sha256: str | None = None
-    #: where the input is to be fetched from; None: it has come
+    #: where the input is to be fetched from; None: it was uploaded
     source: Source | None = None
-    #: where the results are written to as well
+    #: where copies of the results are written
     output: Output | None = None
     kept_seconds: int
     priority: int = DEFAULT_PRIORITY
     tenant: str = DEFAULT_TENANT
-    #: of the API key that it came with
+    #: id of the API key of the request
     key_id: str | None = None
     tags: dict[str, str] | None = None
     #: unique in the tenant
@@ -103,7 +103,7 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True)
 class JobFilters:
-    """Which jobs a listing has; None: all."""
+    """The filters of a listing; None: no filter."""
 
     status: JobStatus | None = None
     #: name and value
@@ -117,7 +117,7 @@ class JobFilters:
 
     @property
     def digest(self) -> bytes:
-        """Distinguishes two listings; empty without any filter."""
+        """A hash that distinguishes listings; empty without any filter."""
         given = {name: str(value) for name, value in self.__dict__.items() if value is not None}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).digest()[:8] if given else b""
 
@@ -126,16 +126,16 @@ ALL_JOBS = JobFilters()
 
 
 def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) -> Job:
-    """Write a job and its steps; the message that starts it is sent when they have committed.
+    """Write a job and its steps; the message that starts it is sent after the commit.
 
     Args:
         session: one transaction.
         new: the job.
-        limits: of tenants that have none of their own; None: nothing is limited.
+        limits: defaults for tenants without limits of their own; None: nothing is limited.
 
     Raises:
-        ExternalIdTaken: its tenant has a job of this name.
-        TenantLimit: its tenant has reached one.
+        ExternalIdTaken: its tenant has a job with this external id.
+        TenantLimit: its tenant has reached a limit.
     """
     now = datetime.now(UTC)
     job = Job(
@@ -172,7 +172,7 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
     insert_rows(session, job.steps)
     insert_rows(session, _tags(new))
     insert_rows(session, [JobAsset(job_id=new.id, tenant=new.tenant, name=n, sha256=sha) for n, sha in new.assets])
-    if limits is not None:  # late, since the tenant's other jobs wait from here on; before the broker has no place left
+    if limits is not None:  # late, since it locks the tenant's other jobs out; but before taking places in the broker
         admit(session, new.tenant, limits, _load(new))
     _send(session, job, new.plan)
     return job
@@ -184,10 +184,10 @@ def _tags(new: NewJob) -> list[JobTag]:
 
 
 def _insert_alone(session: Session, job: Job) -> None:
-    """Insert a job with a name of its own; of two at the same time the second one waits for the first.
+    """Insert a job that has an external id; of two inserts at the same time the second waits for the first.
 
     Raises:
-        ExternalIdTaken: there is one of this name.
+        ExternalIdTaken: there is a job with this external id.
     """
     values = {column.key: getattr(job, column.key) for column in JOBS.columns}
     row = insertion(session, Job).values(values)
@@ -231,13 +231,13 @@ def _send(session: Session, job: Job, plan: Plan) -> None:
         small = queue == Queue.SMALL.value
         outbox.send_after_commit(session, outbox.START_JOB, outbox.start_args(job.id, small=small))
     else:
-        # nothing to chain or to count: the task itself is the message, and starts sooner than by way of another one
+        # nothing to chain or to count: a message of the task itself starts it sooner than START_JOB would
         [task] = plan.ready(())
         outbox.send_after_commit(session, task.name, [str(job.id), task.id], queue=queue)
 
 
 def _place(session: Session, job: Job, plan: Plan) -> str | None:
-    """Take places for the first tasks of a job; the queue of the first one, or None where it has to wait."""
+    """Take places for the first tasks of a job; returns the queue of the first one, or None if the job has to wait."""
     window, first = hooks_of(session).window, plan.ready(())
     if window is None:
         return first[0].queue
@@ -286,7 +286,7 @@ def get(session: Session, job_id: UUID) -> Job:
 
 
 def must_exist(session: Session, job_id: UUID) -> None:
-    """Refuse a job that is not there.
+    """Raise unless the job exists.
 
     Raises:
         JobNotFound: there is none.
@@ -297,7 +297,7 @@ def must_exist(session: Session, job_id: UUID) -> None:
 
 
 def missing(session: Session, job_id: UUID) -> PixToolsError:
-    """Why there is no such job. Only its owner gets to know that it has expired."""
+    """The error for a job that does not exist. Only its owner learns that it has expired."""
     expired_at = session.scalar(select(JobTombstone.expired_at).where(JobTombstone.job_id == job_id))
     if expired_at is None:
         return JobNotFound(f"There is no job {job_id}.")
@@ -306,17 +306,17 @@ def missing(session: Session, job_id: UUID) -> PixToolsError:
 
 
 def status_of(session: Session, job_id: UUID) -> str | None:
-    """Only the state."""
+    """The status of a job, without anything else."""
     return session.scalar(select(Job.status).where(Job.id == job_id))
 
 
 def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that are there and have not ended: polled by waiting clients."""
+    """The jobs among these that exist and have not ended; polled for waiting clients."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
 
 
 class Mark(NamedTuple):
-    """What changes whenever anything that clients see of a job does."""
+    """A mark of a job's state: it changes whenever anything that clients see of the job changes."""
 
     status: str
     run: int
@@ -327,7 +327,7 @@ class Mark(NamedTuple):
 
 
 def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
-    """The marks of those of these jobs that are there: polled by listeners, in one query."""
+    """The marks of those of these jobs that exist; polled for listeners, in one query."""
     running = func.count().filter(Step.status == StepStatus.RUNNING)
     counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
     query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
@@ -336,7 +336,7 @@ def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
 
 
 def some(session: Session, ids: Collection[UUID]) -> list[Job]:
-    """Those of these jobs that are there, with their steps and results."""
+    """Those of these jobs that exist, with their steps and results."""
     query = select(Job).where(Job.id.in_(ids)).options(*LOAD_VIEW).execution_options(populate_existing=True)
     return list(session.scalars(query))
 
@@ -379,7 +379,7 @@ def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
 
 
 def _id_at(seconds: float) -> UUID:
-    """Sorts before every id of this moment or later: a UUIDv7 begins with its milliseconds since 1970."""
+    """An id that sorts before every id of this time or later: a UUIDv7 begins with its milliseconds since 1970."""
     milliseconds = min(max(0, math.ceil(seconds * 1000)), LAST_ID)
     return UUID(int=milliseconds << 80)
 
@@ -400,11 +400,11 @@ def _read_cursor(cursor: str, filters: JobFilters) -> UUID:
 
 
 def cancel(session: Session, job_id: UUID) -> Job:
-    """End a job now: what waits never starts, what runs counts no more, results so far stay.
+    """End a job now: waiting steps never start, running ones no longer count, results so far stay.
 
     Raises:
         JobNotFound: there is none.
-        JobAlreadyFinished: it has ended otherwise; a job that is cancelled already is simply returned.
+        JobAlreadyFinished: it has ended in another way; a job that was cancelled before is simply returned.
     """
     job = _locked(session, job_id)
     if job.status == JobStatus.CANCELLED:
@@ -435,18 +435,18 @@ def _locked(session: Session, job_id: UUID) -> Job:
 def retry(
     session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None, refetch: bool = False
 ) -> Job:
-    """Repeat what failed, was skipped or cancelled; results that are there stay as they are.
+    """Repeat the steps that failed, were skipped or were cancelled; existing results stay as they are.
 
     Args:
         session: one transaction.
-        job_id: of the job.
-        kept_seconds: of a job that an earlier version has accepted.
-        limits: of tenants that have none of their own; None: nothing is limited.
-        refetch: whether the input is not there any more, and has to be fetched again.
+        job_id: id of the job.
+        kept_seconds: how long to keep a job that an earlier version accepted.
+        limits: defaults for tenants without limits of their own; None: nothing is limited.
+        refetch: whether the input is gone and has to be fetched again.
 
     Raises:
         JobNotFound: there is none.
-        TooManyOpenJobs: its tenant may have no more.
+        TooManyOpenJobs: its tenant may have no more open jobs.
         JobNotFinished: it is still running.
         NothingToRetry: every step succeeded.
     """
@@ -478,7 +478,7 @@ def retry(
 def stop(session: Session, job_id: UUID) -> None:
     """Make sure that no worker writes anything more for this job, before its objects are deleted.
 
-    The deletion of an open job sends no event of its end; for one that has ended, events say only that it has.
+    An open job ends without an event. Events of a job that had ended say from now on only that it has.
 
     Raises:
         JobNotFound: there is none.

@@ -1,9 +1,9 @@
-"""Listeners: requests that stay open and receive what becomes of a job, or of all jobs of a tenant, as it happens.
+"""Listeners: requests that stay open and receive the events of one job, or of all jobs of a tenant, as they happen.
 
-All listeners of one process share one reader of the database, which looks only while there are any: what it reads
-is encoded once for all of them. What happens in other processes it finds by looking, so that several API processes
-and their restarts change nothing. A listener keeps a few things that it has not sent yet; one that falls behind reads
-the log for itself from where it is, as does one that comes back. So nothing is lost and nothing piles up.
+All listeners of one process share one reader of the database, which polls only while there are listeners and encodes
+each event once for all of them. Polling also finds what other processes did, so any number of API processes may run
+and restart. Each listener has a short queue of events that have not been sent yet. A listener that falls behind reads
+the log itself from its place, as does a client that reconnects. So no event is lost, and queues stay short.
 """
 
 import asyncio
@@ -37,24 +37,24 @@ from app.services.webhooks import events
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.4  # seconds between looks; the pause grows by half while nothing happens
-KEY_SECONDS = 2.0  # between two looks at whether the keys of listeners still open something
-MOST_KEPT = 50  # events that wait for one listener; behind that it reads the log for itself
-JOBS_AT_ONCE = 50  # whose state is read in one transaction
-RETRY_AFTER = 10  # seconds until a client that found no room should come again
-AWAY = Backoff(first=0.5, longest=5.0, least_share=0.5)  # of a reader whose database does not answer
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.4  # seconds between two polls; the pause grows by half while nothing happens
+KEY_SECONDS = 2.0  # between two checks whether the keys of listeners are still valid
+MOST_KEPT = 50  # events that wait for one listener; with more it reads the log itself
+JOBS_AT_ONCE = 50  # jobs whose state is read in one transaction
+RETRY_AFTER = 10  # seconds after which a client that found no room should try again
+AWAY = Backoff(first=0.5, longest=5.0, least_share=0.5)  # pauses while the database does not answer
 
 
 class Ended(StrEnum):
-    """Why a listener gets no more."""
+    """Why a listener's stream ended."""
 
     #: the job has ended, or is gone
     JOB = "job"
-    #: its client has gone
+    #: its client has disconnected
     LEFT = "left"
     #: its key is no longer valid
     KEY = "key"
-    #: it has listened for as long as it may, and may come back
+    #: it has listened for as long as a request may; its client may reconnect
     TIME = "time"
     #: the process has to stop
     STOPPING = "stopping"
@@ -88,7 +88,7 @@ class Listener:
     log: deque[tuple[int, bytes]] = field(default_factory=deque)
     #: the latest state of the job that has not been sent yet, encoded
     state: bytes | None = None
-    #: of the state that it got last
+    #: mark of the state that it received last
     mark: jobs.Mark | None = None
     ended: Ended | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,7 +99,7 @@ class Listener:
 
     def add(self, place: int, encoded: bytes) -> None:
         if self.behind:
-            return  # it reads the log itself
+            return  # the listener reads the log itself
         if len(self.log) >= MOST_KEPT:
             self.log.clear()
             self.behind = True
@@ -108,7 +108,7 @@ class Listener:
         self.woken.set()
 
     def show(self, encoded: bytes | None, mark: jobs.Mark) -> None:
-        """Take the state of the job; one that was not sent yet is out of date."""
+        """Take the state of the job; it replaces one that has not been sent yet."""
         self.state, self.mark = encoded, mark
         self.woken.set()
 
@@ -149,14 +149,14 @@ class Live:
 
     @asynccontextmanager
     async def join(self, wanted: Wanted, place: int | None) -> AsyncIterator[Listener]:
-        """Listen, until the context ends.
+        """Listen until the context ends.
 
         Args:
-            wanted: what to hear of.
-            place: in the log, behind which everything is sent; None: what happens from now on.
+            wanted: the subscription.
+            place: the place in the log after which every event is sent; None: only events from now on.
 
         Raises:
-            TooManyListeners: there are as many as there may be.
+            TooManyListeners: there are as many as are allowed.
             Stopping: the process is about to end.
         """
         self._check_room(wanted.principal.tenant)
@@ -176,23 +176,23 @@ class Live:
             count.dec()
             metrics.LISTENERS_ENDED.labels(listener.ended or Ended.LEFT).inc()
             if not self._listeners:
-                self._look.set()  # the reader may go
+                self._look.set()  # lets the reader end
 
     async def place(self, own: TenantDatabase, cursor: str) -> int:
         """The place in the log of the event that a client has seen last.
 
         Raises:
-            InvalidCursor: there can be no such event.
+            InvalidCursor: it cannot be the id of an event.
         """
         while (place := await own.read(events.place, cursor)) is None:
             await self.database.call(events.number)
         return place
 
     async def catch_up(self, listener: Listener, own: TenantDatabase) -> AsyncIterator[bytes]:
-        """What the log has for a listener that is behind, a page at a time, as fast as the client reads."""
+        """The log's events for a listener that is behind, a page at a time, as fast as the client reads."""
         wanted = listener.wanted
         while listener.behind:
-            listener.behind = False  # first: what is added while the page is read is kept for the listener
+            listener.behind = False  # before reading: events that come while the page is read are queued
             page = partial(events.page, links=self.links, limit=MOST_KEPT, type_=wanted.type, job_id=wanted.job_id)
             logged, place, more = await own.read(page, after=listener.place)
             for event in logged:
@@ -216,23 +216,23 @@ class Live:
             raise TooManyListeners(detail, limit=self.most_of_tenant, retry_after=RETRY_AFTER, extra=extra)
 
     async def _start(self) -> None:
-        """Let the reader run; what is behind its first place goes to the listeners of then."""
+        """Start the reader if it does not run; it sends the events after the present end of the log."""
         async with self._starting:
             if self._reader is None or self._reader.done():
                 self._loop = asyncio.get_running_loop()
                 self._place = await self.database.read(events.end)
                 self._keys_at = time.monotonic() + KEY_SECONDS
-                self._reader = asyncio.create_task(self._read(), context=Context())  # of no request
+                self._reader = asyncio.create_task(self._read(), context=Context())  # belongs to no request
 
     def notify(self, _job_id: UUID) -> None:
-        """A job has ended in this process; from any thread."""
+        """Note that a job has ended in this process; may be called from any thread."""
         if self._listeners and self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._look.set)
 
     # -- the reader ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Look for what listeners want, until there are none."""
+        """Poll for what listeners want, while there are any."""
         away = iter(AWAY.pauses())
         while self._listeners:
             try:
@@ -253,7 +253,7 @@ class Live:
                 self._pause = next(away)
 
     async def _look_once(self) -> None:
-        """Read the states before the log: a job that has ended by the first look has its event in the second one."""
+        """Read the states before the log: if the state read first says that a job has ended, the log has its event."""
         listeners = tuple(self._listeners)
         await self._check_keys(listeners)
         of_jobs = [listener for listener in listeners if listener.wanted.job_id and not listener.ended]
@@ -265,7 +265,7 @@ class Live:
             self._pause = FIRST_PAUSE
 
     async def _check_keys(self, listeners: Sequence[Listener]) -> None:
-        """End those whose key was revoked, has expired or belonged to a tenant that is gone: one query for all."""
+        """End listeners whose key was revoked, has expired or belonged to a tenant that is gone; one query for all."""
         if time.monotonic() < self._keys_at:
             return
         self._keys_at = time.monotonic() + KEY_SECONDS
@@ -281,12 +281,12 @@ class Live:
         if unnumbered and await self.database.call(events.number) == events.BATCH:
             self._look.set()
         added = await self.database.read(events.behind, self._place)
-        listeners = tuple(self._listeners)  # now: who joins later reads the log up to here for itself
+        listeners = tuple(self._listeners)  # after the read: those that join later read the log up to here themselves
         concerned = {entry.id: [each for each in listeners if each.wanted.concerns(entry)] for entry in added}
         wanted = [entry.id for entry in added if concerned[entry.id]]
         views = await self.database.read(events.views, wanted, self.links) if wanted else {}
         for entry in added:
-            if entry.id in views:  # and not deleted meanwhile
+            if entry.id in views:  # otherwise no listener wants it, or it was deleted meanwhile
                 encoded = encode_logged(views[entry.id])
                 for listener in concerned[entry.id]:
                     listener.add(entry.position, encoded)
@@ -297,12 +297,12 @@ class Live:
         return bool(added)
 
     async def _send_states(self, of_jobs: Sequence[Listener], marks: Mapping[UUID, jobs.Mark]) -> bool:
-        """Send what has changed of jobs."""
+        """Send the states of jobs that have changed."""
         changed: dict[UUID, list[Listener]] = {}
         for listener in of_jobs:
             job_id = listener.wanted.job_id
             if job_id is None or job_id not in marks:
-                listener.end(Ended.JOB)  # it is gone
+                listener.end(Ended.JOB)  # the job was deleted
             elif marks[job_id] != listener.mark:
                 changed.setdefault(job_id, []).append(listener)
         ids = list(changed)
@@ -318,7 +318,7 @@ def _named(limit: str) -> dict[str, str]:
 
 
 def _show(listeners: Iterable[Listener], encoded: bytes, mark: jobs.Mark, *, is_open: bool) -> None:
-    """A job that has ended since its mark was read is left to the next look, which reads the log after that."""
+    """Show a state to listeners. If the job ended after its mark was read, the next poll does, which reads the log."""
     if not is_open and mark.status in JOB_OPEN:
         return
     for listener in listeners:
@@ -328,7 +328,7 @@ def _show(listeners: Iterable[Listener], encoded: bytes, mark: jobs.Mark, *, is_
 
 
 def _states(session: Any, ids: Sequence[UUID], links: DownloadLinks) -> dict[UUID, tuple[bytes, bool]]:
-    """Jobs as their clients see them, encoded, and whether they are open."""
+    """Jobs as clients see them, encoded, and whether they are open."""
     found = jobs.some(session, ids)
     return {job.id: (encode("job", job_view(job, links).model_dump_json()), job.status in JOB_OPEN) for job in found}
 

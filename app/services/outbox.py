@@ -1,12 +1,12 @@
 """Messages to the broker, sent after the transaction that they announce has committed.
 
-What another row stands for as well (a job, a delivery) is sent by the process that has committed it; should that die in
-between, a sweep of the reconciler finds the row without its message. Any other message is a row of the outbox, which a
-relay sends and then deletes. So is one that could not be sent, and one that is to be sent later. Work for which the
-broker has no room is not a message yet: it waits its turn as a row of `due.py`.
+A message about a row that can be found again (a job, a delivery) is sent directly by the process that committed the
+row. If that process dies first, the reconciler finds the row and sends its message. Any other message is a row of the
+outbox, which a relay sends and then deletes; so is a message that could not be sent, or that is to be sent later. Work
+for which the broker has no room is not a message yet: it waits for its turn as a row of `due.py`.
 
-Nothing is ever published inside a request: a broker in alarm would hang it. A message may be sent twice, after a crash
-between sending and deleting; every task tolerates that.
+Nothing is ever published inside a request: a broker in alarm would block it. A crash between sending and deleting sends
+a message twice; every task tolerates that.
 """
 
 import logging
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
 BATCH = 50  # messages
-SENDING_SECONDS = 20  # after which another relay may send what this one has claimed; a send gives up after 10
+SENDING_SECONDS = 20  # after which another relay may send a claimed message; a send gives up after 10
 RETRIES = Backoff(first=2.0, longest=30.0)  # after failed sends; the relay goes on until the broker is back
-UNSENT_SECONDS = 30.0  # after which a job or a delivery that nothing has begun may never have been sent
+UNSENT_SECONDS = 30.0  # after which the message of a job or delivery that has not begun may never have been sent
 TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 
 START_JOB = "pixtools.start_job"
@@ -50,12 +50,12 @@ REPLAY_WEBHOOKS = "pixtools.replay_webhooks"
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What goes to the broker."""
+    """A message to the broker."""
 
     task: str
     args: list[Any]
     queue: str
-    #: of who wrote it
+    #: trace context of its writer
     context: dict[str, str] | None = None
     #: the same for every copy of this message
     task_id: str = field(default_factory=lambda: str(uuid4()))
@@ -65,7 +65,7 @@ class Message:
 class StoredMessage(Message):
     """A message of the outbox."""
 
-    #: of its row
+    #: id of its row
     id: int
 
 
@@ -76,9 +76,9 @@ def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) ->
     """Arguments of `START_JOB`.
 
     Args:
-        job_id: of the job.
-        root: only this task and what continues from it.
-        small: its small tasks go to the small queue, where they have been given places; else with all others.
+        job_id: id of the job.
+        root: start only this task and its descendants; None: the whole job.
+        small: whether its small tasks go to the small queue, in which places were taken for them.
     """
     if small:
         return [str(job_id), root, small]
@@ -88,7 +88,7 @@ def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) ->
 def send_after_commit(session: Session, task: str, args: Sequence[Any], *, queue: str = Queue.DEFAULT.value) -> None:
     """Have this process send a message as soon as the transaction has committed.
 
-    Only for what the reconciler misses by another row: no message is kept until it is sent.
+    Only for messages that the reconciler can restore from another row: this one is kept nowhere until it is sent.
 
     Args:
         session: the transaction that the message belongs to.
@@ -129,12 +129,12 @@ def enqueue(
     )
     session.flush()
     if delay:
-        return  # the next look of a relay is early enough
+        return  # the relay's next poll is early enough
     wake_relays(session)
 
 
 def wake_relays(session: Session) -> None:
-    """Notify the relays of every process, when this transaction has committed, that there is something to send."""
+    """Notify the relays of every process, once this transaction has committed, that there is something to send."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, hooks_of(session).wake.set)
@@ -158,7 +158,7 @@ def publish(send: Send, message: Message) -> bool:
 
 
 def keep(database: Database, messages: Sequence[Message]) -> None:
-    """Write down what could not be sent, so that a relay sends it when the broker is back."""
+    """Store messages that could not be sent; a relay sends them when the broker is back."""
     rows = [
         OutboxMessage(
             task=message.task,
@@ -176,22 +176,22 @@ def keep(database: Database, messages: Sequence[Message]) -> None:
 
 
 def kept_now() -> ColumnElement[bool]:
-    """Messages that are due, or will be tried again within moments; not those that wait for their time."""
+    """A condition for messages that are due or will be tried again soon; not for those with a later sending time."""
     return OutboxMessage.available_at < from_now(RETRIES.longest)
 
 
 def subjects(session: Session) -> set[str]:
-    """Ids of the jobs, deliveries and replays that such messages are about."""
+    """Ids of the jobs, deliveries and replays that have a message of `kept_now`."""
     return {str(args[0]) for args in session.scalars(select(OutboxMessage.args).where(kept_now())) if args}
 
 
 @dataclass
 class DirectSender:
-    """Sends what a worker has committed in the thread that has committed it."""
+    """Sends a worker's messages in the thread that has committed them."""
 
     database: Database
     send: Send
-    #: of the monotonic clock; what comes until then would wait for a broker that has just taken nothing
+    #: on the monotonic clock; until then messages are stored at once, since the broker has just failed to take one
     _away_until: float = 0.0
 
     def __call__(self, message: Message) -> None:
@@ -203,18 +203,18 @@ class DirectSender:
 
 
 class Relay:
-    """Sends what is in the outbox in one thread, and in another one what this process has just committed."""
+    """Sends the rows of the outbox in one thread, and the messages that this process has just committed in another."""
 
     def __init__(
         self, database: Database, send: Send, *, poll_seconds: float, on_wake: Callable[[], None] = lambda: None
     ) -> None:
-        """Nothing runs yet.
+        """Set up without starting the threads.
 
         Args:
-            database: has the messages.
-            send: to the broker.
-            poll_seconds: between two looks that nothing asks for.
-            on_wake: called when this or another process has written something to be sent, and at each look.
+            database: holds the messages.
+            send: sends one to the broker.
+            poll_seconds: between two polls when no notification comes.
+            on_wake: called when this or another process has written a message, and at each poll.
         """
         self._on_wake = on_wake
         self._database = database
@@ -239,7 +239,7 @@ class Relay:
         self._sender.join(timeout)
 
     def _send_taken(self) -> None:
-        """Send messages that are not rows; should this process die, the reconciler misses them."""
+        """Send messages that are not rows; if this process dies, the reconciler restores them."""
         while batch := self._next_taken():
             try:
                 sent = self._send_in_order(batch)
@@ -251,22 +251,22 @@ class Relay:
                 log.exception("outbox_sender_failed")
 
     def _next_taken(self) -> list[Message]:
-        """At least one message, and whatever has come meanwhile; empty at the end."""
+        """Wait for a message; returns it with those that have come meanwhile. Empty when the relay stops."""
         batch: list[Message] = []
         while not batch or (len(batch) < BATCH and not self._taken.empty()):
             message = self._taken.get()
             if message is None:
-                self._taken.put(None)  # for the next look
+                self._taken.put(None)  # for the next call
                 break
             batch.append(message)
         return batch
 
     def _rest(self) -> Iterator[Message]:
-        """Whatever has come during a failed send: it would wait for the same broker in vain, and in memory."""
+        """The messages that came during a failed send: left in memory, they would wait for the same broker in vain."""
         for _ in range(self._taken.qsize()):
             message = self._taken.get()
             if message is None:
-                self._taken.put(None)  # for the next look
+                self._taken.put(None)  # for the next call
                 return
             yield message
 
@@ -280,7 +280,7 @@ class Relay:
                         pass
                 except SQLAlchemyError as error:
                     log.warning("outbox_database_unavailable", extra={"error": type(error).__name__})
-                except Exception:  # a relay that has ended would look like one that has nothing to do
+                except Exception:  # a thread that died would look like one with nothing to do
                     log.exception("outbox_relay_failed")
                 wait(self._poll_seconds)
 
@@ -296,7 +296,7 @@ class Relay:
         self._database.hooks.wake.wait(seconds)
 
     def run_once(self) -> int:
-        """Send one batch; how many messages it had."""
+        """Send one batch; returns how many messages it had."""
         messages = self._claim()
         self._send_all(messages)
         return len(messages)
@@ -312,7 +312,7 @@ class Relay:
         self._release([message.id for message in messages[sent + 1 :]])
 
     def _send_in_order(self, messages: Sequence[Message]) -> int:
-        """Send until the broker does not take one; how many it took."""
+        """Send until the broker does not take a message; returns how many it took."""
         for sent, message in enumerate(messages):
             if not publish(self._send, message):
                 return sent
@@ -327,9 +327,9 @@ class Relay:
             .order_by(OutboxMessage.available_at, OutboxMessage.id)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
-            .cte("due")  # looked for once, however the rest is planned
+            .cte("due")  # evaluated once, whatever plan the database chooses for the rest
         )
-        # one statement: every job waits for it
+        # one statement, since it delays every job
         claim = (
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(select(due.c.id)))
@@ -357,7 +357,7 @@ class Relay:
             session.execute(postponed.values(available_at=from_now(RETRIES.pause(attempts))))
 
     def _release(self, message_ids: list[int]) -> None:
-        """Put off what stood behind a failed send: each of them would wait for the same broker in vain."""
+        """Put off the messages behind a failed send: each of them would wait for the same broker in vain."""
         if message_ids:
             put_off = update(OutboxMessage).where(OutboxMessage.id.in_(message_ids))
             untried = {"attempts": OutboxMessage.attempts - 1, "available_at": from_now(RETRIES.first)}
@@ -366,7 +366,7 @@ class Relay:
 
 
 class _PostgresWait:
-    """Waits for NOTIFY; without a connection it is a plain pause."""
+    """Waits for NOTIFY; without a connection it simply sleeps."""
 
     def __init__(self, database: Database) -> None:
         self._url = database.url().set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""Where the results of a job are written to as well: a store of the tenant, under keys made by a template."""
+"""Where copies of a job's results are written: a store of the tenant, under keys made from a template."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from app.models import Job
 PLACE = re.compile(r"\{([^{}]*)\}")
 NAMES = ("input.dir", "input.stem", "name", "ext", "date", "job")
 DIGEST = re.compile(r"sha256:([1-9]|[1-5][0-9]|6[0-4])")
-MAX_KEY = 1024  # bytes; what S3 takes
+MAX_KEY = 1024  # bytes; the limit of S3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a request says of its results."""
+    """Where a request wants copies of its results."""
 
     store: str
     #: a template
@@ -32,13 +32,13 @@ class Output:
 
 
 def unknown_places(template: str) -> list[str]:
-    """Unknown places of a template, and braces that belong to no place."""
+    """Unknown placeholders of a template, and braces that belong to none."""
     found = [name for name in PLACE.findall(template) if name not in NAMES and not DIGEST.fullmatch(name)]
     return found + (["{", "}"] if set("{}") & set(PLACE.sub("", template)) else [])
 
 
 def key_of(output: Output, job: Job, *, name: str, ext: str, sha256: str) -> str:
-    """The key of one result: the same for every attempt.
+    """The key of one result; the same for every attempt.
 
     Raises:
         OutputFailed: it would be longer than keys may be, or empty.

@@ -1,7 +1,7 @@
-"""Where the input of a job is fetched from, as the database keeps it: what may be shown, and what is encrypted.
+"""Where the input of a job is fetched from, as the database keeps it: a part that may be shown, an encrypted part.
 
-A record has `shown`; `sealed`, for a URL, whose query and headers may be secrets; and `etag` when it has been fetched
-from where there is one.
+A record has `shown`; for a URL also `sealed`, since its query and headers may be secrets; and `etag`, when the input
+has been fetched and its source gave one.
 """
 
 import json
@@ -27,7 +27,7 @@ SHOWN, SEALED, ETAG = "shown", "sealed", "etag"
 
 @dataclass(frozen=True, kw_only=True)
 class UrlSource:
-    """What a server on the web has."""
+    """A file on a web server."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -90,7 +90,7 @@ Source = UrlSource | ResultSource | StoreSource
 
 
 def filename_of(source: Source) -> str:
-    """The name of the file, as far as its place has one."""
+    """The name of the file, if its source has one."""
     return usable_filename(PurePosixPath(source.path).name)
 
 
@@ -123,7 +123,7 @@ def _context(job_id: UUID, tenant: str) -> str:
 
 
 def outdated(session: Session) -> int:
-    """How many sources the current key has not encrypted."""
+    """How many sources are not encrypted with the current key."""
     return sealing.count(session, _outdated(session))
 
 
@@ -134,7 +134,7 @@ def _outdated(session: Session) -> Select[Job]:
 
 
 def rotate(session: Session, after: UUID | None = None) -> sealing.Rotation:
-    """Encrypt with the current key a batch of sources that are not yet; `after` is `last` of the one before."""
+    """Encrypt with the current key a batch of sources that another key encrypted; `after`: `last` of the last batch."""
 
     def encrypt_again(job: Job) -> None:
         anew = sealed(session, opened(session, job), job_id=job.id, tenant=job.tenant)

@@ -1,8 +1,8 @@
-"""The guards around a task's steps: who may work on them, and whose outcome counts.
+"""The state of a task's steps: who may work on them, and whose outcome counts.
 
-Every function takes the job's row lock first, so that two of them never see a half-changed job, and changes a state
-only forward. A task that runs twice, even at the same time, has the effect of one run: the attempt number and the
-lease's owner fence off every late writer.
+Every function takes the job's row lock first, so that no two of them see a half-changed job, and moves a state only
+forward. A task that runs twice, even at the same time, has the effect of one run: the attempt number and the lease's
+owner fence off every late writer.
 """
 
 import random
@@ -41,10 +41,10 @@ from app.services.dag_builder import INPUT, Plan, PlannedTask
 from app.services.finalizer import end_if_through, lock_open_job
 from app.services.scheduling import due
 
-# half of a pause by chance: what failed together because a store was away must not come back together
+# half of each pause is random: tasks that failed together because a store was away must not come back together
 RETRIES = Backoff(first=2.0, longest=60.0, least_share=0.5)
-# What every task needs is made once and without the ORM: to put a statement together costs more than to run it. Names
-# that end in `_` are bound in conditions, others are those of the columns that are set
+# Statements that every task needs are built once and without the ORM: building one costs more than running it. Bound
+# parameters whose names end in `_` are used in conditions; the others have the names of the columns that they set
 JOBS, STEPS, ATTEMPTS = table_of(Job), table_of(Step), table_of(StepAttempt)
 OF_TASK = (STEPS.c.job_id == bindparam("job_"), STEPS.c.task == bindparam("task_"))
 HELD = update(STEPS).where(
@@ -75,8 +75,8 @@ OVER = (
     .values(finished_at=from_now())
 )
 UNHELD: dict[str, Any] = {"status": StepStatus.PENDING, "lease_owner": None, "lease_until": None}
-LONGEST_ASKED_SECONDS = 300.0  # that a host may have the fetch of an input wait
-LONGEST_WAIT_SECONDS = 30.0  # between two looks at whether a disk has room or the storage is back
+LONGEST_ASKED_SECONDS = 300.0  # the longest Retry-After that the fetch of an input follows
+LONGEST_WAIT_SECONDS = 30.0  # between two checks whether a disk has room or the storage is back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,9 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """What a task has stored as its result, or as one of several."""
+    """A result that a task has stored, or one file of a result that is several."""
 
-    #: what its name ends in, of several
+    #: the end of its name, if the result is several files
     suffix: str = ""
     key: str
     filename: str
@@ -105,25 +105,25 @@ class StoredResult:
     height: int | None
     bytes: int
     sha256: str
-    #: where it was written to as well
+    #: the copy in a store of the tenant; None: there is none
     output: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a successful attempt took; None where it is unknown."""
+    """The resources that a successful attempt used; None where that is unknown."""
 
-    #: of the process that worked on the pixels
+    #: CPU time of the process that worked on the pixels
     cpu_seconds: float | None = None
-    #: of the image that the task began with, over the frames that were read
+    #: of the task's input, summed over the frames that were read
     pixels: int | None = None
     bytes_in: int | None = None
-    #: of all results that it stored
+    #: of all results that the attempt stored
     bytes_out: int | None = None
 
 
 def assets_of(session: Session, job_id: UUID) -> dict[str, str]:
-    """SHA-256 of the stored files that a job means by their names; empty if an earlier version has accepted it."""
+    """SHA-256 of each asset that a job names, by name; empty if an earlier version accepted the job."""
     return {asset.name: asset.sha256 for asset in session.scalars(select(JobAsset).where(JobAsset.job_id == job_id))}
 
 
@@ -133,8 +133,8 @@ def claim(
     """Start an attempt at a task.
 
     Returns:
-        None when there is nothing to do: the job or the task has ended, what it continues from is not there, or another
-        worker is at it. Should that worker die, its lease ends and the reconciler sends the task again.
+        None when there is nothing to do: the job or the task has ended, the task's parent has not succeeded, or another
+        worker holds the task. If that worker dies, its lease expires and the reconciler sends the task again.
     """
     job = lock_open_job(session, job_id)
     if job is None:
@@ -157,7 +157,7 @@ def claim(
 
 
 def _start(session: Session, job_id: UUID, task: PlannedTask, owner: str, lease_seconds: float) -> int | None:
-    """Take a task's lease if it is free and there is something to continue from; the number of the attempt."""
+    """Take a task's lease if it is free and its parent has succeeded; returns the number of the attempt, or None."""
     given = {"job_": job_id, "task_": task.id, "owner_": owner, "seconds_": float(lease_seconds)}
     if task.parent is not None:
         given["parent_"] = task.parent
@@ -168,7 +168,7 @@ def _start(session: Session, job_id: UUID, task: PlannedTask, owner: str, lease_
 
 @cache
 def _starting(*, continued: bool) -> ReturningUpdate[int]:
-    """The update that takes a lease: of a task that continues from another one, only when that one has succeeded."""
+    """The update that takes a lease; for a task with a parent, only if the parent has succeeded."""
     started = update(STEPS).where(*OF_TASK, _is_free())
     if continued:
         parent = STEPS.alias()
@@ -187,14 +187,14 @@ def _starting(*, continued: bool) -> ReturningUpdate[int]:
 
 
 def _is_free() -> ColumnElement[bool]:
-    """Never started, or its lease is over or the caller's own."""
+    """Whether a step is pending, or running with a lease that has expired or is the caller's own."""
     taken_over = or_(STEPS.c.lease_until < from_now(), STEPS.c.lease_owner == bindparam("owner_"))
     return or_(STEPS.c.status == StepStatus.PENDING, (STEPS.c.status == StepStatus.RUNNING) & taken_over)
 
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
     if number > 1:
-        # An attempt that began before and has not ended is lost, or its outcome will not count
+        # An earlier attempt without an outcome is lost, or its outcome will not count
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))
@@ -217,7 +217,7 @@ def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) ->
     """Prolong the lease; False when it is lost: the job was cancelled, or another attempt has begun.
 
     Args:
-        values: of further columns, e.g. the progress.
+        values: further columns to set, e.g. the progress.
     """
     return rows_changed(session, _held(held).values(lease_until=from_now(lease_seconds), **values)) > 0
 
@@ -240,9 +240,9 @@ def succeed(
     Args:
         session: one transaction.
         held: the attempt.
-        outcomes: the results that it stored, by the task: its own, if it has one, and those of its inline children.
-        reports: what its steps found out, by their ids.
-        usage: what it took.
+        outcomes: the stored results by task id: those of the task itself, if it has any, and of its inline children.
+        reports: the reports of its steps, by step id.
+        usage: the resources that it used.
 
     Returns:
         False when this attempt no longer counts; nothing was written.
@@ -262,16 +262,16 @@ def succeed(
     for step_id, report in (reports or {}).items():
         if step_id in ended:
             session.connection().execute(REPORTED, {"job_": job.id, "step_": step_id, "report": report})
-    if held.plan.is_wide(held.task.id):  # where its Canvas has ended
+    if held.plan.is_wide(held.task.id):  # its Canvas ended with this task; the children wait for their turns
         due.add_tasks(session, job, held.plan, [t for t in held.plan.children(held.task.id) if t.id not in ended])
     end_if_through(session, job, results)
     return True
 
 
 def is_unwanted(session: Session, held: Claim) -> bool:
-    """Whether the job is gone or was cancelled; it stays so until the end of the transaction.
+    """Whether the job is gone or was cancelled; the answer holds until the end of the transaction.
 
-    Otherwise another attempt is at it, or was: what that one has stored has the same keys.
+    If not, another attempt runs or has run. It stores its results under the same keys, so they must stay.
     """
     job = session.scalar(select(Job).where(Job.id == held.job.id).with_for_update())
     if job is None:
@@ -281,14 +281,14 @@ def is_unwanted(session: Session, held: Claim) -> bool:
 
 
 def _succeed(session: Session, held: Claim, usage: Usage) -> dict[str, int]:
-    """End a task with success if this attempt holds it; its steps and their places in the tree, or nothing."""
+    """End a task with success if this attempt holds it; returns its steps and their places in the tree, or nothing."""
     attempt = {"job_": held.job.id, "task_": held.task.id, "owner_": held.owner, "attempt_": held.attempt}
     used = {f"{name}_": getattr(usage, name) for name in USED}
     return dict(session.connection().execute(SUCCEEDED, attempt | used).all())
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
-    """Record that the held task has done another one's work: the steps that this ends, none if it is no longer open."""
+    """Record that the held task has done the work of an inline child; returns the steps that this ends, if any."""
     began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
     owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
     untouched = _steps(held.job.id, task_id).where(Step.status == StepStatus.PENDING, Step.attempts == 0)
@@ -301,7 +301,7 @@ def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int
 
 
 def _positions(session: Session, ending: Any) -> dict[str, int]:
-    """The steps that an update has changed, and their places in the tree."""
+    """Run an update; returns the steps that it changed, and their places in the tree."""
     return dict(session.execute(ending.returning(Step.id, Step.position)).all())
 
 
@@ -319,7 +319,7 @@ def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, Seque
 
 
 def _end(session: Session, held: Claim, **values: Any) -> dict[str, int]:
-    """End a task if this attempt holds it; its steps and their places in the tree, or nothing."""
+    """End a task if this attempt holds it; returns its steps and their places in the tree, or nothing."""
     return _positions(session, _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values))
 
 
@@ -356,7 +356,7 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
 
 
 def _asked_for(error: PixToolsError) -> float:
-    """Seconds that the refusing server has asked to wait."""
+    """Seconds that the server asked us to wait, up to the longest that we do."""
     return min(float(error.retry_after or 0), LONGEST_ASKED_SECONDS)
 
 
@@ -365,8 +365,8 @@ def _send_again(session: Session, held: Claim, delay: float) -> None:
     if held.task.id != INPUT:
         outbox.enqueue(session, outbox.START_JOB, outbox.start_args(held.job.id, held.task.id), delay=delay)
         return
-    # Not by way of the workers that have pixels to work on: nothing of theirs is needed. It may wait for longer than a
-    # job that is silent is left alone
+    # A fetch goes straight to its own queue: it needs no pixel worker. The wait may be longer than the time after which
+    # the reconciler sends a silent job again, so the job counts as dispatched when the wait ends
     args = [str(held.job.id), held.task.id]
     outbox.enqueue(session, held.task.name, args, delay=delay, queue=held.task.queue)
     held_job = update(Job).where(Job.id == held.job.id).execution_options(synchronize_session=False)
@@ -374,10 +374,10 @@ def _send_again(session: Session, held: Claim, delay: float) -> None:
 
 
 def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None:
-    """Return a task undone because a disk is full or the storage is away; the attempt does not count.
+    """Put a task back because a disk is full or the storage is away; the attempt does not count.
 
     Returns:
-        Seconds until the next attempt, about as many as the task has waited so far; None when this attempt no longer
+        Seconds until the next attempt, about as long as the task has waited so far; None when this attempt no longer
         counts.
     """
     started = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id)
@@ -389,13 +389,13 @@ def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None
 
 
 def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[str, Any] | None = None) -> bool:
-    """Return a task undone because its worker has to stop; the attempt does not count.
+    """Put a task back because its worker has to stop; the attempt does not count.
 
     Args:
         session: one transaction.
         held: the attempt.
         delay: seconds before the next one.
-        error: why it waits, for those who look at the step meanwhile.
+        error: why it waits; shown with the step until the next attempt.
 
     Returns:
         False when this attempt no longer counts; nothing was written.
@@ -418,7 +418,7 @@ def _skip_descendants(session: Session, job_id: UUID, plan: Plan, task: PlannedT
 
 
 def _bury(session: Session, job: Job, task: PlannedTask) -> None:
-    """Send what ends every worker to the dead letter queue."""
+    """Send a task that crashes every worker to the dead letter queue."""
     outbox.enqueue(session, task.name, [str(job.id), task.id], queue=DEAD_LETTER_QUEUE)
 
 
@@ -441,12 +441,12 @@ def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: P
 
 
 def ended_tasks(session: Session, job_id: UUID) -> set[str]:
-    """Ids of the tasks that need no worker any more."""
+    """Ids of the tasks that no longer need a worker."""
     return ended_tasks_of(session, [job_id])[job_id]
 
 
 def ended_tasks_of(session: Session, job_ids: Collection[UUID]) -> dict[UUID, set[str]]:
-    """The same of several jobs."""
+    """As `ended_tasks`, for several jobs."""
     ended: dict[UUID, set[str]] = {job_id: set() for job_id in job_ids}
     query = select(Step.job_id, Step.task).where(Step.job_id.in_(job_ids), Step.status.not_in(STEP_OPEN)).distinct()
     for job_id, task in session.execute(query):
@@ -469,11 +469,11 @@ def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
 
 
 def give_lease_up(session: Session, job_id: UUID, task_id: str) -> bool:
-    """Let another attempt begin at a task of a locked job; False when its lease has been renewed or given back."""
+    """Free an expired lease of a task, whose job is locked; False if the lease was renewed or given back meanwhile."""
     silent = _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
     return rows_changed(session, silent.values(UNHELD)) > 0
 
 
 def give_all_leases_up(session: Session) -> None:
-    """At the start of a process that is the only one: its predecessor holds nothing any more."""
+    """Free every lease, at the start of the only process: its predecessor holds none of them any more."""
     session.execute(update(Step).where(Step.status == StepStatus.RUNNING).values(UNHELD))

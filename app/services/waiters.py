@@ -1,7 +1,8 @@
 """Requests that wait for something: the end of a job, or another event in the log.
 
-All that wait in one process share one reader of the database, which looks only while there are any. What ends in this
-process notifies them at once; for what ends elsewhere the reader looks, less and less often until another one comes.
+All waiting requests of one process share one reader of the database, which polls only while there are any. A job that
+ends in this process notifies them at once; for the other processes the reader polls, less and less often until another
+request comes.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from app.models import JOB_OPEN
 from app.services import jobs
 from app.services.webhooks import events
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between looks; the pause grows by half each time
-FIRST_PAUSE_ALONE = 0.2  # where ends are notified: a job may have ended before its client began to wait
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two polls; the pause grows by half each time
+FIRST_PAUSE_ALONE = 0.2  # if all jobs end in this process: a job may have ended before its client began to wait
 
 Left = Callable[[], Coroutine[Any, Any, None]]
 
@@ -28,9 +29,9 @@ Left = Callable[[], Coroutine[Any, Any, None]]
 class _Waiter:
     """One request that waits."""
 
-    #: for this job to end, or
+    #: it waits for the end of this job; None: for an event
     job_id: UUID | None = None
-    #: for an event of this tenant behind this place in the log
+    #: tenant of the event, and the place in the log after which it has to come
     tenant: str = ""
     after: int = 0
     type: str | None = None
@@ -47,12 +48,12 @@ class _Waiter:
 
 @dataclass
 class Waiters:
-    """Those that wait in one process."""
+    """The waiting requests of one process."""
 
     database: Database
     #: requests that may wait at a time
     most: int
-    #: set when nothing is to wait any more
+    #: set when all waiting is to end
     stopping: threading.Event
     #: whether jobs end in this process only
     alone: bool = False
@@ -66,14 +67,14 @@ class Waiters:
     ) -> bool:
         """Return when the job has ended, when so many seconds are over, or when this process has to stop.
 
-        At once and False: too many wait already.
+        False, at once: too many requests wait already, or the process is stopping.
 
         Args:
-            job_id: of the job.
-            seconds: to wait at most.
-            left: comes to its end when the client has gone, which ends the waiting as well.
-            is_new: it has just been accepted; any other one may have ended long ago, and is looked at first.
-            tenant: whose job it has to be; others' jobs are not waited for, since that would reveal them.
+            job_id: id of the job.
+            seconds: the longest wait.
+            left: returns when the client has disconnected, which ends the wait as well.
+            is_new: the job has just been accepted; any other job may have ended long ago, and is read first.
+            tenant: the job's tenant; a wait for another tenant's job would reveal it. None: any tenant.
         """
         with self._waits(_Waiter(job_id=job_id)) as waiter:
             if waiter and (is_new or await self._status(job_id, tenant) in JOB_OPEN):
@@ -85,14 +86,14 @@ class Waiters:
         return await rows.read(jobs.status_of, job_id)
 
     async def event(self, after: int, type_: str | None, seconds: float, left: Left, *, tenant: str) -> bool:
-        """Return when there is an event of this tenant and type behind a place in the log; else as `job`."""
+        """Return when there is an event of this tenant and type after a place in the log; otherwise as `job`."""
         with self._waits(_Waiter(tenant=tenant, after=after, type=type_)) as waiter:
             if waiter:
                 await _wait(waiter, seconds, left)
         return waiter is not None
 
     def notify(self, job_id: UUID) -> None:
-        """A job has ended in this process; from any thread."""
+        """Note that a job has ended in this process; may be called from any thread."""
         for waiter in tuple(self._waiting):
             if waiter.job_id == job_id:
                 waiter.ready.get_loop().call_soon_threadsafe(waiter.notify)
@@ -108,16 +109,16 @@ class Waiters:
         self._pause = FIRST_PAUSE_ALONE if self.alone else FIRST_PAUSE
         if self._reader is None or self._reader.done():
             self._look = asyncio.Event()
-            self._reader = asyncio.create_task(self._read(self._look), context=Context())  # of no request
+            self._reader = asyncio.create_task(self._read(self._look), context=Context())  # belongs to no request
         try:
             yield waiter
         finally:
             self._waiting.discard(waiter)
             if not self._waiting and self._look:
-                self._look.set()  # the reader may go
+                self._look.set()  # lets the reader end
 
     async def _read(self, look: asyncio.Event) -> None:
-        """Look for what the waiters wait for, until there are none."""
+        """Poll for what the waiters wait for, while there are any."""
         while self._waiting:
             try:
                 async with asyncio.timeout(self._pause):
@@ -171,7 +172,7 @@ async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
     try:
         done, _ = await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if waiter.ready in done:
-            waiter.ready.result()  # or what made the reader fail
+            waiter.ready.result()  # raises the reader's error, if it failed
     finally:
         for future in both:
             future.add_done_callback(_forget)
@@ -179,6 +180,6 @@ async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Take the outcome that is no longer wanted; asyncio would log that it was not."""
+    """Retrieve an exception that is no longer wanted; asyncio would log one that never was."""
     if not future.cancelled():
         future.exception()

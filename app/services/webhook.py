@@ -1,4 +1,4 @@
-"""Webhooks: who receives the end of a job, and one attempt at a delivery."""
+"""Webhooks: the receivers of a job's end, and one attempt at a delivery."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 GONE = 410
 DELIVERY_HEADER = "pixtools-delivery"  # PixTools also recognizes its own webhooks by it, and refuses them
-MAX_KEPT = 1000  # characters of an answer that are kept
+MAX_KEPT = 1000  # characters of a receiver's answer that are stored
 BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 EXPLANATIONS: dict[type[Exception], str] = {
     httpcore.ProtocolError: "the answer is not HTTP, or ends early",
@@ -52,7 +52,7 @@ def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
 
     Raises:
         EndpointNotFound: there is none with this id.
-        EndpointDisabled: nothing is sent there.
+        EndpointDisabled: it is disabled.
     """
     endpoint = endpoints.enabled(session, endpoint_id)
     event = Event(
@@ -83,19 +83,19 @@ class WebhookSender:
     egress: Egress
     breakers: Breakers
     host_limits: HostLimits
-    #: for the whole of one attempt
+    #: time-out of a whole attempt
     timeout_seconds: float
-    #: after the first, second, … failed attempt
+    #: pauses after the first, second, … failed attempt
     pauses: Sequence[float]
     #: whether this worker has to stop now
     must_stop: Callable[[], bool] = lambda: False
 
     def attempt(self, delivery_id: str, owner: str) -> None:
-        """Make one attempt if it is due; a failure is written down and tried again later.
+        """Make one attempt if it is due; a failure is recorded and tried again later.
 
         Args:
-            delivery_id: of the delivery.
-            owner: the same for every copy of one message, so that a redelivered one goes on at once.
+            delivery_id: id of the delivery.
+            owner: the same for every copy of one message, so that a redelivered message continues at once.
         """
         lease = self.timeout_seconds + LEASE_MARGIN
         retry, stop = self.database.retry, self.must_stop
@@ -133,7 +133,7 @@ class WebhookSender:
         except BROKEN as error:
             raise _AttemptFailed(AttemptResult(at=at, seconds=_since(began), error=self._explain(error))) from None
         except Exception:
-            # Whatever it is, the attempt has been made: one that is not counted would be repeated for ever
+            # Whatever the error is, the attempt counts: otherwise it would be repeated for ever
             log.exception("webhook_attempt_crashed", extra={"delivery_id": due.delivery_id, "origin": due.origin})
             raise _AttemptFailed(AttemptResult(at=at, seconds=_since(began), error=CRASHED)) from None
         outcome = _outcome(answer, at, _since(began))
@@ -148,8 +148,8 @@ class WebhookSender:
 
 
 def _explain(error: Exception) -> str:
-    """A failure in words that may be shown; they hold no text of foreign exceptions."""
-    cause = error.args[0] if error.args else None  # where httpcore keeps it
+    """A description of a failure that may be shown: it repeats no text of other libraries' exceptions."""
+    cause = error.args[0] if error.args else None  # httpcore keeps the cause there
     if isinstance(cause, SSLCertVerificationError):
         return f"the TLS certificate is not valid: {cause.verify_message}"
     if isinstance(cause, SSLError):
@@ -186,7 +186,7 @@ def _outcome(answer: Answer, at: datetime, seconds: float) -> AttemptResult:
 
 
 def _retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds, from either form of the header."""
+    """The seconds of a `Retry-After`, in either of its forms."""
     if value is None:
         return None
     value = value.strip()

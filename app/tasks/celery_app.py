@@ -44,11 +44,11 @@ GUARANTEES: dict[str, Any] = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
-    # Hangs a chord when a worker dies between storing and counting a result; the database's guards do its work.
+    # It would hang a chord when a worker dies between storing and counting a result; the database's guards replace it.
     "worker_deduplicate_successful_tasks": False,
-    # What a task has done is in the database; its result is not read.
+    # Tasks record their outcomes in the database; Celery's results are not read.
     "task_ignore_result": True,
-    "result_chord_expires": 3600,  # seconds; a chord whose count is gone ends by the database
+    "result_chord_expires": 3600,  # seconds; if a chord's count is lost, the database ends the job
     # A Redis that stays away must not hold workers up: only the chords' counts are lost.
     "result_backend_transport_options": {"retry_policy": {"max_retries": 2, "interval_step": 0.2, "interval_max": 1}},
     "redis_socket_timeout": 2.0,
@@ -72,7 +72,7 @@ def _broker(settings: Settings) -> dict[str, Any]:
 
 
 def _queues(*, durable: bool) -> list[KombuQueue]:
-    # By arguments and not by policy, so that every RabbitMQ has them, also one that only its provider configures.
+    # By arguments and not by policy, so that they also apply on a RabbitMQ that only its provider can configure.
     arguments = {**QUORUM, **DEAD_LETTERING} if durable else None
     exchange = _exchange(durable=durable)
     carrying = [
@@ -87,7 +87,7 @@ def _exchange(*, durable: bool) -> Exchange:
 
 
 def dead_letter_queue(*, durable: bool) -> KombuQueue:
-    """Where messages go that RabbitMQ gives up, and those of steps that ended every worker; no worker takes them."""
+    """The queue for messages that RabbitMQ gives up and for steps that crashed every worker; no worker reads it."""
     return KombuQueue(
         DEAD_LETTER_QUEUE,
         _exchange(durable=durable),
@@ -109,7 +109,7 @@ def configuration() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": not settings.embedded,
-        # without `expires`: RabbitMQ would send what was not taken to the dead letters
+        # without `expires`: RabbitMQ would send expired messages to the dead letters
         "beat_schedule": {
             RECONCILE: {"task": RECONCILE, "schedule": settings.reconcile_seconds},
             REMOVE_EXPIRED: {"task": REMOVE_EXPIRED, "schedule": settings.retention_seconds},
@@ -130,7 +130,7 @@ celery_app.loader.override_backends = {
 
 
 def use(settings: Settings) -> None:
-    """Let Celery, its signals and its tasks work with these settings, also where it has worked with others before."""
+    """Have Celery, its signals and its tasks use these settings, even if they have used others before."""
     current.use(settings)
     if celery_app.configured:
         celery_app.conf.update(configuration())

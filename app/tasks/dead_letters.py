@@ -1,4 +1,4 @@
-"""Reads the dead letter queue: each message is written down in the database, and only then taken from the broker."""
+"""Reads the dead letter queue: each message is stored in the database, and only then removed from the broker."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ from app.tasks.celery_app import dead_letter_queue
 log = logging.getLogger(__name__)
 
 PAUSE = 2.0  # seconds before another try at a broker or a database that is away
-LISTEN = 1.0  # seconds between two looks at whether to stop
-MAX_TEXT = 200  # characters kept of what cannot be understood
+LISTEN = 1.0  # seconds between two checks whether to stop
+MAX_TEXT = 200  # characters kept of a value that cannot be understood
 MAX_JSON = 2000  # characters of arguments
 
 
@@ -78,7 +78,7 @@ class DeadLetterReader:
 
 
 def read(message: Message) -> Letter:
-    """What a message says; one that cannot be read is a letter all the same."""
+    """The letter in a message; a message that cannot be read is a letter as well."""
     headers: dict[str, Any] = message.headers or {}
     deaths: list[dict[str, Any]] = headers.get("x-death") or [{}]
     return Letter(
@@ -112,6 +112,6 @@ def _args(message: Message) -> list[Any]:
 
 
 def _is_storable(args: object) -> bool:
-    """Whether PostgreSQL takes it as JSON: no NaN, no NUL, and no more of it than ids take."""
+    """Whether PostgreSQL accepts a value as JSON, without NaN and NUL, and it is short, as lists of ids are."""
     text = json.dumps(args, allow_nan=False)
     return isinstance(args, list) and "\\u0000" not in text and len(text) <= MAX_JSON

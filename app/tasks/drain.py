@@ -1,7 +1,7 @@
-"""What a worker that has to stop does with its running tasks: it lets them end for a while, then hands them back.
+"""The shutdown of a worker: its running tasks get some time to end, and are then handed back.
 
-Celery's warm shutdown takes no new tasks and waits for the running ones, for ever. A spot machine is gone after two
-minutes, whatever still runs: that would cost the task an attempt, and its job the time until that is noticed.
+Celery's warm shutdown takes no new tasks and waits for the running ones without limit. A spot machine disappears after
+two minutes, though: that would cost each running task an attempt, and its job the time until this is noticed.
 """
 
 import multiprocessing
@@ -13,16 +13,16 @@ _deadline = multiprocessing.Value("d", _never, lock=False)
 
 
 def begin(seconds: float) -> None:
-    """From so many seconds on, running tasks are handed back."""
+    """Have running tasks handed back after so many seconds."""
     _deadline.value = time.monotonic() + seconds
 
 
 def reset() -> None:
-    """A worker begins in a process that had one before."""
+    """Forget the shutdown: a new worker begins in a process that had one before."""
     _deadline.value = _never
 
 
 def is_over() -> bool:
-    """Whether it is time to hand back what runs."""
+    """Whether it is time to hand running tasks back."""
     deadline: float = _deadline.value
     return deadline != _never and time.monotonic() >= deadline

@@ -1,7 +1,7 @@
-"""What Celery's own events say, for Prometheus: which workers live and how much each works on.
+"""Celery's events as Prometheus metrics: which workers are alive, and how many tasks each is running.
 
-Metrics and labels are named as those of the exporters that are known by this name, so that dashboards made for them
-work. Released ones declare queues for events that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.
+Metrics and labels have the names that other Celery exporters use, so that dashboards made for those work. The released
+exporters declare event queues that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.
 """
 
 import logging
@@ -22,8 +22,8 @@ from app.tasks.celery_app import celery_app
 
 log = logging.getLogger(__name__)
 
-SILENT_SECONDS = 60.0  # without a heartbeat, of which there is one every two seconds, a worker is taken for dead
-FORGOTTEN_SECONDS = 600.0  # a dead one is shown for so long
+SILENT_SECONDS = 60.0  # without a heartbeat, which comes every two seconds, before a worker counts as dead
+FORGOTTEN_SECONDS = 600.0  # for which a dead worker is shown
 RETRY_SECONDS = 5.0
 AWAY = (OSError, AMQPError, KombuError)
 
@@ -35,20 +35,20 @@ class _Worker:
     online: bool = True
 
 
-@dataclass(eq=False)  # a registry keeps it as a key
+@dataclass(eq=False)  # hashable: the registry uses it as a key
 class Workers(Collector):
-    """Those that events have come from. Events come in one thread, scrapes in others."""
+    """The workers that have sent events. Events come in one thread, scrapes in others."""
 
     broker_url: str
     _known: dict[str, _Worker] = field(default_factory=dict)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """One event of a worker."""
+        """Note one event of a worker."""
         gone = event["type"] == "worker-offline"
         self._known[event["hostname"]] = _Worker(time.monotonic(), event.get("active", 0), not gone)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What a scrape gets. A broker that is away costs the queues, not the rest."""
+        """The metrics for a scrape. While the broker is away, only those of the queues are missing."""
         up = GaugeMetricFamily("celery_worker_up", "1: heartbeats come.", labels=["hostname"])
         active = GaugeMetricFamily("celery_worker_tasks_active", "Tasks that it works on.", labels=["hostname"])
         now = time.monotonic()

@@ -10,6 +10,6 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 @celery_app.task(name=FINALIZE, ignore_result=True)
 def finalize(job_id: str) -> None:
-    """The body of a tree's chord. The transaction of the last step has ended the job already."""
+    """The body of a tree's chord. Usually the transaction of the last step has ended the job already."""
     with undone_when_cut_off():
         resources().database.retry(finalize_job, resources().must_stop, UUID(job_id))

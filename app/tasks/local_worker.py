@@ -10,11 +10,11 @@ from app.tasks.celery_app import celery_app
 from app.tasks.memory_broker import CHANGES
 
 START_TIMEOUT = 10.0  # seconds
-STOP_TIMEOUT = 5.0  # seconds; what is not through by then is repeated at the next start
+STOP_TIMEOUT = 5.0  # seconds; tasks that have not ended by then are repeated at the next start
 
 
 class LocalWorker:
-    """One worker with a pool of threads, for one queue: no queue ever waits for another one."""
+    """One worker with a pool of threads, for one queue, so that queues never wait for each other."""
 
     def __init__(self, queue: Queue, concurrency: int) -> None:
         self._ready = threading.Event()
@@ -36,7 +36,7 @@ class LocalWorker:
     def start(self) -> None:
         CHANGES.interrupt(on=False)
         logging.getLogger("celery.worker.consumer.connection").setLevel(logging.WARNING)  # it connects to this process
-        state.should_stop = None  # left over when this process had a worker before
+        state.should_stop = None  # may be set by an earlier worker of this process
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT):
             raise RuntimeError("the embedded worker did not start")

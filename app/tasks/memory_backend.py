@@ -1,4 +1,4 @@
-"""Chords without Redis: `cache+memory://` of the embedded mode, taught to count the leaves of nested groups.
+"""Chords without Redis: `cache+memory://` of the embedded mode, extended to count the leaves of nested groups.
 
 Celery counts them only for Redis. Its other backends count the branches of a chord, start the body too early when a
 branch ends in a group, and block a worker while they wait for the rest.

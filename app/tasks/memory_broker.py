@@ -1,7 +1,7 @@
-"""The broker of the embedded mode: kombu's in memory, whose consumers wait for messages.
+"""The broker of the embedded mode: kombu's broker in memory, with consumers that wait for messages.
 
-kombu's own looks for them again and again: how often is a choice between the latency of every job and the CPU time of a
-process that has nothing to do.
+kombu's own consumers poll: the interval is a choice between the latency of every job and the CPU time of an idle
+process.
 """
 
 import threading
@@ -15,11 +15,11 @@ LONGEST_WAIT = 60.0  # seconds
 
 
 class _Changes:
-    """Wakes consumers when there may be something for them: a message, or a place for another one."""
+    """Wakes consumers when there may be work for them: a new message, or room for another one."""
 
     def __init__(self) -> None:
         self.count = 0
-        #: whether consumers are to wait for nothing more
+        #: whether consumers must not wait any more
         self.interrupted = False
         self._changed = threading.Condition()
 
@@ -29,21 +29,21 @@ class _Changes:
             self._changed.notify_all()
 
     def interrupt(self, *, on: bool = True) -> None:
-        """Let no consumer wait, so that its worker sees at once that it has to stop."""
+        """End all waiting, so that workers notice at once that they have to stop."""
         self.interrupted = on
         self.note()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Return when there were more than have been seen, or so many seconds are over."""
+        """Return when there are more changes than have been seen, or when so many seconds are over."""
         with self._changed:
             self._changed.wait_for(lambda: self.count != seen, seconds)
 
 
-CHANGES = _Changes()  # of the process, like the queues
+CHANGES = _Changes()  # one for the process, like the queues
 
 
 class Channel(memory.Channel):  # type: ignore[misc]  # untyped base
-    """Notes what may move a consumer."""
+    """Notes the changes that may give a consumer work."""
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         super()._put(queue, message, **options)
@@ -71,7 +71,7 @@ class Transport(memory.Transport):  # type: ignore[misc]  # untyped base
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            seen = CHANGES.count  # before the look: what comes during it is not missed
+            seen = CHANGES.count  # read before polling, so that changes during the poll are not missed
             try:
                 self.cycle.get(self._deliver, timeout=timeout)
             except Empty:

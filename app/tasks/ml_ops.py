@@ -10,7 +10,7 @@ from app.operations import DENOISE, Queue
 from app.tasks.planned import task_of
 from app.tasks.runtime import resources
 
-NICE = 10  # a network takes every core that it can get; image workers on the same machine must not wait for it
+NICE = 10  # a network uses all cores that it can get; image workers on the same machine must not wait for it
 
 _serves_ml: list[bool] = []  # set before the worker forks
 
@@ -20,7 +20,7 @@ denoise = task_of(DENOISE)
 
 @celeryd_after_setup.connect
 def _check(instance: Any, **_: object) -> None:
-    """Refuse to start a worker that could not do its work."""
+    """Refuse to start a worker that could not run its tasks."""
     _serves_ml[:] = [Queue.ML.value in instance.app.amqp.queues.consume_from]
     if _serves_ml[0] and not resources().settings.embedded:
         try:

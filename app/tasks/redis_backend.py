@@ -1,7 +1,7 @@
-"""Redis as what it is here: the counter of running chords, and nothing that a job's end depends on.
+"""Redis as the counter of running chords; the end of a job does not depend on it.
 
-Celery's own Redis backend listens for the result of every task that it sends as part of a nested group, for as long as
-the process lives, though none is ever read; and it gives up a task whose chord it cannot count.
+Celery's own Redis backend listens for the result of every task in a nested group for as long as the process lives,
+although no result is ever read. It also gives up a task whose chord it cannot count.
 """
 
 import logging

@@ -18,12 +18,12 @@ _shared: list[Resources] = []
 
 
 def use(resources: Resources) -> None:
-    """Let tasks work with the resources of the process that they are embedded in."""
+    """Have tasks use the resources of the process in which they are embedded."""
     _shared[:] = [resources]
 
 
 def resources() -> Resources:
-    """Made by the first task that needs them: after the fork of a worker's child, never before it."""
+    """The resources, made by the first task that needs them: after the fork of a worker's child, never before."""
     if not _shared:
         own = Resources(current(), drain.is_over)
         own.database.hooks.take_over = DirectSender(own.database, sender(celery_app))
@@ -35,7 +35,7 @@ def resources() -> Resources:
 def undone_when_cut_off() -> Iterator[None]:
     """Give the message back when the database has been away for too long, or nothing can be sent.
 
-    Celery would acknowledge it, and the job would wait until the reconciler misses it.
+    Otherwise Celery would acknowledge it, and the job would wait until the reconciler finds it.
     """
     try:
         yield

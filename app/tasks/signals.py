@@ -1,6 +1,6 @@
-"""What every message and every task gets: the request, job and trace it belongs to, and its metrics.
+"""Celery signals that give every message and task its request, job and trace, and count its metrics.
 
-Connected by importing `celery_app`; the tasks themselves know nothing of it.
+Importing `celery_app` connects them; the tasks themselves do not refer to them.
 """
 
 import logging
@@ -34,7 +34,7 @@ from app.wiring import Resources, check_installed
 
 log = logging.getLogger(__name__)
 
-HEADER = "pixtools"  # of messages: when they were sent, and what `tracing.carrier` gave
+HEADER = "pixtools"  # message header with the sending time and the context of `tracing.carrier`
 SENT_AT = "sent_at"
 CONNECT_SECONDS = 4
 
@@ -64,7 +64,7 @@ def _begin(task: Task, args: Sequence[Any], **_: object) -> None:
 
 
 def _subject(name: str, args: Sequence[Any]) -> dict[str, str]:
-    """Which job, and which of its tasks, a message is about."""
+    """The job, and its task, of a message."""
     if name == DELIVER_WEBHOOK:
         return {"delivery_id": str(args[0])}
     if name == REPLAY_WEBHOOKS:
@@ -92,7 +92,7 @@ def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
 
 @celeryd_after_setup.connect
 def _check_installation(instance: Any, **_: object) -> None:
-    """Refuse to start a worker whose every task would fail."""
+    """Refuse to start a worker all of whose tasks would fail."""
     try:
         queues = set(Queue).intersection(instance.app.amqp.queues.consume_from)
         for queue in queues:
@@ -105,7 +105,7 @@ def _check_installation(instance: Any, **_: object) -> None:
 
 @celeryd_after_setup.connect
 def _declare_queues(instance: Any, **_: object) -> None:
-    """All, not only those it takes from: Celery binds each to its exchanges of delayed messages at the start."""
+    """Declare all queues, not only the worker's own: Celery binds each to its delay exchanges at the start."""
     try:
         with instance.app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
             for queue in instance.app.conf.task_queues:
@@ -143,7 +143,7 @@ def _serve_metrics(**_: object) -> None:
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Answer scrapes in a thread; a port that is taken costs the metrics, not the work."""
+    """Answer scrapes in a thread; if the port is in use, only the metrics are missing."""
     try:
         server, _ = start_http_server(port, host, registry=metrics.Exposition())
     except OSError:

@@ -1,7 +1,7 @@
-"""The spare process of a pixel worker: `celery worker -Q default_queue --spare` starts it, and ends it.
+"""The spare process of a pixel worker, started and ended by `celery worker -Q default_queue --spare`.
 
-It takes small work only, and the start of trees. A message that a busy worker has fetched waits for that worker, so no
-pixel worker takes from this queue: what is there will find a free worker within moments.
+It takes only small work and the start of trees. A message that a busy worker has fetched waits for that worker, so
+pixel workers do not take from this queue: its messages find a free process within moments.
 """
 
 import ctypes
@@ -22,10 +22,10 @@ from app.operations import Queue
 
 log = logging.getLogger(__name__)
 
-SPARE_OF = "PIXTOOLS_SPARE_OF"  # process id of the worker, for its spare alone
-RESTARTS = Backoff(first=1.0, longest=30.0)  # of a process that has ended
-END_SECONDS = 10.0  # that small work may take when the worker has ended
-PR_SET_PDEATHSIG = 1  # Linux: a signal for the child of a process that dies
+SPARE_OF = "PIXTOOLS_SPARE_OF"  # process id of the worker, set only for its spare process
+RESTARTS = Backoff(first=1.0, longest=30.0)  # pauses before a process that has ended is restarted
+END_SECONDS = 10.0  # time for small work when the worker has ended
+PR_SET_PDEATHSIG = 1  # Linux: the signal that a child gets when its parent dies
 
 _running: list["Spare"] = []
 
@@ -47,7 +47,7 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
         self._thread.start()
 
     def stop(self, _worker: Any) -> None:
-        """Wait until the process has ended what it is at."""
+        """Wait until the process has ended its work."""
         self.end()
         if self._thread:
             self._thread.join(END_SECONDS)
@@ -55,7 +55,7 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
     terminate = stop
 
     def end(self) -> None:
-        """Let the process take no more work."""
+        """Make the process take no more work."""
         self._stopping.set()
         if self._process and self._process.poll() is None:
             self._process.terminate()
@@ -87,7 +87,7 @@ def _environment() -> dict[str, str]:
 
 @celeryd_init.connect
 def _die_with_the_worker(**_: object) -> None:
-    """A worker that is killed ends nothing itself.
+    """End this process when its worker dies, since a worker that is killed cannot end it.
 
     Raises:
         SystemExit: it was killed while this process started.
@@ -112,7 +112,7 @@ def is_one() -> bool:
 
 
 def add_to(app: Celery) -> None:
-    """Teach the command `worker` the option."""
+    """Add the option to the command `worker`."""
     app.user_options["worker"].add(
         Option(["--spare"], is_flag=True, help="Start another process, which takes small work only.")
     )

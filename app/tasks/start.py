@@ -1,4 +1,4 @@
-"""Starting a job, or what is left of it."""
+"""Starting a job, or the rest of it."""
 
 import logging
 import time
@@ -14,19 +14,19 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 log = logging.getLogger(__name__)
 
-PLAIN_SECONDS = 10.0  # without asking a result backend that has just failed
+PLAIN_SECONDS = 10.0  # before a result backend that has just failed is used again
 
 _plain_until: list[float] = [0.0]  # of the monotonic clock
 
 
 @celery_app.task(bind=True, name=START_JOB, ignore_result=True)
 def start_job(task: Task, job_id: str, root: str | None = None, small: bool = False) -> None:
-    """Send the Canvas of everything that the job still needs, or of one task and what continues from it.
+    """Send the Canvas of everything that the job still needs, or of one task and its descendants.
 
     Args:
-        task: Celery's.
-        job_id: of the job.
-        root: only this task and what continues from it.
+        task: Celery's task.
+        job_id: id of the job.
+        root: send only this task and its descendants; None: all.
         small: whether small tasks have places in the small queue.
     """
     # a process takes small work if this message has come by its queue
@@ -37,7 +37,7 @@ def start_job(task: Task, job_id: str, root: str | None = None, small: bool = Fa
 
 
 def _sent(job_id: str, root: str | None, *, counted: bool, spare: bool) -> bool:
-    """False when nothing can count the tasks of a chord now: the end of the job is found in the database then."""
+    """Send a Canvas. False when the tasks of a chord cannot be counted now: then the database shows the job's end."""
     own = resources()
     canvas = own.database.retry(canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted, spare=spare)
     try:

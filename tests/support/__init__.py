@@ -1,1 +1,1 @@
-"""What the tests need besides PixTools itself: real servers, a faulty network and fixtures for both."""
+"""Support for the tests: real servers, a faulty network, and fixtures for both."""

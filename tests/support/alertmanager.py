@@ -21,7 +21,7 @@ class Alertmanager(Server):
     not_ready = (httpx.HTTPError,)
 
     def __init__(self, directory: Path, receivers: Mapping[str, str]) -> None:
-        """Start nothing yet.
+        """Set up without starting.
 
         Args:
             directory: for its configuration and its data.

@@ -1,4 +1,4 @@
-"""What there is of errors and metrics."""
+"""All errors and metrics."""
 
 from app import errors, metrics
 

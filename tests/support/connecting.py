@@ -1,4 +1,4 @@
-"""A connector that leaves this machine alone with itself: whatever a test does, no other address is ever reached."""
+"""A connector that reaches only this machine, whatever a test does."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
@@ -16,7 +16,7 @@ class LoopbackOnly(httpcore.AnyIOBackend):
 
     @property
     def strangers(self) -> list[str]:
-        """Addresses that were asked for and are none of this machine's."""
+        """Requested addresses that do not belong to this machine."""
         return [host for host in self.asked if ip_address(host) not in LOOPBACK]
 
     async def connect_tcp(

@@ -1,4 +1,4 @@
-"""What runs the tasks of a job: an executor over a local store, and renderers and services that fail."""
+"""Running the tasks of a job: an executor over a local store, and renderers and services that fail."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def upload(storage: LocalFolder, job_id: UUID, content: bytes, folder: Path) -> 
 
 @dataclass
 class Meanwhile:
-    """Renders, and lets something happen while it does."""
+    """Renders, and calls a function meanwhile."""
 
     happening: Callable[[], object]
 
@@ -74,7 +74,7 @@ class Meanwhile:
 
 @dataclass
 class Failing:
-    """A service that finds the database away a few times."""
+    """A service for which the database is away the first few times."""
 
     service: Callable[..., Any]
     times: int

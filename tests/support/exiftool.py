@@ -1,4 +1,4 @@
-"""What ExifTool, which knows more kinds of metadata than any library, reads of files."""
+"""Metadata of files as ExifTool reads them, which knows more kinds than any library."""
 
 import json
 import subprocess

@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Server)
 
 @dataclass(frozen=True)
 class ClusterServers:
-    """All that a deployment of PixTools needs."""
+    """The servers that a deployment of PixTools needs."""
 
     rabbitmq: RabbitMQ
     redis: Redis

@@ -1,4 +1,4 @@
-"""As much of an API server of Kubernetes as `kubectl apply --dry-run=server` asks for: kinds and their schemas.
+"""The part of a Kubernetes API server that `kubectl apply --dry-run=server` needs: kinds and their schemas.
 
 It refuses fields that it does not know, wrong types and values outside of enumerations. It has no defaults, no
 admission, and no rule that concerns two fields at once.

@@ -1,4 +1,4 @@
-"""Commands that can reach nothing but this machine: they run in a network namespace that has loopback alone."""
+"""Commands that can reach only this machine: they run in a network namespace with nothing but loopback."""
 
 import os
 import shutil

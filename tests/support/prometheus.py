@@ -24,7 +24,7 @@ class Prometheus(Server):
         rules: Sequence[Path],
         alertmanagers: Sequence[str] = (),
     ) -> None:
-        """Start nothing yet.
+        """Set up without starting.
 
         Args:
             directory: for its configuration and its data.

@@ -1,4 +1,4 @@
-"""A faulty network: a TCP proxy between a client and a server that can refuse, swallow or delay what passes."""
+"""A faulty network: a TCP proxy between a client and a server that can refuse, swallow or delay data."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""A receiver of webhooks as the world has them: it takes events, refuses them, hangs, drips, breaks off or lies."""
+"""A receiver of webhooks that behaves like real ones: it accepts events, refuses them, hangs, drips or breaks off."""
 
 import json
 import socket

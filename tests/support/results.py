@@ -1,4 +1,4 @@
-"""What tests ask for, and results as pictures."""
+"""Common requests of tests, and results as pictures."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much of a large corpus is tried: some by `make test`, all by `make test-full`, which says so by a variable."""
+"""How much of a large corpus is tested: a part by `make test`, all of it by `make test-full`, which sets a variable."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A reader of server-sent events that breaks off when it likes, and goes on where it was."""
+"""A reader of server-sent events that disconnects at random times, and continues from its place."""
 
 import asyncio
 import json

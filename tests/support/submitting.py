@@ -12,7 +12,7 @@ Ask = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
 
 
 def asked(service: Service, work: Ask, key: str | None = None) -> Any:
-    """What comes of requests with a key."""
+    """The answers to requests with a key."""
 
     async def run() -> Any:
         async with service.client(key) as client:

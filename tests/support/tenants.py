@@ -1,4 +1,4 @@
-"""Tenants that own one of everything, and the API in this process to look at it with their keys."""
+"""Tenants that own one object of every kind, and the API in this process to access them with the tenants' keys."""
 
 import asyncio
 import hashlib
@@ -53,7 +53,7 @@ CONNECTION = Connection(
 
 @dataclass(frozen=True)
 class Belongings:
-    """What one tenant owns; each by its id."""
+    """The objects of one tenant, by their ids."""
 
     tenant: str
     key: str
@@ -75,7 +75,7 @@ class Belongings:
 
     @property
     def marks(self) -> set[str]:
-        """What an answer to somebody else must not hold."""
+        """The strings that an answer to another tenant must not contain."""
         ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store, self.letter}
         return ids | {str(self.job), str(self.open_job), str(self.expired), self.tenant, self.host, self.name}
 
@@ -90,7 +90,7 @@ def new_key(database: Database, tenant: str, scopes: frozenset[Scope] = ALL_OF_A
 
 
 def furnish(resources: Resources, tenant: str) -> Belongings:
-    """Make a tenant with one of everything."""
+    """Make a tenant with one object of every kind."""
     database = resources.database
     with database.session() as session:
         tenants.create(session, tenant)

@@ -1,4 +1,4 @@
-"""Ends what a test process started, also when that process dies without ending it itself.
+"""Ends the servers that a test process has started, even if that process dies without doing so.
 
 A server's processes are found by a mark in their environment, which children inherit (Erlang's port mapper leaves its
 parent), and by the session that the server leads (Redis and PostgreSQL overwrite their environment with a title).

@@ -1,4 +1,4 @@
-"""Deliveries of events in a real database, and what tests do to them."""
+"""Deliveries of events in a real database, and functions of tests for them."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Jobs in a real database of each kind, and what tests do to them."""
+"""Jobs in a real database of each kind, and functions of tests for them."""
 
 import hashlib
 import json

@@ -16,7 +16,7 @@ CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # names that libvips h
 
 
 def has_usable_profile(image: pyvips.Image) -> bool:
-    """Whether its profile gives its pixels a meaning; tried on one, since libvips would fail at the very end."""
+    """Whether its profile can be applied to its pixels; tried on one, since libvips would fail only at the very end."""
     profile = image.get(PROFILE)
     model = b"CMYK" if image.interpretation == "cmyk" else b"GRAY" if image.bands <= GREY_BANDS else b"RGB "
     if not is_sound(profile, model):
@@ -63,7 +63,7 @@ def to_srgb(image: pyvips.Image) -> pyvips.Image:
 
 
 def without_profile(image: pyvips.Image) -> pyvips.Image:
-    """The image by its bare numbers."""
+    """The image without its profile, with the same numbers."""
     if not image.get_typeof(PROFILE):
         return image
     image = image.copy()
@@ -83,7 +83,7 @@ def to_eight_bits(image: pyvips.Image) -> pyvips.Image:
 
 
 def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, list[float]]:
-    """The image and a colour that can stand next to its pixels.
+    """The image and a colour in the same form as its pixels.
 
     Args:
         image: RGB or grey, of 8 or 16 bit.
@@ -119,7 +119,7 @@ def full_scale(image: pyvips.Image) -> int:
 
 
 def with_weighed_colours(image: pyvips.Image, work: Callable[[pyvips.Image], pyvips.Image]) -> pyvips.Image:
-    """Do work that mixes pixels so that transparent ones do not colour their neighbours."""
+    """Run a function that mixes pixels so that transparent ones do not colour their neighbours."""
     if not image.hasalpha():
         return work(image)
     return work(image.premultiply()).unpremultiply()

@@ -1,4 +1,4 @@
-"""What is in an ICC profile, as far as anybody asks. Layout: ICC.1:2022, chapters 7 and 10."""
+"""The needed parts of an ICC profile. Layout: ICC.1:2022, chapters 7 and 10."""
 
 import struct
 from itertools import product
@@ -30,10 +30,10 @@ def is_rgb(profile: bytes) -> bool:
 
 
 def is_sound(profile: bytes, model: bytes) -> bool:
-    """Whether it defines what colours of this model look like.
+    """Whether a profile defines the colours of this model.
 
     Args:
-        profile: as it stands in the file.
+        profile: the profile as in the file.
         model: `RGB `, `GRAY` or `CMYK`.
     """
     if profile[36:40] != b"acsp" or profile[16:20] != model:

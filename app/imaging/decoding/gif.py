@@ -1,7 +1,8 @@
-"""Checks that a GIF holds a value for every pixel of the frames that are read.
+"""Checks that a GIF has a value for every pixel of the frames that are read.
 
-Its decoder fills up with nothing where a frame ends early. LZW is a chain of codes that each stand for a run of pixels;
-only how long these runs are matters here, so whole tables of codes are worked on at once, without making any pixels.
+If a frame ends early, its decoder fills the rest with nothing. LZW is a chain of codes, each of which represents a run
+of pixels. Only the lengths of these runs matter here, so whole tables of codes are processed at once, without making
+pixels.
 """
 
 from functools import cache
@@ -27,7 +28,7 @@ def check(path: Path, frames: int) -> None:
     """Check the first frames of a file.
 
     Raises:
-        CorruptImage: pixels are missing, or stand behind a code that means nothing.
+        CorruptImage: pixels are missing, or follow an invalid code.
     """
     with path.open("rb") as file:
         for number, (pixels, content) in enumerate(gif_images(Reader(file)), 1):

@@ -1,4 +1,4 @@
-"""Gives the pixels of AVIF and HEIC the meaning that their boxes give them, which libheif passes over."""
+"""Gives the pixels of AVIF and HEIC the colours that their boxes define, which libheif ignores."""
 
 from pathlib import Path
 

@@ -1,9 +1,9 @@
 """Decodes JPEG so that no lost pixel goes unnoticed.
 
-libjpeg goes on after every error in the pixel data, in grey or with rubbish, and only warns. libvips drops part of the
-warnings: all of them where the decoder shrinks, those about the last lines, and those about what is left over after
-the last line. So the pixels come from libjpeg-turbo by a binding that raises on every warning; what a warning says
-about the header alone is mended in a copy, and the copy decoded.
+libjpeg continues after every error in the pixel data, with grey or wrong pixels, and only warns. libvips drops some of
+the warnings: all of them if the decoder shrinks, those about the last lines, and those about data after the last line.
+So libjpeg-turbo decodes the pixels, through a binding that raises on every warning. If a warning concerns only the
+headers, they are repaired in a copy, and the copy is decoded.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class _Warned(Exception):
-    """The decoder has warned of something."""
+    """The decoder has warned."""
 
 
 def load(path: Path, shrink: int) -> pyvips.Image | None:

@@ -1,4 +1,4 @@
-"""Removes from a JPEG what its decoder warns of although no pixel is lost."""
+"""Removes from a JPEG the causes of warnings that do not mean lost pixels."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 
 def repaired(data: bytes, warning: str) -> bytes | None:
-    """The file without what the warning is about; None where that means lost pixels."""
+    """The file without the cause of the warning; None if the warning means lost pixels."""
     if any(words in warning for words in ENDED):
         return None if data.endswith(END) else _ended(data)
     if any(words in warning for words in ODD_HEADERS):

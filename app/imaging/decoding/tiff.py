@@ -1,4 +1,4 @@
-"""Opens a TIFF so that only the page that is read has to be sound: libvips walks the whole chain and stumbles."""
+"""Opens a TIFF so that only the page that is read has to be intact: libvips would walk the whole chain, and fail."""
 
 import mmap
 from pathlib import Path

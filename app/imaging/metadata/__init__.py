@@ -1,1 +1,1 @@
-"""What a file says besides its pixels."""
+"""The metadata of files."""

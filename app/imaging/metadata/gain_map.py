@@ -1,6 +1,6 @@
 """HDR gain maps: a second picture in a file, which says how to brighten the first one on a screen that can.
 
-It fits to the pixels that it came with and to no others, so it never leaves with a result; nor does the claim of it.
+It fits only the pixels with which it came, so no result contains it, nor the claim that there is one.
 """
 
 import mmap

@@ -1,4 +1,4 @@
-"""What of the source does not reach a result, and why: one shape for the reports of all steps."""
+"""The parts of the source that a result loses, and why; the same form in the reports of all steps."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What reading a file has lost, noted on its image until its origin is written down."""
+"""Losses in reading a file, noted on its image until its origin is recorded."""
 
 import json
 from typing import Any

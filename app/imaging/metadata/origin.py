@@ -1,4 +1,4 @@
-"""What the uploaded file says besides its pixels. It travels with them, through files between tasks too."""
+"""The metadata of the uploaded file. They are passed on with the pixels, also through files between tasks."""
 
 import re
 from html import escape

@@ -1,6 +1,6 @@
 """Small pictures of the original inside EXIF, XMP and IPTC.
 
-They show what a crop or a blur was to remove, so none of them leaves, whatever else is kept.
+They may show what a crop or a blur was to remove, so no result contains them, whatever else is kept.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 Pure Python on purpose: this runs in the API process, and no native codec may touch hostile bytes there. The structure
 of the file is walked by seeking, so that a large file costs a few reads, and a file that ends early is refused at once
-instead of failing in a worker. Pixels are not looked at: broken pixels in a sound structure pass here and fail in
-`pipeline`. So does not everything that is odd: what browsers, Pillow and libvips show whole passes.
+instead of failing in a worker. Pixels are not checked: broken pixels in an intact structure pass here and fail in
+`pipeline`. Not everything odd is refused: a file that browsers, Pillow and libvips show completely passes.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ from app.references import resolve
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file claims to be."""
+    """The facts in the header of a file."""
 
     #: a key of `FORMATS`
     format: str

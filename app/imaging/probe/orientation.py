@@ -1,4 +1,4 @@
-"""How a picture has to be turned to be seen as it was taken."""
+"""The rotation that shows a picture as it was taken."""
 
 import struct
 
@@ -9,7 +9,7 @@ _ORIENTATION, _SHORT = 0x0112, 3
 
 
 def upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height of the picture that one sees."""
+    """The width and height of the upright picture."""
     return (size[1], size[0]) if orientation in SIDEWAYS else size
 
 

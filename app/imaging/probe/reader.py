@@ -15,7 +15,7 @@ SEARCH_BLOCK = 64 * 1024  # bytes that are searched at a time
 
 @dataclass(frozen=True)
 class Shape:
-    """What the walk through a file finds out."""
+    """The facts that the walk through a file finds."""
 
     width: int
     height: int
@@ -47,7 +47,7 @@ class Reader:
         self.prefix = bytes(self._read(0, 16))
 
     def spend(self, steps: int) -> None:
-        """Count work that the file asks for."""
+        """Count work that the file causes."""
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise UnsupportedImage("The image file consists of more parts than an ordinary image.")
@@ -66,7 +66,7 @@ class Reader:
         return bytes(self._read(start, count))
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        """What the next bytes hold, after `struct`."""
+        """The values of the next bytes, by a format of `struct`."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
     def find(self, needle: bytes) -> bool:
@@ -81,7 +81,7 @@ class Reader:
         return False
 
     def ends_with_padding(self, padding: bytes) -> bool:
-        """Whether the file ends with bytes that only fill up."""
+        """Whether the file ends with padding."""
         tail = self._read_at(max(0, self.size - PADDING_TAIL), PADDING_TAIL)
         return len(tail) == PADDING_TAIL and not tail.strip(padding)
 

@@ -1,1 +1,1 @@
-"""Who may do what: keys, tenants, and open access until there is a first key."""
+"""Access control: keys, tenants, and open access until the first key is made."""

@@ -1,7 +1,7 @@
-"""The audit log: who has changed keys, tenants and receivers, what was deleted, and what a key was refused.
+"""The audit log: changes of keys, tenants and receivers, deletions, and refused requests, with their actors.
 
-A row is written in the transaction of what it records, so there is one for exactly what has happened. None is ever
-changed; they go when they are too old, or with their tenant.
+An entry is written in the transaction of the action that it records, so the log has exactly what happened. Entries are
+never changed; they are removed when they are too old, or with their tenant.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,20 +23,20 @@ R = TypeVar("R")
 
 PREFIX = "aud"
 PAGE = 500  # entries that are read, written or removed at a time
-OPERATOR = "operator"  # the command line, which works on the database itself
-OPEN = "open"  # a request without a key, before there was any
+OPERATOR = "operator"  # the command line, which uses the database directly
+OPEN = "open"  # a request without a key, before the first key was made
 REFUSED = "request.refused"
 LONGEST_SUBJECT = 255  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """What a known key was refused, and in which minute."""
+    """A refused request of a known key, and its minute."""
 
     tenant: str
     key_id: str
     code: str
-    #: since 1970
+    #: minutes since 1970
     minute: int
 
     @property
@@ -45,7 +45,7 @@ class Refusal:
 
 
 def actor_of(principal: Principal | None) -> str:
-    """Who has acted; None: the command line."""
+    """The name of an actor; None: the command line."""
     if principal is None:
         return OPERATOR
     return principal.key_id or OPEN
@@ -60,15 +60,15 @@ def record(
     actor: str = OPERATOR,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write down what this transaction does.
+    """Record what this transaction does.
 
     Args:
         session: one transaction.
-        action: what is done: `key.created`.
-        subject: to what: an id or a name.
-        tenant: whose log it is.
-        actor: as `actor_of`.
-        details: that explain it, and are not secret.
+        action: the action, e.g. `key.created`.
+        subject: its object: an id or a name.
+        tenant: the tenant of the log.
+        actor: as from `actor_of`.
+        details: further facts, none of them secret.
     """
     entry = AuditEntry(
         id=new_id(PREFIX),
@@ -85,18 +85,18 @@ def record(
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """A service whose effect is written down with it."""
+    """A service whose effect is recorded in the same transaction."""
 
     principal: Principal
     action: str
-    #: what it is done to, by what the service returns
+    #: the object of the action, from the service's return value
     subject: Callable[[Any], str | None]
     details: Callable[[Any], dict[str, Any]] = lambda _: {}
 
     def __call__(
         self, session: Session, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run the service; if it returns None as its subject it has done nothing, and nothing is written."""
+        """Run the service; a subject of None means that it has done nothing, and nothing is recorded."""
         outcome = service(session, *args, **kwargs)
         subject = self.subject(outcome)
         if subject is not None:
@@ -112,7 +112,7 @@ class Audited:
 
 
 def note_refusals(session: Session, refusals: Sequence[Refusal]) -> None:
-    """Write down refusals, each once, even if several processes report it."""
+    """Record refusals, each once, even if several processes report it."""
     rows = [
         {
             "id": new_id(PREFIX),
@@ -137,10 +137,10 @@ def page(
 
     Args:
         session: the transaction.
-        since: not before.
-        until: before.
-        after: id of the last one that was read; empty: from the beginning.
-        tenant: whose; None: of all.
+        since: earliest time.
+        until: the time before which entries are wanted.
+        after: id of the last entry that was read; empty: from the beginning.
+        tenant: the tenant; None: all.
     """
     query = select(AuditEntry).where(AuditEntry.id > after).order_by(AuditEntry.id).limit(PAGE)
     if tenant is not None:
@@ -160,7 +160,7 @@ def line(entry: AuditEntry) -> dict[str, Any]:
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Forget a batch of entries that are too old; how many that was."""
+    """Delete a batch of entries that are too old; returns how many."""
     old = select(AuditEntry.id).where(AuditEntry.at < from_now(-kept_seconds)).order_by(AuditEntry.at).limit(PAGE)
     removed = session.execute(delete(AuditEntry).where(AuditEntry.id.in_(old)))
     return int(removed.rowcount)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""The door: who a request comes from. Until the first key is made, local requests need none.
+"""Authentication: the principal of a request. Until the first key is made, local requests need none.
 
-What the database says is kept for a few seconds, so that a request costs nothing, and a revoked key is refused
-soon after, in every process.
+Answers of the database are kept for a few seconds, so that most requests cost no query, and a revoked key is still
+refused soon after, in every process.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from app.services.access.keys import Holder
 from app.services.access.principal import ANYBODY, Principal
 
 KEPT_SECONDS = 3.0  # an answer of the database is reused for so long
-PATIENCE_SECONDS = 1.0  # how long a request for the state of the service waits for the database
+PATIENCE_SECONDS = 1.0  # longest wait of a request for the service's state for the database
 MOST_KEPT = 4096  # keys
 SCHEME = "bearer"
-#: what only a proxy adds: the peer is on this machine then, the client need not be
+#: headers that only a proxy adds: then the peer is on this machine, but the client may not be
 FORWARDING = frozenset(
     {
         *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "client-ip"),
@@ -48,10 +48,10 @@ class _Kept:
 
 @dataclass
 class Door:
-    """The door of one process."""
+    """The authentication of one process."""
 
     database: Database
-    #: whether requests from elsewhere need no key either, while there has never been one
+    #: whether remote requests need no key either, until the first key is made
     open_access: bool = False
     _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
     _closed: bool = False
@@ -62,10 +62,10 @@ class Door:
     _hung: asyncio.Task[Principal] | None = None
 
     async def principal(self, scope: MutableMapping[str, Any]) -> Principal:
-        """Who a request comes from.
+        """The principal of a request.
 
         Args:
-            scope: of ASGI.
+            scope: the ASGI scope.
 
         Raises:
             MissingKey: it needs a key.
@@ -80,8 +80,8 @@ class Door:
         raise MissingKey
 
     async def operator(self, scope: MutableMapping[str, Any]) -> Principal:
-        """As `principal`, for the state of the service: keys seen before are accepted while the database is away, since
-        that is when the state is needed.
+        """As `principal`, for requests about the service's state. They matter most while the database is away, so keys
+        seen before are accepted then.
 
         Raises:
             MissingKey: it needs a key.
@@ -95,12 +95,12 @@ class Door:
         return known
 
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """As `principal`; None when the database does not answer in time; others then do not wait for it."""
+        """As `principal`; None when the database does not answer in time: further requests do not wait for it then."""
         asking = asyncio.create_task(self.principal(scope))
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # its waiter may have gone
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nothing waits for it now
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
         if not done:
-            self._hung = asking  # to cancel it would wait for the same connection
+            self._hung = asking  # not cancelled, since that would wait for the same connection
             return None
         try:
             return asking.result()
@@ -110,7 +110,7 @@ class Door:
             return None
 
     def _as_known(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """Who a request comes from, by what the database said last, however long ago."""
+        """The principal of a request by the database's last answer, however old."""
         headers = Headers(scope=scope)
         token = _token(headers.getlist("authorization"))
         if token is None:
@@ -142,7 +142,7 @@ class Door:
         return kept
 
     def forget(self) -> None:
-        """Ask the database again: this process has changed keys."""
+        """Forget the kept answers, since this process has changed keys."""
         self._kept.clear()
         self._open_until = 0.0
 
@@ -154,7 +154,7 @@ class Door:
         return not self._closed
 
     def is_open_now(self) -> bool:
-        """As `is_open`, for a thread."""
+        """As `is_open`, for use in a thread."""
         if not self._known():
             began = time.monotonic()
             with self.database.session(read_only=True) as session:
@@ -169,7 +169,7 @@ class Door:
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:
-        """Write down when keys were last used since the last time; how many these were."""
+        """Record the last use of the keys used since the last call; returns how many there were."""
         with self._lock:
             used, self._used = self._used, {}
             if used:
@@ -179,7 +179,7 @@ class Door:
 
 
 def _token(given: list[str]) -> str | None:
-    """The key of a request; None: it has none.
+    """The key in the headers of a request; None: there is none.
 
     Raises:
         MalformedKey: there are several.
@@ -191,14 +191,14 @@ def _token(given: list[str]) -> str | None:
 
 
 def is_operators_port(scope: Mapping[str, Any], port: int | None) -> bool:
-    """Whether a request came to the port that has nothing but the state of the service, and asks for no key."""
+    """Whether a request came to the port that serves only the service's state, and needs no key."""
     server = scope.get("server")
     return port is not None and server is not None and server[1] == port
 
 
 def is_local(scope: Mapping[str, Any], headers: Headers) -> bool:
-    """Whether a request comes from this machine, and says nothing else: no proxy has passed it on, and no page of the
-    web has a name that leads here."""
+    """Whether a request comes from this machine and shows no sign of another origin: neither a proxy's headers, nor a
+    host name with which a web page could reach this server."""
     peer = (scope.get("client") or ("",))[0]
     hosts = headers.getlist("host")
     if len(hosts) != 1 or any(name in FORWARDING or name.startswith(FORWARDING_PREFIX) for name in headers):

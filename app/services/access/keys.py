@@ -1,8 +1,7 @@
-"""API keys: what they look like, their rows, and who has one.
+"""API keys: their form, their rows, and their holders.
 
-`pxt_` + public id + `_` + secret + checksum. Of the secret only a hash is kept. The checksum distinguishes a key that
-was cut off or mistyped from one that never was, without a look into the database, and lets scanners of secrets be
-certain.
+`pxt_` + public id + `_` + secret + checksum. Only a hash of the secret is kept. The checksum distinguishes a truncated
+or mistyped key from an unknown one without a query, and gives secret scanners certainty.
 """
 
 import hashlib
@@ -40,14 +39,14 @@ SECRET_CHARACTERS, SECRET_LENGTH = string.ascii_letters + string.digits, 43  # 2
 CHECKSUM_LENGTH = 6  # 62^6 > 2^32
 ID = rf"^[a-z0-9]{{{ID_LENGTH}}}$"
 TOKEN = rf"{PREFIX}_([a-z0-9]{{{ID_LENGTH}}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})([A-Za-z0-9]{{{CHECKSUM_LENGTH}}})"
-COUNTER = "api_keys"  # of all that were ever made
-MAX_KEYS = 1000  # of a tenant that are neither revoked nor expired
-NOBODY = "0" * 64  # the hash that the secret of an unknown key is compared with
+COUNTER = "api_keys"  # counts all keys ever made
+MAX_KEYS = 1000  # valid keys per tenant
+NOBODY = "0" * 64  # the hash with which the secret of an unknown key is compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A key as it is sent."""
+    """The parts of a key that was sent."""
 
     id: str
     secret_hash: str
@@ -55,14 +54,14 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """What a key is to be."""
+    """The properties of a new key."""
 
     tenant: str
     scopes: frozenset[Scope]
     description: str = ""
     #: None: never
     expires_at: datetime | None = None
-    #: id of the key that asks for it; None: the command line
+    #: id of the key that requested it; None: the command line
     created_by: str | None = None
 
 
@@ -78,7 +77,7 @@ class Holder:
         """The principal, if the key is still valid.
 
         Raises:
-            KeyRefused: it does not.
+            KeyRefused: it is not.
         """
         refused = self.refused
         if refused is None and _is_over(self.expires_at):
@@ -89,11 +88,11 @@ class Holder:
 
 
 def parse(text: str) -> Token:
-    """Take a key apart.
+    """Split a key into its parts.
 
     Raises:
         MalformedKey: it is not a key.
-        MistypedKey: its checksum does not fit.
+        MistypedKey: its checksum does not match.
     """
     parts = re.fullmatch(TOKEN, text)
     if parts is None:
@@ -118,13 +117,13 @@ def _checksum(id_: str, secret: str) -> str:
 
 
 def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
-    """Make a key; its text is returned only here.
+    """Make a key; only this call returns its text.
 
     Raises:
         TenantNotFound: there is no such tenant.
         TooManyKeys: there are `MAX_KEYS` already.
     """
-    # One key at a time, by the row's lock: from here on the door is closed, even if all keys are revoked
+    # One key at a time, by the row's lock. From here on every request needs a key, even if all keys are revoked
     session.execute(update(Counter).where(Counter.name == COUNTER).values(value=Counter.value + 1))
     tenants.get(session, new.tenant)
     usable = [key for key in every(session, new.tenant) if state_of(key) == "valid"]
@@ -166,7 +165,7 @@ def every(session: Session, tenant: str | None = None) -> list[ApiKey]:
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """Revoke a key; one that was revoked before stays as it is.
+    """Revoke a key; one that was revoked before is unchanged.
 
     Raises:
         KeyNotFound: there is none with this id.
@@ -182,20 +181,20 @@ def revoke(session: Session, key_id: str) -> ApiKey:
 
 
 def ever_made(session: Session) -> bool:
-    """Whether there has ever been a key; those that are gone count."""
+    """Whether there has ever been a key; deleted ones count."""
     value = session.scalar(select(Counter.value).where(Counter.name == COUNTER))
     return value is None or value > 0
 
 
 def find(session: Session, token: Token) -> Holder | None:
-    """The holder of a key, by one statement. None: the key is unknown."""
+    """The holder of a key, in one statement. None: the key is unknown."""
     of_tenant = (
         *(TenantRecord.deleted_at, TenantRecord.requests_per_minute),
         *(TenantRecord.max_keep_seconds, TenantRecord.templates_only),
     )
     query = select(ApiKey, *of_tenant).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     row = session.execute(query.where(ApiKey.id == token.id)).one_or_none()
-    # an unknown id takes as long as a wrong secret
+    # so that an unknown id takes as long as a wrong secret
     genuine = hmac.compare_digest(row[0].secret_hash if row else NOBODY, token.secret_hash)
     if row is None or not genuine:
         return None
@@ -220,19 +219,19 @@ def count_valid(session: Session) -> CountOf[str]:
 
 
 def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
-    """Those of these keys that are valid and have a scope; one statement."""
+    """Those of these keys that are valid and have a scope, in one statement."""
     query = select(ApiKey).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     found = session.scalars(query.where(ApiKey.id.in_(ids), TenantRecord.deleted_at.is_(None)))
     return {key.id for key in found if state_of(key) == "valid" and {scope, Scope.ADMIN} & _known(key.scopes)}
 
 
 def _known(scopes: Iterable[str]) -> frozenset[Scope]:
-    """A scope that only a later version knows has no effect here."""
+    """The scopes that this version knows; others have no effect."""
     return frozenset(Scope(scope) for scope in scopes if scope in set(Scope))
 
 
 def note_use(session: Session, used: Mapping[str, datetime]) -> None:
-    """Write when keys were last used."""
+    """Record when keys were last used."""
     for key_id, at in sorted(used.items()):  # in one order, so that two processes do not wait for each other
         later = (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < at)
         session.execute(update(ApiKey).where(ApiKey.id == key_id, later).values(last_used_at=at))

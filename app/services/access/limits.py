@@ -1,9 +1,9 @@
-"""What a tenant may have: requests a minute, jobs in flight, bytes and pixels a day, storage.
+"""The limits of a tenant: requests a minute, open jobs, bytes and pixels a day, storage.
 
 All but the requests are checked in the transaction that accepts a job, by two statements. The first one locks the
-tenant's row and adds what the job brings to what came today; the second one counts the jobs that have not ended, and
-sees all that others had accepted when the lock was given. A refusal rolls everything back, so nothing is counted twice
-or too early. The end of a job writes nothing: there is no counter that could drift.
+tenant's row and adds the load of the job to that of the day. The second one counts the open jobs, including all that
+were accepted before the lock was given. A refusal rolls everything back, so nothing is counted twice or too early. The
+end of a job writes nothing: there is no counter that could drift.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -23,14 +23,14 @@ from app.errors import (
 )
 from app.models import JOB_OPEN, Job, TenantRecord
 
-RETRY_OPEN_SECONDS = 5  # after which some of the jobs in flight may have ended
+RETRY_OPEN_SECONDS = 5  # after which some of the open jobs may have ended
 LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)  # of their columns
 LARGEST_OTHER = 2**63 - 1
 
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
 DAY = bindparam("day_", type_=Date)
 BYTES, PIXELS = bindparam("bytes_", type_=BigInteger), bindparam("pixels_", type_=BigInteger)
-IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # later: another process's clock is ahead, and has begun the next day
+IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # greater: another process, whose clock is ahead, has begun the next day
 #: locks the row of a tenant until the end of the transaction
 ADDED = (
     update(TENANTS)
@@ -46,24 +46,24 @@ ADDED = (
 OF_TENANT = select(JOBS.c.id).where(
     JOBS.c.tenant == bindparam("tenant_"), JOBS.c.status.in_([status.value for status in JOB_OPEN])
 )
-#: no further than there is anything to report
+#: counts no further than needed
 OPEN = select(func.count()).select_from(OF_TENANT.limit(bindparam("most_", type_=Integer)).subquery())
 
 
 @dataclass(frozen=True, kw_only=True)
 class TenantLimits:
-    """The limits of one tenant, or those of all that have none of their own."""
+    """The limits of one tenant, or the defaults for tenants without their own."""
 
     requests_per_minute: int
     max_open_jobs: int
     max_bytes_per_day: int
     max_pixels_per_day: int
     max_storage_bytes: int
-    #: that a job may ask to be kept
+    #: longest time for which a job may be kept
     max_keep_seconds: int = 2**31 - 1
 
     def of(self, tenant: Any) -> "TenantLimits":
-        """These, but for those that a row of `tenants` has of its own."""
+        """These limits, replaced by those that a row of `tenants` has."""
         own = {name: value for name in NAMES if (value := getattr(tenant, name)) is not None}
         return replace(self, **own)
 
@@ -73,28 +73,28 @@ NAMES = tuple(field.name for field in fields(TenantLimits))
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a job brings."""
+    """What a job adds to its tenant's figures."""
 
     bytes: int = 0
-    #: over all frames
+    #: of all frames
     pixels: int = 0
 
 
 def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
-    """Let a tenant have one job more, which this transaction has written already.
+    """Check the limits for one more job of a tenant, which this transaction has written already.
 
     The tenant's other transactions of this kind wait for the end of this one, so call it late.
 
     Args:
         session: one transaction.
-        tenant: whose job it is.
-        limits: of tenants that have none of their own.
-        load: of the job.
+        tenant: tenant of the job.
+        limits: defaults for tenants without limits of their own.
+        load: load of the job.
 
     Raises:
-        TooManyOpenJobs: too many have not ended.
-        DailyLimitReached: its bytes or pixels are more than is left of this day's.
-        StorageLimitReached: its bytes are more than may be stored.
+        TooManyOpenJobs: too many jobs have not ended.
+        DailyLimitReached: its bytes or pixels exceed what is left for this day.
+        StorageLimitReached: its bytes exceed what may be stored.
         TenantNotFound: it is being erased.
     """
     row = _add(session, tenant, load)
@@ -114,17 +114,17 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
 
 
 def charge(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
-    """Count what a job that was accepted before has fetched.
+    """Count the input that a job has fetched, which was accepted before.
 
     Args:
         session: one transaction.
-        tenant: whose job it is.
-        limits: of tenants that have none of their own.
-        load: of the input.
+        tenant: tenant of the job.
+        limits: defaults for tenants without limits of their own.
+        load: load of the input.
 
     Raises:
-        DailyLimitReached: its bytes or pixels are more than is left of this day's.
-        StorageLimitReached: its bytes are more than may be stored.
+        DailyLimitReached: its bytes or pixels exceed what is left for this day.
+        StorageLimitReached: its bytes exceed what may be stored.
         TenantNotFound: it is being erased.
     """
     row = _add(session, tenant, load)
@@ -147,10 +147,10 @@ def _check_load(row: Any, own: TenantLimits, load: Load) -> None:
 
 
 def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> None:
-    """Let a tenant store something besides its jobs, which this transaction writes.
+    """Check the limit for something that a tenant stores besides its jobs, and that this transaction writes.
 
     Raises:
-        StorageLimitReached: it is more than may be stored.
+        StorageLimitReached: it exceeds what may be stored.
         TenantNotFound: it is being erased.
     """
     stored = (
@@ -210,11 +210,11 @@ def change(session: Session, tenant: TenantRecord, values: dict[str, int | None]
 
     Args:
         session: one transaction.
-        tenant: a row of it.
-        values: by the names of `TenantLimits`; None: the default holds again.
+        tenant: its row.
+        values: by the names of `TenantLimits`; None: the default applies again.
 
     Raises:
-        InvalidLimit: one is less than 1 or larger than can be kept.
+        InvalidLimit: a limit is less than 1, or larger than can be stored.
     """
     for name, value in values.items():
         largest = LARGEST.get(name, LARGEST_OTHER)

@@ -1,4 +1,4 @@
-"""Who a request comes from."""
+"""The principal of a request: its tenant, its key and its scopes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from app.tenancy import DEFAULT_TENANT
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Whose data a request sees, and what it may do with it."""
+    """The tenant whose data a request sees, and what it may do with them."""
 
     tenant: str
     #: None: there has never been a key, and the request needs none
     key_id: str | None
     scopes: frozenset[Scope]
-    #: this and the following: of the tenant; None: the default
+    #: this and the next ones are limits of the tenant; None: the default
     requests_per_minute: int | None = None
     max_keep_seconds: int | None = None
-    #: whether its jobs name templates, and send no trees of their own
+    #: whether its jobs must name templates, and may not send trees
     templates_only: bool = False
 
     def may(self, scope: Scope) -> bool:
@@ -29,7 +29,7 @@ class Principal:
         """Raise unless it has all of these.
 
         Raises:
-            MissingScope: names the one that is missing.
+            MissingScope: names the missing one.
         """
         missing = next((scope for scope in scopes if not self.may(scope)), None)
         if missing is not None:
@@ -46,5 +46,5 @@ def _named(scopes: Iterable[Scope]) -> str:
     return ", ".join(sorted(scope.value for scope in scopes)) or "none"
 
 
-#: an open request
+#: the principal of a request without a key, until the first key is made
 ANYBODY = Principal(tenant=DEFAULT_TENANT, key_id=None, scopes=frozenset(Scope))

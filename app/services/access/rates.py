@@ -1,7 +1,7 @@
-"""How many requests a tenant has left: a bucket of tokens for each, which fills again all the time.
+"""Rate limits: a token bucket for each tenant, which refills continuously.
 
-In Redis, so that all API processes count together. While Redis is away each of them counts by itself, so a tenant gets
-as many times its rate as there are processes; the service does not stop answering for it.
+The buckets are in Redis, so that all API processes count together. While Redis is away each process counts by itself: a
+tenant then gets its rate once per process, but the service goes on answering.
 """
 
 import logging
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 WINDOW = 60  # seconds in which an empty bucket fills
 REDIS_TIMEOUT = 0.25  # seconds
-MOST_KEPT = 10_000  # buckets of one process; a full one need not be kept
+MOST_KEPT = 10_000  # buckets in one process; full ones need not be kept
 POLICY = "requests"
-RATE_HEADERS = "pixtools.rate"  # where the scope of a request keeps the headers of its answer
+RATE_HEADERS = "pixtools.rate"  # key in the ASGI scope of a request for the headers of its answer
 
-#: KEYS: the bucket; ARGV: its size, tokens a second. Whether there was a token, and how many are left. By Redis' own
-#: clock, as those of the processes may differ
+#: KEYS: the bucket; ARGV: its size, tokens a second. Returns whether there was a token, and how many are left. Uses the
+#: clock of Redis, since those of the processes may differ
 TAKE = """
 local now = redis.call('TIME')
 local at = now[1] + now[2] / 1000000
@@ -45,9 +45,9 @@ class Taken:
     """The decision about one request."""
 
     allowed: bool
-    #: requests in a minute, and at once
+    #: requests a minute, which is also the largest burst
     limit: int
-    #: tokens after it
+    #: tokens left after it
     left: float
 
     @property
@@ -87,10 +87,10 @@ class Rates(Protocol):
 
 @dataclass
 class MemoryRates:
-    """Those of one process."""
+    """Counts the requests of one process."""
 
     clock: Callable[[], float] = time.monotonic
-    #: tokens that were left, and when
+    #: tokens that were left, and the time
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     async def take(self, tenant: str, per_minute: int) -> Taken:
@@ -105,15 +105,15 @@ class MemoryRates:
         return Taken(allowed=allowed, limit=per_minute, left=left)
 
     def _forget_full(self, now: float) -> None:
-        """A bucket that was not used within a window is full again, whatever its size."""
+        """Remove full buckets: one that was not used within a window is full again, whatever its size."""
         self._buckets = {tenant: kept for tenant, kept in self._buckets.items() if now - kept[1] < WINDOW}
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class RedisRates:
-    """For several processes."""
+    """Counts the requests of several processes."""
 
     def __init__(self, url: str) -> None:
         self._redis = client(url, REDIS_TIMEOUT)

@@ -1,6 +1,6 @@
-"""How much tenants have stored: measured from time to time, while every accepted upload is added at once.
+"""How much tenants have stored: measured from time to time; accepted uploads are added at once.
 
-A result counts from the next measurement on, and what was deleted until then.
+Results count from the next measurement on, and deleted objects count until then.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, from_now
 from app.models import AssetObject, Counter, Job, Result, TenantRecord
 
-COUNTER = "storage"  # when it was measured last, in seconds since 1970
+COUNTER = "storage"  # the time of the last measurement, in seconds since 1970
 
 
 def is_due(session: Session, every_seconds: float) -> bool:
@@ -23,7 +23,7 @@ def is_due(session: Session, every_seconds: float) -> bool:
 
 
 def _drift(session: Session) -> dict[str, int]:
-    """By how much each tenant's figure is wrong: one statement, which sees figures and rows of one moment."""
+    """By how much each tenant's figure is wrong; one statement, so figures and rows are of the same moment."""
     uploads = select(Job.tenant, func.sum(Job.input_bytes).label("bytes")).group_by(Job.tenant).subquery()
     results = (
         select(Job.tenant, func.sum(Result.bytes).label("bytes"))
@@ -48,8 +48,8 @@ def _correct(session: Session, tenant: str, drift: int) -> None:
 
 
 def measure(database: Database) -> None:
-    """Measure what is stored; what is accepted meanwhile is not lost. No tenant's row is locked for longer than it
-    takes to write it."""
+    """Measure the storage; uploads that are accepted meanwhile still count. No tenant's row is locked for longer than
+    it takes to write it."""
     with database.session(read_only=True) as session:
         drift = _drift(session)
     for tenant, bytes_ in drift.items():

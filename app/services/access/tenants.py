@@ -12,7 +12,7 @@ from app.tenancy import TENANT_NAME
 
 
 def checked_name(name: str) -> str:
-    """What may be a tenant's name.
+    """Check the name of a tenant.
 
     Raises:
         InvalidTenantName: it is not valid.
@@ -26,8 +26,8 @@ def create(session: Session, name: str) -> TenantRecord:
     """Make a tenant.
 
     Raises:
-        InvalidTenantName: this cannot be a name.
-        TenantExists: there is one of this name.
+        InvalidTenantName: the name is not valid.
+        TenantExists: there is a tenant of this name.
     """
     if session.get(TenantRecord, checked_name(name)) is not None:
         raise TenantExists(f"There is a tenant {name!r} already.", value=name)
@@ -56,7 +56,7 @@ def every(session: Session) -> list[TenantRecord]:
 
 
 def retire(session: Session, name: str) -> None:
-    """Begin to erase a tenant: its keys are refused from now on. One that is being erased already stays as it is.
+    """Begin to erase a tenant: its keys are refused from now on. One that is being erased already is unchanged.
 
     Raises:
         TenantNotFound: there is none of this name.
@@ -69,7 +69,7 @@ def retire(session: Session, name: str) -> None:
 
 
 def change(session: Session, tenant: TenantRecord, *, templates_only: bool | None = None) -> None:
-    """Limit a tenant to templates, or lift that limit; None leaves it as it is."""
+    """Restrict a tenant to templates, or lift that restriction; None changes nothing."""
     if templates_only is not None:
         tenant.templates_only = templates_only
         session.flush()

@@ -1,12 +1,12 @@
-"""What tenants have used: jobs, bytes, pixels and CPU seconds by day, key and template.
+"""The usage of tenants: jobs, bytes, pixels and CPU seconds by day, key and template.
 
-The figures are those of the steps. They are added up after the jobs have ended, from the log of events: each end of a
-job is one event, whose number in the log is given after its commit, and the number of the last event that was counted
-is written in the transaction that counts. So every end counts once, however often the counting process is killed, and
-the transaction that ends a job touches no row that others wait for.
+The figures are sums over steps. They are added up after the jobs have ended, from the log of events: each end of a job
+is one event, which is numbered after its commit, and the transaction that counts also writes the number of the last
+event that was counted. So every end counts once, however often the counting process is killed, and the transaction that
+ends a job locks no row for which others wait.
 
-What is deleted before its turn is counted by the transaction that deletes it. A job that a client deletes while it runs
-has no event: it is counted when it is stopped.
+A job that is deleted before its turn is counted by the transaction that deletes it. A job that a client deletes while
+it runs has no event: it is counted when it is stopped.
 """
 
 import base64
@@ -25,7 +25,7 @@ from app.database import insertion, table_of
 from app.errors import InvalidCursor
 from app.models import Counter, Event, EventType, Job, Step, StepAttempt, UsageDay
 
-COUNTER = "usage"  # number in the log of the last event that was counted
+COUNTER = "usage"  # the log number of the last event that was counted
 BATCH = 500  # events in one transaction
 MAX_PAGE = 1000  # rows
 USAGE = table_of(UsageDay)
@@ -33,13 +33,13 @@ USAGE = table_of(UsageDay)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Account:
-    """The columns that figures are grouped by."""
+    """The columns by which figures are grouped."""
 
     tenant: str
     day: date
     #: empty: the request came without a key
     key_id: str
-    #: empty: the request named none
+    #: empty: the request named no template
     template: str
 
 
@@ -50,7 +50,7 @@ class Figures:
     jobs: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    #: over all frames
+    #: of all frames
     pixels: int = 0
     cpu_seconds: float = 0.0
 
@@ -72,7 +72,7 @@ class Ended:
 
 
 def aggregate(session: Session) -> int:
-    """Count the next events; how many those were, at most `BATCH`. 0 as well while another process is at it."""
+    """Count the next events; returns how many, at most `BATCH`. 0 while another process is counting."""
     turn = select(Counter).where(Counter.name == COUNTER).with_for_update(skip_locked=True)
     counter = session.scalars(turn).one_or_none()
     if counter is None:
@@ -92,10 +92,10 @@ def _ended(row: Any) -> Ended:
 
 
 def settle(session: Session, job_ids: Collection[UUID]) -> None:
-    """Count what `aggregate` has yet to count of jobs that this transaction deletes."""
+    """Count the ends that `aggregate` has not counted, of jobs that this transaction deletes."""
     if not job_ids:
         return
-    # the counting process waits for this transaction, and finds these jobs gone
+    # the counting process waits for this transaction, and then does not find these jobs
     last = session.scalars(select(Counter.value).where(Counter.name == COUNTER).with_for_update()).one()
     uncounted = (Event.position.is_(None)) | (Event.position > last)
     events = select(Event.type, Event.job_id, Event.run, Event.created_at).where(Event.job_id.in_(job_ids), uncounted)
@@ -108,7 +108,7 @@ def count_stopped(session: Session, job: Job) -> None:
 
 
 def _count(session: Session, ends: Iterable[Ended]) -> None:
-    """Add what ended jobs have used; deleted ones were counted by the transaction that deleted them."""
+    """Add the usage of ended jobs; deleted ones were counted by the transaction that deleted them."""
     runs = {(end.job_id, end.run): end for end in ends}
     if not runs:
         return
@@ -128,7 +128,7 @@ def _count(session: Session, ends: Iterable[Ended]) -> None:
 
 
 def _used(session: Session, runs: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], Figures]:
-    """What the steps that succeeded in these runs have taken; the last step of a task has the figures of all."""
+    """The usage of the steps that succeeded in these runs; the last step of a task has the figures of all its steps."""
     sums = [func.coalesce(func.sum(getattr(Step, name)), 0) for name in NAMES if name != "jobs"]
     of_task = (Step.job_id == StepAttempt.job_id) & (Step.id == StepAttempt.task)
     query = (
@@ -162,15 +162,15 @@ ACCOUNT = tuple(field.name for field in fields(Account))
 def list_page(
     session: Session, *, tenant: str, since: date, until: date, limit: int, cursor: str | None = None
 ) -> tuple[list[UsageDay], str | None]:
-    """A page of what a tenant has used, oldest first, and the cursor of the next one.
+    """A page of a tenant's usage, oldest first, and the cursor of the next one.
 
     Args:
         session: the transaction.
-        tenant: whose it is.
+        tenant: the tenant.
         since: first day.
         until: last day.
-        limit: rows.
-        cursor: of the page before.
+        limit: most rows.
+        cursor: cursor of this page; None: the first one.
 
     Raises:
         InvalidCursor: it belongs to another listing, or is not a cursor.

@@ -1,4 +1,4 @@
-"""One attempt at a task, of whatever kind: claim it, keep its lease, and record what became of it."""
+"""One attempt at a task of any kind: claim it, keep its lease, and record the outcome."""
 
 import logging
 import tempfile
@@ -24,10 +24,10 @@ from app.services.storage.object_store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-TASK_FOLDER = "task-"  # beginning of the names of folders in the spool
+TASK_FOLDER = "task-"  # prefix of folder names in the spool
 PROGRESS_SECONDS = 1.0  # between two writes of the same task's progress
 
-#: called with the share that is done, or None where it is unknown; raises when the work is to end
+#: called with the share of work done, or None where it is unknown; raises when the work is to end
 Monitored = Callable[[float | None], None]
 Work = TypeVar("Work")
 
@@ -63,19 +63,19 @@ class Attempts(ABC, Generic[Work]):
 
     @abstractmethod
     def _succeed(self, held: Claim, work: Work) -> str:
-        """Record the success; what became of it, for the metrics."""
+        """Record the success; returns the outcome, for the metrics."""
 
     @abstractmethod
     def _discard(self, held: Claim) -> None:
         """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
 
     def run(self, job_id: UUID, task_id: str, owner: str) -> None:
-        """Run one task as far as it is still to be done; failures are recorded, not raised.
+        """Run one task, unless there is nothing left to do; failures are recorded, not raised.
 
         Args:
-            job_id: of the job.
-            task_id: of the planned task.
-            owner: the same for every delivery of one message, so that a redelivered one goes on at once.
+            job_id: id of the job.
+            task_id: id of the planned task.
+            owner: the same for every delivery of one message, so that a redelivered message continues at once.
         """
         held = self.database.retry(
             steps.claim,
@@ -92,7 +92,7 @@ class Attempts(ABC, Generic[Work]):
             metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
 
     def _attempt(self, held: Claim) -> str:
-        """Do the work; what became of it, for the metrics."""
+        """Do the work; returns the outcome, for the metrics."""
         log.debug("task_started", extra=fields_of(held))
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class Attempts(ABC, Generic[Work]):
         return LeaseKeeper(self.lease_seconds / 3)
 
     def renew(self, held: Claim, **values: Any) -> bool:
-        """Prolong the lease; False when it is lost. A database that is away for a moment loses nothing."""
+        """Prolong the lease; False when it is lost. A database that is away for a moment does not cost the lease."""
         try:
             with self.database.session() as session:
                 return steps.renew(session, held, self.lease_seconds, **values)
@@ -135,7 +135,7 @@ class Attempts(ABC, Generic[Work]):
             return True
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
-        """Postpone a task until there is room or the storage is back: no job fails for a passing fault of ours."""
+        """Postpone a task until there is room or the storage is back: a job must not fail for such a passing fault."""
         delay = self.database.retry(steps.put_off, self.must_stop, held, error)
         if delay is None:
             return "outdated"
@@ -152,7 +152,7 @@ class Attempts(ABC, Generic[Work]):
 
 @dataclass
 class _Progress:
-    """Writes how far a task is, now and then, and ends it when it is no longer wanted."""
+    """Writes a task's progress from time to time, and ends the task when it is no longer wanted."""
 
     renew: Callable[..., bool]
     must_stop: Callable[[], bool]

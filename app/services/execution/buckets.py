@@ -1,4 +1,4 @@
-"""Fetching an object of a store: of a bucket of a tenant's own, or of a folder."""
+"""Fetching an object of a store: a bucket of the tenant, or a folder."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ class BucketClient:
         """Write an object into a file.
 
         Args:
-            connection: to the bucket.
-            key: of the object.
-            path: of the file.
-            look: called with the share that has come; what it raises ends the fetch.
+            connection: the store.
+            key: key of the object.
+            path: path of the file.
+            look: called with the share that has come; an exception from it ends the fetch.
 
         Raises:
-            SourceFailed: there is no such object now.
-            UploadTooLarge: it is larger than it may be.
+            SourceFailed: the object does not exist or cannot be read now.
+            UploadTooLarge: it is larger than uploads may be.
             OSError: the file cannot be written.
         """
         try:
@@ -64,7 +64,7 @@ def _copied(reading: Reading, sink: Sink, look: Callable[[float | None], None]) 
 
 
 def _next(pieces: Iterator[Any]) -> bytes | None:
-    """The next piece; only the store's errors are translated, not those of the writer."""
+    """The next piece; this translates only errors of the store, not of the writer."""
     try:
         piece = next(pieces, None)
     except FAULTS as error:

@@ -1,8 +1,8 @@
 """Writing results into users' stores.
 
-A write carries a mark of its own in the object's metadata; in a folder, which has none, the bytes are the mark. So an
-attempt that follows one which died between the write and its row knows the object for its own, also where nothing that
-exists may be written over.
+A write puts a mark into the object's metadata; a folder has no metadata, so there the bytes are compared. If an attempt
+dies after the write and before it is recorded, the next attempt recognizes the object as its own, even where existing
+objects must not be overwritten.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from app.services.storage.places import FAULTS, NewObject, Places, Taken, is_den
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A result that has been made."""
+    """A finished result."""
 
     path: Path
-    #: of the result
+    #: name of the result
     name: str
     ext: str
     content_type: str
@@ -39,7 +39,7 @@ class Deliverer:
     places: Places
 
     def deliver(self, job: Job, file: File) -> dict[str, Any] | None:
-        """Write a result where its job says; returns what the result's row records of that, or None for nothing.
+        """Write a result where its job says; returns the record for the result's row, or None if nothing was asked for.
 
         Raises:
             OutputFailed: it cannot be written there.
@@ -58,7 +58,7 @@ class Deliverer:
         return {"store": output.store, "key": key, "url": f"{connection.url}/{key}", "written": written}
 
     def write(self, connection: Connection, key: str, output: Output, file: File, *, mark: str) -> bool:
-        """Whether the object is this job's now; False: there was another one, which stays.
+        """Write an object. False: another object has this key, and stays.
 
         Raises:
             OutputFailed: it cannot be written, or must not be.
@@ -72,7 +72,7 @@ class Deliverer:
             cache_control=output.cache_control,
             mark=mark,
         )
-        with file.path.open("rb"):  # a lost file is not a fault of the store
+        with file.path.open("rb"):  # raises for a lost file, which is not a fault of the store
             pass
         try:
             self.places.write(connection, key, new, replace=output.if_exists == "replace")

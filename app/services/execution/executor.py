@@ -1,7 +1,7 @@
-"""Running one planned task: claim, fetch, render, store, record. The same code in every mode.
+"""Running one planned task: claim, fetch, render, store, record. The same code runs in every mode.
 
-The bytes of a result are stored before the database learns of it, under a key that every attempt shares; so if a
-process dies between two lines here, the next attempt repairs it.
+The bytes of a result are stored before its row is written, under a key that all attempts share; so if a process dies
+between two lines here, the next attempt repairs it.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Renderer(Protocol):
-    """Does the pixel work: here, or in a process of its own."""
+    """Does the pixel work, in this process or in one of its own."""
 
     def __call__(
         self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
@@ -50,7 +50,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class Made:
-    """What an attempt has stored, by the tasks that the results belong to, and what it has found out."""
+    """The results that an attempt has stored, by task, and its reports."""
 
     outcomes: Mapping[str, Sequence[StoredResult]]
     monitor: Monitor
@@ -70,7 +70,7 @@ class Executor(Attempts[Made]):
         return Made(self._produce(held, folder, monitor), monitor)
 
     def _produce(self, held: Claim, folder: Path, monitor: Monitor) -> dict[str, list[StoredResult]]:
-        """Render and store; returns the results by the tasks that they belong to."""
+        """Render and store; returns the results by task."""
         with tracing.span("fetch"):
             source = self._fetch(held, folder)
             stages = [Stage(step.op, step.params, self._fetch_assets(held, step, folder)) for step in held.task.steps]
@@ -95,7 +95,7 @@ class Executor(Attempts[Made]):
         except (PixelProcessDied, StepTimedOut):
             if not inline:
                 raise
-        targets = _targets(held, folder, [])  # an inline child never costs this task its success
+        targets = _targets(held, folder, [])  # this task must not fail because of an inline child
         return targets, render(list(targets.values()), self.limits)
 
     def _stored(
@@ -122,7 +122,7 @@ class Executor(Attempts[Made]):
         return path
 
     def _fetch_assets(self, held: Claim, step: PlannedStep, folder: Path) -> dict[str, Path]:
-        """Download the stored files that a step names; by the names of the parameters."""
+        """Download the assets that a step names; returns them by the name of the parameter."""
         named = {parameter: name for parameter in OPERATIONS[step.op].assets if (name := step.params.get(parameter))}
         bound = self.database.retry(steps.assets_of, self.must_stop, held.job.id) if named else {}
         files = {}
@@ -178,8 +178,8 @@ class Executor(Attempts[Made]):
     def _discard(self, held: Claim) -> None:
         """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
         with self.database.session() as session:
-            # Within the transaction: no retry by the client begins before the old object is gone, which has the same
-            # key as the new one
+            # In one transaction: a retry by the client must not begin before the old object is gone, since the new one
+            # has the same key
             if not steps.is_unwanted(session, held):
                 return
             self.storage.delete(intermediate_key(held.job.id, held.task.id))
@@ -188,16 +188,16 @@ class Executor(Attempts[Made]):
                     self.storage.delete(key)
 
     def _result_keys(self, held: Claim, task: PlannedTask) -> list[str]:
-        """Keys of what attempts at a task may have stored as results."""
+        """The keys under which attempts at a task may have stored results."""
         if task.result is None:
             return []
-        if task.result.is_bundle:  # of which only those attempts know the names
+        if task.result.is_bundle:  # only those attempts know the names of its files
             return [key for key, _ in self.storage.entries(parts_prefix(held.job.id, task.id))]
         return [result_key(held.job.id, task.id, FORMATS[task.result.format].extension)]
 
 
 def _reports(held: Claim, monitor: Monitor, outcomes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was found out, by the ids of the steps; of inline children only if they got there."""
+    """The reports by step id; those of inline children only if their results were written."""
     ids = [step.id for step in held.task.steps]
     ids += [task.id if task.id in outcomes else "" for task in held.plan.inline_children(held.task)]
     return {ids[number]: report for number, report in monitor.reports.items() if ids[number]}
@@ -208,7 +208,7 @@ def _usage(monitor: Monitor, outcomes: Mapping[str, Sequence[StoredResult]]) -> 
 
 
 def _files(target: Target, rendered: Rendered) -> list[tuple[Path, Part]]:
-    """What was written, file by file; the only one of a target has no suffix."""
+    """The files that were written; the single file of a target has no suffix."""
     if rendered.parts:
         return [(target.path_of(part), part) for part in rendered.parts]
     return [(target.path, Part("", rendered.format, rendered.width, rendered.height))]
@@ -227,7 +227,7 @@ def _filename(held: Claim, planned: PlannedResult, file: Part) -> str:
 
 
 def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[str, Target]:
-    """The files to write, by the tasks that they belong to, and the intermediate for further tasks."""
+    """The files to write, by task, and the intermediate for further tasks."""
     task, targets = held.task, {}
     if task.result:
         targets[task.id] = _target(task.result, folder / "result")

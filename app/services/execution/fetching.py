@@ -1,7 +1,7 @@
-"""Fetching the input of a job: the first task of a job whose request did not bring it.
+"""Fetching the input of a job: the first task of a job whose request did not contain the file.
 
-What a form would have refused at once fails the job with the same code here. The plan, which needs the format of the
-input, is completed by the transaction that records the success; what follows is due from then on.
+An input that would be refused at once as an upload fails the job here, with the same code. The plan needs the format of
+the input: the transaction that records the success completes the plan, and makes the next tasks due.
 """
 
 import logging
@@ -41,8 +41,8 @@ from app.services.storage.keys import fetched_key
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/octet-stream"
-KINDS = {UrlSource: "url", StoreSource: "store", ResultSource: "job"}  # as metrics call them
-REFUSALS = (KnownPoison, TenantLimit)  # of the transaction that records a success
+KINDS = {UrlSource: "url", StoreSource: "store", ResultSource: "job"}  # their names in metrics
+REFUSALS = (KnownPoison, TenantLimit)  # raised by the transaction that records a success
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Fetcher(Attempts[Arrived]):
     web: WebClient
     buckets: BucketClient
     rules: InputRules
-    #: of tenants that have none of their own
+    #: defaults for tenants without limits of their own
     tenant_limits: TenantLimits
 
     def _work(self, held: Claim, folder: Path, progress: Monitored) -> Arrived:
@@ -110,7 +110,7 @@ class Fetcher(Attempts[Arrived]):
         return Fetched(size=result.bytes, sha256=result.sha256)
 
     def _header(self, held: Claim, path: Path) -> ImageHeader:
-        """Refuse an input that a form would have been refused for."""
+        """Refuse an input that would be refused as an upload."""
         with path.open("rb") as file:
             header = probe(file)
         self.rules.check(held.job.operations, header)
@@ -121,7 +121,7 @@ class Fetcher(Attempts[Arrived]):
             self.database.retry(_record, self.must_stop, held, work, self.tenant_limits)
         except REFUSALS as error:
             self._remove(held, work.key)
-            # another attempt would bring the same
+            # another attempt would have the same outcome
             self.database.retry(steps.fail, self.must_stop, held, error, max_attempts=held.attempt)
             log.warning("task_failed", extra={**fields_of(held), "code": error.code, "counted": True})
             metrics.STEP_ERRORS.labels(error.code).inc()
@@ -136,7 +136,7 @@ class Fetcher(Attempts[Arrived]):
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt has stored, unless the row names it: a commit may have lost its answer."""
+        """Remove the file of this attempt, unless the row names it: a commit may succeed if its answer is lost."""
         key = fetched_key(held.job.id, held.job.run, held.attempt)
         with self.database.session(read_only=True) as session:
             job = session.get(Job, held.job.id)
@@ -147,7 +147,7 @@ class Fetcher(Attempts[Arrived]):
     def _remove(self, held: Claim, key: str) -> None:
         try:
             self.storage.delete(key)
-        except PixToolsError as error:  # it goes with the job
+        except PixToolsError as error:  # the object is deleted with the job
             log.warning("input_left_behind", extra={**fields_of(held), "error": error.code})
 
 
@@ -156,10 +156,10 @@ def _kind(source: Source) -> str:
 
 
 def _check_unchanged(job: Job, fetched: Fetched) -> None:
-    """Refuse a file that differs from the one that this job has results of.
+    """Refuse a file that differs from the one of which this job has results.
 
     Raises:
-        SourceChanged: it is another one, or is said to be.
+        SourceChanged: its bytes differ, or its ETag does.
     """
     if job.input_sha256 is None:
         return
@@ -169,11 +169,11 @@ def _check_unchanged(job: Job, fetched: Fetched) -> None:
 
 
 def _record(session: Session, held: Claim, arrived: Arrived, limits: TenantLimits) -> None:
-    """Write what is known of the input, complete the plan, and let what follows wait for its turn.
+    """Write the facts of the input, complete the plan, and make the next tasks due.
 
     Raises:
         LeaseLost: this attempt no longer counts; nothing was written.
-        KnownPoison, TenantLimit: the form would have been refused for this.
+        KnownPoison, TenantLimit: as an upload, the input would be refused for the same reason.
     """
     job = lock_open_job(session, held.job.id)
     if job is None:

@@ -1,7 +1,7 @@
-"""Uploads on this machine's disk, so that the branches of a job do not download the same file again and again.
+"""A cache of inputs on this machine's disk, so that the branches of a job do not download the same file repeatedly.
 
-Entries are named by their content, so none is ever out of date. Tasks get hard links: an entry can go while a task
-still reads it. Everything is shared by all threads and processes of all workers that have the same spool.
+Entries are named by the hash of their content, so none is ever out of date. Tasks get hard links: an entry can be
+removed while a task still reads it. All threads and processes of all workers with the same spool share the cache.
 """
 
 import fcntl
@@ -31,9 +31,9 @@ class InputCache:
         """Make `path` the file of this content; it must not be changed.
 
         Args:
-            sha256: of the content.
-            size: in bytes.
-            path: of the file, which is not there yet; on the file system of the cache.
+            sha256: hash of the content.
+            size: its bytes.
+            path: path of the file, which does not exist yet; on the file system of the cache.
             download: writes the file to a path and checks its content, or raises.
         """
         if size > self.limit_bytes:
@@ -44,7 +44,7 @@ class InputCache:
         except OSError as error:
             if not disk.is_full(error):
                 raise
-            self._evict(0)  # the room that the cache takes belongs to the work
+            self._evict(0)  # work needs the room more than the cache does
             self._fetch(sha256, size, path, download)
         self._evict(self.limit_bytes)
 
@@ -56,7 +56,7 @@ class InputCache:
 
     @contextmanager
     def _only_one(self, sha256: str) -> Iterator[None]:
-        """Others that want the same file wait for it; the lock of a process that is killed is free at once."""
+        """Make others that want the same file wait; the lock of a process that is killed is free at once."""
         locks = self.folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / sha256[:2]).open("w") as file:
@@ -68,17 +68,17 @@ class InputCache:
         try:
             os.link(entry, path)
             os.utime(entry)
-        except OSError:  # above all: there is none
+        except OSError:  # usually because there is no entry
             path.unlink(missing_ok=True)
             return False
         if path.stat().st_size == size:
             return True
-        path.unlink()  # a power cut can leave the name of a file without its bytes
+        path.unlink()  # a power failure can leave the name of a file without its bytes
         entry.unlink(missing_ok=True)
         return False
 
     def _keep(self, sha256: str, path: Path) -> None:
-        with suppress(OSError):  # a file system without hard links, or two machines on one: it works without a cache
+        with suppress(OSError):  # without hard links, or with a spool on another machine, tasks work without a cache
             os.link(path, self.folder / sha256)
 
     def _evict(self, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Keeping the leases of everything that this process runs, in one thread for all."""
+"""Keeping the leases of all tasks that this process runs, in one thread."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ Renew = Callable[[], bool]
 
 
 class LeaseKeeper:
-    """Renews leases again and again; its thread ends when there is none to keep."""
+    """Renews leases at intervals; its thread ends when there is no lease left."""
 
     def __init__(self, every_seconds: float) -> None:
         self._every_seconds = every_seconds
@@ -28,11 +28,11 @@ class LeaseKeeper:
             renew: prolongs it; False when it is lost.
 
         Yields:
-            What is set when the lease is lost.
+            An event that is set when the lease is lost.
         """
         lost = threading.Event()
         with self._lock:
-            if not self._runs:  # and if no thread can be started, the next lease tries again
+            if not self._runs:  # if the thread cannot be started, the next lease tries again
                 threading.Thread(target=self._run, name="leases", daemon=True).start()
                 self._runs = True
             self._kept[lost] = renew
@@ -58,6 +58,6 @@ class LeaseKeeper:
 def _renewed(renew: Renew) -> bool:
     try:
         return renew()
-    except Exception:  # a thread that has ended would keep no lease of this process any more
+    except Exception:  # if this ended the thread, no lease of this process would be kept any more
         log.exception("lease_renewal_failed")
         return True

@@ -1,10 +1,10 @@
-"""Pixel work in processes of its own: killable, with limits on time and memory, and without credentials.
+"""Pixel work in child processes: killable, with limits on time and memory, and without credentials.
 
-A codec that crashes costs one step, never the process that serves or takes tasks; a caller that no longer wants a
-result kills the process, since the libraries cannot be cancelled.
+A codec that crashes costs one step, never the process that serves requests or takes tasks. A caller that no longer
+wants a result kills the child, since the libraries cannot be cancelled.
 
-The children are started by hand and not by `multiprocessing`, whose spawned processes import the parent's main module:
-a child has no database, no credentials in its environment and no codec's memory but its own.
+The children are not started by `multiprocessing`, whose spawned processes import the parent's main module: a child has
+no database, no credentials in its environment, and no memory of another child's codecs.
 """
 
 import json
@@ -26,10 +26,10 @@ from app import metrics
 from app.errors import PixelProcessDied, PixToolsError, StepFailed, StepTimedOut
 from app.imaging.recipe import Limits, Monitor, OnProgress, Rendered, Stage, Target
 
-MAX_THREADS = 4  # that work on one image; each takes address space
-RENDERS_PER_CHILD = 100  # renders, after which a child is replaced: native code leaks and fragments memory
-INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # all that a child sees of the environment
-LISTEN_SECONDS = 1.0  # between two looks at whether a render is still wanted
+MAX_THREADS = 4  # per image; each takes address space
+RENDERS_PER_CHILD = 100  # then a child is replaced: native code leaks and fragments memory
+INHERITED = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")  # the only environment variables of a child
+LISTEN_SECONDS = 1.0  # between two checks whether a render is still wanted
 MAX_ANSWER = 1024 * 1024  # bytes
 
 
@@ -45,15 +45,15 @@ class Sandbox:
         *,
         reserve: bool = False,
     ) -> None:
-        """Start nothing yet.
+        """Set up without starting a child.
 
         Args:
-            processes: renders that run at the same time; further ones wait.
-            memory_bytes: address space of each child, on Linux. An idle one takes 200 MB; with a photograph of 50
-                megapixels it was 620 MB, and 1.6 GB to encode that as AVIF.
+            processes: how many renders run at the same time; further ones wait.
+            memory_bytes: limit of each child's address space, on Linux. An idle child takes 200 MB; with a photograph
+                of 50 megapixels it took 620 MB, and 1.6 GB to encode that as AVIF.
             sharing: how many such processes share the machine's cores; default: those of this sandbox.
-            denoiser: what `app.ml.denoise.configure` is called with in each child when it starts.
-            reserve: whether the last child is started when all others are busy, and not when it is needed.
+            denoiser: arguments of `app.ml.denoise.configure`, which each child calls when it starts.
+            reserve: whether the last child is started as soon as all others are busy, instead of when it is needed.
         """
         self._reserve = reserve
         self._arguments = (_threads(sharing or processes), memory_bytes or 0, json.dumps(denoiser))
@@ -79,12 +79,12 @@ class Sandbox:
 
         Args:
             timeout: seconds for the render itself; waiting for a free child does not count.
-            monitor: hears of the render at least every second, so that it can end one that is no longer wanted.
+            monitor: called at least every second, so that it can end a render that is no longer wanted.
 
         Raises:
             StepTimedOut: the child was killed because it took too long.
             PixelProcessDied: the child crashed, was killed or ran out of memory.
-            PixToolsError: whatever `pipeline.render` raised.
+            PixToolsError: an error of `pipeline.render`.
         """
         monitor = monitor or Monitor()
         with self._child() as child:
@@ -101,12 +101,12 @@ class Sandbox:
             pass
 
     def close(self) -> None:
-        """End all children, also the busy ones; their renders fail as `PixelProcessDied`."""
+        """End all children, including busy ones, whose renders raise `PixelProcessDied`."""
         with self._lock:
             self._closed = True
             children = list(self._children)
         for child in children:
-            child.kill()  # and no more: a render that waits for it still holds the socket
+            child.kill()  # only kill: a render that waits for the child still uses the socket
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +116,7 @@ class Sandbox:
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:
-        """Lend a living child; one that a failure left in an unknown state is not used again."""
+        """Lend a live child; a child that a failure left in an unknown state is not used again."""
         child = self._places.get()
         kept = None
         try:
@@ -189,7 +189,7 @@ class _Child:
         raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next message; unknown progress if none comes in time."""
+        """The next message of the child; a message of unknown progress if none comes in time."""
         with _noticing_death():
             if not self._connection.poll(seconds):
                 return {"progress": None}

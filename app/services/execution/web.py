@@ -1,7 +1,7 @@
-"""Fetching a file from the web: a request that reaches no forbidden address, however the answers lead on.
+"""Fetching a file from the web, without a request to a forbidden address, wherever redirects lead.
 
-Everything is bounded: redirects, each of which is checked as the first URL is; the time of the whole; the bytes. An
-answer is taken as it comes: a server is asked not to compress it, and one that does is refused, so nothing can inflate.
+Everything is limited: the number of redirects, each of which is checked like the first URL; the total time; the bytes.
+Servers are asked not to compress the answer, and a compressed answer is refused, so nothing is ever inflated.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ MISSING = frozenset({404, 410})
 DENIED = frozenset({401, 403, 407})
 TRY_LATER = frozenset({408, 425, 429})
 OWN_HEADERS = {"User-Agent": "PixTools", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
-LOOK_SECONDS = 0.5  # between two looks at whether the file is still wanted
+LOOK_SECONDS = 0.5  # between two checks whether the file is still wanted
 BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 EXPLANATIONS: dict[type[Exception], str] = {
     httpcore.ProtocolError: "its answer is not HTTP, or ends early",
@@ -50,31 +50,31 @@ EXPLANATIONS: dict[type[Exception], str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """What one fetch may take."""
+    """The limits of one fetch."""
 
     bytes: int
-    #: for all of it, from the name to the last byte
+    #: for the whole fetch, from the lookup of the name to the last byte
     seconds: float
     redirects: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A file that has come."""
+    """A file that has been fetched."""
 
     size: int
     sha256: str
-    #: what the place it came from calls this version of it
+    #: the source's name of this version
     etag: str | None = None
 
 
 @dataclass
 class Sink:
-    """A file that is being written, and no longer than it may be."""
+    """A file that is being written, up to a limit."""
 
     file: BinaryIO
     limit: int
-    #: that was announced
+    #: the announced size
     expected: int | None = None
     size: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -84,20 +84,20 @@ class Sink:
         return min(1.0, self.size / self.expected) if self.expected else None
 
     def expect(self, size: int) -> None:
-        """Refuse what is announced to be too large before any of it comes.
+        """Note the announced size, and refuse a file that is too large before any of it comes.
 
         Raises:
-            UploadTooLarge: it is.
+            UploadTooLarge: it is too large.
         """
         if size > self.limit:
             raise too_large(self.limit, size)
         self.expected = size
 
     def write(self, data: bytes) -> None:
-        """Take a piece.
+        """Write a piece.
 
         Raises:
-            UploadTooLarge: it is one too many.
+            UploadTooLarge: the file has become too large.
         """
         self.size += len(data)
         if self.size > self.limit:
@@ -110,7 +110,7 @@ class Sink:
 
 
 def too_large(limit: int, value: int) -> UploadTooLarge:
-    """The error of a file that is larger than a form may bring."""
+    """The error of a file that is larger than uploads may be."""
     return UploadTooLarge(f"The input is larger than {limit} bytes.", limit=limit, value=value)
 
 
@@ -131,15 +131,15 @@ class WebClient:
     limits: FetchLimits
 
     def fetch(self, source: UrlSource, path: Path, look: Callable[[float | None], None]) -> Fetched:
-        """Write what a URL leads to into a file.
+        """Fetch a URL into a file, following redirects.
 
         Args:
-            source: the URL, and headers for its origin alone.
-            path: of the file.
-            look: called again and again with the share that has come; what it raises ends the fetch.
+            source: the URL, and headers that only its origin gets.
+            path: path of the file.
+            look: called at intervals with the share that has come; an exception from it ends the fetch.
 
         Raises:
-            SourceFailed: there is no such file now.
+            SourceFailed: the file does not exist or cannot be read now.
             InvalidSourceUrl: the URL, or one that it leads to, is refused.
             UploadTooLarge: the file is larger than it may be.
             OSError: the file cannot be written.
@@ -162,7 +162,7 @@ class WebClient:
         look: Callable[[float | None], None],
         deadline: float,
     ) -> Fetched:
-        """Ask one server, in one of the places that its host has."""
+        """Send one request, in one of the places of its host."""
         try:
             with self.host_limits.one(origin_of(url)), path.open("wb") as file:
                 sink = Sink(file, self.limits.bytes)
@@ -205,7 +205,7 @@ class WebClient:
         return sink.fetched(answered.get("etag"))
 
     def _unavailable(self, error: Exception) -> SourceFailed:
-        cause = error.args[0] if error.args else None  # where httpcore keeps it
+        cause = error.args[0] if error.args else None  # httpcore keeps the cause there
         if isinstance(cause, SSLCertVerificationError):
             return SourceUnusable(
                 f"The certificate of the server that has the input is not valid: {cause.verify_message}."
@@ -217,7 +217,7 @@ class WebClient:
 
 
 class _SinkFailed(Exception):
-    """This machine's disk, not the server, has failed."""
+    """This machine's disk has failed, not the server."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _SinkFailed(Exception):
 
 
 def _explain(error: Exception) -> str:
-    """A failure in words that may be shown; they hold no text of foreign exceptions."""
+    """A description of a failure that may be shown: it repeats no text of other libraries' exceptions."""
     return next(words for kind, words in EXPLANATIONS.items() if isinstance(error, kind))
 
 
@@ -234,7 +234,7 @@ def _has(headers: Mapping[str, str], name: str) -> bool:
 
 
 def _check(url: str, status: int, headers: Mapping[str, str]) -> None:
-    """Raise unless an answer holds the file itself."""
+    """Raise unless an answer contains the file itself."""
     if status in REDIRECTS:
         raise _Moved(_target(url, headers.get("location")))
     if status in MISSING:
@@ -261,7 +261,7 @@ def _target(url: str, location: str | None) -> str:
 
 
 def _seconds(value: str | None) -> int | None:
-    """Of `Retry-After`; a date in it is not worth reading."""
+    """The seconds of a `Retry-After`; None for a date, which is not worth parsing."""
     value = (value or "").strip()
     return int(value[:9]) if value.isascii() and value.isdecimal() else None
 

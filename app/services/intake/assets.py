@@ -1,7 +1,7 @@
-"""Images and fonts that trees name: one name, and a file that is known by its content.
+"""Assets: images and fonts that operation trees refer to by name, stored by the hash of their content.
 
-A name may be given to another file at any time; a job goes on with the file that it was accepted with, also when it is
-repeated. So files are stored by their hash, and stay until no name and no job needs them.
+A name may be given to another file at any time. A job keeps the file with which it was accepted, also when it is
+repeated, so a file stays until no name and no job needs it.
 """
 
 import asyncio
@@ -44,15 +44,15 @@ from app.services.storage.keys import asset_key, shared_asset_key
 from app.services.storage.object_store import ObjectStore
 from app.tenancy import DEFAULT_TENANT
 
-MAX_ASSETS = 1000  # of a tenant
-WHOLE = "#"  # pointer to the body, which is the file
+MAX_ASSETS = 1000  # per tenant
+WHOLE = "#"  # the pointer to the whole body, which is the file
 
 _name: TypeAdapter[str] = TypeAdapter(AssetName)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a file is."""
+    """What is known of a file."""
 
     kind: AssetKind
     content_type: str
@@ -61,11 +61,11 @@ class Facts:
 
 
 def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts:
-    """Find out what a file is, by its head or, for a font, by its tables.
+    """Find out what a file is, from its header or, for a font, from its tables.
 
     Args:
-        file: at any position.
-        check_image: refuses images that are too large.
+        file: the file, at any position.
+        check_image: raises for images that are too large.
 
     Raises:
         UnsupportedAsset: it is neither an image nor a font.
@@ -91,7 +91,7 @@ def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts
 
 
 def checked_name(name: str) -> str:
-    """What may be a name of an asset.
+    """Check the name of an asset.
 
     Raises:
         InvalidParameter: it is not valid.
@@ -105,7 +105,7 @@ def checked_name(name: str) -> str:
 
 
 def find(session: Session, names: Collection[str]) -> dict[str, Asset]:
-    """Assets by their names, as far as there are any."""
+    """Those of these assets that exist, by name."""
     return {asset.name: asset for asset in session.scalars(select(Asset).where(Asset.name.in_(names)))}
 
 
@@ -131,14 +131,14 @@ def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: Tenan
 
     Args:
         session: one transaction of a tenant.
-        name: that it is to have.
-        sha256: of the file.
-        bytes_: of the file.
-        limits: of tenants that have none of their own.
+        name: the name that the file will get.
+        sha256: hash of the file.
+        bytes_: size of the file.
+        limits: defaults for tenants without limits of their own.
 
     Raises:
         StorageLimitReached: the tenant may not store so much.
-        TooManyAssets: there are as many as there may be.
+        TooManyAssets: the tenant has as many as are allowed.
     """
     others = session.scalar(select(func.count()).select_from(Asset).where(Asset.name != name)) or 0
     if others >= MAX_ASSETS:
@@ -159,7 +159,7 @@ def _touch(session: Session, sha256: str) -> None:
 
 
 def name_file(session: Session, name: str, upload: Upload, facts: Facts) -> tuple[Asset, bool]:
-    """Give a name to a stored file; the asset, and whether the name is a new one."""
+    """Give a name to a stored file; returns the asset, and whether the name is new."""
     old = session.scalar(select(Asset.sha256).where(Asset.name == name).with_for_update())
     values = {**facts.__dict__, "sha256": upload.sha256, "bytes": upload.size, "updated_at": from_now()}
     row = insertion(session, Asset).values(tenant=tenant_of(session), name=name, **values)
@@ -170,7 +170,7 @@ def name_file(session: Session, name: str, upload: Upload, facts: Facts) -> tupl
 
 
 def remove(session: Session, name: str) -> None:
-    """Take a name away; its file goes when no job needs it any more.
+    """Remove a name; its file is removed when no job needs it any more.
 
     Raises:
         AssetNotFound: there is none of this name.
@@ -196,15 +196,15 @@ class Assets:
     check_room: Callable[[], None]
     check_image: Callable[[ImageHeader], None]
     max_bytes: int
-    #: of tenants that have none of their own
+    #: defaults for tenants without limits of their own
     limits: TenantLimits
     _gate: Gate = field(default_factory=Gate)
 
     async def put(self, name: str, body: AsyncIterator[bytes], principal: Principal) -> tuple[Asset, bool]:
-        """Store a file under a name; the asset, and whether the name is a new one.
+        """Store a file under a name; returns the asset, and whether the name is new.
 
         Raises:
-            PixToolsError: it is refused; the name means what it did.
+            PixToolsError: the file is refused; the name is unchanged.
         """
         checked_name(name)
         await asyncio.to_thread(self.spool.mkdir, parents=True, exist_ok=True)
@@ -231,10 +231,10 @@ class Assets:
         return await rows.call(stored, name_file, name, upload, facts)
 
     async def bind(self, branches: Iterable[Node], tenant: str) -> tuple[tuple[str, str], ...]:
-        """Name and hash of every asset that a tree names.
+        """The name and hash of every asset that a tree refers to.
 
         Raises:
-            InvalidOperations: one is not there, or not of the kind that is needed.
+            InvalidOperations: an asset does not exist, or is not of the kind that is needed.
         """
         named = [
             (node, parameter, name)
@@ -260,7 +260,7 @@ class Assets:
         return found
 
     async def _adopt(self, name: str) -> Asset | None:
-        """Take over what an earlier version has stored for all jobs: it becomes the first tenant's."""
+        """Take over a file that an earlier version stored for all jobs: it becomes an asset of the default tenant."""
         if await self.storage.size(shared_asset_key(name)) is None:
             return None
         chunks = self.storage.stream(shared_asset_key(name))

@@ -10,7 +10,7 @@ from app.database import Database
 from app.errors import TooMuchWork
 from app.models import Job
 
-FRESH_SECONDS = 1.0  # that a count is good for: it must not cost more than the request that it spares
+FRESH_SECONDS = 1.0  # a count is reused for so long: counting must not cost more than the requests that it refuses
 RETRY_AFTER = 30  # seconds
 
 
@@ -22,7 +22,7 @@ def open_jobs(session: Session, most: int) -> int:
 
 @dataclass
 class Backpressure:
-    """What one API process knows about the work that waits."""
+    """One API process's view of the unfinished work."""
 
     database: Database
     limit: int
@@ -30,10 +30,10 @@ class Backpressure:
     _open: int = 0
 
     async def check(self) -> None:
-        """Let a new job in.
+        """Raise unless a new job may be accepted.
 
         Raises:
-            TooMuchWork: there are too many already.
+            TooMuchWork: too many jobs are unfinished.
         """
         if time.monotonic() - self._counted_at >= FRESH_SECONDS:
             self._counted_at = time.monotonic()

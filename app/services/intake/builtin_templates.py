@@ -34,7 +34,7 @@ BUILT_IN: dict[str, tuple[list[Any], dict[str, Any]]] = {
             },
         },
     ),
-    # all that a page needs of one picture
+    # everything that a web page needs of one picture
     "web": (
         [
             {

@@ -1,8 +1,8 @@
-"""What is known of an image between the steps of a plan, without its pixels: its size, and how much there is to see.
+"""What is known of an image between the steps of a plan without reading pixels: its size and its amount of detail.
 
-Bytes for each pixel are the cheapest sign of that: a busy picture takes more of them in any format, and more time to
-decode and to encode. They are known of the upload; what a step makes of them follows by rules of photographs. The
-constants are fitted by `python -m benchmarks plan`.
+Bytes per pixel are the cheapest measure of detail: a busy picture takes more of them in any format, and more time to
+decode and to encode. They are known for the upload; how a step changes them follows rules that hold for photographs.
+The constants are fitted by `python -m benchmarks plan`.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import Any
 from app.imaging.geometry import QUARTER, Size, measure, size_after, turn
 from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE
 
-#: bytes for each pixel of a typical upload
+#: bytes per pixel of a typical upload
 TYPICAL = {"jpeg": 0.35, "png": 1.7, "webp": 0.2, "avif": 0.12, "heic": 0.12, "tiff": 2.6, "gif": 0.75}
-LEAST, MOST = 0.05, 20.0  # times as many: beyond that, bytes say something else than how busy a picture is
-#: powers by which detail grows as an image shrinks, and falls as it is blurred
+LEAST, MOST = 0.05, 20.0  # times the typical bytes: beyond these bounds, bytes do not show how busy a picture is
+#: exponents with which detail grows as an image shrinks, and falls as it is blurred
 SHRUNK, BLURRED = 0.9, 2.0
-ENLARGED = 0.5  # standard deviation of the blur that the pixels of an image have, in its own, when it is enlarged
-GREY = 0.7  # times as much detail as in colour
+ENLARGED = 0.5  # standard deviation of the blur that an image has when it is enlarged, in its own pixels
+GREY = 0.7  # detail of a grey image, relative to the same image in colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Content:
     """An image, as far as it is known."""
 
     size: Size
-    #: how many bytes a pixel takes when it is written, in those of a typical photograph
+    #: bytes per pixel when it is written, relative to a typical photograph
     detail: float = 1.0
     #: standard deviation of the blur, in pixels
     sigma: float = 0.0
@@ -40,22 +40,22 @@ class Content:
 
     @property
     def channels(self) -> int:
-        """Of a pixel, and its bytes in memory."""
+        """The channels of a pixel, which are also its bytes in memory."""
         return 1 if self.is_grey else 3
 
     @property
     def busyness(self) -> float:
-        """The detail that the blur leaves."""
+        """The detail that is left after the blur."""
         return self.detail * math.pow(1 + self.sigma, -BLURRED)
 
 
 def area(size: Size) -> int:
-    """Pixels."""
+    """The number of pixels."""
     return size[0] * size[1]
 
 
 def of_upload(format_: str, size: Size, frames: int, bytes_: int | None) -> Content:
-    """What the header of a file shows; without `bytes_` it counts as a typical one."""
+    """The content of a file, from its header; without `bytes_`, that of a typical file."""
     if bytes_ is None:
         return Content(size=size)
     ratio = bytes_ / (area(size) * frames * TYPICAL[format_])
@@ -63,7 +63,7 @@ def of_upload(format_: str, size: Size, frames: int, bytes_: int | None) -> Cont
 
 
 def after(op: str, params: Any, before: Content | None) -> Content | None:
-    """What an operation makes of it; None where only the pixels show the size."""
+    """The content after an operation; None if the new size depends on the pixels."""
     size = size_after(op, before.size if before else None, params)
     if before is None or size is None:
         return None
@@ -71,7 +71,7 @@ def after(op: str, params: Any, before: Content | None) -> Content | None:
 
 
 def scaled(content: Content, size: Size) -> Content:
-    """The same picture in another size: detail gets closer together, or blurred."""
+    """The same picture in another size: details move closer together, or are blurred."""
     scale = math.sqrt(area(size) / content.pixels)
     if scale <= 1:
         return replace(content, size=size, detail=content.detail * scale**-SHRUNK, sigma=content.sigma * scale)
@@ -83,7 +83,7 @@ def _cut(before: Content, size: Size, _params: Any) -> Content:
 
 
 def _on_canvas(content: Content, size: Size) -> Content:
-    """With a border in which there is nothing to see."""
+    """The content with an empty border."""
     return replace(content, size=size, detail=content.detail * min(1.0, content.pixels / area(size)))
 
 
@@ -104,7 +104,7 @@ def _without_colour(before: Content, size: Size, _params: Any) -> Content:
     return before if before.is_grey else replace(before, size=size, detail=before.detail * GREY, is_grey=True)
 
 
-#: by operation; any other one leaves the pixels as they are, or cuts
+#: by operation; any other operation keeps the pixels, or crops
 CHANGES: dict[str, Callable[[Content, Size, Any], Content]] = {
     RESIZE.name: _resized,
     ROTATE.name: _rotated,

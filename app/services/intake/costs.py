@@ -1,8 +1,8 @@
-"""What the work of a plan takes, estimated from headers: CPU time, memory and the bytes of what comes out.
+"""The cost of a plan, estimated from headers: CPU time, memory and the bytes of the results.
 
 The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds on a machine where the
-reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; on another machine they are scaled by its time for
-that decode.
+reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; for another machine they are scaled by its time
+for that decode.
 """
 
 import math
@@ -22,12 +22,12 @@ from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTa
 from app.services.intake.content import TYPICAL, Content, after, area, of_upload, scaled
 
 REFERENCE_SECONDS = 0.0107
-#: of a task, whatever it does: opening a file, headers, profiles
+#: of any task: opening a file, headers, profiles
 TASK_SECONDS = 0.00455
-FILE_SECONDS = 0.00234  # of each file that is written
+FILE_SECONDS = 0.00234  # per file that is written
 SET_SECONDS = 0.0274  # placeholders, manifest and markup of a set
-CHEAP_PIXELS = 4_000_000  # as `pipeline.CHEAP_PIXELS`: of all files that are written in one go
-#: nanoseconds for each pixel of the upload, and for each of its bytes, by its format
+CHEAP_PIXELS = 4_000_000  # as `pipeline.CHEAP_PIXELS`: most pixels of all files that one task writes
+#: nanoseconds per pixel and per byte of the upload, by its format
 DECODE = {
     "jpeg": (2.48, 6.41),
     "png": (4.0, 3.5),
@@ -38,9 +38,9 @@ DECODE = {
     "gif": (8.0, 14.0),
 }
 INTERMEDIATE_READ, INTERMEDIATE_WRITE = 6.18, 5.5
-#: a JPEG that is divided while it is decoded: of each pixel of the upload; its bytes take as long as ever
+#: nanoseconds per pixel of a JPEG that is shrunk while it is decoded, by the factor; its bytes take as long as ever
 DECODE_SHRUNK = {2: 1.0, 4: 0.8, 8: 0.6}
-#: nanoseconds by kind of work, for each of the two numbers of `_amounts`: mostly pixels that it begins and ends with
+#: nanoseconds by kind of work, for each of the two numbers of `_amounts`: mostly pixels of the input and of the output
 WORK: dict[str, tuple[float, float]] = {
     "resize": (3.69, 5.18),
     "resize, enlarging": (0.939, 36.4),
@@ -58,7 +58,7 @@ WORK: dict[str, tuple[float, float]] = {
     "web": (1.49, 4.49),
     "denoise": (430_000.0, 0.0),
 }
-#: nanoseconds for each pixel that is written with the default effort, and for each byte of the file
+#: nanoseconds per pixel that is written with the default effort, and per byte of the file
 ENCODE = {
     "convert_webp": (57.0, 181.0),
     "convert_avif": (270.0, 1930.0),
@@ -67,28 +67,28 @@ ENCODE = {
     "convert_gif": (200.0, 160.0),
     "convert_tiff": (10.0, 8.0),
 }
-LIKENESS = 80.0  # nanoseconds for each pixel of a file that is read again and compared
+LIKENESS = 80.0  # nanoseconds per pixel of a file that is read again and compared
 JSON_BYTES = 2000
-#: formats of which one channel is a third of three; the others have little colour next to the luminance anyway
+#: formats in which one channel takes a third of three; in others, colour takes little in comparison with luminance
 BY_CHANNEL = {"png", "tiff"}
 TRELLIS = 5.0
 PERFECT = 101  # one above the best quality
-QUALITIES = 99  # among which one of a given likeness is searched
-TILE = 128  # pixels of a side of what libvips works on at a time
-REACH = 2.8  # pixels that a blur looks beyond, for each of its sigma
+QUALITIES = 99  # the number of qualities among which a search for `min_ssim` chooses
+TILE = 128  # side of the tiles of libvips, in pixels
+REACH = 2.8  # radius of a blur in pixels, per sigma
 SMALL_BLUR = 12.0  # sigma from which `blur` works on a smaller image
-KERNEL = 2  # times as large as the result is what `resize` begins its kernel with: rows and columns are averaged first
+KERNEL = 2  # `resize` first averages rows and columns, down to this many times the size of the result
 
 
 class Density(NamedTuple):
-    """Bytes of a pixel of a format."""
+    """How many bytes a pixel takes in a format."""
 
-    #: with the default parameters, of a photograph of typical detail
+    #: for a photograph of typical detail, with the default parameters
     typical: float
-    #: powers by which it grows with detail, and falls with the distance of the quality from the best
+    #: exponents with which it grows with detail, and falls with the distance of the quality from the best
     detail: float
     quality: float = 0.0
-    #: times as many if nothing is to be lost
+    #: factor for lossless compression
     lossless: float = 1.0
 
 
@@ -109,24 +109,24 @@ class Input:
     format: str
     size: Size
     frames: int = 1
-    #: of the file; None: as many as such an image usually has
+    #: of the file; None: as many as such an image usually takes
     bytes: int | None = None
 
     @property
     def content(self) -> Content:
-        """What its pixels are like."""
+        """The content of the image."""
         return of_upload(self.format, self.size, self.frames, self.bytes)
 
     @property
     def likely_bytes(self) -> float:
-        """Those of the file, or of a usual one."""
+        """The bytes of the file, or of a usual one."""
         usual = area(self.size) * self.frames * TYPICAL[self.format]
         return usual if self.bytes is None else self.bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A result that is to come; None where only the pixels, or the source, would show it."""
+    """A future result; None where a value depends on the pixels, or on a source that is not fetched."""
 
     name: str
     step: str
@@ -137,7 +137,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a plan takes; None where it cannot be known."""
+    """The cost of a plan; None where it cannot be known."""
 
     outcomes: tuple[Outcome, ...]
     cpu_seconds: float | None
@@ -148,12 +148,12 @@ Contents = dict[str | None, Content | None]
 
 
 def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estimate:
-    """What a plan takes.
+    """Estimate the cost of a plan.
 
     Args:
-        plan: of a job.
+        plan: the plan of a job.
         given: the image; None: it has yet to be fetched.
-        reference_seconds: CPU time of the reference decode on the machines that will do it.
+        reference_seconds: CPU time of the reference decode on the machines that will do the work.
     """
     contents = _contents(plan, given)
     work = [task for task in plan.tasks if task.queue != Queue.FETCH.value]
@@ -173,14 +173,14 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
 def seconds(plan: Plan, given: Input | None) -> dict[str, float | None]:
     """CPU seconds by task, on the machine of the constants.
 
-    A file that the task above writes along with its own counts for its task all the same.
+    A file that the parent task writes along with its own still counts for its own task.
     """
     contents = _contents(plan, given)
     return {task.id: _cost(plan, task, contents, given) for task in plan.tasks if task.queue != Queue.FETCH.value}
 
 
 def _contents(plan: Plan, given: Input | None) -> Contents:
-    """What each task ends with; by None, what the plan begins with."""
+    """The image at the end of each task; at the key None, the input of the plan."""
     found: Contents = {None: given.content if given else None}
     for task in plan.tasks:
         fetches = task.queue == Queue.FETCH.value
@@ -189,7 +189,7 @@ def _contents(plan: Plan, given: Input | None) -> Contents:
 
 
 def _passed(task: PlannedTask, content: Content | None) -> list[Content | None]:
-    """What a task begins with, and what each of its steps makes of it."""
+    """The image at the start of a task, and after each of its steps."""
     found = [content]
     for step in task.steps:
         found.append(after(step.op, _params(step.op, step.params), found[-1]))
@@ -218,7 +218,7 @@ def _outcomes(
 
 
 def parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
-    """The files of a result that is several."""
+    """The files of a result that consists of several."""
     found: tuple[Outline, ...] = resolve(str(OPERATIONS[result.encoder].bundle))(
         _params(result.encoder, result.params), size
     )
@@ -257,7 +257,7 @@ def _bytes(result: PlannedResult, content: Content | None, given: Input | None) 
 
 
 def _file_bytes(format_: str, params: Any, content: Content) -> float:
-    """How large a file of one frame is likely to be."""
+    """The likely size of a file of one frame."""
     typical, detail, by_quality, lossless = DENSITY[format_]
     density = typical * content.busyness**detail
     density *= lossless if getattr(params, "lossless", False) else _by_quality(params) ** by_quality
@@ -265,12 +265,12 @@ def _file_bytes(format_: str, params: Any, content: Content) -> float:
 
 
 def _written(format_: str, content: Content) -> float:
-    """What counts of the pixels in a file."""
+    """The number of pixels that counts for the size of a file."""
     return _samples(content) if format_ in BY_CHANNEL else content.pixels
 
 
 def _by_quality(params: Any) -> float:
-    """How many times nearer to the best quality than the default; 1 for formats without."""
+    """How many times nearer the quality is to the best one than the default is; 1 for formats without a quality."""
     quality: int | None = getattr(params, "quality", None)
     if quality is None:
         return 1.0
@@ -304,7 +304,7 @@ def _inlined(plan: Plan, task: PlannedTask, size: Size) -> list[PlannedTask]:
 
 
 def _samples(content: Content) -> float:
-    """Its pixels in those of three channels."""
+    """Its size in pixels of three channels."""
     return content.pixels * content.channels / 3
 
 
@@ -317,7 +317,7 @@ def _reading(task: PlannedTask, content: Content, given: Input, shrink: int) -> 
 
 
 def _shrink(task: PlannedTask, content: Content, given: Input) -> int:
-    """By what the decoder divides the image for the first step."""
+    """The factor by which the decoder shrinks the image for the first step."""
     if not task.is_first or given.format != "jpeg":
         return 1
     first = task.steps[0]
@@ -330,8 +330,8 @@ def _shrink(task: PlannedTask, content: Content, given: Input) -> int:
 def _working(task: PlannedTask, passed: list[Content], shrink: int) -> Iterator[float]:
     """Nanoseconds of each step for each frame, the last one first.
 
-    libvips makes only those pixels that the next step asks for: fewer where that one cuts, and some more than once
-    where it looks beyond the edges of its tiles; all of them once where an image has to be in memory as a whole.
+    libvips computes only the pixels that the next step asks for: fewer if that step crops, and some more than once if
+    it reads beyond the edges of its tiles. If the whole image has to be in memory, each pixel is computed once.
     """
     asked = 1.0
     for number in reversed(range(len(task.steps))):
@@ -345,7 +345,7 @@ def _working(task: PlannedTask, passed: list[Content], shrink: int) -> Iterator[
 
 
 def _amounts(step: PlannedStep, params: Any, before: Content, ends: Content, shrink: int) -> tuple[str, float, float]:
-    """The kind of work that a step is, and the two numbers that its constants are for."""
+    """The kind of work of a step, and the two amounts by which its constants are multiplied."""
     begun, ended = _samples(before), _samples(ends)
     if step.op == RESIZE.name:
         return _resizing(params, before, shrink)
@@ -375,7 +375,7 @@ def _resizing(params: Any, before: Content, shrink: int) -> tuple[str, float, fl
 
 
 def _in_memory(step: PlannedStep, params: Any) -> bool:
-    """Whether a step needs the whole image before it gives a pixel."""
+    """Whether a step needs the whole image before it can compute a pixel."""
     if step.op == ROTATE.name:
         return turn(params) != 0
     if step.op == FLIP.name:
@@ -384,7 +384,7 @@ def _in_memory(step: PlannedStep, params: Any) -> bool:
 
 
 def _asked(step: PlannedStep, params: Any, before: Content, ends: Content) -> float:
-    """How much of what a step begins with it asks for, to give all that it ends with."""
+    """The share of its input that a step reads to compute all of its output."""
     if step.op == BLUR.name:
         return _overlap(params.sigma, before.size)
     if step.op == RESIZE.name:
@@ -394,7 +394,7 @@ def _asked(step: PlannedStep, params: Any, before: Content, ends: Content) -> fl
 
 
 def _overlap(sigma: float, size: Size) -> float:
-    """How often each pixel is asked for by a blur, which goes tile by tile."""
+    """How often a blur, which works tile by tile, reads each pixel."""
     across, down = (1 + 2 * REACH * sigma * max(0.0, 1 / TILE - 1 / side) for side in size)
     return across * down
 
@@ -434,7 +434,7 @@ def _of_encoder(name: str, params: Any, content: Content) -> float:
 
 
 def _encodings(params: QualityTarget, likely: float) -> float:
-    """How many files are written until the one that meets the target: qualities are bisected."""
+    """How many files are written until one meets the target: the quality is found by bisection."""
     quality: int = getattr(params, "quality", 1)
     if quality == 1 or getattr(params, "lossless", False):
         return 1.0
@@ -450,7 +450,7 @@ def _webp(params: WebpParams) -> float:
 
 def _avif(params: AvifParams) -> float:
     by_effort = (0.7, 0.8, 1.0, 1.9, 3.5, 6.5, 12.0, 25.0, 60.0, 107.0)[params.effort]
-    return by_effort * (0.5 if params.lossless else 1.0)  # of far more bytes
+    return by_effort * (0.5 if params.lossless else 1.0)  # lossless: less time per byte, but far more bytes
 
 
 def _jpeg(params: JpegParams) -> float:
@@ -462,7 +462,7 @@ def _png(params: PngParams) -> float:
     return by_compression * (2.5 if params.colours else 1.0)
 
 
-#: how many times as long as with the default parameters
+#: time relative to the default parameters
 FACTORS: dict[str, Callable[[Any], float]] = {
     "convert_webp": _webp,
     "convert_avif": _avif,
@@ -472,7 +472,7 @@ FACTORS: dict[str, Callable[[Any], float]] = {
 
 
 def _memory(task: PlannedTask, before: Content | None, given: Input | None) -> int | None:
-    """Bytes of the process at its peak, as far as the memory of encoders is known."""
+    """The peak memory of the process in bytes, as far as the memory of encoders is known."""
     passed = _passed(task, before)
     ends = passed[-1]
     if before is None or ends is None or given is None:
@@ -491,7 +491,7 @@ def _memory(task: PlannedTask, before: Content | None, given: Input | None) -> i
 
 
 def _of_pixels(task: PlannedTask, passed: list[Content | None], given: Input) -> int:
-    """Bytes of the images that a task has at a time: its source, one that a step needs as a whole, the last one."""
+    """The most bytes of images that a task holds: its source, an image that a step needs as a whole, the last one."""
     contents = [content for content in passed if content is not None]
     held = peak = _held(contents[0], given) // _shrink(task, contents[0], given) ** 2 if task.is_first else 0
     for step, before in zip(task.steps, contents[:-1], strict=True):

@@ -1,4 +1,4 @@
-"""What is wrong with a request: raised at once, or collected for `POST /plan`."""
+"""The mistakes in a request: raised at once, or collected for `POST /plan`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ from typing import Any
 from app.errors import PixToolsError
 
 MAX_REPORTED = 20  # mistakes in one answer
-OF_THE_SERVER = 500  # and above: statuses that say nothing about the request
+OF_THE_SERVER = 500  # statuses from here on say nothing about the request
 
 
 @dataclass
 class Findings:
-    """The checks of a request: each of them goes through `noting`."""
+    """The mistakes that the checks of a request find; each check runs within `noting`."""
 
     #: whether the first mistake ends the checks
     at_once: bool = True
@@ -21,7 +21,7 @@ class Findings:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Go on after a mistake, unless the first one is all that is asked for."""
+        """Go on after a mistake, unless the first one is to end the checks."""
         try:
             yield
         except PixToolsError as error:
@@ -30,10 +30,10 @@ class Findings:
             self.errors.append(error)
 
     def check(self) -> None:
-        """Raise all that was noted.
+        """Raise all mistakes that were noted.
 
         Raises:
-            PixToolsError: as the first mistake would have been, with one entry for each.
+            PixToolsError: the first mistake, with one entry for each.
         """
         if self.errors:
             raise combined(self.errors)

@@ -1,6 +1,6 @@
 """The JSON body of `POST /process`: read strictly, and checked member by member.
 
-What a body may hold is a table: a new member is a field of `JsonRequest` and a line of `MEMBERS`.
+The allowed members are in a table: a new member needs a field of `JsonRequest` and a line of `MEMBERS`.
 """
 
 import json
@@ -21,16 +21,16 @@ from app.services.intake.validation import escaped, short
 from app.services.outputs import Output
 from app.services.sources import Source
 
-SOURCE_BYTES = 3 * DATA_BYTES  # of a body, for a `data:` URL: so long it is when each byte is written as %XX
+SOURCE_BYTES = 3 * DATA_BYTES  # longest `data:` URL in a body: each byte of its content may be written as %XX
 MAX_REPORTED = 20  # mistakes in one answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class JsonRequest:
-    """A body whose members have the right form; what they say is still to be checked."""
+    """A body whose members have the right form; their contents are still to be checked."""
 
     input: DataSource | Source
-    #: the operation tree as JSON text; None: it comes of the template
+    #: the operation tree as JSON text; None: the template has it
     operations: str | None = None
     template: str | None = None
     #: values for the template
@@ -41,7 +41,7 @@ class JsonRequest:
     webhook_url: str | None = None
     priority: int = DEFAULT_PRIORITY
     output: Output | None = None
-    #: all of it as it was sent
+    #: the whole body as it was sent
     sent: Mapping[str, Any]
 
     @property
@@ -67,7 +67,7 @@ def _read_priority(value: Any, pointer: str) -> int:
 
 
 Reader = Callable[[Any, str], Any]
-#: what makes a value of a member: called with what was sent and with a pointer to it; null is as if it were left out
+#: parses a member: called with the value that was sent and a pointer to it; null counts as a missing member
 MEMBERS: dict[str, Reader] = {
     "input": read_source,
     "operations": _read_operations,
@@ -87,14 +87,14 @@ def read_request(body: bytes, findings: Findings | None = None, members: Mapping
     """Read and check the body of a request.
 
     Args:
-        body: as it came.
-        findings: collects what is wrong with members, which are then as if they were left out; None: nothing does.
-        members: what makes a value of each.
+        body: the bytes that were sent.
+        findings: collects mistakes in members, which then count as missing; None: the first mistake is raised.
+        members: parses each member.
 
     Raises:
         InvalidJson: it is not JSON, or has a key twice or numbers that cannot be stored.
-        InvalidParameter: it is not an object, lacks a member or has one that is not known.
-        PixToolsError: a member has not the right form; `pointer` says which.
+        InvalidParameter: it is not an object, lacks a member or has an unknown one.
+        PixToolsError: a member does not have the right form; `pointer` says which.
     """
     findings = findings or Findings()
     sent = _read_object(body)
@@ -133,7 +133,7 @@ def _mistake(detail: str, name: str) -> dict[str, str]:
 
 
 def refused(detail: str, pointer: str, value: Any) -> InvalidParameter:
-    """The error of a member that has not the right form."""
+    """The error of a member that does not have the right form."""
     return InvalidParameter(detail, pointer=pointer, value=short(value))
 
 

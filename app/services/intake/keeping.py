@@ -1,4 +1,4 @@
-"""What a client says about a job for its own sake: tags, a name of its own, how long to keep it."""
+"""What a client attaches to a job for its own use: tags, an external id, and how long to keep the job."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from app.services.intake.validation import escaped, short
 MAX_TAGS = 16
 MAX_TAG_NAME = 64  # characters
 MAX_TAG_VALUE = 255
-MAX_TAGS_BYTES = 4096  # of them all as JSON: events have them as well
+MAX_TAGS_BYTES = 4096  # of all tags as JSON, since events contain them
 MAX_EXTERNAL_ID = 255  # characters
-MAX_SECONDS = 2**31 - 1  # of a column
+MAX_SECONDS = 2**31 - 1  # limit of the column
 TAG_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TAG_NAME}}}", re.ASCII)
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -23,16 +23,16 @@ WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """As it was sent, and checked."""
+    """The checked values."""
 
     tags: dict[str, str] | None = None
     external_id: str | None = None
-    #: None: as long as the service keeps jobs of which nothing is said
+    #: None: the default of the service
     keep_seconds: int | None = None
 
     @property
     def members(self) -> dict[str, Any]:
-        """What was given, for the identity of a request."""
+        """The values that were given, for the fingerprint of a request."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
 
     def check(self, most: int) -> None:
@@ -48,12 +48,12 @@ class Keeping:
 
 
 def read_keeping(tags: str | None, external_id: str | None, keep_seconds: str | None) -> Keeping:
-    """Read the fields of a form; an empty one says nothing, since forms of web pages send those.
+    """Read the fields of a form; an empty field counts as missing, since forms of web pages send those.
 
     Args:
         tags: a JSON object.
-        external_id: any line.
-        keep_seconds: a number.
+        external_id: any text without line breaks.
+        keep_seconds: a whole number as text.
 
     Raises:
         InvalidParameter: one of them is wrong.
@@ -73,10 +73,10 @@ def _json(text: str) -> Any:
 
 
 def checked_tags(tags: Any, pointer: str = "#/tags") -> dict[str, str]:
-    """What may be tags of a job.
+    """Check the tags of a job.
 
     Raises:
-        InvalidTags: it cannot.
+        InvalidTags: they are not valid.
     """
     if not isinstance(tags, dict):
         raise InvalidTags('Tags are a JSON object, as {"sku": "7"}.', pointer=pointer, value=short(tags))
@@ -104,10 +104,10 @@ def _check_tag(name: Any, value: Any, pointer: str) -> None:
 
 
 def checked_external_id(value: Any, pointer: str = "#/external_id") -> str:
-    """What may be a client's own name for a job.
+    """Check a client's external id for a job.
 
     Raises:
-        InvalidExternalId: it cannot.
+        InvalidExternalId: it is not valid.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_EXTERNAL_ID or UNPRINTABLE.search(value):
         raise InvalidExternalId(pointer=pointer, limit=MAX_EXTERNAL_ID, value=short(value))
@@ -115,10 +115,10 @@ def checked_external_id(value: Any, pointer: str = "#/external_id") -> str:
 
 
 def checked_keep_seconds(value: Any, pointer: str = "#/keep_seconds") -> int:
-    """What may be a time to keep a job for.
+    """Check the time for which a job is to be kept.
 
     Raises:
-        InvalidParameter: it cannot.
+        InvalidParameter: it is not valid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SECONDS:
         detail = "`keep_seconds` is a whole number of seconds, 1 or more."
@@ -131,10 +131,10 @@ def _whole(text: str) -> Any:
 
 
 def read_tag(text: str | None) -> tuple[str, str] | None:
-    """`name:value`, as a query has it; the value may hold further colons.
+    """Parse `name:value` from a query; the value may contain further colons.
 
     Raises:
-        InvalidParameter: it is nothing that a tag can be.
+        InvalidParameter: no tag can have this name or value.
     """
     if text is None:
         return None
@@ -147,10 +147,10 @@ def read_tag(text: str | None) -> tuple[str, str] | None:
 
 
 def check_text(name: str, text: str | None) -> str | None:
-    """A text that a column is searched for; PostgreSQL refuses some that no column can hold.
+    """Check a text for which a column is searched; PostgreSQL refuses texts that it cannot store.
 
     Raises:
-        InvalidParameter: no job can have it.
+        InvalidParameter: no job can have this text.
     """
     if text is not None and UNPRINTABLE.search(text):
         raise InvalidParameter(f"`{name}` has a control character.", pointer=f"#/query/{name}", value=short(text))

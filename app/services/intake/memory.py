@@ -1,4 +1,4 @@
-"""Refuses at submission what no worker could encode within its memory."""
+"""Refuses work that no worker could encode within its memory, when it is submitted."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from app.services.dag_builder import Node
 
 
 def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None) -> None:
-    """Refuse a tree of which an encoder needs more memory than a process has, as far as the header shows.
+    """Refuse a tree with an encoder that needs more memory than a process has, as far as the header shows.
 
     Raises:
         LimitExceeded: names the limit, the value and the node.
@@ -28,7 +28,7 @@ def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None
 
 
 def _work(node: Node, header: ImageHeader) -> Iterable[Work]:
-    """What encoders do for a node."""
+    """The work of the encoders of a node."""
     operation, params = node.operation, node.params
     if isinstance(params, WebParams):
         width, height = largest(params, (header.width, header.height))
@@ -41,6 +41,6 @@ def _work(node: Node, header: ImageHeader) -> Iterable[Work]:
 
 def _of_full_size(node: Node) -> Iterable[Node]:
     yield node
-    if not node.operation.resizes:  # after which only the worker can know
+    if not node.operation.resizes:  # after a resize only the worker knows the size
         for following in node.then:
             yield from _of_full_size(following)

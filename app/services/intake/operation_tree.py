@@ -1,4 +1,4 @@
-"""From the text of the `operations` field to a checked tree, with a pointer to every mistake."""
+"""Parses and checks the `operations` field, with a pointer to every mistake."""
 
 import json
 import re
@@ -26,7 +26,7 @@ NODE_KEYS = frozenset({"op", "then", "keep", "as"})
 
 @dataclass(frozen=True, kw_only=True)
 class TreeLimits:
-    """What a tree may not exceed."""
+    """The limits of a tree."""
 
     nodes: int
     depth: int
@@ -169,7 +169,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
     given = {key: value for key, value in entry.items() if key not in NODE_KEYS}
     unknown = [key for key in given if key not in operation.params.model_fields]
     for key in unknown[MAX_REPORTED:]:
-        del given[key]  # so many would take long to describe, and are not reported anyway
+        del given[key]  # describing so many would take long, and they are not reported anyway
     try:
         return operation.params.model_validate(given, strict=True)
     except ValidationError as error:
@@ -183,7 +183,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
 
 
 def _unknown(operation: Operation, key: str, value: Any) -> str:
-    """What to say about a parameter that an operation does not have."""
+    """The message about a parameter that an operation does not have."""
     known = list(operation.params.model_fields)
     if isinstance(value, dict) and value and value.keys() <= set(known):
         return f"there is no parameter {key[:64]!r}; write its members next to `op`."
@@ -192,7 +192,7 @@ def _unknown(operation: Operation, key: str, value: Any) -> str:
 
 
 def _like(name: str, known: Sequence[str]) -> str:
-    """A guess at what somebody wanted to write, or nothing."""
+    """A guess at what the client meant to write, or nothing."""
     close = get_close_matches(name[:64].lower(), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -227,7 +227,7 @@ def _then(entry: Mapping[str, Any], mistakes: _Mistakes, *, id_: str, pointer: s
 
 
 def _check_names(branches: tuple[Node, ...], mistakes: _Mistakes) -> None:
-    """Names chosen by the client must differ, and stand at something that is a result."""
+    """Check that the names chosen by the client differ, and belong to nodes that have a result."""
     seen: dict[str, str] = {}
     for node in _walk(branches):
         if node.name is None:

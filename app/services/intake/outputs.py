@@ -1,4 +1,4 @@
-"""The member `output` of a request: where its results are written to as well."""
+"""The member `output` of a request: where copies of its results are written."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ MAX_HEADER = 256  # characters
 
 
 def parse_output(text: str, pointer: str) -> Output:
-    """The output that a field of a form names.
+    """Parse the field `output` of a form.
 
     Raises:
-        InvalidOutput: it is not JSON, or has not the right form.
+        InvalidOutput: it is not JSON, or does not have the right form.
     """
     try:
         value = strict_json.read(text)
@@ -26,10 +26,10 @@ def parse_output(text: str, pointer: str) -> Output:
 
 
 def read_output(value: Any, pointer: str) -> Output:
-    """The output that the member `output` names.
+    """Parse the member `output`.
 
     Raises:
-        InvalidOutput: it has not the right form.
+        InvalidOutput: it does not have the right form.
     """
     if not isinstance(value, dict):
         raise _refused('`output` is {"store": "…", "key": "{input.stem}/{name}.{ext}"}.', pointer, value)

@@ -1,6 +1,6 @@
-"""Plans: what a request would do and take, and all that is wrong with it; nothing is stored and no job is made.
+"""Plans: what a request would do and cost, and all its mistakes, without storing anything or creating a job.
 
-The checks are those of a submission, one after the other, with a collector instead of a stop at the first error.
+The checks are those of a submission, one after the other, but they collect errors instead of stopping at the first.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -30,14 +30,14 @@ from app.services.intake.submission import (
 )
 from app.services.intake.validation import escaped, short
 
-MOST = 2**31 - 1  # of a number that is only reported
+MOST = 2**31 - 1  # limit of a number that is only reported
 FACTS = ("format", "width", "height", "bytes")
 FACTS_POINTER = "#/input/facts"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a client says of an image that it does not send."""
+    """The facts that a client gives about an image that it does not send."""
 
     header: ImageHeader
     bytes: int
@@ -57,18 +57,18 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Plans:
-    """Everything that planning needs."""
+    """Plans requests."""
 
     submissions: Submissions
     max_upload_bytes: int
-    #: CPU time of the reference decode on the machines that work
+    #: CPU time of the reference decode on the machines of the workers
     reference_seconds: float
 
     async def of_form(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Planned:
         """Plan a form with a file.
 
         Raises:
-            PixToolsError: as its submission would, with an entry for each mistake.
+            PixToolsError: the error of its submission, with an entry for each mistake.
         """
         form = await self.submissions.receive(body, boundary)
         findings, header = Findings(at_once=False), None
@@ -83,7 +83,7 @@ class Plans:
         """Plan a JSON body; its source is not fetched.
 
         Raises:
-            PixToolsError: as its submission would, with an entry for each mistake.
+            PixToolsError: the error of its submission, with an entry for each mistake.
         """
         findings = Findings(at_once=False)
         wanted = read_request(body, findings, {**MEMBERS, "input": _read_input})

@@ -1,4 +1,4 @@
-"""What the input of a job may be, whether it comes with the request or is fetched later."""
+"""The rules for the input of a job, whether it comes with the request or is fetched later."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from app.services.intake.operation_tree import TreeLimits, parse_tree
 
 FILE_POINTER = "#/file"
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
-ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # of a job that has been accepted
+ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # for the tree of a job that was accepted before
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What an upload's header may announce; pixels are limited per frame and over all frames."""
+    """The limits for an upload's header; pixels are limited per frame and over all frames."""
 
     pixels: int
     side: int
@@ -51,17 +51,17 @@ def _refuse(what: str, limit: int, value: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class InputRules:
-    """All that can be known from the header of an input and from what is to be done with it."""
+    """The checks that need only the header of an input and the operations."""
 
     image_limits: ImageLimits
-    #: of one pixel process; None: any
+    #: memory of one pixel process; None: no limit
     memory_bytes: int | None
 
     def check(self, operations: list[Any], header: ImageHeader) -> None:
         """Refuse an input of a job that has been accepted.
 
         Raises:
-            UnsupportedImage, LimitExceeded: as its form would have been.
+            UnsupportedImage, LimitExceeded: as for an upload.
         """
         self.image_limits.check(header)
         _, branches = parse_tree(json.dumps(operations), ANY_TREE)

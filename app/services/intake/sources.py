@@ -13,14 +13,14 @@ from app.errors import InvalidSource, LimitExceeded, UploadTooLarge
 from app.services.intake.validation import escaped, short
 from app.services.sources import ResultSource, Source, StoreSource, UrlSource
 
-DATA_BYTES = 512_000  # of the content of a `data:` URL
+DATA_BYTES = 512_000  # most bytes of the content of a `data:` URL
 DATA = re.compile(r"data:(?P<type>[^,]*?)(?P<base64>;\s*base64)?,(?P<content>.*)", re.IGNORECASE | re.DOTALL)
 BLANK = re.compile(r"[ \t\r\n\f]+")
 FORMS = '`input` is {"url": "https://…"}, {"url": "data:…"}, {"store": "…", "key": "…"} or {"job": "…", "result": "…"}'
 
-MAX_KEY = 1024  # bytes; what S3 takes
+MAX_KEY = 1024  # bytes; the limit of S3
 MAX_HEADERS = 16
-MAX_HEADER_BYTES = 8192  # of all names and values
+MAX_HEADER_BYTES = 8192  # of all names and values together
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 #: headers that this server sets itself, or that would change where the request goes or what the answer is
@@ -35,21 +35,21 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """The content itself, of a `data:` URL."""
+    """The content of a `data:` URL."""
 
     content: bytes
 
 
 def read_source(value: Any, pointer: str) -> DataSource | Source:
-    """What `input` names.
+    """Parse `input`.
 
     Args:
-        value: as sent.
-        pointer: to it.
+        value: the value that was sent.
+        pointer: a pointer to it.
 
     Raises:
         InvalidSource: it has none of the known forms.
-        UploadTooLarge: what the `data:` URL holds.
+        UploadTooLarge: the content of a `data:` URL is too large.
     """
     if not isinstance(value, dict):
         raise _refused(f"{FORMS}.", pointer, value)
@@ -98,7 +98,7 @@ def _read_data(url: str, pointer: str) -> DataSource:
 
 
 def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
-    """The bytes of a `data:` URL, by RFC 2397: base64, of either alphabet and with or without its padding, or %XX."""
+    """The bytes of a `data:` URL, by RFC 2397: base64, in either alphabet, with or without padding, or %XX."""
     raw = unquote_to_bytes(text)
     if not is_base64:
         return raw
@@ -110,7 +110,7 @@ def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
 
 
 def _read_headers(value: Any, pointer: str) -> dict[str, str]:
-    """Headers for the request; no error repeats the value of one, which may be a secret."""
+    """Headers for the request; errors never repeat a value, since it may be a secret."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -162,7 +162,7 @@ def _read_stored(value: Mapping[str, Any], pointer: str) -> StoreSource:
     return StoreSource(store=store, key=key)
 
 
-#: by the member that decides which it is: what reads it, and the members that it may have
+#: by the member that decides the kind: its parser, and the members that are allowed
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any], str], DataSource | Source], tuple[str, ...]]] = {
     "url": (_read_url, ("url", "headers")),
     "store": (_read_stored, ("store", "key")),

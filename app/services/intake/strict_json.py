@@ -1,4 +1,4 @@
-"""JSON as it comes from outside: text that two parsers could read differently is refused."""
+"""JSON from outside: text that two parsers could read differently is refused."""
 
 import json
 from collections import Counter
@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 
 class NotStrict(ValueError):
-    """A text that is refused; `args[0]` is the rest of a sentence that begins with what it should have been."""
+    """A text that is refused; `args[0]` completes a sentence that begins with the name of the text."""
 
 
 class NestedTooDeep(NotStrict):
@@ -26,7 +26,7 @@ def read(text: str | bytes) -> Any:
     """
     try:
         value = json.loads(_without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-        # 1e999 and half a surrogate pair can be read, but neither be stored nor be named in an answer
+        # 1e999 and half a surrogate pair can be parsed, but neither stored nor repeated in an answer
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except NotStrict:
         raise
@@ -38,7 +38,7 @@ def read(text: str | bytes) -> Any:
 
 
 def _reason(error: ValueError) -> str:
-    """Where the text stops being JSON, or what in it is not; by its number, a character that may not be visible."""
+    """Where the text stops being JSON, or why it is not; a character that may be invisible is given by its number."""
     if isinstance(error, json.JSONDecodeError):
         found = error.doc[error.pos : error.pos + 1]
         number = f" (U+{ord(found):04X})" if found and not found.isascii() else ""
@@ -51,12 +51,12 @@ def _reason(error: ValueError) -> str:
 
 
 def _without_mark(text: str | bytes) -> str | bytes:
-    """The text without the byte order mark that some editors write in front; of bytes the parser takes it itself."""
+    """The text without the byte order mark that some editors write; in bytes, the parser accepts it."""
     return text.removeprefix("\ufeff") if isinstance(text, str) else text
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; it cannot be known which of two values under one key was meant."""
+    """The object; raises for a key that occurs twice, since either value may be meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]

@@ -67,10 +67,10 @@ from app.services.webhooks.egress import Egress
 log = logging.getLogger(__name__)
 
 
-TREES_KEPT = 64  # of those last sent: clients send the same few again and again
-FULL_SECONDS = 1.0  # that a tenant counts as having as many jobs as it may; asking costs more than the answer is worth
-LONGEST_KEPT = 4096  # characters
-PARALLEL_STORES = 4  # uploads of one process, so that its memory stays bounded however many clients there are
+TREES_KEPT = 64  # parsed trees in the cache: clients send the same few trees repeatedly
+FULL_SECONDS = 1.0  # a tenant counts as full for so long after a refusal; asking each time would cost too much
+LONGEST_KEPT = 4096  # characters of a tree in the cache
+PARALLEL_STORES = 4  # uploads that one process stores at a time: its memory stays bounded, whatever the clients do
 DATA_POINTER = "#/input/url"
 #: extensions of results that keep the format of their input
 KEPT_AS = sorted({FORMATS[each.written_as or each.name].extension for each in FORMATS.values() if each.is_input})
@@ -78,7 +78,7 @@ KEPT_AS = sorted({FORMATS[each.written_as or each.name].extension for each in FO
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What came with the form."""
+    """The context of a request."""
 
     idempotency_key: str | None
     principal: Principal
@@ -87,7 +87,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """The answer: the job at the moment of its acceptance, and whether this is a replay."""
+    """The answer: the job when it was accepted, and whether this is a replay."""
 
     job_id: UUID
     body: dict[str, Any]
@@ -96,9 +96,9 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be done, from a form or from JSON."""
+    """What a request asks for, from a form or from JSON."""
 
-    #: the operation tree as JSON text; None: it comes of the template
+    #: the operation tree as JSON text; None: the template has it
     operations: str | None
     webhook_url: str | None
     priority: int
@@ -107,15 +107,15 @@ class Order:
     params: Mapping[str, Any] | None = None
     keeping: Keeping = field(default_factory=Keeping)
     output: Output | None = None
-    #: all of a JSON request; a form is known by its parts
+    #: the whole of a JSON request, for its fingerprint; None: a form, whose parts are used for that
     canonical: dict[str, Any] | None = None
 
 
 def order_of(form: ReceivedForm, findings: Findings) -> Order:
-    """What a form asks for; a wrong field is treated as missing.
+    """The order in a form; an invalid field is treated as missing.
 
     Raises:
-        InvalidParameter: a field has not the right form, and `findings` do not collect that.
+        InvalidParameter: a field does not have the right form, and `findings` do not collect that.
     """
     fields = form.fields
     keeping, params, priority, output = Keeping(), None, DEFAULT_PRIORITY, None
@@ -139,7 +139,7 @@ def order_of(form: ReceivedForm, findings: Findings) -> Order:
 
 
 def order_of_json(wanted: JsonRequest) -> Order:
-    """What a JSON body asks for."""
+    """The order in a JSON body."""
     return Order(
         operations=wanted.operations,
         webhook_url=wanted.webhook_url,
@@ -153,7 +153,7 @@ def order_of_json(wanted: JsonRequest) -> Order:
 
 
 def _check_apart(output: Output, plan: Plan) -> None:
-    """Refuse results that would overwrite each other, also where that depends on the format of the input."""
+    """Refuse results that would overwrite each other, for any format of the input."""
     planned = [task.result for task in plan.tasks if task.result]
     for kept in KEPT_AS:
         results = [file for one in planned for file in _files(one, kept)]
@@ -169,13 +169,13 @@ def _files(result: PlannedResult, kept: str) -> Iterator[tuple[str, str]]:
     """Name and extension of each file of a result.
 
     Args:
-        result: of a plan.
-        kept: extension of one that keeps the format of its input.
+        result: a result of the plan.
+        kept: extension of a result that keeps the format of its input.
     """
     if not result.is_bundle:
         yield result.name, FORMATS[result.format].extension if result.encoder else kept
         return
-    for part in parts(result, None):  # of each format only one, which stands for all widths
+    for part in parts(result, None):  # one part per format, which represents all widths
         for suffix in dict.fromkeys((part.suffix, part.suffix.replace(ANY_WIDTH, "{another width}"))):
             yield result.name_of(suffix), FORMATS[part.format].extension
 
@@ -192,7 +192,7 @@ def _fingerprint(order: Order, new: NewJob) -> str:
 
 
 class _AnsweredElsewhere(Exception):
-    """Another process has stored a job under the same key first."""
+    """Another request has stored a job under the same key first."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,11 @@ def _kept_tree(text: str, limits: TreeLimits) -> Tree:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """An order in which everything is right that can be checked without the input."""
+    """An order that has passed all checks which do not need the input."""
 
     chosen: Chosen
     tree: Tree
-    #: SHA-256 of the assets that the tree names, by name
+    #: names and SHA-256 of the assets in the tree
     assets: tuple[tuple[str, str], ...]
     output: Output | None
     kept_seconds: int
@@ -232,31 +232,31 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Submissions:
-    """Everything that accepting needs."""
+    """Accepts submissions."""
 
     database: Database
     storage: ObjectStore
     links: DownloadLinks
     idempotency: Idempotency
     egress: Egress
-    #: the same of the URLs of inputs
+    #: the same for the URLs of inputs
     fetch_egress: Egress
     assets: Assets
     spool: Path
     room: Room
     form_limits: FormLimits
-    #: of a body, in addition to its `data:` URL
+    #: most bytes of a body, in addition to its `data:` URL
     max_json_bytes: int
     tree_limits: TreeLimits
     image_limits: ImageLimits
-    #: of one pixel process; None: any
+    #: memory of one pixel process; None: no limit
     memory_bytes: int | None
     kept_seconds: int
     idempotency_seconds: int
-    #: of tenants that have none of their own
+    #: defaults for tenants without limits of their own
     tenant_limits: TenantLimits
     _ready: set[Path] = field(default_factory=set)
-    #: tenants that were refused a job a moment ago, when, and why
+    #: tenants that were recently refused a job, when, and why
     _full: dict[str, tuple[float, TooManyOpenJobs]] = field(default_factory=dict)
     _gate: Gate = field(default_factory=Gate)
 
@@ -265,10 +265,10 @@ class Submissions:
         return asyncio.Semaphore(PARALLEL_STORES)
 
     def check_tenant(self, tenant: str) -> None:
-        """Refuse a job before its upload is read, if its tenant has just been refused one: it can only be too much.
+        """Refuse a job before its upload is read, if its tenant has just been refused one for its open jobs.
 
         Raises:
-            TooManyOpenJobs: as a moment ago.
+            TooManyOpenJobs: the same error as then.
         """
         at, error = self._full.get(tenant, (float("-inf"), None))
         if error is not None and time.monotonic() - at < FULL_SECONDS:
@@ -277,11 +277,11 @@ class Submissions:
 
     @property
     def json_bytes(self) -> int:
-        """The longest JSON body that is read."""
+        """The most bytes of a JSON body."""
         return self.max_json_bytes + SOURCE_BYTES
 
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
-        """Take one multipart form.
+        """Accept a multipart form.
 
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
@@ -296,7 +296,7 @@ class Submissions:
         return accepted
 
     async def receive(self, body: AsyncIterator[bytes], boundary: str) -> ReceivedForm:
-        """Read a form; close it in the end.
+        """Read a form; the caller must close it.
 
         Raises:
             PixToolsError: it is refused; nothing is left on disk.
@@ -304,7 +304,7 @@ class Submissions:
         return await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
 
     async def submit_json(self, body: bytes, request: Request) -> Accepted:
-        """Take one JSON body.
+        """Accept a JSON body.
 
         Raises:
             PixToolsError: it is refused; no object, row or message is left behind.
@@ -331,7 +331,7 @@ class Submissions:
             raise
 
     async def _accept_source(self, order: Order, source: Source, request: Request) -> Accepted:
-        """Take a job whose input is fetched later; a repeat is answered whatever has become of the source."""
+        """Accept a job whose input is fetched later; a repeat is answered even if the source is no longer allowed."""
         job_id = uuid7()
         tracing.bind(job_id=str(job_id))
         if request.idempotency_key is None:
@@ -360,7 +360,7 @@ class Submissions:
         )
 
     async def check_source(self, source: Source, tenant: str) -> str:
-        """The name of a file that is to be fetched, if it may be."""
+        """Check the source of an input; returns the name of the file."""
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
             return filename_of(source)
@@ -442,10 +442,10 @@ class Submissions:
         return checked
 
     async def check_order(self, order: Order, principal: Principal, findings: Findings) -> Checked | None:
-        """Find what is wrong with an order, as far as that can be known without the input.
+        """Check an order, as far as that is possible without the input.
 
         Returns:
-            None if `findings` have collected something that leaves no tree.
+            None if `findings` have collected a mistake without which there is no tree.
         """
         most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
         with findings.noting():
@@ -470,7 +470,7 @@ class Submissions:
         return None
 
     async def _check_output(self, order: Order, chosen: Chosen, tree: Tree, principal: Principal) -> Output | None:
-        """Where results are written to as well: as the request says, or else as the template does."""
+        """Where copies of results are written: as the request says, or else as the template does."""
         output = order.output
         if output is None and chosen.output is not None:
             with chosen.pointing():
@@ -481,7 +481,7 @@ class Submissions:
         return output
 
     def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
-        """Find what in the header of an image forbids it, or what is to be done with it."""
+        """Check the header of an image, and whether the operations are possible with such an image."""
         with findings.noting():
             self.image_limits.check(header)
         with findings.noting(), checked.chosen.pointing():
@@ -500,7 +500,7 @@ class Submissions:
         except BaseException as error:
             if isinstance(error, TooManyOpenJobs):
                 self._full[new.tenant] = (time.monotonic(), error)
-            # A commit whose answer was lost may have happened all the same: the object stays if the job is there.
+            # A commit may have succeeded although its answer was lost: the object stays if the job exists
             await asyncio.shield(self._clean_up_unless_accepted(new.id))
             raise
 
@@ -510,7 +510,7 @@ class Submissions:
         try:
             job: Job = jobs.accept(session, new, self.tenant_limits)
         except ExternalIdTaken as error:
-            if scope and idempotency.stored_answer(session, scope) is not None:  # it was this request
+            if scope and idempotency.stored_answer(session, scope) is not None:  # the other job is this request's own
                 raise _AnsweredElsewhere from None
             other = jobs.get(session, UUID(error.extra["job_id"]))
             error.extra["job"] = job_view(other, self.links).model_dump(mode="json")
@@ -541,7 +541,7 @@ class Submissions:
 
 
 def _ordered(order: Order, checked: Checked, request: Request) -> dict[str, Any]:
-    """What a new job has of its request, whatever its input."""
+    """The fields of a new job that do not depend on its input."""
     return {
         "operations": checked.tree.operations,
         "branches": checked.tree.branches,
@@ -563,7 +563,7 @@ def check_room(room: Room) -> None:
     """Refuse an upload where a disk has no room for it.
 
     Raises:
-        NoRoom: it has none, or cannot be used.
+        NoRoom: a disk has none, or cannot be used.
     """
     try:
         room.check()
@@ -573,17 +573,17 @@ def check_room(room: Room) -> None:
 
 
 def _count(new: NewJob) -> None:
-    """An upload that has been accepted."""
+    """Count an accepted upload."""
     if new.header is not None:
         metrics.UPLOAD_BYTES.labels(new.header.format).inc(new.bytes or 0)
         metrics.UPLOAD_PIXELS.labels(new.header.format).inc(new.header.pixels_read)
 
 
 def read_priority(text: str | None) -> int:
-    """The priority that a field of the form names; the usual one without.
+    """The priority in a field of the form; without one, the default.
 
     Raises:
-        InvalidParameter: it names none.
+        InvalidParameter: it is not a priority.
     """
     if not text:
         return DEFAULT_PRIORITY
@@ -597,7 +597,7 @@ async def read_header(file: BinaryIO) -> ImageHeader:
     """The header of an upload.
 
     Raises:
-        InvalidUpload: it is not a sound image.
+        InvalidUpload: it is not an intact image.
     """
     return await asyncio.to_thread(_probe, file)
 

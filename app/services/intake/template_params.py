@@ -1,7 +1,7 @@
-"""Parameters of templates: a subset of JSON Schema, and values that fit it.
+"""Parameters of templates: a subset of JSON Schema, and values that match it.
 
-Checked are the keywords `type`, `enum`, `minimum`, `maximum`, `maxLength`, `default` and `required`, and there are no
-others: what a schema says here is all that is checked, and no pattern can be made that takes minutes to match.
+The only keywords are `type`, `enum`, `minimum`, `maximum`, `maxLength`, `default` and `required`, and all of them are
+checked. There is no `pattern`, since some patterns take minutes to match.
 """
 
 import json
@@ -16,11 +16,11 @@ from app.services.intake.validation import escaped, explain, limit_of, short
 
 MAX_PARAMS = 32
 MAX_ENUM = 64  # values
-MAX_TEXT = 4096  # characters of a value of which the schema says nothing
+MAX_TEXT = 4096  # characters of a value, if the schema does not limit them
 PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool}
 NUMBERS, TEXTS = frozenset({"integer", "number"}), frozenset({"string"})
-#: keywords of a parameter, and the types that they are for
+#: keywords of a parameter, and the types to which they apply
 KEYWORDS: dict[str, frozenset[str]] = {
     "type": frozenset(TYPES),
     "enum": frozenset(TYPES),
@@ -38,7 +38,7 @@ def _mistake(detail: str, pointer: str, **more: Any) -> Mistake:
 
 
 def check_schema(schema: Mapping[str, Any]) -> list[Mistake]:
-    """What is wrong with a schema of parameters; an empty one has none."""
+    """The mistakes in a schema of parameters; an empty schema has no parameters."""
     mistakes = [
         _mistake(
             f"There is no keyword {key[:64]!r} here; there are {', '.join(OF_OBJECT)}.", f"#/params/{escaped(key)}"
@@ -95,7 +95,7 @@ def _check_property(name: str, property_: Any, pointer: str) -> list[Mistake]:
 
 
 def _check_keyword(kind: str, key: str, value: Any) -> str | None:
-    """What is wrong with the value of one keyword, as the end of a sentence."""
+    """The mistake in the value of one keyword, as the end of a sentence."""
     if key in {"minimum", "maximum", "default"} and not _is(kind, value):
         return f"must be of the type {kind}"
     if key == "maxLength" and not (_is("integer", value) and value >= 1):
@@ -132,7 +132,7 @@ def _check_together(property_: Mapping[str, Any], pointer: str) -> Iterator[Mist
 
 
 def _refusal(property_: Mapping[str, Any], value: Any) -> str | None:
-    """Why a value does not fit, as the end of a sentence."""
+    """Why a value does not match, as the end of a sentence."""
     try:
         adapter_of(property_).validate_python(value)
     except ValidationError as error:
@@ -142,7 +142,7 @@ def _refusal(property_: Mapping[str, Any], value: Any) -> str | None:
 
 
 def adapter_of(property_: Mapping[str, Any]) -> TypeAdapter[Any]:
-    """What checks the values of one parameter."""
+    """The adapter that checks the values of one parameter."""
     return _adapter(json.dumps(property_))
 
 
@@ -172,7 +172,7 @@ def _one_of(values: list[Any]) -> Any:
 
 
 def values_of(schema: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-    """The values of all parameters that have one, as they were given, and what is wrong with them."""
+    """The values of all parameters that have one, as they were given, and the mistakes in them."""
     properties = schema.get("properties", {})
     known = ", ".join(properties) or "none"
     mistakes = [

@@ -1,4 +1,4 @@
-"""Places for parameters in trees: where `{"param": "width"}` stands, and how values are put there."""
+"""Placeholders for parameters in trees: finding `{"param": "width"}`, and putting values there."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ LEFT_OUT = object()  # of a parameter that has no value
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a value of a parameter goes."""
+    """A placeholder for the value of a parameter."""
 
     pointer: str
-    #: of the parameter; None: it is not written as a place is
+    #: name of the parameter; None: the placeholder is malformed
     name: str | None
 
 
 def places(value: Any, pointer: str) -> Iterator[Place]:
-    """Every place in a tree, or in anything else."""
+    """Every placeholder in a tree, or in any other value."""
     if isinstance(value, dict) and PLACE in value:
         name = value[PLACE]
         yield Place(pointer=pointer, name=name if isinstance(name, str) and len(value) == 1 else None)
@@ -34,14 +34,14 @@ def places(value: Any, pointer: str) -> Iterator[Place]:
 
 @dataclass
 class Filling:
-    """Puts values in places, and remembers where each of them went."""
+    """Puts values into placeholders, and records where each of them went."""
 
     values: Mapping[str, Any]
-    #: parameters by pointers into what came of it
+    #: parameters by pointers into the filled tree
     places: dict[str, str] = field(default_factory=dict)
 
     def fill(self, value: Any, pointer: str) -> Any:
-        """The same with values; the member or entry of a parameter that has none is left out."""
+        """The tree with values; the member or entry of a parameter without a value is left out."""
         if isinstance(value, dict) and PLACE in value:
             self.places[pointer] = value[PLACE]
             return self.values.get(value[PLACE], LEFT_OUT)
@@ -62,7 +62,7 @@ class Filling:
 
 
 def param_at(found: Mapping[str, str], pointer: str) -> str | None:
-    """The parameter whose value is at a place, or around it."""
+    """The parameter whose value is at a pointer, or contains it."""
     while pointer:
         if pointer in found:
             return found[pointer]

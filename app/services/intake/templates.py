@@ -1,7 +1,7 @@
-"""Templates: trees with places for parameters, under a name and a number that never means another tree.
+"""Templates: trees with placeholders for parameters. A name and a version number never mean another tree.
 
-A tree is checked when it is stored, as far as that is possible without the values, so that a mistake is its author's to
-see and not its users'. Jobs keep the tree that came of it, and `name@version`.
+A tree is checked when it is stored, as far as that is possible without values, so that its author sees mistakes, not
+its users. Jobs keep the tree that was made from it, and `name@version`.
 """
 
 import json
@@ -34,20 +34,20 @@ from app.services.intake.template_params import Mistake, candidates, check_schem
 from app.services.intake.template_trees import Filling, param_at, places
 from app.services.intake.validation import escaped, short
 
-MAX_TEMPLATES = 1000  # of a tenant
-MAX_VERSIONS = 1000  # of a template
+MAX_TEMPLATES = 1000  # per tenant
+MAX_VERSIONS = 1000  # per template
 MAX_REPORTED = 20  # mistakes in one answer
-MAX_TRIALS = 64  # choices of values in which a tree is looked at for one that is right
+MAX_TRIALS = 64  # combinations of values that are tried until a tree is valid with one
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 LATEST = "latest"
 REFERENCE = re.compile(rf"({NAME})(?:@([1-9][0-9]{{0,8}}|{LATEST}))?", re.ASCII)
-MAX_REFERENCE = 128  # bytes; longer ones are none
+MAX_REFERENCE = 128  # bytes; a longer text is not a reference
 UNSTORABLE = "The template has half of a surrogate pair, or a number that JSON does not have."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What a version of a template is."""
+    """The definition of a version."""
 
     operations: list[Any]
     #: JSON schema
@@ -56,7 +56,7 @@ class Definition:
 
     @property
     def canonical(self) -> str:
-        """The same for equal ones."""
+        """A text that is the same for equal definitions."""
         return json.dumps(self.__dict__, sort_keys=True, allow_nan=False)
 
 
@@ -81,15 +81,15 @@ class Expanded:
 
     operations: list[Any]
     output: dict[str, Any] | None
-    #: parameters by pointers into the two
+    #: parameters by pointers into `operations` and `output`
     places: Mapping[str, str]
 
 
 def expand(definition: Definition, given: Mapping[str, Any]) -> Expanded:
-    """Put values in their places.
+    """Fill a template with values.
 
     Raises:
-        InvalidParameter: with one entry for each value that does not fit.
+        InvalidParameter: with one entry for each value that does not match.
     """
     values, mistakes = values_of(definition.params, given)
     if mistakes:
@@ -105,7 +105,7 @@ def _filled(definition: Definition, values: Mapping[str, Any]) -> Expanded:
 
 
 def check(definition: Definition, limits: TreeLimits) -> None:
-    """Refuse what no job could use, or what cannot be intended.
+    """Refuse a definition that no job could use, or that cannot be intended.
 
     Raises:
         InvalidTemplate: with one entry for each mistake.
@@ -124,7 +124,7 @@ def check(definition: Definition, limits: TreeLimits) -> None:
 def _mistakes(definition: Definition, limits: TreeLimits) -> Iterator[Mistake]:
     wrong = check_schema(definition.params)
     yield from wrong
-    if wrong:  # of which nothing can be said about its places
+    if wrong:  # the placeholders cannot be checked against a wrong schema
         return
     wrong = list(_check_places(definition))
     yield from wrong
@@ -149,7 +149,7 @@ def _check_places(definition: Definition) -> Iterator[Mistake]:
 
 
 def _check_tree(definition: Definition, limits: TreeLimits) -> list[Mistake]:
-    """The mistakes that a tree has with the first choice of values, if it has some with every choice."""
+    """The mistakes of a tree with the first combination of values, if it has mistakes with each of them."""
     properties = definition.params.get("properties", {})
     choices = islice(product(*map(candidates, properties.values())), MAX_TRIALS)
     first: list[Mistake] | None = None
@@ -177,13 +177,13 @@ def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits
 
 
 def _is_open(definition: Definition, param: str | None) -> bool:
-    """Whether the texts that a parameter may have cannot be known."""
+    """Whether a parameter may be any text."""
     property_ = definition.params.get("properties", {}).get(param, {})
     return property_.get("type") == "string" and not property_.keys() & {"enum", "default"}
 
 
 def parse_reference(text: str) -> tuple[str, int | None] | None:
-    """Name and number of `shop@2`; no number: the latest. None: it is not a reference."""
+    """The name and the number in `shop@2`; without a number, the latest is meant. None: it is not a reference."""
     parts = REFERENCE.fullmatch(text)
     if parts is None:
         return None
@@ -191,7 +191,7 @@ def parse_reference(text: str) -> tuple[str, int | None] | None:
 
 
 def get(session: Session, reference: str) -> Versioned:
-    """A template by its name, or by name and number.
+    """A template by its name, or by name and version.
 
     Raises:
         TemplateNotFound: there is none.
@@ -204,7 +204,7 @@ def get(session: Session, reference: str) -> Versioned:
 
 
 def named_by_job(session: Session, reference: str) -> Versioned:
-    """As `get`, of a request that names one.
+    """As `get`, for a template that a request names.
 
     Raises:
         UnknownTemplate: there is none.
@@ -241,7 +241,7 @@ def _versioned(row: TemplateVersion) -> Versioned:
 
 
 def every(session: Session) -> list[Versioned]:
-    """The latest version of each, by name; those that come with PixTools come first."""
+    """The latest version of each template, by name; built-in ones come first."""
     is_latest = (Template.name == TemplateVersion.name) & (Template.tenant == TemplateVersion.tenant)
     query = select(TemplateVersion).join(Template, is_latest & (Template.latest == TemplateVersion.version))
     own = session.scalars(query.order_by(TemplateVersion.name))
@@ -249,12 +249,12 @@ def every(session: Session) -> list[Versioned]:
 
 
 def put(session: Session, name: str, definition: Definition) -> tuple[Versioned, bool]:
-    """Store a checked template; the version, and whether it is a new one.
+    """Store a checked template; returns the version, and whether it is new.
 
     Raises:
-        InvalidTemplate: this cannot be a name.
-        BuiltInTemplate: the name is taken.
-        TooManyTemplates: there are as many as there may be.
+        InvalidTemplate: the name is not valid.
+        BuiltInTemplate: a built-in template has this name.
+        TooManyTemplates: there are as many as are allowed.
     """
     if not re.fullmatch(NAME, name, re.ASCII):
         detail = "A template's name is 1 to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or digit."
@@ -286,7 +286,7 @@ def _check_number(number: int, limit: int, what: str) -> None:
 
 
 def _locked(session: Session, name: str) -> Template:
-    """The row of a name, of which one transaction at a time makes versions."""
+    """The locked row of a name, so that only one transaction at a time makes versions of it."""
     query = select(Template).where(Template.name == name).with_for_update().execution_options(populate_existing=True)
     head = session.scalar(query)
     if head is None or head.deleted_at:
@@ -300,7 +300,7 @@ def _locked(session: Session, name: str) -> Template:
 
 
 def remove(session: Session, name: str) -> None:
-    """Delete a template with all versions; its numbers are not given again.
+    """Delete a template with all versions; its numbers are never used again.
 
     Raises:
         TemplateNotFound: there is none.

@@ -1,4 +1,4 @@
-"""The tree of a request: its own, or that of a template."""
+"""The operation tree of a request: its own, or that of a template."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ PLACES = ("#/operations", "#/output")
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What is to be done, and where it comes from."""
+    """The tree to run, and where it comes from."""
 
     #: the operation tree as JSON text
     operations: str
@@ -31,7 +31,7 @@ class Chosen:
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
-        """Map the pointers of mistakes in an expanded template to what was sent."""
+        """Make mistakes in an expanded template point to what the client sent."""
         try:
             yield
         except PixToolsError as error:
@@ -57,10 +57,10 @@ class Chosen:
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:
-    """The field `params` of a form; an empty one says nothing.
+    """Parse the field `params` of a form; an empty one counts as missing.
 
     Raises:
-        InvalidParameter: it is not JSON object.
+        InvalidParameter: it is not a JSON object.
     """
     if not text:
         return None
@@ -73,7 +73,7 @@ def read_params(text: str | None) -> dict[str, Any] | None:
 
 
 def checked_params(params: Any, pointer: str = "#/params") -> dict[str, Any]:
-    """What may be values of parameters.
+    """Check the values of parameters.
 
     Raises:
         InvalidParameter: it is not an object.
@@ -92,20 +92,20 @@ async def choose(
     params: Mapping[str, Any] | None,
     templates_only: bool,
 ) -> Chosen:
-    """Find out what is to be done.
+    """Find the tree of a request.
 
     Args:
-        rows: of the tenant.
+        rows: the tenant's database.
         operations: a tree as text.
-        template: a reference to one, instead.
-        params: values for it.
-        templates_only: whether the tenant sends no trees of its own.
+        template: a reference to a template, instead of a tree.
+        params: values for the template.
+        templates_only: whether the tenant may not send trees of its own.
 
     Raises:
-        InvalidOperations: there is neither.
-        InvalidParameter: there are both, or the values do not fit.
+        InvalidOperations: there is neither a tree nor a template.
+        InvalidParameter: there are both, or the values do not match.
         UnknownTemplate: there is no such template.
-        TemplatesOnly: the tenant sends no trees.
+        TemplatesOnly: the tenant may not send trees.
     """
     if template is None:
         return _own(operations, params, templates_only=templates_only)

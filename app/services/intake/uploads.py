@@ -1,4 +1,4 @@
-"""Receiving a multipart form while it streams: limits hold on the way, and no file sits whole in memory."""
+"""Receiving a multipart form as a stream: limits are checked on the way, and no file is in memory as a whole."""
 
 import asyncio
 import hashlib
@@ -29,15 +29,15 @@ from app.services.storage.filenames import HEADER_CHARSET, check_filename, names
 
 log = logging.getLogger(__name__)
 
-PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; the others wait as they came
-INLINE_BYTES = 4_000_000  # of an upload that are written without a thread; pieces have 64 kB
+PARALLEL_WRITES = 8  # chunks of all uploads that are parsed and written at a time; others wait unparsed
+INLINE_BYTES = 4_000_000  # bytes of an upload that are written without a thread, in pieces of 64 kB
 FORM_OVERHEAD = 16 * 1024  # bytes of part headers and boundaries around the file and the fields
 MAX_PARTS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormLimits:
-    """Bounds of a form; `fields` names every text field with its longest length in bytes."""
+    """Limits of a form; `fields` has the name of every text field and its most bytes."""
 
     file_bytes: int
     fields: dict[str, int]
@@ -49,7 +49,7 @@ class FormLimits:
 
 @dataclass(kw_only=True)
 class Upload:
-    """A file that has arrived."""
+    """A file that has been received."""
 
     file: BinaryIO
     filename: str
@@ -69,7 +69,7 @@ class ReceivedForm(Upload):
 
 @dataclass
 class _Spool:
-    """An unnamed temporary file: it is gone with the process, however that ends."""
+    """An unnamed temporary file: it disappears with the process, however that ends."""
 
     file: BinaryIO
     size: int = 0
@@ -78,16 +78,16 @@ class _Spool:
     async def write(self, data: bytes | bytearray) -> None:
         self.size += len(data)
         if self.size <= INLINE_BYTES:
-            self._store(data)  # into the page cache: quicker than the way to a thread and back
+            self._store(data)  # into the page cache, which is faster than handing the data to a thread
         else:
-            await asyncio.to_thread(self._store, data)  # a disk that cannot keep up would stop the event loop
+            await asyncio.to_thread(self._store, data)  # a disk that cannot keep up would block the event loop
 
     def _store(self, data: bytes | bytearray) -> None:
         self.file.write(data)
         self._sha256.update(data)
 
     async def flush(self) -> None:
-        """Write what is left in the buffer, while a full disk can still be reported to the client."""
+        """Write the rest of the buffer, while a full disk can still be reported to the client."""
         if self.size <= INLINE_BYTES:
             self.file.flush()
         else:
@@ -122,7 +122,7 @@ def boundary_of(content_type: str | None) -> str:
 
 
 def check_content_length(content_length: str | None, limits: FormLimits) -> None:
-    """Refuse by its announced length what is too large anyway, before reading any of it."""
+    """Refuse a body that is too large by its announced length, before any of it is read."""
     if content_length and content_length.isdigit() and int(content_length) > limits.body_bytes:
         raise _too_large(limits.file_bytes, int(content_length))
 
@@ -133,7 +133,7 @@ def _too_large(limit: int, value: int, pointer: str = "#/file") -> UploadTooLarg
 
 
 class Gate(asyncio.Semaphore):
-    """Bounds the memory of uploads: a chunk exists in several copies only while it is parsed and written."""
+    """Limits the memory of uploads: a chunk exists in several copies only while it is parsed and written."""
 
     def __init__(self) -> None:
         super().__init__(PARALLEL_WRITES)
@@ -151,11 +151,11 @@ async def receive(
 
     Args:
         body: chunks of the request body.
-        boundary: of the multipart form.
-        limits: what it may hold.
+        boundary: boundary of the multipart form.
+        limits: limits of the form.
         folder: where the file is spooled.
         gate: shared by all uploads of the process.
-        check: called before the file is made, in the same thread; raises if there must be none.
+        check: called before the file is created, in the same thread; raises if it must not be.
 
     Raises:
         PixToolsError: the form is refused; nothing is left on disk.
@@ -174,7 +174,7 @@ async def receive(
 async def receive_file(
     body: AsyncIterator[bytes], limit: int, folder: Path, gate: Gate, check: Callable[[], None] = lambda: None
 ) -> Upload:
-    """Read a body that is a file; the arguments are as those of `receive`. Discard its file in the end.
+    """Read a body that is a file; the arguments are as in `receive`. The caller must discard the file.
 
     Raises:
         PixToolsError: it is refused; nothing is left on disk.
@@ -205,13 +205,13 @@ async def _fill(spool: _Spool, body: AsyncIterator[bytes], limit: int, gate: Gat
 
 
 def discard(file: BinaryIO) -> None:
-    """Close a file that is no longer wanted; what could not be written is of no interest."""
-    with suppress(OSError):  # closing writes what is left in the buffer
+    """Close a file that is no longer wanted, whether or not the rest of it can be written."""
+    with suppress(OSError):  # closing writes the rest of the buffer
         file.close()
 
 
 async def _whole(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, unless the client goes away."""
+    """The chunks of the body; raises if the client disconnects."""
     try:
         async for chunk in body:
             yield chunk
@@ -230,7 +230,7 @@ def _checked_file(folder: Path, check: Callable[[], None]) -> BinaryIO:
 
 
 def _temporary_file(folder: Path) -> BinaryIO:
-    """A file without a name that may yet be given one, where the file system can do that; `tempfile` rules it out."""
+    """A file without a name that can be linked to one later, if the file system allows; `tempfile` prevents that."""
     if hasattr(os, "O_TMPFILE"):
         with suppress(OSError):
             return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), "w+b")
@@ -239,7 +239,7 @@ def _temporary_file(folder: Path) -> BinaryIO:
 
 @dataclass
 class _Reception:
-    """One form on its way in."""
+    """The reception of one form."""
 
     spool: _Spool
     limits: FormLimits
@@ -270,7 +270,7 @@ class _Reception:
                             await self._event(event)
         except MultipartError as error:
             if str(error).startswith("Unexpected data after end of multipart stream"):
-                return self._complete()  # usually the last line break, in a chunk of its own
+                return self._complete()  # usually the last line break, in a separate chunk
             if str(error).startswith("Unexpected end of multipart stream"):
                 raise TruncatedRequest from None
             log.info("form_malformed", extra={"error": str(error)})

@@ -1,4 +1,4 @@
-"""The explanation of a value that pydantic refused: a sentence, the limit and the value."""
+"""Explanations of values that pydantic refused: a sentence, the limit and the value."""
 
 import math
 import re
@@ -12,18 +12,18 @@ BOUNDS = ("ge", "le", "gt", "lt", "max_length", "min_length")
 
 
 def limit_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The bound that was crossed."""
+    """The limit that was exceeded."""
     context = mistake.get("ctx", {})
     return next(({"limit": context[name]} for name in BOUNDS if name in context), {})
 
 
 def value_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The value that was refused, unless it is one that is missing."""
+    """The value that was refused, unless it is missing."""
     return {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": short(mistake["input"])}
 
 
 def explain(mistake: Mapping[str, Any]) -> str:
-    """What is wrong, as a sentence that names the field."""
+    """A sentence that names the field and its mistake."""
     name = _name_of(mistake["loc"])
     if mistake["type"] == "missing":
         return f"{name} is missing."
@@ -35,7 +35,7 @@ def explain(mistake: Mapping[str, Any]) -> str:
 
 
 def _name_of(place: tuple[str | int, ...]) -> str:
-    """`events[0]`: the field, and which entry of it; not where it stands, which the pointer says."""
+    """`events[0]`: the field, and the number of its entry; the pointer says where the field is."""
     indices = list(takewhile(lambda part: isinstance(part, int), reversed(place)))[::-1]
     names = place[: len(place) - len(indices)]
     return "".join([str(names[-1])[:LONGEST_VALUE] if names else "", *(f"[{index}]" for index in indices)])

@@ -1,4 +1,4 @@
-"""How much waits, and for how long: read from the database, which knows it better than any process."""
+"""How much work waits, and for how long: read from the database, which knows more than any one process."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,23 +19,23 @@ from app.models import (
     WebhookDelivery,
 )
 
-OLDEST = 500  # open jobs that are looked at for the longest wait
-TIMEOUT = "2s"  # PostgreSQL: a scrape must not be what keeps a database busy
+OLDEST = 500  # open jobs among which the longest wait is searched
+TIMEOUT = "2s"  # for PostgreSQL: a scrape must not keep the database busy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """One look."""
+    """One measurement."""
 
     outbox_waiting: int
     outbox_lag_seconds: float
     #: by status
     open_jobs: dict[str, int]
-    #: of the tenant that has most of them
+    #: the open jobs of the tenant that has most
     tenant_open_jobs: int
-    #: by queue: what waits for its turn
+    #: by queue: tasks that wait for their turns
     due_tasks: dict[str, int]
-    #: by queue: longest wait of a job of which nothing runs
+    #: by queue: the longest wait of a job without a running step
     queue_age_seconds: dict[str, float]
     #: by queue
     steps_running: dict[str, int]
@@ -44,7 +44,7 @@ class Backlog:
 
 
 def measure(session: Session) -> Backlog:
-    """Count what waits; a handful of indexed queries, whatever the number of jobs."""
+    """Count the waiting work; a few indexed queries, whatever the number of jobs."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT}'"))
     waiting, lag = _outbox(session)
@@ -62,7 +62,7 @@ def measure(session: Session) -> Backlog:
 
 
 def _outbox(session: Session) -> tuple[int, float]:
-    # A message that could not be sent is due again only later, but has waited since it was written
+    # A message that could not be sent is due again later, but has waited since it was written
     due = (OutboxMessage.available_at <= from_now()) | (OutboxMessage.attempts > 0)
     since = case((OutboxMessage.attempts > 0, OutboxMessage.created_at), else_=OutboxMessage.available_at)
     waiting, oldest = session.execute(select(func.count(), func.max(_age(session, since))).where(due)).one()
@@ -70,7 +70,7 @@ def _outbox(session: Session) -> tuple[int, float]:
 
 
 def _age(session: Session, moment: ColumnElement[Any]) -> ColumnElement[float]:
-    """Seconds from a moment of the database's clock until now."""
+    """Seconds since a time of the database's clock."""
     if session.get_bind().dialect.name == "postgresql":
         return cast(func.extract("epoch", func.clock_timestamp() - moment), Float)
     return (func.julianday("now") - func.julianday(moment, type_=Float)) * 86400.0

@@ -1,4 +1,4 @@
-"""What the broker knows of the queues, asked for by AMQP alone: no plugin is needed for it."""
+"""The lengths of the broker's queues, read by AMQP alone, without a plugin."""
 
 from kombu import Connection
 

@@ -1,6 +1,6 @@
-"""Whether the parts of the service answer: asked in parallel, each with a time-out of its own.
+"""Checks whether the parts of the service answer: all in parallel, each with its own time-out.
 
-A check that hangs is asked once and not again until it ends, so that questions do not pile up behind it.
+A check that hangs is not started again until it ends, so that checks do not pile up behind it.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from typing import Any
 from app.errors import PixToolsError
 
 TIMEOUT = 3.0  # seconds for each check
-FRESH_SECONDS = 1.0  # that an answer is reused for, however many requests ask
+FRESH_SECONDS = 1.0  # an answer is reused for so long, however many requests ask
 
 
 class Health(StrEnum):
     OK = "ok"
-    #: work is accepted, but something is missing that it needs to end in time
+    #: work is accepted, but a part is missing without which it does not end in time
     DEGRADED = "degraded"
     DOWN = "down"
 
 
 class Degraded(Exception):
-    """The part answers, but is not as it should be."""
+    """The part answers, but does not work as it should."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Check:
     seconds: float
     #: why it is not ok; safe to show
     error: str | None = None
-    #: what was asked for
+    #: the value that the check has read
     value: Any = None
 
     def as_json(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Question:
     _answered: tuple[float, Check] | None = None
 
     async def check(self) -> Check:
-        """The answer, unless a fresh one is there; `down` when it does not come in time."""
+        """Run the check, unless there is a fresh answer; `down` if no answer comes in time."""
         if self._answered and time.monotonic() - self._answered[0] < FRESH_SECONDS:
             return self._answered[1]
         running = self._running = self._running or asyncio.create_task(self._ask())
@@ -84,7 +84,7 @@ class Checks:
     essential: tuple[str, ...]
 
     async def run(self, *names: str) -> dict[str, Check]:
-        """Ask these, or all, in parallel."""
+        """Run these checks, or all, in parallel."""
         wanted = names or tuple(self.questions)
         answers = await asyncio.gather(*(self.questions[name].check() for name in wanted))
         return dict(zip(wanted, answers, strict=True))

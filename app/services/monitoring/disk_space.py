@@ -1,4 +1,4 @@
-"""Room on this machine's disks: below a minimum no upload is taken, so that accepted work can use what is left."""
+"""Free space on this machine's disks: below a minimum no upload is accepted, so that accepted work can use the rest."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from app.errors import NoRoom
 
 RETRY_AFTER = 30  # seconds
-SAMPLE = bytes(4096)  # what a probe writes: a block
+SAMPLE = bytes(4096)  # one block, which a probe writes
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Room:
     least: int
 
     def check(self) -> None:
-        """Look at the free room.
+        """Check the free space.
 
         Raises:
             NoRoom: there is less than the minimum.
-            OSError: a folder cannot be looked at.
+            OSError: a folder cannot be examined.
         """
         free = min(map(_free, self.folders))
         if free < self.least:
@@ -31,7 +31,7 @@ class Room:
             raise NoRoom(detail, limit=self.least, value=free, retry_after=RETRY_AFTER)
 
     def probe(self) -> None:
-        """Look at the free room, and write: a disk with a quota, or one that has become read-only, may show room.
+        """Check the free space by writing too: a disk with a quota, or a read-only one, may still report free space.
 
         Raises:
             NoRoom: there is less than the minimum.
@@ -44,7 +44,7 @@ class Room:
 
 
 def _free(folder: Path) -> int:
-    """Bytes that may still be written; none where no file can be made."""
+    """Bytes that may still be written; 0 if no file can be created."""
     try:
         status = os.statvfs(folder)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What a scrape of the API adds to the counters of its processes: backlog, queues and dependencies.
+"""The gauges that a scrape of the API adds to the counters of its processes: backlog, queues and dependencies.
 
-Read on request, at most every few seconds, and by the API alone: a hundred workers would ask the same database
-the same question.
+They are read on request, at most every few seconds, and only by the API: otherwise a hundred workers would run the same
+queries.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ FRESH_SECONDS = 4.0  # below the usual interval between two scrapes
 
 
 class Gauges:
-    """Of one API process."""
+    """The gauges of one API process."""
 
     def __init__(self, database: Database, checks: Checks, breakers: Breakers) -> None:
         self._checks = checks
@@ -34,7 +34,7 @@ class Gauges:
         self._families: tuple[Metric, ...] = ()
 
     async def read(self) -> tuple[Metric, ...]:
-        """The gauges of now; what cannot be had is left out."""
+        """The current gauges; those that cannot be read are left out."""
         async with self._lock:
             if time.monotonic() - self._read_at >= FRESH_SECONDS:
                 backlog, breakers, checks = await asyncio.gather(

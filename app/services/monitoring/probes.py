@@ -19,29 +19,29 @@ from app.services.scheduling.window import Depth
 from app.services.storage.keys import HEALTH
 from app.services.storage.object_store import ObjectStore
 
-ESSENTIAL = ("database", "storage", "disk")  # without them nothing can be accepted
-WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure at every check
+ESSENTIAL = ("database", "storage", "disk")  # without these no work can be accepted
+WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure always
 REDIS_TIMEOUT = 2.0  # seconds
-SAMPLE = bytes(8192)  # more than the rest of a block that a full disk may still have
+SAMPLE = bytes(8192)  # more than the free rest of a block on a full disk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """How to ask."""
+    """How each part is checked."""
 
     database: Database
     storage: ObjectStore
     #: None in the embedded mode
     broker_url: str | None
     redis_urls: frozenset[str]
-    #: of the embedded mode: whether the worker of a queue runs
+    #: in the embedded mode: whether the worker of a queue runs
     local_workers: Mapping[Queue, Callable[[], bool]]
     weights: tuple[Path, ...]
     check_network: Callable[[], None]
     room: Room
-    #: modification times of weights that were found to be good
+    #: modification times of weights that were found to be valid
     _checked: set[tuple[float, ...]] = field(default_factory=set)
-    #: when the storage took the last object
+    #: when an object was last written to the storage
     _written_at: list[float] = field(default_factory=lambda: [float("-inf")])
 
     def checks(self) -> Checks:
@@ -103,7 +103,7 @@ class Probes:
             self._checked.add(changed)
 
     async def _ask_for_ml_worker(self, broker: Question) -> None:
-        """A worker that cannot read its weights does not start; no other process has the network."""
+        """Check for an ML worker. One that cannot read its weights does not start, and only it loads the network."""
         states = await _states(broker)
         if _waits(states, Queue.ML) and not states[Queue.ML].workers:
             raise Degraded("no worker runs the network")
@@ -118,12 +118,12 @@ async def _states(broker: Question) -> dict[str, Depth]:
 
 
 def _waits(states: Mapping[str, Depth], queue: str) -> bool:
-    """Whether a worker is needed: those of an empty queue may all have been ended to save their cost."""
+    """Whether a worker is needed: for an empty queue, an autoscaler may have stopped them all."""
     return queue in states and states[queue].messages > 0
 
 
 def _require(workers: Mapping[str, int]) -> None:
-    # without a spare process small work goes to the other queue
+    # without a spare process small work goes to the default queue
     missing = [queue for queue, number in workers.items() if not number and queue != Queue.SMALL.value]
     if missing:
         raise Degraded(f"no worker for {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""The timeline of one job, in words, from what the database kept."""
+"""The timeline of one job, as text, from the records in the database."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from app.services import jobs
 from app.services.dag_builder import Plan, PlannedTask
 from app.services.scheduling.due import WHOLE
 
-LATER = 10_000  # messages in the outbox that are searched for the job's
+LATER = 10_000  # messages of the outbox among which the job's are searched
 SAID = {
     StepStatus.PENDING: "waits",
     StepStatus.RUNNING: "runs",
@@ -38,14 +38,14 @@ SAID = {
 
 @dataclass(frozen=True, order=True)
 class Moment:
-    """Something that happened."""
+    """An event in the timeline."""
 
     at: datetime
     what: str
 
 
 def describe(session: Session, job_id: UUID) -> list[str]:
-    """Lines of text: what came in, what happened when, how everything stands, and what is awaited.
+    """Lines of text: the request, the events with their times, the present state, and what the job waits for.
 
     Raises:
         JobNotFound: there is none.
@@ -172,7 +172,7 @@ def _messages(session: Session, job: Job) -> Iterable[OutboxMessage]:
 
 
 def _leaders(job: Job, status: StepStatus) -> list[Step]:
-    """The steps that give their tasks their ids: one for each task."""
+    """The steps whose ids are those of their tasks: one for each task."""
     return [step for step in job.steps if step.status == status and step.id == step.task]
 
 

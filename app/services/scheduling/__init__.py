@@ -1,1 +1,1 @@
-"""Whose turn it is: a bounded window of the due work in the broker, filled fairly."""
+"""Scheduling: a bounded window of the due work is in the broker, and is filled fairly."""

@@ -1,7 +1,7 @@
-"""Keeps the window of work in the broker topped up, and decides how much its process may send by itself.
+"""Keeps the window of work in the broker filled, and decides how much its process may send directly.
 
-Any number of processes may do so at once; one at a time chooses who is next. With nothing sent and nothing due it
-sleeps.
+Any number of processes may run a dispatcher; only one at a time chooses the next work. While nothing is sent and
+nothing is due, it sleeps.
 """
 
 import logging
@@ -23,21 +23,21 @@ from app.services.scheduling.window import ALL, Depths, Look, Places, Sizes
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  # between two looks at the queues while work is sent directly
-AWAY_SECONDS = 2.0  # before a broker or a database that is away is asked again
-REST = 2.0  # times as long as a choice took, at least, until the next one: it must not be what keeps a database busy
+AWAY_SECONDS = 2.0  # before the next try at a broker or a database that is away
+REST = 2.0  # least pause after a choice, as a multiple of the time it took: choosing must not keep the database busy
 
 
 class Dispatcher:
-    """Works in a thread of its own."""
+    """Fills the window, in a thread of its own."""
 
     def __init__(self, database: Database, send: Send, look: Look, sizes: Sizes, *, pause: float) -> None:
-        """Nothing runs yet.
+        """Set up without starting the thread.
 
         Args:
-            database: has what is due.
-            send: to the broker.
-            look: at its queues.
-            sizes: of the window.
+            database: holds the due work.
+            send: sends one message to the broker.
+            look: reads the depths of its queues.
+            sizes: the sizes of the window.
             pause: seconds between two looks while something is due.
         """
         self._database = database
@@ -53,7 +53,7 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
-        """Begin; what the process sends from now on takes places in the window, or waits for its turn."""
+        """Begin; work that the process sends from now on takes places in the window, or waits for its turn."""
         self._database.hooks.window = self.places
         self._thread.start()
 
@@ -64,7 +64,7 @@ class Dispatcher:
         self._thread.join(timeout)
 
     def sender(self, send: Send) -> Send:
-        """Send what starts a tree to the spare processes, if there are any: it is soon done."""
+        """Wrap `send`: messages that start a tree take little, so they go to the spare processes if there are any."""
 
         def routed(message: Message) -> None:
             starts = message.task == START_JOB and message.queue == Queue.DEFAULT.value
@@ -83,7 +83,7 @@ class Dispatcher:
             except SQLAlchemyError as error:
                 log.warning("dispatcher_database_unavailable", extra={"error": type(error).__name__})
                 pause = self._put_off()
-            except Exception:  # a thread that has ended would look like one that has nothing to do
+            except Exception:  # a thread that died would look like one with nothing to do
                 log.exception("dispatcher_failed")
                 pause = self._put_off()
 
@@ -92,7 +92,7 @@ class Dispatcher:
         return AWAY_SECONDS
 
     def _next(self) -> float | None:
-        """Do what is to be done now; seconds until the next time, or None: when something happens."""
+        """Do the work that is due now; returns the seconds until the next call, or None: until something happens."""
         self._due |= self.places.taken_notes()
         early = (self._again_at if self._due else self._looked_at + LOOK_SECONDS) - time.monotonic()
         if early > 0:
@@ -105,8 +105,8 @@ class Dispatcher:
         return pause
 
     def top_up(self) -> float | None:
-        """Send as much of what is due as there is room for; seconds until more may be sent, or None: nothing is due."""
-        if self._is_full():  # what waits need not be looked at
+        """Send as much due work as there is room for; returns seconds until the next call, or None: nothing is due."""
+        if self._is_full():  # the rows need not be counted
             return self._pause
         with self._database.session(read_only=True) as session:
             waiting = due.waiting(session)
@@ -121,11 +121,11 @@ class Dispatcher:
         return self._send_due(depths, waiting) if waiting else None
 
     def _send_due(self, depths: Depths, waiting: Collection[str]) -> float:
-        """Send those whose turn it is; seconds until the next choice."""
+        """Send the work whose turn it is; returns the seconds until the next choice."""
         started = time.monotonic()
         turns = self._claim(depths, waiting)
         took = time.monotonic() - started
-        if turns is None:  # another process is at it
+        if turns is None:  # another process is choosing
             return LOOK_SECONDS
         sent = [self._send_all(lane, found) for lane, found in turns.items()]
         if not all(sent):
@@ -133,9 +133,9 @@ class Dispatcher:
         return max(self._pause, REST * took)
 
     def _is_full(self) -> bool:
-        """Whether no queue that something waits for has room."""
+        """Whether work waits, but none of its queues has room."""
         if self._due == ALL:
-            return False  # perhaps nothing waits
+            return False  # unknown: perhaps nothing waits
         depths = self._look()
         if depths is None or self._open_lanes(depths, self._due):
             return False
@@ -149,29 +149,29 @@ class Dispatcher:
         self.places.update(rooms, waiting, has_spare=bool(spare and spare.workers))
 
     def _claim(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, list[Turn]] | None:
-        """Whose turn it is; None while another process chooses."""
+        """The work whose turn it is; None while another process chooses."""
         if not self._open_lanes(depths, waiting):
             return {}
         with self._database.session() as session:
             if not due.may_choose(session):
                 return None
-            depths = self._look() or {}  # again: the process that chose before has sent meanwhile
+            depths = self._look() or {}  # again: another process may have chosen and sent work meanwhile
             return {lane: self._choose(session, lane, room) for lane, room in self._open_lanes(depths, waiting).items()}
 
     def _open_lanes(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, int]:
-        """Lanes that something waits for and that have room: how much."""
+        """The room of each lane that has some and for which work waits."""
         lanes = [lane for lane in LANES if lane.queue.value in waiting and lane.queue.value in depths]
         rooms = {lane: self._sizes.room(lane.queue, depths[lane.queue]) for lane in lanes}
         return {lane: room for lane, room in rooms.items() if room > 0}
 
     def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
-        """False when the broker takes nothing; claims on the rest are given up."""
+        """Send these turns. False when the broker does not take one: the claims on the rest are given up."""
         taken = self._send_in_order(lane, turns)
         self._finish(lane, turns[:taken], turns[taken:])
         return taken == len(turns)
 
     def _send_in_order(self, lane: Lane, turns: Sequence[Turn]) -> int:
-        """Send until the broker does not take one; how many are done with, unwanted ones included."""
+        """Send until the broker does not take one; returns how many are settled, unwanted ones included."""
         for number, turn in enumerate(turns):
             if turn.wanted and not publish(self._send, turn.message(lane.queue.value)):
                 return number
@@ -189,9 +189,9 @@ class Dispatcher:
 
 
 class LocalDispatcher(Dispatcher):
-    """Of the only process, whose broker is its own memory: both end together, and the next one looks at every job.
+    """For a single process whose broker is its own memory: both end together, and the next process looks at every job.
 
-    So the next piece of work needs no claim: the transaction that chooses it removes it.
+    So work needs no claim: the transaction that chooses a row removes it.
     """
 
     def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:

@@ -1,12 +1,12 @@
-"""Work that waits for its turn in the database, and who is next.
+"""Work that waits for its turn in the database, and the order of turns.
 
-The broker's queues are first in, first out: what is in them cannot be overtaken. So only a small window of the work is
-there; the rest are rows, and the process that tops the window up takes them in turns: over tenants, within a tenant by
-priority, and over jobs of equal priority. The one served longest ago comes first, which the rows remember: a window of
-one place is as fair as one of a hundred.
+The broker's queues are first in, first out: nothing overtakes a message in them. So only a small window of the work is
+there. The rest are rows, and the process that fills the window takes turns: over tenants, within a tenant by priority,
+and over jobs of equal priority. The one served longest ago comes first; the times are kept with the rows, so that a
+window of one place is as fair as one of a hundred.
 
-A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires; the work
-may be sent twice, as every task allows.
+A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires. The work
+may be sent twice; every task tolerates that.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ from app.services.dag_builder import Plan, PlannedTask
 from app.services.outbox import SENDING_SECONDS, START_JOB, Message, start_args, wake_relays
 from app.services.scheduling.effort import is_small, size_of
 
-WHOLE = ""  # instead of a task: everything that the job still needs
+WHOLE = ""  # in place of a task's id: everything that the job still needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Lane:
     """A queue of the broker, and the due work that may go there."""
 
     queue: Queue
-    #: which rows
+    #: the queue that its rows name
     of: Queue
     small_only: bool = False
 
@@ -68,7 +68,7 @@ class Turn:
     job_id: UUID
     task: str
     tenant: str
-    #: Celery's name
+    #: Celery's name of the task
     name: str
     context: dict[str, str] | None
     #: False: the job has ended meanwhile
@@ -79,7 +79,7 @@ class Turn:
         return self.job_id, self.task
 
     def message(self, queue: str) -> Message:
-        """What is sent to a queue; the message that starts a tree has a way of its own, and only names that queue."""
+        """The message for a queue; the one that starts a tree always goes to the default queue, and names this one."""
         if self.name == START_JOB:
             args = start_args(self.job_id, self.task or None, small=queue == Queue.SMALL.value)
             return Message(task=self.name, args=args, queue=Queue.DEFAULT.value, context=self.context)
@@ -87,7 +87,7 @@ class Turn:
 
 
 def add_job(session: Session, job: Job, plan: Plan) -> None:
-    """Let a new job wait for its turn."""
+    """Have a new job wait for its turn."""
     if len(plan.tasks) == 1 or plan.fetches or plan.is_wide(None):
         add_tasks(session, job, plan, plan.ready(()))
         return
@@ -97,12 +97,12 @@ def add_job(session: Session, job: Job, plan: Plan) -> None:
 
 
 def add_tasks(session: Session, job: Job, plan: Plan, tasks: Sequence[PlannedTask]) -> None:
-    """Let tasks of a job wait for their turns; those that do already keep their places."""
+    """Have tasks of a job wait for their turns; those that wait already keep their places."""
     _add(session, [{**_row(job, plan, task), "position": number} for number, task in enumerate(tasks)])
 
 
 def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """Let all that open jobs still need wait for its turn, in one statement; how many jobs these are."""
+    """Have the rest of every open job wait for its turn, in one statement; returns how many jobs these are."""
     values: dict[str, Any] = {
         "job_id": Job.id,
         "task": literal(WHOLE),
@@ -124,7 +124,7 @@ def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
 
 
 def forget_all(session: Session) -> None:
-    """At the start of a process that is the only one, which looks at every job itself."""
+    """Delete all rows, at the start of the only process, which then looks at every job."""
     session.execute(delete(DueTask))
 
 
@@ -144,14 +144,14 @@ def _row(job: Job, plan: Plan, task: PlannedTask) -> dict[str, Any]:
 
 
 def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    # rows as parameters: a statement that holds them is made anew each time
+    # rows as parameters: a statement that contains them would be compiled each time
     session.connection().execute(insertion(session, DueTask).on_conflict_do_nothing(), rows)
     small = {Queue.SMALL.value} if any(row["small"] for row in rows) else set()
     _announce(session, {row["queue"] for row in rows} | small)
 
 
 def _announce(session: Session, queues: Collection[str]) -> None:
-    """Notify the dispatcher of this process, or those of all where this one has none."""
+    """Notify the dispatcher of this process; if it has none, those of all processes."""
     if window := hooks_of(session).window:
         after_commit(session, partial(window.note_due, queues))
     else:
@@ -159,7 +159,7 @@ def _announce(session: Session, queues: Collection[str]) -> None:
 
 
 def waiting(session: Session) -> dict[str, int]:
-    """How many rows wait for their turns, by queue; what is small counts for both that it may go to."""
+    """How many rows wait for their turns, by queue; small work counts for both queues to which it may go."""
     counted = select(DueTask.queue, DueTask.small, func.count()).group_by(DueTask.queue, DueTask.small)
     found: Counter[str] = Counter()
     for queue, small, number in session.execute(counted):
@@ -168,22 +168,22 @@ def waiting(session: Session) -> dict[str, int]:
 
 
 def of_job() -> ColumnElement[bool]:
-    """Whether a job of an outer query has something that waits for its turn."""
+    """A condition: some work of the outer query's job waits for its turn."""
     return select(DueTask.job_id).where(DueTask.job_id == Job.id).exists()
 
 
 def may_choose(session: Session) -> bool:
-    """Whether no other process chooses who is next; it stays so until the end of the transaction."""
+    """Whether no other process is choosing; this holds until the end of the transaction."""
     return take(session, AdvisoryLock.TURNS)
 
 
 def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
-    """Take those whose turn it is, the first one first.
+    """Claim the next rows, in the order of their turns.
 
     Args:
         session: one transaction, in which `may_choose` was true.
-        lane: where they go.
-        room: how many, together with those that are on their way already.
+        lane: their lane.
+        room: how many there may be, together with those that are being sent already.
     """
     now = session.scalars(select(from_now())).one()
     turns = list(_chosen(session, lane, room - _on_their_way(session, lane)))
@@ -196,12 +196,12 @@ def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
 
 
 def take_out(session: Session, lane: Lane, room: int) -> list[Turn]:
-    """Take those whose turn it is, and forget them: for a process that is the only one.
+    """Take the next rows and delete them; for a single process.
 
     Args:
         session: one transaction.
-        lane: where they go.
-        room: how many.
+        lane: their lane.
+        room: how many there may be.
     """
     turns = list(_chosen(session, lane, room))
     if turns:
@@ -259,7 +259,7 @@ def _round_robin(columns: Any) -> tuple[ColumnElement[Any], ...]:
 
 
 def _note_turns(session: Session, turns: Sequence[Turn], now: datetime) -> None:
-    # of one batch as well, the last one was served last
+    # distinct times: within a batch, too, the last one was served last
     times = [now + timedelta(microseconds=number) for number in range(len(turns))]
     jobs = {turn.job_id: at for turn, at in zip(turns, times, strict=True)}
     served = update(table_of(DueTask)).where(DueTask.job_id == bindparam("of_job")).values(served_at=bindparam("at"))
@@ -270,8 +270,8 @@ def _note_turns(session: Session, turns: Sequence[Turn], now: datetime) -> None:
 
 
 def settle(session: Session, sent: Sequence[Turn]) -> None:
-    """Forget what the broker has, and note when that was."""
-    # Jobs before their rows, as everyone does; who holds one meanwhile works on it, which is a sign of life as well
+    """Delete the rows of work that the broker has taken, and note the time in their jobs."""
+    # Jobs are locked before their rows, as everywhere. A job that is locked now is being worked on, so needs no note
     idle = select(Job.id).where(Job.id.in_({turn.job_id for turn in sent})).order_by(Job.id)
     found = list(session.scalars(idle.with_for_update(skip_locked=True)))
     noted = update(Job).where(Job.id.in_(found)).values(dispatched_at=from_now())
@@ -281,6 +281,6 @@ def settle(session: Session, sent: Sequence[Turn]) -> None:
 
 
 def release(session: Session, unsent: Sequence[Turn]) -> None:
-    """Give up claims on what the broker has not taken."""
+    """Give up the claims on work that the broker has not taken."""
     rows = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in unsent]))
     session.execute(rows.values(lane=None, claimed_until=None).execution_options(synchronize_session=False))

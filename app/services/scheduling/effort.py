@@ -1,8 +1,8 @@
-"""How expensive a task is, roughly: short work must not wait behind long work.
+"""A rough estimate of how expensive a task is: short work must not wait behind long work.
 
-Pixels times a constant of each operation, as measured on one core with a picture of two megapixels. It need not be
-right by more than its order: small work that is not seen as such goes to `default_queue`, and so does what is sent
-while the small queue is full.
+The estimate is pixels times a constant of each operation, as measured on one core with a picture of two megapixels.
+Only its order of magnitude matters: small work that is not recognized goes to `default_queue`, as does small work that
+is sent while the small queue is full.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from app.operations import OPERATIONS, RESIZE, Queue
 from app.parameters import QualityTarget, WebParams
 from app.services.dag_builder import Plan, PlannedTask
 
-SMALL_SECONDS = 0.2  # of CPU time, up to which a task is small
-READING = 20.0  # nanoseconds a pixel to decode, and to write what travels between tasks
-DEAR = 100.0  # times what an encoder takes that searches or makes a special effort; measured: AVIF of effort 9, 107
+SMALL_SECONDS = 0.2  # CPU time up to which a task is small
+READING = 20.0  # nanoseconds per pixel to decode, and to write intermediates between tasks
+DEAR = 100.0  # factor for an encoder that searches its quality or makes a special effort; measured: AVIF, effort 9: 107
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of an upload."""
+    """The size of an upload."""
 
     width: int
     height: int
@@ -29,19 +29,19 @@ class Size:
 
     @property
     def pixels(self) -> int:
-        """Of all frames."""
+        """The pixels of all frames."""
         return self.width * self.height * self.frames
 
 
 def size_of(job: Job) -> Size | None:
-    """None while it is unknown: the input has yet to be fetched."""
+    """The size of a job's input; None while the input has yet to be fetched."""
     if job.input_width is None or job.input_height is None:
         return None
     return Size(job.input_width, job.input_height, job.input_frames or 1)
 
 
 def is_small(plan: Plan, task: PlannedTask, size: Size | None) -> bool:
-    """Whether a task of libvips is soon done, whatever the images on its way may be."""
+    """Whether a libvips task takes little time, even with the largest image that its plan can make of the upload."""
     if task.queue != Queue.DEFAULT.value or size is None:
         return False
     pixels = max(size.pixels, *_enlarged(plan, size), 0)
@@ -58,7 +58,7 @@ def _nanoseconds(task: PlannedTask) -> Iterator[float]:
 
 
 def _enlarged(plan: Plan, size: Size) -> Iterator[int]:
-    """Pixels of what may become larger than the upload."""
+    """The pixels of images that may be larger than the upload."""
     for step in (step for task in plan.tasks for step in task.steps):
         if step.op == RESIZE.name and (step.params.get("enlarge") or step.params.get("fit") == "contain"):
             yield _target(step.params, size) * size.frames

@@ -1,4 +1,4 @@
-"""How much of the work the broker has: enough for its workers, and so little that other work soon has its turn."""
+"""How much work the broker holds: enough for its workers, and so little that other work soon has its turn."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -6,36 +6,36 @@ from dataclasses import dataclass, field
 
 from app.operations import Queue
 
-SPARE_TAKES = 1  # message, at the same time
+SPARE_TAKES = 1  # message at a time
 NETWORK_TAKES = 1
-ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML, Queue.FETCH))  # for whatever may be due
+ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML, Queue.FETCH))  # queues of due work
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
     """The state of one queue, as the broker reports it."""
 
-    #: not yet taken
+    #: messages that have not been taken yet
     messages: int
-    #: that take them
+    #: workers that take them
     workers: int
 
 
-#: by the queue's name
+#: depths by the name of the queue
 Depths = Mapping[str, Depth]
-#: looks at the queues; None when the broker does not answer
+#: reads the depths of the queues; None when the broker does not answer
 Look = Callable[[], Depths | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Of the window; what is being worked on comes on top of it."""
+    """The sizes that the window depends on. Messages that are being worked on are not part of the window."""
 
     #: messages that a pixel worker works on at the same time
     worker_takes: int
     #: inputs that a worker fetches at the same time
     fetch_takes: int = 16
-    #: more than so many workers do not make it larger
+    #: the window does not grow beyond so many workers
     most_workers: int
 
     def room(self, queue: Queue, depth: Depth) -> int:
@@ -44,21 +44,21 @@ class Sizes:
             return 0  # they would never be taken
         others = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES, Queue.FETCH: self.fetch_takes}
         takes = others.get(queue, self.worker_takes)
-        # Together with what runs, twice what the workers take: so an autoscaler that counts both doubles them
+        # Waiting and running messages are twice what the workers take: an autoscaler that counts both doubles them
         return max(0, takes * max(2, min(depth.workers, self.most_workers)) - depth.messages)
 
 
 @dataclass
 class Places:
-    """What this process may send before it looks again; the `Window` of its transactions."""
+    """How much this process may send before the next look at the queues; the `Window` of its transactions."""
 
     wake: Callable[[], None]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _rooms: dict[str, int] = field(default_factory=dict)
-    #: queues of which something waits for its turn: what comes now must not go before it
+    #: queues with work that waits for its turn: new work must not overtake it
     _closed: set[str] = field(default_factory=set)
     _has_spare: bool = False
-    #: queues that something has become due for since this was asked last
+    #: queues for which work has become due since the last call of `taken_notes`
     _noted: set[str] = field(default_factory=set)
 
     @property
@@ -80,22 +80,22 @@ class Places:
         self.wake()
 
     def taken_notes(self) -> set[str]:
-        """Queues that something has become due for since this was asked last."""
+        """The queues for which work has become due since the last call."""
         with self._lock:
             noted, self._noted = self._noted, set()
         return noted
 
     def is_any_closed(self) -> bool:
-        """Whether something was due at the last look."""
+        """Whether work was due at the last look."""
         return bool(self._closed)
 
     def update(self, rooms: Mapping[str, int], due: Collection[str], *, has_spare: bool) -> None:
-        """Note what a look has shown.
+        """Note the outcome of a look.
 
         Args:
-            rooms: by queue.
-            due: queues of which something waits for its turn.
-            has_spare: whether a process takes small work.
+            rooms: free places by queue.
+            due: queues with work that waits for its turn.
+            has_spare: whether a spare process takes small work.
         """
         with self._lock:
             self._rooms, self._closed, self._has_spare = dict(rooms), set(due), has_spare

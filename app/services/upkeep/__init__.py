@@ -1,1 +1,1 @@
-"""What runs by a timer: repairs and removals."""
+"""Periodic work: repairs and removals."""

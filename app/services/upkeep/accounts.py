@@ -1,4 +1,4 @@
-"""Accounting of tenants: adds up what ended jobs have used, and measures what is stored."""
+"""Accounting of tenants: adds up the usage of ended jobs, and measures the storage."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -7,11 +7,11 @@ from app.services.access import storage, usage
 from app.services.upkeep.periodic import Periodic
 from app.services.webhooks import events
 
-STORAGE_SECONDS = 300.0  # between two measurements, of whichever processes
+STORAGE_SECONDS = 300.0  # between two measurements, by any process
 
 
 class Accounts(Periodic):
-    """Counts again and again; any number of processes may do so at once."""
+    """Counts periodically; any number of processes may do so at once."""
 
     name = "accounts"
     unavailable = (SQLAlchemyError,)
@@ -21,7 +21,7 @@ class Accounts(Periodic):
         self._database = database
 
     def run_once(self) -> int:
-        """Count all that has ended by now, and measure if it is time; how many events that were."""
+        """Count all jobs that have ended by now, and measure if it is time; returns the number of events counted."""
         counted = self._count()
         with self._database.session() as session:
             is_due = storage.is_due(session, STORAGE_SECONDS)
@@ -30,7 +30,7 @@ class Accounts(Periodic):
         return counted
 
     def _count(self) -> int:
-        """Each batch is a transaction; what has not been read yet gets its number first."""
+        """Number the events that have none yet, and count them, each batch in a transaction."""
         counted = 0
         while not self.stopping.is_set():
             with self._database.session(read_only=True) as session:

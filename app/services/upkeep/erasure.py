@@ -39,8 +39,8 @@ from app.services.storage.object_store import ObjectStore
 from app.tenancy import DEFAULT_TENANT
 
 BATCH = 50  # jobs in one transaction
-ROWS = 500  # of another kind
-#: what is counted and deleted, in this order: what refers to a row goes before it
+ROWS = 500  # rows of another kind in one transaction
+#: what is counted and deleted, in this order: rows go before the rows to which they refer
 KINDS: tuple[tuple[str, type[Base], Any], ...] = (
     ("deliveries", WebhookDelivery, WebhookDelivery.id),
     ("events", Event, Event.id),
@@ -60,12 +60,12 @@ KINDS: tuple[tuple[str, type[Base], Any], ...] = (
 
 
 def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
-    """Erase all of a tenant; what was erased, by kind. It can be repeated where it was interrupted.
+    """Erase a tenant; returns the numbers of rows by kind. After an interruption it can simply be repeated.
 
     Raises:
         TenantNotFound: there is none of this name.
-        TenantStays: it is the one that open requests belong to.
-        StoreUnavailable: the storage deletes nothing now.
+        TenantStays: it is the tenant of requests without a key, which always exists.
+        StoreUnavailable: the storage cannot delete now.
     """
     if name == DEFAULT_TENANT:
         raise TenantStays
@@ -77,12 +77,12 @@ def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
     for kind, table, key in KINDS:
         while _in_transaction(database, name, _deletion(table, key), erased, kind):
             pass
-    # what was being accepted when the keys were refused may have come meanwhile
+    # jobs that were being accepted when the keys were revoked may have been written meanwhile
     while _erase_jobs(database, storage, name, erased):
         pass
     asyncio.run(storage.delete_prefix(asset_prefix(name)))
     with database.session() as session:
-        for table in (UsageDay, AuditEntry, TenantTurn, AssetObject):  # what the last jobs and refusals have left
+        for table in (UsageDay, AuditEntry, TenantTurn, AssetObject):  # rows that the last jobs and refusals have left
             session.execute(delete(table).where(table.tenant == name))
         session.execute(delete(TenantRecord).where(TenantRecord.name == name))
         audit.record(session, "tenant.deleted", name, tenant=DEFAULT_TENANT, details=dict(erased))
@@ -90,7 +90,7 @@ def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
 
 
 def _erase_jobs(database: Database, storage: ObjectStore, name: str, erased: Counter[str]) -> bool:
-    """A batch of jobs: ended first, so that no worker writes for them any more, then their objects, then their rows."""
+    """Erase a batch of jobs: end them, so that no worker writes for them, then delete their objects and their rows."""
     with database.session(tenant=name) as session:
         found = list(session.scalars(select(Job.id).order_by(Job.id).limit(BATCH)))
         results = session.scalar(select(func.count()).select_from(Result).where(Result.job_id.in_(found)))
@@ -99,7 +99,7 @@ def _erase_jobs(database: Database, storage: ObjectStore, name: str, erased: Cou
     asyncio.run(_delete_objects(storage, found))
     with database.session(tenant=name) as session:
         session.execute(delete(Job).where(Job.id.in_(found)))
-    # a worker may have stored something between the two; one that does so from now on removes it itself
+    # a worker may have stored an object in between; one that does so from now on removes it itself
     asyncio.run(_delete_objects(storage, found))
     erased.update({"jobs": len(found), "results": results or 0})
     return bool(found)

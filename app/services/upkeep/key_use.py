@@ -1,4 +1,4 @@
-"""Writes down when keys were last used, in the background: no request waits for that or commits anything for it."""
+"""Records when keys were last used, in the background: no request waits or commits for that."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,5 +19,5 @@ class KeyUse(Periodic):
         self._door = door
 
     def run_once(self) -> int:
-        """Write what has been used since the last time; how many keys that were."""
+        """Write the keys used since the last call; returns how many."""
         return self._door.write_use()

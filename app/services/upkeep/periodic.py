@@ -9,16 +9,16 @@ log = logging.getLogger(__name__)
 
 
 class Periodic(ABC):
-    """A thread of its own that does one thing for ever; an error ends one turn of it, and is logged."""
+    """A thread that repeats one piece of work for ever; an error ends only one turn, and is logged."""
 
     name: ClassVar[str]
-    #: whether the first turn begins with the thread, not after a pause
+    #: whether the first turn begins at once, not after a pause
     at_once: ClassVar[bool] = False
-    #: when something that it needs is away
+    #: the errors that mean that something it needs is away
     unavailable: ClassVar[tuple[type[Exception], ...]]
 
     def __init__(self, every_seconds: float) -> None:
-        """Nothing runs yet.
+        """Set up without starting the thread.
 
         Args:
             every_seconds: pause between two turns.
@@ -29,14 +29,14 @@ class Periodic(ABC):
 
     @abstractmethod
     def run_once(self) -> Any:
-        """One turn; a long one ends when `stopping` is set."""
+        """Do one turn; a long one ends early when `stopping` is set."""
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Begin no other turn, and wait for the end of this one for so many seconds."""
+        """Begin no further turn, and wait so many seconds for the end of this one."""
         self.stopping.set()
         self._thread.join(timeout)
 

@@ -27,14 +27,14 @@ from app.services.webhooks import deliveries, replays
 log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
-DEFAULT = Queue.DEFAULT.value  # has the messages that start jobs
-FEW = 16  # messages of the small queue, which are taken within seconds
-IN_FLIGHT = timedelta(seconds=5)  # what a message may take from its transaction to its queue
+DEFAULT = Queue.DEFAULT.value  # the queue of messages that start jobs
+FEW = 16  # messages of the small queue: so few are taken within seconds
+IN_FLIGHT = timedelta(seconds=5)  # longest time of a message from its transaction to its queue
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repairs:
-    """What one sweep has started again."""
+    """How much one sweep has started again."""
 
     expired: int = 0
     silent: int = 0
@@ -42,19 +42,19 @@ class Repairs:
     replays: int = 0
 
 
-#: up to when everything that was sent to a queue has been taken; by the queue's name
+#: by queue, the time before which all messages sent to it have been taken
 Reached = dict[str, datetime]
-#: messages of a queue that are not taken yet; None when the broker does not answer
+#: counts the messages of a queue that are not taken yet; None when the broker does not answer
 Waiting = Callable[[str], int | None]
 
 
 def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
-    """Look for everything that is stuck.
+    """Find everything that is stuck, and send it again.
 
     Args:
         session: one transaction for all repairs.
-        redispatch_seconds: after so long without a sign of life a job may have lost its message.
-        waiting: how long a queue is: a task in a long one is not lost.
+        redispatch_seconds: a job may have lost its message after so long without a sign of life.
+        waiting: the lengths of queues: a task that waits in a long queue is not lost.
     """
     if not take(session, AdvisoryLock.SWEEP):
         return Repairs()
@@ -70,7 +70,7 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
 
 
 def _resend_expired(session: Session) -> int:
-    """Tasks whose worker is silent: a copy of the message takes the lease over."""
+    """Resend tasks whose worker is silent: the copy of the message takes the lease over."""
     given_up = [
         (job_id, task)
         for job_id, tasks in steps.expired_leases(session, BATCH).items()
@@ -96,7 +96,7 @@ def _note_dispatch(session: Session, job_id: UUID) -> None:
 
 
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
-    """Jobs whose message is in no queue any more, or was never sent."""
+    """Resend jobs whose message is in no queue any more, or was never sent."""
     silent = _silent(redispatch_seconds)
     if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
         return 0
@@ -111,15 +111,15 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
 
 
 def _may_be_lost(reached: Reached) -> ColumnElement[bool]:
-    """Not those that wait in one queue with all that they still need: of a long one these are most."""
+    """A condition that excludes jobs all of whose open steps still wait in queues: most jobs, if a queue is long."""
     open_steps = select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN))
     passed = [and_(Step.queue == queue, Job.dispatched_at < until - IN_FLIGHT) for queue, until in reached.items()]
     return or_(~open_steps.exists(), open_steps.where(or_(*passed)).exists())
 
 
 def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterator[UUID]:
-    """Those of these jobs that wait in no queue; the others are passed over, however many they are, and not locked."""
-    kept = outbox.subjects(session)  # which the broker has not taken yet
+    """Those of these jobs that wait in no queue. The others are skipped without a lock, however many they are."""
+    kept = outbox.subjects(session)  # their messages wait in the outbox
     for first in range(0, len(silent), BATCH):
         ids = silent[first : first + BATCH]
         facts = (Job.id, Job.plan, Job.dispatched_at, Job.dispatched_at != Job.created_at)
@@ -127,7 +127,7 @@ def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterato
         ended = steps.ended_tasks_of(session, ids)
         for job_id, plan_, sent_at, sent_again in session.execute(batch).all():
             plan = Plan.from_json(plan_)
-            # before, only the message that starts the job can be lost; some jobs are started by that of a task
+            # Until then only the message that starts the job can be lost; for some jobs that is the message of a task
             begun = sent_again or len(plan.tasks) == 1 or plan.fetches
             queues = _queues(plan, ended[job_id]) if begun else set()
             if str(job_id) not in kept and all(_has_passed(reached, queue, sent_at) for queue in {DEFAULT, *queues}):
@@ -139,7 +139,7 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
     alive = select(Step.id).where(
         Step.job_id == Job.id, or_(Step.status == StepStatus.RUNNING, Step.finished_at >= before)
     )
-    # also one that is repeated: what ended a while ago was its run before
+    # a repeated job too: its steps that ended a while ago belong to the run before
     unsent = and_(
         Job.status == JobStatus.PENDING,
         Job.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
@@ -149,10 +149,10 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
 
 
 def _reached(session: Session, waiting: Waiting) -> Reached:
-    """How far each queue is: what was sent to it before then has been taken.
+    """How far each queue has got: everything sent to it before this time has been taken.
 
-    A queue keeps its order, so a step that runs was sent after all before it, and is not older than its job. What is
-    small proves nothing, since it may have gone to another queue.
+    A queue keeps its order, so everything sent before a running step has been taken, and the step is not older than its
+    job. A small step proves nothing, since it may have come from another queue.
     """
     reached: Reached = {}
     running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)
@@ -163,7 +163,7 @@ def _reached(session: Session, waiting: Waiting) -> Reached:
     now = session.scalars(select(from_now())).one()
     reached |= {queue.value: now for queue in Queue if waiting(queue.value) == 0}
     if (waiting(Queue.SMALL.value) or 0) > FEW:
-        reached.pop(DEFAULT, None)  # the messages that start jobs, and small tasks, may all be there instead
+        reached.pop(DEFAULT, None)  # messages that start jobs and small tasks may wait there instead
     return reached
 
 
@@ -172,7 +172,7 @@ def _has_passed(reached: Reached, queue: str, sent_at: datetime) -> bool:
 
 
 def _queues(plan: Plan, ended: set[str]) -> set[str]:
-    """Where the messages of the tasks are that could run now."""
+    """The queues of the tasks that could run now."""
     return {task.queue for task in plan.tasks if task.id not in ended and (not task.parent or task.parent in ended)}
 
 
@@ -185,9 +185,9 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
 
 
 def resume_all(session: Session) -> int:
-    """Make every open job due again, at the start of a process that is the only one.
+    """Make every open job due again, at the start of the only process.
 
-    Its predecessor's broker was memory, and its leases have no holder.
+    The broker of its predecessor was in memory, and the leases have no holder.
     """
     steps.give_all_leases_up(session)
     due.forget_all(session)
@@ -195,7 +195,7 @@ def resume_all(session: Session) -> int:
 
 
 class Reconciler(Periodic):
-    """Sweeps again and again."""
+    """Sweeps periodically."""
 
     name = "reconciler"
     at_once = True
@@ -210,12 +210,12 @@ class Reconciler(Periodic):
         self._redispatch_seconds = redispatch_seconds
 
     def run_once(self) -> None:
-        """Repair what needs it now."""
+        """Repair everything that needs it now."""
         while self._repair().webhooks == deliveries.BATCH and not self.stopping.is_set():
             pass
 
     def _repair(self) -> Repairs:
-        """One transaction."""
+        """Sweep once, in one transaction."""
         with self._database.session() as session:
             repairs = sweep(session, redispatch_seconds=self._redispatch_seconds, waiting=self._waiting)
         if repairs != Repairs():

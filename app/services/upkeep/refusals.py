@@ -1,4 +1,4 @@
-"""What known keys were refused, on its way into the audit log: in the background, once per key, code and minute."""
+"""Writes refused requests of known keys to the audit log, in the background, once per key, code and minute."""
 
 import threading
 import time
@@ -12,11 +12,11 @@ from app.services.access.audit import Refusal
 from app.services.upkeep.periodic import Periodic
 
 EVERY_SECONDS = 1.0
-MOST = 10_000  # that wait to be written; further ones are not noted
+MOST = 10_000  # refusals that wait to be written; further ones are not noted
 
 
 class Refusals(Periodic):
-    """Of one API process. What was noted in its last second is lost if it is killed."""
+    """The refusals of one API process. If it is killed, those of its last second are lost."""
 
     name = "refusals"
     unavailable = (SQLAlchemyError,)
@@ -27,12 +27,12 @@ class Refusals(Periodic):
         self._clock = clock
         self._lock = threading.Lock()
         self._minute = 0
-        #: of this minute
+        #: refusals of this minute
         self._noted: set[Refusal] = set()
         self._waiting: list[Refusal] = []
 
     def note(self, *, tenant: str, key_id: str, code: str) -> None:
-        """A request was refused; costs it no statement."""
+        """Note that a request was refused, without a statement."""
         minute = int(self._clock() // 60)
         refusal = Refusal(tenant=tenant, key_id=key_id, code=code, minute=minute)
         with self._lock:
@@ -43,7 +43,7 @@ class Refusals(Periodic):
                 self._waiting.append(refusal)
 
     def run_once(self) -> int:
-        """Write what was noted; how many rows at most."""
+        """Write the noted refusals; returns how many there were."""
         with self._lock:
             refusals = self._waiting[: audit.PAGE]
         if refusals:
@@ -58,4 +58,4 @@ class Refusals(Periodic):
         try:
             self.run_once()
         except self.unavailable:
-            return  # the process ends; what was refused is in its log as well
+            return  # the process ends; its log has the refusals as well

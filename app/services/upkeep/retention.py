@@ -1,4 +1,4 @@
-"""Removes what has expired, in batches, and finds objects without rows and rows without objects."""
+"""Removes expired rows and objects, in batches, and finds objects without rows and rows without objects."""
 
 import asyncio
 import logging
@@ -31,34 +31,34 @@ BATCH = 50  # rows of one kind in one transaction
 PARALLEL = 8  # jobs whose objects are deleted at the same time
 PAGE = 1000  # jobs or objects that are compared at a time
 PAUSES = Backoff(first=60.0, longest=3600.0)  # until a job whose objects could not be deleted is tried again
-YOUNG_SECONDS = 3600  # longer than any upload takes from its object to its job
+YOUNG_SECONDS = 3600  # longer than any upload takes between the writing of its object and of its job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """What became of a batch of expired jobs."""
+    """The outcome for a batch of expired jobs."""
 
     removed: list[UUID]
-    #: whose objects cannot be deleted; they stay until they can
+    #: jobs whose objects could not be deleted; they stay until the objects can be
     kept: dict[UUID, PixToolsError]
 
     @property
     def is_last(self) -> bool:
-        """True if no more is to be done now: nothing is left, or the storage deletes nothing."""
+        """True if nothing more can be done now: no jobs are left, or the storage deletes nothing."""
         return len(self.removed) + len(self.kept) < BATCH or not self.removed
 
 
 def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Sequence[UUID] = ()) -> Removal:
-    """Remove a batch of ended jobs whose time is over, oldest first.
+    """Remove a batch of expired jobs, oldest first.
 
-    They stay locked while their objects go, so that no client's retry begins in between.
+    They stay locked while their objects are deleted, so that no retry by a client begins in between.
     """
     query = select(Job.id, Job.tenant, Job.expires_at).where(
         Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over)
     )
     rows = session.execute(query.order_by(Job.expires_at).limit(BATCH).with_for_update(skip_locked=True)).all()
     found = [row.id for row in rows]
-    # The objects first: a job without them can be removed again, objects without a job would not be looked for
+    # The objects first: a job without objects can be removed later, but objects without a job would not be found
     kept = asyncio.run(_delete_objects(storage, found)) if found else {}
     removed = [job_id for job_id in found if job_id not in kept]
     usage.settle(session, removed)
@@ -72,7 +72,7 @@ def _tombstone(row: Any) -> JobTombstone:
 
 
 async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
-    """Delete what these jobs have stored; those of which something is left, and why."""
+    """Delete the objects of these jobs; returns the jobs of which some are left, and why."""
     slots = asyncio.Semaphore(PARALLEL)
     kept: dict[UUID, PixToolsError] = {}
 
@@ -89,9 +89,9 @@ async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUI
 
 @dataclass
 class Postponed:
-    """Jobs whose objects could not be deleted: each is passed over for a while, every time for twice as long."""
+    """Jobs whose objects could not be deleted: each is skipped for a while, every time for twice as long."""
 
-    #: until when, and how often so far
+    #: until when a job is skipped, and how often it has failed
     _until: dict[UUID, tuple[float, int]] = field(default_factory=dict)
 
     def current(self) -> list[UUID]:
@@ -107,27 +107,27 @@ class Postponed:
 
 
 def remove_expired_keys(session: Session) -> int:
-    """Forget a batch of idempotency keys; how many that was."""
+    """Delete a batch of expired idempotency keys; returns how many."""
     key = tuple_(IdempotencyKey.tenant, IdempotencyKey.key)
     old = select(IdempotencyKey.tenant, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
     return rows_changed(session, delete(IdempotencyKey).where(key.in_(old)))
 
 
 def remove_old_letters(session: Session, kept_seconds: float) -> int:
-    """Forget a batch of dead letters that are too old; how many that was."""
+    """Delete a batch of dead letters that are too old; returns how many."""
     old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(DeadLetter).where(DeadLetter.id.in_(old)))
 
 
 def remove_old_tombstones(session: Session, kept_seconds: float) -> int:
-    """Forget a batch of jobs that have expired long ago; how many that was."""
+    """Delete the tombstones of a batch of jobs that expired long ago; returns how many."""
     old = select(JobTombstone.job_id).where(JobTombstone.expired_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(JobTombstone).where(JobTombstone.job_id.in_(old)))
 
 
 @dataclass(frozen=True)
 class Orphans:
-    """What lacks its counterpart."""
+    """Objects and rows without their counterparts."""
 
     #: keys of objects below a job that does not exist
     objects: list[str]
@@ -138,11 +138,11 @@ class Orphans:
 def find_orphans(database: Database, storage: ObjectStore) -> Orphans:
     """Compare every object with the jobs, and every upload and result with the objects.
 
-    An upload that is being accepted has an object before it has a job: young objects are passed over.
+    An upload that is being accepted has an object before it has a job: young objects are skipped.
     """
     lost: list[str] = []
     for job_ids in _pages(database):
-        named = _named(database, job_ids)  # first: an object is there before its row, and gone before it
+        named = _named(database, job_ids)  # read first: an object is written before its row, and deleted before it
         stored = {key for job_id in job_ids for key, _ in storage.entries(job_prefix(job_id))}
         if missing := [key for key in named if key not in stored]:
             still_named = set(_named(database, job_ids))
@@ -151,7 +151,7 @@ def find_orphans(database: Database, storage: ObjectStore) -> Orphans:
 
 
 def _pages(database: Database) -> Iterator[list[UUID]]:
-    """Every job, some at a time."""
+    """The ids of all jobs, a page at a time."""
     query = select(Job.id).order_by(Job.id).limit(PAGE)
     after: UUID | None = None
     while True:
@@ -164,7 +164,7 @@ def _pages(database: Database) -> Iterator[list[UUID]]:
 
 
 def _named(database: Database, job_ids: list[UUID]) -> list[str]:
-    """Keys of the objects that these jobs have according to the database."""
+    """The keys of objects that these jobs have according to the database."""
     with database.session(read_only=True) as session:
         arrived = (Job.id.in_(job_ids), Job.input_sha256.is_not(None))
         uploads = session.scalars(select(Job.input_key).where(*arrived).order_by(Job.id))
@@ -198,12 +198,12 @@ def _owner(key: str) -> UUID | None:
 
 
 def _is_young(job_id: UUID | None) -> bool:
-    """Whether a job of this id may still be on its way; a UUIDv7 begins with its milliseconds since 1970."""
+    """Whether a job with this id may still be written; a UUIDv7 begins with its milliseconds since 1970."""
     return job_id is not None and job_id.version == 7 and job_id.int >> 80 > (time.time() - YOUNG_SECONDS) * 1000
 
 
 class Retention(Periodic):
-    """Removes what has expired again and again."""
+    """Removes what has expired, periodically."""
 
     name = "retention"
     unavailable = (SQLAlchemyError, PixToolsError)
@@ -229,7 +229,7 @@ class Retention(Periodic):
         self._postponed = Postponed()
 
     def run_once(self) -> int:
-        """Remove all that has expired by now; how many jobs that was."""
+        """Remove all that has expired by now; returns the number of jobs."""
         removed = self._remove_jobs()
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_tombstones, kept_seconds=self._tombstones_kept_seconds))
@@ -244,7 +244,7 @@ class Retention(Periodic):
         return removed
 
     def _remove_jobs(self) -> int:
-        """Each batch is a transaction; one job that cannot be removed holds up no other."""
+        """Remove expired jobs, each batch in a transaction; a job that cannot be removed does not hold up others."""
         removed = 0
         while not self.stopping.is_set():
             with self._database.session() as session:
@@ -259,7 +259,7 @@ class Retention(Periodic):
         return removed
 
     def _in_batches(self, remove: Callable[[Session], int]) -> int:
-        """Each batch is a transaction."""
+        """Repeat a removal until nothing is left, each batch in a transaction."""
         removed = 0
         while not self.stopping.is_set():
             with self._database.session() as session:

@@ -1,4 +1,4 @@
-"""Everything that is encrypted in the database: how much of it the current key has not encrypted, and doing that."""
+"""All secrets in the database: how many another key has encrypted, and encrypting them with the current key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from app.services import sources, stores
 from app.services.webhooks import sealing
 from app.services.webhooks.sealing import Rotation
 
-#: by kind of row: counts those that another key has encrypted; encrypts a batch of them anew
+#: by kind of row: a function that counts those that another key has encrypted, and one that encrypts a batch of them
 KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
     (sealing.outdated, sealing.rotate),
     (sources.outdated, sources.rotate),
@@ -19,12 +19,12 @@ KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
 
 
 def outdated(session: Session) -> int:
-    """How many secrets the current key has not encrypted."""
+    """How many secrets are not encrypted with the current key."""
     return sum(count(session) for count, _ in KINDS)
 
 
 def rotate_all(database: Database) -> Rotation:
-    """Encrypt all secrets with the current key, some in each transaction; one that is cut off can be repeated."""
+    """Encrypt all secrets with the current key, a batch in each transaction; if interrupted, it can be repeated."""
     done = [_rotate_kind(database, rotate) for _, rotate in KINDS]
     return Rotation(sealed=sum(each.sealed for each in done), unreadable=sum(each.unreadable for each in done))
 

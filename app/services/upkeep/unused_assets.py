@@ -1,4 +1,4 @@
-"""Removes the files that were assets, when no name and no job needs them any more."""
+"""Removes the files of assets when no name and no job needs them any more."""
 
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
@@ -19,16 +19,16 @@ def _unused() -> ColumnElement[bool]:
 
 
 def remove_unused_assets(session: Session, storage: ObjectStore) -> int:
-    """Remove a batch of files that nothing needs; how many that was.
+    """Remove a batch of files that nothing needs; returns how many.
 
     Raises:
-        StoreUnavailable: the storage deletes nothing now.
+        StoreUnavailable: the storage cannot delete now.
     """
     key = tuple_(AssetObject.tenant, AssetObject.sha256)
     columns = select(AssetObject.tenant, AssetObject.sha256)
     old = columns.where(AssetObject.touched_at < from_now(-GRACE_SECONDS), _unused()).limit(BATCH)
     locked = [tuple(row) for row in session.execute(old.with_for_update(skip_locked=True))]
-    # what has come between that look and its locks is seen by another statement only; from here on nothing can come
+    # Uses that were written between the query and its locks show only in a second query; from here on none can come
     unused = [tuple(row) for row in session.execute(columns.where(key.in_(locked), _unused()))] if locked else []
     for tenant, sha256 in unused:
         storage.delete(asset_key(tenant, sha256))

@@ -1,7 +1,7 @@
-"""Circuit breakers, one for each host that webhooks go to; all workers share their state through Redis.
+"""Circuit breakers, one for each host that receives webhooks; all workers share their state through Redis.
 
-pybreaker keeps the state and decides. Three things are added: one probe at a time, where pybreaker would let every
-worker try a host at once; an expiry of the keys of hosts that are no longer used; and when to ask again.
+pybreaker keeps the state and decides. Three things are added: only one probe at a time, where pybreaker would let every
+worker try a host at once; an expiry of the keys of hosts that are no longer used; and the time of the next try.
 """
 
 import logging
@@ -23,23 +23,23 @@ from redis.lock import Lock
 log = logging.getLogger(__name__)
 
 NAMESPACE = "pixtools:webhook"
-KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # as pybreaker names them
-MOST_HOSTS = 1024  # that a process keeps a breaker object for; their state is elsewhere
-OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts that are left alone, by when that began
-KEPT_SECONDS = 7200  # longer than any delivery is put off: by then a host is no longer used
-CLOCKS_DIFFER = 2.0  # seconds at most, where they are kept in order
-PROBE_MARGIN = 5.0  # seconds beyond the time that an attempt takes at most
-REDIS_SECONDS = 1.0  # for an answer; without one the breakers of this process alone decide
+KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # pybreaker's names
+MOST_HOSTS = 1024  # breaker objects in one process; their state is in Redis
+OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts with an open breaker, by the time when it opened
+KEPT_SECONDS = 7200  # longer than any delivery is put off: after that a host is no longer used
+CLOCKS_DIFFER = 2.0  # most seconds by which synchronized clocks differ
+PROBE_MARGIN = 5.0  # seconds beyond the longest time of an attempt
+REDIS_SECONDS = 1.0  # time-out of an answer; without one the breakers of this process decide alone
 
 
 class HostPaused(Exception):
-    """The host must not be asked now."""
+    """The host must not get a request now."""
 
     def __init__(self, seconds: float, *, grows: bool = True) -> None:
-        """Say when to come back.
+        """Set when to try again.
 
         Args:
-            seconds: until it may be asked again.
+            seconds: until the next request is allowed.
             grows: whether the pause should grow each time.
         """
         super().__init__(seconds)
@@ -59,15 +59,18 @@ GiveBack = Callable[[], None]
 
 
 class Trials(Protocol):
-    """The probe of a host that has failed: one at a time."""
+    """Probes of hosts that have failed: one at a time for each host."""
 
     def take(self, origin: str, seconds: float) -> GiveBack | None:
-        """How to end the probe, which is over in so many seconds anyway; None if another one is under way."""
+        """Begin a probe, which ends after so many seconds at the latest; returns a function that ends it.
+
+        None: another probe is under way.
+        """
 
 
 @dataclass
 class MemoryTrials:
-    """For one process."""
+    """Probes of one process."""
 
     _until: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -88,7 +91,7 @@ class MemoryTrials:
 
 @dataclass(frozen=True)
 class RedisTrials:
-    """For all processes; one that dies gives its probe back when its time is over."""
+    """Probes of all processes; the probe of a process that dies ends when its time is over."""
 
     redis: Redis
 
@@ -97,7 +100,7 @@ class RedisTrials:
         return lock.release if lock.acquire(blocking=False) else None
 
     def forget_later(self, origin: str) -> None:
-        """Let the state of an unused host expire; pybreaker keeps it for ever."""
+        """Have the state of an unused host expire; pybreaker would keep it for ever."""
         pipe = self.redis.pipeline(transaction=False)
         for key in KEYS:
             pipe.expire(_key(origin, key), KEPT_SECONDS)
@@ -110,13 +113,13 @@ class Breakers:
     def __init__(
         self, *, failures: int, reset_seconds: float, probe_seconds: float, redis_url: str | None = None
     ) -> None:
-        """Nothing is connected yet.
+        """Set up without connecting.
 
         Args:
-            failures: in a row, after which a host is left alone.
-            reset_seconds: for which it is left alone.
-            probe_seconds: that one attempt takes at most.
-            redis_url: where the state is shared; without it this process is the only one.
+            failures: failures in a row after which a host's breaker opens.
+            reset_seconds: how long a breaker stays open.
+            probe_seconds: longest time of one attempt.
+            redis_url: the Redis that shares the state; None: there is only this process.
         """
         self._failures = failures
         self._reset_seconds = reset_seconds
@@ -129,7 +132,7 @@ class Breakers:
         self._open: dict[str, float] = {}
 
     def open_hosts(self) -> int:
-        """How many hosts are left alone now, as all workers know, or with Redis away this process."""
+        """How many breakers are open now, among all workers; while Redis is away, in this process."""
         since = time.time() - KEPT_SECONDS
         if self._redis is not None:
             try:
@@ -153,10 +156,10 @@ class Breakers:
 
     @contextmanager
     def guard(self, origin: str) -> Iterator[None]:
-        """Ask a host within this; raise `HostFailed` there when it counts against the host.
+        """Guard a request to a host; raise `HostFailed` within the block for a failure that counts against the host.
 
         Raises:
-            HostPaused: the host is to be left alone; the block was not entered.
+            HostPaused: the breaker is open; the block was not entered.
         """
         breaker, probes = self._choose(origin)
         probing = breaker.current_state != pybreaker.STATE_CLOSED
@@ -165,15 +168,15 @@ class Breakers:
             with breaker.calling():
                 yield
         except pybreaker.CircuitBreakerError:
-            raise HostPaused(self._reset_seconds) from None  # another worker has just seen it fail
+            raise HostPaused(self._reset_seconds) from None  # another worker's failure has just opened it
         finally:
             self._leave(probes, origin, give_back)
 
     def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Trials]:
-        """What all workers share, or with Redis away what this process knows."""
+        """The breaker that all workers share; while Redis is away, that of this process."""
         if self._redis is not None:
             try:
-                # Read-only or out of memory it would answer and forget, and pybreaker would not notice
+                # A write, since a Redis that is read-only or out of memory answers reads, and pybreaker ignores errors
                 self._redis.set(f"{NAMESPACE}:alive", 1, ex=KEPT_SECONDS)
                 return self._breaker(self._shared, origin, self._redis), RedisTrials(self._redis)
             except RedisError as error:
@@ -215,22 +218,22 @@ class Breakers:
             give_back = probes.take(origin, self._probe_seconds)
         except RedisError:
             return _nothing
-        if give_back is None:  # what becomes of the probe is known soon
+        if give_back is None:  # the outcome of the other probe is known soon
             raise HostPaused(min(self._probe_seconds, self._reset_seconds), grows=False)
         return give_back
 
     def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
-        """Seconds until a host may be tried."""
+        """Seconds until a host may be tried again."""
         opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no public name for it
         if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
             return 0.0
         left = self._reset_seconds - (datetime.now(UTC) - opened_at).total_seconds()
-        if left > self._reset_seconds + CLOCKS_DIFFER:  # whose clock was that?
+        if left > self._reset_seconds + CLOCKS_DIFFER:  # written by a process whose clock is wrong
             self._begin_now(breaker)
         return float(min(left, self._reset_seconds))
 
     def _begin_now(self, breaker: pybreaker.CircuitBreaker) -> None:
-        """Have the time of an open breaker begin; pybreaker itself moves its beginning forwards only."""
+        """Set the opening time of an open breaker to now; pybreaker itself only moves it forwards."""
         if self._redis is not None and isinstance(breaker._state_storage, pybreaker.CircuitRedisStorage):  # noqa: SLF001
             self._redis.delete(_key(str(breaker.name), "opened_at"))
         breaker._state_storage.opened_at = datetime.now(UTC)  # noqa: SLF001
@@ -242,7 +245,7 @@ class Breakers:
             if give_back is not None:
                 give_back()
         except LockError:
-            pass  # its time was over
+            pass  # its time was already over
         except RedisError as error:
             _warn(error)
 
@@ -268,7 +271,7 @@ def _is_no_failure(error: BaseException) -> bool:
 
 
 def _nothing() -> None:
-    """End a probe of which Redis knows nothing."""
+    """End a probe that was not noted in Redis."""
 
 
 def _warn(error: RedisError) -> None:
@@ -276,5 +279,5 @@ def _warn(error: RedisError) -> None:
 
 
 def _connect(url: str) -> Redis:
-    # bytes as pybreaker wants them
+    # without decoding, since pybreaker expects bytes
     return Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)

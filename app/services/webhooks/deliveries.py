@@ -1,9 +1,9 @@
-"""Deliveries: rows that say what is still to be sent to whom, and the guards around each attempt.
+"""Deliveries: a row for each event that is to be sent to a receiver, and the guards around each attempt.
 
-Like a step, a delivery is claimed with a lease by the message that is about it: a copy of the message, or a worker that
-was thought dead, changes nothing. The schedule is in the row and in the outbox, never in the broker.
+Like a step, a delivery is claimed with a lease by the worker that has its message, so a copy of the message, or a
+worker that was believed dead, changes nothing. The schedule is in the row and in the outbox, never in the broker.
 
-Where a transaction locks several rows, it does so in this order: endpoint, event, delivery, replay.
+A transaction that locks several rows locks them in this order: endpoint, event, delivery, replay.
 """
 
 import logging
@@ -41,58 +41,58 @@ from app.services.webhooks.endpoints import Target
 
 log = logging.getLogger(__name__)
 
-LONGEST_RETRY_AFTER = 86_400.0  # seconds that a receiver may ask for
+LONGEST_RETRY_AFTER = 86_400.0  # seconds; the longest `Retry-After` that is followed
 LONGEST_POSTPONEMENT = 3600.0  # seconds
 EARLY_SECONDS = 1.0  # tolerance between the clock readings of a delivery and of its message
 MAX_PAGE = 100
-KEPT_ATTEMPTS = 100  # of a delivery, the last ones: it can be replayed without end
+KEPT_ATTEMPTS = 100  # latest attempts of a delivery: it can be replayed any number of times
 BATCH = 200  # deliveries in one transaction
 ENDPOINT_OFF = "the endpoint is disabled"
 TOO_LATE = "the host did not come back in time"
-#: what a delivery shows of its event; the snapshot of a job is much longer
+#: the columns of its event that a delivery shows; the snapshot of the job is much longer
 EVENT_NAMED = joinedload(WebhookDelivery.event).load_only(Event.type, Event.job_id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """One attempt that this message may make."""
+    """An attempt that has been claimed."""
 
     delivery_id: str
     endpoint_id: str | None
     owner: str
-    #: of this attempt, from 1
+    #: number of this attempt, from 1
     number: int
     url: str
     message_id: str
     job_id: UUID | None
-    #: empty: it could not be made
+    #: empty: the body could not be made
     body: bytes
     secrets: Sequence[str]
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what is asked, and what a log may show."""
+        """Scheme, host and port, which a log may show."""
         return origin_of(self.url)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """What came of one attempt."""
+    """The outcome of one attempt."""
 
     at: datetime
     seconds: float
     status_code: int | None = None
-    #: None: the receiver has taken it
+    #: None: the receiver has accepted it
     error: str | None = None
     answer: str | None = None
-    #: seconds that the receiver asks to wait
+    #: seconds that the receiver asked us to wait
     retry_after: float | None = None
-    #: the receiver wants nothing more
+    #: whether the receiver wants no more events
     gone: bool = False
 
 
 def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
-    """Write that an event is to be sent, and the message that has it sent at once."""
+    """Write a delivery of an event, and the message that starts it at once."""
     delivery = WebhookDelivery(
         id=DELIVERY.new(),
         tenant=event.tenant,
@@ -130,14 +130,14 @@ def claim(
 
     Args:
         session: the transaction.
-        delivery_id: of the delivery.
+        delivery_id: id of the delivery.
         links: makes the URLs in the event.
-        owner: of the lease; the same for every copy of one message.
-        lease_seconds: after which another message may begin.
-        pauses: of the schedule that begins with the first attempt; the delivery is given up some time after its end.
+        owner: owner of the lease; the same for every copy of one message.
+        lease_seconds: time after which another message may begin.
+        pauses: the schedule, which begins with the first attempt; the delivery is given up some time after its end.
 
     Returns:
-        None when there is nothing to do: it has ended, is not due yet, or another message is at it.
+        None when there is nothing to do: it has ended, is not due yet, or another worker holds it.
     """
     found = _claimable(session, delivery_id, owner)
     if found is None:
@@ -173,7 +173,7 @@ def _content(
         return events.body(session, event, links), endpoints.secrets(session, endpoint_id, event.tenant)
     except SQLAlchemyError:
         raise
-    except Exception:  # an attempt that fails is one that is counted
+    except Exception:  # the attempt fails and counts; otherwise it would be repeated for ever
         log.exception("webhook_content_failed", extra={"webhook_id": event.id})
         return b"", ()
 
@@ -200,25 +200,25 @@ def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookD
 
 
 def finish(session: Session, due: Due, outcome: AttemptResult, pauses: Sequence[float]) -> DeliveryStatus | None:
-    """Write down what came of an attempt, and what follows from it.
+    """Record the outcome of an attempt, and its consequences.
 
-    An attempt that another one has overtaken, or a replay, was made all the same: it is listed, and a receiver that has
-    taken the event has it. It does not change when the next attempt is due.
+    An attempt that was overtaken by another one, or by a replay, was still made: it is listed, and if the receiver has
+    accepted the event, the delivery has succeeded. It does not change when the next attempt is due.
 
     Args:
         session: the transaction.
         due: the attempt.
-        outcome: what came of it.
-        pauses: seconds after the first, second, … failed attempt; after so many pauses it is given up.
+        outcome: its outcome.
+        pauses: seconds after the first, second, … failed attempt; after the last pause it is given up.
 
     Returns:
-        None when another attempt has overtaken this one, and it failed.
+        The state of the delivery; None when the attempt was overtaken and changes nothing.
     """
     if outcome.gone and due.endpoint_id:
         reason = f"it answered {outcome.status_code}"
-        # One that has moved meanwhile gets the next attempt at its new URL
+        # An endpoint whose URL was changed meanwhile gets the next attempt at the new one
         outcome = replace(outcome, gone=endpoints.disable(session, due.endpoint_id, url=due.url, reason=reason))
-    # one that is written already: this runs again because the answer to the commit was lost
+    # True if this runs again because the answer to the commit was lost
     written = select(DeliveryAttempt.number).where(
         DeliveryAttempt.delivery_id == due.delivery_id, DeliveryAttempt.at == outcome.at
     )
@@ -256,7 +256,7 @@ def _write(session: Session, delivery: WebhookDelivery, outcome: AttemptResult) 
 
 
 def _conclude(session: Session, delivery: WebhookDelivery, outcome: AttemptResult, pauses: Sequence[float]) -> None:
-    """Set what follows from the attempt that holds the lease, or from a success."""
+    """Set the consequences of the attempt that holds the lease, or of a success."""
     delivery.last_status_code, delivery.last_error = outcome.status_code, outcome.error
     delivery.postponements = 0
     _release(delivery)
@@ -276,11 +276,11 @@ def _release(delivery: WebhookDelivery) -> None:
 def _exhaust(delivery: WebhookDelivery, error: str) -> None:
     _release(delivery)
     delivery.status, delivery.last_error = DeliveryStatus.EXHAUSTED, error
-    delivery.next_attempt_at = from_now()  # there will be none; the log keeps what was given up for a while from now on
+    delivery.next_attempt_at = from_now()  # no attempt will come; the log keeps the event for a while from this time on
 
 
 def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
-    """End a delivery without an attempt; there is no log line of an attempt for it."""
+    """End a delivery without an attempt, and log that, since there is no log line of an attempt."""
     _exhaust(delivery, error)
     fields = {"delivery_id": delivery.id, "webhook_id": delivery.event_id, "error": error}
     after_commit(session, partial(log.warning, "webhook_given_up", extra=fields))
@@ -309,13 +309,13 @@ def _jittered(seconds: float) -> float:
 
 
 def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None:
-    """Put an attempt off that was not made; it is none of those that a delivery has.
+    """Put off an attempt that was not made, and does not count.
 
     Args:
         session: the transaction.
         due: the attempt.
-        seconds: until the host may be asked.
-        grows: whether a delivery that is put off again and again waits longer each time.
+        seconds: until the host may get a request.
+        grows: whether a delivery that is put off repeatedly waits longer each time.
     """
     delivery = _lock(session, due.delivery_id)
     if delivery is None or delivery.lease_owner != due.owner:
@@ -328,21 +328,21 @@ def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None
 
 
 def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callable[[], bool]) -> int:
-    """Write messages for deliveries whose own one is lost, or whose worker has died; how many that was.
+    """Write messages for deliveries whose message was lost or whose worker has died; returns how many.
 
     Args:
         session: the transaction.
-        redispatch_seconds: after so long without a sign of life a message may be lost; the first one sooner, since no
-            row of the outbox stands for it.
-        is_queue_empty: otherwise it is lost only if the queue has passed over it; asked only if that matters.
+        redispatch_seconds: a message may be lost after so long without a sign of life; the first message of a delivery
+            may be lost sooner, since it was no row of the outbox.
+        is_queue_empty: if not, a message is lost only if a later one has been taken; called only if that matters.
     """
     died = WebhookDelivery.lease_until < from_now()
     never_sent = and_(
-        WebhookDelivery.attempts == WebhookDelivery.attempts_before,  # those before belong to an earlier schedule
+        WebhookDelivery.attempts == WebhookDelivery.attempts_before,  # earlier attempts belong to an earlier schedule
         WebhookDelivery.dispatched_at < from_now(-min(redispatch_seconds, outbox.UNSENT_SECONDS)),
     )
     lost = or_(never_sent, WebhookDelivery.dispatched_at < from_now(-redispatch_seconds))
-    # a broker in alarm reports an empty queue, and takes nothing
+    # messages in the outbox are not lost: a broker in alarm reports an empty queue, but takes nothing
     of_deliveries = OutboxMessage.task == outbox.DELIVER_WEBHOOK
     kept = select(OutboxMessage.args[0].as_string()).where(of_deliveries, outbox.kept_now())
     silent = and_(WebhookDelivery.lease_until.is_(None), lost, WebhookDelivery.id.not_in(kept))
@@ -367,13 +367,13 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
 
 
 def resume(session: Session) -> int:
-    """Have every delivery that is due asked for, at the start of a process whose broker was memory.
+    """Restart every delivery that is due, at the start of a process whose broker was in memory.
 
-    They get a lease that is over: the sweep takes them up, a batch in each transaction. What is not due yet has its
-    message in the outbox.
+    They get an expired lease, so the sweep finds them, a batch in each transaction. Those that are not due yet have
+    their messages in the outbox.
 
     Returns:
-        How many those are.
+        The number of deliveries.
     """
     due = [WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at <= from_now()]
     over = update(WebhookDelivery).where(*due).values(lease_owner=None, lease_until=from_now(-1))
@@ -428,7 +428,7 @@ def replay(session: Session, delivery_id: str) -> WebhookDelivery:
 
     Raises:
         DeliveryNotFound: there is none with this id.
-        EndpointDisabled: nothing is sent there.
+        EndpointDisabled: it is disabled.
     """
     endpoint_id = get(session, delivery_id).endpoint_id
     if endpoint_id:

@@ -1,7 +1,8 @@
-"""Requests to addresses that clients choose: which are allowed, and how they are sent so that no other is reached.
+"""Requests to addresses that clients choose: which are allowed, and how no other address is reached.
 
-A name is resolved once, every address that it has is checked, and the connection goes to a checked address: a name that
-answers differently a moment later changes nothing. Redirects, proxies and credentials in URLs are not followed.
+A name is resolved once, all its addresses are checked, and the connection goes to a checked address: a name that
+resolves differently a moment later changes nothing. Redirects and proxies are not followed; URLs with credentials are
+refused.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 MAX_URL = 2048  # characters
-MAX_ANSWER = 64 * 1024  # bytes that are read of an answer
-CONNECT_SECONDS = 5.0  # for one address, within the limit for the whole
-RESOLVE_SECONDS = 3.0  # when a URL is only checked
+MAX_ANSWER = 64 * 1024  # most bytes that are read of an answer
+CONNECT_SECONDS = 5.0  # time-out for one address, within the time-out of the request
+RESOLVE_SECONDS = 3.0  # time-out when a URL is only checked
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-#: What is not the public internet, by IANA's special-purpose registries. `ipaddress.is_global` takes several of these
-#: for public ones before Python 3.11.10, and multicast always.
+#: Ranges outside the public internet, by IANA's special-purpose registries. Before Python 3.11.10 `ipaddress.is_global`
+#: takes several of these for public, and every version does so for multicast.
 REFUSED_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -51,7 +52,7 @@ REFUSED_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-PUBLIC_V6 = IPv6Network("2000::/3")  # the only part that is given out; all else is local, multicast or embeds IPv4
+PUBLIC_V6 = IPv6Network("2000::/3")  # the only part that is assigned; the rest is local, multicast or embeds IPv4
 REFUSED_V6 = tuple(
     IPv6Network(network)
     for network in (
@@ -61,11 +62,11 @@ REFUSED_V6 = tuple(
         "3fff::/20",
     )
 )
-ISATAP = {0x00005EFE, 0x02005EFE}  # third quarter of an address that embeds IPv4 in any prefix
+ISATAP = {0x00005EFE, 0x02005EFE}  # third quarter of an address with any prefix that embeds IPv4
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is an address of the public internet, and not one that leads back into a private network."""
+    """Whether an address belongs to the public internet, and does not lead back into a private network."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in REFUSED_V4)
     if (int(address) >> 32) & 0xFFFFFFFF in ISATAP:
@@ -75,10 +76,10 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """What a URL is for: its name in errors, and their classes."""
+    """The purpose of a URL: its name in errors, and the error classes."""
 
     noun: str
-    #: JSON pointer to it
+    #: JSON pointer to the URL
     pointer: str
     invalid: type[PixToolsError]
     refused: type[PixToolsError]
@@ -90,10 +91,10 @@ SOURCES = Purpose(noun="URL of the input", pointer="#/input/url", invalid=Invali
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A URL, taken apart."""
+    """The parts of a URL."""
 
     scheme: str
-    #: as resolvers and TLS take it
+    #: in the form that resolvers and TLS accept
     host: str
     port: int
     #: path and query
@@ -101,11 +102,11 @@ class Destination:
 
 
 def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
-    """Take a URL apart.
+    """Split a URL into its parts.
 
     Args:
         url: the URL.
-        purpose: what it is for.
+        purpose: its purpose.
 
     Raises:
         PixToolsError: as the purpose says, if it is not an absolute http or https URL, or has credentials.
@@ -127,7 +128,7 @@ def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL; what no request could be sent to has none."""
+    """Scheme, host and port of a URL; empty for a URL to which no request can be sent."""
     try:
         destination = parse(url)
     except InvalidWebhookUrl:
@@ -137,7 +138,7 @@ def origin_of(url: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a receiver said."""
+    """A receiver's answer."""
 
     status: int
     #: names in lower case
@@ -150,30 +151,30 @@ class Answer:
 class Egress:
     """The rules of one deployment."""
 
-    #: for public addresses
+    #: ports that are allowed for public addresses
     ports: frozenset[int]
-    #: private ranges that are allowed all the same, on any port
+    #: private ranges that are allowed nevertheless, on any port
     networks: tuple[Network, ...] = ()
-    #: the same, as long as requests need no key
+    #: the same, while requests need no key
     networks_while_open: tuple[Network, ...] = ()
     is_open: Callable[[], bool] = lambda: False
-    #: where this server itself is, which nothing is sent to: its public origin, and its port on loopback
+    #: the addresses of this server, to which nothing is sent: its public origin, and its port on loopback
     own_origin: str = ""
     own_port: int | None = None
     resolve: Resolve = resolve
-    #: apart from each other, for a process that does both
+    #: separate resolvers, so that checking and sending do not delay each other in one process
     checking: Resolver = field(default_factory=Resolver, repr=False)
     sending: Resolver = field(default_factory=Resolver, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     purpose: Purpose = EVENTS
-    #: what connects to a checked address
+    #: connects to a checked address
     connector: httpcore.AsyncNetworkBackend = field(default_factory=httpcore.AnyIOBackend, repr=False)
 
     async def check(self, url: str) -> None:
-        """Refuse a URL that no request may be sent to. A name that does not resolve may do so later.
+        """Refuse a URL to which no request may be sent. A name that does not resolve passes, since it may do so later.
 
         Raises:
-            PixToolsError: as the purpose says: it is not a URL for this, or leads to a place that is not allowed.
+            PixToolsError: as the purpose says: the URL is not suitable, or leads to an address that is not allowed.
         """
         destination = self._parse(url)
         try:
@@ -184,13 +185,13 @@ class Egress:
                 self._refuse_port(destination)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
-        """Send one request; the whole takes no longer than `seconds`, however slowly the answer comes.
+        """Send one request, in `seconds` at most, however slowly the answer comes.
 
         Raises:
             PixToolsError: the URL is refused, as the purpose says.
             TimeoutError: it took too long.
             OSError: the name does not resolve.
-            httpcore.NetworkError, httpcore.ProtocolError: connection, TLS or answer are broken.
+            httpcore.NetworkError, httpcore.ProtocolError: the connection, TLS or the answer is broken.
         """
         async with asyncio.timeout(seconds), self.open("POST", url, headers, body) as response:
             return await _read(response)
@@ -199,7 +200,7 @@ class Egress:
     async def open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[httpcore.Response]:
-        """Send one request; the answer's body is still to be read. Redirects are answers like others.
+        """Send one request; the caller reads the answer's body. Redirects are ordinary answers.
 
         Raises:
             PixToolsError: the URL is refused, as the purpose says.
@@ -286,7 +287,7 @@ async def _read(response: httpcore.Response) -> Answer:
 
 
 class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to the checked addresses, whatever the host is called; TLS still asks for the name."""
+    """Connects to the checked addresses, whatever the name of the host; TLS still verifies the name."""
 
     def __init__(self, addresses: Sequence[str], backend: httpcore.AsyncNetworkBackend) -> None:
         self._addresses = addresses

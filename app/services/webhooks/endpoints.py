@@ -1,4 +1,4 @@
-"""Registered receivers of webhooks, and the keys that sign what they get."""
+"""Registered receivers of webhooks, and their signing keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from app.services.webhooks import sealing, signing
 
 MAX_ENDPOINTS = 100
 BATCH = 1000  # deliveries in one transaction
-OVERLAP_SECONDS = 86_400  # that the old key signs as well, after a rotation
+OVERLAP_SECONDS = 86_400  # time after a rotation for which the old key signs as well
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where an event goes."""
+    """A receiver of an event."""
 
     endpoint_id: str | None
     url: str
@@ -77,23 +77,23 @@ def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoin
 
 
 def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
-    """One endpoint that is not deleted before this transaction ends, so that deliveries to it can be written."""
+    """One endpoint, which cannot be deleted before this transaction ends, so that deliveries to it can be written."""
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
 
 
 def locked(session: Session, endpoint_id: str | None) -> WebhookEndpoint | None:
-    """One endpoint not locked elsewhere nor deleted before this transaction ends; jobs may end meanwhile."""
+    """One endpoint, locked against changes until this transaction ends; jobs may still end meanwhile."""
     if endpoint_id is None:
         return None
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
 
 
 def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
-    """One endpoint that takes events, and stays until this transaction ends.
+    """One enabled endpoint, which stays so until this transaction ends.
 
     Raises:
         EndpointNotFound: there is none with this id.
-        EndpointDisabled: nothing is sent there.
+        EndpointDisabled: it is disabled.
     """
     endpoint = _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
     if not endpoint.enabled:
@@ -102,7 +102,7 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
 
 
 def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
-    """Set what is given; one that is switched on again forgets why it was off."""
+    """Change the given fields; enabling an endpoint clears the reason why it was disabled."""
     endpoint = _found(endpoint_id, locked(session, ENDPOINT.checked(endpoint_id)))
     for name, value in values.items():
         setattr(endpoint, name, value)
@@ -112,7 +112,7 @@ def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> Webhoo
 
 
 def retire(session: Session, endpoint_id: str) -> None:
-    """Send nothing more, since it is about to be removed.
+    """Disable an endpoint that is about to be removed.
 
     Raises:
         EndpointNotFound: there is none with this id.
@@ -121,14 +121,14 @@ def retire(session: Session, endpoint_id: str) -> None:
 
 
 def remove_deliveries(session: Session, endpoint_id: str) -> int:
-    """Remove a batch of what was sent to an endpoint; how many deliveries that was."""
+    """Remove a batch of the deliveries to an endpoint; returns how many."""
     some = select(WebhookDelivery.id).where(WebhookDelivery.endpoint_id == endpoint_id).limit(BATCH)
     removed = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(some)).returning(WebhookDelivery.id)
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
 
 
 def delete(session: Session, endpoint_id: str) -> bool:
-    """Remove an endpoint with its keys and what is left of its deliveries; False: it is gone already."""
+    """Remove an endpoint with its keys and the rest of its deliveries; False: it is gone already."""
     endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
     if endpoint is None:
         return False
@@ -137,19 +137,19 @@ def delete(session: Session, endpoint_id: str) -> bool:
 
 
 def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
-    """Send nothing more, because the receiver at this URL wants nothing more; whether the endpoint still has it."""
+    """Disable an endpoint because the receiver at this URL wants no more; False: the endpoint has another URL now."""
     off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.url == url)
     disabled = off.values(enabled=False, disabled_reason=reason).returning(WebhookEndpoint.id)
     return session.scalar(disabled) is not None
 
 
 def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = OVERLAP_SECONDS) -> str:
-    """A new key; the one before signs as well for a while, any older one no more.
+    """Make a new key; the one before signs as well for a while, older ones no longer do.
 
     Args:
         session: the transaction.
-        endpoint_id: None for the key of what goes to the `webhook_url` of jobs of the session's tenant.
-        overlap_seconds: in which the receiver changes over.
+        endpoint_id: None: the key for the `webhook_url` of jobs of the session's tenant.
+        overlap_seconds: time for the receiver to change its key.
     """
     wait_for(session, AdvisoryLock.ENDPOINTS)
     tenant = tenant_of(session)
@@ -171,12 +171,12 @@ def add_secret(session: Session, endpoint_id: str | None, tenant: str | None) ->
 
 
 def secrets(session: Session, endpoint_id: str | None, tenant: str) -> list[str]:
-    """The keys that sign now, the current one first; a tenant's first job with a `webhook_url` makes its first one.
+    """The keys that sign now, the current one first; a tenant's first job with a `webhook_url` makes its first key.
 
     Args:
         session: the transaction.
-        endpoint_id: None for those of what goes to the `webhook_url` of jobs.
-        tenant: whose jobs.
+        endpoint_id: None: the keys for the `webhook_url` of jobs.
+        tenant: the tenant of the jobs.
     """
     valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
     query = select(WebhookSecret).where(_of(endpoint_id, tenant), valid).order_by(WebhookSecret.id.desc())
@@ -193,7 +193,7 @@ def _of(endpoint_id: str | None, tenant: str | None) -> Any:
     return and_(own, of_jobs if endpoint_id is None else WebhookSecret.endpoint_id == endpoint_id)
 
 
-#: asked at the end of every job
+#: runs at the end of every job
 ENABLED = (
     select(WebhookEndpoint)
     .where(WebhookEndpoint.tenant == bindparam("tenant"), WebhookEndpoint.enabled.is_(True))
@@ -203,9 +203,9 @@ ENABLED = (
 
 
 def targets(session: Session, tenant: str, type_: str, webhook_url: str | None) -> list[Target]:
-    """All receivers of a tenant for an event; an endpoint with the URL of the job receives it once.
+    """All receivers of an event of a tenant; an endpoint with the same URL as the job gets the event once.
 
-    None of them goes away before this transaction ends.
+    None of them is deleted before this transaction ends.
     """
     every = session.scalars(ENABLED, {"tenant": tenant})
     found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]

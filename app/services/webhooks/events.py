@@ -1,8 +1,8 @@
-"""The log of events: what became of jobs, in one order for everybody who asks, and as the body of webhooks.
+"""The log of events: the ends of jobs, in one order for all readers, and as the bodies of webhooks.
 
-The order of a log and the order of commits are not the same: a number that a transaction takes may become visible after
-a higher one, and a reader that has passed it would never see it. So events are written without a number, and a process
-that reads the log numbers first what has been committed by then, one reader at a time.
+A number that a transaction takes may become visible after a higher one, since transactions do not commit in the order
+of their numbers; a reader that has passed it would never see it. So events are written without a number. A process that
+reads the log first numbers the events that have been committed by then, one process at a time.
 """
 
 import copy
@@ -35,13 +35,13 @@ from app.services.ids import pattern_of
 from app.services.job_views import job_view
 from app.services.storage.links import DownloadLinks
 
-CLOCKS_DIFFER = 3600.0  # seconds at most: ids have the time of the process, rows that of the database
-MAX_BODY = 20_000  # bytes; Standard Webhooks asks receivers for no more
+CLOCKS_DIFFER = 3600.0  # most seconds: ids have the time of the process, rows that of the database
+MAX_BODY = 20_000  # bytes; the most that Standard Webhooks recommends
 BATCH = 500  # events in one transaction
 MAX_PAGE = 100  # events
 COUNTER = "events"
 PREFIX = "msg"
-BEGINNING = "0"  # of the log, where a cursor is asked for
+BEGINNING = "0"  # the cursor of the beginning of the log
 CURSOR = f"{pattern_of(PREFIX)}|^{BEGINNING}$"
 
 
@@ -66,12 +66,12 @@ def new_id() -> str:
 
 
 def id_before(at: datetime) -> str:
-    """Less than the id of every event since then; an hour is left for clocks that differ."""
+    """An id less than that of every event since this time; an hour is allowed for clocks that differ."""
     return _id_of(at.timestamp() - CLOCKS_DIFFER)
 
 
 def id_after(at: datetime) -> str:
-    """More than the id of every event before then."""
+    """An id greater than that of every event before this time."""
     return _id_of(at.timestamp() + CLOCKS_DIFFER)
 
 
@@ -80,7 +80,7 @@ def _id_of(seconds: float) -> str:
 
 
 class _Unlinked:
-    """Download URLs expire long before the last attempt at a webhook; they are made when it is sent."""
+    """Leaves download URLs out: they expire long before the last attempt at a webhook, and are made when it is sent."""
 
     def url(self, job: Job, result: Result) -> tuple[str, datetime]:
         return "", job.created_at
@@ -94,7 +94,7 @@ def _snapshot(job: Job) -> dict[str, Any]:
 
 
 def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) -> list[dict[str, Any]]:
-    """Events as receivers and readers see them; a result that has been removed since has no URL."""
+    """Events as receivers and readers see them; results that have been removed have no URL."""
     ids = {event.job_id for event in events if event.data.get("results")}
     query = select(Job).where(Job.id.in_(ids)).options(joinedload(Job.results))
     found = session.scalars(query).unique() if ids else ()
@@ -118,7 +118,8 @@ def _link(job: Job | None, results: list[dict[str, Any]], links: DownloadLinks) 
 def body(session: Session, event: Event, links: DownloadLinks) -> bytes:
     """The body of a webhook: an event in at most `MAX_BODY` bytes.
 
-    What does not fit is left out, the least important first, and `data.left_out` names it; `GET /jobs/{id}` has it all.
+    Parts that do not fit are left out, the least important first, and named in `data.left_out`; `GET /jobs/{id}` has
+    everything.
     """
     (payload,) = payloads(session, [event], links)
     encoded = _encode(payload)
@@ -162,9 +163,9 @@ TRIMS = (
 
 
 def number(session: Session) -> int:
-    """Give the events that have been committed their place in the log; how many that was, at most `BATCH`.
+    """Give the events that have been committed their places in the log; returns how many, at most `BATCH`.
 
-    One that is deleted at the same moment leaves a gap.
+    An event that is deleted at the same time leaves a gap.
     """
     counter = session.scalars(select(Counter).where(Counter.name == COUNTER).with_for_update()).one()
     next_ones = _unnumbered().order_by(Event.id).limit(BATCH).subquery()
@@ -182,7 +183,7 @@ def number(session: Session) -> int:
 
 
 def has_unnumbered(session: Session) -> bool:
-    """Whether there is something to number; reading only, so that idle readers never wait for each other."""
+    """Whether there are events to number; this only reads, so that idle readers never wait for each other."""
     return session.scalar(_unnumbered().limit(1)) is not None
 
 
@@ -191,20 +192,20 @@ def _unnumbered() -> Any:
 
 
 def check(cursor: str) -> None:
-    """Raise unless this could be a place in the log.
+    """Raise unless a cursor has the right form.
 
     Raises:
-        InvalidCursor: it is the id of no event.
+        InvalidCursor: it cannot be the id of an event.
     """
     if not re.fullmatch(CURSOR, cursor):
         raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
 
 
 def place(session: Session, cursor: str) -> int | None:
-    """The place in the log of the event that a reader has seen last; None: it has none yet, so number first.
+    """The place in the log of the event that a reader has seen last; None: it has none yet, so call `number` first.
 
-    An event that is gone stands for those of an hour before its time: a reader may see some again, and misses none. The
-    numbers themselves stay inside: their gaps would reveal what others do.
+    If the event is gone, the place is an hour before its time: the reader may see some events again, but misses none.
+    The numbers themselves are never shown: their gaps would reveal the activity of other tenants.
 
     Raises:
         InvalidCursor: this cannot be the id of an event.
@@ -229,11 +230,11 @@ def page(
     type_: str | None = None,
     job_id: UUID | None = None,
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """Events behind a place in the log, the place to go on from, and whether there are more.
+    """Events after a place in the log, the place from which to continue, and whether there are more.
 
-    That place is the end of the log when all of it has been looked at, also where the last ones are of other types.
+    That place is the end of the log if all of it has been read, even if the last events are of other types.
     """
-    last_of_all = end(session)  # first
+    last_of_all = end(session)  # before the events are read
     query = select(Event).where(Event.position > after)
     query = query.order_by(Event.position).limit(limit + 1)
     if type_:
@@ -248,7 +249,7 @@ def page(
 
 
 class Entry(NamedTuple):
-    """Where an event is in the log, and whom it may concern."""
+    """An event's place in the log, and the facts that decide for which listeners it is."""
 
     position: int
     id: str
@@ -258,21 +259,21 @@ class Entry(NamedTuple):
 
 
 def behind(session: Session, after: int) -> list[Entry]:
-    """The next events behind a place in the log, of all tenants, without what they say."""
+    """The next events after a place in the log, of all tenants, without their data."""
     query = select(Event.position, Event.id, Event.tenant, Event.type, Event.job_id).where(Event.position > after)
     found: Iterable[Any] = session.execute(query.order_by(Event.position).limit(BATCH))
     return [Entry(*row) for row in found]
 
 
 def views(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
-    """Events as readers see them, by their ids; those that are gone are left out."""
+    """Events as readers see them, by id; deleted ones are left out."""
     found = session.scalars(select(Event).where(Event.id.in_(ids))).all()
     said = payloads(session, found, links)
     return {event.id: {"id": event.id, **payload} for event, payload in zip(found, said, strict=True)}
 
 
 def end(session: Session) -> int:
-    """The place behind which the next event will be; all up to it is seen by later readers."""
+    """The end of the log: all events up to this place are visible to later readers, and new ones come after it."""
     return session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()
 
 
@@ -283,16 +284,16 @@ def latest(session: Session, place: int) -> str:
 
 
 def forget(session: Session, job_id: UUID) -> None:
-    """Erase what is known of a job that its client has deleted; that it ended stays, for those who are yet to hear."""
+    """Erase the data of a job that its client has deleted; only its end stays, for receivers yet to be notified."""
     for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):
         event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
 
 
 class Expiry:
-    """Removes events that are older than the log goes back, with their deliveries, a batch in each call.
+    """Removes events that are too old for the log, with their deliveries, a batch in each call.
 
-    Those stay that are still to be delivered, or were given up less than that time ago: they can be replayed. A batch
-    goes on behind the one before, so that none of them is looked at twice.
+    Events stay if they are still to be delivered, or were given up recently: they can be replayed. Each batch continues
+    after the one before, so that no event is examined twice.
     """
 
     def __init__(self, kept_seconds: float) -> None:
@@ -300,7 +301,7 @@ class Expiry:
         self._place = ""
 
     def __call__(self, session: Session) -> int:
-        """Look at the next events; how many those were."""
+        """Examine the next events; returns how many."""
         before = from_now(-self._kept_seconds)
         last = id_after(datetime.now(UTC) - timedelta(seconds=self._kept_seconds))
         old = select(Event.id).where(Event.id > self._place, Event.id < last, Event.created_at < before)

@@ -1,8 +1,8 @@
-"""How many attempts of one process may be at the same host, so that slow ones do not hold all threads.
+"""Limits of a process's simultaneous attempts at one host, so that slow hosts do not occupy all threads.
 
-A host has as many places as the process gives to one; all hosts of one registrable domain together have twice as many,
-and those that are slow or were never asked together have half of the threads. Only a few attempts wait for a place, and
-only at a host that answers quickly; any other attempt is rescheduled, and its thread is free at once.
+There is a limit for each host. All hosts of one registrable domain together have twice that limit, and all hosts that
+are slow or unknown together have half of the threads. A few attempts wait for a free slot, and only at a host that
+answers quickly; any other attempt is rescheduled, and its thread is free at once.
 """
 
 import threading
@@ -17,17 +17,17 @@ from app.services.webhooks.breakers import HostPaused
 from app.services.webhooks.resolver import site_of
 
 SLOW_SECONDS = 1.0  # an attempt that takes longer marks its host as slow
-BUSY_SECONDS = 1.0  # that an attempt without a place is put off at least
-LONGEST_LINE = 300.0  # seconds: a host that is quick again is not asked by postponed attempts for so long
-MOST_HOSTS = 1024  # that are remembered
+BUSY_SECONDS = 1.0  # an attempt without a slot is put off for at least so long
+LONGEST_LINE = 300.0  # seconds: an attempt is not put off for longer, since the host may become quick again
+MOST_HOSTS = 1024  # hosts that are remembered
 
 
 @dataclass
 class _Host:
     site: str
-    #: that the last attempt took; None: there was none
+    #: the time of the last attempt; None: there was none
     seconds: float | None = None
-    #: when the last postponed attempt may come back
+    #: when the last postponed attempt may be made
     line: float = 0.0
 
 
@@ -38,7 +38,7 @@ class _Attempt:
     began: float
 
     def is_slow(self) -> bool:
-        """Whether this attempt takes long, or the last one at its host did."""
+        """Whether this attempt, or the last one at its host, takes long."""
         return (self.host.seconds or 0) > SLOW_SECONDS or time.monotonic() - self.began > SLOW_SECONDS
 
     def may_be_slow(self) -> bool:
@@ -50,11 +50,11 @@ class HostLimits:
     """The slots of one process."""
 
     def __init__(self, most: int, threads: int) -> None:
-        """Begin with no attempts.
+        """Start without attempts.
 
         Args:
-            most: attempts at one host.
-            threads: that make attempts.
+            most: most attempts at one host.
+            threads: number of threads that make attempts.
         """
         self._most = most
         self._most_slow = max(most, threads // 2)
@@ -66,10 +66,10 @@ class HostLimits:
 
     @contextmanager
     def one(self, origin: str) -> Iterator[None]:
-        """A place among the attempts at a host.
+        """Hold a slot for an attempt at a host.
 
         Raises:
-            HostPaused: there is none; with the seconds until the caller's turn.
+            HostPaused: no slot is free; has the seconds until the caller's turn.
         """
         with self._changed:
             self._enter(origin)
@@ -77,7 +77,7 @@ class HostLimits:
         try:
             yield
         except HostPaused:
-            asked = False  # by the breaker: that took no time, and says nothing of the host
+            asked = False  # the breaker raised this at once, which says nothing about the host's speed
             raise
         finally:
             with self._changed:
@@ -124,13 +124,13 @@ class HostLimits:
             self._waiting -= 1
 
     def _is_held_up(self, attempt: _Attempt) -> bool:
-        """Whether the host or another one of its owner is slow, so that no place is free soon."""
+        """Whether the host, or another one of its domain, is slow, so that no slot will be free soon."""
         return attempt.is_slow() or any(
             other.is_slow() for other in self._running.values() if other.host.site == attempt.host.site
         )
 
     def _queue_up(self, host: _Host) -> float:
-        """Take the next turn; the seconds until then. Turns follow each other at the rate the host answers."""
+        """Take the next turn; returns the seconds until then. Turns follow at the rate at which the host answers."""
         now = time.monotonic()
         turn = max(host.line, now + BUSY_SECONDS) + (host.seconds or BUSY_SECONDS) / self._most
         host.line = min(turn, now + LONGEST_LINE)

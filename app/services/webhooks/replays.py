@@ -1,7 +1,7 @@
-"""Replays: rows that say which events an endpoint gets again, worked off a batch at a time.
+"""Replays: rows that say which events an endpoint gets again. They are processed in batches.
 
-A message names the place that its batch begins at. Whichever copy of it comes first moves the row on in the transaction
-that sends the batch; for the others there is nothing left to do.
+A message names the place where its batch begins. The first copy of it advances the row in the transaction that sends
+the batch; the others find nothing left to do.
 """
 
 from collections.abc import Sequence
@@ -21,27 +21,27 @@ from app.services.webhooks import deliveries, endpoints, events
 from app.services.webhooks.endpoints import Target
 
 BATCH = 200  # events in one transaction
-LISTED = 100  # of an endpoint, the newest
+LISTED = 100  # newest replays of an endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is to be sent again."""
+    """The events that are to be sent again."""
 
     endpoint_id: str
     since: datetime
     #: None: up to now
     until: datetime | None
-    #: leave out what the endpoint has taken
+    #: whether to leave out events that the endpoint has accepted
     missed_only: bool
 
 
 def start(session: Session, wanted: Wanted) -> WebhookReplay:
-    """Have all events of a time sent again, in the background.
+    """Have all events of a period sent again, in the background.
 
     Raises:
         EndpointNotFound: there is none with this id.
-        EndpointDisabled: nothing is sent there.
+        EndpointDisabled: it is disabled.
     """
     endpoint = endpoints.enabled(session, wanted.endpoint_id)
     replay = WebhookReplay(
@@ -50,7 +50,7 @@ def start(session: Session, wanted: Wanted) -> WebhookReplay:
         since=wanted.since,
         until=wanted.until or from_now(),
         missed_only=wanted.missed_only,
-        after=events.id_before(wanted.since),  # where the index of ids is read from
+        after=events.id_before(wanted.since),  # where reading of the index of ids begins
         events=0,
         created_at=from_now(),
         dispatched_at=from_now(),
@@ -68,7 +68,7 @@ def _enqueue(session: Session, replay: WebhookReplay) -> None:
 
 
 def run_batch(session: Session, replay_id: str, after: str) -> None:
-    """Send the next events again and ask for those behind them, unless another copy of the message has."""
+    """Send the next events again and request the batch after them, unless another copy of the message has done so."""
     of_endpoint = select(WebhookReplay.endpoint_id).where(WebhookReplay.id == replay_id)
     endpoint = endpoints.locked(session, session.scalar(of_endpoint))  # one batch of an endpoint at a time
     if endpoint is None:
@@ -123,16 +123,16 @@ def _send_again(session: Session, event: Event, endpoint: WebhookEndpoint) -> No
 
 
 def sweep(session: Session, *, redispatch_seconds: float) -> int:
-    """Write messages for replays that have been silent for long; how many that was.
+    """Write messages for replays that have been silent for long; returns how many.
 
-    One whose message only waits in a long queue gets a copy, which does no harm.
+    A replay whose message only waits in a long queue gets a copy, which does no harm.
     """
     silent = WebhookReplay.dispatched_at < from_now(-redispatch_seconds)
     return _send(session, _unfinished().where(silent).limit(BATCH))
 
 
 def resume(session: Session) -> int:
-    """Ask for the next batch of every replay, at the start of a process whose broker was memory."""
+    """Request the next batch of every replay, at the start of a process whose broker was in memory."""
     return _send(session, _unfinished())
 
 
@@ -159,7 +159,7 @@ def newest(session: Session, endpoint_id: str) -> list[WebhookReplay]:
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Forget a batch of replays that ended long ago; how many that was."""
+    """Delete a batch of replays that ended long ago; returns how many."""
     old = select(WebhookReplay.id).where(WebhookReplay.finished_at < from_now(-kept_seconds)).limit(BATCH)
     ids = session.scalars(old).all()
     if ids:

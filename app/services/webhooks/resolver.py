@@ -1,4 +1,4 @@
-"""Host names: who owns them, and their addresses, without waiting for other names."""
+"""Host names: their owners and addresses; a slow name does not delay others."""
 
 import asyncio
 import errno
@@ -30,7 +30,7 @@ def _suffixes() -> PublicSuffixList:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name; numbers in any notation are addresses themselves."""
+    """All addresses of a name; a number in any notation is an address itself."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -39,14 +39,14 @@ class Resolver:
     """Threads for name lookups: a slow name server can block a few of them, and no more."""
 
     def __init__(self, most: int = 32, of_one: int = 8) -> None:
-        """Begin with no lookups.
+        """Start without lookups.
 
         Args:
-            most: lookups at the same time.
-            of_one: of these, for names in one registrable domain.
+            most: most lookups at the same time.
+            of_one: most of them for names in one registrable domain.
         """
         self._of_one = of_one
-        # Not asyncio's own: closing that waits for them all
+        # Not asyncio's executor: closing that one waits for all lookups
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="resolve")
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Resolver:
         """Resolve a name.
 
         Raises:
-            OSError: it does not resolve, or too many names of its domain are being asked for.
+            OSError: it does not resolve, or too many names of its domain are being looked up.
         """
         site = site_of(host)
         with self._lock:

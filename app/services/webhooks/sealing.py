@@ -16,12 +16,12 @@ from app.keyring import context_of
 from app.models import WebhookSecret
 
 BATCH = 500  # secrets in one transaction
-TO_COME = ""  # until the row has the number that its secret is bound to; never outside of the transaction
+TO_COME = ""  # until the row has the id to which its secret is bound; never outside the transaction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """What was encrypted anew."""
+    """The outcome of encrypting again."""
 
     sealed: int = 0
     #: encrypted with a key that the settings do not name
@@ -50,7 +50,7 @@ def _context(row: WebhookSecret) -> str:
 
 
 def outdated(session: Session) -> int:
-    """How many secrets the current key has not encrypted."""
+    """How many secrets are not encrypted with the current key."""
     return count(session, _outdated(session))
 
 
@@ -60,7 +60,7 @@ def _outdated(session: Session) -> Select[WebhookSecret]:
 
 
 def rotate(session: Session, after: int | None = None) -> Rotation:
-    """Encrypt with the current key a batch of secrets that are not yet; `after` is `last` of the one before."""
+    """Encrypt with the current key a batch of secrets that another key encrypted; `after`: `last` of the last batch."""
 
     def encrypt_again(row: WebhookSecret) -> None:
         row.secret = keyring_of(session).encrypt(read(session, row), _context(row))
@@ -68,7 +68,7 @@ def rotate(session: Session, after: int | None = None) -> Rotation:
     return rotate_batch(session, _outdated(session), WebhookSecret.id, after, encrypt_again)
 
 
-# -- of any kind of row ------------------------------------------------------------------------------------------------
+# -- for any kind of row -----------------------------------------------------------------------------------------------
 
 
 def count(session: Session, rows: Select[Any]) -> int:
@@ -87,10 +87,10 @@ def rotate_batch(
 
     Args:
         session: the transaction.
-        rows: those that another key has encrypted.
-        key: the column that distinguishes them.
+        rows: the rows that another key has encrypted.
+        key: the column that identifies a row.
         after: `last` of the batch before; None: there was none.
-        encrypt_again: of one row; raises `UnreadableSecret`.
+        encrypt_again: encrypts one row; raises `UnreadableSecret`.
     """
     ordered = rows.order_by(key).limit(BATCH)
     found = session.scalars((ordered if after is None else ordered.where(key > after)).with_for_update()).all()

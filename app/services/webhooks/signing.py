@@ -17,12 +17,11 @@ def new_secret() -> str:
 
 
 def sign(keys: Iterable[str], *, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one signature for each key, so that a receiver can change its key in its own
-    time.
+    """The value of `webhook-signature`: one signature for each key, so that a receiver can change its key at any time.
 
     Args:
         keys: secrets as `new_secret` makes them.
-        message_id: the `webhook-id`; has no dot.
+        message_id: the `webhook-id`, without a dot.
         timestamp: the `webhook-timestamp`, in seconds since 1970.
         body: exactly the bytes that are sent.
     """
