@@ -160,7 +160,7 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
     outcomes = tuple(
         one for task in work if task.result for one in _outcomes(task.result, task, contents[task.id], given)
     )
-    costs = list(seconds(plan, given).values())
+    costs = list(_seconds(plan, contents, given).values())
     memory = [_memory(task, contents[task.parent], given) for task in work]
     total = None if given is None or None in costs else sum(cost for cost in costs if cost is not None)
     return Estimate(
@@ -175,7 +175,10 @@ def seconds(plan: Plan, given: Input | None) -> dict[str, float | None]:
 
     A file that the parent task writes along with its own still counts for its own task.
     """
-    contents = _contents(plan, given)
+    return _seconds(plan, _contents(plan, given), given)
+
+
+def _seconds(plan: Plan, contents: Contents, given: Input | None) -> dict[str, float | None]:
     return {task.id: _cost(plan, task, contents, given) for task in plan.tasks if task.queue != Queue.FETCH.value}
 
 
