@@ -54,11 +54,16 @@ def area(size: Size) -> int:
     return size[0] * size[1]
 
 
+def usual_bytes(format_: str, size: Size, frames: int) -> float:
+    """The bytes of a typical file of that format and size."""
+    return area(size) * frames * TYPICAL[format_]
+
+
 def of_upload(format_: str, size: Size, frames: int, bytes_: int | None) -> Content:
     """The content of a file, from its header; without `bytes_`, that of a typical file."""
     if bytes_ is None:
         return Content(size=size)
-    ratio = bytes_ / (area(size) * frames * TYPICAL[format_])
+    ratio = bytes_ / usual_bytes(format_, size, frames)
     return Content(size=size, detail=min(max(ratio, LEAST), MOST))
 
 

@@ -19,7 +19,7 @@ from app.operations import BLUR, CROP, ENCODERS, FLIP, OPERATIONS, RESIZE, ROTAT
 from app.parameters import AvifParams, JpegParams, PngParams, QualityTarget, WebpParams
 from app.references import resolve
 from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTask
-from app.services.intake.content import TYPICAL, Content, after, area, of_upload, scaled
+from app.services.intake.content import Content, after, area, of_upload, scaled, usual_bytes
 
 REFERENCE_SECONDS = 0.0107
 #: of any task: opening a file, headers, profiles
@@ -120,8 +120,7 @@ class Input:
     @property
     def likely_bytes(self) -> float:
         """The bytes of the file, or of a usual one."""
-        usual = area(self.size) * self.frames * TYPICAL[self.format]
-        return usual if self.bytes is None else self.bytes
+        return usual_bytes(self.format, self.size, self.frames) if self.bytes is None else self.bytes
 
 
 @dataclass(frozen=True, kw_only=True)
