@@ -312,7 +312,7 @@ def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(
     """Two sending processes share what they know of a host."""
     settings = {
         "PIXTOOLS_WEBHOOK_BREAKER_FAILURES": "4",
-        "PIXTOOLS_WEBHOOK_BREAKER_SECONDS": "3",
+        "PIXTOOLS_WEBHOOK_BREAKER_SECONDS": "5",
         "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,1,1,1,1,1,1",
     }
     running = cluster(tmp_path, request.getfixturevalue("cluster_servers"), SENDING, **settings)
@@ -322,10 +322,11 @@ def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(
             running.start()
             with running.client() as api:
                 jobs = [api.run(photo, ["convert_png"], webhook_url=dead.url)["id"] for _ in range(8)]
-                dead.await_requests(4)
-                time.sleep(1.5)
-                most = len(dead.requests)
-                assert most < 8, "sends have stopped"
+                opened = dead.await_requests(4)[3].at
+                settled, until = opened + 2, opened + 8  # what was on its way is there by then
+                time.sleep(max(0, until - time.monotonic()))
+                probes = [sent for sent in dead.requests if settled < sent.at < until]
+                assert len(probes) <= 2, "one each five seconds"
                 began = time.monotonic()
                 api.run(photo, ["convert_png"], webhook_url=healthy.url)
                 healthy.await_requests(1)

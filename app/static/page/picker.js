@@ -8,7 +8,6 @@ const dialog = document.getElementById("picker");
 /** Let one be chosen; null: none was. */
 export function pick(operations, title) {
   return new Promise((resolve) => {
-    let chosen = null;
     let matches = [];
     let active = 0;
     const list = h("div", { class: "picker-list", role: "listbox", id: "picker-list", "aria-label": "Operations" });
@@ -24,8 +23,8 @@ export function pick(operations, title) {
       "aria-label": "Search operations",
     });
     const choose = (operation) => {
-      chosen = operation;
       dialog.close();
+      resolve(operation);
     };
     const show = () => {
       matches = search([...operations.values()], input.value);
@@ -70,7 +69,7 @@ export function pick(operations, title) {
         list,
       ),
     );
-    dialog.addEventListener("close", () => resolve(chosen), { once: true });
+    dialog.addEventListener("close", () => resolve(null), { once: true }); // without effect after a choice
     dialog.showModal();
     show();
     input.focus();
