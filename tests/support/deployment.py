@@ -19,6 +19,7 @@ from uuid import uuid4
 import httpx
 
 from .fixtures import ClusterServers
+from .preloaded import Process, start
 from .schema import migrated_database
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,7 +51,7 @@ class Deployment:
     environment: dict[str, str]
     commands: list[list[str]]
     port: int = field(default_factory=free_port)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     #: variables of single processes, by the last word of their commands
     of_command: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -76,17 +77,11 @@ class Deployment:
                 raise RuntimeError(f"not ready; died: {died}\n{self.log.read_text()[-4000:]}")
             time.sleep(0.1)
 
-    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", *command],
-                env=self.variables() | self.of_command.get(command[-1], {}),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a group of its own, so that kill() reaches the children too
-            )
+    def _spawn(self, command: list[str]) -> Process:
+        # as leader of a group of its own, so that kill() reaches the children too
+        return start(command, self.variables() | self.of_command.get(command[-1], {}), self.log)
 
-    def restart(self, number: int) -> subprocess.Popen[bytes]:
+    def restart(self, number: int) -> Process:
         """Start one command again; the process that ran it has ended."""
         return self._spawn(self.commands[number])
 

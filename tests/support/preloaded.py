@@ -1,0 +1,201 @@
+"""Python programs for tests, started as forks of one process that has imported the libraries already.
+
+Importing them is half of what a process of PixTools costs at its start (`python -X importtime -m app.server`), and the
+tests start hundreds. Only libraries are imported beforehand: the program's own modules are read anew in each process,
+under its own settings, and run as `python -m` runs them. Benchmarks do not use this: their processes are started as
+users start them.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+LIBRARIES = (
+    "alembic.command", "celery.bin.worker", "celery.concurrency.prefork", "celery.concurrency.thread", "celery.worker",
+    "cryptography.hazmat.primitives.ciphers.aead", "cryptography.x509", "fastapi", "fastapi.openapi.utils",
+    "fastapi.responses", "httptools", "httpx", "kombu.transport.memory", "kombu.transport.pyamqp", "markdown_it",
+    "multipart", "obstore", "prometheus_client", "psycopg", "publicsuffixlist", "pybreaker", "pydantic_settings",
+    "redis.asyncio", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
+    "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog", "typer", "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.httptools_impl", "uvloop",
+)  # fmt: skip
+ROOT = Path(__file__).parent.parent.parent
+READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library and the interpreter read
+POLL = 0.02  # seconds
+
+
+class Process(Protocol):
+    """What tests use of `subprocess.Popen`."""
+
+    pid: int
+    args: Any
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
+class Fork:
+    """A process that was forked, with the methods of `subprocess.Popen`."""
+
+    def __init__(self, parent: "Preloaded", pid: int, args: Sequence[str]) -> None:
+        self.pid = pid
+        self.args = args
+        self._parent = parent
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, below 0 for a signal; None while it runs."""
+        if self._code is None:
+            self._code = self._parent.ask({"poll": self.pid})
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not come within these seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
+            time.sleep(POLL)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+
+class Preloaded:
+    """The process that has imported the libraries; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._answers = self._socket.makefile("r")
+
+    def start(self, args: Sequence[str], environment: Mapping[str, str], log: Path) -> Fork:
+        """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
+        job = {"args": list(args), "environment": dict(environment), "folder": os.getcwd(), "log": str(log)}  # noqa: PTH109
+        pid: int = self.ask(job)
+        return Fork(self, pid, ["python", "-m", *args])
+
+    def ask(self, question: dict[str, Any]) -> Any:
+        with self._lock:
+            self._socket.sendall(json.dumps(question).encode() + b"\n")
+            return json.loads(self._answers.readline())
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+        self._process.wait(10)
+
+
+_preloaded: Preloaded | None = None
+_is_forking = False
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Within this block `start` forks."""
+    global _is_forking, _preloaded  # noqa: PLW0603
+    _is_forking = True
+    try:
+        yield
+    finally:
+        _is_forking = False
+        if _preloaded:
+            _preloaded.close()
+            _preloaded = None
+
+
+def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
+    global _preloaded  # noqa: PLW0603
+    if _is_forking and can_fork(environment):
+        _preloaded = _preloaded or Preloaded()
+        return _preloaded.start(args, environment, log)
+    with log.open("ab") as file:
+        command = [sys.executable, "-m", *args]
+        return subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
+
+
+def can_fork(environment: Mapping[str, str]) -> bool:
+    """Whether nothing in it had to be known before the interpreter starts."""
+    return all(
+        environment.get(name) == os.environ.get(name)
+        for name in {*environment, *os.environ}
+        if name.startswith(READ_AT_START)
+    )
+
+
+def main(descriptor: int) -> None:
+    """Fork whenever asked, until the one who asks has gone."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
+        raise RuntimeError("A library has started a thread when it was imported: take it from LIBRARIES.")
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page
+    with socket.socket(fileno=descriptor) as asking:
+        job = _serve(asking)
+    if job:  # this is the fork
+        _become(job)
+
+
+def _serve(asking: socket.socket) -> dict[str, Any] | None:
+    """Answer questions; returns what to run in each fork, None at the end."""
+    for line in asking.makefile("r"):
+        question = json.loads(line)
+        if "poll" in question:
+            answer = _status(question["poll"])
+        elif (answer := os.fork()) == 0:
+            return dict(question)
+        asking.sendall(json.dumps(answer).encode() + b"\n")
+    return None
+
+
+def _status(pid: int) -> int | None:
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def _become(job: dict[str, Any]) -> None:
+    os.setsid()
+    os.chdir(job["folder"])
+    sys.path[0] = job["folder"]
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(log)
+    os.close(nothing)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    module, *arguments = job["args"]
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
