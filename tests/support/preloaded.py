@@ -92,23 +92,44 @@ class Fork:
 class Preloaded:
     """The process that has imported the libraries; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, libraries: Sequence[str] = LIBRARIES, python: str | Path = sys.executable) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [python, "-m", __name__, str(theirs.fileno()), *libraries],
                 cwd=ROOT,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy starts the others when it is imported
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         self._answers = self._socket.makefile("r")
 
     def start(self, args: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> Fork:
-        """Run `python -m ARGS` as leader of a new session; what it prints is added to the files."""
+        """Run `python ARGS` as leader of a new session; what it prints is added to the files.
+
+        The first of the arguments is `-m` or `-c`.
+        """
         job = {"args": list(args), "environment": dict(environment), "folder": str(Path.cwd())}
         pid: int = self.ask({**job, "out": str(out), "err": str(err)})
-        return Fork(self, pid, ["python", "-m", *args])
+        return Fork(self, pid, ["python", *args])
+
+    def run(
+        self, args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGS` to its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            process = self.start(args, environment, out, err)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            return subprocess.CompletedProcess(process.args, code, out.read_text(), err.read_text())
 
     def ask(self, question: dict[str, Any]) -> Any:
         with self._lock:
@@ -142,7 +163,7 @@ def forking() -> Iterator[None]:
 def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
     if _is_forking and can_fork(environment):
-        return _shared().start(args, environment, log, log)
+        return _shared().start(["-m", *args], environment, log, log)
     with log.open("ab") as file:
         command = [sys.executable, "-m", *args]
         return subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
@@ -154,19 +175,10 @@ def run(args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
     Raises:
         subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
     """
-    if not (_is_forking and can_fork(environment)):
-        command = [sys.executable, "-m", *args]
-        return subprocess.run(
-            command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _shared().start(args, environment, out, err)
-        try:
-            code = process.wait(timeout)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(process.args, code, out.read_text(), err.read_text())
+    if _is_forking and can_fork(environment):
+        return _shared().run(["-m", *args], environment, timeout)
+    command = [sys.executable, "-m", *args]
+    return subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def _shared() -> Preloaded:
@@ -184,9 +196,9 @@ def can_fork(environment: Mapping[str, str]) -> bool:
     )
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, libraries: Sequence[str]) -> None:
     """Fork whenever asked, until the one who asks has gone."""
-    for library in LIBRARIES:
+    for library in libraries:
         importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A library has started a thread when it was imported: take it from LIBRARIES.")
@@ -229,10 +241,14 @@ def _become(job: dict[str, Any]) -> None:
         os.close(source)
     os.environ.clear()
     os.environ.update(job["environment"])
-    module, *arguments = job["args"]
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    how, what, *arguments = job["args"]
+    if how == "-m":
+        sys.argv = [what, *arguments]
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [how, *arguments]
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])
