@@ -1,8 +1,8 @@
-"""ICC profiles for colours that a file names by numbers: primaries and transfer of ITU-T H.273.
+"""ICC profiles for colours that a file describes by CICP codes: primaries and transfer of ITU-T H.273.
 
-With such a profile on its pixels, an image is converted or keeps its colours like any other. High dynamic range becomes
-what a screen can show by the curve of ITU-R BT.2390, channel by channel: exact below about half of white, compressed
-above.
+With such a profile attached, an image is converted or keeps its colours like any other. High dynamic range is tone
+mapped to standard dynamic range by the curve of ITU-R BT.2390, channel by channel: exact below about half of white,
+compressed above.
 """
 
 import math
@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 
-D50, D65 = (0.3457, 0.3585), (0.3127, 0.3290)  # chromaticities of white
+D50, D65 = (0.3457, 0.3585), (0.3127, 0.3290)  # chromaticities (x, y) of white
 UNSPECIFIED = 2
-PRIMARIES = {  # red, green, blue and white
+PRIMARIES = {  # chromaticities of red, green, blue and white
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65),
     4: ((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), (0.310, 0.316)),
     5: ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), D65),
@@ -24,12 +24,12 @@ PRIMARIES = {  # red, green, blue and white
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), D65),
 }
 NAMES = {9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
-AS_SRGB = {1, 6, 13, 14, 15}  # transfers that stills are shown by as if they were that of sRGB, by browsers as well
+AS_SRGB = {1, 6, 13, 14, 15}  # transfers that are treated as that of sRGB in still images, as browsers do
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 PQ, HLG = 16, 18
 HIGH_DYNAMIC_RANGE = {PQ: "PQ", HLG: "HLG"}
-STEPS = 4096  # of a curve that is a table
-PEAK, WHITE = 1000.0, 203.0  # candelas on a square metre: of what is shown at most, of a white sheet (ITU-R BT.2408)
+STEPS = 4096  # entries of a curve that is given as a table
+PEAK, WHITE = 1000.0, 203.0  # cd/m2: nominal peak, and reference white of ITU-R BT.2408
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 
@@ -38,13 +38,13 @@ Matrix = Sequence[Vector]
 
 
 def is_usual(primaries: int, transfer: int) -> bool:
-    """Whether this is sRGB, or nothing that is known to be different."""
+    """Whether these codes mean sRGB, or leave the colours unspecified."""
     return primaries in {1, UNSPECIFIED} and transfer in {*AS_SRGB, UNSPECIFIED}
 
 
 @cache
 def profile(primaries: int, transfer: int) -> bytes | None:
-    """A profile for these colours; None where the numbers have no meaning here."""
+    """An ICC profile, matrix and curves, for these codes; None for codes that are not supported."""
     primaries, transfer = (1 if primaries == UNSPECIFIED else primaries), (13 if transfer == UNSPECIFIED else transfer)
     curve = _curve(transfer)
     if primaries not in PRIMARIES or curve is None:
@@ -81,7 +81,7 @@ def _table(shown: Callable[[float], float]) -> bytes:
 
 
 def _pq_light(signal: float) -> float:
-    """Candelas on a square metre, by SMPTE ST 2084."""
+    """Luminance in cd/m2 of a PQ signal in 0..1, by SMPTE ST 2084."""
     power = signal ** (1 / 78.84375)
     ratio = max(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
     return 10_000 * math.pow(ratio, 1 / 0.1593017578125)
@@ -93,14 +93,14 @@ def _pq_signal(light: float) -> float:
 
 
 def _hlg_light(signal: float) -> float:
-    """The same by ITU-R BT.2100, on a screen of the peak."""
+    """Luminance in cd/m2 of an HLG signal in 0..1, by ITU-R BT.2100, on a display with a peak of `PEAK`."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = signal**2 / 3 if signal <= 0.5 else (math.exp((signal - c) / a) + b) / 12
     return PEAK * math.pow(scene, 1.2)
 
 
 def _compressed(light: float) -> float:
-    """What is left of light above white, by annex 5 of ITU-R BT.2390."""
+    """Luminance in cd/m2, compressed from 0..PEAK to 0..WHITE by annex 5 of ITU-R BT.2390."""
     most = _pq_signal(PEAK)
     signal, target = min(1.0, _pq_signal(light) / most), _pq_signal(WHITE) / most
     knee = 1.5 * target - 0.5
@@ -111,7 +111,7 @@ def _compressed(light: float) -> float:
 
 
 def _to_d50(rgb: Sequence[Vector], white: Vector) -> Matrix:
-    """From linear light of these primaries to the connection space of profiles."""
+    """The matrix from linear light of these primaries to the profile connection space: XYZ, adapted to D50."""
     primaries = list(zip(*map(_white, rgb), strict=True))
     shares = _times(_inverse(primaries), _white(white))
     to_xyz = [[value * share for value, share in zip(row, shares, strict=True)] for row in primaries]

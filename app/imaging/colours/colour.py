@@ -8,15 +8,18 @@ from app.imaging.colours.icc import is_rgb, is_sound
 
 PROFILE = "icc-profile-data"
 RGB = {"srgb", "rgb", "rgb16"}
-DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # that a profile gives a meaning to
+DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # interpretations that an ICC profile applies to
 GREY_BANDS = 2  # grey and alpha
 COLOUR_BANDS = 4  # red, green, blue and alpha
 OPAQUE = 255
-CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # names that libvips has for subsampling
+CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # to libvips' names for subsampling
 
 
 def has_usable_profile(image: pyvips.Image) -> bool:
-    """Whether its profile can be applied to its pixels; tried on one, since libvips would fail only at the very end."""
+    """Whether an image's ICC profile can be applied to its pixels.
+
+    This is tried on one pixel, because libvips would fail only when the result is written.
+    """
     profile = image.get(PROFILE)
     model = b"CMYK" if image.interpretation == "cmyk" else b"GRAY" if image.bands <= GREY_BANDS else b"RGB "
     if not is_sound(profile, model):
@@ -33,12 +36,12 @@ def has_usable_profile(image: pyvips.Image) -> bool:
 
 
 def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
-    """The image in grey or RGB, the latter in the colours of its own profile; alpha stays, further channels do not.
+    """The image in grey or in RGB, then in the colours of its own profile; alpha stays, further channels are dropped.
 
-    It has 8 bits per channel, or 16 if the image has them and `deep` asks to keep them. Colours are converted to sRGB
-    when they are written, which is both cheaper, after most pixels are gone, and possible to leave out.
+    It has 8 bits per channel, or 16 if the image has them and `deep` is set. The conversion to sRGB waits until the
+    result is written: it is cheaper on the smaller image, and not needed at all if the result keeps the profile.
 
-    Where the profile does not fit the pixels, libvips takes the usual one for their model, as browsers do.
+    If the profile does not fit the pixels, libvips uses the default one for their colour model, as browsers do.
     """
     grey = image.bands <= GREY_BANDS
     deep = deep and image.format == "ushort"
@@ -50,12 +53,12 @@ def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
         image = without_profile(image)
     image = image.colourspace(("grey16" if grey else "rgb16") if deep else ("b-w" if grey else "srgb"))
     image = image.extract_band(0, n=min(image.bands, COLOUR_BANDS))
-    # from CMYK without a profile, libvips converts by one of its own and leaves that on the RGB pixels
+    # libvips converts CMYK without a profile by its own one, and leaves that on the RGB pixels
     return image if keeps_profile else without_profile(image)
 
 
 def to_srgb(image: pyvips.Image) -> pyvips.Image:
-    """A working image in sRGB or grey, without profile."""
+    """A working image converted to sRGB or grey, without profile."""
     if not image.get_typeof(PROFILE):
         return image
     space = image.interpretation
@@ -63,7 +66,7 @@ def to_srgb(image: pyvips.Image) -> pyvips.Image:
 
 
 def without_profile(image: pyvips.Image) -> pyvips.Image:
-    """The image without its profile, with the same numbers."""
+    """The image without its profile; pixel values do not change."""
     if not image.get_typeof(PROFILE):
         return image
     image = image.copy()
@@ -76,22 +79,22 @@ def _converted(image: pyvips.Image, *, deep: bool) -> pyvips.Image:
 
 
 def to_eight_bits(image: pyvips.Image) -> pyvips.Image:
-    """The same sRGB or grey image with 8 bits per channel."""
+    """An sRGB or grey image with 8 bits per channel."""
     if image.format == "uchar":
         return image
     return image.colourspace("b-w" if image.bands <= GREY_BANDS else "srgb")
 
 
 def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, list[float]]:
-    """The image and a colour in the same form as its pixels.
+    """An image and a background colour with the same channels.
 
     Args:
-        image: RGB or grey, of 8 or 16 bit.
-        colour: `#rrggbb` or `#rrggbbaa`, of sRGB.
+        image: RGB or grey, of 8 or 16 bits.
+        colour: `#rrggbb` or `#rrggbbaa`, in sRGB.
 
     Returns:
-        The image, with alpha where the colour needs it and in colour where the colour is not grey; and the value of the
-        colour in each of its channels.
+        The image, with an alpha channel added if the colour is not opaque, and converted from grey to RGB if the colour
+        is not grey; and the colour's value for each of its channels.
     """
     *rgb, alpha = bytes.fromhex(colour.removeprefix("#").ljust(8, "f"))
     pixel = (pyvips.Image.black(1, 1, bands=3) + rgb).cast("uchar").copy(interpretation="srgb")
@@ -105,7 +108,7 @@ def with_background(image: pyvips.Image, colour: str) -> tuple[pyvips.Image, lis
 
 
 def from_srgb(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
-    """Three channels of sRGB by the numbers that the profile of another image has for them, if it has one; 8 bit."""
+    """An sRGB image, three channels of 8 bits, converted to the profile of `like`; unchanged if that has none."""
     if not like.get_typeof(PROFILE):
         return image
     image = image.icc_import(input_profile="srgb", intent="perceptual").copy()
@@ -114,12 +117,12 @@ def from_srgb(image: pyvips.Image, like: pyvips.Image) -> pyvips.Image:
 
 
 def full_scale(image: pyvips.Image) -> int:
-    """The number that stands for white, and for opaque."""
+    """The channel value of white, and of opaque."""
     return 65535 if image.format == "ushort" else 255
 
 
 def with_weighed_colours(image: pyvips.Image, work: Callable[[pyvips.Image], pyvips.Image]) -> pyvips.Image:
-    """Run a function that mixes pixels so that transparent ones do not colour their neighbours."""
+    """Run a function that mixes pixels on premultiplied ones: transparent pixels must not tint their neighbours."""
     if not image.hasalpha():
         return work(image)
     return work(image.premultiply()).unpremultiply()

@@ -1,28 +1,28 @@
-"""The needed parts of an ICC profile. Layout: ICC.1:2022, chapters 7 and 10."""
+"""A reader for the parts of ICC profiles that are needed here. Layout: ICC.1:2022, chapters 7 and 10."""
 
 import struct
 from itertools import product
 
 HEADER = 128  # bytes
-MAX_KEPT = 1_000_000  # bytes; PNG takes no profile of many megabytes, and one of RGB has some hundreds
+MAX_KEPT = 1_000_000  # bytes; PNG cannot hold profiles of many megabytes, and most for RGB have some hundred bytes
 MAX_TAGS = 100
 COLORANTS, CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")
-TO_CONNECTION, FROM_CONNECTION = b"A2B0", b"B2A0"  # tables that lead to and from the colours between two profiles
+TO_CONNECTION, FROM_CONNECTION = b"A2B0", b"B2A0"  # lookup tables to and from the profile connection space
 TYPES: dict[bytes, tuple[bytes, ...]] = {
     **dict.fromkeys(COLORANTS, (b"XYZ ",)),
     **dict.fromkeys((*CURVES, b"kTRC"), (b"curv", b"para")),
     TO_CONNECTION: (b"mft1", b"mft2", b"mAB "),
 }
-NEEDED = {b"RGB ": (*COLORANTS, *CURVES), b"GRAY": (b"kTRC",)}  # where there is no table
-#: rows that turn a colour of the connection space (XYZ, D50) into linear sRGB
+NEEDED = {b"RGB ": (*COLORANTS, *CURVES), b"GRAY": (b"kTRC",)}  # tags of profiles without lookup tables
+#: matrix from the connection space (XYZ, D50) to linear sRGB
 SRGB = ((3.1339, -1.6169, -0.4906), (-0.9788, 1.9161, 0.0335), (0.0719, -0.2290, 1.4052))
-OUTSIDE = -0.02  # of sRGB: less than so much of one of its primaries
+OUTSIDE = -0.02  # a colour with a component below this in linear sRGB is outside its gamut
 
 Tags = dict[bytes, bytes]
 
 
 def is_rgb(profile: bytes) -> bool:
-    """Whether pixels can stay in the colours of this profile: others can be expressed in it as well."""
+    """Whether pixels can stay in the colours of this profile: it is for RGB, and colours can be converted to it."""
     if not HEADER < len(profile) <= MAX_KEPT or profile[16:20] != b"RGB ":
         return False
     tags = _tags(profile)
@@ -30,10 +30,10 @@ def is_rgb(profile: bytes) -> bool:
 
 
 def is_sound(profile: bytes, model: bytes) -> bool:
-    """Whether a profile defines the colours of this model.
+    """Whether a profile is for this colour model and has the tags that it needs.
 
     Args:
-        profile: the profile as in the file.
+        profile: the bytes from the file.
         model: `RGB `, `GRAY` or `CMYK`.
     """
     if profile[36:40] != b"acsp" or profile[16:20] != model:
@@ -44,7 +44,7 @@ def is_sound(profile: bytes, model: bytes) -> bool:
 
 
 def is_wide(profile: bytes) -> bool:
-    """Whether it has colours that sRGB lacks, judged by its primaries."""
+    """Whether the profile's primaries lie outside the gamut of sRGB."""
     tags = _tags(profile)
     return any(
         sum(part * share for part, share in zip(_xyz(tags[name]), row, strict=True)) < OUTSIDE
@@ -54,7 +54,7 @@ def is_wide(profile: bytes) -> bool:
 
 
 def description(profile: bytes) -> str | None:
-    """The profile's name, e.g. `Display P3`."""
+    """The profile's name, e.g. `Display P3`; None if it has none or cannot be read."""
     try:
         return _text(_tags(profile).get(b"desc", b""))
     except struct.error:
@@ -62,7 +62,7 @@ def description(profile: bytes) -> str | None:
 
 
 def _tags(profile: bytes) -> Tags:
-    """Its tags by name, as far as the table can be read."""
+    """The profile's tags by name, as far as the tag table can be read."""
     found: Tags = {}
     try:
         (count,) = struct.unpack_from(">I", profile, HEADER)
@@ -79,7 +79,7 @@ def _xyz(tag: bytes) -> tuple[float, ...]:
 
 
 def _text(tag: bytes) -> str | None:
-    if tag[:4] == b"mluc":  # version 4: records of language, length and offset
+    if tag[:4] == b"mluc":  # version 4: records with language, length and offset
         length, offset = struct.unpack_from(">II", tag, 20)
         name = tag[offset : offset + length].decode("utf-16-be", "replace")
     else:  # version 2

@@ -1,1 +1,1 @@
-"""The metadata of files."""
+"""Metadata of image files."""

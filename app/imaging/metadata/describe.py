@@ -1,4 +1,4 @@
-"""Metadata: what a file says, and what can be known from its pixels, as JSON."""
+"""The operation `metadata`: what the file and its pixels say about the image, as JSON."""
 
 import re
 from typing import Any
@@ -10,11 +10,11 @@ from app.imaging.picture import Picture
 from app.imaging.responsive.placeholders import blurhash_of, dominant_colours, few_pixels
 from app.parameters import MetadataParams
 
-_PLACE = re.compile(r"gps|latitude|longitude|location|^lat$|^long?$", re.IGNORECASE)  # in names without namespace
+_PLACE = re.compile(r"gps|latitude|longitude|location|^lat$|^long?$", re.IGNORECASE)  # for names without namespace
 
 
 def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
-    """What is known about an image; width and height are those of its upright pixels, profile that of the upload."""
+    """The metadata of an image: width and height of the upright pixels; format, frames and profile of the upload."""
     image, origin = picture.first, picture.origin
     exif = read_exif(origin.block("exif-data"))
     gps, xmp = exif.pop("gps", {}), read_xmp(origin.block("xmp-data"))
@@ -40,12 +40,12 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """XMP or IPTC without what says where a photograph was taken, however deep it stands."""
+    """XMP or IPTC without the location of the photograph, at any depth."""
     if isinstance(value, dict):
         return {name: _without_places(item) for name, item in value.items() if not _PLACE.search(_local(name))}
     return [_without_places(item) for item in value] if isinstance(value, list) else value
 
 
 def _local(name: str) -> str:
-    """The name without its namespace, be that a prefix or an address."""
+    """The name without its namespace, which is a prefix or a URI."""
     return re.split(r"[:/#]", name)[-1]

@@ -1,4 +1,4 @@
-"""What EXIF says, as plain JSON values."""
+"""EXIF as plain JSON values."""
 
 import io
 import logging
@@ -8,26 +8,26 @@ from typing import Any
 
 import exifread
 
-logging.getLogger("exifread").setLevel(logging.CRITICAL)  # it comments on every oddity of a file
+logging.getLogger("exifread").setLevel(logging.CRITICAL)  # it logs every oddity of a file
 
 PREFIX = b"Exif\0\0"
-DIRECTORIES = {  # that EXIF 3.0 knows, by the library's names
+DIRECTORIES = {  # the directories of EXIF 3.0, by exifread's names
     "Image": "image",
     "EXIF": "photo",
     "GPS": "gps",
     "Thumbnail": "thumbnail",
     "Interoperability": "interoperability",
 }
-POINTERS = {"ExifOffset", "GPSInfo", "InteroperabilityOffset"}  # to another directory: of no use outside the file
+POINTERS = {"ExifOffset", "GPSInfo", "InteroperabilityOffset"}  # offsets of directories: useless outside the file
 MAX_TEXT = 2000  # characters
-ASCII = 2  # type of an entry; what is written as UTF-8 there, everybody reads so
+ASCII = 2  # type of an entry; in practice programs write and read UTF-8
 ARTIST, COPYRIGHT = 0x013B, 0x8298  # tags
 
 Tags = dict[str, Any]
 
 
 def read_exif(block: bytes) -> dict[str, Tags]:
-    """The tags of each directory that is there, by the names of the standard; makers' own notes are left out.
+    """The tags of each directory by their names in the standard, without maker notes; empty for a broken block.
 
     Rationals become numbers, dates ISO 8601 without the T, and enumerations words, e.g. `Rotated 90 CW`.
     """
@@ -49,12 +49,12 @@ def read_exif(block: bytes) -> dict[str, Tags]:
 
 
 def signed(texts: dict[int, str]) -> bytes:
-    """A block with nothing but these texts in its first directory, by their tags."""
+    """A block of EXIF that holds only these texts, by tag, in its first directory."""
     values = {tag: text.encode()[:MAX_TEXT] + b"\0" for tag, text in sorted(texts.items())}
     data, after = b"", 8 + 2 + 12 * len(values) + 4
     entries = b""
     for tag, value in values.items():
-        if len(value) <= 4:  # stands in the entry itself
+        if len(value) <= 4:  # such values are stored in the entry itself
             entries += struct.pack("<HHI4s", tag, ASCII, len(value), value)
         else:
             entries += struct.pack("<HHII", tag, ASCII, len(value), after + len(data))
@@ -63,7 +63,7 @@ def signed(texts: dict[int, str]) -> bytes:
 
 
 def place(gps: Tags) -> Tags:
-    """Decimal degrees and metres from the directory `gps`; empty where it has no place."""
+    """Latitude and longitude in degrees and altitude in metres, from the `gps` directory; empty without a position."""
     try:
         latitude, longitude = _degrees(gps, "GPSLatitude", "S"), _degrees(gps, "GPSLongitude", "W")
         found = {"latitude": latitude, "longitude": longitude}

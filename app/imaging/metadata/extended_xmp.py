@@ -1,11 +1,11 @@
-"""XMP that is too large for one segment of a JPEG. Layout: Adobe's XMP specification, part 3, 1.1.3.1."""
+"""XMP that is too large for one segment of a JPEG. Layout: Adobe's XMP specification, part 3, section 1.1.3.1."""
 
 import hashlib
 import struct
 from pathlib import Path
 
-MAX_BYTES = 32_000  # a segment holds twice as much, but libvips and readers do not agree on how much exactly
-CHUNK = 65_400  # bytes of a part
+MAX_BYTES = 32_000  # a segment holds twice as much, but libvips and other readers disagree on the exact limit
+CHUNK = 65_400  # bytes of XMP in each segment
 MAIN, PART = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 POINTER = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{digest}"/>
@@ -13,7 +13,7 @@ POINTER = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.
 
 
 def insert(path: Path, xmp: bytes) -> None:
-    """Put XMP of any length into a JPEG that has none: a short one, which names the digest of the parts, and these."""
+    """Put XMP of any length into a JPEG that has none: a short main packet with the MD5 of the XMP, then its parts."""
     digest = hashlib.md5(xmp, usedforsecurity=False).hexdigest().upper()
     segments = [MAIN + POINTER.format(digest=digest).encode()]
     for start in range(0, len(xmp), CHUNK):
@@ -26,7 +26,7 @@ def insert(path: Path, xmp: bytes) -> None:
 
 
 def _after_heads(content: bytes) -> int:
-    """Where JFIF and EXIF, which have to come first, are over."""
+    """The position after JFIF and EXIF, which have to come first."""
     position = 2
     while content[position : position + 2] in {b"\xff\xe0", b"\xff\xe1"}:
         (length,) = struct.unpack_from(">H", content, position + 2)

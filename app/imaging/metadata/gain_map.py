@@ -1,6 +1,6 @@
-"""HDR gain maps: a second picture in a file, which says how to brighten the first one on a screen that can.
+"""HDR gain maps: a second picture in the file, by which HDR displays brighten the first one.
 
-It fits only the pixels with which it came, so no result contains it, nor the claim that there is one.
+A gain map fits only the pixels that it came with, so results contain neither the map nor the XMP that announces it.
 """
 
 import mmap
@@ -28,7 +28,7 @@ def is_in(path: Path, format_: str) -> bool:
 
 
 def unclaimed(xmp: bytes) -> bytes:
-    """XMP without what it says about a gain map."""
+    """XMP without its entries about a gain map."""
     start, close = _DIRECTORY
     while (at := xmp.find(start)) >= 0 and (end := xmp.find(close, at)) >= 0:
         xmp = xmp[:at] + xmp[end + len(close) :]

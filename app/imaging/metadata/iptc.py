@@ -1,4 +1,4 @@
-"""What IPTC says, as plain JSON values. Layout: IPTC-NAA Information Interchange Model 4.2, chapters 1 and 6."""
+"""IPTC as plain JSON values. Layout: IPTC-NAA Information Interchange Model 4.2, chapters 1 and 6."""
 
 import struct
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ PHOTOSHOP, RESOURCE = b"Photoshop 3.0\0", b"8BIM\x04\x04"
 UTF_8 = b"\x1b%G"
 MAX_VALUES = 1000
 HEADER = 5  # bytes before a value
-MAX_LENGTH = 0x7FFF  # of a value; above it the length is another one's
+MAX_LENGTH = 0x7FFF  # bytes of a value; with the top bit set, the field holds the size of an extended length
 
-NAMES = {  # of the application record
+NAMES = {  # datasets of the application record
     5: "object_name",
     15: "category",
     20: "supplemental_categories",
@@ -37,10 +37,10 @@ REPEATED = {"supplemental_categories", "keywords", "by_line", "by_line_title", "
 
 
 def read_iptc(block: bytes) -> dict[str, Any]:
-    """Its application record by name; what may stand there repeatedly is a list.
+    """The application record by name; datasets that may be repeated are lists.
 
     Args:
-        block: the records, bare.
+        block: bare records, see `unwrapped`.
     """
     found: dict[str, Any] = {}
     encoding = "latin-1"
@@ -54,7 +54,7 @@ def read_iptc(block: bytes) -> dict[str, Any]:
 
 
 def datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Record, number and all bytes of each dataset; the first that has an extended length or is cut ends them."""
+    """Record, number and all bytes of each dataset, up to the first one that is cut or has an extended length."""
     position = 0
     for _ in range(MAX_VALUES):
         if block[position : position + 1] != b"\x1c" or len(block) < position + HEADER:
@@ -68,7 +68,7 @@ def datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
 
 
 def unwrapped(block: bytes) -> bytes:
-    """The records themselves, which JPEG keeps in a resource of Photoshop's and TIFF as they are."""
+    """The bare records. JPEG has them in a Photoshop resource, TIFF without one."""
     start = block.find(RESOURCE)
     if start < 0:
         return block
@@ -77,11 +77,11 @@ def unwrapped(block: bytes) -> bytes:
         return b""
     length = name + (block[name] + 2 & ~1)
     records = length + 4
-    return block[records : records + int.from_bytes(block[length:records])]  # not the resources that follow
+    return block[records : records + int.from_bytes(block[length:records])]  # other resources may follow
 
 
 def wrapped(records: bytes) -> bytes:
-    """The records as JPEG keeps them."""
+    """The records in a Photoshop resource, as in a JPEG."""
     return PHOTOSHOP + RESOURCE + bytes(2) + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
 
 

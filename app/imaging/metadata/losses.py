@@ -1,4 +1,4 @@
-"""The parts of the source that a result loses, and why; the same form in the reports of all steps."""
+"""What a result loses compared to its source, and why. All steps report it in the same form."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,13 @@ from app.imaging.colours.colour import PROFILE
 from app.imaging.metadata.origin import Origin
 from app.parameters import KeepMetadata
 
-#: why something is lost
+#: reasons
 FORMAT = "format"  # the result's format cannot hold it
-OPERATION = "operation"  # one of the operations looks at the first frame only
-KEEP_METADATA = "keep_metadata"  # the parameter did not ask for it
-STALE = "stale"  # it fits to the pixels of the source and to no others
-UNREAD = "unread"  # it is not read from files of the source's format
-BROKEN = "broken"  # it makes no sense
+OPERATION = "operation"  # one of the operations works on the first frame only
+KEEP_METADATA = "keep_metadata"  # the parameter `keep_metadata` excludes it
+STALE = "stale"  # it fits only the pixels of the source
+UNREAD = "unread"  # PixTools does not read it from files of the source's format
+BROKEN = "broken"  # it cannot be parsed
 TOO_LARGE = "too_large"
 
 BLOCKS: tuple[Block, ...] = ("exif", "xmp", "iptc")
@@ -27,23 +27,23 @@ Losses = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Result:
-    """What is about to be written."""
+    """The properties of a result, before it is written."""
 
     format: str
     keep: KeepMetadata
     frames: int
-    #: whether the format could hold more of them
+    #: whether the result could hold more than one frame
     animated: bool
     bits: int
 
 
 def losses(origin: Origin, image: pyvips.Image, result: Result) -> Losses:
-    """What is lost, by its name, each with a `reason`.
+    """The losses by name, each with a `reason`.
 
     Args:
-        origin: of the image.
-        image: in its own colours, before they are converted.
-        result: what it becomes.
+        origin: metadata of the upload.
+        image: the image before its colours are converted to sRGB.
+        result: what it is written as.
     """
     found = dict(origin.losses)
     found |= _frames(origin, result)
@@ -70,7 +70,7 @@ def _frames(origin: Origin, result: Result) -> Losses:
 
 
 def _reason(origin: Origin, name: Block, result: Result) -> dict[str, Any] | None:
-    field, written = f"{name}-data", FORMATS[result.format]  # libvips' name
+    field, written = f"{name}-data", FORMATS[result.format]  # libvips' name of the block
     size = origin.oversized.get(field) or len(origin.block(field))
     if not size:
         return None

@@ -1,4 +1,4 @@
-"""Losses in reading a file, noted on its image until its origin is recorded."""
+"""Losses during decoding, kept in a field of the image until its origin is recorded."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ FIELD = "pixtools-lost"
 
 
 def noted(image: pyvips.Image, lost: str, reason: str, **details: Any) -> pyvips.Image:
-    """The image with a note that something is lost."""
+    """The image with a note about a loss; see `losses` for the reasons."""
     image = image.copy()
     notes = json.dumps({**notes_on(image), lost: {"reason": reason, **details}})
     image.set_type(pyvips.GValue.gstr_type, FIELD, notes)
@@ -17,6 +17,6 @@ def noted(image: pyvips.Image, lost: str, reason: str, **details: Any) -> pyvips
 
 
 def notes_on(image: pyvips.Image) -> dict[str, dict[str, Any]]:
-    """All that was noted."""
+    """The losses noted on an image, by name."""
     notes: dict[str, dict[str, Any]] = json.loads(image.get(FIELD)) if image.get_typeof(FIELD) else {}
     return notes

@@ -1,4 +1,4 @@
-"""The metadata of the uploaded file. They are passed on with the pixels, also through files between tasks."""
+"""The metadata of the uploaded file, which stays with the pixels, also in the intermediate files between tasks."""
 
 import re
 from html import escape
@@ -20,15 +20,15 @@ from app.imaging.probe import ImageHeader
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
 from app.parameters import KeepMetadata, visible_line
 
-KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # in libvips' words
-MARK = "PixTools/1 "  # before the origin in the description of a file between two tasks
+KEPT = {"none": "none", "copyright": "exif:xmp", "icc": "icc", "all": "exif:xmp:iptc:icc"}  # libvips' option `keep`
+MARK = "PixTools/1 "  # precedes the origin in the description of an intermediate file
 MAX_LINE = 500  # characters of a name or a notice
 MAX_BLOCK = 1_000_000  # bytes; cameras and editors write far less
-THUMBNAIL = "jpeg-thumbnail-data"  # libvips' name for that of EXIF in any format
+THUMBNAIL = "jpeg-thumbnail-data"  # libvips' name for the EXIF thumbnail in any format
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
-MOTION = {"page-height", "delay", "loop"}  # what an animation needs
-USUAL_DENSITY = 72 / 25.4  # pixels in a millimetre: what programs take where a file says nothing
-UNKNOWN_DENSITY = (1.0, 1.0)  # in libvips' words
+MOTION = {"page-height", "delay", "loop"}  # fields that an animation needs
+USUAL_DENSITY = 72 / 25.4  # pixels per millimetre: the default of most programs
+UNKNOWN_DENSITY = (1.0, 1.0)  # libvips' value for files without a density
 
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
 _RIGHTS = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -39,45 +39,45 @@ _NOTICE = '<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt
 
 
 class Origin(BaseModel):
-    """Everything about the upload that is not in its pixels."""
+    """What is known about the upload besides its pixels."""
 
     model_config = ConfigDict(frozen=True)
 
     format: str
-    #: of the file, whether they are read or not
+    #: all frames of the file, including those that are not decoded
     frames: int = 1
-    #: milliseconds that each frame is shown
+    #: how long each frame is shown, in milliseconds
     delays: tuple[int, ...] = ()
-    #: how often an animation is shown; 0 is for ever
+    #: how often an animation plays; 0 means for ever
     loop: int = 0
-    #: name of its ICC profile
+    #: name of the ICC profile
     profile: str | None = None
-    #: EXIF, XMP and IPTC as they are, by libvips' names
+    #: EXIF, XMP and IPTC as in the file, by libvips' names; IPTC as bare records
     blocks: dict[str, Base64Bytes] = {}
-    #: whether it has an ICC profile, or names its colours in another way
+    #: whether the file has an ICC profile, or describes its colours in another way
     has_profile: bool = False
-    #: per channel
+    #: bits per channel
     bits: int = 8
     #: whether EXIF holds a thumbnail
     thumbnail: bool = False
-    #: what is lost already, since it is not read; see `losses`
+    #: what the decoder could not read; see `losses`
     losses: dict[str, dict[str, Any]] = {}
-    #: bytes of the blocks that are too large to travel along
+    #: sizes in bytes of the blocks that are too large to keep
     oversized: dict[str, int] = {}
-    #: whether it holds an HDR gain map, which only fits to the pixels that it came with
+    #: whether the file holds an HDR gain map, which fits only the pixels that it came with
     gain_map: bool = False
-    #: pixels in a millimetre, across and down; None: the file does not say
+    #: pixels per millimetre, horizontally and vertically; None if the file does not say
     density: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, image: pyvips.Image, path: Path, header: ImageHeader, losses: dict[str, Any]) -> "Origin":
-        """The origin of an image that was just opened: the file between tasks holds that of the upload.
+        """The origin of an image that was just opened; an intermediate file contains the origin of the upload.
 
         Args:
-            image: as its file has it.
-            path: of the file.
-            header: of the file.
-            losses: what is lost by opening it.
+            image: the image as decoded from the file.
+            path: the file.
+            header: its header.
+            losses: losses during decoding.
         """
         if path.suffix == INTERMEDIATE_SUFFIX:
             description = str(_field(image, "image-description", ""))
@@ -88,7 +88,7 @@ class Origin(BaseModel):
         has_gain_map = gain_map.is_in(path, header.format)
         if has_gain_map and "sub_images" in found:
             found["sub_images"] -= 1
-        if found.get("profile") and not image.get_typeof(PROFILE):  # which the decoder has left out
+        if found.get("profile") and not image.get_typeof(PROFILE):  # the decoder could not read it
             losses = losses | {"profile": {"reason": "broken"}}
         return cls.model_construct(
             format=header.format,
@@ -107,13 +107,13 @@ class Origin(BaseModel):
         )
 
     def described_by(self, image: pyvips.Image) -> pyvips.Image:
-        """The image with its origin as description, for the file between two tasks."""
+        """The image with this origin as its description, for an intermediate file."""
         image = image.copy()
         image.set_type(pyvips.GValue.gstr_type, "image-description", MARK + self.model_dump_json())
         return image
 
     def onto(self, image: pyvips.Image, keep: KeepMetadata, format_: str) -> pyvips.Image:
-        """The image with that of its origin which may leave, and nothing else."""
+        """The image with only those fields of its origin that `keep` allows in a result."""
         image = bare(image, but=PROFILE if keep in {"icc", "all"} else "")
         image = self._with_density(image, keep)
         if keep == "all":
@@ -125,7 +125,7 @@ class Origin(BaseModel):
         return image
 
     def _with_density(self, image: pyvips.Image, keep: KeepMetadata) -> pyvips.Image:
-        """PNG and TIFF always have one; it is the source's only where everything is kept, in every format."""
+        """Set the density: the source's if everything is kept, else 72 dpi, because PNG and TIFF always state one."""
         across, down = self.density if self.density and keep == "all" else (USUAL_DENSITY, USUAL_DENSITY)
         image = image.copy(xres=across, yres=down)
         image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
@@ -133,7 +133,7 @@ class Origin(BaseModel):
 
     @property
     def clean_blocks(self) -> dict[str, bytes]:
-        """The blocks without pictures of the original."""
+        """The blocks without previews of the original; see `previews`."""
         cleaned = {name: without_previews(name, block) for name, block in self.blocks.items()}
         return {name: block for name, block in cleaned.items() if block}
 
@@ -149,12 +149,12 @@ class Origin(BaseModel):
 
     @property
     def creator(self) -> str | None:
-        """Who made the image."""
+        """The author of the image."""
         return self._first("Artist", "by_line", "dc:creator")
 
     @property
     def copyright(self) -> str | None:
-        """Whose the image is."""
+        """The copyright notice."""
         return self._first("Copyright", "copyright_notice", "dc:rights")
 
     def _first(self, exif_name: str, iptc_name: str, xmp_name: str) -> str | None:
@@ -170,21 +170,21 @@ class Origin(BaseModel):
 
 
 def _line(value: Any) -> str:
-    """What people read in a value that may be anything; without characters that XML cannot hold."""
+    """The text of a value of any type, on one line and without characters that XML cannot hold."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
     return visible_line(", ".join(texts))[:MAX_LINE]
 
 
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
-    """The image without anything that says where it comes from; what an animation needs stays.
+    """The image without metadata, except for the field `but` and the fields that an animation needs.
 
-    By what may stay: loaders put more and more next to the pixels, thumbnails of the original included.
+    This is a list of what stays, because loaders keep adding fields, among them thumbnails of the original.
     """
     image = image.copy()
     kept = {but, *(MOTION if image.get_page_height() < image.height else ())}
     for name in image.get_fields():
         if name not in kept:
-            image.remove(name)  # of the fields that every image has, this does nothing
+            image.remove(name)  # does nothing for the fields that every image has
     return image
 
 
@@ -193,11 +193,11 @@ def _field(image: pyvips.Image, name: str, otherwise: Any) -> Any:
 
 
 def _prepared(name: str, block: bytes, format_: str) -> bytes:
-    """The block for a file of this format; without the orientation that pixels had, which libvips rewrites in EXIF."""
+    """The block for a file of this format. The orientation is reset in XMP; in EXIF libvips does that."""
     if name == "xmp-data":
         return gain_map.unclaimed(_XMP_ORIENTATION.sub(rb"\g<1>1", block))
     if name == "iptc-data":
-        # libvips 8.18 gives libtiff a count of words where it takes one of bytes: only a quarter would be written
+        # libvips 8.18 passes libtiff the length in words instead of bytes, so that only a quarter would be written
         return wrapped(block) if format_ == "jpeg" else block.ljust(4 * len(block), b"\0")
     return block
 

@@ -1,6 +1,6 @@
-"""Small pictures of the original inside EXIF, XMP and IPTC.
+"""Previews: small pictures of the original inside EXIF, XMP and IPTC.
 
-They may show what a crop or a blur was to remove, so no result contains them, whatever else is kept.
+They can show what a crop or a blur was meant to remove, so results never contain them, whatever else is kept.
 """
 
 import re
@@ -15,30 +15,30 @@ from app.imaging.metadata.exif import PREFIX
 from app.imaging.metadata.iptc import datasets
 
 _PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|RIFF....WEBP|GIF8[79]a", re.DOTALL)
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # types to bytes
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes per value, by type
 _DIRECTORIES = {0x8769, 0x8825, 0xA005}  # EXIF, GPS, interoperability
 _PIXELS = {  # tags that hold or point to pixels
     *(0x0111, 0x0117, 0x0144, 0x0145),  # strips and tiles
     *(0x0201, 0x0202),  # a JPEG
-    0x014A,  # directories of further pictures
-    0x501B,  # a thumbnail by Windows
+    0x014A,  # sub-directories of further pictures
+    0x501B,  # a thumbnail that Windows writes
     0x8649,  # Photoshop's resources
 }
 _MAX_DIRECTORIES = 8
 _MAX_ENTRIES = 1000
 _PREVIEW_DATA = {(2, 200), (2, 201), (2, 202)}
-_OBJECT_RECORDS = {7, 8, 9}  # the picture itself
+_OBJECT_RECORDS = {7, 8, 9}  # records with the picture itself
 #: JPEG, PNG, WebP or GIF in base64
 _BASE64 = re.compile(rb"(?:/9j/|iVBORw0KGgo|UklGR|R0lGOD)(?:[A-Za-z0-9+/=\s]|&#[xX]?[0-9A-Fa-f]{1,4};){32,}")
 _THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails[\s>/]")
 
 
 def without_previews(name: str, block: bytes) -> bytes:
-    """A block without pictures; empty where it cannot be read.
+    """A block without pictures; empty if it cannot be read.
 
     Args:
-        name: of the block, in libvips' words.
-        block: EXIF, XMP or bare records of IPTC.
+        name: libvips' name of the block.
+        block: EXIF, XMP, or bare records of IPTC.
     """
     return _CLEANERS[name](block)
 
@@ -76,18 +76,18 @@ _CLEANERS: dict[str, Callable[[bytes], bytes]] = {"exif-data": _exif, "xmp-data"
 
 @dataclass(frozen=True)
 class _Entry:
-    """One line of a directory."""
+    """An entry of a directory, at an offset in the block."""
 
     at: int
     tag: int
-    #: of its value
+    #: range of its value in the block
     start: int
     end: int
 
 
 @dataclass
 class _Tiff:
-    """A block of EXIF, changed in its place: makers' notes point into it."""
+    """A block of EXIF, which is changed in place, because maker notes contain offsets into it."""
 
     data: bytearray
 
@@ -100,11 +100,11 @@ class _Tiff:
 
     @cached_property
     def pictures(self) -> list[int]:
-        """Where a picture begins, as far as one can see."""
+        """Offsets at which a picture seems to begin, judged by the signatures of the formats."""
         return [found.start() for found in _PICTURE.finditer(self.data)]
 
     def directories(self) -> list[int]:
-        """Offsets of those that say something about the image, and not about its thumbnail."""
+        """Offsets of the directories that describe the image itself, not its thumbnail."""
         found = [self._number("I", 4)]
         for directory in islice(iter(found), _MAX_DIRECTORIES):  # grows while it is walked
             inner = [self._number("I", entry.start) for entry in self._entries(directory) if entry.tag in _DIRECTORIES]
@@ -112,13 +112,13 @@ class _Tiff:
         return found[:_MAX_DIRECTORIES]
 
     def clear(self, directory: int) -> None:
-        """Take the pictures out of a directory, and the directories that follow it: they are of pictures."""
+        """Remove a directory's entries with pictures, and its link to the next directory, which is of a thumbnail."""
         found = list(self._entries(directory))
         kept = [entry for entry in found if not self._is_picture(entry)]
         table = struct.pack(self.order + "H", len(kept))
         table += b"".join(self.data[entry.at : entry.at + 12] for entry in kept)
         length = 2 + 12 * len(found) + 4
-        self.data[directory : directory + length] = table.ljust(length, b"\0")  # ends with the offset of the next: none
+        self.data[directory : directory + length] = table.ljust(length, b"\0")  # a zero at the end: no next directory
 
     def _number(self, layout: str, at: int) -> int:
         (value,) = struct.unpack_from(self.order + layout, self.data, at)

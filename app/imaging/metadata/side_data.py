@@ -1,4 +1,4 @@
-"""Side data: what a file holds besides the picture that is read from it, where libvips does not expose it."""
+"""Side data: what a file holds besides the picture that is decoded, and what libvips does not report."""
 
 import struct
 from collections.abc import Callable, Iterator, Set
@@ -9,18 +9,18 @@ from app.formats import FORMATS
 from app.imaging.metadata.extended_xmp import PART as EXTENSION
 from app.references import resolve
 
-MAX_STEPS = 10_000  # chunks, segments or entries that are looked at
+MAX_STEPS = 10_000  # chunks, segments or entries that are read
 PNG_START = 8  # bytes
 MPF = b"MPF\0"  # multi-picture format: CIPA DC-007
 DEPTH = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth", b"urn:mpeg:hevc:2015:auxid:2\0")
 SUB_DIRECTORIES, EXIF = 330, 34665  # tags of TIFF
 
-#: by what it is, how many there are
+#: how many there are, by kind
 SideData = dict[str, int]
 
 
 def side_data(path: Path, format_: str) -> SideData:
-    """What there is: the `frames` of an animation, `sub_images`, a `profile`, and `exif` or `xmp` that is not read."""
+    """The number of `frames` and `sub_images`, and 1 for a `profile` and for `exif` or `xmp` that is not read."""
     by = FORMATS[format_].looked_into_by
     if by is None:
         return {}
@@ -28,7 +28,7 @@ def side_data(path: Path, format_: str) -> SideData:
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         try:
             return look(content)
-        except struct.error:  # it ends early, which others notice as well
+        except struct.error:  # the file ends early, which the decoder reports
             return {}
 
 
@@ -57,7 +57,7 @@ def in_jpeg(content: mmap) -> SideData:
 
 
 def _segments(content: mmap) -> Iterator[tuple[int, int]]:
-    """Where the data of each segment before the first scan begins and ends."""
+    """Start and end of the data of each segment before the first scan."""
     position = 2
     for _ in range(MAX_STEPS):
         fill, marker, length = struct.unpack_from(">BBH", content, position)
@@ -85,7 +85,7 @@ def in_tiff(content: mmap) -> SideData:
 
 
 def _numbers(content: bytes | mmap, order: str, counted: Set[int] = frozenset()) -> Iterator[tuple[int, int]]:
-    """The tags of the first directory with their number, or with how many values they have."""
+    """The tags of the first directory, each with its value, or for those in `counted` with its number of values."""
     (directory,) = struct.unpack_from(order + "I", content, 4)
     (count,) = struct.unpack_from(order + "H", content, directory)
     for number in range(min(count, MAX_STEPS)):

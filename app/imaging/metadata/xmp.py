@@ -1,4 +1,4 @@
-"""What XMP says, as plain JSON values. Layout: ISO 16684-1."""
+"""XMP as plain JSON values. Layout: ISO 16684-1."""
 
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -6,12 +6,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-_W3C = "{http://www.w3.org/"  # attributes of RDF and XML themselves
+_W3C = "{http://www.w3.org/"  # namespaces of RDF and XML, whose attributes are syntax
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
-PREFIXES = {  # that readers of XMP know; others are named by their address
+PREFIXES = {  # well-known namespaces; names in others start with the namespace's URI
     "http://purl.org/dc/elements/1.1/": "dc",
     "http://ns.adobe.com/xap/1.0/": "xmp",
     "http://ns.adobe.com/xap/1.0/mm/": "xmpMM",
@@ -32,7 +32,10 @@ PREFIXES = {  # that readers of XMP know; others are named by their address
 
 
 def read_xmp(packet: bytes) -> dict[str, Any]:
-    """Its properties by prefixed name: texts, lists and dictionaries; of several languages the default one."""
+    """The properties of a packet by prefixed name: texts, lists and dictionaries; empty if it is broken or too large.
+
+    Of a text in several languages, only the default one is included.
+    """
     if not packet or len(packet) > MAX_BYTES:
         return {}
     try:

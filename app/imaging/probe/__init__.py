@@ -1,9 +1,9 @@
-"""Says what an uploaded file is, without decoding it.
+"""Identifies an uploaded file without decoding it.
 
-Pure Python on purpose: this runs in the API process, and no native codec may touch hostile bytes there. The structure
-of the file is walked by seeking, so that a large file costs a few reads, and a file that ends early is refused at once
-instead of failing in a worker. Pixels are not checked: broken pixels in an intact structure pass here and fail in
-`pipeline`. Not everything odd is refused: a file that browsers, Pillow and libvips show completely passes.
+Pure Python on purpose: this runs in the API process, where no native codec may touch hostile bytes. The parser seeks
+from one part of the file to the next, so that a large file costs a few reads, and refuses a file that ends early at
+once, before a worker fails on it. Pixels are not checked: broken pixels in an intact structure pass here and fail in
+`pipeline`. Oddities are allowed: a file that browsers, Pillow and libvips show completely passes.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,25 +21,25 @@ class ImageHeader:
 
     #: a key of `FORMATS`
     format: str
-    #: pixels of the picture that one sees: cut and upright
+    #: pixels of the picture as it is displayed: cropped and upright
     width: int
     height: int
-    #: of an animation, or pages of a document
+    #: frames of an animation, or pages of a document
     frames: int = 1
-    #: which page of a document is the picture, and which of those below it, if it is one of them
+    #: index of the TIFF page that holds the picture, and of the sub-directory of that page, if the picture is in one
     page: int = 0
     sub_page: int | None = None
-    #: the place, and the length, of the offset that leads from that page to the next one, if one does
+    #: position and length in bytes of the offset that links that page to the next one; None for the last page
     next_page: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def frames_read(self) -> int:
-        """How many of the frames are ever decoded, and count for limits."""
+        """Number of frames that are decoded and count towards limits."""
         return self.frames if FORMATS[self.format].animated else 1
 
     @property
     def pixels_read(self) -> int:
-        """Over those frames."""
+        """Pixels of these frames together."""
         return self.width * self.height * self.frames_read
 
 
@@ -47,9 +47,9 @@ def probe(file: BinaryIO) -> ImageHeader:
     """Read the header of a seekable file and check that the file is complete.
 
     Raises:
-        EmptyFile: there are no bytes.
+        EmptyFile: the file has no bytes.
         TruncatedImage: the file ends before its structure does.
-        UnsupportedImage: this is not a sound file of a supported format.
+        UnsupportedImage: the format is not supported, or the structure is damaged.
     """
     reader = Reader(file)
     if not reader.size:

@@ -1,4 +1,4 @@
-"""The boxes that AVIF and HEIC consist of, each a length, a name and content."""
+"""The boxes of AVIF and HEIC (ISO 14496-12): each has a length, a type and content."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from app.errors import TruncatedImage
 from app.imaging.probe.reader import Reader, damaged
 
-BOX_STEPS = 25  # what a box counts as: it stays in memory, and an ordinary file has a few dozen
+BOX_STEPS = 25  # cost of a box in steps: it stays in memory, and an ordinary file has a few dozen
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where the content of a box is."""
+    """The type of a box, and the positions in the file where its content starts and ends."""
 
     kind: bytes
     start: int
@@ -19,7 +19,7 @@ class Box:
 
 
 def boxes(reader: Reader, start: int, end: int) -> Iterator[Box]:
-    """The boxes between two places, which they have to fill."""
+    """The boxes between two positions. They must fill this range exactly."""
     while start < end:
         box = _box(reader, start, end)
         if box.end > reader.size:
@@ -31,9 +31,9 @@ def boxes(reader: Reader, start: int, end: int) -> Iterator[Box]:
 
 
 def outermost(reader: Reader) -> list[Box]:
-    """The boxes of a file. Cameras and editors append what is none: there the list ends.
+    """The top-level boxes of a file, up to the first bytes that are not a box: cameras and editors append such data.
 
-    A box that is longer than the file is cut; whether that matters, the places of the pixels decide.
+    A box that is longer than the file is cut at its end. Whether pixels are missing is checked by their positions.
     """
     found: list[Box] = []
     start = 0
@@ -59,7 +59,7 @@ def _box(reader: Reader, start: int, end: int) -> Box:
 
 
 def child(among: list[Box], kind: bytes) -> Box:
-    """The first box of a kind."""
+    """The first box of a type; a file without one is refused as damaged."""
     found = optional(among, kind)
     if found is None:
         raise damaged("AVIF or HEIC")
@@ -67,5 +67,5 @@ def child(among: list[Box], kind: bytes) -> Box:
 
 
 def optional(among: list[Box], kind: bytes) -> Box | None:
-    """The first box of a kind, if there is one."""
+    """The first box of a type, or None."""
     return next((box for box in among if box.kind == kind), None)

@@ -1,4 +1,4 @@
-"""What the boxes of AVIF and HEIC say about the colours of the main image."""
+"""Colour information of the main image in AVIF and HEIC files."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from app.imaging.probe.reader import Reader
 
 @dataclass(frozen=True)
 class HeifColours:
-    """What the boxes say about the numbers of the main image."""
+    """How to read the colour values of the main image."""
 
-    #: numbers of ITU-T H.273 for primaries and transfer; None: it has a profile, or says nothing
+    #: codes of ITU-T H.273 for primaries and transfer; None if the image has an ICC profile, or neither
     cicp: tuple[int, int] | None
-    #: whether colours are stored multiplied with alpha
+    #: whether colours are stored multiplied by alpha
     premultiplied: bool
 
 
@@ -35,7 +35,7 @@ def _cicp(reader: Reader, meta: list[Box], item: int) -> tuple[int, int] | None:
             reader.position = properties[index - 1].start
             (kind,) = reader.unpack(">4s")
             if kind != b"nclx":
-                return None  # a profile, which goes before
+                return None  # an ICC profile, which takes precedence
             found = reader.unpack(">HH")
     return found and (int(found[0]), int(found[1]))
 

@@ -4,7 +4,7 @@ from app.errors import TruncatedImage
 from app.imaging.probe.orientation import MAX_EXIF, orientation_of, upright
 from app.imaging.probe.reader import Reader, Shape, damaged
 
-# PNG: chunks, each a length, a name, data and a checksum
+# PNG: chunks, each with a length, a type, data and a checksum
 
 
 def read_png(reader: Reader) -> Shape:
@@ -26,13 +26,13 @@ def read_png(reader: Reader) -> Shape:
             reader.skip(after - reader.position)
         except TruncatedImage:
             if pixels and kind != b"IDAT":
-                break  # all that is missing comes after the pixels
+                break  # only data after the pixels is missing
             raise
         pixels = pixels or kind == b"IDAT"
     return Shape(*upright((width, height), orientation), frames=max(frames, 1))
 
 
-# WebP: RIFF chunks, each a name, a length and data, padded to an even length
+# WebP: RIFF chunks, each with a type, a length and data, padded to an even length
 
 _WEBP_PIXELS = {b"VP8 ", b"VP8L", b"ALPH", b"ANMF"}
 
@@ -63,7 +63,7 @@ def read_webp(reader: Reader) -> Shape:
 
 
 def _webp_size(reader: Reader, kind: bytes) -> tuple[int, int] | None:
-    """The width and height that a chunk has, if it does."""
+    """The width and height from a chunk; None if the chunk does not hold them."""
     if kind == b"VP8X":
         width, width_high, height, height_high = reader.unpack("<4xHBHB")
         return (width_high << 16 | width) + 1, (height_high << 16 | height) + 1

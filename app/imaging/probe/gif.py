@@ -1,4 +1,4 @@
-"""Structure of GIF files: images and extensions, each with a run of small blocks, up to the trailer."""
+"""Structure of GIF files: images and extensions, each followed by small blocks of data, up to the trailer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from app.errors import TruncatedImage
 from app.imaging.probe.reader import Reader, Shape, damaged
 
-#: what editors write whatever the picture's size is: libvips then goes by the first frame
+#: screen sizes that editors write for pictures of any size: libvips then uses the size of the first frame
 _SCREENS = {(640, 480), (640, 512), (800, 600), (1024, 768), (1280, 1024), (1600, 1200)}
 _LARGEST_SCREEN = 2048
 _SECTIONS = {b",", b"!"}
@@ -20,7 +20,7 @@ class _Image:
     top: int
     width: int
     height: int
-    #: where its pixel data begins: the size of its codes, then blocks
+    #: position of its pixel data: a byte with the LZW code size, then blocks
     data: int
 
 
@@ -35,7 +35,7 @@ def read_gif(reader: Reader) -> Shape:
 
 
 def gif_images(reader: Reader) -> Iterator[tuple[int, bytes]]:
-    """Number of pixels and data of each image: one byte with the size of its codes, then the codes."""
+    """The number of pixels of each image, and its data: a byte with the LZW code size, then the codes."""
     _screen(reader)
     for image in _images(reader):
         after, reader.position = reader.position, image.data
@@ -54,7 +54,7 @@ def _images(reader: Reader) -> Iterator[_Image]:
 
 
 def _screen(reader: Reader) -> tuple[int, int]:
-    """The size that the file announces; none where that is an odd one."""
+    """The logical screen size in the header; (0, 0) if it says nothing about the size of the picture."""
     reader.skip(6)
     width, height, flags = reader.unpack("<HHBxx")
     reader.skip(_palette(flags))
@@ -63,7 +63,10 @@ def _screen(reader: Reader) -> tuple[int, int]:
 
 
 def _section(reader: Reader, frames: int) -> bytes | None:
-    """What comes next. After an image, whatever is not a section ends the file, as does its end."""
+    """The type of the next section; None at the end of the images.
+
+    After the first image, any other byte and the end of the file count as the trailer.
+    """
     if frames and reader.position >= reader.size:
         return None
     kind = reader.take(1)
@@ -75,19 +78,19 @@ def _section(reader: Reader, frames: int) -> bytes | None:
 
 
 def _image(reader: Reader) -> _Image:
-    """Pass over an image."""
+    """Read the descriptor of an image, and skip its data."""
     left, top, width, height, flags = reader.unpack("<HHHHB")
     reader.skip(_palette(flags))
     image = _Image(left, top, width, height, reader.position)
-    reader.skip(1)  # the size of its codes
+    reader.skip(1)  # LZW code size
     reader.skip_blocks()
     return image
 
 
 def _extension(reader: Reader, frames: int) -> None:
-    """Pass over an extension; after an image it may be cut off."""
+    """Skip an extension; after an image it may be cut off."""
     try:
-        reader.skip(1)  # what kind it is
+        reader.skip(1)  # its type
         reader.skip_blocks()
     except TruncatedImage:
         if not frames:
@@ -96,5 +99,5 @@ def _extension(reader: Reader, frames: int) -> None:
 
 
 def _palette(flags: int) -> int:
-    """Bytes of the palette that follows."""
+    """Length in bytes of the palette that follows."""
     return 3 << (flags & 0x07) + 1 if flags & 0x80 else 0

@@ -1,4 +1,4 @@
-"""Structure of AVIF and HEIC: boxes within boxes; the main image is an item, its properties have its size."""
+"""Structure of AVIF and HEIC: nested boxes. The main image is an item, and its size is among its properties."""
 
 from app.errors import TruncatedImage, UnsupportedImage
 from app.imaging.probe.boxes import Box, boxes, child, optional, outermost
@@ -30,7 +30,7 @@ def _content_of_meta(reader: Reader, meta: Box) -> list[Box]:
 def _format(reader: Reader, box: Box) -> str:
     reader.position = box.start
     names = reader.take(min(box.end - box.start, 4 * MAX_BRANDS))
-    brands = {names[at : at + 4] for at in range(0, len(names), 4) if at != 4}  # the second is a version
+    brands = {names[at : at + 4] for at in range(0, len(names), 4) if at != 4}  # bytes 4 to 8 are a version
     if brands & _AVIF_BRANDS:
         return "avif"
     if brands & _HEIC_BRANDS:
@@ -39,7 +39,7 @@ def _format(reader: Reader, box: Box) -> str:
 
 
 def _size(reader: Reader, meta: list[Box], item: int) -> tuple[int, int]:
-    """Width and height of an item as it is seen: cut and turned as its properties say, in their order."""
+    """Width and height of an item as displayed: cropped and rotated by its properties, in their order."""
     iprp = child(meta, b"iprp")
     groups = list(boxes(reader, iprp.start, iprp.end))
     ipco = child(groups, b"ipco")
@@ -58,7 +58,7 @@ def _size(reader: Reader, meta: list[Box], item: int) -> tuple[int, int]:
 
 
 def _cut(width: int, height: int, across: int, across_of: int, down: int, down_of: int) -> tuple[int, int]:
-    """The size of a clean aperture, which is a pair of fractions."""
+    """The size of a clean aperture in whole pixels; the box has width and height as fractions."""
     if not (across_of and down_of):
         raise damaged("AVIF or HEIC")
     return min(width, across // across_of), min(height, down // down_of)
@@ -72,19 +72,19 @@ def primary_item(reader: Reader, pitm: Box) -> int:
 
 
 def properties_of(reader: Reader, ipma: Box, item: int) -> list[int]:
-    """Numbers, from 1, of the properties that belong to an item."""
+    """The properties of an item: their indexes in the `ipco` box, from 1."""
     reader.position = ipma.start
     version, flags, entries = reader.unpack(">B2xBI")
     for _ in range(entries):
         owner, count = reader.unpack(">IB" if version else ">HB")
         indexes = reader.unpack(f">{count}{'H' if flags & 1 else 'B'}")
         if owner == item:
-            return [index & (0x7FFF if flags & 1 else 0x7F) for index in indexes]  # the top bit is a flag
+            return [index & (0x7FFF if flags & 1 else 0x7F) for index in indexes]  # the top bit means "essential"
     raise damaged("AVIF or HEIC")
 
 
 def _frames(reader: Reader, found: list[Box]) -> int:
-    """Samples of the first track of a sequence; 1 for a still image, or where that cannot be read."""
+    """Number of samples in the first track of a sequence; 1 for a still image, or if the file ends before them."""
     try:
         for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
             container = optional(found, kind)
@@ -95,5 +95,5 @@ def _frames(reader: Reader, found: list[Box]) -> int:
         reader.position = sizes.start
         (samples,) = reader.unpack(">8xI")
     except TruncatedImage:
-        return 1  # only the main image is read
+        return 1  # the main image, the only one that is decoded, may still be complete
     return max(int(samples), 1)

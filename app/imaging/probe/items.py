@@ -1,4 +1,4 @@
-"""Items of AVIF and HEIC: pictures and parts of pictures, how they belong together and where their bytes are."""
+"""Items of AVIF and HEIC: pictures and parts of pictures, their references to each other, and where their bytes are."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ from app.errors import TruncatedImage, UnsupportedImage
 from app.imaging.probe.boxes import Box, boxes, optional
 from app.imaging.probe.reader import Reader
 
-_DERIVED = {b"grid", b"iovl", b"iden"}  # made of other items
+_DERIVED = {b"grid", b"iovl", b"iden"}  # composed of other items
 _CODED = {b"av01", b"hvc1"}
-_PARTS, _ALPHA = b"dimg", b"auxl"  # what one item is to another
-_IN_FILE = 0  # construction method: at a place of the file
+_PARTS, _ALPHA = b"dimg", b"auxl"  # types of references
+_IN_FILE = 0  # construction method: the offset counts from the start of the file
 
 
 def refuse_unsupported(reader: Reader, meta: list[Box], item: int) -> None:
-    """Refuse a main image that is coded in a way that no decoder here knows.
+    """Refuse a main image in a coding without a decoder here.
 
     Raises:
-        UnsupportedImage: names the coding.
+        UnsupportedImage: with the name of the coding.
     """
     kind = next((kind for number, kind in _kinds(reader, meta) if number == item), None)
     if kind is not None and kind not in _CODED | _DERIVED:
@@ -25,10 +25,10 @@ def refuse_unsupported(reader: Reader, meta: list[Box], item: int) -> None:
 
 
 def check_pixels(reader: Reader, meta: list[Box], item: int) -> None:
-    """Refuse a file that ends before the pixels of an item, of its parts and of its alpha channel.
+    """Check that the file holds all pixels of an item, of its parts and of its alpha channel.
 
     Raises:
-        TruncatedImage: it does.
+        TruncatedImage: the file ends before.
     """
     needed = _needed(list(_references(reader, meta)), item)
     for number, end in _ends(reader, meta):
@@ -52,7 +52,7 @@ def _kinds(reader: Reader, meta: list[Box]) -> Iterator[tuple[int, bytes]]:
 
 
 def _references(reader: Reader, meta: list[Box]) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
-    """What an item is to others: the kind, the item and the others."""
+    """The references between items: their type, the item that they are from, and the items that they are to."""
     iref = optional(meta, b"iref")
     if iref is None:
         return
@@ -67,7 +67,7 @@ def _references(reader: Reader, meta: list[Box]) -> Iterator[tuple[bytes, int, t
 
 
 def _needed(references: list[tuple[bytes, int, tuple[int, ...]]], item: int) -> set[int]:
-    """The item with its alpha channel, and all that these are made of."""
+    """The numbers of an item, of its alpha channel, and of all items that these are composed of."""
     parts: dict[int, set[int]] = {}
     waiting = [item]
     for kind, number, others in references:
@@ -84,7 +84,7 @@ def _needed(references: list[tuple[bytes, int, tuple[int, ...]]], item: int) -> 
 
 
 def _ends(reader: Reader, meta: list[Box]) -> Iterator[tuple[int, int]]:
-    """The place in the file where each item's bytes end."""
+    """For each item whose bytes are in the file: its number, and the position where its bytes end."""
     iloc = optional(meta, b"iloc")
     if iloc is None:
         return
@@ -95,7 +95,7 @@ def _ends(reader: Reader, meta: list[Box]) -> Iterator[tuple[int, int]]:
     for _ in range(count):
         (number,) = reader.unpack(">I" if version == 2 else ">H")
         method = reader.unpack(">H")[0] & 15 if version else _IN_FILE
-        reader.skip(2)  # in which file
+        reader.skip(2)  # data_reference_index: the file that holds the item
         end = _extents_end(reader, widths)
         if method == _IN_FILE:
             yield number, end

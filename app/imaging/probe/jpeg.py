@@ -1,4 +1,4 @@
-"""Structure of JPEG files: segments, each a marker and a length, up to the first scan."""
+"""Structure of JPEG files: segments, each with a marker and a length, up to the first scan."""
 
 import struct
 
@@ -12,10 +12,10 @@ _UNSUPPORTED = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
 }
-_BARE_MARKERS = {0x01, *range(0xD0, 0xD8)}  # TEM and restarts have no length
+_BARE_MARKERS = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers have no length
 _APP1 = 0xE1
 _SCAN = 0xDA
-_NO_SEGMENT = {0xD8, 0xD9}  # a second start, an end before any scan
+_NO_SEGMENT = {0xD8, 0xD9}  # SOI and EOI, which are misplaced before the first scan
 _PADDING = b"\0\xff"
 
 
@@ -32,14 +32,14 @@ def read_jpeg(reader: Reader) -> Shape:
             _segment(reader)
     if size is None:
         raise damaged("JPEG")
-    # Compressed data never holds this pair of bytes: the first one after the scan's start closes the main image.
+    # EOI. Compressed data never contains these bytes: the first pair after the start of the scan ends the main image.
     if not reader.find(b"\xff\xd9") and not reader.ends_with_padding(_PADDING):
         raise TruncatedImage
     return Shape(*upright(size, orientation or 1))
 
 
 def _marker(reader: Reader) -> int:
-    """The next marker; whatever stands before it, every decoder passes over."""
+    """The next marker. Bytes before it are skipped, as by every decoder."""
     while True:
         while reader.take(1) != b"\xff":
             pass
@@ -52,7 +52,7 @@ def _marker(reader: Reader) -> int:
 
 
 def _segment(reader: Reader, keep: int = 0) -> bytes:
-    """Pass over a segment and return its first `keep` bytes."""
+    """Skip a segment and return its first `keep` bytes."""
     (length,) = reader.unpack(">H")
     if length < 2 + keep:
         raise damaged("JPEG")
@@ -71,7 +71,7 @@ def _size(marker: int, frame: bytes) -> tuple[int, int]:
 
 
 def _orientation(reader: Reader) -> int | None:
-    """What EXIF says, where this segment is EXIF."""
+    """The orientation from an APP1 segment; None if the segment is not EXIF."""
     (length,) = reader.unpack(">H")
     if length < 2:
         raise damaged("JPEG")

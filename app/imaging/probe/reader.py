@@ -1,4 +1,4 @@
-"""Reading the structure of a file that may be hostile."""
+"""A reader for the structure of files that may be hostile."""
 
 import os
 import struct
@@ -7,35 +7,36 @@ from typing import Any, BinaryIO
 
 from app.errors import TruncatedImage, UnsupportedImage
 
-MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, every other ordinary file far less
-WINDOW = 8 * 1024  # bytes that are read at a time: more would slow a walk that jumps, less one that does not
+MAX_STEPS = 500_000  # reads and table entries; a GIF of 100 MB takes 400 000, any other ordinary file far fewer
+WINDOW = 8 * 1024  # bytes per read: more would slow parsers that jump, less would slow those that read on
 PADDING_TAIL = 8  # bytes at the end of a file
-SEARCH_BLOCK = 64 * 1024  # bytes that are searched at a time
+SEARCH_BLOCK = 64 * 1024  # bytes per read of a search
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The facts that the walk through a file finds."""
+    """What the parser of a format returns; see `ImageHeader` for the fields."""
 
     width: int
     height: int
     frames: int = 1
-    #: where it says more than the first bytes do
+    #: set if the format is only known from more than the first bytes
     format: str | None = None
-    #: which page of a document is the picture, and which of those below it, if it is one of them
     page: int = 0
     sub_page: int | None = None
-    #: the place, and the length, of the offset that leads from that page to the next one, if one does
     next_page: tuple[int, int] | None = None
 
 
 def damaged(name: str) -> UnsupportedImage:
-    """The error for a structure that makes no sense."""
+    """The error for an invalid structure."""
     return UnsupportedImage(f"The structure of the {name} file is damaged.")
 
 
 class Reader:
-    """Reads a file within its size and within a budget of steps, so that every walk ends."""
+    """Reads a file within its size and within a budget of steps, so that every parser comes to an end.
+
+    Every method that reads raises TruncatedImage at the end of the file, and UnsupportedImage above the budget.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -47,30 +48,30 @@ class Reader:
         self.prefix = bytes(self._read(0, 16))
 
     def spend(self, steps: int) -> None:
-        """Count work that the file causes."""
+        """Count steps, and refuse the file above `MAX_STEPS`."""
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise UnsupportedImage("The image file consists of more parts than an ordinary image.")
 
     def skip(self, count: int) -> None:
-        """Pass over bytes that the file must have."""
+        """Move forward by bytes that the file must have."""
         if self.position + count > self.size:
             raise TruncatedImage
         self.position += count
 
     def take(self, count: int) -> bytes:
-        """Exactly `count` bytes from here."""
+        """Read exactly `count` bytes."""
         self.spend(1)
         start = self.position
         self.skip(count)
         return bytes(self._read(start, count))
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        """The values of the next bytes, by a format of `struct`."""
+        """Read values by a format of `struct`."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
     def find(self, needle: bytes) -> bool:
-        """Whether `needle` occurs from here on; looked for from the end, where what closes a file usually is."""
+        """Whether `needle` occurs from here on. The search runs backwards, since end markers are usually at the end."""
         end, head = self.size, b""
         while end > self.position:
             start = max(self.position, end - SEARCH_BLOCK)
@@ -81,7 +82,7 @@ class Reader:
         return False
 
     def ends_with_padding(self, padding: bytes) -> bool:
-        """Whether the file ends with padding."""
+        """Whether the last bytes of the file are all among these padding bytes."""
         tail = self._read_at(max(0, self.size - PADDING_TAIL), PADDING_TAIL)
         return len(tail) == PADDING_TAIL and not tail.strip(padding)
 
@@ -90,7 +91,7 @@ class Reader:
         return self._file.read(count)
 
     def skip_blocks(self) -> None:
-        """Pass over blocks that each begin with their length in one byte, up to the empty one."""
+        """Skip blocks that each start with a length byte, up to and including the empty one."""
         length = -1
         while length:
             ahead = self._ahead()
@@ -103,20 +104,20 @@ class Reader:
             self.skip(at)
 
     def take_blocks(self) -> bytes:
-        """What blocks hold that each begin with their length in one byte, up to the empty one."""
+        """The joined content of blocks that each start with a length byte, up to the empty one."""
         content = bytearray()
         while length := self.take(1)[0]:
             content += self.take(length)
         return bytes(content)
 
     def _ahead(self) -> memoryview:
-        """The bytes from here that are at hand; at least one."""
+        """The buffered bytes from here on; at least one."""
         if not self._read(self.position, 1):
             raise TruncatedImage
         return self._window[self.position - self._window_start :]
 
     def _read(self, start: int, count: int) -> memoryview:
-        """Up to `count` bytes of the file; fewer at its end."""
+        """`count` bytes from a position; fewer at the end of the file."""
         at = start - self._window_start
         if not 0 <= at <= len(self._window) - count:
             self._window_start = self._file.seek(start)

@@ -1,7 +1,7 @@
-"""Structure of TIFF files: a chain of directories, one for each page, whose tables say where the pixels are.
+"""Structure of TIFF files: a chain of directories, one per page, with the offsets of the pixels.
 
-A directory may say that it is a small copy of the picture or its mask, and point to directories of its own: camera raw
-files begin with a thumbnail. What is read is the first one that is the picture itself.
+A directory can describe a thumbnail or a mask, and point to sub-directories: camera raw files start with a thumbnail
+and have the photograph in a sub-directory. The first directory that describes a picture itself is used.
 """
 
 import struct
@@ -17,24 +17,24 @@ from app.imaging.probe.orientation import upright
 from app.imaging.probe.reader import Reader, Shape, damaged
 
 _ASCII = 2  # type of a value
-MAX_TEXT = 10_000_000  # bytes of one; libvips 8.18 crashes on a description of 27 MB
+MAX_TEXT = 10_000_000  # bytes of a text; libvips 8.18 crashes on a description of 27 MB
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}  # to `struct` codes
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _ORIENTATION, _SUB_DIRECTORIES, _SAMPLE_FORMAT = 274, 330, 339
-_STRIPS = (273, 279)  # tags of the offsets and of the byte counts
+_STRIPS = (273, 279)  # tags of the offsets and of the byte counts, as for tiles
 _TILES = (324, 325)
-_TAGS = {  # all that is kept in memory
+_TAGS = {  # the tags that are kept in memory
     *(_KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC),
     *(_ORIENTATION, _SUB_DIRECTORIES, _SAMPLE_FORMAT, *_STRIPS, *_TILES),
 }
-_REDUCED, _MASK = 1, 4  # bits of the kind
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType: a thumbnail, a mask
 _OLD_REDUCED = 2
 
 
 def read_tiff(reader: Reader) -> Shape:
     tiff = _Tiff.open(reader)
     first, pages, main = next(tiff.pages()), 0, None
-    with suppress(TruncatedImage, UnsupportedImage):  # a page that is not read may be broken
+    with suppress(TruncatedImage, UnsupportedImage):  # pages that are not decoded may be broken
         for number, page in enumerate(tiff.pages()):
             pages = number + 1
             if main is None and tiff.is_picture(page.entries):
@@ -55,23 +55,23 @@ def read_tiff(reader: Reader) -> Shape:
     return Shape(*size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page, next_page=leads_on.next_page)
 
 
-#: tag to type, number of values, and the values themselves or the place where they are
+#: by tag: type, number of values, and the values themselves or the offset where they are
 _Entries = dict[int, tuple[int, int, bytes]]
 
 
 @dataclass(frozen=True)
 class _Directory:
-    """A table of entries, and where the next one is."""
+    """The entries of a directory, and the offset of the next directory, or 0."""
 
     entries: _Entries
     following: int
-    #: the place, and the length, of the offset of the next one; None where it is 0
+    #: position and length in bytes of that offset; None if it is 0
     next_page: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The directory of a picture, and where it stands."""
+    """The directory of a picture, with the index of its page, and of the sub-directory if it is one."""
 
     directory: _Directory
     page: int = 0
@@ -84,7 +84,7 @@ class _Tiff:
 
     reader: Reader
     order: str
-    #: `struct` codes: of an offset, of a directory's length
+    #: `struct` codes of an offset and of the number of entries in a directory
     offset: str
     count: str
     #: offset of the first directory
@@ -99,7 +99,7 @@ class _Tiff:
         return cls(reader, order, "Q", "Q", *reader.unpack(order + "4xQ"))
 
     def pages(self) -> Iterator[_Directory]:
-        """The directories of the chain; one that leads back into it ends it."""
+        """The directories of the chain, which ends where it would lead back to one of them."""
         offset, seen = self.first, set[int]()
         while offset and offset not in seen:
             seen.add(offset)
@@ -120,7 +120,7 @@ class _Tiff:
         try:
             (following,) = self.reader.unpack(self.order + self.offset)
         except TruncatedImage:
-            following = 0  # left out by writers of single pages
+            following = 0  # some writers of single pages omit it
         entries = list(entry.iter_unpack(table))
         if any(kind == _ASCII and length > MAX_TEXT for _, kind, length, _ in entries):
             raise damaged("TIFF")
@@ -128,7 +128,7 @@ class _Tiff:
         return _Directory(found, following, (end, struct.calcsize(self.offset)) if following else None)
 
     def numbers(self, directory: _Entries, tag: int) -> tuple[int, ...]:
-        """The values of a tag; none when it is absent."""
+        """The values of a tag; empty if it is absent."""
         kind, count, value = directory.get(tag, (1, 0, b""))
         if kind not in _TYPES:
             raise damaged("TIFF")
@@ -141,7 +141,7 @@ class _Tiff:
         return struct.unpack(layout, value[:size])
 
     def number(self, directory: _Entries, tag: int, otherwise: int | None = None) -> int:
-        """The first value of a tag."""
+        """The first value of a tag; if it is absent, `otherwise`, or a refusal without one."""
         values = self.numbers(directory, tag)
         if not values:
             if otherwise is None:
@@ -150,14 +150,14 @@ class _Tiff:
         return values[0]
 
     def is_picture(self, directory: _Entries) -> bool:
-        """Whether it is neither a small copy of a picture nor its mask."""
+        """Whether this is neither a thumbnail nor a mask."""
         return not (
             self.number(directory, _KIND, 0) & (_REDUCED | _MASK)
             or self.number(directory, _OLD_KIND, 0) == _OLD_REDUCED
         )
 
     def picture_below(self, parent: _Directory) -> _Found | None:
-        """The first picture among the directories that belong to another one."""
+        """The first picture among the sub-directories of a directory."""
         for number, offset in enumerate(self.numbers(parent.entries, _SUB_DIRECTORIES)):
             directory = self.directory(offset)
             if self.is_picture(directory.entries):
