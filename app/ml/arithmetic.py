@@ -1,7 +1,7 @@
-"""The arithmetic of a network: float32, or bytes if the CPU multiplies them faster and correctly.
+"""The arithmetic of a network: float32, or int8 if the CPU does it faster and correctly.
 
-A quantized network is in a file next to the float one, `NAME_int8.pth`. CPUs without instructions for dot products of
-bytes gain nothing, and some older ones saturate such sums: a trial shows both.
+A quantized network is in a file next to the float one, `NAME_int8.pth`. CPUs without instructions for int8 dot products
+gain nothing, and some older ones saturate the sums. A trial run shows both.
 """
 
 import time
@@ -20,8 +20,8 @@ Mode = Literal["auto", "yes", "no"]
 
 TRIED_SIDE = 160  # pixels
 TRIES = 3
-LEAST_GAIN = 1.3  # times as fast; with such instructions it is about 3
-MOST_DIFFERENCE = 0.15  # of the predicted noise; the rounding alone makes up a twentieth
+LEAST_GAIN = 1.3  # least speedup at which int8 is used; CPUs with such instructions reach about 3
+MOST_DIFFERENCE = 0.15  # relative to the predicted noise; rounding alone causes about 0.05
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,21 @@ class Network:
     arithmetic: str
 
 
-#: whether bytes are better, by the fingerprints of both files and the threads: a process that switches between networks
-#: tries once, and from then on loads only the one that it runs
+#: whether int8 is better, by the fingerprints of both files and the number of threads: a process that switches between
+#: networks tries each pair once, and then loads only the better one
 _pays: dict[tuple[str, str, int], bool] = {}
 
 
 def load(weights: Path, mode: Mode, threads: int) -> Network:
-    """The residual U-Net of a file, or its quantized one.
+    """The residual U-Net from a file, or its quantized form.
 
     Args:
-        mode: whether a quantized one is run where there is one; `auto` tries whether it is faster.
-        threads: 0: one for each core.
+        weights: the file of the float network.
+        mode: whether to use the quantized network, if there is one; `auto` measures whether it is faster.
+        threads: number of threads; 0: one per core.
 
     Raises:
-        InvalidWeights: a file is not such a network.
+        InvalidWeights: a file does not hold such a network.
     """
     file = unet.quantized_file(weights)
     if mode == "no" or not file.exists():
@@ -81,7 +82,7 @@ def _is_better(exact: Any, quantized: Any) -> bool:
     if np.square(found - expected).mean() > MOST_DIFFERENCE**2 * np.square(expected).mean():
         return False
     seconds: dict[int, list[float]] = {0: [], 1: []}
-    for _ in range(TRIES):  # alternately, since other work on the machine comes and goes
+    for _ in range(TRIES):  # alternately, so that other load on the machine affects both
         for which, network in enumerate((exact, quantized)):
             start = time.perf_counter()
             network.run([unet_graph.OUTPUT], given)

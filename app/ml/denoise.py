@@ -1,4 +1,4 @@
-"""The operation `denoise`, over the networks of its profiles."""
+"""The operation `denoise`, and the choice among its networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from app.ml.noise_level import NoiseLevel, noise_level
 from app.ml.tiles import Pixels
 from app.parameters import DenoiseParams
 
-#: noise, of 255, of which half of a network's answer is used, and how steeply that changes: demosaicing and JPEG leave
-#: little of a camera's noise to be measured
+#: by profile: the standard deviation of noise, of 255, at which half of the prediction is used, and how steep the curve
+#: is there; lower for `camera`, because demosaicing and JPEG leave little of a camera's noise to be measured
 FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 
@@ -27,7 +27,7 @@ class Monitor(Protocol):
 
 
 class Networks:
-    """The networks of this process. Only one is loaded at a time: two would take twice the memory of the setting."""
+    """The networks of this process. One is loaded at a time, because two would need twice the configured memory."""
 
     def __init__(self, configs: Mapping[str, DenoiserConfig]) -> None:
         """Load the default network."""
@@ -54,10 +54,16 @@ _loaded: list[Networks] = []
 
 
 def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8: Mode = "no") -> None:
-    """Set the networks of this process, with the values of `DenoiserConfig`; `weights` is by profile.
+    """Set the networks of this process, and load the default one.
+
+    Args:
+        weights: the file of each profile.
+        memory_bytes: see `DenoiserConfig`, as for the following ones.
+        threads: number of threads.
+        int8: whether to use quantized networks.
 
     Raises:
-        InvalidWeights: a file does not hold its profile's network.
+        InvalidWeights: the file of the default network does not hold it.
     """
     configs = {
         profile: DenoiserConfig(weights=Path(file), memory_bytes=memory_bytes, threads=threads, int8=int8)
@@ -67,10 +73,10 @@ def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8:
 
 
 def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.Image:
-    """Remove the noise of an upright sRGB or grey image of 8 or 16 bit; alpha stays as it is.
+    """Remove the noise of an upright sRGB or grey image of 8 or 16 bits; alpha stays as it is.
 
-    Reports the standard deviation of the noise on the scale of 8 bit, and whether the image was left alone; if not, by
-    which network it was worked on.
+    Reports the standard deviation of the noise on the 8-bit scale, whether the image was left unchanged, and if not,
+    which network was used.
     """
     pixels = _pixels(image)
     level = noise_level(pixels)
@@ -97,16 +103,16 @@ def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.
 
 
 def share_of_faint(profile: str, sigma: float) -> float:
-    """The share of a network's answer that is used for so little noise, on the scale of 8 bit.
+    """The share, 0..1, of a network's prediction that is used at this noise, a standard deviation on the 8-bit scale.
 
-    In a clean photograph the network removes more fine texture than noise.
+    In a clean photograph the network would remove more fine texture than noise.
     """
     half, steepness = FAINT[profile]
     return sigma**steepness / (sigma**steepness + half**steepness)
 
 
 def chosen(profile: str, level: NoiseLevel) -> str:
-    """The profile that `auto` selects."""
+    """The profile itself, or for `auto` the one that fits the noise."""
     if profile != "auto":
         return profile
     if level.is_smoothed:

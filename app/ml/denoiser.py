@@ -1,4 +1,4 @@
-"""Running networks: with exact results on images of any size, in bounded memory."""
+"""Denoisers: networks that run tile by tile, in bounded memory and with the same result as on the whole image."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from app.ml.runtime import session
 from app.ml.tiles import COLOURS, Colours, Geometry, OnTile, Pixels, Tiles, smallest_side
 from app.ml.weights import fingerprint
 
-BYTES_PER_PIXEL = 1100  # of working memory while a tile goes through DnCNN; measured by benchmarks/denoise.py
+BYTES_PER_PIXEL = 1100  # working memory per pixel of a tile in DnCNN; measured by benchmarks/denoise.py
 GUIDED_BYTES_PER_PIXEL = 380  # the same for the residual U-Net
 MIN_TILE = smallest_side(dncnn.HALO)
 
@@ -24,19 +24,19 @@ class DenoiserConfig:
     """How a process runs a network."""
 
     weights: Path
-    #: working memory in addition to the image itself
+    #: working memory, in addition to the image itself
     memory_bytes: int
-    #: 0: one for each core
+    #: 0: one per core
     threads: int = 0
-    #: whether networks run in their quantized form, if they have one
+    #: whether to run the quantized form of a network that has one
     int8: arithmetic.Mode = "no"
 
 
 class Denoiser:
-    """DnCNN, which estimates the strength of the noise itself; only one thread at a time may use it."""
+    """DnCNN, which estimates the strength of the noise itself; not thread-safe."""
 
     def __init__(self, config: DenoiserConfig) -> None:
-        """Load the weights and run the network once, so that the first image waits for nothing.
+        """Load the weights and run the network once, so that the first image does not have to wait.
 
         Raises:
             InvalidWeights: the file is not a DnCNN.
@@ -51,13 +51,13 @@ class Denoiser:
         """Remove the noise in place.
 
         Args:
-            pixels: (height, width, channels) of 8 or 16 bit; the first three channels are RGB, a single one is grey.
-                Further channels stay as they are.
-            strength: share of the predicted noise that is removed, 0..1.
-            on_tile: called after each tile with the share that is done; what it raises ends the work.
+            pixels: (height, width, channels), 8 or 16 bits. The first three channels are RGB, or a single one is grey;
+                further channels stay as they are.
+            strength: share of the predicted noise to remove, 0..1.
+            on_tile: called after each tile with the share of tiles that is done; an exception from it ends the work.
 
         Returns:
-            Standard deviation of the predicted noise, on the scale of 8 bit.
+            Standard deviation of the predicted noise, on the 8-bit scale.
         """
         return _over_tiles(Tiles(pixels, self._geometry), self._noise, strength, on_tile)
 
@@ -69,13 +69,13 @@ class Denoiser:
 
 
 class GuidedDenoiser:
-    """The residual U-Net, which takes the strength of the noise as an input; one thread at a time uses it."""
+    """The residual U-Net, which takes the strength of the noise as an input; not thread-safe."""
 
     def __init__(self, config: DenoiserConfig) -> None:
-        """Load the weights and run the network once, so that the first image waits for nothing.
+        """Load the weights and run the network once, so that the first image does not have to wait.
 
         Raises:
-            InvalidWeights: the file is not such a network.
+            InvalidWeights: the file does not hold such a network.
         """
         network = arithmetic.load(config.weights, config.int8, config.threads)
         self.fingerprint, self.arithmetic = network.fingerprint, network.arithmetic
@@ -90,7 +90,7 @@ class GuidedDenoiser:
     def denoise(
         self, pixels: Pixels, level: NoiseLevel, *, strength: float = 1.0, on_tile: OnTile | None = None
     ) -> float:
-        """Remove noise of that level in place; the arguments and the answer are those of `Denoiser.denoise`."""
+        """Remove noise of the given level in place; see `Denoiser.denoise` for the arguments and the returned value."""
         tiles = Tiles(pixels, self._geometry)
         return _over_tiles(tiles, lambda colours: self._noise(colours, level), strength, on_tile)
 
@@ -110,7 +110,7 @@ def _side(memory_bytes: int, bytes_per_pixel: int, halo: int) -> int:
 
 
 def _over_tiles(tiles: Tiles, noise_of: Callable[[Colours], Colours], strength: float, on_tile: OnTile | None) -> float:
-    """Remove the noise from every tile; returns its standard deviation on the scale of 8 bit."""
+    """Remove the noise from every tile; returns its standard deviation on the 8-bit scale."""
     total, count = 0.0, 0
     for done, tile in enumerate(tiles, start=1):
         noise = tile.valid(noise_of(tile.colours))

@@ -1,8 +1,8 @@
-"""DnCNN, colour and blind: 20 convolutions that predict the noise of an RGB image.
+"""DnCNN, the blind version for colour images: 20 convolutions that predict the noise of an RGB image.
 
 Zhang, Zuo, Chen, Meng, Zhang: "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE
-Transactions on Image Processing 26 (2017). Convolutions of 3x3 with bias, zero padding and ReLU between them, no batch
-norm. Its state dict has the keys of the authors' release, so that their `dncnn_color_blind.pth` can be used unchanged.
+Transactions on Image Processing 26 (2017). 3x3 convolutions with bias and zero padding, ReLU between them, no batch
+norm. The state dict has the keys of the authors' release, so that their `dncnn_color_blind.pth` can be used unchanged.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from app.ml.weights import Tensor, load_state_dict
 
 DEPTH = 20  # convolutions
 CHANNELS = 64
-HALO = DEPTH  # radius in pixels on which a result depends: each 3x3 convolution adds one
+HALO = DEPTH  # radius of the receptive field in pixels: each 3x3 convolution adds one
 INPUT = "noisy"  # float32, (1, 3, height, width), RGB in 0..1
-OUTPUT = "noise"  # the same shape
+OUTPUT = "noise"  # the same type and shape
 OPSET = 17
 IR_VERSION = 9
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """Every tensor of the state dict: `model.0.weight`, `model.0.bias`, `model.2.weight` ... `model.38.bias`."""
+    """The shapes of all tensors: `model.0.weight`, `model.0.bias`, `model.2.weight` ... `model.38.bias`."""
     found: dict[str, tuple[int, ...]] = {}
     for layer in range(DEPTH):
         inputs = 3 if layer == 0 else CHANNELS
@@ -35,7 +35,7 @@ def load(path: Path) -> dict[str, Tensor]:
     """The weights of a DnCNN.
 
     Raises:
-        InvalidWeights: the file is not a checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or that of another network.
     """
     state = load_state_dict(path)
     expected = shapes()
@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
     """The network as a serialized ONNX model, for images of any size."""
-    from onnx import TensorProto, helper  # noqa: PLC0415 - not needed to check weights
+    from onnx import TensorProto, helper  # noqa: PLC0415 - checking weights must not need it
 
     nodes = []
     value = INPUT

@@ -1,12 +1,12 @@
-"""The strength of an image's noise, and how it depends on the light; without any network.
+"""Estimates the strength of an image's noise, and how it depends on the brightness; without a network.
 
-Noise is measured where the picture is smooth. Blocks of 8x8 pixels from all over the image are transformed into
-frequencies. The low ones show which blocks are smooth, the high ones how strong the noise is there. In noise the two
-are independent, so selecting by the low ones does not bias the high ones. This is done for several levels of light, and
-a straight line is fitted to the results.
+Noise is measured where the picture is smooth. Blocks of 8x8 pixels from all over the image go through a discrete cosine
+transform. The low frequencies show which blocks are smooth, the high ones the strength of the noise in them. In noise
+the two are independent, so that selecting by the low ones does not bias the high ones. This is repeated for several
+levels of brightness, and a straight line is fitted to the results.
 
-Demosaicing and JPEG remove the high frequencies of a camera's noise and leave the middle ones. Their ratio
-distinguishes such noise from noise that was added to a finished image, which has the same strength in all frequencies.
+Demosaicing and JPEG remove the high frequencies of a camera's noise and leave the middle ones. The ratio of the two
+distinguishes camera noise from noise that was added to a finished image, which is equally strong in all frequencies.
 """
 
 import math
@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 BLOCK = 8  # pixels
 CROP = 64  # pixels
 CROPS = 12  # along each axis, at most
-LIGHTS = 8  # levels
-SMOOTH_SHARE = 0.12  # share of the blocks of one light that count as smooth
-MIN_BLOCKS = 6  # of one light
+LIGHTS = 8  # levels of brightness
+SMOOTH_SHARE = 0.12  # share of the blocks of a level that count as smooth
+MIN_BLOCKS = 6  # per level
 MIN_SHARE = 0.05  # of all blocks; with fewer, those near black or white are used too
 LOW = 4  # frequencies (sum of both axes) up to this one show which blocks are smooth
 HIGH = 8  # frequencies from this one on show the noise; those between show whether it has been smoothed
-MEDIAN_OF_MEAN = 0.976  # of the squares of normal numbers, over 28 of them as there are high frequencies
-FIRST_CUT = 0.04  # light so near to black or white is not used: the noise is clipped there
-CUT = 2.2  # the same in standard deviations, when these are known
+MEDIAN_OF_MEAN = 0.976  # median of the mean of 28 squared standard normal numbers: there are 28 high frequencies
+FIRST_CUT = 0.04  # blocks this close to black or white are not used, because their noise is clipped
+CUT = 2.2  # the same in standard deviations of the noise, once these are known
 LARGEST_CUT = 0.35
 CUT_ROUNDS = 3
 FIT_ROUNDS = 4
-LEAST = 1e-7  # variance that counts
+LEAST = 1e-7  # smallest variance to divide by
 COLOURS = 3
-VARIES = 1.5  # times as strong in one place as in another
-SMOOTHED = 2.5  # times the variance of high frequencies in middle ones; camera noise 3 to 10, other noise 0.9 to 2.2
+VARIES = 1.5  # ratio of the largest to the smallest deviation from which noise counts as varying
+SMOOTHED = 2.5  # ratio of middle to high frequencies; camera noise has 3 to 10, other noise 0.9 to 2.2
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Floats = NDArray[np.float32]
@@ -42,38 +42,38 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevel:
-    """Variance of the noise of red, green and blue, in 0..1: `slope` * light + `base`."""
+    """Variance of the noise for values in 0..1: `slope` * brightness + `base`, each of shape (3,) for RGB."""
 
     slope: Floats
     base: Floats
-    #: of the whole image on average
+    #: mean brightness of the image
     light: float = 0.5
-    #: its variance in the middle frequencies over that in the high ones
+    #: variance in the middle frequencies divided by that in the high ones
     softness: float = 1.0
 
     @property
     def sigma(self) -> float:
-        """Standard deviation over the whole image, on the scale of 8 bit."""
+        """Standard deviation over the whole image, on the 8-bit scale."""
         return math.sqrt(float(np.maximum(0, self.slope * self.light + self.base).mean())) * 255
 
     @property
     def varies(self) -> bool:
-        """Whether it depends on the light or on the colour, as a camera's does."""
+        """Whether the noise depends on brightness or colour, as a camera's does."""
         deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, 1e-7))
         return bool(deviations.max() > VARIES * deviations.min())
 
     @property
     def is_smoothed(self) -> bool:
-        """Whether it has been through demosaicing, as a camera's has."""
+        """Whether the noise has been through demosaicing, as a camera's has."""
         return self.softness > SMOOTHED
 
     def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
-        """The level of noise that is `factor` times as strong, with additional noise of deviation `more`, in 0..1."""
+        """The level of noise `factor` times as strong, plus noise with the standard deviation `more`, for 0..1."""
         return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 
 def noise_level(pixels: Pixels) -> NoiseLevel:
-    """The noise of (height, width, channels) of 8 or 16 bit; the first three channels are RGB, a single one is grey."""
+    """The noise of (height, width, channels), 8 or 16 bits. The first three channels are RGB, or the first is grey."""
     channels = COLOURS if pixels.shape[2] >= COLOURS else 1
     blocks = _blocks(pixels[:, :, :channels])
     found = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
@@ -82,7 +82,7 @@ def noise_level(pixels: Pixels) -> NoiseLevel:
 
 
 def _blocks(pixels: Pixels) -> Floats:
-    """(count, 8, 8, channels) in 0..1 from all over the image; smaller images are extended by reflection."""
+    """Blocks from all over the image, (count, 8, 8, channels) in 0..1; smaller images are extended by reflection."""
     most = np.float32(np.iinfo(pixels.dtype).max)
     missing = [max(0, BLOCK - size) for size in pixels.shape[:2]]
     if any(missing):
@@ -92,7 +92,7 @@ def _blocks(pixels: Pixels) -> Floats:
 
 
 def _places(size: int) -> Iterator[slice]:
-    """Crops along one axis, evenly spread; the whole axis if it is short."""
+    """Ranges of crops along one axis, evenly spread; the whole axis if it is short."""
     count = min(CROPS, max(1, size // CROP))
     length = size if size < CROP * (count + 1) else CROP
     if count * length >= size:
@@ -109,7 +109,7 @@ def _cut(crop: Pixels) -> Pixels:
 
 
 def _line_of(blocks: Floats) -> tuple[float, float, float]:
-    """Slope, base and softness for the blocks of one colour."""
+    """Slope, base and softness for the blocks of one channel, (count, 8, 8)."""
     light = blocks.mean(axis=(1, 2))
     squares = np.square(_TRANSFORM @ blocks @ _TRANSFORM.T)
     structure = squares[:, _FREQUENCY_IS_LOW].sum(axis=1)
@@ -134,7 +134,7 @@ def _softness(light: Floats, structure: Floats, noise: Floats, middle: Floats) -
 
 
 def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """The light of each level, and the variance of the noise in its smooth blocks."""
+    """For each level, the mean brightness of its smooth blocks and the variance of their noise."""
     order = np.argsort(light, kind="stable")
     levels = np.array_split(order, max(1, min(LIGHTS, len(order) // (MIN_BLOCKS * 4))))
     counts = [max(MIN_BLOCKS, int(len(level) * SMOOTH_SHARE)) for level in levels]
@@ -146,7 +146,7 @@ def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Fl
 
 
 def _line(light: Floats, variance: Floats) -> tuple[float, float]:
-    """Slope and base of a line that texture does not raise, although texture always adds variance."""
+    """Slope and base of a robust fit. Texture only adds variance, so points above the line weigh less."""
     weights = 1 / np.maximum(variance, 1e-7) ** 2
     slope, base = 0.0, float(variance.min())
     for _ in range(FIT_ROUNDS):
@@ -161,7 +161,7 @@ def _line(light: Floats, variance: Floats) -> tuple[float, float]:
 
 
 def _transform() -> Floats:
-    """The discrete cosine transform of 8 numbers, orthonormal."""
+    """The matrix of the orthonormal discrete cosine transform of 8 numbers."""
     frequency, place = np.mgrid[:BLOCK, :BLOCK]
     waves = np.cos((2 * place + 1) * frequency * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
     waves[0] /= math.sqrt(2)

@@ -1,7 +1,7 @@
-"""Numbers of 8 bit in place of float32, for the convolutions that take most of the time.
+"""8-bit integers in place of float32, for the convolutions that take most of the time.
 
-The inputs of such a convolution are unsigned bytes with a scale that was found in training; its weights are signed
-bytes with one scale for each output. A checkpoint has the tensors of the float network, plus the ranges.
+The inputs of such a convolution are unsigned bytes, scaled by ranges that were found in training; its weights are
+signed bytes with one scale per output channel. A checkpoint has the tensors of the float network, and the ranges.
 """
 
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from app.errors import InvalidWeights
 from app.ml.unet import INPUT, OUTPUT
 from app.ml.weights import Tensor
 
-STEPS = 255  # of an unsigned byte
-MOST = 127  # of a signed byte, on both sides of zero
+STEPS = 255  # largest unsigned byte
+MOST = 127  # largest signed byte; -128 is not used
 
 
 @dataclass(frozen=True, kw_only=True)
 class Affine:
-    """A byte `q` stands for `(q - zero) * scale`; 0 has a byte of its own."""
+    """A byte `q` stands for `(q - zero) * scale`, so that 0 is represented exactly."""
 
     scale: float
     zero: int
 
 
 def affine(low: float, high: float) -> Affine:
-    """The scale for values between two numbers; values outside become the nearest of them."""
+    """The scale for values between two numbers; values outside are clipped."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / STEPS)
     return Affine(scale=float(scale), zero=int(np.rint(-low / scale)))
 
 
 def ranges(state: Mapping[str, Tensor]) -> dict[str, Affine]:
-    """By name of the tensor that holds the range.
+    """The scales of a quantized network, by the name of the tensor with the range; empty for a float network.
 
     Raises:
         InvalidWeights: a range is not valid.
@@ -50,7 +50,7 @@ def ranges(state: Mapping[str, Tensor]) -> dict[str, Affine]:
 
 
 def signed(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights (outputs, ...) as bytes, and the scale of each output."""
+    """Weights (outputs, ...) as bytes, and the scale of each output channel."""
     largest = np.abs(weights).max(axis=tuple(range(1, weights.ndim)))
     scales = np.maximum(largest, np.finfo(np.float32).tiny * MOST).astype(np.float32) / np.float32(MOST)
     steps = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))

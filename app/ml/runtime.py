@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-# Read while it is loaded. Its official builds send events to their maker by default, with a lasting id of the machine.
+# Read during the import. The official builds send telemetry by default, with a permanent id of the machine.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
@@ -11,11 +11,11 @@ PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first avail
 
 
 def session(model: bytes, threads: int) -> Any:
-    """A loaded network.
+    """An inference session for a model.
 
     Args:
-        model: as ONNX.
-        threads: 0: one for each core.
+        model: a serialized ONNX model.
+        threads: number of threads; 0: one per core.
     """
     available = onnxruntime.get_available_providers()
     providers = [name for name in PROVIDERS if name in available]
@@ -25,7 +25,7 @@ def session(model: bytes, threads: int) -> Any:
 def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    # Threads that wait must sleep: the cores may be shared with a server and with other workers
+    # Waiting threads must sleep: the cores may be shared with a server and with other workers
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     return options

@@ -1,4 +1,4 @@
-"""The tiles of an image for a network, and its answers, written back in place."""
+"""The tiles of an image that go through a network one by one, with results written back in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ OnTile = Callable[[float], None]
 class Geometry:
     """How an image is cut into tiles for a network."""
 
-    #: radius in pixels on which a result depends
+    #: radius of the network's receptive field in pixels
     halo: int
-    #: tiles begin at multiples of it
+    #: tiles begin at multiples of this number of pixels
     align: int = 1
-    #: of a square tile
+    #: side of a square tile in pixels
     side: int
 
     @property
     def smallest(self) -> int:
-        """The smallest useful side: below it nearly everything would be computed twice."""
+        """The smallest useful side: with smaller tiles, nearly everything would be computed twice."""
         return smallest_side(self.halo)
 
 
@@ -37,18 +37,18 @@ def smallest_side(halo: int) -> int:
 
 
 def colours_of(pixels: Pixels) -> Colours:
-    """RGB in 0..1 of pixels with any number of channels."""
+    """RGB in 0..1, (height, width, 3), of pixels with any number of channels; grey is repeated."""
     colours = pixels[:, :, :COLOURS] if pixels.shape[2] >= COLOURS else np.repeat(pixels[:, :, :1], COLOURS, axis=2)
     return colours.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One piece of an image; writing to it changes the image."""
+    """A part of an image; writing to it changes the image."""
 
-    #: as it was before any tile was written, halo included
+    #: the pixels before any tile was written, halo included
     colours: Colours
-    #: the part for which the answer is valid
+    #: the part in which results are valid
     rows: slice
     columns: slice
     target: Pixels
@@ -65,8 +65,11 @@ class Tile:
 
 
 class Tiles:
-    """All tiles of an image. They are written over their own source, so pixels that a later tile still needs are kept:
-    within a row of tiles as a copy of that row, between two rows as a few lines."""
+    """All tiles of an image.
+
+    Results overwrite the image, so the original pixels that later tiles need are copied: a whole row of tiles, and the
+    lines that overlap with the next row.
+    """
 
     def __init__(self, pixels: Pixels, geometry: Geometry) -> None:
         self._pixels = pixels
@@ -97,6 +100,6 @@ class Tiles:
 
 
 def _windows(size: int, other: int, geometry: Geometry) -> list[Window]:
-    """Windows along one axis; they are longer if the other axis is short, for fewer halos in the same memory."""
+    """Windows along one axis. They are longer if the other axis is short: fewer halos for the same memory."""
     longest = max(geometry.smallest, geometry.side**2 // max(1, min(other, geometry.side)))
     return windows(size, longest, geometry.halo, geometry.align)

@@ -1,8 +1,8 @@
-"""Cutting an image into windows that a convolutional network can work on one after the other, exactly.
+"""Cuts an image into windows for a convolutional network, with the same result as for the whole image.
 
-A result depends on the pixels within `halo` of it. Each window therefore reads so many more pixels than its valid part
-has, unless the image ends there: there the network pads with zeros, as it does at the border of the whole image. So the
-windows' results are those of the whole image, and nothing needs to be blended.
+The result for a pixel depends on the pixels within `halo` of it. Each window therefore reads that many more pixels on
+each side of its valid part. At the border of the image it does not: there the network pads with zeros, as it would for
+the whole image. No blending is needed.
 """
 
 import math
@@ -22,21 +22,24 @@ class Window:
 def windows(size: int, length: int, halo: int, align: int = 1) -> list[Window]:
     """Windows along one axis, as even as possible.
 
-    All of them have the same length; where they are aligned, the last one ends with the image and may be up to
-    `align - 1` pixels longer.
+    All have the same length, except that the last one, which ends with the image, may be up to `align - 1` pixels
+    longer.
 
     Args:
-        size: of the image along this axis, in pixels.
-        length: the longest window; must be longer than two halos.
-        halo: pixels read around the valid ones; a multiple of `align`.
-        align: windows begin at multiples of it.
+        size: size of the image along this axis, in pixels.
+        length: longest window; more than two halos.
+        halo: pixels read on each side of the valid ones; a multiple of `align`.
+        align: windows begin at multiples of this number of pixels.
+
+    Raises:
+        ValueError: `length` is too short.
     """
     if size <= length:
         return [Window(0, size, 0, size)]
     length -= length % align
     if length <= 2 * halo:
         raise ValueError(f"a window of {length} pixels is all halo")
-    inner = size - 2 * halo  # valid pixels, not counting what the windows at the borders answer for beyond
+    inner = size - 2 * halo  # valid pixels, without the halo at both borders, which is valid there too
     count = math.ceil(inner / (length - 2 * halo))
     step = _up(math.ceil(inner / count), align)
     length = step + 2 * halo

@@ -1,8 +1,8 @@
 """The network of the profiles `fast` and `camera`: a residual U-Net with the strength of the noise as an input.
 
-It works on blocks of 2x2 pixels: 12 numbers at a quarter of the places. It has only convolutions and ReLU, so the
-result for a pixel depends on its surroundings up to `Shape.halo`. The numbers of channels and blocks are read from the
-checkpoint; its keys are those of `training/networks.py`.
+It works at half the resolution: a block of 2x2 pixels becomes one position with 12 channels. It has only convolutions
+and ReLU, so that the result for a pixel depends on the pixels within `Shape.halo`. The numbers of channels and residual
+blocks are read from the checkpoint; its keys are those of `training/networks.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,22 +12,22 @@ from pathlib import Path
 from app.errors import InvalidWeights
 from app.ml.weights import Tensor, load_state_dict
 
-BLOCK = 2  # pixels along each axis of a place
+BLOCK = 2  # pixels along each axis that become one position
 COLOURS = 3
 PLANES = COLOURS * BLOCK * BLOCK
 KERNEL = 3
 MAX_LEVELS = 4  # resolutions
-MAX_BLOCKS = 32  # of one resolution
-INPUT, OUTPUT = "input_range", "output_range"  # of a quantized layer: what is smallest and what is largest
+MAX_BLOCKS = 32  # residual blocks at each resolution
+INPUT, OUTPUT = "input_range", "output_range"  # tensors of a quantized layer: its smallest and its largest value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """The numbers that determine a network's structure."""
 
-    #: channels at half the resolution, and at each halving after it
+    #: channels at half the resolution, and after each further halving
     channels: tuple[int, ...]
-    #: residual blocks before going down and after coming up, at each resolution but the lowest
+    #: residual blocks before downsampling and after upsampling, at each resolution but the lowest
     outer: int
     #: residual blocks at the lowest resolution
     inner: int
@@ -39,23 +39,23 @@ class Shape:
 
     @property
     def align(self) -> int:
-        """Sides of what goes in, and places where a tile begins, must be multiples of it."""
+        """The sides of an input, and the offsets of tiles, must be multiples of this number of pixels."""
         return BLOCK << self.levels
 
     @property
     def halo(self) -> int:
-        """Pixels around a pixel that its result depends on, rounded up to whole places.
+        """Radius of the receptive field in pixels, rounded up to a multiple of `align`.
 
-        Each convolution sees one place further: the first and the last one, two in each block, and the map's mean. Up
-        to `align - 1` pixels are added where pixels are put together to places.
+        Each 3x3 layer adds one position of its resolution: the first and the last convolution, two per residual block,
+        and the averaging of the noise map. Downsampling adds up to `align - 1` pixels, since pixels share positions.
         """
         seen = 2 * BLOCK + 2 * self.inner * self.align
         seen += sum(4 * self.outer * (BLOCK << level) for level in range(self.levels))
-        seen += BLOCK  # the map, of which the first convolution sees one place more
+        seen += BLOCK  # the averaging of the noise map
         return -(-(seen + self.align - 1) // self.align) * self.align
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of the state dict."""
+        """The shape of every tensor in the state dict."""
         first, lowest = self.channels[0], self.channels[-1]
         found = _convolution("head", PLANES + COLOURS, first) | _convolution("tail", first, PLANES)
         for level, (upper, lower) in enumerate(zip(self.channels, self.channels[1:], strict=False)):
@@ -65,9 +65,10 @@ class Shape:
         return found | _blocks("inner", lowest, self.inner)
 
     def ranges(self) -> dict[str, tuple[int, ...]]:
-        """The additional tensors of a quantized network: every layer but the first and the last works on bytes.
+        """The shapes of the additional tensors of a quantized network: all layers but the first and the last are int8.
 
-        What comes out of the first convolution of a block goes into the second one and nowhere else.
+        The first convolution of a block has no output range: its output goes only to the second one, which has an input
+        range.
         """
         layers = {name.rpartition(".")[0] for name in self.shapes()} - {"head", "tail"}
         kinds = ((layer, kind) for layer in sorted(layers) for kind in (INPUT, OUTPUT))
@@ -78,7 +79,7 @@ def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
     """The weights of such a network, and the ranges of a quantized one.
 
     Raises:
-        InvalidWeights: the file is not a checkpoint, or one of another network.
+        InvalidWeights: the file is not a checkpoint, or that of another network.
     """
     state = load_state_dict(path)
     shape = shape_of(state)
@@ -92,12 +93,12 @@ def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
 
 
 def quantized_file(weights: Path) -> Path:
-    """Where the quantized network of a file of weights is, if there is one."""
+    """The path at which the quantized form of a network is looked for."""
     return weights.with_name(f"{weights.stem}_int8{weights.suffix}")
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:
-    """What these tensors' names and sizes say; whether all of them fit, `Shape.shapes` decides."""
+    """The structure, derived from the names and shapes of a few tensors. Compare all others with `Shape.shapes`."""
     levels = _count(state, "down.{}.weight", MAX_LEVELS)
     layers = ["head", *(f"down.{level}" for level in range(levels))]
     outputs = [state[f"{layer}.weight"].shape[:1] if f"{layer}.weight" in state else () for layer in layers]

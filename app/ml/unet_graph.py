@@ -1,10 +1,10 @@
 """The residual U-Net as an ONNX graph.
 
-The network takes the noise as a straight line over the light for each colour, as noise often depends on the light.
-The graph makes a map of it for the first layer: the light at a place is the mean over 3x3 places.
+The input for the noise is a line per colour: its variance as a function of brightness, on which noise often depends.
+From this the graph computes a noise map for the first layer, with the brightness averaged over 3x3 positions.
 
-Of a quantized network all convolutions but the first and the last work on bytes: the graph says where numbers become
-bytes and bytes numbers again, and ONNX Runtime runs what lies between as one operation on integers.
+In a quantized network all convolutions but the first and the last are int8: the graph contains pairs of QuantizeLinear
+and DequantizeLinear, and ONNX Runtime fuses them with the convolution into one integer operation.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ from app.ml.quantization import Affine
 from app.ml.weights import Tensor
 
 NOISY = "noisy"  # float32, (batch, 3, height, width), RGB in 0..1; sides are multiples of `Shape.align`
-SLOPE, BASE = "slope", "base"  # float32, (1, 3, 1, 1): the variance of the noise is slope * light + base
+SLOPE, BASE = "slope", "base"  # float32, (1, 3, 1, 1): the variance of the noise is slope * brightness + base
 OUTPUT = "noise"  # shaped as `noisy`
 OPSET = 17
 IR_VERSION = 9
 
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
-    """The network as a serialized ONNX model, for images of any size that is a multiple of `align`.
+    """The network as a serialized ONNX model, for images whose sides are multiples of `Shape.align`.
 
-    With the ranges of `unet.Shape.ranges` in its state dict it works on bytes.
+    It is quantized if the state dict contains the ranges of `unet.Shape.ranges`.
     """
     graph = _Graph(state)
     graph.build()
@@ -52,7 +52,7 @@ def to_onnx(state: Mapping[str, Tensor]) -> bytes:
 
 
 class _Graph:
-    """Lines up the nodes of the network, and the numbers that they need."""
+    """Collects the nodes of the network in order, and their constants."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.nodes: list[Any] = []
@@ -79,7 +79,7 @@ class _Graph:
         self._grown(self._convolved("tail", value), name=OUTPUT)
 
     def _noise_map(self) -> str:
-        """The standard deviation of the noise at each place."""
+        """The standard deviation of the noise at each position, (batch, 3, height / 2, width / 2)."""
         light = self._node(
             "AveragePool", NOISY, kernel_shape=[unet.BLOCK, unet.BLOCK], strides=[unet.BLOCK, unet.BLOCK]
         )
@@ -108,7 +108,7 @@ class _Graph:
             own = self._constant(f"{layer}.weight", weight), self._constant(f"{layer}.bias", bias)
             return self._node("Conv", value, *own, **sizes)
         steps, scales = quantization.signed(weight)
-        of_bias = np.float32(entering.scale) * scales  # that of the sums before they are rounded
+        of_bias = np.float32(entering.scale) * scales  # the scale of the int32 sums
         names = (
             self._as_bytes(f"{layer}.{unet.INPUT}", value, entering),
             self._dequantized(f"{layer}.weight", steps, scales),
@@ -119,13 +119,13 @@ class _Graph:
         return value if leaving is None else self._as_bytes(f"{layer}.{unet.OUTPUT}", value, leaving)
 
     def _as_bytes(self, name: str, value: str, range_: Affine) -> str:
-        """The value that its bytes stand for."""
+        """The value rounded to the levels of a byte: quantized and dequantized."""
         scale = self._constant(f"{name}.scale", np.float32(range_.scale))
         zero = self._constant(f"{name}.zero", np.uint8(range_.zero))
         return self._node("DequantizeLinear", self._node("QuantizeLinear", value, scale, zero), scale, zero)
 
     def _dequantized(self, name: str, steps: NDArray[Any], scales: NDArray[np.float32]) -> str:
-        """One scale for each entry of the first axis."""
+        """A dequantized constant, with one scale per entry of its first axis."""
         names = self._constant(name, steps), self._constant(f"{name}.scale", scales)
         zero = self._constant(f"{name}.zero", np.zeros(scales.shape, steps.dtype))
         return self._node("DequantizeLinear", *names, zero, axis=0)
@@ -135,7 +135,7 @@ class _Graph:
         return name
 
     def _grown(self, value: str, name: str = "") -> str:
-        """Four planes become one of twice the sides."""
+        """The value at twice the resolution: every four planes become one."""
         return self._node("DepthToSpace", value, name=name, blocksize=unet.BLOCK, mode="CRD")
 
     def _node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
@@ -149,7 +149,10 @@ def _numbers(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _reordered(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The first layer for planes as ONNX orders them, by place within a block and then by colour: not as PyTorch."""
+    """The state dict with the first layer's inputs in ONNX's order: by pixel within a block, then colour.
+
+    PyTorch's pixel_unshuffle orders them by colour, then pixel.
+    """
     weights = _numbers(state["head.weight"])
     planes = np.arange(unet.PLANES).reshape(unet.COLOURS, unet.BLOCK * unet.BLOCK).T.ravel()
     ordered = weights[:, [*planes, *range(unet.PLANES, unet.PLANES + unet.COLOURS)]]

@@ -1,8 +1,8 @@
-"""Reading PyTorch checkpoints without PyTorch, and without running code from them.
+"""Reads PyTorch checkpoints without PyTorch, and without running code from them.
 
-A `.pth` file holds a pickle with the structure, and the raw numbers of each tensor: since PyTorch 1.6 as the files of a
-ZIP archive, before that one after the other. A pickle may call any function that its reader can import; this reader
-knows the three names that a plain state dict needs, and refuses all others.
+A `.pth` file holds a pickle with the structure, and the raw numbers of each tensor: since PyTorch 1.6 as members of a
+ZIP archive, before that one after the other. A pickle can call any function that its reader can import. This reader
+allows the three names that a plain state dict needs, and refuses all others.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ FLOAT_BYTES = 4
 MAX_FILE_BYTES = 64 * 1024 * 1024  # a DnCNN has 2.7 MB
 MAX_PICKLE_BYTES = 1024 * 1024
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file from before PyTorch 1.6
-LEGACY_PREFACE = 2  # pickles between it and the structure: a version and facts about the machine
+LEGACY_PREFACE = 2  # pickles between the magic number and the structure: a version, and properties of the machine
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers in row-major order: `data` holds little-endian float32."""
+    """A float32 tensor: `data` is little-endian and in row-major order."""
 
     shape: tuple[int, ...]
     data: bytes
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 of a file of weights: identifies those that made an image.
+    """SHA-256 of a file of weights; reports name it, to show which weights made an image.
 
     Raises:
-        InvalidWeights: there is no such file.
+        InvalidWeights: the file cannot be read.
     """
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -49,7 +49,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     """The float32 tensors of a checkpoint by name.
 
     Raises:
-        InvalidWeights: the file is missing, damaged, or anything but a plain state dict.
+        InvalidWeights: the file is missing, damaged, or not a plain state dict.
     """
     try:
         with path.open("rb") as file:
@@ -75,7 +75,7 @@ def _state_dict(file: BinaryIO) -> dict[str, Tensor]:
 
 
 def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
-    """The structure, and the numbers by the key of their storage."""
+    """The unpickled structure, and the raw numbers by storage key."""
     with zipfile.ZipFile(file) as archive:
         pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickled) != 1:
@@ -88,13 +88,13 @@ def _read_archive(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
 
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     size = archive.getinfo(name).file_size
-    if size > limit:  # before it is unpacked: an archive may hold gigabytes of zeros
+    if size > limit:  # checked before decompression: a member can unpack to gigabytes of zeros
         raise InvalidWeights(f"its {name} has {size} bytes, more than {limit}.")
     return archive.read(name)
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
-    """The structure, and the numbers by the key of their storage."""
+    """The unpickled structure, and the raw numbers by storage key."""
     if _Unpickler(file).load() != LEGACY_MAGIC:
         raise InvalidWeights("it is not a PyTorch checkpoint.")
     for _ in range(LEGACY_PREFACE):
@@ -109,7 +109,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
 
 @dataclass(frozen=True)
 class _Storage:
-    """Where numbers are, and how many."""
+    """The key of a storage, and how many numbers it has."""
 
     key: str
     count: int
@@ -117,7 +117,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor whose numbers are still to be looked up."""
+    """A tensor whose numbers have not been read yet."""
 
     storage: _Storage
     offset: int
@@ -135,15 +135,15 @@ class _View:
 
 
 class _FloatStorage:
-    """Stands for `torch.FloatStorage`, which a pickle names as the type of its numbers."""
+    """Replaces `torch.FloatStorage`, which a pickle names as the type of its numbers."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds views of tensors, and nothing else that is not plain data."""
+    """Builds plain data and views of tensors, and refuses everything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        #: of the storages that were named
+        #: keys of the storages that the pickle refers to
         self.keys: list[str] = []
 
     def find_class(self, module: str, name: str) -> Any:
@@ -163,7 +163,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _view(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> _View:
-    """What PyTorch's function of that name is called with; the further arguments concern training."""
+    """Replaces `torch._utils._rebuild_tensor_v2`; its further arguments matter only for training."""
     contiguous = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     if tuple(strides) != contiguous:
         raise InvalidWeights("a tensor is not contiguous; save `tensor.contiguous()`.")
