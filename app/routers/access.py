@@ -1,4 +1,4 @@
-"""Who may use a route: each one declares the scope that it needs, or that it needs none, in one way."""
+"""Access to routes: each route declares the scope that it needs, or that it needs none."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from app.services.access.principal import Principal
 from app.services.access.rates import RATE_HEADERS
 from app.wiring import Resources
 
-#: for the description alone; `Door` reads the header
+#: only for the OpenAPI document; `Door` reads the header
 KEY = HTTPBearer(
     scheme_name="key",
     bearerFormat="pxt_…",
@@ -40,10 +40,10 @@ async def _let_in(request: Request, resources: Resources, needed: SecurityScopes
 
 
 async def _count(request: Request, resources: Resources, principal: Principal) -> None:
-    """Take one of the requests that a tenant has left; the answer shows how many there are.
+    """Count a request against the tenant's rate limit, and set the headers with what is left.
 
     Raises:
-        RateLimited: there is none.
+        RateLimited: the limit is reached.
     """
     limit = principal.requests_per_minute or resources.tenant_limits.requests_per_minute
     taken = await resources.rates.take(principal.tenant, limit)
@@ -52,7 +52,7 @@ async def _count(request: Request, resources: Resources, principal: Principal) -
 
 
 def needs(scope: Scope) -> Any:
-    """The declaration of a route that a key with this scope may use."""
+    """The declaration of a route that needs a key with this scope."""
     return Security(_admit, scopes=[scope.value])
 
 
@@ -60,7 +60,7 @@ async def _admit_all(request: Request) -> None:
     await only_known_parameters(request)
 
 
-#: the declaration of a route that everybody may use
+#: the declaration of a public route
 ANYBODY = Depends(_admit_all)
 
 
@@ -73,7 +73,7 @@ async def _admit_operator(
         await _let_in(request, resources, needed, await resources.door.operator(request.scope))
 
 
-#: the declaration of a route for the operator, who may also have a port for it
+#: the declaration of a route for the operator: with a key, or without one on the operator's port
 OPERATOR = Security(_admit_operator, scopes=[Scope.ADMIN.value])
 
 
@@ -87,19 +87,19 @@ async def _admit_link(
         await _admit(request, resources, needed, key)
 
 
-#: of the query of a signed link; the route checks it
+#: query parameters of a signed link; the route checks the signature
 LINK = frozenset({"expires", "signature"})
-#: the declaration of a route that a signed link opens as well
+#: the declaration of a route that accepts a key or a signed link
 KEY_OR_LINK = Security(_admit_link, scopes=[Scope.JOBS_READ.value])
 
 DECLARATIONS = frozenset({_admit, _admit_all, _admit_operator, _admit_link})
 
 
 def check_declared(router: APIRouter) -> APIRouter:
-    """Refuse to serve a route that does not declare who may use it.
+    """Check that every route has exactly one of these declarations.
 
     Raises:
-        RuntimeError: names it.
+        RuntimeError: a route has none, or several.
     """
     for route in router.routes:
         declared = [each.call for each in route.dependant.dependencies] if isinstance(route, APIRoute) else []
@@ -117,17 +117,17 @@ async def _own(request: Request, resources: CurrentResources) -> TenantDatabase:
 
 
 async def _own_or_linked(request: Request, resources: CurrentResources) -> TenantDatabase | Database:
-    """The rows that a result is looked for in: a signed link opens the one that it names, whosever it is."""
+    """The rows in which a result is looked up: those of the key's tenant, or all for a signed link."""
     principal: Principal | None = request.state.principal
     return resources.database.of(principal.tenant) if principal else resources.database
 
 
 def rows_of(principal: Principal, resources: Resources, tenant: str | None) -> TenantDatabase:
-    """The rows of a tenant that a request names; without a name those of its own.
+    """The rows of the tenant that a request names, or without a name those of the request's own tenant.
 
     Raises:
-        MissingScope: it names another one, and is not the operator's.
-        InvalidTenantName: it names what is none.
+        MissingScope: it is another tenant, and the key is not the operator's.
+        InvalidTenantName: the name is not valid.
     """
     if tenant is not None and tenant != principal.tenant:
         principal.require(Scope.ADMIN)
@@ -135,9 +135,9 @@ def rows_of(principal: Principal, resources: Resources, tenant: str | None) -> T
     return resources.database.of(tenant or principal.tenant)
 
 
-#: who a request comes from, of a route that `needs` a scope
+#: the principal of a request, for routes that `needs` a scope
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
-#: the rows that its tenant owns
+#: the rows of the request's tenant
 Own = Annotated[TenantDatabase, Depends(_own)]
-#: the same, of a route that a signed link opens as well
+#: the same, for routes that accept a signed link
 OwnOrLinked = Annotated[TenantDatabase | Database, Depends(_own_or_linked)]

@@ -1,4 +1,4 @@
-"""What a tenant has used, and who has done what."""
+"""The usage of tenants, and the audit log."""
 
 import json
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from app.services.access import audit, usage
 router = APIRouter(tags=["accounts"])
 
 READ = [needs(Scope.KEYS_WRITE)]
-USUAL_DAYS = 31  # of usage
+USUAL_DAYS = 31  # of usage, unless the request names the first day
 
 
 @router.head("/usage", dependencies=READ, include_in_schema=False)
@@ -80,7 +80,7 @@ async def _page(rows: TenantDatabase, since: datetime | None, until: datetime | 
 async def _lines(
     rows: TenantDatabase, since: datetime | None, until: datetime | None, entries: list[AuditEntry]
 ) -> AsyncIterator[bytes]:
-    """Each page is read in its own transaction, so that a slow reader keeps none open."""
+    """Entries as lines of JSON. Each page has its own transaction, so that slow clients do not keep one open."""
     while entries:
         yield "".join(f"{json.dumps(audit.line(entry), ensure_ascii=False)}\n" for entry in entries).encode()
         entries = await _page(rows, since, until, entries[-1].id) if len(entries) == audit.PAGE else []

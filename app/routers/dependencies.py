@@ -1,4 +1,4 @@
-"""What routes ask for. All of it is async: FastAPI would run anything else in a thread."""
+"""Dependencies of routes. All are async, because FastAPI would run others in threads."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from app.services.intake.validation import escaped
 from app.tenancy import TENANT_NAME
 from app.wiring import Resources
 
-#: whose the rows are that a request is about; None: its own tenant's
+#: the tenant that a request is about; None: its own
 OtherTenant = Annotated[
     str | None,
     Query(
@@ -44,7 +44,7 @@ async def _job_id(
         wanted = UUID(job_id)
     except ValueError:
         wanted = None
-    if wanted is None or str(wanted) != job_id.lower():  # a job has one address, not one for each spelling of its id
+    if wanted is None or str(wanted) != job_id.lower():  # UUIDs have several spellings, but a job has one address
         raise JobNotFound(f"There is no job {job_id[:64]!r}.")
     tracing.bind(job_id=str(wanted))
     return wanted
@@ -54,10 +54,10 @@ JobId = Annotated[UUID, Depends(_job_id)]
 
 
 async def only_known_parameters(request: Request) -> None:
-    """Refuse query parameters that the route does not have: a filter that is ignored would show everything.
+    """Check the names of the query parameters: if a misspelt filter were ignored, the answer would show everything.
 
     Raises:
-        UnknownParameter: there is one, or a known one twice.
+        UnknownParameter: the route does not have a parameter, or one is given twice.
     """
     given = request.query_params.multi_items()
     if not given:
@@ -73,7 +73,7 @@ async def only_known_parameters(request: Request) -> None:
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
-    """The names of the query parameters that a route and what it depends on ask for."""
+    """The names of the query parameters of a route and its dependencies."""
     yield from (parameter.alias for parameter in dependant.query_params)
     for dependency in dependant.dependencies:
         yield from _query_names(dependency)
@@ -84,7 +84,7 @@ def _refuse_parameter(name: str, detail: str) -> NoReturn:
 
 
 def _whole_number(value: object) -> object:
-    """Query parameters are text: what only looks like a number (`5.0`, `1_0`, ` 5`) is none."""
+    """Refuse spellings of numbers that pydantic would accept from text: `5.0`, `1_0`, ` 5`."""
     if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,1000}", value):
         raise ValueError("must be a whole number")
     return value
@@ -101,18 +101,18 @@ BaseUrl = Annotated[str, Depends(_base_url)]
 
 
 async def left(request: Request) -> None:
-    """Come to an end when the client has gone; for a request whose body has been read."""
+    """Return when the client has disconnected. The body of the request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def raise_if_left(request: Request) -> None:
-    """Do no more for a client that has gone.
+    """End a request whose client has disconnected.
 
     Raises:
-        ClientLeft: the client has gone.
+        ClientLeft: the client has disconnected.
     """
-    for _ in range(2):  # turns of the event loop, in which it may read that the connection has ended
+    for _ in range(2):  # the event loop needs turns to notice the end of the connection
         await asyncio.sleep(0)
     if await request.is_disconnected():
         raise ClientLeft
@@ -128,13 +128,13 @@ Prefer = Annotated[
 
 
 def preferred_wait(prefer: str | None, longest: int) -> int | None:
-    """The N of `Prefer: wait=N`, at most `longest`."""
+    """The N of `Prefer: wait=N` in seconds, at most `longest`; None without it."""
     wait = WAIT.search(prefer or "")
     return min(int(wait[1]), longest) if wait else None
 
 
 def link_next(request: Request, response: Response, cursor: str | None) -> None:
-    """The address of the next page of a listing, as a header."""
+    """Add the address of the next page of a listing as a `Link` header."""
     if cursor:
         following = request.url.include_query_params(cursor=cursor)
         response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'

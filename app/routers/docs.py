@@ -1,4 +1,4 @@
-"""The page that shows the API and lets one try it; it loads nothing from elsewhere."""
+"""The page `/docs`, to read about the API and to try it. It loads nothing from other hosts."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ FILES = {
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
-    "style-src 'self' 'unsafe-inline'; "  # Swagger UI writes styles into its elements
+    "style-src 'self' 'unsafe-inline'; "  # Swagger UI sets style attributes
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -1,4 +1,4 @@
-"""The description of the whole API, `/openapi.json`: FastAPI's, and what holds for all routes."""
+"""The OpenAPI document, `/openapi.json`: FastAPI's, completed with what applies to all routes."""
 
 from typing import Any
 
@@ -20,16 +20,16 @@ TAGS = [
     {"name": "accounts", "description": "What a tenant has used, and who has done what."},
     {"name": "health", "description": "For probes, dashboards and alerts."},
 ]
-FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # of answers that PixTools does not give
+FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # schemas of answers that PixTools does not give
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the route's function, which generated clients give their methods."""
+    """The name of the route's function, after which generated clients name their methods."""
     return route.name
 
 
 class Api(FastAPI):
-    """A FastAPI that describes what PixTools answers."""
+    """A FastAPI application with the completed document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -53,7 +53,7 @@ def _complete(document: dict[str, Any]) -> None:
 
 
 def _add_problems(method: str, operation: dict[str, Any]) -> None:
-    """What any request may be answered with, any that changes something, and any with a body of JSON."""
+    """Add the problems that any request, any change, and any request with a JSON body can be answered with."""
     statuses = [*openapi.EVERYWHERE]
     if method != "get":
         statuses += openapi.CHANGES

@@ -1,4 +1,4 @@
-"""Downloads of results from a local folder; the provider of a bucket serves its objects itself."""
+"""Downloads of results. Files in a local folder are served here, objects in a bucket by its provider."""
 
 import re
 from typing import Annotated
@@ -19,7 +19,7 @@ from app.wiring import Resources
 
 router = APIRouter(tags=["jobs"])
 
-LAST_SECOND = 253_402_300_799  # of the year 9999
+LAST_SECOND = 253_402_300_799  # Unix time of the last second of the year 9999
 RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE)
 
 
@@ -35,7 +35,7 @@ RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))", re.IGNORECASE
     summary="Download a result by its signed link, or with a key",
     response_class=FileResponse,
     responses=DOWNLOAD_RESPONSES,
-    openapi_extra={"security": [{}]},  # besides the key: a link needs none
+    openapi_extra={"security": [{}]},  # in addition to the key: a signed link needs none
 )
 async def download_result(
     request: Request,
@@ -79,13 +79,13 @@ def _headers(result: Result) -> dict[str, str]:
     return {
         "Content-Disposition": content_disposition(result.filename),
         "ETag": f'"{result.sha256}"',
-        "Cache-Control": "private, no-cache",  # to be kept by the client alone, and asked for by its ETag
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",  # browsers style the image
+        "Cache-Control": "private, no-cache",  # only clients may cache it, and must revalidate
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",  # browsers style images
     }
 
 
 def _elsewhere(request: Request, result: Result, resources: Resources) -> Response:
-    """S3 serves it: the link is only valid for GET."""
+    """A redirect to the object storage. HEAD is answered here, because presigned links are only valid for GET."""
     if request.method == "HEAD":
         headers = {**_headers(result), "Content-Length": str(result.bytes), "Content-Type": result.content_type}
         return Response(headers=headers)
@@ -98,10 +98,10 @@ def _has(if_none_match: str | None, etag: str) -> bool:
 
 
 def _settle_range(request: Request, size: int) -> None:
-    """Drop a `Range` that may be ignored (RFC 9110, 14.2): malformed, in other units, or several ranges at once.
+    """Drop a `Range` header that may be ignored (RFC 9110, 14.2): malformed, in other units, or with several ranges.
 
     Raises:
-        RangeNotSatisfiable: it begins after the end.
+        RangeNotSatisfiable: the range starts after the end of the file, or is empty.
     """
     asked = RANGE.fullmatch(request.headers.get("range", "").strip())
     if asked is None or (asked[2] and int(asked[2]) < int(asked[1])):

@@ -51,7 +51,7 @@ async def list_events(
     deadline, gone = time.monotonic() + seconds, partial(left, request)
     while not found and (remaining := deadline - time.monotonic()) > 0:
         if not more and not await resources.waiters.event(place, type, remaining, gone, tenant=own.tenant):
-            return _view(found, after, more=more)  # too many wait already
+            return _view(found, after, more=more)  # too many requests are waiting already
         await raise_if_left(request)
         found, place, more = await _page(resources, own, place, limit, type)
     response.headers["Preference-Applied"] = f"wait={seconds}"
@@ -72,7 +72,7 @@ async def _place(resources: Resources, own: TenantDatabase, after: str) -> int:
 async def _page(
     resources: Resources, own: TenantDatabase, after: int, limit: int, type_: EventType | None
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """A page of events. If it is not full, events that have no number yet are numbered first."""
+    """A page of events, its last place, and whether there are more. If it is not full, new events are numbered first."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
     found, last, more = await own.read(page)

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can take work, and how everything that it needs is."""
+"""Health: whether the process is alive, whether it can accept work, and the state of everything that it needs."""
 
 from typing import Any, Literal
 

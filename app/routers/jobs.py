@@ -48,9 +48,9 @@ from app.wiring import Resources
 router = APIRouter(tags=["jobs"])
 READ, WRITE = [needs(Scope.JOBS_READ)], [needs(Scope.JOBS_WRITE)]
 
-#: what `services/idempotency.py` takes, as far as one pattern can say it
+#: the keys that `services/idempotency.py` accepts, as far as a pattern can describe them
 IDEMPOTENCY_KEY = r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$'
-RETRY_AFTER = "1"  # seconds until a client should ask again
+RETRY_AFTER = "1"  # seconds until a client should poll again
 
 
 @router.post(
@@ -68,7 +68,7 @@ async def submit_job(
     base_url: BaseUrl,
     principal: CurrentPrincipal,
     own: Own,
-    idempotency_key: Annotated[  # read below, where several of them show
+    idempotency_key: Annotated[  # for the OpenAPI document; `_accept` reads it and notices repeated headers
         str | None,
         Header(
             description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare.",
@@ -105,7 +105,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, princip
     take = _take_json if is_json(request.headers.get("content-type")) else _take_form
     body = take(request, resources.submissions)
     await resources.backpressure.check()
-    if key is None:  # a repeat is answered all the same
+    if key is None:  # with a key it may be a repeat, which is answered even above the tenant's limits
         resources.submissions.check_tenant(principal.tenant)
     return await body(SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url))
 
@@ -114,7 +114,7 @@ Take = Callable[[SubmissionRequest], Awaitable[Accepted]]
 
 
 def _take_form(request: Request, submissions: Submissions) -> Take:
-    """Check the head of a request with a form; the rest is checked when the request is admitted."""
+    """Check the headers of a request with a form; the body is read once the request is admitted."""
     boundary = boundary_of(request.headers.get("content-type"))
     limits = submissions.form_limits
     check_content_length(request.headers.get("content-length"), limits)
@@ -226,7 +226,7 @@ async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, respon
 
 
 async def _has_lost_input(resources: Resources, job: Job) -> bool:
-    """Whether a fetched input is gone and has to be fetched again."""
+    """Whether an input from a source is no longer stored and has to be fetched again."""
     if job.input_source is None or job.input_sha256 is None:
         return False
     return await resources.storage.size(job.input_key) is None
@@ -245,7 +245,7 @@ async def delete_job(job_id: JobId, resources: CurrentResources, own: Own, princ
     await resources.storage.delete_prefix(job_prefix(job_id))
     deleted = Audited(principal=principal, action="job.deleted", subject=lambda gone: str(job_id) if gone else None)
     await own.call(deleted, jobs.remove, job_id)
-    # a worker may have stored something between the two; one that does so from now on removes it itself
+    # a worker may have stored an object between the two calls; from now on workers remove such objects themselves
     await resources.storage.delete_prefix(job_prefix(job_id))
 
 

@@ -1,4 +1,4 @@
-"""For operators: dead letters, the timeline of a job, and the list of tenants."""
+"""Routes for operators: dead letters, the timeline of a job, and the list of tenants."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The documentation over HTTP: `/help`, and `/llms.txt`, which lists it for machines."""
+"""The documentation over HTTP: `/help`, and `/llms.txt`, its list for language models."""
 
 import asyncio
 from html import escape
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False, dependencies=[ANYBODY])
 
 FRAME = Path(__file__).parent.parent / "static" / "page" / "help.html"
 MARKDOWN = ".md"
-MOST_SECTIONS = 20  # of a page, in the menu
+MOST_SECTIONS = 20  # the menu lists the sections of pages with at most this many
 HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY.format(storage="")}
 LLMS_HEAD = """# PixTools
 
@@ -29,7 +29,7 @@ LLMS_HEAD = """# PixTools
 @router.head("/help")
 @router.get("/help")
 async def show_index() -> Response:
-    return await asyncio.to_thread(_page, pages.INDEX)  # the first one reads and renders all of them
+    return await asyncio.to_thread(_page, pages.INDEX)  # the first call reads and renders all pages
 
 
 @router.head("/help/{path:path}")
@@ -48,7 +48,7 @@ def _picture(name: str) -> Response:
     if found is None:
         raise NotFound
     content, media_type = found
-    policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # drawings have styles of their own
+    policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # SVG drawings contain styles
     return Response(content, media_type=media_type, headers={**HEADERS, "Content-Security-Policy": policy})
 
 

@@ -1,4 +1,4 @@
-"""The parts of the API's description that FastAPI cannot derive: the streamed upload, and further answers of routes."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the streamed upload, and further answers of routes."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from app.routers.tree_schema import REFERENCE, TREE
 from app.services.intake.keeping import MAX_EXTERNAL_ID, MAX_TAG_VALUE, MAX_TAGS, TAG_NAME
 from app.services.intake.templates import REFERENCE as TEMPLATE_REFERENCE
 
-#: of a `data:` URL with a GIF of one pixel
+#: example of a `data:` URL: a GIF of one pixel
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
 INPUT: dict[str, Any] = {
     "description": "Where the image comes from.",
@@ -78,7 +78,7 @@ OUTPUT: dict[str, Any] = {
         "cache_control": {"type": ["string", "null"], "maxLength": 256},
     },
 }
-#: members of a JSON body, by their names
+#: members of a JSON body, by name
 PROCESS_MEMBERS: dict[str, Any] = {
     "input": INPUT,
     "operations": {"$ref": REFERENCE.format(model=TREE)},
@@ -131,7 +131,7 @@ PROCESS_MEMBERS: dict[str, Any] = {
 
 
 def _plan_body() -> dict[str, Any]:
-    """As that of `/process`, and with facts in the place of an image."""
+    """The body of `/process`, which may have facts about an image instead of the image."""
     body: dict[str, Any] = copy.deepcopy(PROCESS_BODY)
     schema = body["content"]["application/json"]["schema"]
     schema["properties"]["input"]["oneOf"].append(FACTS)
@@ -162,7 +162,7 @@ PROCESS_BODY: dict[str, Any] = {
                 "properties": {
                     "file": {
                         "type": "string",
-                        "format": "binary",  # what the docs page needs to offer a file chooser
+                        "format": "binary",  # makes Swagger UI show a file chooser
                         "description": "JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC, with a file name.",
                     },
                     "operations": {
@@ -187,7 +187,7 @@ PROCESS_BODY: dict[str, Any] = {
                     },
                     "webhook_url": {
                         "type": "string",
-                        "anyOf": [{"format": "uri"}, {"maxLength": 0}],  # forms of web pages send empty fields
+                        "anyOf": [{"format": "uri"}, {"maxLength": 0}],  # HTML forms send empty fields
                         "description": "Gets a POST when the job has ended; empty: nothing does.",
                         "examples": ["https://hooks.example/pixtools"],
                     },
@@ -240,7 +240,7 @@ PROCESS_BODY: dict[str, Any] = {
     },
 }
 
-#: of an image that is not sent
+#: facts about an image that is not sent
 FACTS: dict[str, Any] = {
     "title": "FactsInput",
     "type": "object",
@@ -329,18 +329,18 @@ EXAMPLES = {
 
 
 EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
-CHANGES = (403,)  # with other methods than GET
+CHANGES = (403,)  # for methods other than GET
 WITH_KEY = (401, 403, 429)  # for routes that need a key
 JSON_BODY = (400, 408, 413, 415)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers with these problems, besides those that every route answers with."""
+    """The `responses` of a route with these problems, in addition to those of every route."""
     return {status: problem(status) for status in statuses}
 
 
 def problem(status: int) -> dict[str, Any]:
-    """One of the `responses`."""
+    """The entry of `responses` for a status."""
     content: dict[str, Any] = {"schema": {"$ref": REFERENCE.format(model="Problem")}}
     if status in EXAMPLES:
         content["example"] = EXAMPLES[status]
@@ -349,7 +349,7 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def _links(parameter: str, *operations: str) -> dict[str, Any]:
-    """OpenAPI links from an answer with an `id` to requests about that object."""
+    """OpenAPI links from an answer with an `id` to operations on that object."""
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 
@@ -433,7 +433,7 @@ ARCHIVE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The ZIP.", "content": {"application/zip": BINARY}},
     **problems(404, 409, 410),
 }
-#: one event, as clients parse it
+#: an event of a stream, as clients parse it
 STREAM_EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],

@@ -1,4 +1,4 @@
-"""The web page: `/`, `/admin`, and the files that both are made of. It holds no data; that comes by the API."""
+"""The web page: `/`, `/admin`, and their files. The pages hold no data: they load it through the API."""
 
 import asyncio
 import hashlib
@@ -31,18 +31,18 @@ POLICY = (
     "require-trusted-types-for 'script'"
 )
 PAGES = {"/": "index.html", "/admin": "admin.html"}
-SIGNED = "page"  # any key: only the origin of its link is looked at
+SIGNED = "page"  # an arbitrary key: only the origin of its link is used
 
 
 @cache
 def _files() -> dict[str, Path]:
-    """The files by their names; each name is there once."""
+    """The files by name; names are unique."""
     return {path.name: path for path in FOLDER.rglob("*") if path.suffix in TYPES}
 
 
 @cache
 def _read(path: Path) -> tuple[bytes, str]:
-    """A file and its ETag: few and small, so that they stay in memory."""
+    """The content and the ETag of a file. The files are few and small, so they stay in memory."""
     content = path.read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
@@ -67,14 +67,14 @@ async def page_file(request: Request, name: str) -> Response:
 
 def _answer(request: Request, path: Path, headers: dict[str, str]) -> Response:
     content, etag = _read(path)
-    headers |= {"ETag": etag, "Cache-Control": "no-cache"}  # asked for by its ETag: an upgrade shows at once
+    headers |= {"ETag": etag, "Cache-Control": "no-cache"}  # clients revalidate, so that an upgrade shows at once
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=TYPES[path.suffix])
 
 
 async def _storage_origin(state: Any, resources: Resources) -> str:
-    """Where results are downloaded from, as a source of the policy; empty: from this server."""
+    """The origin that results are downloaded from, as a source of the policy; empty for this server."""
     known: str | None = getattr(state, "storage_origin", None)
     if known is None:
         known = "" if resources.storage.folder else await _origin_of_links(resources)
@@ -84,7 +84,7 @@ async def _storage_origin(state: Any, resources: Resources) -> str:
 
 async def _origin_of_links(resources: Resources) -> str:
     try:
-        # the chain of credentials may ask the network
+        # in a thread, because looking up credentials may use the network
         url = urlsplit(await asyncio.to_thread(resources.presigned, SIGNED))
     except StoreUnavailable:
         return ""

@@ -1,4 +1,4 @@
-"""Plans over HTTP: what a request would do."""
+"""Plans over HTTP: what a request to /process would do."""
 
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect

@@ -1,4 +1,4 @@
-"""Problems, as they are described; `app/problems.py` writes them."""
+"""The schema of problems in the OpenAPI document; `app/problems.py` writes them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.errors import CannotStart, PixToolsError, StepFailed, codes_of
 from app.schemas import left_out, one_of
 
-#: of a tree's mistakes, besides those of the error tree
+#: codes of mistakes in a tree, in addition to those in `app/errors.py`
 TREE_CODES = {
     "missing_field",
     "operations_too_long",
@@ -18,7 +18,7 @@ TREE_CODES = {
     "duplicate_result_name",
     "unknown_asset",
 }
-#: of what no route answers
+#: codes of requests that no route answers
 HTTP_CODES = {"not_found", "method_not_allowed"}
 
 PROBLEM_CODES = (

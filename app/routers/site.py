@@ -1,4 +1,4 @@
-"""What people look at in a browser: the page, and the documentation."""
+"""The routes for browsers: the web page and the documentation."""
 
 from app.routers import manual, page
 

@@ -26,10 +26,10 @@ router = APIRouter(tags=["jobs"])
 READ = [needs(KeyScope.JOBS_READ)]
 
 MEDIA_TYPE = "text/event-stream"
-COMMENT_SECONDS = 15.0  # of silence, after which a comment shows that both ends are there
+COMMENT_SECONDS = 15.0  # without an event, after which a comment keeps the connection alive
 COMMENT = b": still here\n\n"
-RETRY_MS = (500, 2500)  # until a client that was cut off comes back: not all of them at once
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
+RETRY_MS = (500, 2500)  # a random time until a client reconnects, so that not all come back at once
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer events
 
 LastEventId = Annotated[
     str,
@@ -41,9 +41,9 @@ LastEventId = Annotated[
 
 
 class EventStream(Response):
-    """An answer that goes on until the listener is ended, or its client is gone.
+    """A response that stays open until the listener ends or the client disconnects.
 
-    Not a `StreamingResponse`: its group of tasks costs more than all the rest of a listener that hears nothing.
+    Not a `StreamingResponse`, whose task group costs more than everything else of an idle listener.
     """
 
     media_type = MEDIA_TYPE
@@ -78,14 +78,14 @@ async def _end_when_left(receive: Receive, listener: Listener) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """The events that one client gets, in order."""
+    """The events for one client, in order."""
 
     live: Live
     own: TenantDatabase
     wanted: Wanted
-    #: of the event that it has seen last; None: it has seen none
+    #: id of the last event that the client has received; None: no event
     cursor: str | None
-    #: after which it ends
+    #: length of the stream, after which the client has to reconnect
     seconds: float
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class Stream:
         """A new listener, and the first chunk for its client."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
-            # An id without data is not an event, but where a client goes on that is cut off before its first one
+            # an id without data is not an event; a client that is cut off before its first one continues there
             cursor = await self.own.read(events.latest, listener.place) if place is None else self.cursor
             known = f"id: {cursor}\n" if cursor else ""
             yield listener, f"retry: {random.randint(*RETRY_MS)}\n{known}\n".encode()
@@ -104,7 +104,7 @@ class Stream:
         return 0 if self.wanted.job_id else None
 
     async def chunks(self, listener: Listener) -> AsyncIterator[bytes]:
-        """Events as they come: first those of the log, then the state of the job, which may be its last state."""
+        """Encoded events as they come: those of the log first, then the state of the job, which may be its last one."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.seconds
         while listener.ended is not Ended.LEFT:
@@ -138,7 +138,7 @@ class Stream:
 
 
 async def _woken(listener: Listener, seconds: float) -> bool:
-    """Wait for something to send; False: nothing came in that time."""
+    """Wait until there is something to send; False after `seconds` without anything."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await listener.woken.wait()

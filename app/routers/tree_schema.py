@@ -1,4 +1,4 @@
-"""The operation tree as JSON schema, made of the models that check it: a union over the registry, by `op`."""
+"""The JSON schema of the operation tree, derived from the models that check it: a union by `op` over all operations."""
 
 from functools import cache
 from typing import Annotated, Any, Literal, Union
@@ -22,12 +22,12 @@ EXAMPLES: list[Any] = [
 
 @cache
 def components() -> dict[str, Any]:
-    """The schemas of `OperationTree` and of all that it refers to, for the components of the API's description."""
+    """The schemas of `OperationTree` and of all that it refers to, for the components of the OpenAPI document."""
     generated = TypeAdapter(_entry()).json_schema(ref_template=REFERENCE)
     schemas: dict[str, Any] = generated["$defs"]
     for node in schemas.values():
         if "op" in node.get("properties", {}):
-            node["properties"] = {"op": node["properties"].pop("op"), **node["properties"]}  # what it is comes first
+            node["properties"] = {"op": node["properties"].pop("op"), **node["properties"]}  # show `op` first
     return {TREE: _tree(), **schemas}
 
 
@@ -44,9 +44,9 @@ def _tree() -> dict[str, Any]:
 
 
 def _entry() -> Any:
-    """A name alone, or an object with parameters."""
+    """The type of an entry: only a name, or an object with parameters."""
     nodes = [_node(operation) for operation in OPERATIONS.values()]
-    union: Any = Union[tuple(nodes)]  # noqa: UP007 - of a list that is computed
+    union: Any = Union[tuple(nodes)]  # noqa: UP007 - of a computed list
     names: Any = Literal[tuple(name for name, operation in OPERATIONS.items() if _works_alone(operation))]
     alone = _alias("OperationName", names)
     entry = _alias(ENTRY, Union[alone, Annotated[union, Field(discriminator="op")]])  # noqa: UP007
@@ -56,13 +56,13 @@ def _entry() -> Any:
 
 
 def _alias(name: str, value: Any) -> Any:
-    """A type that has a schema of its own under its name."""
+    """A type with a named schema of its own."""
     make: Any = TypeAliasType
     return make(name, value)
 
 
 def _works_alone(operation: Operation) -> bool:
-    """Whether it needs no parameter, so that its name will do."""
+    """Whether the operation has no required parameter, so that its name alone is enough."""
     try:
         operation.params()
     except ValidationError:
@@ -71,7 +71,7 @@ def _works_alone(operation: Operation) -> bool:
 
 
 def _node(operation: Operation) -> type[BaseModel]:
-    most = None if operation.gives_image else 0  # nothing continues from what is not an image
+    most = None if operation.gives_image else 0  # without an image there is nothing to continue from
     fields: dict[str, Any] = {
         "op": (Literal[operation.name], ...),
         "as_": (

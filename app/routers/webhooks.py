@@ -1,4 +1,4 @@
-"""Receivers of webhooks, and what was sent to them."""
+"""Webhook endpoints, and the deliveries to them."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -112,7 +112,7 @@ async def delete_endpoint(endpoint_id: EndpointId, own: Own, principal: CurrentP
     """With very many deliveries this may take longer than a request is allowed to; then repeat it."""
     await own.call(endpoints.retire, endpoint_id)
     while await own.call(endpoints.remove_deliveries, endpoint_id):
-        pass  # each batch is a transaction, so that the ends of jobs do not wait
+        pass  # each batch is its own transaction, so that jobs can end in between
     deleted = Audited(
         principal=principal, action="endpoint.deleted", subject=lambda gone: endpoint_id if gone else None
     )
@@ -226,7 +226,7 @@ async def _check(url: str, resources: Resources) -> None:
     try:
         await resources.egress.check(url)
     except InvalidWebhookUrl as error:
-        error.pointer = "#/url"  # as it is called here
+        error.pointer = "#/url"  # the field's name in this request
         raise
 
 
