@@ -1,6 +1,6 @@
-"""`pixtools doctor`: checks every setting and everything that PixTools needs, and says what to do.
+"""`pixtools doctor`: checks the settings and everything that PixTools depends on, and says how to repair it.
 
-It checks the machine that it runs on: its findings say nothing about the disks or the network of another one.
+It checks the machine that it runs on. Its findings do not apply to the disks or the network of other machines.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.services.monitoring.checks import Check, Health
 from app.services.upkeep import secrets
 from app.wiring import Resources, check_installed
 
-FREE_BYTES = 1_000_000_000  # with less, the doctor warns: a few large images fill it
+FREE_BYTES = 1_000_000_000  # a warning below this: a few large images fill it
 CONNECT_TIMEOUT = 2.0  # seconds
 SMALLEST_PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49"
@@ -47,7 +47,7 @@ class Finding:
     health: Health
     subject: str
     what: str
-    #: what to do about it
+    #: how to repair it
     advice: str = ""
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _network(resources)
         spool = _spool(settings)
         yield spool
-        if spool.health is not Health.DOWN:  # pixels are worked on in it
+        if spool.health is not Health.DOWN:  # pixel processes need it
             yield _pixels(resources)
     finally:
         asyncio.run(resources.aclose())
@@ -84,11 +84,11 @@ def _has_database(settings: Settings) -> bool:
     try:
         return (settings.data_dir / "pixtools.db").exists()
     except OSError:
-        return False  # a folder without permission to enter is reported with the spool
+        return False  # missing permissions are reported with the spool
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:
-    """Settings that contradict each other."""
+    """The mode, and settings that do not fit it."""
     if settings.embedded:
         yield Finding(Health.OK, "mode", f"embedded: one process, data in {settings.data_dir}")
         if private.is_open(settings.data_dir):
@@ -140,7 +140,7 @@ def _schema(settings: Settings) -> Finding:
         here, wanted = migrations.state(settings.database)
     except CannotStart as error:
         return Finding(Health.DOWN, "schema", error.message)
-    except Exception as error:  # noqa: BLE001 - any error of the driver; a database that is away is reported above
+    except Exception as error:  # noqa: BLE001 - any error of the driver; a database that is down is reported above
         return Finding(Health.DOWN, "schema", type(error).__name__, "see database")
     if here == wanted:
         return Finding(Health.OK, "schema", f"is at {here}")
@@ -158,7 +158,7 @@ def _secrets(resources: Resources) -> Iterator[Finding]:
     except CannotStart as error:
         yield Finding(Health.DOWN, "secrets", error.message)
     except DATABASE_ERRORS:
-        return  # reported above, or the tables are not made yet
+        return  # reported above, or the tables do not exist yet
     else:
         if outdated:
             what = f"{outdated} secrets in the database are not encrypted with the current key"
@@ -195,7 +195,7 @@ def _network(resources: Resources) -> Finding:
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:
-    """A failure in the single process. The API of a cluster needs no such library, and a worker would not start."""
+    """A failure in embedded mode. In a cluster the API does not need the library, and a worker checks at its start."""
     return Finding(Health.DOWN if settings.embedded else Health.OK, subject, error.message)
 
 
@@ -219,7 +219,7 @@ def _spool(settings: Settings) -> Finding:
 
 
 def _pixels(resources: Resources) -> Finding:
-    """Encode one pixel in a separate process, as every step does."""
+    """Encode one pixel in a separate process, as steps do."""
     try:
         check_installed(Queue.DEFAULT)
         with tempfile.TemporaryDirectory(dir=resources.settings.spool) as folder:
@@ -252,7 +252,7 @@ Print = Callable[[str], None]
 
 
 def report(findings: Iterable[Finding], show: Print) -> bool:
-    """Show every finding as it comes; true if no check failed."""
+    """Show each finding as soon as it is there; true if no check failed."""
     found = [Health.OK]
     for finding in findings:
         show(str(finding))

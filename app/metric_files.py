@@ -1,8 +1,8 @@
-"""Files of metrics whose room on the disk is taken before it is used.
+"""Files of metrics whose disk space is allocated in advance.
 
-prometheus_client maps sparse files into memory. On a disk that has become full, the first write to a page without a
-block ends the process, with all its work, by SIGBUS. Where no room can be had, the values stay in memory and are not
-scraped: metrics must never cost anything else.
+prometheus_client maps sparse files into memory. On a full disk, the first write to a page without a block would end the
+process by SIGBUS, and lose its work. If no space can be allocated, the values stay in memory and are not scraped:
+metrics must never disturb the work itself.
 """
 
 import mmap
@@ -11,11 +11,11 @@ from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict
 
-RESERVED = 256 * 1024  # bytes of each file: what the histograms of all operations take
+RESERVED = 256 * 1024  # bytes per file: enough for the histograms of all operations
 
 
 class ReservedDict(MmapedDict):
-    """One file, with blocks for all of it."""
+    """A file of metrics with all its blocks allocated; without a file, an anonymous one in memory."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if read_mode or _reserved(filename, RESERVED):

@@ -1,9 +1,8 @@
-"""Metrics of several processes in one folder, where each process writes files of its own.
+"""Slots: the metrics of several processes in one folder, in which each process writes its own files.
 
-prometheus_client names such files by process id, and never forgets one: a pool that replaces its children would fill
-the folder. Here a process takes the lowest free slot and holds it by a lock that ends with it; the next one goes on
-with the counters of that slot. So there are never more files than processes that once ran at the same time, and sums
-only grow.
+prometheus_client names such files by process id and never removes them, so that a pool that replaces its children would
+fill the folder. Here a process takes the lowest free slot and locks it until it ends; the next process in that slot
+continues its counters. So there are never more sets of files than processes ran at the same time, and sums only grow.
 """
 
 import fcntl
@@ -31,16 +30,16 @@ _held = _Held()
 
 
 def folder() -> Path | None:
-    """Where the processes of this command keep their metrics; None: in memory, there is one process."""
+    """The folder with the metrics of this command's processes; None: a single process keeps them in memory."""
     path = os.environ.get(FOLDER)
     return Path(path) if path else None
 
 
 def share(parent: Path) -> None:
-    """Let this process and all that it starts keep their metrics together; to be called before they are imported.
+    """Make this process and its children keep their metrics in one folder. Call this before `app.metrics` is imported.
 
     Args:
-        parent: where the folder is made, and where unused ones are removed.
+        parent: the folder in which that one is created, and abandoned ones are removed.
     """
     if folder():
         return
@@ -53,10 +52,10 @@ def share(parent: Path) -> None:
 
 
 def current() -> int:
-    """The slot of this process, another one than its parent's."""
+    """The slot of this process; a child takes a slot of its own."""
     if _held.pid != os.getpid():
         if _held.file >= 0:
-            os.close(_held.file)  # inherited; the parent's lock stays
+            os.close(_held.file)  # inherited by a fork; the parent keeps its lock
         _held.slot, _held.file = _take(Path(os.environ[FOLDER]))
         _held.pid = os.getpid()
     return _held.slot
@@ -91,7 +90,7 @@ def _forget_gauges(path: Path, slot: int) -> None:
 
 
 def bury_dead(path: Path) -> None:
-    """Remove what a process that has ended said of its present state; what it has counted stays."""
+    """Remove the gauges of processes that have ended; their counters stay."""
     for slot in _slots(path):
         with _if_free(path, slot) as free:
             if free:
@@ -99,7 +98,7 @@ def bury_dead(path: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether no process writes here any more."""
+    """Whether no process uses this folder any more."""
 
     def is_free(slot: int) -> bool:
         with _if_free(path, slot) as free:
@@ -114,7 +113,7 @@ def _slots(path: Path) -> list[int]:
 
 @contextmanager
 def _if_free(path: Path, slot: int) -> Iterator[bool]:
-    """Whether the slot is free; it stays free meanwhile."""
+    """Whether the slot is free; if so, it is locked meanwhile."""
     file = os.open(_lock(path, slot), os.O_RDWR)
     try:
         yield _try_lock(file)
