@@ -1,1 +1,1 @@
-"""Support for the tests: real servers, a faulty network, and fixtures for both."""
+"""Support for the tests: real servers, faulty networks, fixtures and helpers."""

@@ -1,4 +1,4 @@
-"""An Alertmanager of its own: the shipped routes, in fast motion, to receivers of the tests."""
+"""A private Alertmanager with the shipped routes, shortened intervals, and receivers of the tests."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from .server import HOST, MissingProgram, Server, program
 
 SHIPPED = Path(__file__).parents[2] / "k8s" / "monitoring" / "alertmanager"
-NAMES = ("alertmanager", "prometheus-alertmanager")  # Debian has it by the other
+NAMES = ("alertmanager", "prometheus-alertmanager")  # the second name is Debian's
 FAST = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "2s"}
 
 
 class Alertmanager(Server):
-    """Passes on to receivers what Prometheus sends it."""
+    """Forwards alerts from Prometheus to receivers."""
 
     name = "alertmanager"
     not_ready = (httpx.HTTPError,)
 
     def __init__(self, directory: Path, receivers: Mapping[str, str]) -> None:
-        """Set up without starting.
+        """Set up the server without starting it.
 
         Args:
-            directory: for its configuration and its data.
-            receivers: URLs by the names of routes.yaml.
+            directory: for its configuration and data.
+            receivers: webhook URLs by the names of receivers in routes.yaml.
         """
         super().__init__(directory)
         self._receivers = receivers

@@ -1,4 +1,4 @@
-"""The API without its background services, so that another process must send its messages: `python -m … app api`."""
+"""The API without its background services, so that another process has to send its messages: `python -m … app api`."""
 
 import runpy
 import sys

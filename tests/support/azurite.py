@@ -19,7 +19,7 @@ API_VERSION = "2021-08-06"
 
 
 class Azurite(Server):
-    """It always has the container `pixtools-test`; it checks signatures as Azure does."""
+    """An Azurite with the container `pixtools-test`. It checks signatures as Azure does."""
 
     name = "azurite"
     not_ready = (httpx.HTTPError,)
@@ -40,7 +40,7 @@ class Azurite(Server):
 
     @property
     def endpoint(self) -> str:
-        """The URL of the account."""
+        """The URL of the storage account."""
         return f"http://{HOST}:{self.port}/{self.account}"
 
     def _prepare(self) -> None:
@@ -57,10 +57,10 @@ class Azurite(Server):
         return {"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}
 
     def _check(self) -> None:
-        """Create the container, which obstore cannot; the request is signed by the account's key."""
+        """Create the container by a request signed with the account's key, since obstore cannot."""
         headers = {"x-ms-date": format_datetime(datetime.now(UTC), usegmt=True), "x-ms-version": API_VERSION}
         listed = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
-        # the verb, eleven headers that are not sent, and those of Azure; then the path below the account, and the query
+        # the string to sign: method, eleven headers that are not sent, x-ms headers, then the path and the query
         text = "PUT" + "\n" * 12 + listed + f"/{self.account}/{self.account}/{self.container}\nrestype:container"
         signature = hmac.digest(base64.b64decode(self.key), text.encode(), hashlib.sha256)
         headers["Authorization"] = f"SharedKey {self.account}:{base64.b64encode(signature).decode()}"

@@ -1,4 +1,4 @@
-"""All errors and metrics."""
+"""Lists of all errors and metrics."""
 
 from app import errors, metrics
 
@@ -8,7 +8,7 @@ def classes_below(parent: type[errors.PixToolsError]) -> list[type[errors.PixToo
 
 
 def all_names() -> list[str]:
-    """Of all metrics, as they are scraped."""
+    """The names of all metrics, as Prometheus scrapes them."""
     counted = [f"{f.name}_total" if f.type == "counter" else f.name for f in metrics.REGISTRY.collect()]
     scraped = [value.name for value in vars(metrics).values() if isinstance(value, metrics.Scraped)]
     return [name for name in counted if not name.startswith("process_")] + scraped

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints written without PyTorch, for tests of their reader."""
+"""Writes PyTorch checkpoints without PyTorch, for tests of their reader."""
 
 import io
 import pickle
@@ -22,9 +22,9 @@ STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "float64": "Dou
 
 
 class Saved:
-    """Pickles as PyTorch's tensors do: a function to call and what to call it with."""
+    """Pickles as PyTorch's tensors do: a function and its arguments."""
 
-    offset = 0  # numbers of its storage before it
+    offset = 0  # index of its first number in its storage
 
     def __init__(self, array: Array, key: str) -> None:
         self.array, self.key = array, key
@@ -48,7 +48,7 @@ class _Pickler(pickle.Pickler):
 
 @contextmanager
 def _torch_names() -> Iterator[None]:
-    """Modules of PyTorch's names: pickling a class or function looks it up."""
+    """Provide modules with PyTorch's names, in which pickle looks up classes and functions."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in STORAGES.values():
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
@@ -78,12 +78,14 @@ def write_checkpoint(
     legacy: bool = False,
     kind: type[Saved] = Saved,
 ) -> Path:
-    """Write what `torch.save` writes for a state dict of these arrays, or for anything else that pickles.
+    """Write a file as `torch.save` does, for a state dict of arrays or for any other object that can be pickled.
 
     Args:
-        folder: within the archive; PyTorch takes it from the file's name.
-        legacy: as PyTorch did before 1.6.
-        kind: of the tensors.
+        path: the file.
+        content: the arrays by name, or another object.
+        folder: folder within the archive; PyTorch derives it from the file's name.
+        legacy: whether to write the format from before PyTorch 1.6.
+        kind: class that pickles the tensors.
     """
     arrays: dict[str, Array] = {}
     if isinstance(content, Mapping):
@@ -114,7 +116,7 @@ def _write_legacy(path: Path, pickled: bytes, data: Mapping[str, bytes]) -> Path
 
 
 def write_archive(path: Path, pickled: bytes, data: Mapping[str, bytes], *, folder: str = "archive") -> Path:
-    """The ZIP archive around a pickle and the numbers of its tensors."""
+    """Write the ZIP archive with a pickle and the numbers of its tensors by storage key."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{folder}/data.pkl", pickled)
         for key, numbers in data.items():
@@ -123,12 +125,12 @@ def write_archive(path: Path, pickled: bytes, data: Mapping[str, bytes], *, fold
 
 
 def random_weights(seed: int = 0) -> dict[str, Array]:
-    """A DnCNN that has learnt nothing, whose output depends on every pixel within its reach."""
+    """Weights of an untrained DnCNN, whose output depends on every pixel of its receptive field."""
     return _random_weights(dncnn.shapes(), seed)
 
 
 def random_unet(shape: unet.Shape, seed: int = 0) -> dict[str, Array]:
-    """The same as a residual U-Net."""
+    """Weights of an untrained residual U-Net, likewise."""
     return _random_weights(shape.shapes(), seed)
 
 

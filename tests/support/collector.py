@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry traces: takes OTLP over HTTP and keeps every span."""
+"""A collector of OpenTelemetry traces that receives OTLP over HTTP and keeps every span."""
 
 import gzip
 import threading
@@ -13,13 +13,13 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 @dataclass(frozen=True)
 class CollectedSpan:
-    """One span, and the process that made it."""
+    """A span, and the process that it is from."""
 
     name: str
     kind: int
     trace_id: str
     span_id: str
-    #: empty at the root
+    #: empty for the root span
     parent_id: str
     service: str
     instance: str
@@ -28,7 +28,7 @@ class CollectedSpan:
 
 
 class Collector:
-    """Listens on a free port until the end of the context."""
+    """Listens on a free port while its context is open."""
 
     def __init__(self) -> None:
         self.spans: list[CollectedSpan] = []

@@ -1,4 +1,4 @@
-"""Commands in the process of the tests."""
+"""Runs commands within the process of the tests."""
 
 from collections.abc import Callable
 
@@ -10,5 +10,5 @@ Run = Callable[..., Result]
 
 
 def run(*arguments: str) -> Result:
-    """One command of `pixtools`."""
+    """Run a `pixtools` command."""
     return CliRunner().invoke(app, arguments)

@@ -1,4 +1,4 @@
-"""A connector that reaches only this machine, whatever a test does."""
+"""A network backend for HTTP clients that connects only to this machine, whatever a test does."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
@@ -9,14 +9,14 @@ LOOPBACK = ip_network("127.0.0.0/8")
 
 
 class LoopbackOnly(httpcore.AnyIOBackend):
-    """Connects to loopback, and notes everything else as a failure of the test."""
+    """Connects to loopback addresses, and records all others, which fail the test."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     @property
     def strangers(self) -> list[str]:
-        """Requested addresses that do not belong to this machine."""
+        """Requested addresses of other machines."""
         return [host for host in self.asked if ip_address(host) not in LOOPBACK]
 
     async def connect_tcp(

@@ -1,4 +1,4 @@
-"""Connections to places of each kind, on private servers."""
+"""Connections of every kind that a store can have, to private servers."""
 
 import json
 from collections.abc import Iterator
@@ -28,14 +28,14 @@ def google(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.Temp
 
 
 def of_server(server: ObjectStoreServer) -> Connection:
-    """To a bucket of S3."""
+    """A connection to an S3 bucket."""
     own = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
     return Connection(url=f"s3://{server.bucket}", endpoint=server.endpoint, region="us-east-1", credentials=own)
 
 
 @pytest.fixture(params=CLOUDS)
 def connection(request: pytest.FixtureRequest) -> Connection:
-    """To a bucket of each provider; of a folder where a test asks for `file`."""
+    """A connection to a bucket of each provider, or to a folder for tests that ask for `file`."""
     if request.param == "file":
         folder: Path = request.getfixturevalue("tmp_path") / "root" / "a folder"
         folder.mkdir(parents=True)

@@ -1,9 +1,9 @@
-"""Counts what one job costs the database: `python -m tests.support.cost DATABASE_URL FOLDER [WEBHOOK_URL]`.
+"""Counts the transactions and statements of one job: `python -m tests.support.cost DATABASE_URL FOLDER [WEBHOOK_URL]`.
 
-With a URL a second job is counted as well, whose end that receiver gets.
+With a URL, a second job is counted as well, with a webhook to this URL.
 
-All parts of the service run in this process, so that every transaction and statement of a job passes its engines. What
-runs by a timer is set so far apart that nothing of it happens meanwhile. Printed is a JSON array, an object for each.
+All parts of the service run in this process, so that every statement of a job passes through its engines. Timers are
+set so long that none fires meanwhile. The output is a JSON array with an object per job.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from app.main import create_app
 
 NEVER = 100_000  # seconds
 PATIENCE = 60.0  # seconds
-QUIET_SECONDS = 2.0  # without a statement, after which a webhook has been delivered
+QUIET_SECONDS = 2.0  # without a statement, after which a webhook counts as delivered
 RENEWAL = "renewal"
 
 
 class Meter:
-    """Statements and commits of every engine; renewals of a lease depend on how long the work takes."""
+    """Counts statements and commits of all engines, except renewals of leases, which depend on the duration."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
@@ -52,7 +52,7 @@ class Meter:
         self.statements, self.commits = [], 0
 
     async def quiet(self) -> None:
-        """Wait until nothing has happened for a while."""
+        """Wait until there has been no statement for a while."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() - self.changed_at < QUIET_SECONDS and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -72,8 +72,8 @@ async def _measure(settings: Settings, *webhook_urls: str) -> list[dict[str, Any
         ended = threading.Event()
         app.state.resources.database.hooks.ended = lambda _: ended.set()
         more = [{"webhook_url": url} for url in webhook_urls]
-        for form in ({}, *more, {}, *more):  # the first job of each kind finds pools and caches empty
-            await app.state.resources.door.is_open()  # which is asked for once in some seconds, by whichever request
+        for form in ({}, *more, {}, *more):  # the first job of each kind, with empty pools and caches, is left out
+            await app.state.resources.door.is_open()  # cached for some seconds, so that no counted request queries it
             meter.reset()
             ended.clear()
             data = {"operations": '["convert_webp"]', **form}

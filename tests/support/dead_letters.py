@@ -1,4 +1,4 @@
-"""Jobs that are given up, and the letters about them."""
+"""Jobs that PixTools gave up on, and their dead letters."""
 
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ POISONED = ["convert_png"]
 
 
 def poisoned(database: Database, tree: list[Any] = POISONED) -> UUID:
-    """A job whose first task ended every process."""
+    """A job whose first task has crashed every worker."""
     job_id = accept(database, tree, content=b"poison")
     for _ in range(MAX_ATTEMPTS):
         assert fail(database, claimed(database, job_id, "0"), PixelProcessDied())

@@ -1,4 +1,4 @@
-"""PixTools as a user runs it: real processes of either mode on free ports, and a client to talk to them."""
+"""PixTools as users run it: real processes in either mode on free ports, and a client for their API."""
 
 import json
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT = 60.0  # seconds
 JOB_TIMEOUT = 60.0  # seconds
 OPEN = ("pending", "processing")
-PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # all is plain HTTP; httpx would read every certificate for each client
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without certificates, which httpx would load for each client
 WORKERS = {
     "default_queue": ("-P", "prefork", "-c", "2", "--spare"),
     "ml_inference_queue": ("-P", "prefork", "-c", "1"),
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 @dataclass
 class Deployment:
-    """Running processes that share one set of settings."""
+    """The processes of one service, with the same settings."""
 
     mode: str
     folder: Path
@@ -51,7 +51,7 @@ class Deployment:
     commands: list[list[str]]
     port: int = field(default_factory=free_port)
     processes: list[Process] = field(default_factory=list)
-    #: variables of single processes, by the last word of their commands
+    #: additional environment variables of single processes, by the last word of their commands
     of_command: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -68,7 +68,7 @@ class Deployment:
         self.await_ready()
 
     def await_ready(self) -> None:
-        """Wait until work is accepted; an error with the log's end if that does not come."""
+        """Wait until work is accepted; fails with the end of the log if that takes too long."""
         deadline = time.monotonic() + START_TIMEOUT
         while not self._ready():
             died = [process.args for process in self.processes if process.poll() is not None]
@@ -77,15 +77,15 @@ class Deployment:
             time.sleep(0.1)
 
     def _spawn(self, command: list[str]) -> Process:
-        # as leader of a group of its own, so that kill() reaches the children too
+        # as leader of its own process group, so that kill() reaches its children too
         return start(command, self.variables() | self.of_command.get(command[-1], {}), self.log)
 
     def restart(self, number: int) -> Process:
-        """Start one command again; the process that ran it has ended."""
+        """Start a command again after its process has ended."""
         return self._spawn(self.commands[number])
 
     def variables(self) -> dict[str, str]:
-        """The environment of every process."""
+        """The environment of all processes."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
         return {**own, "PIXTOOLS_PORT": str(self.port), **self.environment}
 
@@ -96,11 +96,11 @@ class Deployment:
             return False
 
     def kill(self) -> None:
-        """SIGKILL for everything at once, as a power cut."""
+        """Send SIGKILL to all processes at once, like a power failure."""
         self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what is left after a while."""
+        """Send SIGTERM to all processes, and after a while SIGKILL to those that are left."""
         self._signal(signal.SIGTERM, timeout=15)
         self.kill()
 
@@ -121,13 +121,13 @@ class Deployment:
             yield ApiClient(http)
 
     def command(self, *arguments: str) -> str:
-        """What a command of `pixtools` prints with the settings of this deployment; it must succeed."""
+        """The output of a `pixtools` command with the settings of this deployment; it must succeed."""
         ran = run(["app", *arguments], self.variables())
         assert ran.returncode == 0, ran.stderr[-4000:]
         return ran.stdout.strip()
 
     def new_key(self, tenant: str = "default", *scopes: str) -> str:
-        """An API key of a tenant, which is made if it has to be."""
+        """A new API key of a tenant, which is created if necessary."""
         if tenant not in {line.split()[0] for line in self.command("tenants", "list").splitlines()}:
             self.command("tenants", "create", tenant)
         return self.command("keys", "create", "--tenant", tenant, *(f"--scope={scope}" for scope in scopes))
@@ -135,7 +135,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class ApiClient:
-    """The calls that most tests make."""
+    """The requests that most tests need."""
 
     http: httpx.Client
 
@@ -148,13 +148,13 @@ class ApiClient:
         headers: dict[str, str] | None = None,
         **data: str,
     ) -> httpx.Response:
-        """POST /process; `operations` is sent as JSON unless it is text already."""
+        """Send POST /process; `operations` is encoded as JSON unless it is a string."""
         tree = operations if isinstance(operations, str) else json.dumps(operations)
         files = {"file": (filename, image)}
         return self.http.post("/process", data={"operations": tree, **data}, files=files, headers=headers)
 
     def accepted(self, image: bytes, operations: Any, **options: Any) -> dict[str, Any]:
-        """The job of an upload that must be accepted."""
+        """Upload an image, which must be accepted; returns the job."""
         response = self.process(image, operations, **options)
         assert response.status_code == 202, response.text
         job: dict[str, Any] = response.json()
@@ -167,7 +167,7 @@ class ApiClient:
         return job
 
     def ended(self, job_id: str, timeout: float = JOB_TIMEOUT) -> dict[str, Any]:
-        """The job when it has ended."""
+        """Wait for the end of a job; returns the job."""
         deadline = time.monotonic() + timeout
         while (job := self.job(job_id))["status"] in OPEN:
             assert time.monotonic() < deadline, f"the job has not ended: {job}"
@@ -175,14 +175,14 @@ class ApiClient:
         return job
 
     def run(self, image: bytes, operations: Any, **options: Any) -> dict[str, Any]:
-        """Accept and await a job."""
+        """Upload an image and wait for the end of its job; returns the job."""
         return self.ended(self.accepted(image, operations, **options)["id"])
 
     def download(self, result: dict[str, Any]) -> httpx.Response:
         return httpx.get(result["url"], timeout=30, verify=PLAIN)
 
     def total_jobs(self) -> int:
-        """How many jobs there are, by walking all pages."""
+        """The number of jobs, counted over all pages of the list."""
         count, cursor = 0, None
         while True:
             page = self.http.get("/jobs", params={"limit": 100, **({"cursor": cursor} if cursor else {})}).json()
@@ -193,13 +193,13 @@ class ApiClient:
 
 
 def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m` in an environment of nothing else, until it ends; its data goes to the folder."""
+    """Run `python -m` to its end, with only these environment variables and with its data in the folder."""
     own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
     return run(command, {**own, **environment})
 
 
 def embedded(folder: Path, **settings: str) -> Deployment:
-    """One process with a data folder of its own."""
+    """An embedded deployment: one process with its own data folder."""
     environment = {"PIXTOOLS_DATA_DIR": str(folder / "data"), **settings}
     return Deployment("embedded", folder, environment, [["app", "serve"]])
 
@@ -207,9 +207,9 @@ def embedded(folder: Path, **settings: str) -> Deployment:
 def cluster(
     folder: Path, servers: ClusterServers, workers: Sequence[str] = tuple(WORKERS), **settings: str
 ) -> Deployment:
-    """API and worker processes over real servers, with a database, virtual host and bucket of their own.
+    """API and worker processes on real servers, with their own database, virtual host and bucket.
 
-    A test that needs the workers of some queues only says which: each takes seconds of a processor to start.
+    Tests name the queues whose workers they need, since each start takes seconds of CPU time.
     """
     name = f"pixtools-{uuid4().hex[:12]}"
     servers.object_store.create_bucket(name)

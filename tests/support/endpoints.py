@@ -1,4 +1,4 @@
-"""Endpoints and deliveries of webhooks over the API."""
+"""Webhook endpoints and deliveries through the API."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ SOON = 30.0  # seconds
 
 @contextmanager
 def registered(api: ApiClient, receiver: Receiver, *types: str) -> Iterator[dict[str, Any]]:
-    """An endpoint while the block runs."""
+    """An endpoint that exists within the block."""
     response = api.http.post("/webhooks", json={"url": receiver.url, "events": types})
     assert response.status_code == 201, response.text
     endpoint: dict[str, Any] = response.json()
@@ -24,7 +24,7 @@ def registered(api: ApiClient, receiver: Receiver, *types: str) -> Iterator[dict
 
 
 def delivery_in(api: ApiClient, status: str, timeout: float = SOON, **query: str) -> dict[str, Any]:
-    """The newest delivery of a query, when it is in a state."""
+    """Wait until the newest delivery of a query has a status; returns the delivery."""
     deadline = time.monotonic() + timeout
     while True:
         found: list[dict[str, Any]] = api.http.get("/deliveries", params=query).json()["data"]

@@ -1,4 +1,4 @@
-"""Running the tasks of a job: an executor over a local store, and renderers and services that fail."""
+"""Runs the tasks of a job: an executor with a local store, and renderers and services that fail."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def upload(storage: LocalFolder, job_id: UUID, content: bytes, folder: Path) -> 
 
 @dataclass
 class Meanwhile:
-    """Renders, and calls a function meanwhile."""
+    """A renderer that calls a function before it renders."""
 
     happening: Callable[[], object]
 
@@ -74,7 +74,7 @@ class Meanwhile:
 
 @dataclass
 class Failing:
-    """A service for which the database is away the first few times."""
+    """A service that fails the first few times as if the database were down."""
 
     service: Callable[..., Any]
     times: int
@@ -98,7 +98,7 @@ def events_of(database: Database, job_id: UUID) -> list[str]:
 
 
 def attempts_of(database: Database, job_id: UUID) -> dict[str, list[tuple[int, str | None]]]:
-    """Number and outcome of every attempt, by the task."""
+    """Number and outcome of every attempt, by task."""
     with database.session(read_only=True) as session:
         found: dict[str, list[tuple[int, str | None]]] = {}
         for attempt in session.scalars(select(StepAttempt).where(StepAttempt.job_id == job_id)):

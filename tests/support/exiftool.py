@@ -1,4 +1,4 @@
-"""Metadata of files as ExifTool reads them, which knows more kinds than any library."""
+"""Metadata as read by ExifTool, which knows more kinds than any library."""
 
 import json
 import subprocess

@@ -1,7 +1,7 @@
-"""Fixtures with real servers, one of each for the whole run, started when a test first asks.
+"""Fixtures with real servers, one of each kind for the whole run, started on first use.
 
-A test that harms a server brings it back (`start`, `resume`, `restart`) before it ends, and works in a virtual host,
-database or bucket of its own where others must not see what it leaves.
+A test that stops or pauses a server brings it back (`start`, `resume`, `restart`) before it ends. A test that leaves
+data behind uses its own virtual host, database or bucket.
 """
 
 import threading
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Server)
 
 @dataclass(frozen=True)
 class ClusterServers:
-    """The servers that a deployment of PixTools needs."""
+    """The servers that a cluster deployment of PixTools needs."""
 
     rabbitmq: RabbitMQ
     redis: Redis
@@ -32,7 +32,7 @@ class ClusterServers:
 
 
 class ServerPool:
-    """Starts each kind of server once, and again where a test left it stopped."""
+    """Starts each kind of server once, and again if a test left it stopped."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -40,7 +40,7 @@ class ServerPool:
         self._lock = threading.Lock()
 
     def get(self, kind: type[S]) -> S:
-        """The running server of this kind; different kinds may be asked for from different threads."""
+        """The running server of a kind. Threads may start different kinds at the same time."""
         with self._lock:
             server = cast("S", self._servers.setdefault(kind, kind(self._directory / kind.name)))
         if not server.alive():
@@ -48,7 +48,7 @@ class ServerPool:
         return server
 
     def cluster(self) -> ClusterServers:
-        """One of each, running."""
+        """One running server of each kind."""
         return ClusterServers(
             rabbitmq=self.get(RabbitMQ),
             redis=self.get(Redis),
@@ -108,7 +108,7 @@ def _get(pool: ServerPool, kind: type[S]) -> S:
 
 
 def _in_parallel(calls: list[Callable[[], object]]) -> None:
-    """All are called to their end; the first error is raised then."""
+    """Run all calls to their end, then raise the first error, if any."""
     with ThreadPoolExecutor(max(len(calls), 1)) as threads:
         results = [threads.submit(call) for call in calls]
     for result in results:

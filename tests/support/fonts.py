@@ -1,11 +1,11 @@
-"""Small TrueType fonts of one shape: a block for each of their characters."""
+"""Small TrueType fonts in which every character is the same block."""
 
 import struct
 from collections.abc import Sequence
 
-UNITS = 1000  # of the em
-ADVANCE = 700  # from one character to the next
-BLOCK = (0, 0, ADVANCE, 700)  # left, lower, right and upper end: nothing is between two
+UNITS = 1000  # per em
+ADVANCE = 700  # units from one character to the next
+BLOCK = (0, 0, ADVANCE, 700)  # left, bottom, right and top, so that there is no gap between two characters
 
 Box = tuple[int, int, int, int]
 
@@ -18,14 +18,14 @@ def font(
     units: int = UNITS,
     groups: Sequence[tuple[int, int]] = (),
 ) -> bytes:
-    """A font.
+    """The bytes of a font.
 
     Args:
-        characters: that it has; in a table of segments unless there are `groups`.
-        family: its name.
-        block: what each character looks like.
-        units: of the em.
-        groups: further characters, as runs from first to last, all of which are said to be there.
+        characters: characters of the font; the character map is a table of segments (format 4) without `groups`.
+        family: name of the family.
+        block: outline of each character.
+        units: units per em.
+        groups: ranges of further characters in the character map (format 12), first and last of each.
     """
     outline = _outline(block)
     tables = {
@@ -34,7 +34,7 @@ def font(
         b"head": _head(block, units),
         b"hhea": struct.pack(">I3hH11hH", 0x10000, 800, -200, 0, units, *(0,) * 11, 2),
         b"hmtx": struct.pack(">HhHh", units, 0, ADVANCE, block[0]),
-        b"loca": struct.pack(">3I", 0, 0, len(outline)),  # nothing for what is missing
+        b"loca": struct.pack(">3I", 0, 0, len(outline)),  # an empty outline for missing characters
         b"maxp": struct.pack(">I14H", 0x10000, 2, 4, 1, *(0,) * 11),
         b"name": _name(family),
         b"post": struct.pack(">Iihh5I", 0x30000, 0, 0, 0, *(0,) * 5),
@@ -43,7 +43,7 @@ def font(
 
 
 def file_of(tables: dict[bytes, bytes], kind: bytes = b"\0\1\0\0") -> bytes:
-    """A file of tables."""
+    """The bytes of a font with these tables."""
     at, records, contents = 12 + 16 * len(tables), b"", b""
     for name, table in sorted(tables.items()):
         records += struct.pack(">4sIII", name, 0, at + len(contents), len(table))
@@ -52,14 +52,14 @@ def file_of(tables: dict[bytes, bytes], kind: bytes = b"\0\1\0\0") -> bytes:
 
 
 def tables_of(file: bytes) -> dict[bytes, bytes]:
-    """The tables of a file."""
+    """The tables of a font by name."""
     (count,) = struct.unpack_from(">H", file, 4)
     records = [struct.unpack_from(">4s4xII", file, 12 + 16 * number) for number in range(count)]
     return {name: file[at : at + size] for name, at, size in records}
 
 
 def collection(*faces: bytes) -> bytes:
-    """A file of several faces."""
+    """The bytes of a TrueType collection with several fonts."""
     at, parts = 12 + 4 * len(faces), list[bytes]()
     offsets = []
     for face in faces:
@@ -106,7 +106,7 @@ def _segments(characters: str) -> bytes:
 
 
 def _groups(runs: Sequence[tuple[int, int]]) -> bytes:
-    """Every run begins with the block."""
+    """A character map of format 12; the first character of each range has the block."""
     body = b"".join(struct.pack(">3I", first, last, 1) for first, last in sorted(runs))
     head = struct.pack(">2H3I", 12, 0, 16 + len(body), 0, len(runs))
     return struct.pack(">4HI", 0, 1, 3, 10, 12) + head + body

@@ -1,7 +1,7 @@
-"""Google Cloud Storage's XML API, as far as it is that of S3: a proxy that checks Google's tokens before an S3 server.
+"""Google Cloud Storage's XML API, as far as it equals S3's: a proxy before an S3 server that checks Google's tokens.
 
-Its bucket is one that the S3 server opens to everybody; a request without a token of the service account gets 401 here.
-What the two protocols do not share is not imitated: signed URLs.
+The S3 server's bucket is public; the proxy answers requests without a token of the service account with 401. Signed
+URLs, in which the two protocols differ, are not imitated.
 """
 
 import base64
@@ -27,7 +27,7 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "authorization", "host"}
 
 @dataclass(frozen=True)
 class Google:
-    """One bucket, and the key file that opens it."""
+    """A bucket, and the key file of a service account with access to it."""
 
     bucket: str
     endpoint: str
@@ -36,7 +36,7 @@ class Google:
 
 @contextmanager
 def google_before(server: ObjectStoreServer, folder: Path) -> Iterator[Google]:
-    """Run the proxy."""
+    """Run the proxy within the block."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     handler = type("Handler", (_Handler,), {"key": key.public_key(), "port": server.port})
     with ThreadingHTTPServer((HOST, 0), handler) as proxy:
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _is_genuine(self, authorization: str) -> bool:
-        """Whether it is a token that the service account has signed for itself (RS256)."""
+        """Whether this is a self-signed JWT of the service account (RS256)."""
         signed, _, signature = authorization.removeprefix("Bearer ").rpartition(".")
         raw = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
         try:
@@ -100,10 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _as_s3(name: str, value: str) -> tuple[str, str]:
-    """What the protocols call differently: metadata, and writing only where there is no object."""
+    """S3's equivalent of a header: of metadata, and of the precondition that the object does not exist."""
     name = name.lower().replace("x-goog-meta-", "x-amz-meta-")
     return ("if-none-match", "*") if (name, value) == ("x-goog-if-generation-match", "0") else (name, value)

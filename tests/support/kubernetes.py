@@ -1,7 +1,7 @@
 """The part of a Kubernetes API server that `kubectl apply --dry-run=server` needs: kinds and their schemas.
 
-It refuses fields that it does not know, wrong types and values outside of enumerations. It has no defaults, no
-admission, and no rule that concerns two fields at once.
+It refuses unknown fields, wrong types and values outside of enumerations. It has no defaults, no admission control, and
+no rules about several fields.
 """
 
 import json
@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 import yaml
 from jsonschema import Draft202012Validator
 
-CLUSTER_WIDE = {"Namespace", "PriorityClass"}  # of the kinds without a definition of their own
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}  # the built-in kinds without a namespace
 KIND = "x-kubernetes-group-version-kind"
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of objects."""
+    """A kind of objects."""
 
     group: str
     version: str
@@ -36,7 +36,7 @@ class Kind:
 
     @property
     def api(self) -> str:
-        """Path of its group and version."""
+        """Path of the group and version."""
         return f"apis/{self.group}/{self.version}" if self.group else f"api/{self.version}"
 
     def errors(self, manifest: Any) -> list[str]:
@@ -47,7 +47,7 @@ class Kind:
 
 
 def kinds(definitions: Path, custom: Iterator[Path]) -> list[Kind]:
-    """Those of Kubernetes from `_definitions.json` of kubernetes-validate, and those of CRDs."""
+    """The built-in kinds from `_definitions.json` of kubernetes-validate, and those of CRDs."""
     text = definitions.read_text()
     return [*_built_in(json.loads(text)["$defs"]), *(kind for path in custom for kind in _custom(path))]
 
@@ -81,7 +81,7 @@ def _custom(path: Path) -> Iterator[Kind]:
 
 
 def _closed(schema: Any) -> Any:
-    """Refusing what it does not name, as an API server does with strict validation."""
+    """The schema with unknown fields refused, as by an API server with strict validation."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -95,7 +95,7 @@ def _closed(schema: Any) -> Any:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Discovery, and objects that are looked at and forgotten."""
+    """Answers discovery, and validates objects without storing them."""
 
     protocol_version = "HTTP/1.1"
     known: list[Kind]
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(201, manifest)
 
     def log_message(self, *_: Any) -> None:
-        """Silence."""
+        """Log nothing."""
 
     def _discovery(self, path: str) -> Json | None:
         apis = sorted({kind.api for kind in self.known})
@@ -138,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         return _resources(own) if path in apis else _openapi(own)
 
     def _kind(self, path: str) -> Kind | None:
-        """Of `api/v1/namespaces/pixtools/services` and the like."""
+        """The kind that a path such as `api/v1/namespaces/pixtools/services` is about."""
         return next(
             (kind for kind in self.known if path.startswith(f"{kind.api}/") and path.endswith(f"/{kind.plural}")), None
         )
@@ -174,7 +174,7 @@ def _stability(version: str) -> tuple[bool, bool, str]:
 
 
 def _openapi(known: list[Kind]) -> Json:
-    """What kubectl reads to learn that dry runs and strict validation are possible."""
+    """An OpenAPI document, in which kubectl looks for support of dry runs and strict validation."""
     parameters = [{"name": name, "in": "query"} for name in ("dryRun", "fieldValidation", "fieldManager")]
     paths = {}
     for kind in known:
@@ -203,7 +203,7 @@ def _resources(known: list[Kind]) -> Json:
 
 @contextmanager
 def api_server(known: list[Kind]) -> Iterator[str]:
-    """URL of a server with these kinds."""
+    """Run a server with these kinds; yields its URL."""
     handler = type("KnownHandler", (Handler,), {"known": known})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

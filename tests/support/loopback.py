@@ -1,4 +1,4 @@
-"""Commands that can reach only this machine: they run in a network namespace with nothing but loopback."""
+"""Runs commands that can reach only this machine, in a network namespace with nothing but loopback."""
 
 import os
 import shutil
@@ -9,13 +9,13 @@ BRING_UP = 'ip link set lo up && exec "$@"'
 
 
 def isolated(command: list[str]) -> list[str]:
-    """The command in a namespace of its own, as the same user."""
+    """The command line that runs a command in its own namespace, as the same user."""
     as_user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
     return ["unshare", "--net", *as_user, "sh", "-c", BRING_UP, "sh", *command]
 
 
 def missing() -> str | None:
-    """Why this machine cannot do that; None: it can."""
+    """The reason why this machine cannot do that, or None."""
     for program in ("unshare", "ip"):
         if shutil.which(program) is None:
             return f"there is no program `{program}`"

@@ -1,4 +1,4 @@
-"""Node, and the TypeScript client as one of its programs has it."""
+"""Runs Node programs that use the TypeScript client."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ EXAMPLE = "```ts\n(.*?)```"
 
 
 def installed(folder: Path) -> Path:
-    """A folder whose programs find the client, as `npm install ./clients/typescript` leaves it."""
+    """A folder in which programs can import the client, as after `npm install ./clients/typescript`."""
     modules = folder / "node_modules"
     modules.mkdir(exist_ok=True)
     (modules / "pixtools-client").symlink_to(CLIENT)
@@ -20,13 +20,13 @@ def installed(folder: Path) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Of a program that knows no other server or key than these."""
+    """The environment of a program, with no server or key other than these."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
     return {**own, "XDG_CONFIG_HOME": "/nonexistent", **variables}
 
 
 def node(*arguments: str | Path, cwd: Path, timeout: float = 150, **variables: str) -> str:
-    """What a program says; it must succeed."""
+    """The output of a program; it must succeed."""
     command = [shutil.which("node") or "node", *arguments]
     ran = subprocess.run(
         command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, check=False, timeout=timeout

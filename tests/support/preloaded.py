@@ -1,9 +1,9 @@
-"""Python programs for tests, started as forks of one process that has imported the libraries already.
+"""Starts Python programs for tests as forks of one process that has already imported the libraries.
 
-Importing them is half of what a process of PixTools costs at its start (`python -X importtime -m app.server`), and the
-tests start hundreds. Only libraries are imported beforehand: the program's own modules are read anew in each process,
-under its own settings, and run as `python -m` runs them. Benchmarks do not use this: their processes are started as
-users start them.
+Imports of libraries take half of the CPU time of a PixTools process at its start (`python -X importtime -m
+app.server`), and the tests start hundreds of processes. Only libraries are imported in advance. Each process imports
+PixTools' own modules itself, with its own settings, and runs them as `python -m` does. Benchmarks do not use this:
+their processes start as they do for users.
 """
 
 import gc
@@ -33,12 +33,12 @@ LIBRARIES = (
     "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
 ROOT = Path(__file__).parent.parent.parent
-READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library and the interpreter read
+READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library or the interpreter reads
 POLL = 0.02  # seconds
 
 
 class Process(Protocol):
-    """What tests use of `subprocess.Popen`."""
+    """The methods of `subprocess.Popen` that tests use."""
 
     pid: int
     args: Any
@@ -51,7 +51,7 @@ class Process(Protocol):
 
 
 class Fork:
-    """A process that was forked, with the methods of `subprocess.Popen`."""
+    """A forked process, with methods of `subprocess.Popen`."""
 
     def __init__(self, parent: "Preloaded", pid: int, args: Sequence[str]) -> None:
         self.pid = pid
@@ -60,16 +60,16 @@ class Fork:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status, below 0 for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the process runs."""
         if self._code is None:
             self._code = self._parent.ask({"poll": self.pid})
         return self._code
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end.
+        """Wait for the end of the process; returns its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it has not come within these seconds.
+            subprocess.TimeoutExpired: the process still runs after `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
@@ -90,7 +90,7 @@ class Fork:
 
 
 class Preloaded:
-    """The process that has imported the libraries; it ends with this one."""
+    """The process that has imported the libraries. It ends when this process does."""
 
     def __init__(self, libraries: Sequence[str] = LIBRARIES, python: str | Path = sys.executable) -> None:
         self._lock = threading.Lock()
@@ -99,16 +99,20 @@ class Preloaded:
             self._process = subprocess.Popen(
                 [python, "-m", __name__, str(theirs.fileno()), *libraries],
                 cwd=ROOT,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy starts the others when it is imported
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # otherwise importing NumPy starts threads
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         self._answers = self._socket.makefile("r")
 
     def start(self, args: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> Fork:
-        """Run `python ARGS` as leader of a new session; what it prints is added to the files.
+        """Start `python ARGS` as leader of a new session.
 
-        The first of the arguments is `-m` or `-c`.
+        Args:
+            args: the arguments; the first one is `-m` or `-c`.
+            environment: all environment variables of the process.
+            out: the file that its standard output is appended to.
+            err: the file for its standard error, likewise.
         """
         job = {"args": list(args), "environment": dict(environment), "folder": str(Path.cwd())}
         pid: int = self.ask({**job, "out": str(out), "err": str(err)})
@@ -120,7 +124,7 @@ class Preloaded:
         """Run `python ARGS` to its end.
 
         Raises:
-            subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
+            subprocess.TimeoutExpired: the process took longer than `timeout` seconds, and was killed.
         """
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
@@ -148,7 +152,7 @@ _is_forking = False
 
 @contextmanager
 def forking() -> Iterator[None]:
-    """Within this block `start` forks."""
+    """Within this block, `start` and `run` fork."""
     global _is_forking, _preloaded  # noqa: PLW0603
     _is_forking = True
     try:
@@ -161,7 +165,7 @@ def forking() -> Iterator[None]:
 
 
 def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-    """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
+    """Start `python -m ARGS` as leader of a new session, with its output appended to the log."""
     if _is_forking and can_fork(environment):
         return _shared().start(["-m", *args], environment, log, log)
     with log.open("ab") as file:
@@ -173,7 +177,7 @@ def run(args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
     """Run `python -m ARGS` to its end.
 
     Raises:
-        subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
+        subprocess.TimeoutExpired: the process took longer than `timeout` seconds, and was killed.
     """
     if _is_forking and can_fork(environment):
         return _shared().run(["-m", *args], environment, timeout)
@@ -188,7 +192,7 @@ def _shared() -> Preloaded:
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
-    """Whether nothing in it had to be known before the interpreter starts."""
+    """Whether a fork can have this environment: variables that are read before Python starts must be the same."""
     return all(
         environment.get(name) == os.environ.get(name)
         for name in {*environment, *os.environ}
@@ -197,13 +201,13 @@ def can_fork(environment: Mapping[str, str]) -> bool:
 
 
 def main(descriptor: int, libraries: Sequence[str]) -> None:
-    """Fork whenever asked, until the one who asks has gone."""
+    """Import the libraries, and fork on request until the other end closes the socket."""
     for library in libraries:
         importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A library has started a thread when it was imported: take it from LIBRARIES.")
     gc.collect()
-    gc.freeze()  # a collection in a fork would copy every page
+    gc.freeze()  # garbage collection in a fork would copy every page
     with socket.socket(fileno=descriptor) as asking:
         job = _serve(asking)
     if job:  # this is the fork
@@ -211,7 +215,7 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
 
 
 def _serve(asking: socket.socket) -> dict[str, Any] | None:
-    """Answer questions; returns what to run in each fork, None at the end."""
+    """Answer requests. Returns the job in each fork, and None in this process at the end."""
     for line in asking.makefile("r"):
         question = json.loads(line)
         if "poll" in question:

@@ -1,4 +1,4 @@
-"""Processes of a deployment, and its command line."""
+"""The processes of a deployment, and `pixtools` commands for it."""
 
 import subprocess
 from pathlib import Path
@@ -8,22 +8,22 @@ from .preloaded import run
 
 
 def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of `pixtools` with the settings of the server."""
+    """Run a `pixtools` command with the settings of the server."""
     return run(["app", *arguments], deployment.variables())
 
 
 def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of `pixtools` that knows the server's address."""
+    """Run a `pixtools` command as a client of the server."""
     return run(["app", *arguments], {**deployment.variables(), "PIXTOOLS_URL": deployment.url})
 
 
 def listed(deployment: Deployment) -> list[str]:
-    """Lines about dead letters."""
+    """The lines of `pixtools server dlq list`."""
     return command(deployment, "server", "dlq", "list").stdout.splitlines()
 
 
 def pixel_processes(deployment: Deployment) -> set[int]:
-    """Ids of the running pixel processes of a deployment."""
+    """Process ids of the running pixel processes of a deployment."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

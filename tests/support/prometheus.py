@@ -1,4 +1,4 @@
-"""A Prometheus of its own: real rules over real processes."""
+"""A private Prometheus, with real rules and real targets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from .server import HOST, Server, program
 
 
 class Prometheus(Server):
-    """Scrapes the targets that it is given."""
+    """Scrapes targets and evaluates rules."""
 
     name = "prometheus"
     not_ready = (httpx.HTTPError,)
@@ -24,13 +24,13 @@ class Prometheus(Server):
         rules: Sequence[Path],
         alertmanagers: Sequence[str] = (),
     ) -> None:
-        """Set up without starting.
+        """Set up the server without starting it.
 
         Args:
-            directory: for its configuration and its data.
-            targets: addresses by the name of their job.
+            directory: for its configuration and data.
+            targets: addresses by the name of the scrape job.
             rules: rule files.
-            alertmanagers: addresses of those that get alerts.
+            alertmanagers: addresses that receive alerts.
         """
         super().__init__(directory)
         self._alertmanagers = alertmanagers
@@ -43,17 +43,17 @@ class Prometheus(Server):
         return f"http://{HOST}:{self.port}"
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
-        """The instant vector."""
+        """The instant vector of an expression, now or at a Unix time."""
         parameters = {"query": expression, **({"time": str(at)} if at else {})}
         return list(self._get("query", parameters)["result"])
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """The series of a graph."""
+        """The range vector of an expression between two Unix times, with a step in seconds."""
         parameters = {"query": expression, "start": str(start), "end": str(end), "step": str(step)}
         return list(self._get("query_range", parameters)["result"])
 
     def firing(self) -> list[dict[str, str]]:
-        """The labels of all alerts that fire now."""
+        """The labels of all firing alerts."""
         alerts = self._get("alerts", {})["alerts"]
         return [alert["labels"] for alert in alerts if alert["state"] == "firing"]
 

@@ -1,4 +1,4 @@
-"""A faulty network: a TCP proxy between a client and a server that can refuse, swallow or delay data."""
+"""A faulty network: a TCP proxy between clients and a server that can refuse connections, and drop or delay data."""
 
 import asyncio
 import socket
@@ -11,17 +11,17 @@ from typing import Any, Self, TypeVar
 
 HOST = "127.0.0.1"
 CHUNK = 65_536  # bytes
-BUFFERED = 256  # chunks on their way in one direction
-CALL_TIMEOUT = 10.0  # seconds until the proxy's thread must have done what was asked
+BUFFERED = 256  # chunks in flight in one direction
+CALL_TIMEOUT = 10.0  # seconds for a method to take effect in the proxy's thread
 
 T = TypeVar("T")
-Chunk = tuple[float, bytes]  # when it is due, and what; no bytes are the end of the stream
+Chunk = tuple[float, bytes]  # time at which it is due, and data; empty at the end of the stream
 
 
 class TcpProxy:
-    """Passes connections on to `target_host:target_port`; `port` stays the same until `close()`.
+    """Forwards connections to `target_host:target_port`; `port` stays the same until `close()`.
 
-    The methods may be called from any thread and have taken effect when they return.
+    The methods may be called from any thread, and have taken effect when they return.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -42,24 +42,24 @@ class TcpProxy:
         self._call(self._cut())
 
     def heal(self) -> None:
-        """Pass everything on again, without delay; connections of a black hole are reset, as they have lost bytes."""
+        """Forward everything again, without delay. After `blackhole`, connections are reset, since they lost bytes."""
         self._call(self._heal())
 
     def blackhole(self) -> None:
-        """Accept connections and swallow what comes, on open connections too, in both directions."""
+        """Accept connections and drop all data in both directions, also on open connections."""
         self._call(self._blackhole())
 
     def redirect(self, host: str | None, port: int = 0) -> None:
-        """Connections from now on go to another server, or to the first one again; open ones are reset."""
+        """Forward new connections to another server, or without one to the first server; open ones are reset."""
         self._target = (host, port) if host else self._first_target
         self._call(self._reset_connections())
 
     def latency(self, seconds: float) -> None:
-        """Delay what comes from now on by so much, in each direction."""
+        """Delay data from now on by these seconds, in each direction."""
         self._call(self._set_delay(seconds))
 
     def close(self) -> None:
-        """End the proxy for good; fine to call twice."""
+        """Stop the proxy; may be called twice."""
         if self._loop.is_closed():
             return
         self._call(self._cut())
@@ -87,7 +87,7 @@ class TcpProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-            # Bound, but not listening: clients are refused and no one else gets the port.
+            # Bound but not listening: clients are refused, and no other process can take the port.
             self._socket = _bound_socket(self.port)
         await self._reset_connections()
 
@@ -127,7 +127,7 @@ class TcpProxy:
     async def _serve(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
         if self._server is None:
             raise ConnectionResetError("accepted just before the cut")
-        while self._swallowing:  # such a connection never reaches the server, and ends with `heal` at the latest
+        while self._swallowing:  # such a connection never reaches the server; `heal` resets it
             if not await reader.read(CHUNK):
                 return
         server_reader, server_writer = await asyncio.open_connection(*self._target)
@@ -150,7 +150,7 @@ class TcpProxy:
             except OSError:
                 if not self._swallowing:
                     raise
-                return  # a reset does not get through a black hole either
+                return  # a reset does not pass a black hole either
             await chunks.put((self._loop.time() + self._delay, data))
 
     async def _give(self, chunks: asyncio.Queue[Chunk], writer: asyncio.StreamWriter) -> None:
@@ -176,14 +176,14 @@ def _bound_socket(port: int) -> socket.socket:
 
 async def _close(writers: list[asyncio.StreamWriter]) -> None:
     for writer in writers:
-        writer.close()  # after what is still to be sent
+        writer.close()  # after pending data is sent
     for writer in writers:
         await writer.wait_closed()
 
 
 def _reset(writers: list[asyncio.StreamWriter]) -> None:
     for writer in writers:
-        with suppress(OSError):  # closed by the other side already
+        with suppress(OSError):  # already closed by the other side
             connection: socket.socket = writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

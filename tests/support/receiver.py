@@ -1,4 +1,4 @@
-"""A receiver of webhooks that behaves like real ones: it accepts events, refuses them, hangs, drips or breaks off."""
+"""A receiver of webhooks that behaves like real ones: it accepts or refuses events, hangs, trickles, or resets."""
 
 import json
 import socket
@@ -13,12 +13,12 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PATIENCE = 30.0  # seconds until something that happens at once counts as missing
+PATIENCE = 30.0  # seconds to wait for something that should happen at once
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request."""
+    """A request."""
 
     at: float
     path: str
@@ -28,13 +28,13 @@ class Received:
 
     @cached_property
     def event(self) -> dict[str, Any]:
-        """The body, read."""
+        """The parsed body."""
         event: dict[str, Any] = json.loads(self.body)
         return event
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps the request, then behaves."""
+    """Records a request, then answers it with the next behaviour."""
 
     receiver: "Receiver"
 
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         expected = int(self.headers["content-length"])
         body = self.rfile.read(expected)
         if len(body) < expected:
-            return  # its sender has died meanwhile
+            return  # the sender died while sending
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.behaviour(Received(time.monotonic(), self.path, headers, body))(self)
 
@@ -51,14 +51,14 @@ class Handler(BaseHTTPRequestHandler):
         self.receiver.behaviour(Received(time.monotonic(), self.path, headers, b""))(self)
 
     def log_message(self, *_: Any) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 Behaviour = Callable[[Handler], None]
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Answer with a status; `retry_after="5"` is a header."""
+    """Answer with a status; keywords are headers, e.g. `retry_after="5"`."""
 
     def behave(handler: Handler) -> None:
         handler.send_response(status)
@@ -72,7 +72,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def by_path(behaviours: Mapping[str, Behaviour]) -> Behaviour:
-    """Behave by the path of the request, without its query; what has none is not found."""
+    """Choose the behaviour by the path of the request, without its query; other paths are not found."""
 
     def behave(handler: Handler) -> None:
         behaviours.get(handler.path.partition("?")[0], answer(404))(handler)
@@ -81,7 +81,7 @@ def by_path(behaviours: Mapping[str, Behaviour]) -> Behaviour:
 
 
 def endless(handler: Handler) -> None:
-    """Answer 200 and a body of unknown length."""
+    """Answer 200 with an endless body, without a length."""
     handler.send_response(200)
     handler.end_headers()
     try:
@@ -92,12 +92,12 @@ def endless(handler: Handler) -> None:
 
 
 def hang(handler: Handler) -> None:
-    """Take the request and say nothing."""
+    """Accept the request and never answer."""
     handler.receiver.closing.wait(PATIENCE)
 
 
 def drip(handler: Handler) -> None:
-    """Answer a byte now and then, and never end."""
+    """Send a byte now and then, without end."""
     try:
         while not handler.receiver.closing.wait(0.1):
             handler.connection.sendall(b"H")
@@ -106,25 +106,25 @@ def drip(handler: Handler) -> None:
 
 
 def drip_body(handler: Handler) -> None:
-    """Answer 200 at once, and never come to the end of the body."""
+    """Answer 200 at once, then send the body byte by byte without end."""
     handler.send_response(200)
     handler.end_headers()
     drip(handler)
 
 
 def reset(handler: Handler) -> None:
-    """Break the connection off."""
+    """Reset the connection."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
 
 
 def garble(handler: Handler) -> None:
-    """Answer what is not HTTP."""
+    """Answer with bytes that are not HTTP."""
     handler.connection.sendall(b"\x16\x03 what?\r\n\r\n")
 
 
 def flood(handler: Handler) -> None:
-    """Answer 200 and a gigabyte."""
+    """Answer 200 with a body of a gigabyte."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(10**9))
     handler.end_headers()
@@ -137,7 +137,7 @@ def flood(handler: Handler) -> None:
 
 @dataclass
 class Receiver:
-    """Listens on a port of its own; the first behaviours are for the first requests, the last one for all others."""
+    """Listens on its own port. Each request takes the next behaviour; the last one applies to all further requests."""
 
     behaviours: list[Behaviour] = field(default_factory=lambda: [answer(204)])
     requests: list[Received] = field(default_factory=list)
@@ -166,12 +166,12 @@ class Receiver:
             return self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
 
     def behave(self, *behaviours: Behaviour) -> None:
-        """From now on."""
+        """Replace the behaviours."""
         with self._lock:
             self.behaviours[:] = behaviours
 
     def await_requests(self, count: int, timeout: float = PATIENCE) -> list[Received]:
-        """All requests, when there are so many."""
+        """Wait for a number of requests; returns all so far."""
         deadline = time.monotonic() + timeout
         while len(self.requests) < count:
             assert time.monotonic() < deadline, f"{len(self.requests)} requests instead of {count}"
@@ -181,11 +181,11 @@ class Receiver:
 
 @contextmanager
 def receiving(*behaviours: Behaviour, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """A receiver while the block runs."""
+    """A receiver that listens within the block."""
     receiver = Receiver(list(behaviours) or [answer(204)], host=host, scheme="https" if tls else "http")
     server = ThreadingHTTPServer((host, 0), type("_Handler", (Handler,), {"receiver": receiver}))
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is none here
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that disconnects is not an error here
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     receiver.port = server.server_port

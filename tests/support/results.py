@@ -1,4 +1,4 @@
-"""Common requests of tests, and results as pictures."""
+"""Common requests of tests, and their results as pictures."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much of a large corpus is tested: a part by `make test`, all of it by `make test-full`, which sets a variable."""
+"""The share of a large corpus that is tested: a quarter by `make test`, all by `make test-full` (TEST_WHOLE=1)."""
 
 import os
 
@@ -7,5 +7,5 @@ SHARE = 4
 
 
 def sampled(count: int) -> int:
-    """So many, or a quarter of them."""
+    """The number to test of `count`: all, or a quarter."""
     return count if WHOLE else -(-count // SHARE)

@@ -1,4 +1,4 @@
-"""Databases with the current schema: copies of one that was migrated, which takes far longer than to copy it."""
+"""Databases with the current schema: copies of one that was migrated, because a copy takes far less time."""
 
 import shutil
 import threading
@@ -14,7 +14,7 @@ _lock = threading.Lock()
 
 
 def migrated_database(server: PostgreSQL, name: str) -> str:
-    """A new database of a server; returns its URL."""
+    """Create a database on a server; returns its URL."""
     with _lock:
         if not server.has_database(MIGRATED):
             migrations.upgrade(server.create_database(f"{MIGRATED}-just-now"))
@@ -23,7 +23,7 @@ def migrated_database(server: PostgreSQL, name: str) -> str:
 
 
 def migrated_file(path: Path, original: Path) -> str:
-    """A new SQLite database as a copy of the original, which is made if need be; returns its URL."""
+    """Create a SQLite database as a copy of the original, which is migrated on first use; returns its URL."""
     with _lock:
         if not original.exists():
             migrations.upgrade(f"sqlite:///{original}.new")

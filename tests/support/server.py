@@ -1,7 +1,7 @@
 """A private server program for tests, as a child process on free ports of the loopback address.
 
-It keeps its ports and data over `kill()`, `stop()` and `restart()`; `wipe()` brings it back empty. None outlives the
-test process (see `watchdog`).
+It keeps its ports and data over `kill()`, `stop()` and `restart()`; `wipe()` brings it back empty. No server outlives
+the test process (see `watchdog`).
 """
 
 import os
@@ -27,9 +27,9 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 from . import watchdog
 
 HOST = "127.0.0.1"
-START_TIMEOUT = 120.0  # seconds; a machine that does much else starts RabbitMQ slowly
-POLL = 0.05  # seconds between two looks at a starting server
-PORTS = range(12_000, 22_000)  # with GRPC_OFFSET added still below the ports that the kernel gives to clients
+START_TIMEOUT = 120.0  # seconds; RabbitMQ starts slowly on a busy machine
+POLL = 0.05  # seconds between two checks of a starting server
+PORTS = range(12_000, 22_000)  # even with GRPC_OFFSET below the ephemeral ports of the kernel
 GRPC_OFFSET = 10_000  # SeaweedFS listens on port and port + 10000
 START_ATTEMPTS = 5
 LOG_TAIL = 4_000  # characters
@@ -39,7 +39,7 @@ OWNER = uuid.uuid4().hex
 _SCRATCH = Path(tempfile.gettempdir()) / f"pixtools-test-{OWNER}"
 _lock = threading.Lock()
 _ports_given: set[int] = set()
-_watchers: list[subprocess.Popen[bytes]] = []  # one at most
+_watchers: list[subprocess.Popen[bytes]] = []  # at most one
 
 
 class MissingProgram(RuntimeError):
@@ -47,11 +47,11 @@ class MissingProgram(RuntimeError):
 
 
 class ServerFailed(RuntimeError):
-    """A server did not come up, or a command to it failed."""
+    """A server did not start, or a command to it failed."""
 
 
 class PortTaken(ServerFailed):
-    """Somebody else took the port between its choice and the server's start."""
+    """Another process took the port between its choice and the server's start."""
 
 
 class HeldPorts:
@@ -63,7 +63,7 @@ class HeldPorts:
             self.numbers = tuple(self._hold_one() for _ in range(count))
 
     def release(self) -> None:
-        """Let go of the ports, for the server to take them at once."""
+        """Free the ports, for the server to take them at once."""
         self._sockets.close()
 
     def _hold_one(self) -> int:
@@ -83,18 +83,18 @@ class HeldPorts:
 
 
 class Server(ABC):
-    """A server program as a child process; subclasses say how to start it and how to see that it is ready."""
+    """A server program as a child process; subclasses define how to start it and how to check that it is ready."""
 
     name: ClassVar[str]
     ports_needed: ClassVar[int] = 1
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
-    stop_timeout: ClassVar[float] = 20.0  # seconds until what did not stop is killed
+    stop_timeout: ClassVar[float] = 20.0  # seconds until a server that did not stop is killed
     start_timeout: ClassVar[float] = START_TIMEOUT
-    not_ready: ClassVar[tuple[type[Exception], ...]]  # what `_check` may raise while the server comes up
+    not_ready: ClassVar[tuple[type[Exception], ...]]  # exceptions of `_check` while the server starts
 
     def __init__(self, directory: Path) -> None:
         self.home = directory
-        self.user: str | None = None  # to run as; None is the user of the tests
+        self.user: str | None = None  # user to run as; None: the user of the tests
         self.log = directory / f"{self.name}.log"
         self._mark = f"{OWNER}/{uuid.uuid4().hex}"
         self._ports: tuple[int, ...] = ()
@@ -104,11 +104,11 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect to, credentials included."""
+        """The URL for clients, with credentials."""
 
     @property
     def port(self) -> int:
-        """The port for clients; known from the first start on and kept for ever."""
+        """The port for clients; chosen at the first start, and kept."""
         if not self._ports:
             raise RuntimeError(f"{self.name} was never started")
         return self._ports[0]
@@ -119,7 +119,11 @@ class Server(ABC):
         return self.home / "data"
 
     def start(self) -> Self:
-        """Start and wait until it serves; raises `ServerFailed` with the log's tail."""
+        """Start the server and wait until it is ready.
+
+        Raises:
+            ServerFailed: it did not start; with the end of its log.
+        """
         if self.alive():
             raise RuntimeError(f"{self.name} runs already")
         _watch_this_process()
@@ -134,7 +138,7 @@ class Server(ABC):
         return self
 
     def stop(self) -> None:
-        """End it in the orderly way; what does not end in time is killed. The data stays."""
+        """Stop the server gracefully, and kill it if it does not end in time. The data stays."""
         if self.alive() and self._process is not None:
             self.resume()
             self._process.send_signal(self.stop_signal)
@@ -143,7 +147,7 @@ class Server(ABC):
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to the server and everything it started. The data stays."""
+        """Send SIGKILL to the server and all its children. The data stays."""
         watchdog.kill(self._mark, self._leaders)
         if self._process is not None:
             self._process.wait()
@@ -152,20 +156,20 @@ class Server(ABC):
             path.unlink(missing_ok=True)
 
     def restart(self) -> None:
-        """Stop (where it runs) and start again: same ports, same data."""
+        """Stop the server if it runs, and start it again with the same ports and data."""
         self.stop()
         self.start()
 
     def wipe(self) -> None:
-        """Stop, remove all data and start again on the same ports."""
+        """Stop the server, remove all data and start it again on the same ports."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP to all its processes: connections stay open and nothing answers."""
+        """Send SIGSTOP to all its processes: connections stay open, but get no answer."""
         stopped: set[psutil.Process] = set()
-        # PostgreSQL's and Erlang's children lead process groups of their own, so one signal to a group misses them.
+        # Children of PostgreSQL and Erlang lead their own process groups, so that a signal to one group misses them.
         while fresh := set(self.processes()) - stopped:
             for process in fresh:
                 with suppress(psutil.NoSuchProcess):
@@ -173,7 +177,7 @@ class Server(ABC):
             stopped |= fresh
 
     def resume(self) -> None:
-        """SIGCONT to all its processes."""
+        """Send SIGCONT to all its processes."""
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
@@ -183,7 +187,7 @@ class Server(ABC):
         return self._process is not None and self._process.poll() is None
 
     def processes(self) -> list[psutil.Process]:
-        """All living processes of this server."""
+        """All running processes of this server."""
         return watchdog.find(self._mark, self._leaders)
 
     def __enter__(self) -> Self:
@@ -196,25 +200,25 @@ class Server(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Write what the server needs before it starts; called before every start."""
+        """Write the files that the server needs; called before every start."""
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]: ...
 
     @abstractmethod
     def _check(self) -> None:
-        """Use the server once; raises one of `not_ready` while it is not up."""
+        """Use the server once; raises one of `not_ready` while it is starting."""
 
     def _settings(self) -> dict[str, str]:
-        """Environment variables for the server alone."""
+        """Environment variables of this kind of server."""
         return {}
 
     def _left_behind(self) -> Iterable[Path]:
-        """Files outside its directory that the server does not remove when killed."""
+        """Files outside its directory that remain when the server is killed."""
         return ()
 
     def _environment(self) -> dict[str, str]:
-        # Not the environment of the tests: variables such as PGHOST or RABBITMQ_NODENAME would lead the server astray.
+        # Not the environment of the tests: variables such as PGHOST or RABBITMQ_NODENAME would change the server.
         return {
             "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")),
             "HOME": str(self.home),
@@ -288,7 +292,7 @@ def _watch_this_process() -> None:
     with _lock:
         if not _watchers:
             _SCRATCH.mkdir()
-            _SCRATCH.chmod(0o711)  # other users may pass to what is theirs, and see nothing else
+            _SCRATCH.chmod(0o711)  # servers that run as other users must reach their own folders below
             _watchers.append(watchdog.start(OWNER, _SCRATCH))
 
 

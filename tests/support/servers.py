@@ -1,6 +1,6 @@
 """Private real servers for tests: RabbitMQ, Redis, PostgreSQL and an S3 server.
 
-Each has its data below a directory that the test gives.
+Each keeps its data below a directory that the test provides.
 """
 
 import importlib.metadata
@@ -34,10 +34,10 @@ from .server import _SCRATCH, GRPC_OFFSET, HOST, LOG_TAIL, OWNER, MissingProgram
 
 
 class RabbitMQ(Server):
-    """A RabbitMQ node of its own, without plugins; `url` is its virtual host `/`."""
+    """A RabbitMQ node without plugins; `url` is its virtual host `/`."""
 
     name = "rabbitmq"
-    ports_needed = 4  # AMQP, Erlang's distribution, its port mapper (epmd), rabbitmqctl
+    ports_needed = 4  # AMQP, Erlang distribution, the Erlang port mapper (epmd), rabbitmqctl
     not_ready = (OSError, amqp.AMQPError)
 
     USER = "pixtools"
@@ -57,14 +57,14 @@ class RabbitMQ(Server):
         return f"pixtools{self.port}@localhost"
 
     def vhost_url(self, vhost: str) -> str:
-        """The URL of a virtual host, existing or not."""
+        """The URL of a virtual host, whether it exists or not."""
         path = vhost if vhost == "/" else quote(vhost, safe="")
         return f"amqp://{self.USER}:{self.password}@{HOST}:{self.port}/{path}"
 
     def create_vhost(self, name: str) -> str:
-        """Add a virtual host that the user may use; returns its URL."""
+        """Create a virtual host with permissions for the user; returns its URL."""
         user, all_ = f'<<"{self.USER}">>', ", ".join(['<<".*">>'] * 3)
-        # One call instead of two commands, each of which starts an Erlang machine for a second.
+        # one call instead of two commands, each of which starts an Erlang VM for a second
         self.ctl(
             "eval",
             f'ok = rabbit_vhost:add(<<"{name}">>, {user}), '
@@ -73,15 +73,15 @@ class RabbitMQ(Server):
         return self.vhost_url(name)
 
     def sync_queues(self) -> None:
-        """Make the node know its new quorum queues after a kill too.
+        """Write the names of new quorum queues to disk, so that they survive a kill.
 
-        It writes their names down only within a second or so. Killed before (RabbitMQ 3.10), it comes back with such
-        a queue empty, confirmed messages lost, and without a leader for ever: every request to it hangs.
+        The node itself does that within about a second. If it is killed before (RabbitMQ 3.10), such a queue is empty
+        after the restart: confirmed messages are lost, and since it never gets a leader, every request to it hangs.
         """
         self.ctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
 
     def ctl(self, *args: str) -> str:
-        """Run `rabbitmqctl` for this node, one call at a time; returns what it prints, without headings."""
+        """Run `rabbitmqctl` for this node, one call at a time; returns its output without headings."""
         command = [str(self._scripts / "rabbitmqctl"), "--silent", "--node", self.node, *args]
         environment = self._environment() | {watchdog.MARK: f"{OWNER}/rabbitmqctl"}
         with self._ctl_lock:
@@ -106,11 +106,11 @@ class RabbitMQ(Server):
             f"default_pass = {self.password}\n"
             "vm_memory_high_watermark.absolute = 512MB\n"
             "disk_free_limit.absolute = 50MB\n"
-            "raft.wal_max_size_bytes = 33554432\n"  # the log of quorum queues is also held in memory
+            "raft.wal_max_size_bytes = 33554432\n"  # the log of quorum queues is kept in memory too
         )
 
     def _command(self) -> Sequence[str | Path]:
-        # The wrapper of the same name in /usr/sbin changes to the user rabbitmq, who may not write here.
+        # the wrapper of the same name in /usr/sbin switches to the user rabbitmq, who may not write here
         return [self._scripts / "rabbitmq-server"]
 
     def _settings(self) -> dict[str, str]:
@@ -128,11 +128,11 @@ class RabbitMQ(Server):
             "RABBITMQ_CTL_DIST_PORT_MIN": str(ctl),
             "RABBITMQ_CTL_DIST_PORT_MAX": str(ctl),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
-            # The default, none, makes a thread sleep between any two file operations and doubles the time to start.
+            # with the default, none, threads sleep between file operations, and a start takes twice as long
             "RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD": "short",
             "ERL_EPMD_PORT": str(epmd),
             "ERL_EPMD_ADDRESS": HOST,
-            # For every Erlang program, as rabbitmqctl and the server's helpers listen for other nodes too.
+            # for all Erlang programs, since rabbitmqctl and the server's helpers listen for other nodes too
             "ERL_AFLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ELIXIR_ERL_OPTIONS": "+fnu",
@@ -146,7 +146,7 @@ class RabbitMQ(Server):
 
 
 class Redis(Server):
-    """A Redis server with the append-only file, synced every second."""
+    """A Redis server with an append-only file that is synced every second."""
 
     name = "redis"
     not_ready = (redis.RedisError,)
@@ -186,7 +186,7 @@ class PostgreSQL(Server):
     """A PostgreSQL cluster without fsync; `url` is its database `postgres`."""
 
     name = "postgresql"
-    stop_signal = signal.SIGINT  # ends sessions, where SIGTERM would wait for them
+    stop_signal = signal.SIGINT  # disconnects sessions; SIGTERM would wait for them
     not_ready = (psycopg.Error,)
 
     USER = "pixtools"
@@ -196,7 +196,7 @@ class PostgreSQL(Server):
         self.password = secrets.token_hex(8)
         self._programs = _postgresql_programs()
         if os.geteuid() == 0:
-            # PostgreSQL refuses to run as root, and its own user may not enter the temporary directories of root.
+            # PostgreSQL refuses to run as root, and its own user has no access to root's temporary directories.
             self.user = "postgres"
             self.home = _SCRATCH / uuid.uuid4().hex
 
@@ -205,11 +205,11 @@ class PostgreSQL(Server):
         return self.database_url("postgres")
 
     def database_url(self, name: str) -> str:
-        """The URL of a database, existing or not."""
+        """The URL of a database, whether it exists or not."""
         return f"postgresql+psycopg://{self.USER}:{self.password}@{HOST}:{self.port}/{quote(name, safe='')}"
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """Create a database, empty or as a copy of one without connections; returns its URL."""
+        """Create a database, empty or as a copy of another one without connections; returns its URL."""
         names = map(sql.Identifier, (name, template))
         with self.connect() as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
@@ -225,7 +225,7 @@ class PostgreSQL(Server):
             return found.fetchone() is not None
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
-        """A plain connection in autocommit mode, as superuser."""
+        """A connection as superuser, in autocommit mode."""
         return psycopg.connect(
             host=HOST,
             port=self.port,
@@ -276,7 +276,7 @@ class PostgreSQL(Server):
             "full_page_writes": "off",
             "max_connections": "200",
             "shared_buffers": "32MB",
-            "dynamic_shared_memory_type": "mmap",  # in the data directory, where nothing is left over after a kill
+            "dynamic_shared_memory_type": "mmap",  # in the data directory, so that a kill leaves nothing behind
             "timezone": "UTC",
         }
         options = (word for key, value in settings.items() for word in ("-c", f"{key}={value}"))
@@ -288,14 +288,14 @@ class PostgreSQL(Server):
 
 
 class ObjectStoreServer(Server):
-    """SeaweedFS as an S3 server that checks signatures; it always has the bucket `bucket`.
+    """SeaweedFS as an S3 server that checks signatures, with the bucket `bucket`.
 
-    Another one, `open_bucket`, may be read and written without a signature.
+    Another bucket, `open_bucket`, can be read and written without a signature.
     """
 
     name = "seaweedfs"
     ports_needed = 4  # S3, master, volume, filer
-    stop_timeout = 0.5  # its parts wait 15 s for each other's streams to end; what was written is safe by then
+    stop_timeout = 0.5  # its parts would wait 15 s for each other's streams; written data is safe before
     not_ready = (httpx.HTTPError, ObstoreError)
 
     REGION = "us-east-1"
@@ -318,7 +318,7 @@ class ObjectStoreServer(Server):
         return f"http://{HOST}:{self.port}"
 
     def store(self, bucket: str | None = None) -> S3Store:
-        """A client that does not repeat failed requests."""
+        """A client that does not retry failed requests."""
         return S3Store(
             bucket or self.bucket,
             endpoint=self.endpoint,
@@ -331,7 +331,7 @@ class ObjectStoreServer(Server):
         )
 
     def create_bucket(self, name: str) -> None:
-        """Create a bucket; fine where it exists."""
+        """Create a bucket, unless it exists."""
         url = obstore.sign(self.store(name), "PUT", "", timedelta(minutes=1))
         answer = httpx.put(url, timeout=10)
         if answer.status_code != httpx.codes.CONFLICT:
@@ -361,7 +361,7 @@ class ObjectStoreServer(Server):
             f"-dir={self.data}",
             f"-master.port={master}",
             "-master.telemetry=false",
-            "-master.electionTimeout=300ms",  # a restarted master waits for it, though it is alone
+            "-master.electionTimeout=300ms",  # a restarted master waits that long, even as the only one
             "-master.heartbeatInterval=50ms",
             "-master.volumeSizeLimitMB=64",
             f"-volume.port={volume}",
@@ -371,20 +371,20 @@ class ObjectStoreServer(Server):
             f"-filer.port={filer}",
             "-s3",
             f"-s3.port={s3}",
-            "-s3.port.iceberg=0",  # this and the next have fixed ports otherwise
+            "-s3.port.iceberg=0",  # this and the next service would use fixed ports
             "-s3.port.lance=0",
             f"-s3.config={self.home / 's3.json'}",
         ]
 
     def _settings(self) -> dict[str, str]:
-        return {"TMPDIR": str(self.home), "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # volumes per new bucket, not 7
+        return {"TMPDIR": str(self.home), "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # volumes per bucket; default: 7
 
     def _check(self) -> None:
         self.create_bucket(self.PROBE_BUCKET)
         self.create_bucket(self.bucket)
         self.create_bucket(self.open_bucket)
         probe = self.store(self.PROBE_BUCKET)
-        # After a restart writes work a little earlier than reads of what was there before.
+        # after a restart, writes work a little earlier than reads of older objects
         with suppress(FileNotFoundError):
             obstore.get(probe, "probe").bytes()
         obstore.put(probe, "probe", b"probe")

@@ -1,4 +1,4 @@
-"""A disk of a few megabytes that tests may fill: a tmpfs."""
+"""A disk of a few megabytes that tests can fill: a tmpfs."""
 
 import os
 import subprocess
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PIECE = 64 * 1024  # bytes
-PAUSE = 0.02  # seconds; what others free meanwhile is taken
+PAUSE = 0.02  # seconds, after which space that was freed is filled again
 MEGABYTE = 1024 * 1024
-INSIDE = "PIXTOOLS_TEST_NAMESPACE"  # set where the tests are root of a namespace of their own
+INSIDE = "PIXTOOLS_TEST_NAMESPACE"  # set if the tests run as root of their own namespace
 
 
 class CannotMount(RuntimeError):
-    """This user may not mount anything."""
+    """This user is not allowed to mount file systems."""
 
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int = 64) -> Iterator[Path]:
-    """Mount it on a folder, which is made."""
+    """Create a folder and mount the disk on it."""
     folder.mkdir(parents=True)
     options = f"size={megabytes}m,mode=700"
     done = subprocess.run(
@@ -35,7 +35,7 @@ def small_disk(folder: Path, megabytes: int = 64) -> Iterator[Path]:
 
 
 def run_in_namespace(test: str) -> subprocess.CompletedProcess[str]:
-    """Run one test as root of a user namespace, who may mount there."""
+    """Run one test as root of a user namespace, in which it can mount file systems."""
     command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, test], env={**os.environ, INSIDE: "1"}, capture_output=True, text=True, check=False, timeout=170
@@ -44,7 +44,7 @@ def run_in_namespace(test: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """Keep a disk full: what is freed is taken at once."""
+    """Keep a disk full within the block: freed space is filled again at once."""
     stop = threading.Event()
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""A reader of server-sent events that disconnects at random times, and continues from its place."""
+"""A reader of server-sent events that disconnects at random times, and resumes after its last event."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 
-PAUSE = 0.05  # seconds until a server that is away is asked again
+PAUSE = 0.05  # seconds between attempts to reach a server that is down
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[dict[str, str]]:
-    """The fields of each event; one without data has its id only."""
+    """The fields of each event; those without data have only an id."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
         if line:
@@ -26,18 +26,18 @@ async def events_of(response: httpx.Response) -> AsyncIterator[dict[str, str]]:
 
 @dataclass
 class Breaking:
-    """Listens to the log of events, and is cut off again and again, by itself and by servers that are killed."""
+    """Listens to the log of events, with frequent disconnections, its own and those of killed servers."""
 
     urls: Sequence[str]
     chance: random.Random
-    #: seconds between two breaks, on average
+    #: seconds between two disconnections, on average
     hold: float = 0.2
     cursor: str | None = "0"
     breaks: int = 0
     seen: list[str] = field(default_factory=list)
 
     async def listen(self, http: httpx.AsyncClient, most: int, done: asyncio.Event) -> None:
-        """Go on until it has been cut off so many times and nothing more will come."""
+        """Listen until there were `most` disconnections and `done` is set."""
         while self.breaks < most or not done.is_set():
             try:
                 await self._once(http, 0.02 + self.chance.random() * 2 * self.hold)
@@ -46,7 +46,7 @@ class Breaking:
             self.breaks += 1
 
     async def finish(self, http: httpx.AsyncClient, last: str) -> None:
-        """Read what is left, up to this event."""
+        """Read the remaining events, up to this one."""
         while last not in self.seen:
             await self._finish_once(http, last)
 

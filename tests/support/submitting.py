@@ -1,4 +1,4 @@
-"""Requests to the API in this process."""
+"""Requests to the API within this process."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -12,7 +12,7 @@ Ask = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
 
 
 def asked(service: Service, work: Ask, key: str | None = None) -> Any:
-    """The answers to requests with a key."""
+    """Run requests with a key; returns their result."""
 
     async def run() -> Any:
         async with service.client(key) as client:
@@ -22,7 +22,7 @@ def asked(service: Service, work: Ask, key: str | None = None) -> Any:
 
 
 def call(service: Service, method: str, path: str, key: str | None = None, **options: Any) -> httpx.Response:
-    """One request."""
+    """Send a request."""
     answer: httpx.Response = asked(service, lambda client: client.request(method, path, **options), key)
     return answer
 
@@ -37,7 +37,7 @@ def submit(
     path: str = "/process",
     **fields: Any,
 ) -> httpx.Response:
-    """Send a form; what is not text becomes JSON, and None is left out."""
+    """Submit a form with an image. Fields other than strings are encoded as JSON, and None is left out."""
     given = {"operations": operations, **fields}
     data = {name: v if isinstance(v, str) else json.dumps(v) for name, v in given.items() if v is not None}
     files = {"file": (filename, picture())}
@@ -45,7 +45,7 @@ def submit(
 
 
 def accepted(service: Service, key: str | None = None, **fields: Any) -> dict[str, Any]:
-    """As `submit`; the job."""
+    """Submit a form, which must be accepted; returns the job."""
     answer = submit(service, key, **fields)
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()

@@ -1,4 +1,4 @@
-"""Tenants that own one object of every kind, and the API in this process to access them with the tenants' keys."""
+"""Tenants with one object of every kind, and the API within this process, to access them with the tenants' keys."""
 
 import asyncio
 import hashlib
@@ -53,7 +53,7 @@ CONNECTION = Connection(
 
 @dataclass(frozen=True)
 class Belongings:
-    """The objects of one tenant, by their ids."""
+    """The ids of the objects of one tenant."""
 
     tenant: str
     key: str
@@ -65,17 +65,17 @@ class Belongings:
     delivery: str
     event: str
     replay: str
-    #: of a job that has expired
+    #: an expired job
     expired: UUID
-    #: of its template, of its asset, and its own for a job
+    #: name of the template and of the asset, and external id of the job
     name: str
     store: str
-    #: of its open job
+    #: dead letter of the open job
     letter: str
 
     @property
     def marks(self) -> set[str]:
-        """The strings that an answer to another tenant must not contain."""
+        """The strings that answers to other tenants must not contain."""
         ids = {self.key_id, self.endpoint, self.delivery, self.event, self.replay, self.store, self.letter}
         return ids | {str(self.job), str(self.open_job), str(self.expired), self.tenant, self.host, self.name}
 
@@ -90,7 +90,7 @@ def new_key(database: Database, tenant: str, scopes: frozenset[Scope] = ALL_OF_A
 
 
 def furnish(resources: Resources, tenant: str) -> Belongings:
-    """Make a tenant with one object of every kind."""
+    """Create a tenant with one object of every kind."""
     database = resources.database
     with database.session() as session:
         tenants.create(session, tenant)
@@ -144,7 +144,7 @@ def furnish(resources: Resources, tenant: str) -> Belongings:
 
 
 def _furnish_by_name(resources: Resources, tenant: str, name: str) -> None:
-    """A template and an asset."""
+    """Create a template and an asset."""
     content = tenant.encode() * 10
     upload = Upload(
         file=io.BytesIO(content), filename="", size=len(content), sha256=hashlib.sha256(content).hexdigest()
@@ -160,7 +160,7 @@ def _furnish_by_name(resources: Resources, tenant: str, name: str) -> None:
 
 
 def everything(resources: Resources, whose: Belongings) -> set[tuple[str, ...]]:
-    """Every row and object of a tenant, as it is now."""
+    """All current rows and objects of a tenant."""
     with resources.database.session(read_only=True) as session:
         found = {
             (table.name, *map(str, row))
@@ -178,17 +178,17 @@ def picture() -> bytes:
 
 
 class Service:
-    """The API in this process, without background services: no worker takes what is accepted."""
+    """The API within this process, without background services: no worker takes accepted jobs."""
 
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
-        settings.setdefault("listen_seconds", 0.3)  # an answer of this process is seen when it has ended
+        settings.setdefault("listen_seconds", 0.3)  # answers are only visible here when they end
         self.settings = Settings(_env_file=None, database_url=database_url, data_dir=folder, **settings)
         self.app: FastAPI = create_app(self.settings)
-        #: for what a test does behind the API's back
+        #: for changes that a test makes without the API
         self.resources = Resources(self.settings)
 
     def ask(self, work: "Coroutine[Any, Any, T]") -> T:
-        """Run requests, as a process that has just started."""
+        """Run requests with new resources, as in a process that has just started."""
 
         async def run() -> T:
             resources = self.app.state.resources = Resources(self.settings)
@@ -210,7 +210,7 @@ class Service:
 
 
 def poison(database: Database, job_id: UUID, sha256: str) -> str:
-    """Let an upload be known to end every process; the id of the dead letter."""
+    """Record that an upload crashes every worker; returns the id of the dead letter."""
     letter = uuid4().hex
     with database.session() as session:
         job = session.get(Job, job_id)

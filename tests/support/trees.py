@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 ENCODERS = ("convert_webp", "convert_jpeg", "convert_png", "convert_avif")
-SETS = 0.15  # share of the ends that are one
+SETS = 0.15  # share of ends that are a set
 
 
 def _resize(chance: random.Random) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def encoder(chance: random.Random) -> Any:
 
 
 def encoder_or_set(chance: random.Random) -> Any:
-    """The end of a branch: one file, or a page's set of fixed widths."""
+    """The end of a branch: one file, or a set of files with fixed widths for a web page."""
     if chance.random() >= SETS:
         return encoder(chance)
     formats = chance.sample(["avif", "webp", "jpeg"], chance.randint(1, 3))
@@ -62,5 +62,5 @@ def _node(chance: random.Random, depth: int, end: Ends) -> Any:
 
 
 def random_tree(chance: random.Random, end: Ends = encoder) -> list[Any]:
-    """One to three branches of up to four operations each; `end` makes what each of them ends with."""
+    """A tree with one to three top-level branches, up to four operations deep; `end` makes the last ones."""
     return [_node(chance, chance.randint(0, 3), end) for _ in range(chance.choice([1, 1, 2, 3]))]

@@ -1,4 +1,4 @@
-"""Waiting for what happens in another thread or process."""
+"""Waiting for conditions in other threads or processes."""
 
 import time
 from typing import Any

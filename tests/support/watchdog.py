@@ -1,9 +1,9 @@
 """Ends the servers that a test process has started, even if that process dies without doing so.
 
-A server's processes are found by a mark in their environment, which children inherit (Erlang's port mapper leaves its
-parent), and by the session that the server leads (Redis and PostgreSQL overwrite their environment with a title).
-A death signal set by the kernel would not do: it is sent when the *thread* that started the server ends, and it does
-not reach the server's own children.
+A server's processes are found by a mark in their environment, which children inherit (Erlang's port mapper detaches
+from its parent), and by the session that the server leads (Redis and PostgreSQL overwrite their environment with a
+title). The kernel's parent death signal is no alternative: it is sent when the *thread* that started the server ends,
+and it does not reach the server's own children.
 """
 
 import os
@@ -19,13 +19,13 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 MARK = "PIXTOOLS_TEST_SERVER"  # holds "<owner>/<server>"
 POLL = 0.2  # seconds
-KILL_TIMEOUT = 10.0  # seconds until the kernel must have ended a killed process
+KILL_TIMEOUT = 10.0  # seconds for killed processes to disappear
 
-Leaders = Mapping[int, float]  # process id of a session's leader: when it was born, as ids are used again
+Leaders = Mapping[int, float]  # by process id of a session's leader: its start time, since ids are reused
 
 
 def find(mark: str, leaders: Leaders) -> list[psutil.Process]:
-    """The living processes whose mark starts with `mark` or that are of these sessions, with their descendants."""
+    """The running processes whose mark starts with `mark` or that are in these sessions, with their descendants."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -35,7 +35,7 @@ def find(mark: str, leaders: Leaders) -> list[psutil.Process]:
 
 
 def kill(mark: str, leaders: Leaders) -> None:
-    """SIGKILL to all that `find` finds; returns once none is left."""
+    """Send SIGKILL to all processes that `find` finds, until none is left."""
     deadline = time.monotonic() + KILL_TIMEOUT
     while processes := find(mark, leaders):
         if time.monotonic() > deadline:
@@ -47,7 +47,7 @@ def kill(mark: str, leaders: Leaders) -> None:
 
 
 def start(owner: str, scratch: Path) -> subprocess.Popen[bytes]:
-    """Watch this process from outside its session, so that Ctrl-C or a signal to the whole group spares the watcher."""
+    """Start a watcher of this process, in another session, so that Ctrl-C and signals to the group do not reach it."""
     return subprocess.Popen(
         [sys.executable, __file__, str(os.getpid()), owner, scratch],
         stdin=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ def start(owner: str, scratch: Path) -> subprocess.Popen[bytes]:
 
 
 def report(scratch: Path, leader: int, left_behind: Iterable[Path]) -> float:
-    """Register a new session's leader with the watcher and its files elsewhere; returns when the leader was born."""
+    """Register a session leader and files to remove with the watcher; returns the start time of the leader."""
     born = float(psutil.Process(leader).create_time())
     with (scratch / "leaders").open("a") as file:
         file.write(f"{leader} {born}\n")
@@ -71,7 +71,7 @@ def watch(parent: int, owner: str, scratch: Path) -> None:
     """Wait for the end of `parent`, then end its servers and remove `scratch`."""
     while os.getppid() == parent:
         time.sleep(POLL)
-    for _ in range(2):  # a server that was just being started had neither mark nor report the first time
+    for _ in range(2):  # a server that was just starting has neither mark nor report the first time
         kill(owner, _reported(scratch))
         time.sleep(1)
     for path in _lines(scratch / "left-behind"):
@@ -95,7 +95,7 @@ def _of_session(process: psutil.Process, leaders: Leaders) -> bool:
     try:
         return abs(float(psutil.Process(leader).create_time()) - leaders[leader]) < 1
     except psutil.NoSuchProcess:
-        return True  # the id is not given away while the session has members
+        return True  # the id is not reused while the session has members
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""Deliveries of events in a real database, and functions of tests for them."""
+"""Deliveries of events in a real database, and helpers for their tests."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,7 +52,7 @@ def sender(database: Database, **changes: Any) -> WebhookSender:
 
 
 def ended(database: Database, url: str | None = NOWHERE, tree: Sequence[Any] = ("convert_png",)) -> UUID:
-    """A job that has completed."""
+    """A completed job, with a webhook."""
     job_id = accept(database, list(tree), webhook_url=url)
     run_task(database, job_id, "0")
     return job_id
@@ -65,7 +65,7 @@ def delivery_of(database: Database, job_id: UUID) -> WebhookDelivery:
 
 
 def delivery_to(database: Database, url: str) -> str:
-    """Id of the one delivery of a job that has ended; its message is taken."""
+    """The id of the only delivery of a completed job; its message is removed from the outbox."""
     delivery = delivery_of(database, ended(database, url))
     assert [task for task, *_ in messages(database)] == [DELIVER_WEBHOOK]
     return delivery.id
@@ -100,7 +100,7 @@ def claim(database: Database, delivery_id: str, owner: str, lease: float = 60) -
 
 
 def worked_off(database: Database) -> list[str]:
-    """Run every batch that is asked for; ids of the events whose deliveries are asked for."""
+    """Run all batches of replays in the outbox; returns the ids of the events to be delivered."""
     asked: list[str] = []
     while found := messages(database):
         for task, args, _ in found:

@@ -1,7 +1,7 @@
-"""Words and turns of phrase that this project does not use, with what to write: `python -m tests.support.words`.
+"""Words and phrases that this project does not use, each with a replacement: `python -m tests.support.words`.
 
-A short list of what reads as translated. It is searched for in comments, docstrings, strings and documents, not in the
-names of code.
+A short list of phrases that read as translated. The search covers comments, docstrings, strings and documents, but not
+names in code.
 """
 
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .deployment import ROOT
 
-#: patterns for text in lower case, and what to write instead
+#: replacements, by patterns for text in lower case
 WORDS = {
     r"\btold\b|\btell(s|ing)?\b": "reported, shown, returned, sent, given; for two things: distinguish",
     r"\bnobody('s)?\b": "no one, or the noun: no worker, no client, unused",
@@ -29,20 +29,20 @@ WORDS = {
 }
 UNWANTED = {re.compile(pattern): better for pattern, better in WORDS.items()}
 SUFFIXES = ("*.py", "*.md", "*.html", "*.js", "*.yaml")
-#: this list, its test, and files of others
+#: this list, its test, and third-party files
 EXCEPT = ("tests/support/words.py", "tests/repository/test_words.py", "app/static/swagger-ui/")
 IN_SCRIPT = re.compile(r"//.*|/\*.*|^\s*\*.*|\"[^\"]*\"|'[^']*'|`[^`]*`", re.MULTILINE)
 
 
 def unwanted(text: str) -> Iterator[tuple[str, str]]:
-    """What is found in a text, and what to write instead."""
+    """The unwanted phrases in a text, each with its replacement."""
     for pattern, better in UNWANTED.items():
         for found in pattern.finditer(text.lower()):
             yield found.group(), better
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """The parts of a file that people read, each with the number of its first line."""
+    """The prose of a file: its parts for human readers, each with the number of its first line."""
     text = path.read_text()
     if path.suffix == ".py":
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -56,12 +56,12 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def findings() -> Iterator[str]:
-    """Place, word and what to write instead, for every one in the repository."""
+    """A line for each unwanted phrase in the repository: its place, the phrase and the replacement."""
     listed = subprocess.run(["git", "ls-files", *SUFFIXES], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.split("\n"):
         if not name or name.startswith(EXCEPT) or not (ROOT / name).is_file():
             continue
-        if any(unwanted((ROOT / name).read_text())):  # names of code included: most files need no closer look
+        if any(unwanted((ROOT / name).read_text())):  # with names in code: a fast check that most files pass
             for number, text in prose(ROOT / name):
                 yield from (f"{name}:{number}: {word!r}: write {better}" for word, better in unwanted(text))
 

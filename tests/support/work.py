@@ -1,4 +1,4 @@
-"""Jobs in a real database of each kind, and functions of tests for them."""
+"""Jobs in real databases of each kind, and helpers for their tests."""
 
 import hashlib
 import json
@@ -55,9 +55,9 @@ T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
 LEASE = 60.0  # seconds
-OVER = -1.0  # seconds of a lease that has ended when it begins
+OVER = -1.0  # seconds of a lease that expires as soon as it is taken
 LONG_AGO = 3600.0  # seconds
-PATIENCE = 20.0  # seconds until something that happens at once counts as missing
+PATIENCE = 20.0  # seconds to wait for something that should happen at once
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 EVERY_ROW = (
@@ -96,7 +96,7 @@ OUTCOME = StoredResult(
 
 @pytest.fixture(scope="module", params=["sqlite", POSTGRESQL])
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An empty database of each kind with the current schema."""
+    """The URL of an empty database of each kind, with the current schema."""
     if request.param == "sqlite":
         folder = tmp_path_factory.mktemp("tasks")
         return migrated_file(folder / "pixtools.db", tmp_path_factory.getbasetemp() / "migrated.db")
@@ -105,7 +105,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Empty again after each test; pauses have no chance in them."""
+    """The database, emptied after each test; random pauses always have their greatest value."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     database = Database(database_url, keyring=lambda: KEYRING)
     yield database
@@ -131,7 +131,7 @@ def accept(
     kept_seconds: int = 3600,
     **more: Any,
 ) -> UUID:
-    """A new job, whose message has been sent; further fields of `NewJob` by their names."""
+    """Accept a job and remove its messages from the outbox; `more` are further fields of `NewJob`."""
     raw, branches = parse_tree(json.dumps(tree), TreeLimits(nodes=40, depth=5, bytes=10_000))
     new = jobs.NewJob(
         id=uuid7(),
@@ -156,7 +156,7 @@ def accept(
 
 
 def messages(database: Database) -> list[tuple[str, list[Any], int]]:
-    """Takes everything out of the outbox: task, arguments and delay in seconds."""
+    """Remove all messages from the outbox; returns task, arguments and delay in seconds of each."""
     with database.session() as session:
         rows = session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)).all()
         session.execute(delete(OutboxMessage))
@@ -216,7 +216,7 @@ def change(database: Database, statement: Any) -> None:
 
 
 def crash_after(database: Database, service: Callable[[Session], object]) -> None:
-    """Run a service in a transaction that does not reach its commit."""
+    """Run a service in a transaction that crashes before its commit."""
 
     def crash() -> None:
         with database.session() as session:
@@ -228,7 +228,7 @@ def crash_after(database: Database, service: Callable[[Session], object]) -> Non
 
 
 def in_parallel(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of calls that all start at the same moment."""
+    """Start all calls at the same moment; returns their results."""
     barrier = threading.Barrier(len(calls))
 
     def start(call: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""The private servers and the faulty network that other tests rely on do what they promise."""
+"""The private servers and the faulty network that other tests rely on work as documented."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def servers(cluster_servers: ClusterServers) -> Iterator[ClusterServers]:
 
 
 class Client:
-    """What the life-cycle test needs to know of each kind: keep one value, read it again, notice silence."""
+    """What the life-cycle test needs for each kind of server: store a value, read it, notice missing answers."""
 
     def __init__(self, put: Callable[[], object], get: Callable[[], object], errors: tuple[type[Exception], ...]):
         self.put, self.get, self.errors = put, get, errors
@@ -70,7 +70,7 @@ def rabbitmq_client(server: RabbitMQ) -> Client:
     def get() -> object:
         with amqp_connection(server) as connection, closing(connection.channel()) as channel:
             try:
-                message = channel.basic_get(QUEUE)  # not acknowledged: it goes back
+                message = channel.basic_get(QUEUE)  # not acknowledged, so it returns to the queue
             except amqp.NotFound:
                 return None
             return message and message.body
@@ -151,12 +151,12 @@ def server_and_client(servers: ClusterServers, kind: str) -> tuple[Server, Clien
     [
         "redis",
         "postgresql",
-        pytest.param("rabbitmq", marks=pytest.mark.full),  # whose four starts take half a minute
+        pytest.param("rabbitmq", marks=pytest.mark.full),  # its four starts take half a minute
         pytest.param("object_store", marks=pytest.mark.full),
     ],
 )
 def test_life_of_a_server(servers: ClusterServers, kind: str) -> None:
-    """Values outlive kill and stop, not a wipe; a paused server is silent; the port stays; no process is left."""
+    """Values survive kill and stop, but not wipe; a paused server does not answer; ports stay; no process is left."""
     server, client = server_and_client(servers, kind)
     url = server.url
     client.put()
@@ -197,7 +197,7 @@ def test_servers_listen_on_the_loopback_address_only(servers: ClusterServers) ->
             for connection in process.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN
         }
-        # Erlang's port mapper adds the loopback address of IPv6 by itself.
+        # Erlang's port mapper also listens on the IPv6 loopback address
         assert listening - {"::1"} == {HOST}, server.name
 
 
