@@ -1,1 +1,1 @@
-"""The fault matrix: real processes are killed, cut off and misled while jobs run; no accepted job may be lost."""
+"""The fault matrix: while jobs run, processes are killed and servers and networks fail; no accepted job may be lost."""

@@ -26,7 +26,7 @@ def main() -> None:
         servers = pool.cluster()
         try:
             print(HEADING, flush=True)  # noqa: T201
-            without, *faults = FAULTS  # whose results all others are held against
+            without, *faults = FAULTS  # the first one has no fault: all others must have its results
             faults = list(dropwhile(lambda fault: options.begin not in fault.name, faults))
             for fault in (without, *faults[part - 1 :: parts]):
                 if options.rows in fault.name or fault is without:

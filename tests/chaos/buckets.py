@@ -1,5 +1,5 @@
-"""All objects of a bucket through one template into another bucket, while each process is killed in turn and the broker
-and Redis are restarted. What comes out is held against a run in which nothing happens."""
+"""Processes all objects of a bucket by one template into another bucket, while each process is killed in turn, and the
+broker and Redis are restarted. The outputs are compared with those of a run without faults."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ TEMPLATE = {
 }
 KEY = "{input.dir}/{input.stem}/{name}.{ext}"
 FOLDERS = 20
-PATIENCE = 120.0  # seconds until a process that was killed is there again
-END_WITHIN = 1800.0  # seconds; a busy machine is slow, which is no loss
+PATIENCE = 120.0  # seconds for a killed process to come back
+END_WITHIN = 1800.0  # seconds; jobs on a busy machine are slow, but not lost
 ENDED = "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL AND tags->>'pass' = '{}'"
 WHOLE = "SELECT count(*) FROM jobs WHERE status = 'completed' AND tags->>'pass' = '{}'"
 ATTEMPTS = "SELECT count(*) FROM step_attempts JOIN jobs ON jobs.id = job_id WHERE tags->>'pass' = '{}'"
@@ -40,18 +40,18 @@ TASKS = f"SELECT count(DISTINCT (job_id, task)) {ATTEMPTS.removeprefix('SELECT c
 
 @dataclass
 class Report:
-    """What came of it."""
+    """The outcome of both runs."""
 
     objects: int
-    #: what was struck, and how many jobs were unfinished then
+    #: name of each strike, and the number of unfinished jobs at that time
     strikes: list[tuple[str, int]] = field(default_factory=list)
     jobs: int = 0
     completed: int = 0
     missing: int = 0
     changed: int = 0
-    #: objects under keys that no output has
+    #: objects under unexpected keys
     stray: int = 0
-    #: different contents
+    #: number of different contents
     distinct: int = 0
     tasks: int = 0
     attempts: int = 0
@@ -60,12 +60,12 @@ class Report:
 
     @property
     def redone(self) -> float:
-        """Share of the tasks that were begun once more."""
+        """Repeated attempts, as a share of the tasks."""
         return self.attempts / self.tasks - 1
 
     @property
     def holds(self) -> bool:
-        """Whether each object came out once, under its key, as it does when nothing happens."""
+        """Whether each object has exactly one output, under its key and with the same content as without faults."""
         bad = self.missing + self.changed + self.stray
         return self.jobs == self.completed == self.distinct == self.objects and not bad
 
@@ -79,7 +79,7 @@ class Report:
 
 
 def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
-    """Send the objects twice: undisturbed, and through everything that can be struck."""
+    """Process the objects twice: without faults, and while everything is struck in turn."""
     report, store = Report(objects), servers.object_store
     source, calm, storm = (_bucket(servers, role) for role in ("in", "calm", "storm"))
     keys = _fill(store.store(source), objects)
@@ -124,7 +124,7 @@ def _bucket(servers: ClusterServers, role: str) -> str:
 
 
 def _fill(bucket: S3Store, objects: int) -> list[str]:
-    """Images that are all different; their keys."""
+    """Fill a bucket with images that all differ; returns their keys."""
 
     def put(number: int) -> str:
         key = f"{number % FOLDERS:02}/{number:04}.jpg"
@@ -145,7 +145,7 @@ def _put(deployment: Deployment, path: str, body: object) -> None:
 
 
 def _send(deployment: Deployment, keys: list[str], name: str) -> None:
-    """One job for each key. `fail` never writes over an object: an output that another job has written is an error."""
+    """Submit a job for each key. With `fail`, a job whose output has already been written by another one fails."""
 
     def one(key: str) -> None:
         request = {
@@ -170,15 +170,15 @@ def _await_end(deployment: Deployment, name: str, objects: int) -> None:
 
 @dataclass(frozen=True)
 class Strike:
-    """Something that is killed or restarted."""
+    """A process to kill, or a server to restart."""
 
     name: str
     act: Callable[[], None]
 
 
 def _strikes(deployment: Deployment, servers: ClusterServers) -> list[Strike]:
-    """Every process that runs now, alone or, where it is the first one of its container, with all others of it; and the
-    servers."""
+    """The strikes: every running process, in the case of a container's first process with all others of the container;
+    and the servers."""
     found = []
     for number, command in enumerate(deployment.commands):
         name = command[command.index("-Q") + 1] if "-Q" in command else command[-1]
@@ -193,7 +193,7 @@ def _strikes(deployment: Deployment, servers: ClusterServers) -> list[Strike]:
 
 
 def _paths(process: psutil.Process, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
-    """The places of a process and of all below it, each by its number among its siblings."""
+    """The paths of a process and all its descendants: each step is an index among siblings, by age."""
     yield path
     for number, child in enumerate(_children(process)):
         yield from _paths(child, (*path, number))
@@ -204,7 +204,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _kill(deployment: Deployment, number: int, path: tuple[int, ...]) -> None:
-    """Kill what is at a place; it is waited for where an earlier strike has just ended it."""
+    """Kill the process at a path. If an earlier strike has just killed it, wait until it is back."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -224,7 +224,7 @@ def _kill(deployment: Deployment, number: int, path: tuple[int, ...]) -> None:
 
 
 def _strike_all(strikes: list[Strike], deployment: Deployment, report: Report) -> None:
-    """One after the other, at equal parts of the work."""
+    """Run the strikes one after the other, evenly spread over the work."""
     for number, strike in enumerate(strikes):
         due = report.objects * number // len(strikes)
         while (ended := counted(deployment, ENDED.format("storm"))) < due:

@@ -1,4 +1,4 @@
-"""Clients that submit jobs through every fault."""
+"""Clients that submit jobs and retry through every fault."""
 
 import hashlib
 import json
@@ -22,15 +22,15 @@ TREE: list[Any] = [
     }
 ]
 CLIENTS = 8
-PATIENCE = 120.0  # seconds that a client repeats its request
+PATIENCE = 120.0  # seconds that a client retries a request
 RETRIED = {408, 409, 500, 502, 503, 504}
-#: one for all requests, since each new client reads the certificates; a connection for each, since servers die
+#: shared, since each new client loads the certificates; without keep-alive, since servers die
 HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """One accepted job."""
+    """An accepted job."""
 
     id: str
     image: int
@@ -49,7 +49,7 @@ def submit_all(url: str, count: int, webhook_url: str) -> list[Submitted]:
 
 
 def accepted(url: str, **request: Any) -> str:
-    """Id of the job of one request, which is repeated under the same key until it is answered."""
+    """Submit a job, with retries under the same idempotency key until it is accepted; returns its id."""
     headers = {"Idempotency-Key": uuid4().hex}
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -66,7 +66,7 @@ def accepted(url: str, **request: Any) -> str:
 
 
 def job(url: str, job_id: str) -> dict[str, Any] | None:
-    """The job as the API shows it; None while the API does not answer."""
+    """The job from the API, or None while the API does not answer."""
     try:
         answer = HTTP.get(f"{url}/jobs/{job_id}", timeout=10)
     except httpx.HTTPError:
@@ -75,7 +75,7 @@ def job(url: str, job_id: str) -> dict[str, Any] | None:
 
 
 def digests(found: dict[str, Any]) -> dict[str, str]:
-    """The results of a job by name, as its row and its objects have them."""
+    """For each result by name, the digest in the job and that of the downloaded object."""
     stored = {}
     for result in found["results"]:
         content = HTTP.get(result["url"], timeout=30).content

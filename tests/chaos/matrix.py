@@ -1,4 +1,4 @@
-"""Runs the rows of the fault matrix, and checks what became of every job."""
+"""Runs the rows of the fault matrix, and checks the outcome of every job."""
 
 import threading
 import time
@@ -36,16 +36,16 @@ SETTINGS = {
 }
 WORKERS = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
-RESTART_AFTER = 1.0  # seconds, as supervisors of containers do
-END_WITHIN = 600.0  # seconds after the fault; a busy machine is slow, which is not a loss
+RESTART_AFTER = 1.0  # seconds, like a container supervisor
+END_WITHIN = 600.0  # seconds after the fault; jobs on a busy machine are slow, but not lost
 UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
 STOLEN = "SELECT count(*) FROM step_attempts WHERE outcome = 'lost'"
-EXPECTED: dict[int, dict[str, str]] = {}  # digests of a run without faults, by image
+EXPECTED: dict[int, dict[str, str]] = {}  # digests without faults, by image
 
 
 @dataclass
 class Stage:
-    """Everything that a fault may touch."""
+    """Everything that a fault can act on."""
 
     servers: ClusterServers
     deployment: Deployment
@@ -54,21 +54,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fault:
-    """One row: what happens while jobs are submitted."""
+    """A row of the matrix: a fault that happens while jobs are submitted."""
 
     name: str
-    #: runs next to the clients, and returns when everything is whole again
+    #: runs in parallel to the clients, and returns when everything works again
     act: Callable[[Stage], None] = lambda _: None
     environment: dict[str, str] = field(default_factory=dict)
-    #: which processes have the fault: by what their command begins with
+    #: prefix of the commands whose processes have the fault; empty: all
     only: str = ""
-    #: a query that counts what the fault has done, where something in the database shows it
+    #: SQL query that counts the effects of the fault, if the database shows them
     trace: str = ""
 
 
 @dataclass
 class Row:
-    """What came of it."""
+    """The outcome of a fault."""
 
     name: str
     accepted: int = 0
@@ -80,7 +80,7 @@ class Row:
     left_in_outbox: int = 0
     recovery: float = 0.0
     kills: int = 0
-    #: whether the fault happened at all: without it the row would show nothing
+    #: whether the fault really happened; if not, the row proves nothing
     struck: bool = True
 
     @property
@@ -110,13 +110,13 @@ HEADING = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
 
 
 def at(point: str, only: str, every: int = 15) -> dict[str, Any]:
-    """A fault that kills a process at a point of the code, again and again."""
+    """Arguments of a fault that repeatedly kills processes at a point of the code."""
     environment = {"CHAOS_POINT": point, "CHAOS_EVERY": str(every)}
     return {"environment": environment, "only": only}
 
 
 def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False) -> Callable[[Stage], None]:
-    """Stop or kill a server, and start it again later."""
+    """A fault that stops or kills a server, and starts it again later."""
 
     def act(stage: Stage) -> None:
         time.sleep(2)
@@ -125,7 +125,7 @@ def away(server: str, seconds: float, *, kill: bool = False, wipe: bool = False)
             target.sync_queues()
         (target.kill if kill else target.stop)()
         time.sleep(seconds)
-        (target.wipe if wipe else target.start)()  # to wipe it starts it as well
+        (target.wipe if wipe else target.start)()  # `wipe` starts it too
 
     return act
 
@@ -137,7 +137,7 @@ def flush_redis(stage: Stage) -> None:
 
 
 def through(proxy: str, method: str, seconds: float, *args: float) -> Callable[[Stage], None]:
-    """Trouble on the way to a server."""
+    """A fault of the network to a server: calls a method of its proxy, and heals it later."""
 
     def act(stage: Stage) -> None:
         time.sleep(2)
@@ -172,12 +172,12 @@ def answers_503(stage: Stage) -> None:
 
 
 def lose_messages(stage: Stage) -> None:
-    """Not a fault that can happen: shows that loss would be seen."""
+    """Purge queues. This is no realistic fault: it shows that the checks would notice lost messages."""
     deadline = time.monotonic() + 6
     with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
         while time.monotonic() < deadline:
             for queue in (Queue.DEFAULT, Queue.SMALL):
-                # until its worker has started there is no such queue, and asking for it ends the channel
+                # before its worker has started, the queue does not exist, and purging it closes the channel
                 with suppress(connection.channel_errors), connection.channel() as channel:
                     channel.queue_purge(queue.value)
             time.sleep(0.05)
@@ -249,7 +249,7 @@ CONTROL = Fault(
 def run(
     fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, kills: int = 8, end_within: float = END_WITHIN
 ) -> Row:
-    """One row of the matrix, with so many jobs and at most so many kills."""
+    """Run a row of the matrix with a number of jobs, and at most `kills` kills."""
     row = Row(fault.name)
     with ExitStack() as stack:
         stage = stack.enter_context(_staged(fault, servers, folder, kills))
@@ -305,7 +305,7 @@ def _command(fault: Fault, command: list[str]) -> list[str]:
 
 @contextmanager
 def supervised(deployment: Deployment) -> Iterator[None]:
-    """Start what has died again."""
+    """Restart processes that die within the block."""
     stopping = threading.Event()
 
     def watch() -> None:
@@ -324,7 +324,7 @@ def supervised(deployment: Deployment) -> Iterator[None]:
 
 
 def ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dict[str, Any]]:
-    """The jobs that have ended, when all have or the time is over."""
+    """Wait for the end of all jobs, at most for these seconds; returns those that have ended, by id."""
     found: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
     while len(found) < len({entry.id for entry in submitted}):
@@ -336,7 +336,7 @@ def ended(url: str, submitted: list[Submitted], seconds: float) -> dict[str, dic
             if seen and seen["status"] not in OPEN:
                 found[entry.id] = seen
             elif not over:
-                break  # those behind it will hardly be further, and asking costs the API work
+                break  # later jobs have hardly ended before it, and each request costs the API work
         if over:
             break
         time.sleep(0.5)
@@ -347,7 +347,7 @@ def _await_webhooks(receiver: Receiver, count: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while len({request.event["data"]["id"] for request in receiver.requests}) < count and time.monotonic() < deadline:
         time.sleep(0.2)
-    time.sleep(1)  # for one too many
+    time.sleep(1)  # for surplus webhooks
 
 
 def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]], receiver: Receiver) -> None:
@@ -365,7 +365,7 @@ def _check(row: Row, submitted: list[Submitted], found: dict[str, dict[str, Any]
 
 
 def _has_changed(url: str, ended: dict[str, Any]) -> bool:
-    """Whether a job has ended once more since it was seen to have ended."""
+    """Whether a job has changed after its end."""
     now = job(url, ended["id"]) or {}
     return any(now.get(name) != ended[name] for name in ("status", "finished_at", "steps"))
 
@@ -382,7 +382,7 @@ def _has_struck(fault: Fault, row: Row, deployment: Deployment) -> bool:
 
 
 def counted(deployment: Deployment, query: str) -> int:
-    """What a query counts in the database of a deployment."""
+    """The count that a query returns from the database of a deployment."""
     with _database(deployment) as connection:
         found = connection.execute(query).fetchone()
         return int(found[0]) if found else 0

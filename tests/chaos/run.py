@@ -1,13 +1,13 @@
-"""Starts a command of PixTools with a fault in it: `python -m tests.chaos.run MODULE ARGUMENTS...`.
+"""Starts a PixTools command with a fault: `python -m tests.chaos.run MODULE ARGUMENTS...`.
 
-The fault is in the environment, so that the code of the service has no hooks for tests:
+Environment variables define the fault, so that the code of the service needs no hooks for tests:
 
-    CHAOS_POINT   module:Class.function:when    kills this process there; when = before | after | soon
-    CHAOS_EVERY   at every such call counted over all processes
-    CHAOS_KILLS   at most so often
-    CHAOS_COUNT   the file that counts
-    CHAOS_PATCH   duplicate | steal | uncounted publishes every message twice; lets every claim take a held task;
-                                                loses every chord's count, so that no chord's body ever runs
+    CHAOS_POINT   module:Class.function:when    kills this process at this call; when = before | after | soon
+    CHAOS_EVERY   only at every n-th of these calls, counted over all processes
+    CHAOS_KILLS   at most this number of times
+    CHAOS_COUNT   the file with the counters
+    CHAOS_PATCH   duplicate | steal | uncounted publishes every message twice; lets every claim take a claimed task;
+                                                loses the counts of all chords, so that their bodies never run
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _pass_on() -> None:
-    """The spare process of a worker has the fault as well."""
+    """Start the spare process of a worker with the fault as well."""
     from app.tasks import spare
 
     command = spare._command
@@ -58,7 +58,7 @@ def _arm(module: str, path: str, when: str) -> None:
 
 
 def resolved(module: str, path: str) -> tuple[Any, str, Callable[..., Any]]:
-    """Where a function of a module or a class is, its name there, and itself."""
+    """A function by its path in a module: the module or class that holds it, its name there, and the function."""
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for part in classes:
@@ -106,7 +106,7 @@ def _die() -> None:
 
     parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
     if b"celery" in parent and b"tests.chaos.run" in parent and not spare.is_one():
-        os.kill(os.getppid(), signal.SIGKILL)  # the worker whose child this is; a spare process dies alone
+        os.kill(os.getppid(), signal.SIGKILL)  # a worker dies with its child; a spare process dies alone
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""A whole bucket through one template into another one. `make test` sends 60 objects, `make test-full` 2,000."""
+"""A whole bucket is processed into another one through faults: 60 objects by `make test`, 2,000 by `make test-full`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.fixtures import ClusterServers
 from .buckets import run
 
 pytestmark = pytest.mark.integration
-#: attempts that one strike may cost: all that the fetching worker has at a time
+#: attempts that one strike may cost: all that the fetch worker runs at a time
 IN_WORK = 16
 
 

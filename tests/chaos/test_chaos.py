@@ -1,4 +1,4 @@
-"""The fault matrix in short: few jobs and kills. `make test` has the rows that differ most, `make test-full` some more,
+"""The fault matrix with few jobs and kills: `make test` runs the rows that differ most, `make test-full` some more,
 `make chaos` all of them with hundreds of jobs."""
 
 from operator import attrgetter

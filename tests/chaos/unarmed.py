@@ -1,4 +1,4 @@
-"""Starts a command next to those with a fault: the same surroundings, without the fault."""
+"""Starts a command like `tests.chaos.run`, but without the fault, for the other processes of a deployment."""
 
 import os
 

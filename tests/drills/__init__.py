@@ -1,1 +1,1 @@
-"""Drills: what an operator sees and does when a part of a cluster fails, on real servers of this machine."""
+"""Drills: what an operator sees and does when a part of a cluster fails, with real servers on this machine."""

@@ -1,4 +1,4 @@
-"""`make drills`: each failure on real servers, and what is seen of it: health, metrics, log events, jobs."""
+"""`make drills`: stages each failure on real servers, and prints its effects on health, metrics, log and jobs."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ END_WITHIN = 180.0  # seconds
 
 
 def rehearse(drill: Drill, servers: ClusterServers, folder: Path, jobs: int) -> bool:
-    """One drill; whether every job that was accepted has ended."""
+    """Run a drill; returns whether all jobs were accepted and have ended."""
     print(f"\n== {drill.name}", flush=True)
     with ExitStack() as stack:
         deployment = cluster(folder, servers, **{**SETTINGS, **drill.settings})
@@ -62,7 +62,7 @@ def rehearse(drill: Drill, servers: ClusterServers, folder: Path, jobs: int) -> 
 
 
 def look(url: str) -> None:
-    """What the API answers in the middle of it."""
+    """Print health and metrics during the failure."""
     try:
         health = httpx.get(f"{url}/health", timeout=20).json()
         metrics = httpx.get(f"{url}/metrics", timeout=20).text.splitlines()
@@ -78,7 +78,7 @@ def troubles(health: dict[str, Any]) -> dict[str, Any]:
 
 
 def events(log: str) -> dict[str, int]:
-    """Log events by their number: warnings and errors, and repairs."""
+    """How often each log event occurs, most frequent first: warnings, errors and repairs."""
     seen: Counter[str] = Counter()
     for line in log.splitlines():
         if line.startswith("{"):

@@ -1,4 +1,4 @@
-"""Each drill: what fails, and what an operator does about it. docs/runbooks/ describes them."""
+"""The drills: what fails, and how an operator repairs it. docs/runbooks/ describes them."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ from tests.chaos.matrix import Stage, flush_redis
 from tests.conftest import make_photo
 
 PIXELS = "app.imaging.child"
-WORKER = 1  # of the deployment's processes: takes the standard queue
+WORKER = 1  # index among the deployment's processes: the worker of the standard queue
 LARGE = make_photo(2400, 1800)
-TOO_MUCH = "1000GB"  # no disk has that much left: the alarm is on
+TOO_MUCH = "1000GB"  # more than any disk has free, which sets off the alarm
 
 
 def nothing(_: Stage) -> None:
@@ -28,20 +28,20 @@ def nothing(_: Stage) -> None:
 
 @dataclass(frozen=True)
 class Drill:
-    """One of the drills."""
+    """A drill."""
 
     name: str
     fail: Callable[[Stage], None]
     repair: Callable[[Stage], None] = nothing
-    #: what somebody does when all jobs have ended
+    #: what the operator does when all jobs have ended
     afterwards: Callable[[Stage], None] = nothing
     settings: dict[str, str] = field(default_factory=dict)
-    #: seconds between the two
+    #: seconds from the failure to the repair
     lasts: float = 8.0
 
 
 def command(stage: Stage, *arguments: str) -> str:
-    """A `pixtools` command as an operator gives it, printed with its answer."""
+    """Run a `pixtools` command as an operator does, and print it with its output; returns the output."""
     line = [sys.executable, "-m", "app", *arguments]
     done = subprocess.run(
         line, env=stage.deployment.variables(), check=True, timeout=60, capture_output=True, text=True
@@ -52,7 +52,7 @@ def command(stage: Stage, *arguments: str) -> str:
 
 
 def interrupt(stage: Stage) -> None:
-    """A spot node is taken: one worker by SIGTERM, while it is at work."""
+    """A spot node is interrupted: one worker gets SIGTERM while it works."""
     with stage.deployment.client() as api:
         for _ in range(4):
             api.accepted(LARGE, ["convert_avif"])
@@ -61,7 +61,7 @@ def interrupt(stage: Stage) -> None:
 
 
 def vanish(stage: Stage) -> None:
-    """The node that has come in its place is gone without notice."""
+    """The node that replaced it disappears without notice, and is replaced in turn."""
     worker = stage.deployment.processes[WORKER]
     worker.wait(60)
     replace(stage)
@@ -93,7 +93,7 @@ def lose_database(stage: Stage) -> None:
 
 
 class Poison:
-    """Ends every pixel process soon after it begins, as the kernel does where memory is short."""
+    """Kills every pixel process soon after its start, as the kernel does when memory is short."""
 
     def __init__(self) -> None:
         self._over = threading.Event()

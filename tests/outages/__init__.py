@@ -1,1 +1,1 @@
-"""Staged outages: real processes and servers, a real Prometheus, and the rules that are shipped."""
+"""Staged outages: real processes and servers, a real Prometheus, and the shipped rules."""

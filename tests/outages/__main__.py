@@ -1,7 +1,7 @@
-"""`python -m tests.outages [--only Redis]`: every outage in turn, and the dashboards as Prometheus saw them.
+"""`python -m tests.outages [--only Redis]`: stages all outages in turn, and draws the dashboards.
 
-Prints a table of what fired and cleared, draws every panel of the dashboards from the data of this very run, and fails
-if an alert was missing.
+Prints when each alert fired and cleared, draws every panel of the dashboards from the data of this run, and fails if an
+alert was missing.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tests.support.fixtures import ServerPool
 
 ROOT = Path(__file__).parent.parent.parent
 WATCHDOG = "PixToolsWatchdog"
-BEFORE = 20.0  # seconds of nothing but load
+BEFORE = 20.0  # seconds with only the load
 
 
 def main() -> None:

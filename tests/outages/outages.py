@@ -1,4 +1,4 @@
-"""The outages: what is done, which alert has to fire, and what is done against it."""
+"""The outages: how each begins and ends, and the alerts that it must set off."""
 
 import os
 import signal
@@ -28,23 +28,23 @@ CHILD = "app.imaging.child"
 
 @dataclass(frozen=True)
 class Outage:
-    """One of them."""
+    """An outage."""
 
     name: str
     begin: Callable[[Stage], object]
     end: Callable[[Stage], object]
-    #: labels of the alerts that have to fire, and to clear after the end
+    #: labels of the alerts that must fire, and clear after the end
     alerts: tuple[dict[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One alert of one outage; seconds from the beginning and from the end of the outage."""
+    """When an alert of an outage fired and cleared, in seconds since the beginning and the end of the outage."""
 
     outage: str
     alert: dict[str, str]
     fired: float | None
-    #: since the beginning, to the receiver of its severity
+    #: when the receiver for its severity got it, since the beginning
     shown: float | None
     cleared: float | None
 
@@ -81,7 +81,7 @@ def run(stage: Stage, outage: Outage) -> list[Seen]:
 def _await(
     look: Callable[[], list[dict[str, str]]], outage: Outage, there: bool, seconds: float, since: float
 ) -> dict[int, float]:
-    """When each alert came, or went."""
+    """Wait until each alert is there, or gone; returns the seconds of each by its index."""
     found: dict[int, float] = {}
     while len(found) < len(outage.alerts) and time.monotonic() - since < seconds:
         now = look()
@@ -114,7 +114,7 @@ def flood(stage: Stage) -> None:
 
 
 def start_ml_worker(stage: Stage) -> None:
-    """Start it again, and take back what waits for it: here one core would work at it for minutes."""
+    """Start the worker again, and cancel the jobs that wait for it, which would take minutes on this machine."""
     for job in httpx.get(f"{stage.deployment.url}/jobs", params={"limit": 100}, timeout=30).json()["data"]:
         if job["status"] in {"pending", "processing"}:
             httpx.post(f"{stage.deployment.url}/jobs/{job['id']}/cancel", timeout=30)
@@ -122,7 +122,7 @@ def start_ml_worker(stage: Stage) -> None:
 
 
 def give_up_a_message(stage: Stage) -> None:
-    """What RabbitMQ does with a message that every worker has died of; to wait for that would take 20 deaths."""
+    """Publish a dead letter as RabbitMQ does for a message that crashed its workers; the real way takes 20 crashes."""
     with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
         connection.Producer().publish(
             [["no-job"], {}, {}],
@@ -146,7 +146,7 @@ def resume_api(stage: Stage) -> None:
 
 
 def lose_storage_under_work(stage: Stage) -> None:
-    """Jobs that were accepted lose their upload's storage for longer than their attempts last."""
+    """Take the storage away from accepted jobs, for longer than their attempts last."""
     os.killpg(stage.deployment.processes[IMAGE_WORKER].pid, signal.SIGSTOP)
     for _ in range(12):
         upload(stage.deployment.url, ["convert_webp"])
@@ -155,7 +155,7 @@ def lose_storage_under_work(stage: Stage) -> None:
 
 
 class Killer:
-    """Kills the processes that do the pixel work again and again, as a kernel short of memory would."""
+    """Kills pixel processes again and again, as the kernel does when memory is short."""
 
     def begin(self, stage: Stage) -> None:
         self._over = threading.Event()
@@ -173,7 +173,7 @@ class Killer:
     def end(self, stage: Stage) -> None:
         self._over.set()
         self._thread.join()
-        purge_dead_letters(stage)  # the load sends the same image again and again, which is refused as poison
+        purge_dead_letters(stage)  # the load repeats the same image, which would be refused as poison
 
 
 class FailingReceiver:

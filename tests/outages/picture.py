@@ -1,4 +1,4 @@
-"""Every panel of the dashboards as an SVG, from what Prometheus has: two in a row, for the width of a page."""
+"""Draws all panels of the dashboards as an SVG from the data in Prometheus: two in a row, for the width of a page."""
 
 import json
 import re
@@ -14,15 +14,15 @@ DASHBOARDS = Path(__file__).parent.parent.parent / "k8s" / "monitoring" / "grafa
 NAMES = ("overview", "pipeline", "cluster")
 COLOURS = ("#3274d9", "#e0752d", "#56a64b", "#a352cc", "#c9a415", "#2aa5a0", "#8c6d46", "#d6569f", "#7f8c8d", "#1f3a5f")
 LIMIT = "#e02f44"
-COLUMNS, GAP = 24, 12  # of Grafana's grid; pixels between panels
-CELL = 37.0  # pixels of a column
+COLUMNS, GAP = 24, 12  # columns of Grafana's grid; pixels between panels
+CELL = 37.0  # pixels per column
 HEIGHTS = {"row": 34, "stat": 82, "timeseries": 250}
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 34, 20  # of a plot within its panel
-LINE = 15  # pixels of a line of the legend
-LEGEND = 6  # entries below a panel
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 34, 20  # margins in pixels of a plot within its panel
+LINE = 15  # height in pixels of a line of the legend
+LEGEND = 6  # entries below a panel, at most
 POINTS = 240
 STEP_LEAST = 1.0  # seconds
-WINDOW = "10s"  # what Grafana would fill in for $__rate_interval, with a scrape every second
+WINDOW = "10s"  # Grafana's value for $__rate_interval with a scrape every second
 UNITS = {"s": " s", "Bps": " B/s", "ops": "/s"}
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 Points = list[tuple[float, float]]
@@ -41,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Box:
-    """A panel's place, in pixels."""
+    """Position and size of a panel, in pixels."""
 
     left: float
     top: float
@@ -50,7 +50,7 @@ class Box:
 
 
 def draw(prometheus: Prometheus, start: float, end: float) -> str:
-    """One picture: dashboards below each other. Panels without any data are left out."""
+    """An SVG with all dashboards below each other, between two Unix times. Panels without data are left out."""
     parts: list[str] = []
     top = float(GAP)
     for name in NAMES:
@@ -143,7 +143,7 @@ def _coloured(lines: list[Line]) -> list[str]:
 
 
 def _most(lines: list[Line]) -> float:
-    """The top of the scale: that of the data, and of a limit that is not far above it."""
+    """The top of the scale: the maximum of the data, or a limit if it is at most twice as high."""
     most = max(value for line in lines if not line.limit for _, value in line.points)
     limits = [value for line in lines if line.limit for _, value in line.points]
     return max([most, *(value for value in limits if value <= 2 * most)]) or max(limits, default=1.0)

@@ -1,6 +1,6 @@
-"""What an outage happens to: a cluster behind proxies, a load, and a Prometheus with the shipped rules in fast motion.
+"""The stage of the outages: a cluster behind proxies, a load, and a Prometheus with the shipped rules.
 
-The rules are the shipped files with shorter times: thresholds, `for` and windows, nothing else.
+Only times differ from the shipped rules: thresholds, `for` and windows are shorter.
 """
 
 import json
@@ -26,13 +26,13 @@ from tests.support.receiver import Receiver, receiving
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "k8s" / "monitoring" / "prometheus"
-THRESHOLDS = {"outbox_lag_seconds": "5", "queue_age_seconds": "10"}  # seconds; the others stay
+THRESHOLDS = {"outbox_lag_seconds": "5", "queue_age_seconds": "10"}  # seconds; other thresholds do not change
 WINDOWS = {"5m": "15s", "30m": "30s", "1h": "40s", "6h": "90s"}
 FOR = "3s"
 MAX_OPEN_JOBS = 60
 SETTINGS = {
     "PIXTOOLS_MAX_OPEN_JOBS": str(MAX_OPEN_JOBS),
-    "PIXTOOLS_TENANT_MAX_OPEN_JOBS": str(MAX_OPEN_JOBS),  # one tenant fills the service
+    "PIXTOOLS_TENANT_MAX_OPEN_JOBS": str(MAX_OPEN_JOBS),  # one tenant must be able to fill the service
     "PIXTOOLS_STEP_MAX_ATTEMPTS": "2",
     "PIXTOOLS_RECONCILE_SECONDS": "2",
     "PIXTOOLS_STEP_LEASE_SECONDS": "5",
@@ -50,7 +50,7 @@ IMAGE = make_photo(320, 240)
 
 
 def fast_rules(folder: Path) -> list[Path]:
-    """The shipped rules with short times."""
+    """Write the shipped rules with short times to a folder; returns the files."""
     paths = []
     for name in ("thresholds", "slo", "alerts"):
         text = (SHIPPED / f"{name}.yaml").read_text()
@@ -65,7 +65,7 @@ def fast_rules(folder: Path) -> list[Path]:
 
 @dataclass
 class Load:
-    """Uploads all the time, whatever comes of them."""
+    """Uploads images all the time, whether they are accepted or not."""
 
     url: str
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -86,7 +86,7 @@ class Load:
 
 
 def upload(url: str, tree: list[object], **fields: str) -> None:
-    """One upload; outages are expected here."""
+    """Upload an image; errors of the connection are expected, and ignored."""
     try:
         files = {"file": ("photo.jpg", IMAGE)}
         data = {"operations": json.dumps(tree), **fields}
@@ -97,18 +97,18 @@ def upload(url: str, tree: list[object], **fields: str) -> None:
 
 @dataclass
 class Stage:
-    """Everything that an outage may touch."""
+    """Everything that an outage can act on."""
 
     deployment: Deployment
     proxies: dict[str, TcpProxy]
     prometheus: Prometheus
-    #: what it holds ends with the stage
+    #: closed with the stage
     stack: ExitStack
-    #: what Alertmanager has sent, by the names of its receivers
+    #: webhook receivers of Alertmanager's notifications, by name
     people: dict[str, Receiver]
 
     def shown(self, receiver: str) -> list[dict[str, str]]:
-        """Labels of the alerts that a receiver got as firing."""
+        """Labels of the firing alerts that a receiver got."""
         requests = self.people[receiver].requests.copy()
         alerts = [alert for request in requests for alert in request.event["alerts"]]
         return [alert["labels"] for alert in alerts if alert["status"] == "firing"]
