@@ -17,14 +17,14 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One entry: `module` has a `main` that reads the command line."""
+    """A benchmark: `module` has a `main` that reads the command line."""
 
     name: str
     module: str
     measures: str
-    #: on two cores, with the default options
+    #: duration on two cores, with the default options
     minutes: float
-    #: whether it starts RabbitMQ, Redis, PostgreSQL and an S3 server
+    #: whether it needs RabbitMQ, Redis, PostgreSQL and an S3 server
     servers: bool = False
 
     def __str__(self) -> str:
@@ -193,7 +193,7 @@ def main() -> None:
         subprocess.run([ROOT / "scripts" / "install-test-servers"], check=True)
     sys.argv = [f"python -m benchmarks {name}", *options]
     module = importlib.import_module(f"benchmarks.{found.module}")
-    if {"-h", "--help"} & set(options) and not hasattr(module, "argparse"):  # it has no options
+    if {"-h", "--help"} & set(options) and not hasattr(module, "argparse"):  # it has no command-line options
         raise SystemExit((module.__doc__ or found.measures).strip())
     module.main()
 

@@ -1,8 +1,8 @@
-"""The API without some of its metrics and logs, for `observability.py` to compare with.
+"""The API without some of its metrics and logs, for comparison in `observability.py`.
 
     python -m benchmarks.bare_api bare | metrics | all
 
-`bare` has no middleware, no metrics and no access log; `metrics` has all but the access log.
+`bare` has no middleware, metrics or access log; `metrics` has all but the access log.
 """
 
 import logging
@@ -26,7 +26,7 @@ def strip() -> None:
 
 
 if __name__ == "__main__":
-    background.services = lambda resources: []  # both only accept: no other thread disturbs them
+    background.services = lambda resources: []  # they only accept jobs, so no other thread disturbs the measurement
     if sys.argv[1] == "bare":
         strip()
     if sys.argv[1] == "metrics":

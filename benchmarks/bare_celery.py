@@ -1,4 +1,4 @@
-"""One Celery task over one quorum queue and nothing else, for `latency.py` to compare with."""
+"""A Celery task on a quorum queue and nothing else, for comparison in `latency.py`."""
 
 import os
 import time
@@ -20,7 +20,7 @@ app.conf.update(
 
 @app.task(name="bare.note", ignore_result=True)
 def note(sent_at: float, path: str) -> None:
-    """Write down how long the way took; seconds."""
+    """Append the delay from sending to start, in seconds, to a file."""
     delay = time.time() - sent_at
-    with open(path, "a") as file:  # noqa: PTH123 - nothing but what is measured
+    with open(path, "a") as file:  # noqa: PTH123 - with as little overhead as possible
         file.write(f"{delay}\n")

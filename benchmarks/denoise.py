@@ -1,8 +1,8 @@
-"""Denoising: speed, CPU time and peak memory of PixTools, of eager PyTorch on the whole image, and of OpenCV.
+"""Denoising: speed, CPU time and peak memory of PixTools, eager PyTorch on the whole image, and OpenCV.
 
     python -m benchmarks denoise [--small]
 
-Each of them runs in a separate process on the same picture, one after the other, on all cores.
+Each runs in a separate process on the same picture, one after the other, on all cores.
 """
 
 import json
@@ -15,7 +15,7 @@ WEIGHTS = ROOT / "models" / "dncnn_color_blind.pth"
 FAST_WEIGHTS = ROOT / "models" / "unet_fast.pth"
 CAMERA_WEIGHTS = ROOT / "models" / "unet_camera.pth"
 HERE, BESIDE = ROOT / ".venv" / "bin" / "python", ROOT / ".venv-training" / "bin" / "python"
-SIZES = ((1000, 1000), (3000, 4000))  # rows and columns; whole-image PyTorch would need 6 GB for the second one
+SIZES = ((1000, 1000), (3000, 4000))  # rows and columns; PyTorch would need 6 GB for the whole second image
 
 COMMON = """
 import json, os, resource, sys, time

@@ -1,9 +1,9 @@
-"""Peak memory of denoising large images with the whole pipeline, in a separate process for each image.
+"""Peak memory of denoising large images with the whole pipeline, in a separate process per image.
 
     python -m benchmarks denoise-memory [--whole]
 
-Without `--whole` the network runs only for a while, and the rest of the pixels stay as they are: memory has reached its
-peak by then, since all tiles have the same size.
+Without `--whole` the network runs only on the first tiles, and the other pixels stay as they are: since all tiles have
+the same size, memory has reached its peak by then.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ import pyvips
 
 ROOT = Path(__file__).parent.parent
 SIZES = ((4000, 3000), (8000, 6000))
-TILES = 12  # after which the network stops
+TILES = 12  # tiles that the network runs on
 
 ONE = """
 import resource, sys

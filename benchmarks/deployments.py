@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.support.deployment import ROOT, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers, ServerPool
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"  # of what peers need
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pixtools-bench"  # packages of the peers
 EMBEDDED, CLUSTER = "PixTools, one process", "PixTools, cluster"
 
 
 @contextmanager
 def cluster_servers() -> Iterator[tuple[Path, ClusterServers]]:
-    """A folder for deployments, and the servers that they share."""
+    """A folder for deployments, and servers that they share."""
     with tempfile.TemporaryDirectory() as name:
         pool = ServerPool(Path(name) / "servers")
         try:
@@ -25,21 +25,21 @@ def cluster_servers() -> Iterator[tuple[Path, ClusterServers]]:
 
 
 def of_checkout(folder: Path, checkout: Path) -> Deployment:
-    """The service in one process, by the code of another checkout; what only this one has is found as well."""
+    """An embedded deployment with the code of another checkout; modules that it lacks come from this one."""
     deployment = embedded(folder)
     deployment.environment |= {"PYTHONPATH": f"{checkout.absolute()}:{ROOT}", "PYTHONSAFEPATH": "1"}
     return deployment
 
 
 def as_in_production(deployment: Deployment) -> Deployment:
-    """With the allocator's setting that `make run` and the images have."""
+    """The deployment with the same allocator setting as in `make run` and the images."""
     deployment.environment["MALLOC_ARENA_MAX"] = "2"
     return deployment
 
 
 @contextmanager
 def deployed(mode: str = "cluster", **settings: str) -> Iterator[Deployment]:
-    """One mode, running; servers are started for a cluster only."""
+    """A running deployment of a mode; a cluster has its own servers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pool = ServerPool(folder / "servers")

@@ -1,10 +1,9 @@
-"""Memory of the API, the relay and the workers while many jobs of one step wait and are drained.
+"""Memory of the API, the relay and a worker while many jobs of one step wait and are then processed.
 
     python -m benchmarks drain [--jobs 10000]
 
-starts all servers, the API and a separate relay, as the tests do. It submits the jobs, with small images, while no
-worker runs. Then it starts a worker of two processes, and reads the resident memory of every process until no job is
-left.
+starts all servers, the API and a separate relay, as the tests do. It submits jobs with small images while no worker
+runs. Then it starts a worker with two processes, and reads the resident memory of every process until no job is left.
 """
 
 import argparse
@@ -17,16 +16,16 @@ from benchmarks.processes import family, resident
 from tests.support.deployment import Deployment
 
 CLIENTS = 4
-EVERY = 2.0  # seconds between two looks
+EVERY = 2.0  # seconds between two samples
 OPEN = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
-PARTS = 4  # of the drain, a row each
-API, WORKER, RELAY = 0, 1, -1  # numbers of the processes
+PARTS = 4  # of the drain, with a row each
+API, WORKER, RELAY = 0, 1, -1  # indexes of the processes
 
 Sample = dict[str, int]
 
 
 def sample(deployment: Deployment) -> Sample:
-    """Resident bytes: of the API, of the relay and, together, of the worker with its children."""
+    """Resident memory in bytes of the API, of the relay, and of the worker together with its children."""
     pids = {name: deployment.processes[number].pid for name, number in (("API", API), ("relay", RELAY))}
     worker = deployment.processes[WORKER]
     members = family([worker.pid]) if worker.poll() is None else set()
@@ -50,13 +49,13 @@ def stop_workers(deployment: Deployment) -> None:
 
 
 def watch(deployment: Deployment) -> list[tuple[int, Sample]]:
-    """Open jobs and memory until none is open."""
+    """Samples of the number of open jobs and the memory, until no job is open."""
     with connect(deployment) as connection:
         return [(left, sample(deployment)) for left in wait_for_none(connection, OPEN, EVERY)]
 
 
 def row(name: str, samples: list[Sample]) -> str:
-    """The most that each process held meanwhile."""
+    """A row with the maximum of each process."""
     most = [max(found[process] for found in samples) / 1e6 for process in ("API", "relay", "worker")]
     return f"| {name} | {' | '.join(f'{value:.0f}' for value in most)} |"
 

@@ -1,11 +1,11 @@
-"""How long a small job takes: alone, behind a thousand jobs of another tenant, and next to one long job.
+"""How long a small job takes: alone, behind a thousand jobs of another tenant, and next to a long job.
 
     python -m benchmarks fairness [--jobs 1000] [--rounds 10] [--modes embedded,cluster]
 
-starts all servers, the API and its workers, as the tests do, again for each case. It measures one small job at a time,
-a PNG of 8x8 pixels to WebP, from the request to the answer of `POST /process` with `Prefer: wait`. The other tenant's
-jobs are thumbnails of a photograph; the long job has 32 AVIF files of the highest effort, which take seconds each. It
-also prints how much of the other work still waited after the last round: if none did, the figure would mean nothing.
+starts all servers, the API and its workers, as the tests do, anew for each case. It measures one small job at a time, a
+PNG of 8x8 pixels to WebP, from the request to the answer of `POST /process` with `Prefer: wait`. The other tenant's
+jobs are thumbnails of a photograph; the long job has 32 AVIF files at the highest effort, which take seconds each. It
+also prints how much of the other work still waited after the last round: without any, the result would be meaningless.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from tests.support.deployment import ApiClient, Deployment
 
 PATIENCE = 300  # seconds
 WARM_UP = 5  # rounds
-CLIENTS = 8  # of the other tenant, at once: one alone waits for each answer, and the single process keeps up with it
+CLIENTS = 8  # of the other tenant, in parallel: the embedded mode would keep up with a single one
 SMALL = ["convert_webp"]
 THUMBNAIL = [{"op": "resize", "width": 320, "then": ["convert_webp"]}]
 GIANT = [{"op": "convert_avif", "effort": 9, "as": f"file{number}"} for number in range(32)]
-#: what runs next to the small job: of its own tenant, or of another one
+#: submits other work, as the tenant of the small job or as another one
 Load = Callable[[ApiClient, ApiClient], None]
 OPEN = "SELECT count(*) FROM job_steps WHERE status = 'pending'"
 
@@ -43,7 +43,7 @@ def png() -> bytes:
 
 
 def count_open(deployment: Deployment) -> int:
-    """Steps that have not begun."""
+    """Number of steps that have not started."""
     url = deployment.environment.get("PIXTOOLS_DATABASE_URL")
     path = Path(deployment.environment["PIXTOOLS_DATA_DIR"]) / "pixtools.db"
     connection = psycopg.connect(url.replace("+psycopg", "")) if url else sqlite3.connect(path, timeout=30)
@@ -76,7 +76,7 @@ def many(jobs: int) -> Load:
 
 def giant(own: ApiClient, _other: ApiClient) -> None:
     own.accepted(make_photo(600, 400), GIANT)
-    time.sleep(2)  # until it holds every process
+    time.sleep(2)  # until it occupies all processes
 
 
 def measure(mode: str, name: str, load: Load, rounds: int) -> float:

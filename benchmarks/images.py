@@ -1,19 +1,19 @@
-"""CPU time of a resize of 12 megapixels to WebP, JPEG, AVIF and all three, with the whole of PixTools and with others.
+"""CPU time of resizing 12 megapixels to WebP, JPEG, AVIF and all three, with the whole of PixTools and with others.
 
     python -m benchmarks images [--rounds 10] [--image photo.jpg] [--peers folder] [--before checkout]
 
-starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, next to bare libvips,
+starts PixTools in both modes, with RabbitMQ, Redis, PostgreSQL and an S3 server as the tests do, and bare libvips,
 sharp, Pillow and thumbor, which it installs into `--peers` (default: a cache folder; needs npm). All write WebP of
-quality 80 and effort 4, progressive JPEG of quality 80 with optimised tables and 4:2:0, AVIF of quality 50 and effort 2
-with 4:2:0, with one thread for an image. `libvips, thumbnail` is the usual call; it decodes all pixels, and PixTools
-lets the JPEG decoder halve them. `libvips, shrink` does that too: it is the same work without a service around it.
+quality 80 and effort 4, progressive JPEG of quality 80 with optimised tables and 4:2:0, and AVIF of quality 50 and
+effort 2 with 4:2:0, with one thread per image. `libvips, thumbnail` is the usual call, which decodes all pixels.
+PixTools lets the JPEG decoder halve the image; so does `libvips, shrink`, which does the same work without a service.
 
-The photograph is generated from a seed (benchmarks/photograph.py); `--image` takes a real one.
+The photograph is generated from a seed (benchmarks/photograph.py); `--image` uses a real one.
 
-CPU seconds are those of all processes of a contestant with their children, from the request until a little after the
-answer, without what they use when idle, which has its column. Jobs of PixTools are sent with `Prefer: wait`, so that no
-client polls; the API does, and the answer comes when it next looks. Rounds go through all contestants in turn, as
-machines are noisy; medians are printed. Sums of memory count pages that processes share once for each of them.
+CPU seconds are those of all processes of a contestant with their children, from the request until shortly after the
+answer, minus their idle load, which has its own column. PixTools' jobs are sent with `Prefer: wait`, so that no client
+polls; the API does, and answers at its next look. Since machines are noisy, rounds go through all contestants in turn,
+and medians are printed. Sums of memory count pages that processes share once per process.
 """
 
 import argparse
@@ -43,10 +43,10 @@ from tests.support.server import Server
 SHARP, THUMBOR = "sharp@0.35.5", "thumbor==7.8.0"
 PEERS = Path(__file__).parent / "peers"
 FORMATS = ("webp", "jpeg", "avif")
-TOGETHER, BRANCHES = "three", "branches"  # after one resize; each with a resize of its own
+TOGETHER, BRANCHES = "three", "branches"  # all formats: after one resize, or each with its own resize
 JOBS = (*FORMATS, TOGETHER, BRANCHES)
 WIDTH = 1280
-SETTLE = 0.4  # seconds after an answer in which its tail is counted: messages, the job's end, files removed
+SETTLE = 0.4  # seconds after an answer that still count: messages, the job's end, removal of files
 RESIZE = {"op": "resize", "width": WIDTH}
 ENCODERS = {"webp": "convert_webp", "jpeg": "convert_jpeg", "avif": {"op": "convert_avif", "quality": 50}}
 TREES = {
@@ -54,7 +54,7 @@ TREES = {
     TOGETHER: [{**RESIZE, "then": [ENCODERS[name] for name in FORMATS]}],
     BRANCHES: [{**RESIZE, "then": [ENCODERS[name]]} for name in FORMATS],
 }
-# JPEG is 4:2:0 by default; naming it would make thumbor forget the quality
+# JPEG is 4:2:0 by default; if that is set explicitly, thumbor ignores the quality
 THUMBOR_SETTINGS = """
 LOADER = "thumbor.loaders.file_loader"
 FILE_LOADER_ROOT_PATH = {folder!r}
@@ -69,7 +69,7 @@ class Contestant:
     """Running processes that do jobs."""
 
     name: str
-    #: does a job, and leaves the file of a single format in the folder
+    #: does a job, and for a single format leaves the file in the folder
     run: Callable[[str], None]
     jobs: Sequence[str]
     folder: Path
@@ -118,7 +118,7 @@ def service(name: str, deployment: Deployment, source: Path, servers: Iterable[S
 
 @contextmanager
 def program(name: str, folder: Path, *command: str | Path, **environment: str) -> Iterator[Contestant]:
-    """A process that reads jobs line by line and does them at once."""
+    """A program that reads jobs line by line and does them at once."""
     process = subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.PIPE,
@@ -202,7 +202,7 @@ def install(*command: str | Path) -> None:
 
 @contextmanager
 def contestants(folder: Path, source: Path, peers: Path, before: Path | None) -> Iterator[list[Contestant]]:
-    """All that can be had, running; with another checkout, that one and this one alone."""
+    """All running contestants that are available; with another checkout, only that one and this one."""
 
     def own(name: str) -> Path:
         (folder / name).mkdir()

@@ -1,8 +1,8 @@
-"""What an API key costs a request: the same requests to a server in open mode and to one that asks for keys.
+"""The cost of API keys per request: the same requests to a server in open mode, and to one that requires a key.
 
     python -m benchmarks keys [--rounds 600] [--mode embedded]
 
-starts two deployments as the tests do, and sends requests to them in turns, so that other load affects both equally.
+starts two deployments as the tests do, and alternates between them, so that other load affects both equally.
 """
 
 import argparse
@@ -19,7 +19,7 @@ HEAD = """| ms | p50 open | p50 with a key | difference | p95 open | p95 with a 
 |---|---:|---:|---:|---:|---:|"""
 WARM_UP = 20  # rounds
 IMAGE = make_photo(64, 48)
-SUBMISSIONS = 10  # as many times fewer of those, which cost a job each
+SUBMISSIONS = 10  # one submission per so many rounds, since each costs a job
 
 
 def milliseconds(request: Callable[[], object]) -> float:

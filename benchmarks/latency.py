@@ -1,11 +1,11 @@
-"""How long an accepted job waits for its first task, and how many messages the relay sends, next to bare Celery.
+"""How long an accepted job waits for its first task, and how fast the relay sends messages, compared with bare Celery.
 
     python -m benchmarks latency [--rounds 300] [--messages 5000]
 
-starts all servers, the API and its workers, as the tests do. One job at a time, in turns with a bare Celery
-`apply_async` over the same broker: from the moment that the client sends its request, and from the moment that the API
-stamps on the job, to the start of its first step, by the clock of the one machine. Then, without workers, how long the
-API's relay takes to send that many messages, and bare Celery to send as many, both with the broker's confirmation.
+starts all servers, the API and its workers, as the tests do. It measures one job at a time, alternating with a bare
+Celery `apply_async` over the same broker: the time to the start of the first step, from the client's request and from
+the job's `created_at`, by the clock of the same machine. Then, without workers, it measures how long the API's relay
+and bare Celery take to send the same number of messages, both with confirmations of the broker.
 """
 
 import argparse
@@ -38,14 +38,14 @@ def connect(deployment: Deployment) -> "psycopg.Connection[tuple[int]]":
 
 
 def wait_for_none(connection: "psycopg.Connection[tuple[int]]", query: str, pause: float) -> Iterator[int]:
-    """What a count still is, again and again until it is zero."""
+    """Repeat a query for a count until it is zero; yields the counts before."""
     while (row := connection.execute(query).fetchone()) is not None and row[0]:
         yield row[0]
         time.sleep(pause)
 
 
 def job_seconds(api: ApiClient) -> tuple[float, float]:
-    """From the request, and from the API's stamp, to the first task."""
+    """Seconds to the start of the first task: from the request, and from the job's `created_at`."""
     sent = datetime.now(UTC)
     job = api.run(IMAGE, ["convert_png"])
     started = datetime.fromisoformat(job["steps"][0]["started_at"])
@@ -130,6 +130,6 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=5000)
     options = parser.parse_args()
     with deployed() as deployment:
-        os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]  # of `bare_celery`
+        os.environ["BARE_BROKER"] = deployment.environment["PIXTOOLS_BROKER_URL"]  # for `bare_celery`
         latency(deployment, options.rounds)
         throughput(deployment, options.messages)

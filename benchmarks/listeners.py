@@ -1,11 +1,11 @@
-"""What listeners of live events cost, and how soon they get their events.
+"""The cost of listeners to live events, and the delay of their events.
 
     python -m benchmarks listeners [--idle 1000] [--active 50] [--jobs 200]
 
-starts the single process. First, `--idle` listeners open a stream of a tenant that has no jobs: measured are the
-additional memory of the process and its CPU time over ten seconds. Then `--active` listeners of another tenant get the
-ends of jobs, one after another: measured is the time from the end of a job until its event has arrived at each of them,
-by the clock of the one machine.
+starts the embedded mode. First, `--idle` listeners open streams of a tenant without jobs, and the benchmark measures
+the additional memory of the process and its CPU time over ten seconds. Then `--active` listeners of another tenant
+receive the ends of jobs, one after the other, and it measures the time from the end of a job until its event has
+arrived at each of them, by the clock of the same machine.
 """
 
 import argparse
@@ -24,14 +24,14 @@ import psutil
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, embedded
 
-SETTLE = 5.0  # seconds until memory is looked at
-WATCHED = 10.0  # seconds of an idle time
+SETTLE = 5.0  # seconds before memory is read
+WATCHED = 10.0  # seconds over which idle CPU time is measured
 MEGABYTE = 1_000_000
 ROOM = "5000"
 
 
 class Stream:
-    """One open stream over a bare connection, so that this program costs little itself."""
+    """An open stream over a plain connection, so that this program itself uses little CPU time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self.writer = reader, writer
@@ -50,7 +50,7 @@ class Stream:
         return cls(reader, writer)
 
     async def listen(self, number: int) -> None:
-        """Note how late each event of an end comes."""
+        """Record the delays of a number of events."""
         while len(self.delays) < number:
             line = await self._reader.readline()
             if line.startswith(b"data: "):
@@ -75,7 +75,7 @@ def main() -> None:
 async def _measure(deployment: Deployment, arguments: argparse.Namespace) -> None:
     idle, active = deployment.new_key("idle"), deployment.new_key("active")
     process = psutil.Process(deployment.processes[0].pid)
-    warm = [await Stream.open(deployment.url, idle) for _ in range(20)]  # what the first ones load is no one's share
+    warm = [await Stream.open(deployment.url, idle) for _ in range(20)]  # a warm-up, which is not counted
     await asyncio.sleep(SETTLE)
     before, alone = _rss(process), await _busy(process)
     opened = [await Stream.open(deployment.url, idle) for _ in range(arguments.idle)]

@@ -1,10 +1,10 @@
-"""What metrics, request ids and the access log cost the API, with tracing off: requests per second, in turns.
+"""The cost of metrics, request ids and the access log for the API, with tracing off.
 
     python -m benchmarks observability
 
-starts the API three times over the same real servers: as it is, without its access log, and without all of these. The
-same requests go to each in turns, in another order each time. It prints requests per second of wall-clock time and of
-the API's CPU time. Every figure is the median of the rounds; the loss is the median of the differences in each round.
+starts the API three times over the same real servers: as it is, without its access log, and without all of these. Each
+round sends the same requests to all three, in random order. It prints requests per second of wall-clock time and of the
+API's CPU time. Figures are medians over the rounds; the loss is the median of the differences within each round.
 """
 
 import argparse
@@ -50,7 +50,7 @@ REQUESTS: dict[str, tuple[Ask, int]] = {
 
 
 def measure(deployment: Deployment, ask: Ask, count: int, job: str) -> tuple[float, float]:
-    """Seconds of wall clock and of CPU time for so many requests."""
+    """Seconds of wall-clock time and of CPU time for a number of requests."""
 
     def send(number: int) -> None:
         with httpx.Client(base_url=deployment.url, timeout=60) as client:
@@ -71,7 +71,7 @@ def compare(
     for name, deployment in deployments.items():
         with deployment.client() as api:
             jobs[name] = api.accepted(IMAGE, ["convert_webp"])["id"]
-        measure(deployment, ask, count, jobs[name])  # warm
+        measure(deployment, ask, count, jobs[name])  # warm-up
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in deployments}
     for _ in range(rounds):
         for name in random.sample(VARIANTS, len(VARIANTS)):

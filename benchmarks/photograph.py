@@ -1,20 +1,20 @@
-"""A photograph without a download, generated from a seed, with the statistics that matter to codecs.
+"""A synthetic photograph, generated from a seed, with the statistics that matter to codecs.
 
-As in a camera's picture, its spectrum falls with frequency (seeded noise of every octave), and it has sharp edges of
-different objects, smooth areas, correlated channels, and the noise of a sensor.
+As in a camera's picture, the spectrum falls with frequency (noise in every octave), and there are objects with sharp
+edges, smooth areas, correlated channels and sensor noise.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-SENSOR_NOISE = 4.0  # standard deviation, on the scale of 8 bit
+SENSOR_NOISE = 4.0  # standard deviation, on the 8-bit scale
 SHAPES = 60
-CONTRAST, FALL = 16, 0.85  # of an octave, and from one to the next
-QUALITY = 92  # as cameras write JPEG
+CONTRAST, FALL = 16, 0.85  # amplitude of the noise, and its ratio from one octave to the next
+QUALITY = 92  # of JPEG, similar to cameras
 
 
 def photograph(width: int = 4000, height: int = 3000, seed: int = 1) -> Image.Image:
-    """The same pixels for the same arguments."""
+    """An RGB image; the same arguments give the same pixels."""
     random = np.random.default_rng(seed)
     texture = _octaves(random, width, height)
     objects = _objects(random, width, height)
@@ -24,7 +24,7 @@ def photograph(width: int = 4000, height: int = 3000, seed: int = 1) -> Image.Im
 
 
 def _octaves(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Noise, almost as strong in every octave as in the one before, and stronger in some places than in others."""
+    """Noise that weakens slightly from octave to octave, and is stronger in some places than in others."""
     total = np.zeros((height, width), np.float32)
     amplitude, cell = 1.0, max(width, height) // 4
     while cell >= 2:

@@ -1,20 +1,20 @@
-"""Compares the CPU time, memory and bytes that /plan predicts with those of the work, and fits the constants.
+"""Compares the CPU time, memory and bytes that /plan predicts with measured ones, and fits the constants.
 
     python -m benchmarks plan [folder] [--trees 100] [--seed 1] [--worst 10] [--fit] [--record FILE]
 
-Random trees (tests/support/trees.py, with sets for pages) are planned and run on photographs of a folder, or on made
-ones. Each tree runs in a process of its own on one thread, as a worker's does, after small images that start threads
-and codecs: CPU time and the peak of its address space are measured, and names, sizes and formats are compared.
-`--fit` prints the constants of app/services/intake/costs.py with the least relative error on these trees; check them
-with another seed and other photographs. `--worst` shows the trees with the largest errors.
+Random trees (tests/support/trees.py, with sets for web pages) are planned and run on the photographs of a folder, or on
+synthetic ones. Each tree runs in its own process on one thread, as in a worker, after a warm-up with small images. CPU
+time and the peak of the address space are measured, and names, sizes and formats are compared. `--fit` prints the
+constants of app/services/intake/costs.py with the least relative error on these trees; check them with another seed and
+other photographs. `--worst` shows the trees with the largest errors.
 
-What else a machine does makes CPU time longer. So the reference decode, that of docs/sample.jpg, is timed several times
-before and after each task in the same process, and the task is counted in the least of each: what slows them alike
-drops out, and a run can be repeated on a busy machine.
+Other load on a machine lengthens CPU time. Therefore the reference decode, of docs/sample.jpg, is timed several times
+before and after each task in the same process, and the time of the task is given in terms of the mean of both minima:
+effects on both cancel out, and results are repeatable on a busy machine.
 
-Peaks are those of the growth of a process, in addition to an idle one. The first line is the setting of this machine,
-PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of all decodes. `--record` keeps what is measured in a file of JSON lines;
-a file that is there already is read, and nothing is measured.
+A peak is the growth of the process's address space, plus the memory of an idle process. The first line of the output is
+the setting of this machine, PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of these decode times. `--record` keeps the
+measurements in a file of JSON lines; an existing file is read instead of measuring.
 """
 
 import argparse
@@ -55,8 +55,8 @@ SAMPLE = ROOT / "docs" / "sample.jpg"
 LIMITS = Limits(pixels=100_000_000, side=20_000)
 TREES = TreeLimits(nodes=64, depth=8, bytes=65_536)
 ROUNDS = 2  # of the reference decode, before and after each task
-WITHIN = 0.3  # of what was measured
-#: what is done to a small image before anything is measured
+WITHIN = 0.3  # relative error up to which a prediction counts as good
+#: operations of the warm-up on a small image
 WARM = (
     Stage("resize", {"width": 48}),
     Stage("rotate", {"angle": 10}),
@@ -67,16 +67,16 @@ WARM = (
 
 @dataclass(frozen=True)
 class Run:
-    """What one task did."""
+    """The measurements of a task."""
 
-    #: its id, and those of the tasks whose work is done by that
+    #: ids of the task and of those that it did inline
     tasks: list[str]
     cpu_seconds: float
-    #: CPU time of the reference decode around it
+    #: CPU seconds of the reference decode before and after it
     reference: float
-    #: bytes of address space, until then
+    #: peak of the address space in bytes, from the start of the process
     peak: int
-    #: format, width, height and bytes by the name of the result
+    #: format, width, height and bytes of each result, by name
     files: dict[str, tuple[str, int | None, int | None, int]]
 
     @property
@@ -87,7 +87,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Measured:
-    """A tree that was run."""
+    """A tree, and the measurements of its tasks."""
 
     tree: list[Any]
     photo: str
@@ -112,7 +112,7 @@ class Measured:
 
     @property
     def peak(self) -> int:
-        """Bytes of address space."""
+        """Peak of the address space in bytes."""
         return max(run.peak for run in self.runs)
 
     @property
@@ -130,7 +130,7 @@ class Measured:
 
 
 def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
-    """What some work answers, done in a process of its own."""
+    """Do some work in a child process; returns its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -138,7 +138,7 @@ def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
             os.close(reading)
             with os.fdopen(writing, "w") as answers:
                 json.dump([asdict(run) for run in work()], answers)
-        finally:  # it must not go on as if it were the parent
+        finally:  # the child must not continue like the parent
             failed = sys.exc_info()[0] is not None
             if failed:
                 traceback.print_exc()
@@ -158,7 +158,7 @@ def _warm() -> None:
         pipeline.render(source, WARM, [Target(between, INTERMEDIATE, {})], LIMITS)
         pipeline.render(between, [], [Target(out, "convert_png", {})], LIMITS)
         pipeline.render(source, [], [Target(out, op, {}) for op in ENCODERS], LIMITS)
-    _reference_seconds()  # the first decodes of a process are slow: the memory that they get is new
+    _reference_seconds()  # the first decodes of a process are slow, because its memory is new
 
 
 def _memory(name: str) -> int:
@@ -176,7 +176,7 @@ def _reference_seconds() -> float:
 
 
 def photographs(folder: Path | None, into: Path) -> list[Path]:
-    """Files of several sizes; made ones are JPEG."""
+    """The images of a folder, or synthetic JPEGs of several sizes."""
     if folder is not None:
         extensions = {f".{format_.extension}" for format_ in FORMATS.values() if format_.is_input}
         return sorted(path for path in folder.iterdir() if path.suffix.lower() in extensions | {".jpeg"})
@@ -189,7 +189,7 @@ def photographs(folder: Path | None, into: Path) -> list[Path]:
 
 
 def run(planned: Plan, photo: Path, folder: Path) -> list[Run]:
-    """Every task, as an executor would have it done."""
+    """Run every task as an executor would."""
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     _warm()
@@ -207,7 +207,7 @@ def run(planned: Plan, photo: Path, folder: Path) -> list[Run]:
 
 
 def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """Ids of the tasks that are done, and the files by the names of their results."""
+    """Run a task; returns the ids of all tasks that it did, and the files by the names of their results."""
     source = photo if task.is_first else folder / f"{task.parent}{INTERMEDIATE_SUFFIX}"
     targets = _targets(planned, task, folder)
     stages = [Stage(step.op, step.params) for step in task.steps]
@@ -251,7 +251,7 @@ def measure(chance: random.Random, photos: list[Path], folder: Path) -> Measured
 
 
 def measured(given: argparse.Namespace) -> list[Measured]:
-    """The trees of a run, or of a record of one."""
+    """The measured trees, or those of an existing record."""
     if given.record and given.record.exists():
         return [Measured.from_json(line) for line in given.record.read_text().splitlines()]
     chance, found = random.Random(given.seed), []
@@ -266,7 +266,7 @@ def measured(given: argparse.Namespace) -> list[Measured]:
 
 
 def report(found: list[Measured], worst: int) -> None:
-    """How far plans are off."""
+    """Print the errors of the predictions."""
     same = sum(_outlines(one) == {name: file[:3] for name, file in one.files.items()} for one in found)
     print(f"names, sizes and formats equal: {same} of {len(found)}")
     _show_errors("CPU", [_off_by(one) for one in found])
@@ -299,28 +299,28 @@ def _show_errors(name: str, errors: list[float]) -> None:
     print(f"{name}: {within:.0%} within {WITHIN:.0%}; off by {middle:.0%} in the median, {tenth:.0%} at 90 %")
 
 
-#: tables of constants; each value is one, or two
+#: tables of constants; each value is one constant, or a pair
 TABLES: dict[str, dict[Any, Any]] = {
     "DECODE": costs.DECODE,
     "DECODE_SHRUNK": costs.DECODE_SHRUNK,
     "WORK": costs.WORK,
     "ENCODE": costs.ENCODE,
 }
-#: those of their own
+#: constants outside of tables
 ALONE = ("TASK_SECONDS", "FILE_SECONDS", "SET_SECONDS", "INTERMEDIATE_READ", "INTERMEDIATE_WRITE")
-NOTHING = 1e-9  # of a constant: it stays 0
-FINE = 1e6  # times as many bytes as are meant, since they are rounded
-SWEEPS = 3000  # over all constants, until they are those of the least error
-ROUNDS_OF_FIT = 6  # each with the weights that the errors of the one before give
+NOTHING = 1e-9  # avoids division by zero: a constant of 0 stays 0
+FINE = 1e6  # factor for predicted bytes, because they are rounded to whole ones
+SWEEPS = 3000  # over all constants, for convergence
+ROUNDS_OF_FIT = 6  # each with weights from the errors of the previous one
 SMALL_ERROR = 0.1
-PULL = 0.2  # the error that a constant counts as which changes by its own value: what trees do not show stays
+PULL = 0.2  # regularization: constants that these trees do not determine keep their values
 
 
 Cell = tuple[str, Any, int | None]
 
 
 def _cells() -> dict[Cell, float]:
-    """Every constant, with its value."""
+    """All constants with their values."""
     found: dict[Cell, float] = {(name, None, None): getattr(costs, name) for name in ALONE}
     for table, values in TABLES.items():
         for key, value in values.items():
@@ -330,9 +330,9 @@ def _cells() -> dict[Cell, float]:
 
 
 def fit(found: list[Measured]) -> None:
-    """Print the constants that leave the least relative error: the time of a task is linear in all of them.
+    """Print the constants with the least relative error. The time of a task is linear in all of them.
 
-    It is the sum of absolute errors, not of squares, so that the few that are far off do not decide.
+    The sum of absolute errors is minimized, not that of squares, so that a few outliers have little influence.
     """
     fit_densities(found)
     cells, columns = _cells(), []
@@ -349,14 +349,14 @@ def fit(found: list[Measured]) -> None:
     for _ in range(ROUNDS_OF_FIT):
         weighted = np.vstack([relative * weights[:, None], pull])
         solved = _nonnegative(weighted, np.append(weights, np.full(len(before), PULL)))
-        ratio = relative @ solved  # half and twice as much are equally wrong
+        ratio = relative @ solved  # half and twice the measured time are equally wrong
         weights = 1 / np.sqrt(np.maximum(np.abs(np.log(ratio)), SMALL_ERROR) * ratio)
     for cell, value in zip([cell for cell, one in zip(cells, used, strict=True) if one], solved, strict=True):
         print(f"  {cell[0]}[{cell[1]}][{cell[2]}] = {value:.4g}")
 
 
 def fit_densities(found: list[Measured]) -> None:
-    """Print those that fit best, and set them: bytes are a product of powers, so that their logarithm is linear."""
+    """Print and set the densities that fit best. Bytes are a product of powers, so their logarithm is linear."""
     ones, details, qualities = (_likely(found, *powers) for powers in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
     for format_ in costs.DENSITY:
         rows = [number for number, (other, _, _) in enumerate(ones) if other == format_]
@@ -372,7 +372,7 @@ def fit_densities(found: list[Measured]) -> None:
 
 
 def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[str, float, int]]:
-    """Format, predicted and measured bytes of every file, with one byte for each pixel and these powers."""
+    """Format, predicted and measured bytes of every file, for a density of one byte per pixel and these powers."""
     kept = dict(costs.DENSITY)
     costs.DENSITY.update({name: Density(FINE, detail, quality) for name in kept})
     likely = [
@@ -386,14 +386,14 @@ def _likely(found: list[Measured], detail: float, quality: float) -> list[tuple[
 
 
 def _by_run(one: Measured) -> Iterator[float]:
-    """Predicted CPU seconds of each run."""
+    """The predicted CPU seconds of each run."""
     seconds = costs.seconds(one.plan, one.given)
     for done in one.runs:
         yield sum(seconds[task] or 0.0 for task in done.tasks)
 
 
 def _nonnegative(matrix: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Least squares without negative values: each of them in turn, the others as they are."""
+    """Least squares without negative values, by coordinate descent."""
     scale = np.linalg.norm(matrix, axis=0)
     scaled = matrix / scale
     products, goal = scaled.T @ scaled, scaled.T @ wanted
@@ -431,7 +431,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep what is measured, or read what was kept")
     given = parser.parse_args()
     for operation in OPERATIONS.values():
-        if operation.queue is Queue.DEFAULT:  # loaded before anything is measured, as in a worker
+        if operation.queue is Queue.DEFAULT:  # imported before anything is measured, as in a worker
             resolve(operation.handler)
     found = measured(given)
     print(f"PIXTOOLS_REFERENCE_DECODE_SECONDS={min(run.reference for one in found for run in one.runs):.4f}")

@@ -1,9 +1,9 @@
-"""CPU time, WAL and disk of PostgreSQL for a job that is accepted, claimed, finished, listed and removed.
+"""CPU time, WAL and disk space of PostgreSQL per job that is accepted, claimed, finished, listed and removed.
 
     make bench NAME=postgres ARGS="--jobs 100000"
 
-The service's own functions run in this process, each in a transaction of its own, on a private PostgreSQL; all CPU time
-of the server's processes is counted. Before that, SQL fills the tables with copies of one finished job. The server and
+The service's own functions run in this process, each in its own transaction, on a private PostgreSQL; the CPU time of
+all processes of the server counts. Before that, SQL fills the tables with copies of one finished job. The server and
 its data are removed at the end.
 """
 
@@ -35,22 +35,22 @@ from tests.support.servers import PostgreSQL
 
 TREE = '["convert_webp"]'
 KEPT_SECONDS = 86_400
-PAGE = 50  # jobs of a listing
-FILL = 100_000  # jobs of one statement
+PAGE = 50  # jobs per page of a list
+FILL = 100_000  # jobs per statement
 TABLES = ("job_steps", "step_attempts", "job_results")
 SHA = "0" * 64
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one job, or of one page."""
+    """The cost of a phase per job or per page: times in seconds, WAL and disk space in bytes."""
 
     phase: str
     times: int
     cpu: float
     wall: float
     wal: float
-    #: None where it means nothing
+    #: None if it does not apply
     disk: float | None
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ HEADING = "| phase | times | CPU, ms | clock, ms | WAL, kB | disk, kB |\n|---|--
 
 @dataclass(frozen=True)
 class Bench:
-    """A server with tables, and how to ask what it has used."""
+    """A database, and the main process of its server, for measurements."""
 
     database: Database
     pid: int
@@ -162,7 +162,7 @@ def expire(database: Database, ids: Sequence[UUID]) -> None:
 
 
 def fill(database: Database, number: int) -> None:
-    """Copies of one finished job, spread over the day before."""
+    """Insert copies of one finished job, spread over the last 24 hours."""
     (sample,) = accept(database, 1)
     finish(database, claim(database, [sample]))
     for first in range(0, number, FILL):
@@ -186,7 +186,7 @@ def fill(database: Database, number: int) -> None:
 
 
 def _copy(database: Database, table: str, key: str) -> str:
-    """Rows of the sample once for each copy; what is unique besides the job is left to its default."""
+    """SQL that inserts the sample's rows for each copy; generated columns and sequences get their own values."""
     with database.session(read_only=True) as session:
         found = session.execute(
             text(
@@ -234,7 +234,7 @@ def main() -> None:
         print(f"{options.jobs:,} jobs: {size / options.jobs / 1000:.2f} kB each on disk, filled in {seconds:.0f} s")
         bench = Bench(database, int((server.data / "postmaster.pid").read_text().split()[0]))
         storage = LocalFolder(folder / "objects")
-        accept(database, 20)  # connections, plans and caches
+        accept(database, 20)  # warm-up of connections, plans and caches
         print(HEADING, *measure(bench, storage, options.times), sep="\n")
 
 

@@ -1,4 +1,4 @@
-"""CPU time in nanoseconds and peak memory of processes with all their children, read from Linux."""
+"""CPU time and memory of processes with all their children, as Linux reports them."""
 
 import os
 import time
@@ -11,11 +11,11 @@ import psutil
 
 TICKS = os.sysconf("SC_CLK_TCK")
 GONE = (OSError, psutil.NoSuchProcess)
-IDLE = 4.0  # seconds in which a service at rest is looked at
+IDLE = 4.0  # seconds over which the idle load of a service is measured
 
 
 def family(pids: Iterable[int]) -> set[int]:
-    """The processes and all that descend from them."""
+    """The processes and all their descendants."""
     found = set(pids)
     for pid in list(found):
         with suppress(psutil.NoSuchProcess):
@@ -24,11 +24,11 @@ def family(pids: Iterable[int]) -> set[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU time of living processes, and of the children that they have seen end."""
+    """CPU seconds of running processes, and of the children that they have waited for."""
     total = 0.0
     for pid in pids:
         with suppress(*GONE):
-            total += time.clock_gettime((~pid << 3) | 2)  # the clock of all threads of another process
+            total += time.clock_gettime((~pid << 3) | 2)  # the CPU clock of another process, for all its threads
             of_children = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
             total += sum(map(int, of_children)) / TICKS
     return total
@@ -36,7 +36,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 @dataclass(frozen=True)
 class Spent:
-    """What some work took, in seconds: on the clock, and on the CPU beyond what the processes use when idle."""
+    """The cost of some work in seconds: wall-clock time, and CPU time beyond the idle load."""
 
     wall: float
     own: float
@@ -45,27 +45,27 @@ class Spent:
 
 @dataclass
 class Meter:
-    """Reads what a service and the servers behind it use."""
+    """Measures the CPU time of a service and of its servers."""
 
     pids: Callable[[], Iterable[int]]
-    #: of the servers that it uses
+    #: processes of the servers that it uses
     server_pids: Callable[[], Iterable[int]] = set
-    #: CPU seconds a second while it is idle: its own, and those of its servers
+    #: idle load in CPU seconds per second: its own, and that of its servers
     idle: tuple[float, float] = (0.0, 0.0)
 
     def used(self) -> tuple[float, float]:
-        """CPU seconds so far: its own, and those of its servers."""
+        """CPU seconds so far: of the service, and of its servers."""
         return cpu_seconds(self.pids()), cpu_seconds(self.server_pids())
 
     def rest(self) -> None:
-        """Find out what it uses when idle."""
+        """Measure the idle load."""
         before = self.used()
         time.sleep(IDLE)
         own, servers = self.used()
         self.idle = (own - before[0]) / IDLE, (servers - before[1]) / IDLE
 
     def spent(self, work: Callable[[], object], settle: float) -> Spent:
-        """Do the work, and count what it causes until so many seconds after its end."""
+        """Do the work, and measure its cost until `settle` seconds after its end."""
         before, began = self.used(), time.perf_counter()
         work()
         wall = time.perf_counter() - began
@@ -76,12 +76,12 @@ class Meter:
 
 
 def peaks(pids: Iterable[int]) -> list[int]:
-    """The most memory that each process has held so far (VmHWM) in bytes, largest first."""
+    """The peak resident memory of each process (VmHWM) in bytes, largest first."""
     return sorted((_status(pid, "VmHWM") for pid in pids), reverse=True)
 
 
 def resident(pid: int) -> int:
-    """The memory that a process holds now (VmRSS), in bytes."""
+    """The resident memory of a process (VmRSS) in bytes."""
     return _status(pid, "VmRSS")
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks quality folder > quality.csv
 
-Twenty photographs are taken from the folder, evenly over its sorted names, and encoded by the code that the service
-runs, on one thread each. Similarity is the project's SSIM, PSNR and SSIMULACRA2; CPU time does not include computing
-it. On stderr it prints which quality of each format looks like which of JPEG, and what each effort costs there.
+Twenty photographs are chosen from the folder, evenly spread over its sorted names, and encoded by the code of the
+service, on one thread each. Similarity is given as the project's SSIM, PSNR and SSIMULACRA2; CPU time does not include
+computing it. On stderr it prints which qualities of other formats look like those of JPEG, and what each effort costs.
 """
 
 import csv
@@ -31,8 +31,8 @@ from app.imaging.ssim import ssim
 from app.parameters import AvifParams, GifParams, JpegParams, PngParams, TiffParams, WebpParams
 
 PHOTOGRAPHS = 20
-OFFSET = 5  # lines cut off, so that the blocks of a photograph that was a JPEG are not those of the encoder
-ENOUGH = (5, 0.2)  # a time is the least of so many runs, or of those within so many seconds
+OFFSET = 5  # pixels cropped from left and top, so that blocks of a JPEG do not coincide with those of the encoder
+ENOUGH = (5, 0.2)  # a time is the least of at most 5 runs, as many as start within 0.2 seconds
 SAVE: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "jpeg": (convert_jpeg.save, JpegParams),
     "webp": (convert_webp.save, WebpParams),
@@ -41,19 +41,19 @@ SAVE: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "gif": (convert_gif.save, GifParams),
     "tiff": (convert_tiff.save, TiffParams),
 }
-PEER = "quality=80 progressive=True chroma=4:2:0"  # of JPEG; CPU time is also printed as a multiple of its
-LIKE = (60, 70, 75, 80, 85, 90)  # qualities of JPEG that others are compared with
+PEER = "quality=80 progressive=True chroma=4:2:0"  # JPEG setting whose CPU time others are compared with
+LIKE = (60, 70, 75, 80, 85, 90)  # JPEG qualities that other formats are compared with
 CHROMAS = ("4:2:0", "4:4:4")
 OF_AVIF = (35, 45, 50, 55, 60, 70, 80, 90)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One setting of one encoder."""
+    """A setting of an encoder."""
 
     format: str
     params: dict[str, Any]
-    #: of libvips, which the service does not offer
+    #: parameters of libvips that the service does not offer
     extra: dict[str, Any]
 
     def save(self, image: pyvips.Image, path: Path) -> None:
@@ -88,7 +88,7 @@ def cases() -> list[Case]:
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """The least of a few runs; every thread of this process counts."""
+    """The CPU seconds of some work, the least of a few runs; all threads of this process count."""
     runs: list[float] = []
     while len(runs) < ENOUGH[0] and sum(runs) < ENOUGH[1]:
         start = time.process_time()
@@ -107,13 +107,13 @@ def as_file(image: pyvips.Image) -> io.BytesIO:
 
 
 def psnr(first: pyvips.Image, second: pyvips.Image) -> float:
-    """In dB; 99 for equal images."""
+    """The PSNR in dB; at most 99, which equal images have."""
     error = np.mean((first.numpy().astype(float) - second.extract_band(0, n=first.bands).numpy()) ** 2)
     return min(99.0, float(10 * np.log10(255**2 / error))) if error else 99.0
 
 
 def measure(photograph: Path) -> list[dict[str, float]]:
-    """The figures of every case."""
+    """The figures of every case for a photograph."""
     libvips.configure(1)
     image = to_srgb(decoded(photograph))
     image = image.crop(OFFSET, OFFSET, image.width - OFFSET, image.height - OFFSET).copy_memory()
@@ -141,7 +141,7 @@ Row = dict[str, Any]
 
 
 def mean(measured: list[list[dict[str, float]]]) -> list[Row]:
-    """Over the photographs; the case stands first in each row."""
+    """Means over the photographs: a row per case, with the case first."""
     rows: list[Row] = []
     for case, of_photographs in zip(cases(), zip(*measured, strict=True), strict=True):
         figures = {name: float(np.mean([row[name] for row in of_photographs])) for name in of_photographs[0]}
@@ -151,7 +151,7 @@ def mean(measured: list[list[dict[str, float]]]) -> list[Row]:
 
 
 def curve(rows: list[Row], name: str, **fixed: Any) -> list[Row]:
-    """The rows of one format that differ in quality alone, from the worst."""
+    """The rows of a format that differ only in quality, worst first."""
     found = [
         row
         for row in rows
@@ -163,13 +163,13 @@ def curve(rows: list[Row], name: str, **fixed: Any) -> list[Row]:
 
 
 def at(rows: list[Row], score: float, figure: str) -> float:
-    """A figure between the rows, where SSIMULACRA2 is the score; NaN beyond them."""
+    """A figure interpolated between rows at a score of SSIMULACRA2; NaN beyond them."""
     values = [float(row["case"].params["quality"] if figure == "quality" else row[figure]) for row in rows]
     return float(np.interp(score, [row["ssimulacra2"] for row in rows], values, left=np.nan, right=np.nan))
 
 
 def print_likes(rows: list[Row]) -> None:
-    """Settings that look alike."""
+    """Print the settings that look alike."""
     jpeg = curve(rows, "jpeg", progressive=True, chroma="4:2:0")
     kinds: list[tuple[str, list[Row]]] = [("jpeg 4:4:4", curve(rows, "jpeg", progressive=True, chroma="4:4:4"))]
     kinds += [(f"webp effort {effort}", curve(rows, "webp", effort=effort)) for effort in range(0, 7, 2)]

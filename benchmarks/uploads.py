@@ -2,7 +2,7 @@
 
     python -m benchmarks uploads
 
-starts an API with its worker in a fresh folder, sends 200 uploads of 5 MB at the same time and prints what it cost.
+starts the embedded mode in a new folder, sends 200 uploads of 5 MB at the same time, and prints their cost.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ async def upload(client: httpx.AsyncClient, image: bytes) -> int:
 
 
 async def watch(pid: int, stop: asyncio.Event, samples: dict[str, list[float]]) -> None:
-    """Memory of the process, and how long it takes to answer what touches nothing but the event loop."""
+    """Sample the memory of the process, and the time of a request that only needs the event loop."""
     process = psutil.Process(pid)
     async with httpx.AsyncClient(base_url=URL, timeout=60) as client:
         while not stop.is_set():
@@ -62,7 +62,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         **os.environ,
         "PIXTOOLS_PORT": str(PORT),
         "PIXTOOLS_DATA_DIR": str(folder),
-        "MALLOC_ARENA_MAX": "2",  # as `make run` and the images set it
+        "MALLOC_ARENA_MAX": "2",  # as in `make run` and the images
     }
     command = [sys.executable, "-m", "benchmarks.watched_api"]
     with (folder / "log").open("wb") as log:

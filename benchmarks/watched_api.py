@@ -1,4 +1,4 @@
-"""`pixtools serve` with a watch in its own event loop, where the pauses of `uploads.py` do not count.
+"""`pixtools serve` that measures the pauses of its event loop itself, free from those of `uploads.py`.
 
 python -m benchmarks.watched_api
 """

@@ -1,14 +1,14 @@
-"""CPU time of `web` next to that of its encodes alone, and the result of `bytes_step`, on photographs.
+"""CPU time of `web` compared with its encodes alone, and the results of `bytes_step`, on photographs.
 
     python -m benchmarks web [folder] [--photos 24] [--rounds 3] [--step 30000] [--format avif]
 
-The photographs are those of a folder, or generated (benchmarks/photograph.py). Other formats are converted to JPEG of
-quality 92, as cameras write it. Each runs in a separate process on one thread, as in a worker.
+The photographs are those of a folder, or synthetic ones (benchmarks/photograph.py). Formats other than JPEG are
+converted to JPEG of quality 92, similar to cameras. Each runs in a separate process on one thread, as in a worker.
 
-The first table has the CPU seconds of a set of fixed widths and quality, including decoding, and of the same encodes
-alone, of images already in memory in their sizes, in turns. The second one has, for `bytes_step`, the widths, the
-largest step between two neighbours, how many images equal steps would need at least, and how many encodes the search
-took. A step that is larger than requested is an error.
+The first table has the CPU seconds of a set with fixed widths and quality, including decoding, and of the same encodes
+alone, of images that are already resized and in memory. The second table has, for `bytes_step`, the widths, the largest
+step between two neighbours, the least number of images with equal steps, and the number of encodes of the search. A
+step that is larger than requested is an error.
 """
 
 import argparse
@@ -40,20 +40,20 @@ SUFFIXES = (*JPEG, ".png", ".webp")
 
 
 def _photographs(given: Path | None, into: Path) -> list[Path]:
-    """JPEG files of photographs, in the order of their names."""
+    """JPEG files of the photographs, in the order of their names."""
     if given is None:
         return photographs(None, into)
     found = []
     for path in sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES):
         found.append(path if path.suffix.lower() in JPEG else into / f"{path.stem}.jpg")
         if found[-1] != path:
-            with Image.open(path) as image:  # libvips must not have started threads when its processes are forked
+            with Image.open(path) as image:  # libvips must not start threads in this process, which forks
                 image.convert("RGB").save(found[-1], quality=QUALITY)
     return found
 
 
 def _set(photo: Path, folder: Path, params: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a set, with the report of its step."""
+    """Make a set; returns its manifest, with the report of the step."""
     target, monitor = Target(folder / "set", "web", params, name="set"), Monitor()
     pipeline.render(photo, [Stage("web", params)], [target], LIMITS, monitor)
     manifest: dict[str, Any] = json.loads((folder / "set.manifest.json").read_text())
@@ -61,7 +61,7 @@ def _set(photo: Path, folder: Path, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(photo: Path, folder: Path, rounds: int) -> dict[str, Any]:
-    """CPU seconds of a whole set, and of its encodes alone: the least of several rounds."""
+    """CPU seconds of a whole set and of its encodes alone, each the least of several rounds."""
     params: dict[str, Any] = {"widths": list(DEFAULT_WIDTHS), "formats": list(FORMATS)}
     manifest = _set(photo, folder, params)
     whole = pyvips.Image.new_from_file(str(photo)).autorot()
@@ -86,7 +86,7 @@ def _measure(photo: Path, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _steps(photo: Path, folder: Path, step: int, name: str) -> dict[str, Any]:
-    """What `bytes_step` comes to."""
+    """The results of `bytes_step`."""
     found = _set(photo, folder, {"bytes_step": step, "max_images": 50, "formats": [name]})
     images = found["images"]
     sizes = [image["bytes"] for image in images]

@@ -1,12 +1,12 @@
-"""Webhooks under bad conditions: a table of what receivers may do, and one of the effect of a dead host on others.
+"""Webhooks under bad conditions: how receivers can behave, and the effect of a dead host on others.
 
     python -m benchmarks webhooks [--dead-host]
 
-starts all servers and PixTools as the tests do. The first table has one job for each row, sent to a receiver that
-behaves as the row says, with pauses of a second between attempts. For the last two, a thousand deliveries to ten hosts
-are written at an even pace, then all at once, in turns with ten healthy hosts, with one that accepts requests and never
-answers, and with one without a server; the times from the row to the receiver are those of the nine others.
-`--dead-host` leaves out the rest.
+starts all servers and PixTools as the tests do. The first table has one job per row, with a receiver that behaves as
+the row says, and pauses of a second between attempts. For the last two tables, a thousand deliveries to ten hosts are
+written at an even pace, then all at once. Rounds alternate between ten healthy hosts, a tenth host that accepts
+requests but never answers, and a tenth host without a server; the tables show the times from the row to the receiver
+for the nine others. With `--dead-host`, only these two are measured.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from tests.support.receiver import (
 )
 
 IMAGE = make_photo(64, 48)
-TIMEOUT = 2  # seconds of an attempt
+TIMEOUT = 2  # seconds per attempt
 HOSTS = 10
 DELIVERIES = 1000
 TO_OTHERS = DELIVERIES * (HOSTS - 1) // HOSTS
@@ -81,7 +81,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class Case:
-    """What the tenth host does."""
+    """A behaviour of the tenth host."""
 
     name: str
     behave: Behaviour
@@ -146,7 +146,7 @@ def untrusted() -> ssl.SSLContext:
 
 
 def send(database: Database, receivers: list[str], per_second: float) -> dict[str, float]:
-    """Write deliveries at an even pace; when each event was written."""
+    """Write deliveries at an even pace; returns the time at which each event was written."""
     written: dict[str, float] = {}
     began = time.monotonic()
     for number in range(DELIVERIES):
@@ -161,9 +161,9 @@ def send(database: Database, receivers: list[str], per_second: float) -> dict[st
 
 
 def delays(database: Database, case: Case, per_second: float) -> tuple[list[float], int]:
-    """Seconds to nine healthy hosts while the tenth is as in the case, and how many requests that one got."""
+    """Delays in seconds to nine healthy hosts during a case, and the number of requests to the tenth host."""
     with ExitStack() as stack:
-        # an address for each: what has one address has one owner
+        # each with its own address, because limits apply per address
         healthy = [stack.enter_context(receiving(host=f"127.0.1.{number}")) for number in range(1, HOSTS)]
         tenth = stack.enter_context(receiving(case.behave, host="127.0.1.10"))
         last = f"http://127.0.1.10:{free_port()}/" if case.refuses else tenth.url
@@ -184,7 +184,7 @@ def first_arrivals(receivers: list[Receiver]) -> dict[str, float]:
 
 
 def one_dead_host(database: Database, title: str, per_second: float) -> None:
-    """The rounds of all cases in turns, so that what else the machine does comes to all of them."""
+    """Run the rounds of all cases in turns, so that other load on the machine affects all of them."""
     print(f"\n{DELIVERIES} deliveries, {title}; {ROUNDS} rounds in turns: milliseconds to the nine others\n")
     print("| the tenth host | arrived | p50 | p99, median of the rounds | p99, all | requests to the tenth |")
     print("|---|---:|---:|---:|---|---:|")
@@ -206,7 +206,7 @@ def one_dead_host(database: Database, title: str, per_second: float) -> None:
 
 
 def breaker(deployment: Deployment) -> None:
-    """A host that fails, is left alone, and comes back."""
+    """A host that fails, is no longer called, and recovers."""
     print("\n| second | requests to the failing host | what it answers |\n|---:|---:|---|")
     with deployment.client() as api, receiving(answer(500)) as receiver:
         for _ in range(12):

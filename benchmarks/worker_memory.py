@@ -1,12 +1,12 @@
-"""Does a pixel worker's memory grow? Its resident size over 1000 mixed jobs, and the peak of single large ones.
+"""Does a pixel worker's memory grow? Its resident memory over 1000 mixed jobs, and the peak of single large ones.
 
     python -m benchmarks memory [--jobs 1000] [--allocators] [--plot docs/images/worker-memory.svg]
 
 The jobs use every pixel operation except `denoise`, every encoder and every input format, with 0.1 to 12 megapixels.
-They are drawn from a seed, so each run has the same jobs. The pixel process of the embedded mode is replaced after some
-renders; it also runs all jobs without that, which shows whether its memory stays level by itself. The Celery worker of
-the whole stack gets the jobs through the API and is never replaced. `--allocators` adds the pixel process without the
-limit on glibc's arenas, and with jemalloc if that is installed.
+They are drawn from a seed, so that each run has the same jobs. The pixel process of the embedded mode is replaced after
+some renders; it also runs all jobs without replacement, to show whether its memory stays level. The Celery worker of
+the cluster gets the jobs through the API and is never replaced. `--allocators` adds the pixel process without the limit
+on glibc's arenas, and with jemalloc if that is installed.
 
 Resident memory is read after each job, and drawn as a plot.
 """
@@ -41,15 +41,15 @@ from tests.support.deployment import ROOT, cluster
 from tests.support.fixtures import ServerPool
 
 FORMATS = ("jpeg", "png", "webp", "avif", "gif", "tiff")
-MEGAPIXELS = {0.1: 6, 0.26: 5, 0.7: 4, 1.8: 3, 4.6: 2, 12.0: 1}  # and how often they are drawn
+MEGAPIXELS = {0.1: 6, 0.26: 5, 0.7: 4, 1.8: 3, 4.6: 2, 12.0: 1}  # to their weights in the draw
 LIMITS = Limits(pixels=50_000_000, side=16384)
 ADDRESS_SPACE = 2_100_000_000  # bytes; the default of the embedded mode
 TIMEOUT = 300.0  # seconds
 MEGABYTE = 1e6
 PLOT = ROOT / "docs" / "images" / "worker-memory.svg"
-AIM = 300  # MB for a photograph of 12 megapixels
+AIM = 300  # MB, the goal for a photograph of 12 megapixels
 
-Job = tuple[Path, list[dict[str, Any]]]  # a source, and what is done to it; the last encodes
+Job = tuple[Path, list[dict[str, Any]]]  # a source and its operations, of which the last encodes
 Run = Callable[[Job], bool]
 
 PIXELS: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
@@ -78,7 +78,7 @@ ENCODERS: tuple[Callable[[random.Random], dict[str, Any]], ...] = (
     lambda draw: {"op": "convert_gif", "effort": draw.randint(1, 5)},
     lambda draw: {"op": "convert_tiff", "compression": draw.choice(("none", "lzw", "deflate"))},
 )
-SINGLE = {  # of a photograph of 12 megapixels
+SINGLE = {  # jobs on a photograph of 12 megapixels
     "resize to 1280, WebP": [{"op": "resize", "width": 1280}, {"op": "convert_webp"}],
     "resize to 1280, AVIF": [{"op": "resize", "width": 1280}, {"op": "convert_avif"}],
     "WebP": [{"op": "convert_webp"}],
@@ -97,19 +97,19 @@ SINGLE = {  # of a photograph of 12 megapixels
 
 @dataclass(frozen=True)
 class Way:
-    """How the jobs are run."""
+    """A way to run the jobs."""
 
     name: str
     colour: str
     renders_per_child: int | None = None  # None: the Celery worker
-    #: changes of the pixel process's environment; None takes a variable away
+    #: changes to the pixel process's environment; None removes a variable
     environment: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class Samples:
     resident: list[int]  # bytes, after each job
-    peak: int  # of any process
+    peak: int  # bytes, the largest of all processes
     failed: int
 
 
@@ -128,7 +128,7 @@ def jemalloc() -> list[Way]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """Files of every format and size, of one photograph."""
+    """Write a photograph in every format and size; returns the files."""
     folder.mkdir()
     whole, files = photograph(), []
     for megapixels in MEGAPIXELS:
@@ -156,7 +156,7 @@ def _operations(draw: random.Random) -> list[dict[str, Any]]:
 
 @contextmanager
 def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
-    """What runs a job, and the process id of who ran the last one."""
+    """A function that runs a job, and one for the id of the process that ran the last one; 0 if it has ended."""
     inherited = sandbox._environment  # noqa: SLF001 - the benchmark's subject
 
     def environment() -> dict[str, str]:
@@ -181,7 +181,7 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
     with (
         patch.object(sandbox, "RENDERS_PER_CHILD", way.renders_per_child),
         patch.object(sandbox, "_environment", environment),
-        # as many as the embedded mode has, for as many threads; one job at a time only ever starts one
+        # as many processes as in the embedded mode; one job at a time never starts more than one of them
         sandbox.Sandbox(os.cpu_count() or 1, ADDRESS_SPACE) as pixels,
     ):
         yield run, pid
@@ -189,8 +189,8 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
 
 @contextmanager
 def celery_worker(folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
-    """The same of a deployment with one worker process, through its API."""
-    os.environ["MALLOC_ARENA_MAX"] = "2"  # as the images set it
+    """The same for a deployment with one worker process, through its API."""
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # as in the images
     pool = ServerPool(folder / "servers")
     try:
         deployment = cluster(
@@ -230,7 +230,7 @@ def opened(way: Way) -> Iterator[tuple[Run, Callable[[], int]]]:
 
 
 def sample(way: Way, jobs: Sequence[Job]) -> Samples:
-    """Run the jobs one after the other."""
+    """Run the jobs one after the other, and read the memory after each."""
     sizes: list[int] = []
     peak = failed = 0
     with opened(way) as (run, pid):
@@ -238,7 +238,7 @@ def sample(way: Way, jobs: Sequence[Job]) -> Samples:
             if number % 100 == 0:
                 print(f"{way.name}: {number} jobs", file=sys.stderr, flush=True)
             failed += not run(job)
-            if process := pid():  # none right after a replaced one's end
+            if process := pid():  # none right after a process was replaced
                 peak = max(peak, *peaks([process]))
                 sizes.append(resident(process))
             else:
@@ -247,7 +247,7 @@ def sample(way: Way, jobs: Sequence[Job]) -> Samples:
 
 
 def single(operations: list[dict[str, Any]], source: Path) -> int:
-    """The peak of a new pixel process that does one job."""
+    """The peak memory in bytes of a new pixel process that does one job."""
     with tempfile.TemporaryDirectory() as name, pixel_process(WAYS[1], Path(name)) as (run, pid):
         assert run((source, operations))
         return peaks([pid()])[0]
@@ -267,7 +267,7 @@ def summary(way: Way, samples: Samples) -> list[str]:
 
 
 def plot(curves: dict[Way, Samples]) -> str:
-    """An SVG of the resident sizes."""
+    """An SVG of the resident memory."""
     width, height, left, right, top, bottom = 960, 420, 60, 15, 20 + 20 * len(curves), 45
     count = max(len(samples.resident) for samples in curves.values())
     highest = math.ceil(max(max(samples.resident) for samples in curves.values()) / MEGABYTE / 50) * 50

@@ -1,1 +1,1 @@
-"""What autoscaled spot workers cost, and how long jobs wait for them, next to fleets of a fixed size."""
+"""Costs and waiting times of autoscaled spot workers, compared with fleets of a fixed size."""

@@ -1,8 +1,8 @@
-"""KEDA on spot nodes next to fleets of a fixed size, from 10 to 1,000,000 jobs an hour.
+"""Compares KEDA on spot nodes with fleets of a fixed size, from 10 to 1,000,000 jobs an hour.
 
     python -m benchmarks autoscale
 
-Task times are those of samples.json, which benchmarks/autoscale/tasks.py has measured; all other assumptions are in
+Task times come from samples.json, as measured by benchmarks/autoscale/tasks.py; all other assumptions are in
 assumptions.py. The same seed gives the same table. Draws docs/images/scaling.svg.
 """
 
@@ -23,15 +23,15 @@ from .simulator import Outcome, Simulation
 ROOT = Path(__file__).parents[2]
 SAMPLES: dict[str, list[float]] = json.loads((Path(__file__).parent / "samples.json").read_text())
 RATES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)  # jobs an hour
-WARMUP, MEASURED = 2, 6  # hours; the first ones show how a cold cluster starts, and are not counted
-LEAST_JOBS, LONGEST = 2_000, 168  # for few jobs an hour more hours are measured, up to a week
+WARMUP, MEASURED = 2, 6  # hours; the start of a cold cluster is not counted
+LEAST_JOBS, LONGEST = 2_000, 168  # low rates are measured for more hours, up to a week
 SEED = 20261124
 FLEETS = ("KEDA, spot", "KEDA, as shipped", "fixed, average", "fixed, peak")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fleet at one rate."""
+    """The outcome of a fleet at a rate."""
 
     rate: int
     fleet: str
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def node_hours(self) -> float:
-        """For a million images that this pool works on."""
+        """Node hours per million images in this pool."""
         return self.outcome.node_seconds / 3600 * 1e6 / max(1, len(self.outcome.waits))
 
     @property
@@ -77,12 +77,12 @@ HEADING = (
 
 
 def span(rate: float) -> int:
-    """Whole hours that are simulated, the warm-up included."""
+    """Number of simulated hours, including the warm-up."""
     return WARMUP + max(MEASURED, min(LONGEST, math.ceil(LEAST_JOBS / rate)))
 
 
 def arrivals(rate: float, hours: int, random: np.random.Generator) -> list[float]:
-    """A Poisson stream with a burst in each hour, `rate` on average."""
+    """Arrival times in seconds: a Poisson process with a burst in each hour, on average `rate` jobs an hour."""
     begin, end = a.BURST
     quiet = (3600 - a.BURST_FACTOR * (end - begin)) / (3600 - (end - begin))
     found = []
@@ -94,12 +94,12 @@ def arrivals(rate: float, hours: int, random: np.random.Generator) -> list[float
 
 
 def fleet_for(load: float, pool: a.Pool) -> int:
-    """Nodes of a fixed size for a load in tasks at once."""
+    """Number of nodes of a fixed fleet for a load, the average number of running tasks."""
     return max(1, math.ceil(load / pool.slots / a.UTILIZATION))
 
 
 def compare(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> list[Row]:
-    """The same jobs through each fleet."""
+    """Simulate the same jobs with each fleet."""
     random = np.random.default_rng([seed, rate, pool.slots])
     hours = span(rate)
     times = arrivals(rate * pool.share, hours, random)
@@ -119,7 +119,7 @@ def _common(hours: int) -> dict[str, Any]:
 
 
 def storm(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> Row:
-    """KEDA's fleet alone, while node after node is taken away."""
+    """Simulate only KEDA's fleet, while its nodes are interrupted one after the other."""
     random = np.random.default_rng([seed, rate, pool.slots])
     hours = span(rate)
     times = arrivals(rate * pool.share, hours, random)
@@ -131,7 +131,7 @@ def storm(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> Row:
 
 
 def ceiling(pool: a.Pool, samples: Sequence[float]) -> int:
-    """Jobs an hour that the pods of the manifests, all at work all the time, get done: to three digits."""
+    """Most jobs an hour that the pods of the manifests can do, rounded to thousands."""
     done = pool.shipped * pool.slots * 3600 / (float(np.mean(samples)) / pool.speed)
     return round(done / 1000) * 1000
 

@@ -1,4 +1,4 @@
-"""What k8s/ says of workers and of how KEDA scales them: the simulation reads it instead of assuming it."""
+"""Reads the workers and their scaling by KEDA from the manifests in k8s/, so that the simulation need not assume it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ COOLDOWN = 300  # seconds; KEDA's default
 
 @dataclass(frozen=True)
 class Policy:
-    """So many pods, or so much of what there is, may come or go within a time."""
+    """The most pods, or the largest share of the pods, that may come or go within a period."""
 
     pods: int
     percent: int
@@ -23,31 +23,31 @@ class Policy:
 class Rules:
     """A ScaledObject, and the Deployment that it scales. Times are in seconds."""
 
-    #: tasks that a pod works on at the same time
+    #: tasks that a pod runs at the same time
     slots: int
-    #: processors that a pod asks for
+    #: CPUs that a pod requests
     cpu: float
-    #: messages, waiting or being worked on, for which KEDA wants one pod
+    #: number of messages per pod, waiting or in work, that KEDA aims for
     target: int
-    #: pods that are always there, and that there may be
+    #: least and greatest number of pods
     least: int
     most: int
-    #: how often KEDA looks at an empty queue; the HPA asks by itself
+    #: interval at which KEDA checks an empty queue; otherwise the HPA queries it
     polling: int
-    #: an empty queue for so long ends the last pod
+    #: time that the queue must be empty before the last pod ends
     cooldown: int
-    #: the HPA follows the most that it wanted within this time
+    #: stabilization window: the HPA scales down to the most that it wanted within this time
     window: int
     up: Policy
     down: Policy
 
 
 def rules(name: str) -> Rules:
-    """Of a worker, by the name of its Deployment."""
+    """The rules of a worker, by the name of its Deployment."""
     (spec,) = (found["spec"] for found in _read("keda/scaledobject.yaml") if found["metadata"]["name"] == name)
     (deployment,) = _read(f"workers/{name}.yaml")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    trigger, *_ = spec["triggers"]  # the others are of what is soon done
+    trigger, *_ = spec["triggers"]  # the others are for short tasks
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
     return Rules(
@@ -65,7 +65,7 @@ def rules(name: str) -> Rules:
 
 
 def drain_seconds() -> int:
-    """What runs so long after SIGTERM is handed back."""
+    """Seconds after SIGTERM at which a worker hands back its running tasks."""
     lines = (K8S / "settings.env").read_text().splitlines()
     (value,) = (line.split("=")[1] for line in lines if line.startswith("PIXTOOLS_DRAIN_SECONDS="))
     return int(value)

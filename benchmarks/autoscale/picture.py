@@ -1,4 +1,4 @@
-"""Waits and costs over the rate, on logarithmic scales, as an SVG."""
+"""Draws waiting times and costs over the rate, on logarithmic scales, as an SVG."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,11 +6,11 @@ from typing import Any
 
 COLOURS = ("#3274d9", "#a352cc", "#e0752d", "#56a64b")
 WIDTH, HEIGHT, LEFT, TOP, GAP = 340, 220, 60, 40, 90
-TENTH = 0.1  # of a second; what is shorter is drawn there
+TENTH = 0.1  # seconds; shorter times are drawn here
 
 
 def draw(rows: Sequence[Any], fleets: Sequence[str]) -> str:
-    """A row of pictures for each pool: median, 99th percentile, dollars."""
+    """An SVG with a row of plots for each pool: median and 99th percentile of the waiting time, dollars."""
     panels: list[tuple[str, Callable[[Any], float]]] = [
         ("wait p50, s", lambda row: max(row.outcome.wait(50), TENTH)),
         ("wait p99, s", lambda row: max(row.outcome.wait(99), TENTH)),
@@ -48,7 +48,7 @@ def _panel(title: str, rows: Sequence[Any], fleets: Sequence[str], value: Callab
 
 
 class _scale:  # noqa: N801 - used as a function
-    """Whole powers of ten around values, over a length."""
+    """A logarithmic scale from values to a length, between the powers of ten around them."""
 
     def __init__(self, values: Sequence[float], length: float) -> None:
         self.low, self.high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))

@@ -1,4 +1,4 @@
-"""How many pods KEDA and the HPA want, and how many nodes the cluster autoscaler: pure rules, without a clock."""
+"""How many pods KEDA and the HPA want: their rules, without a clock."""
 
 import math
 from collections import deque
@@ -10,18 +10,18 @@ from .manifests import Policy
 
 @dataclass
 class Scaler:
-    """A ScaledObject and the HPA that it makes; a pod is a node full of them."""
+    """A ScaledObject and the HPA that KEDA creates for it; a pod here stands for all pods of a node."""
 
     pool: Pool
     most: int
-    #: what was wanted lately, with its time; decreasing, so that the first is the most of them
+    #: times and recent numbers of wanted pods, decreasing, so that the first is the largest
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
-    #: pods that came or went, with the time
+    #: times and changes of the number of pods
     _changes: deque[tuple[float, int]] = field(default_factory=deque)
     _last_active: float = -math.inf
 
     def activate(self, now: float, messages: int, pods: int) -> int:
-        """KEDA's own part: from none to one, and back after the cooldown."""
+        """KEDA's own part: scales from zero to one pod, and back after the cooldown."""
         if messages:
             self._last_active = now
             return max(pods, 1)
@@ -29,7 +29,7 @@ class Scaler:
         return 0 if idle and self.pool.rules.least == 0 else pods
 
     def want(self, now: float, messages: int, pods: int) -> int:
-        """The HPA's part, for one pod or more: the average of messages for each pod is to be the target."""
+        """The HPA's part, for one pod or more: keeps the average number of messages per pod at the target."""
         if pods == 0:
             return 0
         ratio = messages / (self.pool.target * pods)
@@ -41,7 +41,7 @@ class Scaler:
         return allowed
 
     def _stabilized(self, now: float, desired: int, pods: int) -> int:
-        """Up at once; down to the most that was wanted within the window."""
+        """The wanted number, or when scaling down the largest one within the stabilization window."""
         while self._wanted and self._wanted[-1][1] <= desired:
             self._wanted.pop()
         self._wanted.append((now, desired))
@@ -50,12 +50,12 @@ class Scaler:
         return max(desired, min(self._wanted[0][1], pods))
 
     def _allowed(self, now: float, desired: int, pods: int) -> int:
-        """As far towards what is desired as the policies let go within their times."""
+        """The number closest to the desired one that the scaling policies allow now."""
         up, down = self.pool.rules.up, self.pool.rules.down
         came = sum(number for number in self._since(now - up.seconds) if number > 0)
         went = -sum(number for number in self._since(now - down.seconds * self.pool.pods) if number < 0)
         highest = pods - came + self._step(up, pods - came)
-        # one pod in a minute is one node of two pods in two minutes
+        # one pod a minute means one node of two pods in two minutes
         lowest = pods + went - self._step(down, pods + went)
         return max(min(desired, max(highest, pods)), min(lowest, pods))
 
@@ -66,5 +66,5 @@ class Scaler:
         return [number for when, number in self._changes if when > begin]
 
     def _step(self, policy: Policy, pods: int) -> int:
-        """The larger of both; a single pod takes its node with it."""
+        """The larger of both limits of a policy, in nodes, rounded up."""
         return max(math.ceil(policy.pods / self.pool.pods), math.ceil(pods * policy.percent / 100))

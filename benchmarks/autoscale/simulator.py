@@ -1,7 +1,7 @@
-"""A discrete-event simulation of one queue and the pods that work at it, on nodes that come, go and are taken away.
+"""A discrete-event simulation of a queue and its workers' pods, on nodes that come, go and are interrupted.
 
-The pods of a node are one here. Jobs start in the order of the queue; what loses its worker goes back to the queue's
-front, at once if the worker could hand it back, else when its lease is over.
+All pods of a node count as one. Jobs start in the order of the queue. A job that loses its worker returns to the front
+of the queue: at once if the worker could hand it back, otherwise when its lease has expired.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from .scaling import Scaler
 
 @dataclass(eq=False)
 class Node:
-    """A machine, and the pod on it if there is one."""
+    """A machine, with a pod or without."""
 
     since: float
     pod: "Pod | None" = None
@@ -29,25 +29,25 @@ class Node:
 
 @dataclass(eq=False)
 class Pod:
-    """A worker: jobs that it runs, with the number of the attempt."""
+    """A worker, and the jobs that it runs with their attempt numbers."""
 
     node: Node
     running: dict[int, int] = field(default_factory=dict)
-    #: takes messages
+    #: whether it takes messages
     open: bool = False
     gone: bool = False
 
 
 @dataclass
 class Outcome:
-    """What became of all jobs. Whatever happened in the warm-up is in `submitted`, `refused` and `endings` alone."""
+    """The outcome of all jobs. The warm-up counts only in `submitted`, `refused` and `endings`."""
 
     submitted: int
     #: how often each job has ended
     endings: bytearray
-    #: seconds that each job was not worked at successfully
+    #: for each job, the seconds from arrival to end without those of its successful attempt
     waits: list[float]
-    #: answered with 503, because too many were unfinished; all of them, and those after the warm-up
+    #: jobs that were answered with 503, because too many were unfinished: all, and those after the warm-up
     refused: int = 0
     refused_later: int = 0
     most_open: int = 0
@@ -73,7 +73,7 @@ class Outcome:
 
 
 class Simulation:
-    """One run. A fixed fleet has no scaler, and no interruptions."""
+    """A run of the simulation. A fixed fleet has no scaler and no interruptions."""
 
     def __init__(
         self,
@@ -90,20 +90,20 @@ class Simulation:
         warmup: float = 0.0,
         most_open: int | None = None,
     ) -> None:
-        """Start nothing yet.
+        """Prepare a run.
 
         Args:
             pool: kind of worker.
-            arrivals: when jobs come, in seconds.
-            seconds: what each takes.
-            seed: of chance.
-            fixed: nodes of a fleet that does not change; None for KEDA's.
-            most: nodes that KEDA's may have.
-            interruptions: of a node in an hour.
-            unannounced: share of them without notice.
-            until: seconds that are simulated at least.
-            warmup: seconds of which neither waits nor costs are counted.
-            most_open: unfinished jobs above which new ones are refused.
+            arrivals: arrival times of the jobs in seconds, ascending.
+            seconds: duration of each job.
+            seed: seed of the random numbers.
+            fixed: number of nodes of a fixed fleet; None for KEDA's.
+            most: greatest number of nodes of KEDA's fleet.
+            interruptions: interruptions per node and hour.
+            unannounced: share of interruptions without notice.
+            until: least number of simulated seconds.
+            warmup: seconds at the beginning in which neither waits nor costs count.
+            most_open: number of unfinished jobs from which new ones are refused; None: no limit.
         """
         self.pool, self.arrivals, self.seconds = pool, arrivals, seconds
         self.random = np.random.default_rng(seed)
@@ -112,12 +112,12 @@ class Simulation:
         self.scaler = Scaler(pool, most)
         self.mean_life = 3600 / interruptions if interruptions and fixed is None else math.inf
         self.wanted = pool.rules.least if fixed is None else fixed
-        self.nodes: dict[Node, None] = {}  # in the order of their coming: a set has none that repeats
+        self.nodes: dict[Node, None] = {}  # in order of creation; a set's order would differ between runs
         self.booting = 0
         self.pods: list[Pod] = []
         self.queue: deque[int] = deque()
-        self.free: list[Pod] = []  # an entry for each free slot; those of closed pods are passed over
-        self.busy = self.away = 0  # jobs at work, and jobs whose lease is not yet over
+        self.free: list[Pod] = []  # an entry per free slot; those of closed pods are skipped
+        self.busy = self.away = 0  # jobs that run, and jobs that wait for redelivery
         self.attempts = bytearray(len(arrivals))
         self.outcome = Outcome(len(arrivals), bytearray(len(arrivals)), [])
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
@@ -125,8 +125,8 @@ class Simulation:
         self.now = 0.0
 
     def run(self) -> Outcome:
-        """Until every job has ended, and not before the span is over."""
-        for _ in range(self.wanted):  # the fleet of before
+        """Simulate until every job has ended, but at least until `until`."""
+        for _ in range(self.wanted):  # the initial fleet
             self._add_node()
             self._start_pod()
         if self.fixed is None:
@@ -184,7 +184,7 @@ class Simulation:
 
     def _finish(self, pod: Pod, job: int, attempt: int) -> None:
         if pod.running.get(job) != attempt:
-            return  # was handed back, or died with its pod
+            return  # this attempt was handed back, or died with its pod
         del pod.running[job]
         self.busy -= 1
         self.outcome.endings[job] += 1
@@ -197,7 +197,7 @@ class Simulation:
             self._end_pod(pod)
 
     def _give_back(self, pod: Pod, after: float) -> None:
-        """Everything that a pod runs, to be delivered again."""
+        """Deliver all jobs that a pod runs again, after a number of seconds."""
         for job in pod.running:
             self.busy -= 1
             self.away += 1
@@ -228,7 +228,7 @@ class Simulation:
             self._dispatch()
 
     def _drain(self, pod: Pod) -> None:
-        """SIGTERM: takes nothing more, and what runs has some time."""
+        """Send SIGTERM: the pod takes no more jobs, and running ones have `DRAIN` seconds to end."""
         if pod in self.pods:
             self.pods.remove(pod)
         pod.open, pod.gone = False, True
@@ -253,7 +253,7 @@ class Simulation:
     def _booted(self) -> None:
         self.booting -= 1
         if self._counts:
-            self.outcome.node_seconds += a.NODE_BOOT  # is paid for from its start
+            self.outcome.node_seconds += a.NODE_BOOT  # a node is paid for from its start
         self._add_node()
         self._place()
 
@@ -286,7 +286,7 @@ class Simulation:
     # Control loops
 
     def _control(self) -> None:
-        """Every five seconds; each loop has its own multiple of that."""
+        """Run the control loops. This is called every five seconds, and each loop's interval is a multiple of that."""
         messages = len(self.queue) + self.busy + self.away
         if self.now % self.pool.rules.polling == 0:
             self.wanted = self.scaler.activate(self.now, messages, self.wanted)

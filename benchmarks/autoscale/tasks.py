@@ -1,9 +1,9 @@
-"""Measures what tasks cost, for the simulation: CPU seconds of jobs through the service in one process.
+"""Measures task times for the simulation: CPU seconds of jobs in the embedded mode.
 
     python -m benchmarks autoscale-tasks
 
-writes benchmarks/autoscale/samples.json in two minutes. For every job it counts all CPU time of the service, from the
-upload to the end of the job, so that other load on the machine changes little.
+writes benchmarks/autoscale/samples.json in two minutes. It counts the CPU time of the whole service from the upload to
+the end of each job, so that other load on the machine has little effect.
 """
 
 import io
@@ -20,7 +20,7 @@ from tests.support.deployment import ApiClient, Deployment, embedded
 SAMPLES = Path(__file__).parent / "samples.json"
 SIZES = ((1600, 1200), (2800, 2100), (4000, 3000))
 SMALL = ((320, 240), (640, 480))
-SETTLE = 0.4  # seconds
+SETTLE = 0.4  # seconds after the end of a job that still count
 REPEATS = 2
 RESIZE = {"op": "resize", "width": 1280}
 TREES: list[list[object]] = [
@@ -58,7 +58,7 @@ def main() -> None:
             with deployment.client() as api:
                 for kind, sizes, trees in (("standard", SIZES, TREES), ("ml", SMALL, [["denoise"]])):
                     images = [jpeg(size) for size in sizes]
-                    cost(deployment, api, images[0], trees[0])  # loads what only the first needs
+                    cost(deployment, api, images[0], trees[0])  # a warm-up, which is not counted
                     for image in images * REPEATS:
                         found[kind] += [cost(deployment, api, image, tree) for tree in trees]
         finally:

@@ -1,8 +1,8 @@
-"""Bare libvips in one process. Line by line on standard input: a job; answered when its files are written.
+"""Bare libvips in one process: reads a job per line from standard input, and answers when its files are written.
 
     python libvips.py SOURCE FOLDER thumbnail|shrink
 
-`thumbnail` is how everybody calls it; `shrink` lets the JPEG decoder halve the image, as PixTools does.
+`thumbnail` is the usual call; `shrink` lets the JPEG decoder halve the image, as PixTools does.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Pillow in one process: the decoder halves (`draft`), Lanczos does the rest. Jobs as in libvips.py.
+"""Pillow in one process: the decoder halves the image (`draft`), and Lanczos does the rest. Jobs are as in libvips.py.
 
 python pillow.py SOURCE FOLDER
 """
@@ -12,7 +12,7 @@ WIDTH = 1280
 SAVE = {
     "webp": {"quality": 80, "method": 4},
     "jpeg": {"quality": 80, "progressive": True, "optimize": True, "subsampling": "4:2:0"},
-    # libvips has speed 9 - effort
+    # in libvips, speed is 9 - effort
     "avif": {"quality": 50, "speed": 7, "subsampling": "4:2:0", "codec": "aom", "max_threads": 1},
 }
 

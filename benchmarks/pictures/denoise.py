@@ -1,4 +1,4 @@
-"""The picture in docs: a photograph with three kinds of noise, denoised by each profile.
+"""Draws a picture for the docs: a photograph with three kinds of noise, denoised by each profile.
 
 python -m benchmarks picture-denoise PHOTOGRAPH docs/images/denoise.webp
 """
@@ -18,9 +18,9 @@ from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import noise_level
 from benchmarks.denoise import BESIDE, ROOT
 
-SIGMA = 25  # of 255
-QUALITY = 85  # of the JPEG file that the second row has been through
-ISO = 3200  # of the camera of the third row
+SIGMA = 25  # standard deviation of the noise, of 255
+QUALITY = 85  # of the JPEG compression in the second row
+ISO = 3200  # of the camera in the third row
 SIDE = 256  # pixels of each panel
 MEMORY_BYTES = 256_000_000
 
@@ -52,7 +52,7 @@ def through_jpeg(pixels: np.ndarray) -> np.ndarray:
 
 
 def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Without noise and with it, as the model of a camera in training/ makes them: it needs OpenCV."""
+    """A photograph without and with noise, by the camera model in training/, which needs OpenCV."""
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f"{name}.npy") for name in ("photograph", "clean", "noisy")]
         np.save(files[0], photograph)
@@ -61,7 +61,7 @@ def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kinds(clean: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """By name: without the noise, and with it."""
+    """The kinds of noise: name, pixels without it, and pixels with it."""
     noisy = with_noise(clean)
     yield f"sigma {SIGMA}", clean, noisy
     yield f"sigma {SIGMA}, JPEG {QUALITY}", clean, through_jpeg(noisy)
@@ -69,7 +69,7 @@ def kinds(clean: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def answers() -> dict[str, Callable[[np.ndarray], object]]:
-    """By profile, what works on pixels in place."""
+    """The denoiser of each profile, which works in place."""
 
     def guided(weights: Path) -> Callable[[np.ndarray], object]:
         network = GuidedDenoiser(DenoiserConfig(weights=weights, memory_bytes=MEMORY_BYTES))
@@ -83,7 +83,7 @@ def main() -> None:
     source, target = map(Path, sys.argv[1:])
     with Image.open(source) as image:
         scaled = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
-    # the noise is measured over the whole picture, and a part of it is shown
+    # the noise is measured over the whole picture, but only a part of it is shown
     left, top = ((size - SIDE) // 4 * 2 for size in scaled.size)
     shown = np.s_[top : top + SIDE, left : left + SIDE]
     works = answers()

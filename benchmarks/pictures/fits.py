@@ -1,8 +1,8 @@
-"""The picture in docs: one photograph resized with each fit and gravity of `resize`, labelled.
+"""Draws a picture for the docs: a photograph resized with each fit and several gravities of `resize`, with labels.
 
     python -m benchmarks picture-fits photograph.png docs/images/fits.webp
 
-Every panel is made by the pipeline that the service runs.
+Every panel is made by the pipeline of the service.
 """
 
 import sys
@@ -17,7 +17,7 @@ from app.imaging.pipeline import render
 from app.imaging.recipe import Limits, Stage, Target
 
 BOX = {"width": 220, "height": 130}
-CELL = (240, 250)  # pixels of each panel, label included
+CELL = (240, 250)  # width and height in pixels of each panel, with its label
 COLUMNS = 4
 PANELS: tuple[dict[str, Any], ...] = (
     {"fit": "inside"},

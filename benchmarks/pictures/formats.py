@@ -1,9 +1,9 @@
-"""The picture in docs: a detail of one photograph in three formats, with equal bytes and with default qualities.
+"""Draws a picture for the docs: a detail of a photograph in three formats, at equal sizes and at default qualities.
 
     python -m benchmarks picture-formats astronaut.png docs/images/formats.webp
 
-Every file is made by the pipeline that the service runs, those of the first row with `max_bytes`. The picture itself is
-lossless, since it shows losses.
+Every file is made by the pipeline of the service, those of the first row with `max_bytes`. The picture itself is
+lossless, because it shows losses.
 """
 
 import sys
@@ -22,14 +22,14 @@ from app.operations import OPERATIONS
 
 FORMATS = {"convert_jpeg": "JPEG", "convert_webp": "WebP", "convert_avif": "AVIF"}
 BITS = 0.4  # per pixel, in the first row
-LEFT, TOP, SIDE = 178, 62, 84  # of the detail
+LEFT, TOP, SIDE = 178, 62, 84  # of the detail, in pixels
 ENLARGED = 3
 CELL = (SIDE * ENLARGED + 12, SIDE * ENLARGED + 44)
 RED = "#d33"
 
 
 def panel(source: Path, folder: Path, op: str, params: dict[str, Any]) -> tuple[Image.Image, str]:
-    """The detail of the photograph in one format, and what to write above it."""
+    """The detail of the photograph in a format, and its label."""
     path = folder / op
     render(source, [], [Target(path, op, params)], Limits(50_000_000, 16384))
     result = pyvips.Image.new_from_file(str(path))
@@ -45,7 +45,7 @@ def enlarged(image: Image.Image) -> Image.Image:
 
 
 def whole(image: Image.Image) -> Image.Image:
-    """The photograph with the detail marked."""
+    """The photograph with a frame around the detail."""
     side = SIDE * ENLARGED
     scale = side / image.width
     shown = image.resize((side, round(image.height * scale)), Image.Resampling.LANCZOS)

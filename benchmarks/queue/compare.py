@@ -1,15 +1,15 @@
-"""The cost of a job besides its pixels: PixTools in both modes next to a queue of Express, multer, BullMQ and sharp.
+"""The cost of a job besides its pixels: PixTools in both modes, and a queue of Express, multer, BullMQ and sharp.
 
-    python -m benchmarks queue [--rounds 5] [--jobs 200] [--before checkout]
+    python -m benchmarks queue [--rounds 3] [--jobs 200] [--before checkout]
 
 Every job converts the JPEG of 315 kB in docs/ to a WebP of 640 pixels, quality 80, effort 4. Eight clients submit 200
-jobs and then poll them in turn. All services run the whole time, and take turns. The peer is a service that one could
-write in an afternoon (benchmarks/queue/peer): it makes five attempts and keeps files on a disk, but has no rows that
-survive a power cut, no check of the upload, no idempotency, no events and no limits. Its Redis has its defaults.
+jobs, which are then polled in turn. All services run the whole time, and take turns. The peer is a service that can be
+written in an afternoon (benchmarks/queue/peer): it makes five attempts and keeps files on a disk, but has no rows that
+survive a power failure, no check of the upload, no idempotency, no events and no limits. Its Redis has the defaults.
 
-It prints jobs per second from the first request to the end of the last job, and CPU milliseconds of a job, for the
-service's own processes and for the servers that it uses. Then, with the workers stopped, it prints uploads accepted per
-second. All are medians of the rounds. The clients run on the same cores, and their CPU time is not counted.
+It prints jobs per second from the first request to the end of the last job, and CPU milliseconds per job, for the
+service's own processes and for the servers that it uses. Then, with the workers stopped, it prints accepted uploads per
+second. All figures are medians of the rounds. The clients run on the same cores, but their CPU time does not count.
 """
 
 import argparse
@@ -39,8 +39,8 @@ from tests.support.server import Server
 PEER, BEFORE = "BullMQ and sharp", "PixTools before"
 CLIENTS = 8
 WARM_UP = 20  # jobs
-POLL = 0.05  # seconds between two questions after a job that is not done
-SETTLE = 1.0  # seconds after a round, in which its tail is over
+POLL = 0.05  # seconds between two requests for an unfinished job
+SETTLE = 1.0  # seconds after a round that still count
 BOUNDARY = "bench-queue"
 IMAGE = ROOT / "docs" / "sample.jpg"
 TREE = [{"op": "resize", "width": 640, "then": [{"op": "convert_webp", "quality": 80, "effort": 4}]}]
@@ -51,11 +51,11 @@ HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 @dataclass
 class Round:
-    """What one turn has shown."""
+    """The figures of a round."""
 
-    #: jobs or uploads a second
+    #: jobs or uploads per second
     rate: float
-    #: CPU milliseconds of each, of own processes and of servers
+    #: CPU milliseconds of each, in the service's own processes and in its servers
     own: float
     servers: float
 
@@ -91,7 +91,7 @@ FORM = form()
 
 
 def ask(connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
-    """One request; by a client that costs next to nothing, since it runs on the same cores."""
+    """Send a request by a client that uses hardly any CPU time, since it runs on the same cores."""
     connection.request(method, path, body, HEADERS if body else {})
     answer = connection.getresponse()
     content = answer.read()
@@ -100,7 +100,7 @@ def ask(connection: HTTPConnection, method: str, path: str, body: bytes | None =
 
 
 def submit(port: int, count: int) -> list[str]:
-    """Ids of accepted jobs, in about the order in which they were accepted."""
+    """Submit jobs; returns their ids, roughly in the order of acceptance."""
 
     def one_client(number: int) -> list[str]:
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -113,7 +113,7 @@ def submit(port: int, count: int) -> list[str]:
 
 
 def run(port: int, count: int) -> None:
-    """Submit jobs and await them all."""
+    """Submit jobs and wait for the end of all."""
     ids = submit(port, count)
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     for job in ids:
@@ -141,7 +141,7 @@ def missing() -> list[str]:
 
 
 def install(home: Path) -> None:
-    """The peer's packages, exactly as its lock file says."""
+    """Install the peer's packages exactly as in its lock file."""
     shutil.copytree(SOURCE, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
     command = ["npm", "ci", "--prefix", home, "--no-audit", "--no-fund", "--loglevel=error"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ def install(home: Path) -> None:
 
 @contextmanager
 def peer(folder: Path, home: Path) -> Iterator[Contestant]:
-    """The peer with a Redis of its own."""
+    """The peer with its own Redis."""
     redis_port, port = free_port(), free_port()
     environment = {**os.environ, "PORT": str(port), "REDIS_PORT": str(redis_port), "FOLDER": str(folder)}
     with (folder / "log").open("wb") as log, ExitStack() as stack:
@@ -224,7 +224,7 @@ def contestants(folder: Path, home: Path, before: Path | None, only: Sequence[st
 
 
 def measure(found: Sequence[Contestant], rounds: int, count: int) -> None:
-    """All do jobs in turn; then, without workers, all accept in turn."""
+    """Let all contestants do jobs in turn; then, without workers, let all accept jobs in turn."""
     for one in found:
         run(one.port, WARM_UP)
         one.meter.rest()
@@ -272,7 +272,7 @@ def report(found: Sequence[Contestant]) -> None:
 
 
 def whole(one: Contestant) -> float:
-    """CPU milliseconds of a job, servers included."""
+    """CPU milliseconds per job, including servers."""
     return median(one.jobs, "own") + median(one.jobs, "servers")
 
 
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout, whose single process takes part as well")
     parser.add_argument("--peers", type=Path, default=CACHE, help="where npm installs the peer")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything that was started ends too
     only = options.only.split(",")
     home = (options.peers / "queue").absolute()
     if "peer" in only:

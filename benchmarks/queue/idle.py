@@ -1,4 +1,4 @@
-"""`pixtools serve` whose workers never take anything: `python -m benchmarks.queue.idle`. All else is as it is."""
+"""`pixtools serve` with workers that never take a job, and no other change: `python -m benchmarks.queue.idle`."""
 
 import app.embedded
 from app.config import Settings
@@ -7,7 +7,7 @@ from app.server import serve
 
 
 class IdleWorker:
-    """Stands where a `LocalWorker` would."""
+    """Replaces a `LocalWorker`."""
 
     def __init__(self, queue: Queue, concurrency: int) -> None: ...
 
