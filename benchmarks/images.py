@@ -11,9 +11,9 @@ PixTools lets the JPEG decoder halve the image; so does `libvips, shrink`, which
 The photograph is generated from a seed (benchmarks/photograph.py); `--image` uses a real one.
 
 CPU seconds are those of all processes of a contestant with their children, from the request until shortly after the
-answer, minus their idle load, which has its own column. PixTools' jobs are sent with `Prefer: wait`, so that no client
-polls; the API does, and answers at its next look. Since machines are noisy, rounds go through all contestants in turn,
-and medians are printed. Sums of memory count pages that processes share once per process.
+answer, minus their idle load, which has its own column. PixTools' jobs are sent with `Prefer: wait`, so that the API
+polls instead of the client, and answers a little after the end of a job. Since machines are noisy, rounds go through
+all contestants in turn, and medians are printed. Sums of memory count shared pages once per process.
 """
 
 import argparse

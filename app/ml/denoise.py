@@ -58,9 +58,9 @@ def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8:
 
     Args:
         weights: the file of each profile.
-        memory_bytes: see `DenoiserConfig`, as for the following ones.
-        threads: number of threads.
-        int8: whether to use quantized networks.
+        memory_bytes: as in `DenoiserConfig`.
+        threads: as in `DenoiserConfig`.
+        int8: as in `DenoiserConfig`.
 
     Raises:
         InvalidWeights: the file of the default network does not hold it.

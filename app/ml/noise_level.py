@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevel:
-    """Variance of the noise for values in 0..1: `slope` * brightness + `base`, each of shape (3,) for RGB."""
+    """Variance of the noise for values in 0..1: `slope` * brightness + `base`, both of shape (3,), for RGB."""
 
     slope: Floats
     base: Floats

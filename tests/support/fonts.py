@@ -25,7 +25,7 @@ def font(
         family: name of the family.
         block: outline of each character.
         units: units per em.
-        groups: ranges of further characters in the character map (format 12), first and last of each.
+        groups: ranges of further characters, first and last of each, that the character map (format 12) claims to have.
     """
     outline = _outline(block)
     tables = {

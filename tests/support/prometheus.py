@@ -48,7 +48,7 @@ class Prometheus(Server):
         return list(self._get("query", parameters)["result"])
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """The range vector of an expression between two Unix times, with a step in seconds."""
+        """The series of an expression between two Unix times, with a step in seconds."""
         parameters = {"query": expression, "start": str(start), "end": str(end), "step": str(step)}
         return list(self._get("query_range", parameters)["result"])
 

@@ -35,7 +35,7 @@ def damaged(name: str) -> UnsupportedImage:
 class Reader:
     """Reads a file within its size and within a budget of steps, so that every parser comes to an end.
 
-    Every method that reads raises TruncatedImage at the end of the file, and UnsupportedImage above the budget.
+    Reading past the end of the file raises TruncatedImage, and exceeding the budget UnsupportedImage.
     """
 
     def __init__(self, file: BinaryIO) -> None:

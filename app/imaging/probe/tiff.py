@@ -99,7 +99,7 @@ class _Tiff:
         return cls(reader, order, "Q", "Q", *reader.unpack(order + "4xQ"))
 
     def pages(self) -> Iterator[_Directory]:
-        """The directories of the chain, which ends where it would lead back to one of them."""
+        """The directories of the chain, which ends before it would repeat; a file without any is refused."""
         offset, seen = self.first, set[int]()
         while offset and offset not in seen:
             seen.add(offset)
@@ -141,7 +141,7 @@ class _Tiff:
         return struct.unpack(layout, value[:size])
 
     def number(self, directory: _Entries, tag: int, otherwise: int | None = None) -> int:
-        """The first value of a tag; if it is absent, `otherwise`, or a refusal without one."""
+        """The first value of a tag. If it is absent, this returns `otherwise`, or refuses the file without one."""
         values = self.numbers(directory, tag)
         if not values:
             if otherwise is None:
