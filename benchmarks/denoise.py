@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "models" / "dncnn_color_blind.pth"
 FAST_WEIGHTS = ROOT / "models" / "unet_fast.pth"
 CAMERA_WEIGHTS = ROOT / "models" / "unet_camera.pth"
-HERE, BESIDE = ROOT / ".venv" / "bin" / "python", ROOT / ".venv-training" / "bin" / "python"
+OWN_PYTHON, TRAINING_PYTHON = ROOT / ".venv" / "bin" / "python", ROOT / ".venv-training" / "bin" / "python"
 SIZES = ((1000, 1000), (3000, 4000))  # rows and columns; PyTorch would need 6 GB for the whole second image
 
 COMMON = """
@@ -68,12 +68,12 @@ report(lambda: cv2.fastNlMeansDenoisingColored(noisy, None, 10, 10, 7, 21),
        lambda: cv2.fastNlMeansDenoisingColored(noisy[:200, :200].copy(), None, 10, 10, 7, 21))
 """
 CONTENDERS = (
-    ("PixTools, exact, in tiles", HERE, OURS, WEIGHTS),
-    ("PixTools, fast, float32, in tiles", HERE, FLOAT, FAST_WEIGHTS),
-    ("PixTools, fast, int8, in tiles", HERE, INT8, FAST_WEIGHTS),
-    ("PixTools, camera, in tiles", HERE, FLOAT, CAMERA_WEIGHTS),
-    ("PyTorch, eager, exact, whole image", BESIDE, TORCH, WEIGHTS),
-    ("OpenCV fastNlMeansDenoisingColored", BESIDE, OPENCV, WEIGHTS),
+    ("PixTools, exact, in tiles", OWN_PYTHON, OURS, WEIGHTS),
+    ("PixTools, fast, float32, in tiles", OWN_PYTHON, FLOAT, FAST_WEIGHTS),
+    ("PixTools, fast, int8, in tiles", OWN_PYTHON, INT8, FAST_WEIGHTS),
+    ("PixTools, camera, in tiles", OWN_PYTHON, FLOAT, CAMERA_WEIGHTS),
+    ("PyTorch, eager, exact, whole image", TRAINING_PYTHON, TORCH, WEIGHTS),
+    ("OpenCV fastNlMeansDenoisingColored", TRAINING_PYTHON, OPENCV, WEIGHTS),
 )
 
 

@@ -59,7 +59,7 @@ class NoiseLevel:
     @property
     def varies(self) -> bool:
         """Whether the noise depends on brightness or colour, as a camera's does."""
-        deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, 1e-7))
+        deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, LEAST))
         return bool(deviations.max() > VARIES * deviations.min())
 
     @property
@@ -147,7 +147,7 @@ def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Fl
 
 def _line(light: Floats, variance: Floats) -> tuple[float, float]:
     """Slope and base of a robust fit. Texture only adds variance, so points above the line weigh less."""
-    weights = 1 / np.maximum(variance, 1e-7) ** 2
+    weights = 1 / np.maximum(variance, LEAST) ** 2
     slope, base = 0.0, float(variance.min())
     for _ in range(FIT_ROUNDS):
         total = weights.sum()
@@ -155,7 +155,7 @@ def _line(light: Floats, variance: Floats) -> tuple[float, float]:
         spread = (weights * (light - mean_light) ** 2).sum() / total
         slope = (weights * (light - mean_light) * (variance - mean_variance)).sum() / total / (spread + 1e-3)
         base = mean_variance - slope * mean_light
-        fitted = np.maximum(slope * light + base, 1e-7)
+        fitted = np.maximum(slope * light + base, LEAST)
         weights = 1 / fitted**2 / np.maximum(1, variance / fitted) ** 4
     return float(slope), float(base)
 

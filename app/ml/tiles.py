@@ -26,13 +26,9 @@ class Geometry:
     #: side of a square tile in pixels
     side: int
 
-    @property
-    def smallest(self) -> int:
-        """The smallest useful side: with smaller tiles, nearly everything would be computed twice."""
-        return smallest_side(self.halo)
-
 
 def smallest_side(halo: int) -> int:
+    """The smallest useful side of a tile: with smaller ones, nearly everything would be computed twice."""
     return 4 * halo
 
 
@@ -101,5 +97,5 @@ class Tiles:
 
 def _windows(size: int, other: int, geometry: Geometry) -> list[Window]:
     """Windows along one axis. They are longer if the other axis is short: fewer halos for the same memory."""
-    longest = max(geometry.smallest, geometry.side**2 // max(1, min(other, geometry.side)))
+    longest = max(smallest_side(geometry.halo), geometry.side**2 // max(1, min(other, geometry.side)))
     return windows(size, longest, geometry.halo, geometry.align)

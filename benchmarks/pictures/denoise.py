@@ -16,7 +16,7 @@ from PIL import Image
 from app.config import CAMERA_WEIGHTS, FAST_WEIGHTS, WEIGHTS
 from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import noise_level
-from benchmarks.denoise import BESIDE, ROOT
+from benchmarks.denoise import ROOT, TRAINING_PYTHON
 
 SIGMA = 25  # standard deviation of the noise, of 255
 QUALITY = 85  # of the JPEG compression in the second row
@@ -56,7 +56,7 @@ def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f"{name}.npy") for name in ("photograph", "clean", "noisy")]
         np.save(files[0], photograph)
-        subprocess.run([BESIDE, "-c", TAKEN, *files, str(ISO)], cwd=ROOT, check=True)
+        subprocess.run([TRAINING_PYTHON, "-c", TAKEN, *files, str(ISO)], cwd=ROOT, check=True)
         return np.load(files[1]), np.load(files[2])
 
 

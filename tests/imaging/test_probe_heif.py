@@ -80,3 +80,11 @@ def test_the_pixels_of_every_part_have_to_be_there(format_: str) -> None:
 def test_what_comes_after_the_last_box_does_not_count(format_: str, trailer: bytes) -> None:
     for content in originals(format_).values():
         assert probe(io.BytesIO(content + trailer)) == probe(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("format_", ["avif", "heic"])
+def test_damage_in_a_sequence_leaves_the_main_image(format_: str) -> None:
+    """The list of the sequence's samples is in a box that reaches over the end of the box around it."""
+    sequence = struct.pack(">I4sI4s8x", 24, b"moov", 40, b"trak") + struct.pack(">I4s24x", 32, b"free")
+    content = originals(format_)["420"]
+    assert probe(io.BytesIO(content + sequence)) == probe(io.BytesIO(content))

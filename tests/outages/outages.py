@@ -20,7 +20,7 @@ from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
 from tests.support.receiver import answer, receiving
 
 FIRES_WITHIN = 90.0  # seconds
-TOLD_WITHIN = 110.0
+SHOWN_WITHIN = 110.0
 CLEARS_WITHIN = 150.0  # seconds
 IMAGE_WORKER, ML_WORKER = 1, 2
 CHILD = "app.imaging.child"
@@ -68,7 +68,7 @@ def run(stage: Stage, outage: Outage) -> list[Seen]:
         receiver.requests.clear()
     outage.begin(stage)
     fired = _await(stage.prometheus.firing, outage, True, FIRES_WITHIN, began)
-    shown = _await(lambda: [*stage.shown("page"), *stage.shown("ticket")], outage, True, TOLD_WITHIN, began)
+    shown = _await(lambda: [*stage.shown("page"), *stage.shown("ticket")], outage, True, SHOWN_WITHIN, began)
     ended = time.monotonic()
     outage.end(stage)
     cleared = _await(stage.prometheus.firing, outage, False, CLEARS_WITHIN, ended)

@@ -29,8 +29,6 @@ from .work import (
     MAX_ATTEMPTS,
 )
 
-# -- the executor ------------------------------------------------------------------------------------------------------
-
 
 def executor_with(renderer: Renderer, database: Database, storage: LocalFolder, folder: Path) -> Executor:
     spool = folder / "spool"
@@ -92,9 +90,6 @@ class Failing:
 def events_of(database: Database, job_id: UUID) -> list[str]:
     with database.session(read_only=True) as session:
         return list(session.scalars(select(Event.type).where(Event.job_id == job_id)))
-
-
-# -- the executor ------------------------------------------------------------------------------------------------------
 
 
 def attempts_of(database: Database, job_id: UUID) -> dict[str, list[tuple[int, str | None]]]:

@@ -94,6 +94,6 @@ def _frames(reader: Reader, found: list[Box]) -> int:
             return 1
         reader.position = sizes.start
         (samples,) = reader.unpack(">8xI")
-    except TruncatedImage:
+    except (TruncatedImage, UnsupportedImage):
         return 1  # the main image, the only one that is decoded, may still be complete
     return max(int(samples), 1)
