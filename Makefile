@@ -181,10 +181,12 @@ down: ## Stop the stack; data stays in its volumes
 
 COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	--upgrade pyproject.toml
+IN_IMAGES = --extra cluster --extra tracing
+CONSTRAINTS = --constraint requirements-api.txt --constraint requirements.txt
 
 .PHONY: lock
 lock: $(VENV)/dev ## Pin the newest allowed versions in requirements*.txt
-	$(COMPILE) --extra ml --output-file requirements.txt
-	$(COMPILE) --extra pixels --constraint requirements.txt --output-file requirements-worker.txt
-	$(COMPILE) --constraint requirements.txt --output-file requirements-api.txt
-	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) $(IN_IMAGES) --output-file requirements-api.txt
+	$(COMPILE) --extra ml --constraint requirements-api.txt --output-file requirements.txt
+	$(COMPILE) $(IN_IMAGES) --extra pixels $(CONSTRAINTS) --output-file requirements-worker.txt
+	$(COMPILE) --extra dev $(CONSTRAINTS) --output-file requirements-dev.txt

@@ -1,8 +1,10 @@
 """Settings: every choice of a deployment, read from the environment (`PIXTOOLS_` prefix) or a `.env` file."""
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,6 +39,17 @@ DELIVERY_MARGIN = 86_400.0  # seconds beyond its pauses that a delivery may wait
 def delivery_seconds(pauses: Sequence[float]) -> float:
     """The longest time from the first attempt at a webhook until it is given up, whatever it waits for."""
     return sum(pauses) * (1 + DELIVERY_JITTER) + DELIVERY_MARGIN
+
+
+def installing(requirements: str) -> str:
+    """The command that adds what a file of requirements names to this process's environment."""
+    return f"scripts/pip-install {sys.prefix} --require-hashes -r {requirements}"
+
+
+def _check_extra(extra: str, module: str) -> None:
+    if find_spec(module) is None:
+        command = installing("requirements-api.txt")
+        raise ValueError(f"needs the extra `{extra}`, and {module} is not installed: {command}")
 
 
 def _without_slash(url: str) -> str:
@@ -284,6 +297,20 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[str, AfterValidator(_without_slash)] | None = Field(
         None, description="Collector of OpenTelemetry traces, OTLP over HTTP; without it there are none."
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _has_driver(cls, url: str | None) -> str | None:
+        if url and not url.startswith("sqlite"):
+            _check_extra("cluster", "psycopg")
+        return url
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _has_exporter(cls, endpoint: str | None) -> str | None:
+        if endpoint:
+            _check_extra("tracing", "opentelemetry.exporter")
+        return endpoint
 
     @field_validator("events_kept_seconds")
     @classmethod

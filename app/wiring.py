@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from app.config import Settings
+from app.config import Settings, installing
 from app.database import Database
 from app.errors import CannotStart, InvalidWeights, NotInstalled
 from app.imaging.recipe import Limits
@@ -550,8 +550,7 @@ def check_installed(queue: Queue) -> None:
     """
     module, requirements = LIBRARIES.get(queue, ("", ""))
     if module and find_spec(module) is None:
-        command = f"pip install --require-hashes -r {requirements}"
-        raise NotInstalled(f"{module} is not installed, and {queue} needs it: {command}")
+        raise NotInstalled(f"{module} is not installed, and {queue} needs it: {installing(requirements)}")
 
 
 def _check_weights(load: Callable[[Path], object], file: Path, setting: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from app.errors import InvalidWeights
+from app.ml import onnx_model
+from app.ml.onnx_model import Kind
 from app.ml.weights import Tensor, load_state_dict
 
 DEPTH = 20  # convolutions
@@ -16,8 +18,6 @@ CHANNELS = 64
 HALO = DEPTH  # radius of the receptive field in pixels: each 3x3 convolution adds one
 INPUT = "noisy"  # float32, (1, 3, height, width), RGB in 0..1
 OUTPUT = "noise"  # the same type and shape
-OPSET = 17
-IR_VERSION = 9
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -53,28 +53,21 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
     """The network as a serialized ONNX model, for images of any size."""
-    from onnx import TensorProto, helper  # noqa: PLC0415 - checking weights must not need it
-
     nodes = []
     value = INPUT
     for layer in range(DEPTH):
         last = layer == DEPTH - 1
         names = [f"model.{2 * layer}.{kind}" for kind in ("weight", "bias")]
         convolved = OUTPUT if last else f"convolved_{layer}"
-        nodes.append(helper.make_node("Conv", [value, *names], [convolved], kernel_shape=[3, 3], pads=[1] * 4))
+        nodes.append(onnx_model.node("Conv", [value, *names], convolved, kernel_shape=[3, 3], pads=[1] * 4))
         if not last:
             value = f"activated_{layer}"
-            nodes.append(helper.make_node("Relu", [convolved], [value]))
-    size: list[str | int | None] = [1, 3, "height", "width"]
-    graph = helper.make_graph(
-        nodes,
+            nodes.append(onnx_model.node("Relu", [convolved], value))
+    size = (1, 3, "height", "width")
+    return onnx_model.model(
         "dncnn",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, size)],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, size)],
-        [
-            helper.make_tensor(name, TensorProto.FLOAT, tensor.shape, tensor.data, raw=True)
-            for name, tensor in state.items()
-        ],
+        nodes,
+        [onnx_model.images(INPUT, size)],
+        [onnx_model.images(OUTPUT, size)],
+        (onnx_model.tensor(name, Kind.FLOAT32, tensor.shape, tensor.data) for name, tensor in state.items()),
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    return bytes(model.SerializeToString())

@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from app.ml import quantization, unet
+from app.ml import onnx_model, quantization, unet
+from app.ml.onnx_model import Kind
 from app.ml.quantization import Affine
 from app.ml.weights import Tensor
 
 NOISY = "noisy"  # float32, (batch, 3, height, width), RGB in 0..1; sides are multiples of `Shape.align`
 SLOPE, BASE = "slope", "base"  # float32, (1, 3, 1, 1): the variance of the noise is slope * brightness + base
 OUTPUT = "noise"  # shaped as `noisy`
-OPSET = 17
-IR_VERSION = 9
 
 
 def to_onnx(state: Mapping[str, Tensor]) -> bytes:
@@ -32,31 +30,23 @@ def to_onnx(state: Mapping[str, Tensor]) -> bytes:
     """
     graph = _Graph(state)
     graph.build()
-    size: list[str | int | None] = ["batch", unet.COLOURS, "height", "width"]
-    level: list[str | int | None] = [1, unet.COLOURS, 1, 1]
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "unet",
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-                for name, shape in ((NOISY, size), (SLOPE, level), (BASE, level))
-            ],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, size)],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+    size: tuple[int | str, ...] = ("batch", unet.COLOURS, "height", "width")
+    level: tuple[int | str, ...] = (1, unet.COLOURS, 1, 1)
+    return onnx_model.model(
+        "unet",
+        graph.nodes,
+        [onnx_model.images(name, shape) for name, shape in ((NOISY, size), (SLOPE, level), (BASE, level))],
+        [onnx_model.images(OUTPUT, size)],
+        graph.constants,
     )
-    return bytes(model.SerializeToString())
 
 
 class _Graph:
     """Collects the nodes of the network in order, and their constants."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[bytes] = []
+        self.constants: list[bytes] = []
         self._shape = unet.shape_of(state)
         self._state = _reordered(state)
         self._ranges = quantization.ranges(state)
@@ -131,7 +121,9 @@ class _Graph:
         return self._node("DequantizeLinear", *names, zero, axis=0)
 
     def _constant(self, name: str, values: Any) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        numbers = np.asarray(values)
+        kind = Kind[numbers.dtype.name.upper()]
+        self.constants.append(onnx_model.tensor(name, kind, numbers.shape, numbers.tobytes()))
         return name
 
     def _grown(self, value: str, name: str = "") -> str:
@@ -140,7 +132,7 @@ class _Graph:
 
     def _node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         output = name or f"value_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        self.nodes.append(onnx_model.node(kind, inputs, output, **attributes))
         return output
 
 

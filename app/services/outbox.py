@@ -21,7 +21,6 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-import psycopg
 from opentelemetry.trace import SpanKind
 from sqlalchemy import ColumnElement, delete, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -369,15 +368,20 @@ class _PostgresWait:
     """Waits for NOTIFY; without a connection it simply sleeps."""
 
     def __init__(self, database: Database) -> None:
+        import psycopg  # noqa: PLC0415 - of the extra `cluster`
+
+        self._driver = psycopg
         self._url = database.url().set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection: psycopg.Connection[Any] | None = None
 
     def __call__(self, seconds: float) -> None:
         try:
-            connection = self._connection or self._listen()
-            for _ in connection.notifies(timeout=seconds, stop_after=1):
+            if self._connection is None:
+                self._connection = self._driver.connect(self._url, autocommit=True, connect_timeout=5)
+                self._connection.execute(f"LISTEN {CHANNEL}")
+            for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
-        except psycopg.Error:
+        except self._driver.Error:
             self.close()
             time.sleep(seconds)
 
@@ -385,9 +389,3 @@ class _PostgresWait:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _listen(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-        connection.execute(f"LISTEN {CHANNEL}")
-        self._connection = connection
-        return connection

@@ -172,7 +172,7 @@ check_containers() {
         local libraries=
         case $service in
         worker | worker-webhook | worker-fetch) libraries=pyvips ;;
-        worker-ml) libraries="numpy onnx onnxruntime pyvips" ;;
+        worker-ml) libraries="numpy onnxruntime pyvips" ;;
         esac
         step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to," \
             "optional: ${libraries:-none}"

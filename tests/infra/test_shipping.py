@@ -80,11 +80,28 @@ def pinned(name: str) -> set[str]:
     return set(re.findall(r"^([\w.-]+==\S+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
+def names(packages: set[str]) -> set[str]:
+    return {package.split("==")[0] for package in packages}
+
+
+def _of(packages: set[str], wanted: set[str]) -> set[str]:
+    return {package for package in packages if names({package}) <= wanted}
+
+
 def test_each_image_has_the_libraries_of_the_one_before_and_its_own() -> None:
-    api, worker, everything = map(pinned, ("requirements-api.txt", "requirements-worker.txt", "requirements.txt"))
-    assert api < worker < everything
-    assert {package.split("==")[0] for package in worker - api} >= {"numpy", "pi-heif", "pyvips", "simplejpeg"}
-    assert {package.split("==")[0] for package in everything - worker} >= {"onnx", "onnxruntime"}
+    api, worker, denoising = map(pinned, ("requirements-api.txt", "requirements-worker.txt", "requirements.txt"))
+    assert api < worker
+    assert names(api) >= {"psycopg", "psycopg-binary", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
+    assert names(worker - api) >= {"numpy", "pi-heif", "pyvips", "simplejpeg"}
+    assert names(denoising - worker) >= {"onnxruntime"}
+    shared = names(worker) & names(denoising)  # these layers together are the image worker-ml
+    assert _of(worker, shared) == _of(denoising, shared)
+
+
+def test_one_process_is_installed_without_what_only_others_need() -> None:
+    alone = names(pinned("requirements.txt"))
+    assert alone >= {"fastapi", "opentelemetry-api", "pi-heif", "onnxruntime"}
+    assert alone.isdisjoint({"psycopg", "opentelemetry-sdk", "requests", "onnx"})
 
 
 def test_smoke_test_and_release_build_every_target() -> None:

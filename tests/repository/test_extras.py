@@ -1,24 +1,32 @@
 """The package without its optional parts, as the images of the API and of the workers have it."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from app.config import WEIGHTS
-from tests.support.deployment import ROOT, run_bare
+from app.config import WEIGHTS, installing
+from tests.support.deployment import ROOT, embedded, run_bare
 
 PIXELS = ("blurhash", "numpy", "pyvips", "simplejpeg")
-NETWORK = ("onnx", "onnxruntime")
+NETWORK = ("onnxruntime",)
+CLUSTER = ("psycopg", "opentelemetry.exporter", "opentelemetry.sdk")
 NO_BROKER = "amqp://127.0.0.1:1//"
+
+
+def hide(folder: Path, without: tuple[str, ...]) -> None:
+    """Make packages look as if they were not installed, to processes with this folder as their PYTHONPATH."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n")
 
 
 def run(folder: Path, without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A process for which some packages are not installed."""
-    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n")
+    hide(folder, without)
     return run_bare(folder, *command, PYTHONPATH=str(folder), **settings)
 
 
@@ -34,7 +42,7 @@ def test_a_worker_that_could_do_nothing_does_not_start(
 ) -> None:
     done = run(tmp_path, without, "app", "worker", "--queue", queue, PIXTOOLS_BROKER_URL=NO_BROKER)
     assert done.returncode != 0
-    assert f"and {queue} needs it: pip install --require-hashes -r {file}" in done.stderr
+    assert f"and {queue} needs it: {installing(file)}" in done.stderr
     assert (ROOT / file).is_file()
     assert "Traceback" not in done.stderr
 
@@ -43,8 +51,47 @@ def test_a_worker_that_could_do_nothing_does_not_start(
 def test_the_single_process_does_not_start_without_its_network(tmp_path: Path, without: tuple[str, ...]) -> None:
     done = run(tmp_path, without, "app", "serve")
     assert done.returncode != 0
-    assert "pip install --require-hashes -r requirements.txt" in done.stderr
+    assert installing("requirements.txt") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "extra", "module"),
+    [
+        ("PIXTOOLS_DATABASE_URL", "postgresql://127.0.0.1:1/pixtools", "cluster", "psycopg"),
+        ("PIXTOOLS_OTLP_ENDPOINT", "http://127.0.0.1:1", "tracing", "opentelemetry.exporter"),
+    ],
+)
+def test_a_setting_whose_extra_is_missing_says_how_to_install_it(
+    tmp_path: Path, setting: str, value: str, extra: str, module: str
+) -> None:
+    done = run(tmp_path, CLUSTER, "app", "serve", **{setting: value})
+    assert done.returncode != 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{setting}: ")
+    assert f"needs the extra `{extra}`, and {module} is not installed: {installing('requirements-api.txt')}" in line
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_the_command_that_installs_names_what_is_there() -> None:
+    program, environment, *_ = installing("requirements-api.txt").split()
+    assert os.access(ROOT / program, os.X_OK)
+    assert Path(environment, "bin", "python").exists()
+
+
+def test_the_single_process_does_without_the_parts_of_a_cluster(tmp_path: Path) -> None:
+    hide(tmp_path, (*CLUSTER, "onnx"))
+    deployment = embedded(tmp_path, PYTHONPATH=str(tmp_path))
+    try:
+        deployment.start()
+        deployment.stop()
+        hide(tmp_path, (*CLUSTER, "onnx", "alembic"))  # which only the first start needs
+        deployment.start()
+        with deployment.client() as client:
+            job = client.run((ROOT / "docs" / "sample.jpg").read_bytes(), ["convert_webp"])
+    finally:
+        deployment.stop()
+    assert job["status"] == "completed"
 
 
 def test_the_doctor_of_an_api_misses_nothing(tmp_path: Path) -> None:
@@ -67,7 +114,7 @@ def test_what_every_process_loads_needs_none_of_it(tmp_path: Path) -> None:
         "from app.tasks.celery_app import celery_app\n"
         "celery_app.loader.import_default_modules()\n"
     )
-    done = run(tmp_path, (*NETWORK, *PIXELS), "everything")
+    done = run(tmp_path, (*NETWORK, *PIXELS, *CLUSTER, "alembic"), "everything")
     assert done.returncode == 0, done.stderr
 
 

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from app import __version__, errors, models
 from app.config import Settings
 from app.database import LOCK_TIMEOUT, Base, Database
 from app.locks import AdvisoryLock
-from app.migrations import upgrade, wait
+from app.migrations import check, state, upgrade, wait
 from app.operations import OPERATIONS
 from tests.support.catalogue import classes_below
 from tests.support.servers import PostgreSQL
@@ -51,6 +53,21 @@ def test_migrations_make_the_models_tables_on_sqlite(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_migrations_make_the_models_tables_on_postgresql(postgresql: PostgreSQL) -> None:
     assert_schema(migrated(postgresql.create_database("migrated-by-hand")))
+
+
+def test_alembic_knows_the_same_migrations(tmp_path: Path) -> None:
+    """The start reads their revisions without it."""
+    url = f"sqlite:///{tmp_path}/pixtools.db"
+    alembic = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    assert state(url) == (None, alembic.get_current_head())
+    assert not (tmp_path / "pixtools.db").exists()
+    database = migrated(url)
+    for revision in {script.revision for script in alembic.walk_revisions()}:
+        with database.engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        assert state(url)[0] == revision
+        check(url)
+    database.close()
 
 
 def test_waiting_for_the_schema_ends_when_others_have_migrated(tmp_path: Path) -> None:
