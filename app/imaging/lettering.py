@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pyvips
+from PIL import ImageFont
 
 from app import fonts, glyphs
 from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDied
@@ -101,8 +102,11 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
             path.write_bytes(fonts.nameless(font))
         except (struct.error, ValueError):
             raise CorruptFont from None
+        if fonts.lost(font, text):
+            raise CorruptFont
         probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
-        answer = _ask({"font": str(path), "text": text, "box": box, "probe": probe})
+        had = "".join(sorted(fonts.having(font, text)))
+        answer = _ask({"font": str(path), "text": text, "own": had, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
     if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
@@ -134,7 +138,7 @@ def main() -> None:
     try:
         _know_fonts()
         _register(Path(request["font"]))
-        if not _is_loaded(request["probe"]):
+        if not _is_loaded(request["probe"]) or not _has_outlines(request["font"], request["own"]):
             sys.exit(REFUSED)
         mask = _drawn(request["text"], request["box"], IN_STORED)
         pixels = mask.write_to_memory()
@@ -153,6 +157,20 @@ def _is_loaded(probe: str | None) -> bool:
     alone = f'<span fallback="false">{probe}</span>'
     stored, other = (pyvips.Image.text(alone, font=families, dpi=DRAWN_AT) for families in (IN_STORED, FONT))
     return bool(stored.write_to_memory() != other.write_to_memory())
+
+
+def _has_outlines(font: str, text: str) -> bool:
+    """Whether each character of a text has an outline, if an empty one, that FreeType reads: Pango draws nothing for
+    those that it refuses."""
+    try:
+        face = ImageFont.truetype(font, DRAWN_AT, layout_engine=ImageFont.Layout.BASIC)
+    except OSError:  # none that can be scaled, as of a font of bitmaps
+        return True
+    try:
+        face.getbbox(text)
+    except OSError:
+        return False
+    return True
 
 
 def _end_with_the_other_side() -> None:
