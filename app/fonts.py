@@ -74,15 +74,15 @@ def having(font: bytes, text: str) -> frozenset[str]:
     return frozenset(map(chr, _glyphs(font, text)))
 
 
-def lost(font: bytes, text: str) -> frozenset[str]:
-    """The characters of a text that a font has, and whose outlines it places where none can be.
+def has_outlines(font: bytes, text: str) -> bool:
+    """Whether the outlines of a text's characters that a font has are within their table.
 
-    FreeType reads such an outline as one without ink, like that of a space. Only TrueType outlines are looked at.
+    FreeType reads one that is not as one without ink, like that of a space. Only TrueType outlines are looked at.
     """
     try:
-        return frozenset(chr(number) for number, glyph in _glyphs(font, text).items() if _is_lost(font, glyph))
+        return not any(_is_elsewhere(font, glyph) for glyph in _glyphs(font, text).values())
     except (struct.error, ValueError, KeyError):
-        return frozenset()
+        return False
 
 
 def _glyphs(font: bytes, text: str) -> dict[int, int]:
@@ -106,7 +106,7 @@ def _glyphs(font: bytes, text: str) -> dict[int, int]:
     return found
 
 
-def _is_lost(font: bytes, glyph: int) -> bool:
+def _is_elsewhere(font: bytes, glyph: int) -> bool:
     tables = _tables(font)
     outlines, places = tables.get(b"glyf"), tables.get(b"loca")
     if outlines is None or places is None:

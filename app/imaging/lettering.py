@@ -102,11 +102,11 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
             path.write_bytes(fonts.nameless(font))
         except (struct.error, ValueError):
             raise CorruptFont from None
-        if fonts.lost(font, text):
+        if not fonts.has_outlines(font, text):
             raise CorruptFont
         probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
         had = "".join(sorted(fonts.having(font, text)))
-        answer = _ask({"font": str(path), "text": text, "own": had, "box": box, "probe": probe})
+        answer = _ask({"font": str(path), "text": text, "had": had, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
     if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
@@ -138,7 +138,7 @@ def main() -> None:
     try:
         _know_fonts()
         _register(Path(request["font"]))
-        if not _is_loaded(request["probe"]) or not _has_outlines(request["font"], request["own"]):
+        if not _is_loaded(request["probe"]) or not _are_readable(request["font"], request["had"]):
             sys.exit(REFUSED)
         mask = _drawn(request["text"], request["box"], IN_STORED)
         pixels = mask.write_to_memory()
@@ -159,15 +159,14 @@ def _is_loaded(probe: str | None) -> bool:
     return bool(stored.write_to_memory() != other.write_to_memory())
 
 
-def _has_outlines(font: str, text: str) -> bool:
-    """Whether each character of a text has an outline, if an empty one, that FreeType reads: Pango draws nothing for
-    those that it refuses."""
+def _are_readable(font: str, characters: str) -> bool:
+    """Whether FreeType can read the outlines of characters; libvips leaves out without an error what it cannot read."""
     try:
         face = ImageFont.truetype(font, DRAWN_AT, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:  # none that can be scaled, as of a font of bitmaps
+    except OSError:  # it cannot be scaled, for example because it has bitmaps instead of outlines
         return True
     try:
-        face.getbbox(text)
+        face.getbbox(characters)
     except OSError:
         return False
     return True
