@@ -117,15 +117,17 @@ def main() -> None:
 
 def _show_costs(photos: list[Path], folder: Path, rounds: int) -> None:
     print(f"{'photograph':<24} {'MP':>5} {'set':>8} {'encodes':>8} {'ratio':>6}")
-    ratios = []
+    ratios, together, alone = [], 0.0, 0.0
     for photo in photos:
         found = in_a_process(lambda photo=photo: _measure(photo, folder, rounds))
         ratios.append(found["set"] / found["alone"])
+        together += found["set"]
+        alone += found["alone"]
         megapixels = found["pixels"] / 1e6
         print(
             f"{photo.stem[:24]:<24} {megapixels:>5.1f} {found['set']:>8.3f} {found['alone']:>8.3f} {ratios[-1]:>6.3f}"
         )
-    print(f"ratio: median {statistics.median(ratios):.3f}, most {max(ratios):.3f}\n")
+    print(f"ratio: of all {together / alone:.3f}, median {statistics.median(ratios):.3f}, most {max(ratios):.3f}\n")
 
 
 def _show_steps(photos: list[Path], folder: Path, step: int, name: str) -> None:
