@@ -919,7 +919,7 @@ class AssetMissing(StepFailed):
 
 
 class CorruptFont(StepFailed):
-    """The stored font that the text was to be set in is damaged; no text can be drawn with it."""
+    """The stored font that the text was to be set in is damaged; this text cannot be drawn with it."""
 
     code = "corrupt_font"
 

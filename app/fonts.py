@@ -23,6 +23,18 @@ NO_CHARACTER = 0xFFFF  # ends the segments
 HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and no program looks for it
 
 
+class Table(NamedTuple):
+    """A part of a file."""
+
+    name: bytes
+    #: where its record is
+    record: int
+    #: where it begins
+    at: int
+    #: bytes
+    size: int
+
+
 class Run(NamedTuple):
     """A run of consecutive characters."""
 
@@ -44,12 +56,12 @@ def check(font: bytes) -> None:
         UnsupportedAsset: a table is missing, cut off or without characters.
     """
     try:
-        tables = {name: at for _, name, at in _tables(font)}
+        tables = _tables(font)
         missing = [name for name in NEEDED if name not in tables]
         if missing or not any(name in tables for name in OUTLINES):
             name = (missing or [b"glyf"])[0].decode("latin-1").strip()
             raise UnsupportedAsset(f"The font has no table {name!r}.", pointer="#")
-        if struct.unpack_from(">I", font, tables[b"head"] + 12)[0] != HEAD_MAGIC:
+        if struct.unpack_from(">I", font, tables[b"head"].at + 12)[0] != HEAD_MAGIC:
             raise UnsupportedAsset("The font's head is damaged.", pointer="#")
         if _table_of_characters(font) is None:
             raise UnsupportedAsset("The font has no Unicode characters.", pointer="#")
@@ -58,24 +70,55 @@ def check(font: bytes) -> None:
 
 
 def having(font: bytes, text: str) -> frozenset[str]:
-    """The characters of a text that a font has, as far as its table can be read.
+    """The characters of a text that a font has, as far as its table can be read."""
+    return frozenset(map(chr, _glyphs(font, text)))
+
+
+def has_outlines(font: bytes, text: str) -> bool:
+    """Whether the outlines of a text's characters that a font has are within their table.
+
+    FreeType reads one that is not as one without ink, like that of a space. Only TrueType outlines are looked at.
+    """
+    try:
+        return not any(_is_elsewhere(font, glyph) for glyph in _glyphs(font, text).values())
+    except (struct.error, ValueError, KeyError):
+        return False
+
+
+def _glyphs(font: bytes, text: str) -> dict[int, int]:
+    """The numbers of the characters of a text that a font has, with those of their glyphs.
 
     A small file may claim billions of characters: its runs are never written out, and the first one that a character is
     in decides.
     """
-    wanted, found = sorted(set(map(ord, text))), set[int]()
+    wanted, found = sorted(set(map(ord, text))), dict[int, int]()
     try:
-        start = next(at for _, name, at in _tables(font) if name == b"maxp")
-        (glyphs,) = struct.unpack_from(">H", font, start + 4)
+        (count,) = struct.unpack_from(">H", font, _tables(font)[b"maxp"].at + 4)
         for run in runs(font):
             low, high = bisect_left(wanted, run.first), bisect_right(wanted, run.last)
-            found.update(number for number in wanted[low:high] if 0 < run.glyph(number) < glyphs)
+            glyphs = {number: run.glyph(number) for number in wanted[low:high]}
+            found |= {number: glyph for number, glyph in glyphs.items() if 0 < glyph < count}
             del wanted[low:high]
             if not wanted:
                 break
-    except (struct.error, ValueError, StopIteration):
+    except (struct.error, ValueError, KeyError):
         pass
-    return frozenset(map(chr, found))
+    return found
+
+
+def _is_elsewhere(font: bytes, glyph: int) -> bool:
+    tables = _tables(font)
+    outlines, places = tables.get(b"glyf"), tables.get(b"loca")
+    if outlines is None or places is None:
+        return False
+    (is_long,) = struct.unpack_from(">h", font, tables[b"head"].at + 50)
+    layout = struct.Struct(">2I" if is_long else ">2H")
+    at = glyph * layout.size // 2
+    if at + layout.size > places.size:
+        return True
+    begins, ends = (place if is_long else 2 * place for place in layout.unpack_from(font, places.at + at))
+    is_last = at + layout.size == places.size  # FreeType lets it end with the table
+    return begins > outlines.size or (ends > outlines.size and not is_last)
 
 
 def runs(font: bytes) -> Iterator[Run]:
@@ -100,30 +143,37 @@ def nameless(font: bytes) -> bytes:
     changed = bytearray(font)
     if font[:4] == COLLECTION:
         struct.pack_into(">I", changed, 8, 1)  # the number of faces
-    for place, name, _ in _tables(font):
-        if name == b"name":
-            changed[place : place + 4] = HIDDEN
+    for table in _records(font):  # FreeType takes the first of two
+        if table.name == b"name":
+            changed[table.record : table.record + 4] = HIDDEN
     return bytes(changed)
 
 
-def _tables(font: bytes) -> list[tuple[int, bytes, int]]:
-    """Of every table of the first face: where its record is, its name, and where it begins."""
+def _tables(font: bytes) -> dict[bytes, Table]:
+    """The tables of the first face, by name."""
+    return {table.name: table for table in reversed(_records(font))}
+
+
+def _records(font: bytes) -> list[Table]:
     start = struct.unpack_from(">I", font, 12)[0] if font[:4] == COLLECTION else 0
     (count,) = struct.unpack_from(">H", font, start + 4)
     if not 0 < count <= MAX_TABLES:
         raise ValueError
-    places = range(start + 12, start + 12 + 16 * count, 16)
-    records = [(place, *struct.unpack_from(">4s4xII", font, place)) for place in places]
-    if any(at + size > len(font) for _, _, at, size in records):
+    found = []
+    for record in range(start + 12, start + 12 + 16 * count, 16):
+        name, at, size = struct.unpack_from(">4s4xII", font, record)
+        found.append(Table(name, record, at, size))
+    if any(table.at + table.size > len(font) for table in found):
         raise ValueError
-    return [(place, name, at) for place, name, at, _ in records]
+    return found
 
 
 def _table_of_characters(font: bytes) -> int | None:
     """Where the table by Unicode begins."""
-    start = next((at for _, name, at in _tables(font) if name == b"cmap"), None)
-    if start is None:
+    characters = _tables(font).get(b"cmap")
+    if characters is None:
         return None
+    start = characters.at
     (count,) = struct.unpack_from(">H", font, start + 2)
     found = dict[tuple[int, int], int]()
     for number in range(min(count, MAX_TABLES)):

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyvips
@@ -63,6 +63,9 @@ WARM = (
     *(Stage("flip", {}), Stage("crop", {"width": 40, "height": 40}), Stage("blur", {"sigma": 1}), Stage("sharpen", {})),
     Stage("grayscale", {}),
 )
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,15 @@ class Measured:
         return cls(**{**data, "size": tuple(data["size"]), "runs": [Run(**run) for run in data["runs"]]})
 
 
-def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
-    """Do some work in a child process; returns its result."""
+def in_a_process(work: Callable[[], Answer]) -> Answer:
+    """Do some work in a child process; returns its result, which must be representable in JSON."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
             with os.fdopen(writing, "w") as answers:
-                json.dump([asdict(run) for run in work()], answers)
+                json.dump(work(), answers)
         finally:  # the child must not continue like the parent
             failed = sys.exc_info()[0] is not None
             if failed:
@@ -147,7 +150,8 @@ def in_a_process(work: Callable[[], list[Run]]) -> list[Run]:
     with os.fdopen(reading) as answers:
         text = answers.read()
     os.waitpid(child, 0)
-    return [Run(**found) for found in json.loads(text)]
+    answer: Answer = json.loads(text)
+    return answer
 
 
 def _warm() -> None:
@@ -246,7 +250,8 @@ def measure(chance: random.Random, photos: list[Path], folder: Path) -> Measured
         header = probe(file)
     size = header.width, header.height
     found = Measured(tree, photo.name, header.format, size, photo.stat().st_size, [])
-    found.runs.extend(in_a_process(lambda: run(found.plan, photo, folder)))
+    done = in_a_process(lambda: [asdict(one) for one in run(found.plan, photo, folder)])
+    found.runs.extend(Run(**one) for one in done)
     return found
 
 

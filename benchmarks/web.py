@@ -24,7 +24,7 @@ from typing import Any
 import pyvips
 from PIL import Image
 
-from app.imaging import pipeline
+from app.imaging import libvips, pipeline
 from app.imaging.recipe import Limits, Monitor, Stage, Target
 from app.imaging.responsive.breakpoints import DEFAULT_WIDTHS
 from app.operations import ENCODERS
@@ -62,6 +62,7 @@ def _set(photo: Path, folder: Path, params: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(photo: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """CPU seconds of a whole set and of its encodes alone, each the least of several rounds."""
+    libvips.configure(1)
     params: dict[str, Any] = {"widths": list(DEFAULT_WIDTHS), "formats": list(FORMATS)}
     manifest = _set(photo, folder, params)
     whole = pyvips.Image.new_from_file(str(photo)).autorot()
@@ -87,6 +88,7 @@ def _measure(photo: Path, folder: Path, rounds: int) -> dict[str, Any]:
 
 def _steps(photo: Path, folder: Path, step: int, name: str) -> dict[str, Any]:
     """The results of `bytes_step`."""
+    libvips.configure(1)
     found = _set(photo, folder, {"bytes_step": step, "max_images": 50, "formats": [name]})
     images = found["images"]
     sizes = [image["bytes"] for image in images]
@@ -115,22 +117,24 @@ def main() -> None:
 
 def _show_costs(photos: list[Path], folder: Path, rounds: int) -> None:
     print(f"{'photograph':<24} {'MP':>5} {'set':>8} {'encodes':>8} {'ratio':>6}")
-    ratios = []
+    ratios, together, alone = [], 0.0, 0.0
     for photo in photos:
-        found = in_a_process(lambda photo=photo: _measure(photo, folder, rounds))  # type: ignore[misc]
+        found = in_a_process(lambda photo=photo: _measure(photo, folder, rounds))
         ratios.append(found["set"] / found["alone"])
+        together += found["set"]
+        alone += found["alone"]
         megapixels = found["pixels"] / 1e6
         print(
             f"{photo.stem[:24]:<24} {megapixels:>5.1f} {found['set']:>8.3f} {found['alone']:>8.3f} {ratios[-1]:>6.3f}"
         )
-    print(f"ratio: median {statistics.median(ratios):.3f}, most {max(ratios):.3f}\n")
+    print(f"ratio: of all {together / alone:.3f}, median {statistics.median(ratios):.3f}, most {max(ratios):.3f}\n")
 
 
 def _show_steps(photos: list[Path], folder: Path, step: int, name: str) -> None:
     print(f"{'photograph':<24} {'images':>6} {'least':>5} {'encodes':>7} {'largest step':>12}  widths")
     worst = 0
     for photo in photos:
-        found = in_a_process(lambda photo=photo: _steps(photo, folder, step, name))  # type: ignore[misc]
+        found = in_a_process(lambda photo=photo: _steps(photo, folder, step, name))
         worst = max(worst, found["largest"])
         widths = " ".join(map(str, found["widths"]))
         counts = f"{len(found['widths']):>6} {found['least']:>5} {found['encodes']:>7} {found['largest']:>12}"

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pyvips
+from PIL import ImageFont
 
 from app import fonts, glyphs
 from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDied
@@ -101,8 +102,11 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
             path.write_bytes(fonts.nameless(font))
         except (struct.error, ValueError):
             raise CorruptFont from None
+        if not fonts.has_outlines(font, text):
+            raise CorruptFont
         probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
-        answer = _ask({"font": str(path), "text": text, "box": box, "probe": probe})
+        had = "".join(sorted(fonts.having(font, text)))
+        answer = _ask({"font": str(path), "text": text, "had": had, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
     if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
@@ -134,7 +138,7 @@ def main() -> None:
     try:
         _know_fonts()
         _register(Path(request["font"]))
-        if not _is_loaded(request["probe"]):
+        if not _is_loaded(request["probe"]) or not _are_readable(request["font"], request["had"]):
             sys.exit(REFUSED)
         mask = _drawn(request["text"], request["box"], IN_STORED)
         pixels = mask.write_to_memory()
@@ -153,6 +157,19 @@ def _is_loaded(probe: str | None) -> bool:
     alone = f'<span fallback="false">{probe}</span>'
     stored, other = (pyvips.Image.text(alone, font=families, dpi=DRAWN_AT) for families in (IN_STORED, FONT))
     return bool(stored.write_to_memory() != other.write_to_memory())
+
+
+def _are_readable(font: str, characters: str) -> bool:
+    """Whether FreeType can read the outlines of characters; libvips leaves out without an error what it cannot read."""
+    try:
+        face = ImageFont.truetype(font, DRAWN_AT, layout_engine=ImageFont.Layout.BASIC)
+    except OSError:  # it cannot be scaled, for example because it has bitmaps instead of outlines
+        return True
+    try:
+        face.getbbox(characters)
+    except OSError:
+        return False
+    return True
 
 
 def _end_with_the_other_side() -> None:

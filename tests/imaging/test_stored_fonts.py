@@ -21,7 +21,7 @@ from app.imaging.recipe import Context, Limits, Monitor, Stage, Target
 from app.parameters import WatermarkParams
 from app.services.execution.sandbox import Sandbox
 from tests.imaging.conftest import Pixels, as_image
-from tests.support.fonts import collection, file_of, font, tables_of
+from tests.support.fonts import collection, file_of, font, tables_of, variable
 
 GROUND, WHITE = 40, 150  # at least: seams between letters are a little darker
 TEXT = {"text": "Hamburg", "scale": 0.5, "opacity": 1, "margin": 0, "gravity": "northwest"}
@@ -101,6 +101,11 @@ def test_a_character_that_no_font_has_is_named(folder: Path) -> None:
 def test_a_text_without_ink_is_named(folder: Path) -> None:
     with pytest.raises(InvisibleText):
         _marked(folder, font("H", block=(0, 0, 0, 0)), text="H")
+
+
+@pytest.mark.parametrize("weights", [(100, 400, 900), (100, 200, 900), (500, 900, 900)])
+def test_a_variable_font_draws_in_its_default_shape(folder: Path, weights: tuple[int, int, int]) -> None:
+    assert _is_one_block(_marked(folder, variable(font("Hamburg"), narrower=400, weights=weights))[0])
 
 
 def test_an_animation_is_marked_with_one_drawing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +201,7 @@ def test_two_stored_fonts_of_one_name_are_two(sandbox: Sandbox, source: Path) ->
 def _damages() -> dict[str, bytes]:
     whole = font("Hamburg")
     tables = tables_of(whole)
+    varying = tables_of(variable(whole, narrower=400))
     without = {name: table for name, table in tables.items() if name not in {b"glyf", b"loca"}}
     noise = random.Random(5).randbytes(2000)
     return {
@@ -207,6 +213,11 @@ def _damages() -> dict[str, bytes]:
         "many glyphs": file_of({**tables, b"maxp": struct.pack(">IH", 0x10000, 0xFFFF) + tables[b"maxp"][6:]}),
         "enormous letters": font("Hamburg", block=(0, 0, 32767, 32767), units=16),
         "no em": font("Hamburg", units=0),
+        "variations of noise": file_of({**varying, b"gvar": varying[b"gvar"][:20] + noise}),
+        "variations that are cut off": file_of({**varying, b"gvar": varying[b"gvar"][:30]}),
+        "more axes than there are": file_of(
+            {**varying, b"fvar": varying[b"fvar"][:8] + b"\x7f\xff" + varying[b"fvar"][10:]}
+        ),
         "billions of characters": font("Hamburg", groups=[(0, 0xFFFFFFFF)]),
     }
 
@@ -229,9 +240,21 @@ def test_damaged_fonts_cost_their_own_step(sandbox: Sandbox, source: Path) -> No
     [pid] = [child._process.pid for child in sandbox._children]
     outcomes = {name: _outcome(sandbox, source, content) for name, content in _damages().items()}
     assert set(outcomes.values()) <= CODES | {"drawn"}, outcomes
-    for name in ("half of the file", "empty tables", "outlines of noise", "no em"):
-        assert outcomes[name] == "corrupt_font", outcomes
+    refused = {name for name in outcomes if name.startswith("outlines")} | {"half of the file", "empty tables", "no em"}
+    assert {outcomes[name] for name in refused} == {"corrupt_font"}, outcomes
     assert [child._process.pid for child in sandbox._children] == [pid]
+
+
+def test_no_text_lacks_a_letter_whose_outline_is_damaged(folder: Path) -> None:
+    number = next(run.glyph(ord("b")) for run in fonts.runs(DEJAVU) if run.first <= ord("b") <= run.last)
+    tables = tables_of(DEJAVU)
+    (at,) = struct.unpack_from(">I", tables[b"loca"], 4 * number)
+    outlines = bytearray(tables[b"glyf"])
+    struct.pack_into(">h", outlines, at, 2000)  # so many contours do not fit into it
+    damaged = file_of({**tables, b"glyf": bytes(outlines)})
+    with pytest.raises(CorruptFont):
+        _marked(folder, damaged)
+    assert np.array_equal(_marked(folder, damaged, text="Ham")[0], _marked(folder, text="Ham")[0])
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -42,6 +42,27 @@ def font(
     return file_of(tables)
 
 
+def variable(whole: bytes, *, narrower: int, weights: tuple[int, int, int] = (100, 400, 900)) -> bytes:
+    """A variable font of one axis, its weight: at the greatest one the block is narrower.
+
+    Args:
+        whole: a font of this module.
+        narrower: units less at the greatest weight; none at the default one.
+        weights: the least, the default and the greatest one.
+    """
+    axis = struct.pack(">4s3i2H", b"wght", *(weight << 16 for weight in weights), 0, 256)
+    instance = struct.pack(">2Hi", 257, 0, weights[2] << 16)
+    fvar = struct.pack(">8H", 1, 0, 16, 2, 1, len(axis), 1, len(instance)) + axis + instance
+    # of four corners and four points that give the metrics: the last two corners move
+    deltas = struct.pack(">B4hBB", 0x43, 0, 0, -narrower, -narrower, 0x83, 0x87)
+    body = bytes(1) + deltas  # for all points
+    glyph = struct.pack(">4HH", 1, 10, len(body), 0xA000, 1 << 14) + body
+    glyph += bytes(len(glyph) % 2)
+    offsets = struct.pack(">3H", 0, 0, len(glyph) // 2)
+    gvar = struct.pack(">4HI2HI", 1, 0, 1, 0, 20 + len(offsets), 2, 0, 20 + len(offsets)) + offsets + glyph
+    return file_of({**tables_of(whole), b"fvar": fvar, b"gvar": gvar})
+
+
 def file_of(tables: dict[bytes, bytes], kind: bytes = b"\0\1\0\0") -> bytes:
     """The bytes of a font with these tables."""
     at, records, contents = 12 + 16 * len(tables), b"", b""
