@@ -1,5 +1,6 @@
 """Dockerfile, docker-compose.yaml, workflows, Makefile and documents: that they are of one mind with the code."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,6 +220,34 @@ def test_checkov_would_find_what_is_wrong(wrong: str, tmp_path: Path) -> None:
     changed = tmp_path / "Dockerfile"
     changed.write_text(f"{DOCKERFILE}\n{wrong}\n")
     assert checkov("dockerfile", "--file", changed)
+
+
+def test_every_python_that_may_run_it_is_tested_and_pytorch_comes_without_cuda() -> None:
+    job = yaml.safe_load(WORKFLOWS["ci"])["jobs"]["test"]
+    tested = job["strategy"]["matrix"]["python"]
+    (oldest,) = re.findall(r'^requires-python = ">=([\d.]+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    (shipped,) = set(re.findall(r"^FROM python:([\d.]+)-slim", DOCKERFILE, re.MULTILINE))
+    assert tested[0] == oldest
+    assert shipped in tested
+    minors = [int(version.removeprefix("3.")) for version in tested]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert job["env"] == {"PIP_EXTRA_INDEX_URL": "${{ vars.TORCH_INDEX_URL }}"}
+
+
+def test_every_image_is_scanned_on_a_schedule_and_released_for_the_architectures_of_infra() -> None:
+    scan = yaml.safe_load(WORKFLOWS["scan"])
+    assert scan[True]["schedule"], "YAML reads `on` as true"
+    assert set(scan["jobs"]["image"]["strategy"]["matrix"]["target"]) == set(TARGETS)
+    (platforms,) = re.findall(r"--platform (\S+)", WORKFLOWS["release"])
+    (named,) = re.findall(r"contains\(\[(.*)\], var\.architecture\)", (ROOT / "infra" / "variables.tf").read_text())
+    of_docker = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+    assert platforms.split(",") == [of_docker[name] for name in re.findall(r'"(\w+)"', named)]
+
+
+def test_digests_are_renovates_alone() -> None:
+    assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= set(
+        json.loads((ROOT / "renovate.json").read_text())["extends"]
+    )
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
