@@ -1,6 +1,6 @@
 """Parameters of every operation: what a client may say, and within which limits."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,6 +64,17 @@ class Params(BaseModel):
     """Parameters of an operation: unknown names are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def in_plan(self) -> dict[str, Any]:
+        """The parameters as a plan keeps them.
+
+        Defaults are included, so that a later version with other defaults does the same. Options that are not used
+        (null, which is also their default) are left out, so that a worker of an earlier version, which does not know a
+        new option, can do every step that does not use it.
+        """
+        fields = type(self).model_fields
+        values = self.model_dump()
+        return {name: value for name, value in values.items() if value is not None or fields[name].default is not None}
 
 
 class ResizeParams(Params):

@@ -55,7 +55,7 @@ HERE = Path(__file__).parent
 # has the first few; of tests that share a deployment those of one file, in the mode that needs no server.
 SLOW = {"integration", "full", "slow"}
 PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "page", "processes"}
-STARTERS = ("subprocess", "run_bare")  # names in a file whose tests start programs
+STARTERS = ("subprocess", "run_bare", "command", "pixtools")  # names in a file whose tests start programs
 FEW = 3  # cases
 CORE = HERE / "test_api.py"
 _cases: Counter[str] = Counter()  # seen so far, by test

@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStep:
-    """One operation with all its parameters filled in."""
+    """One operation with its parameters, as `Params.in_plan` gives them."""
 
     id: str
     op: str
@@ -188,10 +188,10 @@ class _Encoder:
         if format_ is None:
             return cls("", {}, chosen=False)
         operation = ENCODERS[FORMATS[format_].written_as or format_]
-        return cls(operation.name, operation.params().model_dump(), chosen=False)
+        return cls(operation.name, operation.params().in_plan(), chosen=False)
 
     def after(self, node: Node) -> "_Encoder":
-        return _Encoder(node.operation.name, node.params.model_dump(), chosen=True) if node.operation.format else self
+        return _Encoder(node.operation.name, node.params.in_plan(), chosen=True) if node.operation.format else self
 
     def for_result_of(self, node: Node) -> "_Encoder":
         return _Encoder.default(LOSSLESS_FORMAT) if node.operation.lossless and not self.chosen else self
@@ -239,7 +239,7 @@ def _plan_run(
             parent=parent,
             queue=last.operation.queue.value,
             name=last.operation.task,
-            steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.model_dump()) for n in run),
+            steps=tuple(PlannedStep(id=n.id, op=n.operation.name, params=n.params.in_plan()) for n in run),
             result=_planned_result(last, encoder, names),
             intermediate=bool(last.then),
             inline=parent is not None and _is_inline(node),

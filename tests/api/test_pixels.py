@@ -2,7 +2,6 @@
 
 import io
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from app.imaging.pipeline import Limits, Stage, Target, render
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.fonts import font
+from tests.support.processes import command
 
 pytestmark = pytest.mark.integration
 
@@ -71,8 +71,7 @@ def test_nothing_continues_from_metadata(api: ApiClient, photo: bytes) -> None:
 
 
 def assets(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app", "assets", *arguments, "--server", deployment.url]
-    return subprocess.run(command, env=deployment.variables(), capture_output=True, text=True, check=False, timeout=60)
+    return command(deployment, "assets", *arguments, "--server", deployment.url)
 
 
 def test_a_watermark_is_stored_named_and_removed(

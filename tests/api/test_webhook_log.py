@@ -22,6 +22,7 @@ from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.endpoints import SOON, delivery_in, registered
+from tests.support.preloaded import run
 from tests.support.processes import pixtools
 from tests.support.receiver import receiving
 
@@ -73,8 +74,7 @@ def test_commands_that_lack_an_id_or_a_database_say_so_in_a_line(deployment: Dep
         ("postgresql://someone:secret@127.0.0.1:9/z", "refused"),
     ):
         environment = {**deployment.variables(), "PIXTOOLS_DATABASE_URL": url}
-        command = [sys.executable, "-m", "app", "webhooks", "secret"]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        ended = run(["app", "webhooks", "secret"], environment)
         (line,) = ended.stderr.splitlines()
         assert ended.returncode == 1
         assert "cannot be used" in line

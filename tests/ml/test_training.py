@@ -1,6 +1,7 @@
 """The runtime agrees with PyTorch, and a training can be stopped and resumed. `make test` installs PyTorch apart."""
 
-import subprocess
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from app.config import CAMERA_WEIGHTS, FAST_WEIGHTS, WEIGHTS
 from app.ml import dncnn, unet
 from app.ml.denoiser import Denoiser, DenoiserConfig, GuidedDenoiser
 from app.ml.noise_level import NoiseLevel
+from tests.support.preloaded import Preloaded
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-training" / "bin" / "python"
@@ -18,10 +20,21 @@ PYTHON = ROOT / ".venv-training" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs PyTorch; it is not here")
 
 
-def run_training(*arguments: str) -> str:
-    done = subprocess.run([PYTHON, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run_training() -> Iterator[Run]:
+    """Run PyTorch's Python with these arguments, `-m` or `-c` first; what it prints."""
+    preloaded = Preloaded(("torch", "numpy", "PIL.Image"), PYTHON)
+
+    def run(*arguments: str) -> str:
+        done = preloaded.run(arguments, os.environ, timeout=150)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    preloaded.close()
 
 
 SAVE = """
@@ -36,7 +49,7 @@ torch.save(state, legacy, _use_new_zipfile_serialization=False)
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_parity_with_pytorch(tmp_path: Path, trained: bool) -> None:
+def test_parity_with_pytorch(run_training: Run, tmp_path: Path, trained: bool) -> None:
     checkpoint = WEIGHTS
     if not trained:
         checkpoint = tmp_path / "random.pth"
@@ -50,7 +63,7 @@ def test_parity_with_pytorch(tmp_path: Path, trained: bool) -> None:
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_what_pytorch_saves_can_be_read_in_both_of_its_formats(tmp_path: Path) -> None:
+def test_what_pytorch_saves_can_be_read_in_both_of_its_formats(run_training: Run, tmp_path: Path) -> None:
     zipped, legacy = tmp_path / "zipped.pth", tmp_path / "legacy.pth"
     run_training("-c", SAVE, str(zipped), str(legacy))
     assert dncnn.load(zipped) == dncnn.load(legacy)
@@ -79,7 +92,7 @@ second.export(folder / "exported.pth")
 """
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(run_training: Run, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     run_training("-c", RESUME, str(tmp_path))
@@ -106,13 +119,13 @@ assert training().step == 1
 """
 
 
-def test_finished_weights_can_be_refined(tmp_path: Path) -> None:
+def test_finished_weights_can_be_refined(run_training: Run, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     run_training("-c", REFINE, str(tmp_path), str(WEIGHTS))
 
 
-def test_a_deepened_network_computes_the_same(tmp_path: Path) -> None:
+def test_a_deepened_network_computes_the_same(run_training: Run, tmp_path: Path) -> None:
     run_training(
         "-c",
         "import torch; from training.model import *;"
@@ -138,28 +151,28 @@ save_weights(Path(file), net)
 
 
 @pytest.mark.parametrize("name", ["plain-64", "unet-64-128", "unet-48-96-160"])
-def test_a_guided_network_agrees_with_pytorch(tmp_path: Path, name: str) -> None:
+def test_a_guided_network_agrees_with_pytorch(run_training: Run, tmp_path: Path, name: str) -> None:
     checkpoint = tmp_path / "fresh.pth"
     run_training("-c", FRESH, name, str(checkpoint))
-    assert_agreement(tmp_path, name, checkpoint)
+    assert_agreement(run_training, tmp_path, name, checkpoint)
 
 
-def test_the_weights_of_fast_agree_with_pytorch(tmp_path: Path) -> None:
-    assert_agreement(tmp_path, "unet-64-128", FAST_WEIGHTS)
+def test_the_weights_of_fast_agree_with_pytorch(run_training: Run, tmp_path: Path) -> None:
+    assert_agreement(run_training, tmp_path, "unet-64-128", FAST_WEIGHTS)
 
 
-def test_the_weights_of_camera_agree_with_pytorch(tmp_path: Path) -> None:
-    assert_agreement(tmp_path, "unet-64-128", CAMERA_WEIGHTS)
+def test_the_weights_of_camera_agree_with_pytorch(run_training: Run, tmp_path: Path) -> None:
+    assert_agreement(run_training, tmp_path, "unet-64-128", CAMERA_WEIGHTS)
 
 
-def test_the_quantized_network_is_the_one_that_was_trained(tmp_path: Path) -> None:
+def test_the_quantized_network_is_the_one_that_was_trained(run_training: Run, tmp_path: Path) -> None:
     """Bytes are rounded alike but for ties: far less apart than the float network is from either.
 
     CPUs with AVX2 but without dot products of bytes add pairs of products in 16 bits, and cut large sums off.
     """
     quantized = unet.quantized_file(FAST_WEIGHTS)
-    exact = predicted(tmp_path, "unet-64-128", FAST_WEIGHTS)
-    trained = predicted(tmp_path, "unet-64-128", quantized)
+    exact = predicted(run_training, tmp_path, "unet-64-128", FAST_WEIGHTS)
+    trained = predicted(run_training, tmp_path, "unet-64-128", quantized)
     runs = GuidedDenoiser(DenoiserConfig(weights=FAST_WEIGHTS, memory_bytes=100_000_000, int8="yes"))
     found = runs._noise(*given(tmp_path))
     assert runs.arithmetic == "int8"
@@ -173,15 +186,15 @@ def cuts_sums_off() -> bool:
     return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
-def assert_agreement(tmp_path: Path, name: str, checkpoint: Path) -> None:
-    expected = predicted(tmp_path, name, checkpoint)
+def assert_agreement(run_training: Run, tmp_path: Path, name: str, checkpoint: Path) -> None:
+    expected = predicted(run_training, tmp_path, name, checkpoint)
     network = GuidedDenoiser(DenoiserConfig(weights=checkpoint, memory_bytes=100_000_000))
     found = network._noise(*given(tmp_path))
     assert np.abs(expected).max() > 0.01
     assert np.abs(found - expected).max() < 1e-4
 
 
-def predicted(tmp_path: Path, name: str, checkpoint: Path) -> np.ndarray:
+def predicted(run_training: Run, tmp_path: Path, name: str, checkpoint: Path) -> np.ndarray:
     """What PyTorch says of `given`."""
     given(tmp_path)
     files = [str(tmp_path / f"{part}.npy") for part in ("noisy", "level", "noise")]
@@ -244,7 +257,9 @@ for one in (through, first, second, ending, again):
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "camera"])
-def test_a_guided_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, noise: str) -> None:
+def test_a_guided_training_that_was_stopped_goes_on_as_if_it_had_not_been(
+    run_training: Run, tmp_path: Path, noise: str
+) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (260, 280, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     run_training("-c", RESUME_NETWORK, str(tmp_path), noise)
@@ -270,7 +285,7 @@ assert {pair.noisy.shape for pair in pairs} == {(384, 384, 3)}
 """
 
 
-def test_the_camera_test_gives_the_same_pairs_again(tmp_path: Path) -> None:
+def test_the_camera_test_gives_the_same_pairs_again(run_training: Run, tmp_path: Path) -> None:
     run_training("-c", CAMERA_TEST, str(tmp_path))
 
 
@@ -301,7 +316,7 @@ second.save()
 """
 
 
-def test_a_stopped_training_of_a_quantized_network_goes_on_too(tmp_path: Path) -> None:
+def test_a_stopped_training_of_a_quantized_network_goes_on_too(run_training: Run, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "picture.png")
     run_training("-c", RESUME_QUANTIZED, str(tmp_path))

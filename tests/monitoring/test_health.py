@@ -1,8 +1,6 @@
 """Health with every dependency taken away in turn, on the way to it."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from app.doctor import examine
 from app.services.monitoring.checks import Health
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
+from tests.support.processes import command
 from tests.support.proxy import TcpProxy
 
 ROOT = Path(__file__).parents[2]
@@ -118,9 +117,9 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
         assert shown["queues"]["ml_inference_queue"]["workers"] == 0
         assert shown["queues"]["default_queue"]["workers"] == 1
         assert proxied.status("/health/ready") == 200
-        explained = pixtools(proxied.deployment, "jobs", "explain", job["id"])
+        explained = command(proxied.deployment, "jobs", "explain", job["id"])
         assert "Waiting for a worker of ml_inference_queue: 0 denoise" in explained.stdout
-        doctor = pixtools(proxied.deployment, "doctor")
+        doctor = command(proxied.deployment, "doctor")
         assert "note  workers   no worker for ml_inference_queue -> start them" in doctor.stdout
         assert doctor.returncode == 0, doctor.stdout
     finally:
@@ -130,18 +129,12 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
         assert client.ended(job["id"])["status"] == "completed"
 
 
-def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app", *arguments]
-    variables = deployment.variables()
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize(("part", "variable"), ADDRESSES.items())
 def test_the_doctor_says_what_to_do(proxied: Proxied, part: str, variable: str) -> None:
     proxied.proxies[part].cut()
     try:
-        done = pixtools(proxied.deployment, "doctor")
+        done = command(proxied.deployment, "doctor")
     finally:
         proxied.proxies[part].heal()
     assert done.returncode == 1
@@ -175,7 +168,7 @@ def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> Non
     ids=["weights, memory", "traces", "spool, broker"],
 )
 def test_the_doctor_looks_at_this_machine(tmp_path: Path, said: dict[tuple[str, str], str]) -> None:
-    done = pixtools(embedded(tmp_path, **dict(said.keys())), "doctor")
+    done = command(embedded(tmp_path, **dict(said.keys())), "doctor")
     assert all(line in done.stdout for line in said.values()), done.stdout
     assert done.returncode == int("FAIL" in done.stdout)
     assert "Traceback" not in done.stderr
@@ -187,16 +180,16 @@ def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
     running, other_folder = embedded(tmp_path), embedded(elsewhere)
     running.start()
     try:
-        done = pixtools(running, "doctor")
-        other = pixtools(other_folder, "doctor", "--server", running.url)
-        wrong = pixtools(other_folder, "doctor", "--server", f"{running.url}/help")
+        done = command(running, "doctor")
+        other = command(other_folder, "doctor", "--server", running.url)
+        wrong = command(other_folder, "doctor", "--server", f"{running.url}/help")
         key = running.new_key("default", "admin")
-        without_key = pixtools(running, "doctor")
+        without_key = command(running, "doctor")
         running.environment["PIXTOOLS_KEY"] = key
-        with_key = pixtools(running, "doctor")
+        with_key = command(running, "doctor")
     finally:
         running.stop()
-    away = pixtools(running, "doctor")
+    away = command(running, "doctor")
     assert done.returncode == 0, done.stdout
     assert f"ok    server    answers at {running.url}" in done.stdout
     assert "ok    server    reaches its database" in done.stdout
@@ -211,7 +204,7 @@ def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
 
 
 def test_the_doctor_finds_nothing_before_the_first_start(tmp_path: Path) -> None:
-    done = pixtools(embedded(tmp_path), "doctor")
+    done = command(embedded(tmp_path), "doctor")
     assert done.returncode == 0, done.stdout
     assert "will be made at the first start" in done.stdout
     assert not (tmp_path / "data" / "pixtools.db").exists()
@@ -233,8 +226,8 @@ def test_the_doctor_tells_of_a_folder_that_may_not_be_entered(tmp_path: Path) ->
 
 def test_explaining_what_is_not_there(tmp_path: Path) -> None:
     running = embedded(tmp_path)
-    pixtools(running, "migrate")
+    command(running, "migrate")
     for job_id in ("x", "01a20cac-c361-7262-b82c-57f5cc454359"):
-        done = pixtools(running, "server", "explain", job_id)
+        done = command(running, "server", "explain", job_id)
         assert done.returncode == 1
         assert done.stderr.strip() == f"There is no job {job_id}."

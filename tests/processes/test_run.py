@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
+from tests.support.preloaded import run
 from tests.support.processes import pixtools
 from tests.support.receiver import answer, receiving
 
@@ -71,7 +72,7 @@ def test_answers_stay_whole_next_to_the_bars(deployment: Deployment, tmp_path: P
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "app", "run", "photo.jpg", "--operations", TREE, "--out", "out"]
     environment = {**deployment.variables(), "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "200"}
-    run = subprocess.Popen(
+    running = subprocess.Popen(
         command, stdout=subprocess.PIPE if piped else theirs, stderr=theirs, cwd=tmp_path, env=environment
     )
     os.close(theirs)
@@ -82,8 +83,8 @@ def test_answers_stay_whole_next_to_the_bars(deployment: Deployment, tmp_path: P
     except OSError:  # the other end is closed
         pass
     os.close(ours)
-    written, _ = run.communicate(timeout=60)
-    assert run.returncode == 0, shown
+    written, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, shown
     assert "0 of 1 files" in shown.decode()
     if piped:
         assert written.decode().splitlines() == ["out/photo-small.webp"]
@@ -433,8 +434,7 @@ def test_the_page_names_options_that_there_are() -> None:
 def here(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command without a server."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
-    command = [sys.executable, "-m", "app", *arguments]
-    return subprocess.run(command, env=variables | environment, capture_output=True, text=True, timeout=60, check=False)
+    return run(["app", *arguments], variables | environment)
 
 
 def test_what_is_asked_most_loads_next_to_nothing() -> None:

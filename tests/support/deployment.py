@@ -6,7 +6,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from uuid import uuid4
 import httpx
 
 from .fixtures import ClusterServers
-from .preloaded import Process, start
+from .preloaded import Process, run, start
 from .schema import migrated_database
 
 ROOT = Path(__file__).parent.parent.parent
@@ -123,14 +122,7 @@ class Deployment:
 
     def command(self, *arguments: str) -> str:
         """What a command of `pixtools` prints with the settings of this deployment; it must succeed."""
-        ran = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            env=self.variables(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_TIMEOUT,
-        )
+        ran = run(["app", *arguments], self.variables())
         assert ran.returncode == 0, ran.stderr[-4000:]
         return ran.stdout.strip()
 
@@ -202,20 +194,8 @@ class ApiClient:
 
 def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python -m` in an environment of nothing else, until it ends; its data goes to the folder."""
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "PIXTOOLS_DATA_DIR": str(folder / "data"),
-            "PIXTOOLS_PORT": str(free_port()),
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
+    return run(command, {**own, **environment})
 
 
 def embedded(folder: Path, **settings: str) -> Deployment:

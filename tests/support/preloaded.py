@@ -11,9 +11,11 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +46,8 @@ class Process(Protocol):
     def poll(self) -> int | None: ...
     def wait(self, timeout: float | None = None) -> int: ...
     def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 class Fork:
@@ -78,27 +82,54 @@ class Fork:
         if self.poll() is None:
             os.kill(self.pid, sig)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
 
 class Preloaded:
     """The process that has imported the libraries; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, libraries: Sequence[str] = LIBRARIES, python: str | Path = sys.executable) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [python, "-m", __name__, str(theirs.fileno()), *libraries],
                 cwd=ROOT,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # NumPy starts the others when it is imported
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         self._answers = self._socket.makefile("r")
 
-    def start(self, args: Sequence[str], environment: Mapping[str, str], log: Path) -> Fork:
-        """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
-        job = {"args": list(args), "environment": dict(environment), "folder": os.getcwd(), "log": str(log)}  # noqa: PTH109
-        pid: int = self.ask(job)
-        return Fork(self, pid, ["python", "-m", *args])
+    def start(self, args: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> Fork:
+        """Run `python ARGS` as leader of a new session; what it prints is added to the files.
+
+        The first of the arguments is `-m` or `-c`.
+        """
+        job = {"args": list(args), "environment": dict(environment), "folder": str(Path.cwd())}
+        pid: int = self.ask({**job, "out": str(out), "err": str(err)})
+        return Fork(self, pid, ["python", *args])
+
+    def run(
+        self, args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGS` to its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            process = self.start(args, environment, out, err)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            return subprocess.CompletedProcess(process.args, code, out.read_text(), err.read_text())
 
     def ask(self, question: dict[str, Any]) -> Any:
         with self._lock:
@@ -131,13 +162,29 @@ def forking() -> Iterator[None]:
 
 def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Run `python -m ARGS` as leader of a new session; what it prints is added to the log."""
-    global _preloaded  # noqa: PLW0603
     if _is_forking and can_fork(environment):
-        _preloaded = _preloaded or Preloaded()
-        return _preloaded.start(args, environment, log)
+        return _shared().start(["-m", *args], environment, log, log)
     with log.open("ab") as file:
         command = [sys.executable, "-m", *args]
         return subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
+
+
+def run(args: Sequence[str], environment: Mapping[str, str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ARGS` to its end.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer than these seconds; it has been killed.
+    """
+    if _is_forking and can_fork(environment):
+        return _shared().run(["-m", *args], environment, timeout)
+    command = [sys.executable, "-m", *args]
+    return subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def _shared() -> Preloaded:
+    global _preloaded  # noqa: PLW0603
+    _preloaded = _preloaded or Preloaded()
+    return _preloaded
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
@@ -149,9 +196,9 @@ def can_fork(environment: Mapping[str, str]) -> bool:
     )
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, libraries: Sequence[str]) -> None:
     """Fork whenever asked, until the one who asks has gone."""
-    for library in LIBRARIES:
+    for library in libraries:
         importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A library has started a thread when it was imported: take it from LIBRARIES.")
@@ -184,18 +231,24 @@ def _become(job: dict[str, Any]) -> None:
     os.setsid()
     os.chdir(job["folder"])
     sys.path[0] = job["folder"]
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+    for target, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, job["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (2, job["err"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+    ):
+        source = os.open(path, flags, 0o644)
         os.dup2(source, target)
-    os.close(log)
-    os.close(nothing)
+        os.close(source)
     os.environ.clear()
     os.environ.update(job["environment"])
-    module, *arguments = job["args"]
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    how, what, *arguments = job["args"]
+    if how == "-m":
+        sys.argv = [what, *arguments]
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [how, *arguments]
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])

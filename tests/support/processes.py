@@ -1,21 +1,20 @@
 """Processes of a deployment, and its command line."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 from .deployment import Deployment
+from .preloaded import run
 
 
 def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        env=deployment.variables(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    """A command of `pixtools` with the settings of the server."""
+    return run(["app", *arguments], deployment.variables())
+
+
+def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of `pixtools` that knows the server's address."""
+    return run(["app", *arguments], {**deployment.variables(), "PIXTOOLS_URL": deployment.url})
 
 
 def listed(deployment: Deployment) -> list[str]:
@@ -46,9 +45,3 @@ def _descends(pid: int, ancestors: set[int]) -> bool:
         except OSError:
             return False
     return False
-
-
-def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
-    command = [sys.executable, "-m", "app", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
