@@ -1,18 +1,21 @@
 """Dockerfile, docker-compose.yaml, workflows, Makefile and documents: that they are of one mind with the code."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from app.config import Settings
 from app.operations import DEAD_LETTER_QUEUE, Queue
 
-from .conftest import ROOT, checkov
+from .conftest import ROOT, checkov, tool
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -24,6 +27,7 @@ SKIP = re.compile(r"^#checkov:skip=(\w+): \S.*\n", re.MULTILINE)
 SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that are never run
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 EXPORTER = "celery-exporter"  # of our image, and with nothing of the service but the broker's address
+GLIBC, OLDEST_GLIBC = 41, 17  # minor versions: of Debian 13, and the oldest that wheels for arm64 are made for
 # Set for the other servers, or by Compose itself.
 NOT_OURS = {"PIXTOOLS_BUCKET"}
 
@@ -86,6 +90,39 @@ def test_each_image_has_the_libraries_of_the_one_before_and_its_own() -> None:
     assert api < worker < everything
     assert {package.split("==")[0] for package in worker - api} >= {"numpy", "pi-heif", "pyvips", "simplejpeg"}
     assert {package.split("==")[0] for package in everything - worker} >= {"onnx", "onnxruntime"}
+
+
+def locked(text: str, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Packages that `environment` installs from a file of requirements, and their lines without the condition."""
+    for line, hashes in re.findall(r"^(\S.*) \\$((?:\n .*)*)", text, re.MULTILINE):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            yield requirement.name, f"{requirement.name}{requirement.specifier} \\{hashes}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("INFRA_SIMULATOR" not in os.environ, reason="`make infra-test` downloads the libraries of arm64")
+def test_the_images_libraries_have_wheels_for_arm64(tmp_path: Path) -> None:
+    """As far as a machine of the other architecture can see: pip downloads them, with the hashes that are locked."""
+    (python,) = set(re.findall(r"^FROM python:([\d.]+)-slim", DOCKERFILE, re.MULTILINE))
+    (sources,) = re.findall(r"--no-binary=(\S+)", (ROOT / "scripts" / "install-for-image").read_text())
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": "aarch64"}
+    packages = dict(locked((ROOT / "requirements.txt").read_text(), environment))
+    assert packages.keys() >= {"numpy", "onnxruntime", "pyvips-binary", "simplejpeg"}
+    del packages[sources]  # plain Python
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("\n".join(packages.values()))
+    command = [tool("pip"), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--implementation=cp", f"--python-version={python}", "--platform=linux_aarch64"]
+    command += [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(GLIBC, OLDEST_GLIBC - 1, -1)]
+    result = subprocess.run(
+        [*command, "--requirement", wanted, "--dest", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    files = [path.name for path in tmp_path.glob("*.whl")]
+    assert len(files) == len(packages)
+    assert any(name.endswith("_aarch64.whl") for name in files)
+    assert all(re.search(r"-any\.whl$|_aarch64\.whl$", name) for name in files)
 
 
 def test_smoke_test_and_release_build_every_target() -> None:
