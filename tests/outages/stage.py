@@ -124,7 +124,8 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
             url = urlsplit(environment[variable])
             proxies[name] = stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             environment[variable] = environment[variable].replace(f":{url.port}", f":{proxies[name].port}", 1)
-        workers = [["app", "worker", "--queue", queue.value, "--concurrency", "1"] for queue in Queue]
+        queues = [queue.value for queue in Queue if queue != Queue.SMALL]  # that is the spare process of the first
+        workers = [["app", "worker", "--queue", queue, "--concurrency", "1"] for queue in queues]
         ports = [free_port() for _ in workers]
         deployment.commands = [["app", "api"], *workers]
         spawn = deployment._spawn
