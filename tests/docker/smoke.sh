@@ -171,7 +171,7 @@ check_containers() {
     for service in api worker worker-webhook worker-fetch worker-ml; do
         local libraries=
         case $service in
-        worker | worker-webhook | worker-fetch) libraries=pyvips ;;
+        worker | worker-webhook | worker-fetch) libraries="numpy pyvips" ;;
         worker-ml) libraries="numpy onnx onnxruntime pyvips" ;;
         esac
         step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to," \

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from obstore.store import S3Store
 
 from app.operations import Queue
 from tests.conftest import make_photo
@@ -85,10 +86,10 @@ class Load:
         thread.join(10)
 
 
-def upload(url: str, tree: list[object], **fields: str) -> None:
+def upload(url: str, tree: list[object], *, image: bytes = IMAGE, **fields: str) -> None:
     """One upload; outages are expected here."""
     try:
-        files = {"file": ("photo.jpg", IMAGE)}
+        files = {"file": ("photo.jpg", image)}
         data = {"operations": json.dumps(tree), **fields}
         httpx.post(f"{url}/process", data=data, files=files, timeout=10)
     except httpx.HTTPError:
@@ -106,6 +107,8 @@ class Stage:
     stack: ExitStack
     #: what Alertmanager has sent, by the names of its receivers
     people: dict[str, Receiver]
+    #: the bucket, past the proxy
+    objects: S3Store
 
     def shown(self, receiver: str) -> list[dict[str, str]]:
         """Labels of the alerts that a receiver got as firing."""
@@ -151,4 +154,5 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
         prometheus = Prometheus(folder / "prometheus", targets, fast_rules(rules), [f"127.0.0.1:{alertmanager.port}"])
         stack.callback(prometheus.kill)
         prometheus.start()
-        yield Stage(deployment, proxies, prometheus, stack, people)
+        bucket = urlsplit(environment["PIXTOOLS_STORAGE_URL"]).netloc
+        yield Stage(deployment, proxies, prometheus, stack, people, servers.object_store.store(bucket))
