@@ -156,7 +156,7 @@ check_webhook() {
 verify() {
     "${compose[@]}" exec -T -e SECRET="$SECRET" worker python -c '
 import base64, json, os, sys
-from app.services.signing import sign
+from app.services.webhooks.signing import sign
 hook = json.load(sys.stdin)
 body = base64.b64decode(hook["body"])
 expected = sign([os.environ["SECRET"].strip()], message_id=hook["id"], timestamp=int(hook["timestamp"]), body=body)

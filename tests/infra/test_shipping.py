@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,19 @@ def test_smoke_test_and_release_build_every_target() -> None:
     assert set(built.split()) == set(TARGETS)
     release = yaml.safe_load(WORKFLOWS["release"])
     assert set(release["jobs"]["publish"]["strategy"]["matrix"]["target"]) == set(TARGETS)
+
+
+def test_smoke_test_imports_what_exists_and_knows_the_libraries_of_workers() -> None:
+    text = (ROOT / "tests" / "docker" / "smoke.sh").read_text()
+    imports = re.findall(r"^from (app[\w.]*) import (\w+)$", text, re.MULTILINE)
+    assert imports
+    assert all(hasattr(import_module(module), name) for module, name in imports)
+    (expected,) = re.findall(r'worker \| .*\) libraries="(.*)" ;;', text)
+    (optional,) = re.findall(r"optional = (\(.*\))", text)
+    installed = {package.split("==")[0] for package in pinned("requirements-worker.txt")}
+    assert expected.split() == [
+        name for name in yaml.safe_load(optional.replace("(", "[").replace(")", "]")) if name in installed
+    ]
 
 
 def test_every_image_of_a_workflow_is_one_of_ours() -> None:
