@@ -156,7 +156,7 @@ check_webhook() {
 verify() {
     "${compose[@]}" exec -T -e SECRET="$SECRET" worker python -c '
 import base64, json, os, sys
-from app.services.signing import sign
+from app.services.webhooks.signing import sign
 hook = json.load(sys.stdin)
 body = base64.b64decode(hook["body"])
 expected = sign([os.environ["SECRET"].strip()], message_id=hook["id"], timestamp=int(hook["timestamp"]), body=body)
@@ -171,7 +171,7 @@ check_containers() {
     for service in api worker worker-webhook worker-fetch worker-ml; do
         local libraries=
         case $service in
-        worker | worker-webhook | worker-fetch) libraries=pyvips ;;
+        worker | worker-webhook | worker-fetch) libraries="numpy pyvips" ;;
         worker-ml) libraries="numpy onnxruntime pyvips" ;;
         esac
         step "$service: uid $("${compose[@]}" exec -T "$service" id -u), nothing to build with, nothing to write to," \

@@ -1,17 +1,22 @@
 """Dockerfile, docker-compose.yaml, workflows, Makefile and documents: that they are of one mind with the code."""
 
+import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from app.config import Settings
 from app.operations import DEAD_LETTER_QUEUE, Queue
 
-from .conftest import ROOT, checkov
+from .conftest import ROOT, checkov, tool
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -23,6 +28,7 @@ SKIP = re.compile(r"^#checkov:skip=(\w+): \S.*\n", re.MULTILINE)
 SHARED = {"builder", "builder-worker", "builder-ml", "runtime"}  # stages of the Dockerfile that are never run
 ACTION = re.compile(r"uses: (?P<name>[\w./-]+)@(?P<revision>\S+)(?P<comment> # v[\d.]+)?")
 EXPORTER = "celery-exporter"  # of our image, and with nothing of the service but the broker's address
+GLIBC, OLDEST_GLIBC = 41, 17  # minor versions: of Debian 13, and the oldest that wheels for arm64 are made for
 # Set for the other servers, or by Compose itself.
 NOT_OURS = {"PIXTOOLS_BUCKET"}
 
@@ -104,11 +110,57 @@ def test_one_process_is_installed_without_what_only_others_need() -> None:
     assert alone.isdisjoint({"psycopg", "opentelemetry-sdk", "requests", "onnx"})
 
 
+def locked(text: str, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Packages that `environment` installs from a file of requirements, and their lines without the condition."""
+    for line, hashes in re.findall(r"^(\S.*) \\$((?:\n .*)*)", text, re.MULTILINE):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            yield requirement.name, f"{requirement.name}{requirement.specifier} \\{hashes}"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("INFRA_SIMULATOR" not in os.environ, reason="`make infra-test` downloads the libraries of arm64")
+def test_the_images_libraries_have_wheels_for_arm64(tmp_path: Path) -> None:
+    """As far as a machine of the other architecture can see: pip downloads them, with the hashes that are locked."""
+    (python,) = set(re.findall(r"^FROM python:([\d.]+)-slim", DOCKERFILE, re.MULTILINE))
+    (sources,) = re.findall(r"--no-binary=(\S+)", (ROOT / "scripts" / "install-for-image").read_text())
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": "aarch64"}
+    packages = dict(locked((ROOT / "requirements.txt").read_text(), environment))
+    assert packages.keys() >= {"numpy", "onnxruntime", "pyvips-binary", "simplejpeg"}
+    del packages[sources]  # plain Python
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("\n".join(packages.values()))
+    command = [tool("pip"), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--implementation=cp", f"--python-version={python}", "--platform=linux_aarch64"]
+    command += [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(GLIBC, OLDEST_GLIBC - 1, -1)]
+    result = subprocess.run(
+        [*command, "--requirement", wanted, "--dest", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    files = [path.name for path in tmp_path.glob("*.whl")]
+    assert len(files) == len(packages)
+    assert any(name.endswith("_aarch64.whl") for name in files)
+    assert all(re.search(r"-any\.whl$|_aarch64\.whl$", name) for name in files)
+
+
 def test_smoke_test_and_release_build_every_target() -> None:
     (built,) = re.findall(r"for target in ([\w -]+);", (ROOT / "tests" / "docker" / "smoke.sh").read_text())
     assert set(built.split()) == set(TARGETS)
     release = yaml.safe_load(WORKFLOWS["release"])
     assert set(release["jobs"]["publish"]["strategy"]["matrix"]["target"]) == set(TARGETS)
+
+
+def test_smoke_test_imports_what_exists_and_knows_the_libraries_of_workers() -> None:
+    text = (ROOT / "tests" / "docker" / "smoke.sh").read_text()
+    imports = re.findall(r"^from (app[\w.]*) import (\w+)$", text, re.MULTILINE)
+    assert imports
+    assert all(hasattr(import_module(module), name) for module, name in imports)
+    (expected,) = re.findall(r'worker \| .*\) libraries="(.*)" ;;', text)
+    (optional,) = re.findall(r"optional = (\(.*\))", text)
+    installed = {package.split("==")[0] for package in pinned("requirements-worker.txt")}
+    assert expected.split() == [
+        name for name in yaml.safe_load(optional.replace("(", "[").replace(")", "]")) if name in installed
+    ]
 
 
 def test_every_image_of_a_workflow_is_one_of_ours() -> None:
@@ -236,6 +288,34 @@ def test_checkov_would_find_what_is_wrong(wrong: str, tmp_path: Path) -> None:
     changed = tmp_path / "Dockerfile"
     changed.write_text(f"{DOCKERFILE}\n{wrong}\n")
     assert checkov("dockerfile", "--file", changed)
+
+
+def test_every_python_that_may_run_it_is_tested_and_pytorch_comes_without_cuda() -> None:
+    job = yaml.safe_load(WORKFLOWS["ci"])["jobs"]["test"]
+    tested = job["strategy"]["matrix"]["python"]
+    (oldest,) = re.findall(r'^requires-python = ">=([\d.]+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    (shipped,) = set(re.findall(r"^FROM python:([\d.]+)-slim", DOCKERFILE, re.MULTILINE))
+    assert tested[0] == oldest
+    assert shipped in tested
+    minors = [int(version.removeprefix("3.")) for version in tested]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert job["env"] == {"PIP_EXTRA_INDEX_URL": "${{ vars.TORCH_INDEX_URL }}"}
+
+
+def test_every_image_is_scanned_on_a_schedule_and_released_for_the_architectures_of_infra() -> None:
+    scan = yaml.safe_load(WORKFLOWS["scan"])
+    assert scan[True]["schedule"], "YAML reads `on` as true"
+    assert set(scan["jobs"]["image"]["strategy"]["matrix"]["target"]) == set(TARGETS)
+    (platforms,) = re.findall(r"--platform (\S+)", WORKFLOWS["release"])
+    (named,) = re.findall(r"contains\(\[(.*)\], var\.architecture\)", (ROOT / "infra" / "variables.tf").read_text())
+    of_docker = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+    assert platforms.split(",") == [of_docker[name] for name in re.findall(r'"(\w+)"', named)]
+
+
+def test_digests_are_renovates_alone() -> None:
+    assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= set(
+        json.loads((ROOT / "renovate.json").read_text())["extends"]
+    )
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

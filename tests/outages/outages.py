@@ -6,16 +6,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
+import obstore
 import psutil
 from kombu import Connection
 
 from app.operations import DEAD_LETTER_QUEUE
 from app.tasks.celery_app import EXCHANGE
+from tests.conftest import make_photo
 from tests.outages.stage import MAX_OPEN_JOBS, Stage, upload
 from tests.support.receiver import answer, receiving
 
@@ -24,6 +26,7 @@ SHOWN_WITHIN = 110.0
 CLEARS_WITHIN = 150.0  # seconds
 IMAGE_WORKER, ML_WORKER = 1, 2
 CHILD = "app.imaging.child"
+OBJECTS = ("dependency", "queue", "slo")  # labels that say what an alert is about
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Seen:
         return None not in (self.fired, self.shown, self.cleared)
 
     def __str__(self) -> str:
-        label = next((value for name, value in self.alert.items() if name != "alertname"), "")
+        label = next((value for name, value in self.alert.items() if name in OBJECTS), "")
         spans = (self.fired, self.shown, self.cleared)
         times = (f"{seconds:.0f}" if seconds is not None else "never" for seconds in spans)
         return f"| {self.outage} | `{self.alert['alertname']}` {label} | {' | '.join(times)} |"
@@ -145,13 +148,28 @@ def resume_api(stage: Stage) -> None:
     os.killpg(stage.deployment.processes[0].pid, signal.SIGCONT)
 
 
+@contextmanager
+def waiting_jobs(stage: Stage) -> Iterator[None]:
+    """Jobs were accepted and wait, since the worker for pixels stands still."""
+    group = stage.deployment.processes[IMAGE_WORKER].pid
+    os.killpg(group, signal.SIGSTOP)
+    for number in range(12):  # each another image, since workers keep the last ones
+        upload(stage.deployment.url, ["convert_webp"], image=make_photo(320, 241 + number))
+    yield
+    os.killpg(group, signal.SIGCONT)
+
+
 def lose_storage_under_work(stage: Stage) -> None:
-    """Take the storage away from accepted jobs, for longer than their attempts last."""
-    os.killpg(stage.deployment.processes[IMAGE_WORKER].pid, signal.SIGSTOP)
-    for _ in range(12):
-        upload(stage.deployment.url, ["convert_webp"])
-    stage.proxies["storage"].cut()
-    os.killpg(stage.deployment.processes[IMAGE_WORKER].pid, signal.SIGCONT)
+    """No job fails because of that: they wait for the storage."""
+    with waiting_jobs(stage):
+        stage.proxies["storage"].cut()
+
+
+def lose_objects(stage: Stage) -> None:
+    """As a storage in memory does when it restarts: the jobs' uploads are gone."""
+    with waiting_jobs(stage):
+        for entries in obstore.list(stage.objects):
+            obstore.delete(stage.objects, [entry["path"] for entry in entries])
 
 
 class Killer:
@@ -230,8 +248,13 @@ OUTAGES = [
         "the storage is lost while jobs run",
         lose_storage_under_work,
         heal("storage"),
+        ({"alertname": "PixToolsDependencyDown", "dependency": "storage"},),
+    ),
+    Outage(
+        "the storage loses its objects",
+        lose_objects,
+        lambda _: None,
         (
-            {"alertname": "PixToolsDependencyDown", "dependency": "storage"},
             {"alertname": "PixToolsBudgetBurnsFast", "slo": "job_success"},
             {"alertname": "PixToolsBudgetBurnsSlowly", "slo": "job_success"},
         ),

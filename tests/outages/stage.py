@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from obstore.store import S3Store
 
 from app.operations import Queue
 from tests.conftest import make_photo
@@ -85,10 +86,10 @@ class Load:
         thread.join(10)
 
 
-def upload(url: str, tree: list[object], **fields: str) -> None:
+def upload(url: str, tree: list[object], *, image: bytes = IMAGE, **fields: str) -> None:
     """Upload an image; errors of the connection are expected, and ignored."""
     try:
-        files = {"file": ("photo.jpg", IMAGE)}
+        files = {"file": ("photo.jpg", image)}
         data = {"operations": json.dumps(tree), **fields}
         httpx.post(f"{url}/process", data=data, files=files, timeout=10)
     except httpx.HTTPError:
@@ -106,6 +107,8 @@ class Stage:
     stack: ExitStack
     #: webhook receivers of Alertmanager's notifications, by name
     people: dict[str, Receiver]
+    #: the bucket, past the proxy
+    objects: S3Store
 
     def shown(self, receiver: str) -> list[dict[str, str]]:
         """Labels of the firing alerts that a receiver got."""
@@ -124,7 +127,8 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
             url = urlsplit(environment[variable])
             proxies[name] = stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             environment[variable] = environment[variable].replace(f":{url.port}", f":{proxies[name].port}", 1)
-        workers = [["app", "worker", "--queue", queue.value, "--concurrency", "1"] for queue in Queue]
+        queues = [queue.value for queue in Queue if queue != Queue.SMALL]  # that is the spare process of the first
+        workers = [["app", "worker", "--queue", queue, "--concurrency", "1"] for queue in queues]
         ports = [free_port() for _ in workers]
         deployment.commands = [["app", "api"], *workers]
         spawn = deployment._spawn
@@ -150,4 +154,5 @@ def staged(servers: ClusterServers, folder: Path) -> Iterator[Stage]:
         prometheus = Prometheus(folder / "prometheus", targets, fast_rules(rules), [f"127.0.0.1:{alertmanager.port}"])
         stack.callback(prometheus.kill)
         prometheus.start()
-        yield Stage(deployment, proxies, prometheus, stack, people)
+        bucket = urlsplit(environment["PIXTOOLS_STORAGE_URL"]).netloc
+        yield Stage(deployment, proxies, prometheus, stack, people, servers.object_store.store(bucket))
