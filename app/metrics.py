@@ -23,7 +23,16 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 from app import slots
-from app.errors import kinds
+from app.errors import (
+    OutputUnavailable,
+    PixelProcessDied,
+    PoisonInput,
+    SourceUnavailable,
+    TooMuchWork,
+    UnexpectedFailure,
+    WorkspaceFailed,
+    kinds,
+)
 from app.metric_files import ReservedDict
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
@@ -114,11 +123,20 @@ DEAD_LETTER_REASONS = frozenset({"poison_input", "delivery_limit", "rejected", "
 WEBHOOK_ATTEMPTS = _counter("pixtools_webhook_attempts_total", "Attempts at a webhook by outcome.", "outcome")
 
 
-# From zero on, so that the first one is an increase
+# Series that alerts count exist from the start: Prometheus sees no increase in a series that appears with a value
 for _outcome in ("sent", "failed"):
     OUTBOX_MESSAGES.labels(_outcome)
 for _reason in (*DEAD_LETTER_REASONS, OTHER):
     DEAD_LETTERS.labels(_reason)
+for _outcome in (ACCEPTED, REPLAYED, TooMuchWork.code):
+    UPLOADS.labels(_outcome)
+for _kind in OutputUnavailable, PixelProcessDied, PoisonInput, SourceUnavailable, UnexpectedFailure, WorkspaceFailed:
+    STEP_ERRORS.labels(_kind.code)
+for _status in "completed", "cancelled":
+    JOBS.labels(_status, "none")
+for _status in "completed_with_errors", "failed":
+    for _fault in "service", "input":
+        JOBS.labels(_status, _fault)
 
 
 @dataclass(frozen=True)

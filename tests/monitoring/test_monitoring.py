@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.commands.root import app
 from tests.chaos.matrix import FAULTS
@@ -94,6 +96,26 @@ def test_the_unit_tests_would_see_another_threshold(tmp_path: Path) -> None:
     assert len(compared) == 11
     done = promtool("test", "rules", copy)
     assert set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr)) == compared
+
+
+def test_counters_of_rules_begin_at_zero() -> None:
+    """Prometheus sees no increase in a series that appears with a value, so the first failures would not count."""
+    code = "from app import metrics; print(metrics.render('')[0].decode())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    samples = [sample for family in text_string_to_metric_families(ran.stdout) for sample in family.samples]
+    expressions = "\n".join(rule["expr"] for rule in rules())
+    asked = {
+        (name, label, value)
+        for name, matchers in re.findall(r"(pixtools_\w+_total)\{(.*?)\}\[", expressions)
+        for label, values in re.findall(r'(\w+)=~?"(.*?)"', matchers)
+        for value in values.split("|")
+    }
+    assert {name for name, _, _ in asked} == {
+        *("pixtools_jobs_total", "pixtools_step_errors_total", "pixtools_uploads_total")
+    }
+    there = {(sample.name, label, value) for sample in samples for label, value in sample.labels.items()}
+    assert asked - there == set()
+    assert all(sample.value == 0 for sample in samples if sample.name in {name for name, _, _ in asked})
 
 
 def test_every_alert_has_unit_tests_that_it_fires_and_does_not() -> None:
