@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pyvips
-from PIL import ImageFont
 
 from app import fonts, glyphs
 from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDied
@@ -161,6 +160,8 @@ def _is_loaded(probe: str | None) -> bool:
 
 def _are_readable(font: str, characters: str) -> bool:
     """Whether FreeType can read the outlines of characters; libvips leaves out without an error what it cannot read."""
+    from PIL import ImageFont  # noqa: PLC0415 - only this process needs it
+
     try:
         face = ImageFont.truetype(font, DRAWN_AT, layout_engine=ImageFont.Layout.BASIC)
     except OSError:  # it cannot be scaled, for example because it has bitmaps instead of outlines
