@@ -45,7 +45,7 @@ def sender(database: Database, **changes: Any) -> WebhookSender:
         egress=Egress(frozenset({80, 443}), (IPv4Network("127.0.0.0/8"),)),
         breakers=Breakers(failures=FAILURES, reset_seconds=60, probe_seconds=1),
         host_limits=HostLimits(4, 16),
-        timeout_seconds=1,
+        timeout_seconds=20,  # a busy machine takes its time
         pauses=PAUSES,
     )
     return replace(usual, **changes)
