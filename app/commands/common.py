@@ -93,7 +93,7 @@ def current_settings() -> "Settings":
     except ValidationError as error:
         for mistake in error.errors():
             name = "_".join(str(part) for part in mistake["loc"]).upper()
-            typer.echo(f"PIXTOOLS_{name}: {mistake['msg']}", err=True)
+            typer.echo(f"PIXTOOLS_{name}: {mistake['msg'].removeprefix('Value error, ')}", err=True)
         raise SystemExit(2) from None
 
 

@@ -68,7 +68,7 @@ def test_a_setting_whose_extra_is_missing_says_how_to_install_it(
     done = run(tmp_path, CLUSTER, "app", "serve", **{setting: value})
     assert done.returncode != 0
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"{setting}: ")
+    assert line.startswith(f"{setting}: needs the extra")
     assert f"needs the extra `{extra}`, and {module} is not installed: {installing('requirements-api.txt')}" in line
     assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
