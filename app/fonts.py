@@ -80,7 +80,8 @@ def has_outlines(font: bytes, text: str) -> bool:
     FreeType reads one that is not as one without ink, like that of a space. Only TrueType outlines are looked at.
     """
     try:
-        return not any(_is_elsewhere(font, glyph) for glyph in _glyphs(font, text).values())
+        tables = _tables(font)
+        return not any(_is_elsewhere(font, tables, glyph) for glyph in _glyphs(font, text).values())
     except (struct.error, ValueError, KeyError):
         return False
 
@@ -106,8 +107,8 @@ def _glyphs(font: bytes, text: str) -> dict[int, int]:
     return found
 
 
-def _is_elsewhere(font: bytes, glyph: int) -> bool:
-    tables = _tables(font)
+def _is_elsewhere(font: bytes, tables: dict[bytes, Table], glyph: int) -> bool:
+    """Whether the outline of a glyph is placed outside of the table of outlines."""
     outlines, places = tables.get(b"glyf"), tables.get(b"loca")
     if outlines is None or places is None:
         return False

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import inspect, text
@@ -122,6 +123,7 @@ def _head() -> str:
     return head
 
 
+@cache  # the files do not change while a process runs, and a start asks twice
 def _before() -> dict[str, str]:
     """The revisions of all migrations, each with the one before it, which of the first is "".
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.operations import ENCODERS, OPERATIONS, RESIZE, Queue
-from app.parameters import Params
+from app.parameters import Params, ResizeParams, WebpParams
 from app.services.dag_builder import Node, Plan, PlannedTask, plan, to_canvas
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 from tests.support.deployment import ApiClient
@@ -59,8 +59,10 @@ def test_defaults_are_filled_in_and_options_without_a_value_are_left_out() -> No
     """So a plan means the same to a later version, and an earlier one does not meet options that it does not know."""
     (task,) = planned([resize(800, {"op": "convert_webp", "quality": 70})]).tasks
 
+    assert ResizeParams.model_validate(task.steps[0].params) == ResizeParams(width=800)
     assert task.steps[0].params["fit"] == "inside"
     assert "height" not in task.steps[0].params
+    assert WebpParams.model_validate(task.steps[1].params) == WebpParams(quality=70)
     assert task.result is not None
     assert task.result.params == task.steps[1].params
 

@@ -104,8 +104,8 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
         if not fonts.has_outlines(font, text):
             raise CorruptFont
         probe = next(iter(set(PROBES) - fonts.having(font, PROBES)), None)
-        had = "".join(sorted(fonts.having(font, text)))
-        answer = _ask({"font": str(path), "text": text, "had": had, "box": box, "probe": probe})
+        present = "".join(sorted(fonts.having(font, text)))
+        answer = _ask({"font": str(path), "text": text, "present": present, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
     if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
@@ -137,7 +137,7 @@ def main() -> None:
     try:
         _know_fonts()
         _register(Path(request["font"]))
-        if not _is_loaded(request["probe"]) or not _are_readable(request["font"], request["had"]):
+        if not _is_loaded(request["probe"]) or not _are_readable(request["font"], request["present"]):
             sys.exit(REFUSED)
         mask = _drawn(request["text"], request["box"], IN_STORED)
         pixels = mask.write_to_memory()

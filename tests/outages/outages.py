@@ -155,8 +155,10 @@ def waiting_jobs(stage: Stage) -> Iterator[None]:
     os.killpg(group, signal.SIGSTOP)
     for number in range(12):  # each another image, since workers keep the last ones
         upload(stage.deployment.url, ["convert_webp"], image=make_photo(320, 241 + number))
-    yield
-    os.killpg(group, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
 
 
 def lose_storage_under_work(stage: Stage) -> None:

@@ -24,10 +24,14 @@ def add_operation(page: Page, place: str, name: str) -> None:
     page.keyboard.press("Enter")
 
 
+def recipe_of(page: Page) -> Any:
+    return json.loads(page.locator("#code-text").inner_text())
+
+
 def await_recipe(page: Page, wanted: Any) -> None:
     """Wait until the page shows this recipe."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    while (shown := json.loads(page.locator("#code-text").inner_text())) != wanted and time.monotonic() < deadline:
+    while (shown := recipe_of(page)) != wanted and time.monotonic() < deadline:
         page.wait_for_timeout(50)
     assert shown == wanted
 
@@ -147,6 +151,7 @@ def test_the_operation_of_exactly_that_name_comes_first_and_its_main_settings_to
     page.get_by_role("button", name="Clear").first.click()
     add_operation(page, "Add an operation", "web")
     expect(page.locator("#code-text")).to_contain_text('"web"')
+    assert recipe_of(page)[0]["op"] == "web"
     page.get_by_role("button", name="Clear").first.click()
     add_operation(page, "Add an operation", "webp")
     labels = page.locator(".card .field-head").all_inner_texts()
