@@ -17,6 +17,7 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
     azurite,
     cluster_servers,
     object_store_server,
+    patient_redis,
     postgresql,
     rabbitmq,
     redis_server,

@@ -82,11 +82,11 @@ def test_what_is_left_and_when_to_come_again_is_told() -> None:
 
 
 @pytest.mark.integration
-def test_all_processes_count_together(redis_server: Redis) -> None:
+def test_all_processes_count_together(patient_redis: Redis) -> None:
     tenant = uuid4().hex
 
     async def burst() -> list[Taken]:
-        async with two_processes(redis_server.url) as both:
+        async with two_processes(patient_redis.url) as both:
             calls = [each.take(tenant, LIMIT) for _ in range(LIMIT) for each in both]
             return list(await asyncio.gather(*calls))
 
@@ -96,11 +96,11 @@ def test_all_processes_count_together(redis_server: Redis) -> None:
 
 
 @pytest.mark.integration
-def test_a_bucket_in_redis_fills_again_and_is_forgotten_when_it_is_full(redis_server: Redis) -> None:
+def test_a_bucket_in_redis_fills_again_and_is_forgotten_when_it_is_full(patient_redis: Redis) -> None:
     tenant = uuid4().hex
 
     async def run() -> tuple[int, int, int]:
-        async with two_processes(redis_server.url) as (first, second):
+        async with two_processes(patient_redis.url) as (first, second):
             limit = 600  # ten a second
             emptied = allowed(await take(first, tenant, limit + 50, limit))
             await asyncio.sleep(0.5)
@@ -126,11 +126,11 @@ def test_without_redis_each_process_counts_by_itself_and_tells(caplog: pytest.Lo
 
 
 @pytest.mark.integration
-def test_redis_is_asked_again_after_a_while(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_is_asked_again_after_a_while(patient_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant, gone = uuid4().hex, alone()
 
     async def run(after: Callable[[RedisRates], None]) -> None:
-        counted = RedisRates(redis_server.url)
+        counted = RedisRates(patient_redis.url)
         good = counted._script
         counted._script = RedisRates(f"redis://127.0.0.1:{free_port()}/0")._script
         await take(counted, tenant, 1)

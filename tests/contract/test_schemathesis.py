@@ -37,7 +37,7 @@ def run(*arguments: str) -> None:
 @pytest.mark.timeout(4 * START)
 @pytest.mark.parametrize(("mode", "phases"), SAMPLE)
 def test_a_sample_of_requests_is_answered_as_described(mode: str, phases: str) -> None:
-    share = 1 if WHOLE else SHARE
+    share = 1 if WHOLE else 3 * SHARE
     run(mode, "--examples", "3", "--seed", "20261128", "--phases", phases, "--share", str(share))
 
 

@@ -1,9 +1,10 @@
-"""Starts Python programs for tests as forks of one process that has already imported the libraries.
+"""Starts Python programs for tests as forks of a process that has already imported what they need.
 
-Imports of libraries take half of the CPU time of a PixTools process at its start (`python -X importtime -m
-app.server`), and the tests start hundreds of processes. Only libraries are imported in advance. Each process imports
-PixTools' own modules itself, with its own settings, and runs them as `python -m` does. Benchmarks do not use this:
-their processes start as they do for users.
+Imports take most of the CPU time of a PixTools process at its start (`python -X importtime -m app serve`), and the
+tests start hundreds of processes. PixTools' own modules read no settings when they are imported, so that each fork runs
+with its own. The exception are metrics, which are kept in files if a variable says so: processes of which several count
+together are forks of a second process, which has imported libraries only. Benchmarks do not use this: their processes
+start as they do for users.
 """
 
 import gc
@@ -32,6 +33,8 @@ LIBRARIES = (
     "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog", "typer", "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
+OWN = ("app.doctor", "app.server", "app.tasks.image_ops", "app.tasks.webhooks")
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # read when metrics are imported
 ROOT = Path(__file__).parent.parent.parent
 READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library or the interpreter reads
 POLL = 0.02  # seconds
@@ -146,28 +149,27 @@ class Preloaded:
         self._process.wait(10)
 
 
-_preloaded: Preloaded | None = None
+_preloaded: dict[tuple[str, ...], Preloaded] = {}  # by what they have imported
 _is_forking = False
 
 
 @contextmanager
 def forking() -> Iterator[None]:
     """Within this block, `start` and `run` fork."""
-    global _is_forking, _preloaded  # noqa: PLW0603
+    global _is_forking  # noqa: PLW0603
     _is_forking = True
     try:
         yield
     finally:
         _is_forking = False
-        if _preloaded:
-            _preloaded.close()
-            _preloaded = None
+        while _preloaded:
+            _preloaded.popitem()[1].close()
 
 
 def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Start `python -m ARGS` as leader of a new session, with its output appended to the log."""
     if _is_forking and can_fork(environment):
-        return _shared().start(["-m", *args], environment, log, log)
+        return _shared(args, environment).start(["-m", *args], environment, log, log)
     with log.open("ab") as file:
         command = [sys.executable, "-m", *args]
         return subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
@@ -180,15 +182,17 @@ def run(args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
         subprocess.TimeoutExpired: the process took longer than `timeout` seconds, and was killed.
     """
     if _is_forking and can_fork(environment):
-        return _shared().run(["-m", *args], environment, timeout)
+        return _shared(args, environment).run(["-m", *args], environment, timeout)
     command = [sys.executable, "-m", *args]
     return subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def _shared() -> Preloaded:
-    global _preloaded  # noqa: PLW0603
-    _preloaded = _preloaded or Preloaded()
-    return _preloaded
+def _shared(args: Sequence[str], environment: Mapping[str, str]) -> Preloaded:
+    shares_metrics = SHARED_METRICS in environment or ("app" in args and "worker" in args)
+    modules = LIBRARIES if shares_metrics else (*LIBRARIES, *OWN)
+    if modules not in _preloaded:
+        _preloaded[modules] = Preloaded(modules)
+    return _preloaded[modules]
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:

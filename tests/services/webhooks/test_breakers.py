@@ -30,7 +30,7 @@ def new(request: pytest.FixtureRequest) -> Iterator[New]:
         only = breakers(None)
         yield lambda: only
         return
-    url = request.getfixturevalue("redis_server").url
+    url = request.getfixturevalue("patient_redis").url
     redis.Redis.from_url(url).flushall()
     yield lambda: breakers(url)
 
@@ -145,26 +145,26 @@ def test_without_redis_each_process_decides_for_itself(redis_server: Redis) -> N
 
 
 @pytest.mark.integration
-def test_the_state_of_a_host_vanishes_some_day(redis_server: Redis) -> None:
-    client = redis.Redis.from_url(redis_server.url)
+def test_the_state_of_a_host_vanishes_some_day(patient_redis: Redis) -> None:
+    client = redis.Redis.from_url(patient_redis.url)
     client.flushall()
-    fail(breakers(redis_server.url))
+    fail(breakers(patient_redis.url))
     keys = client.keys("pixtools:webhook:*")
     assert len(keys) >= 3
     assert all(client.ttl(key) > 0 for key in keys)
 
 
 @pytest.fixture
-def full(redis_server: Redis) -> Iterator[str]:
+def full(patient_redis: Redis) -> Iterator[str]:
     """A Redis that answers and takes nothing more, with an open breaker in it."""
-    client = redis.Redis.from_url(redis_server.url)
+    client = redis.Redis.from_url(patient_redis.url)
     client.flushall()
-    guards = breakers(redis_server.url)
+    guards = breakers(patient_redis.url)
     for _ in range(FAILURES):
         fail(guards)
     before = client.config_get("maxmemory")
     client.config_set("maxmemory", 1)
-    yield redis_server.url
+    yield patient_redis.url
     client.config_set("maxmemory", before["maxmemory"])
     client.flushall()
 

@@ -310,7 +310,7 @@ def proxy(servers: ClusterServers) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def behind_proxy(proxy: TcpProxy) -> Iterator[redis.Redis]:
-    with redis.Redis(host=HOST, port=proxy.port, socket_timeout=0.5, retry=ONCE) as client:
+    with redis.Redis(host=HOST, port=proxy.port, socket_timeout=2, retry=ONCE) as client:
         yield client
 
 
@@ -339,13 +339,20 @@ def test_proxy_swallows(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
 def test_proxy_delays(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
     assert behind_proxy.ping()
     proxy.latency(0.1)
-    start = time.monotonic()
-    assert behind_proxy.ping()
-    assert 0.2 <= time.monotonic() - start < 0.45
+    assert 0.2 <= shortest(behind_proxy.ping) < 0.4, "once in each direction"
     proxy.latency(0)
-    start = time.monotonic()
-    assert behind_proxy.ping()
-    assert time.monotonic() - start < 0.1
+    assert shortest(behind_proxy.ping) < 0.1
+
+
+def shortest(call: Callable[[], object]) -> float:
+    """Seconds of the fastest of ten calls: on a busy machine some take long."""
+
+    def took() -> float:
+        began = time.monotonic()
+        call()
+        return time.monotonic() - began
+
+    return min(took() for _ in range(10))
 
 
 def test_proxy_passes_much_data_and_the_end_of_streams() -> None:
