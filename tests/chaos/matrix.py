@@ -1,5 +1,7 @@
 """Runs the rows of the fault matrix, and checks the outcome of every job."""
 
+import os
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -173,14 +175,33 @@ def answers_503(stage: Stage) -> None:
 
 def lose_messages(stage: Stage) -> None:
     """Purge queues. This is no realistic fault: it shows that the checks would notice lost messages."""
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + 60
     with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
         while time.monotonic() < deadline:
-            for queue in (Queue.DEFAULT, Queue.SMALL):
-                # before its worker has started, the queue does not exist, and purging it closes the channel
-                with suppress(connection.channel_errors), connection.channel() as channel:
-                    channel.queue_purge(queue.value)
-            time.sleep(0.05)
+            with _frozen_workers(stage.deployment):  # otherwise messages hardly wait in a queue
+                if any(_purged(connection, queue) for _ in range(20) for queue in (Queue.DEFAULT, Queue.SMALL)):
+                    return
+
+
+@contextmanager
+def _frozen_workers(deployment: Deployment) -> Iterator[None]:
+    workers = [process for process in deployment.processes if "celery" in process.args]
+    for process in workers:
+        os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in workers:
+            os.killpg(process.pid, signal.SIGCONT)
+
+
+def _purged(connection: Connection, queue: Queue) -> int:
+    """The number of messages that were removed from a queue within a tenth of a second."""
+    time.sleep(0.1)
+    # before its worker has started, the queue does not exist, and purging it closes the channel
+    with suppress(connection.channel_errors), connection.channel() as channel:
+        return int(channel.queue_purge(queue.value))
+    return 0
 
 
 WORKER, API = "celery", "app"
