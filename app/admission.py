@@ -82,7 +82,7 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
         raise InvalidRequest("The request has several Host headers.")
     host = given[0] if given else ""
     if not host:
-        return  # of HTTP/1.0; no browser sends such a request
+        return  # an HTTP/1.0 request; no browser sends one
     parts = HOST.fullmatch(host)
     if parts is None:
         raise InvalidRequest("The Host header does not hold a host name or address.", value=host[:MAX_NAMED])

@@ -184,9 +184,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._head = 0  # bytes since the last one that was no part of a head or trailer
         self._has_asked = False
-        self._waits_since: float | None = None  # for the rest of a head
+        self._waits_since: float | None = None  # start of the wait for the rest of a head
         self._lingers_since: float | None = None
-        self._unread = (0, 0.0)  # bytes of an answer that the client leaves, and since when
+        self._unread = (0, 0.0)  # bytes of the response that the client has not read, and since when
 
     @property
     def is_busy(self) -> bool:

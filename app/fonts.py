@@ -11,14 +11,14 @@ from app.errors import UnsupportedAsset
 
 TRUETYPE, OPENTYPE, APPLE, COLLECTION = b"\x00\x01\x00\x00", b"OTTO", b"true", b"ttcf"
 MEDIA_TYPES = {TRUETYPE: "font/ttf", APPLE: "font/ttf", OPENTYPE: "font/otf", COLLECTION: "font/collection"}
-#: what every font has, and one of the tables of outlines
+#: tables that every font needs; in addition, one of `OUTLINES` is needed
 NEEDED = (b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
 OUTLINES = (b"glyf", b"CFF ", b"CFF2", b"CBDT", b"sbix")
 HEAD_MAGIC = 0x5F0F3CF5
 MAX_TABLES = 128
-#: platform and encoding of tables that number characters as Unicode does; the first that is there counts, for HarfBuzz
+#: platform and encoding of Unicode character maps, in HarfBuzz's order of preference
 UNICODE = ((3, 10), (0, 6), (0, 4), (3, 1), (0, 3))
-SEGMENTS, GROUPS = 4, 12  # layouts of such a table
+SEGMENTS, GROUPS = 4, 12  # supported formats of a character map
 NO_CHARACTER = 0xFFFF  # ends the segments
 HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and no program looks for it
 

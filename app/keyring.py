@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.errors import CannotStart, UnreadableSecret
 
-LEAST_CHARACTERS = 16  # of one key; HKDF stretches nothing, so a short one could be guessed
+LEAST_CHARACTERS = 16  # minimum length of a key; HKDF does no key stretching, so a short one could be guessed
 PURPOSE = b"pixtools secrets at rest"  # apart from the signatures of links, which use the keys as they are
 MARK = "enc1"  # begins what is encrypted; a text without it was stored before there was encryption
 NONCE_BYTES = 12

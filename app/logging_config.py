@@ -23,7 +23,7 @@ URL_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)\?\S*", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*):[^\s/?#]+@", re.IGNORECASE)
 SIGNATURE = re.compile(r"(\b(?:X-Amz-[A-Za-z-]+|signature)=)[^\s&]+", re.IGNORECASE)
 
-# what logging itself puts into a record, and uvicorn's line again for terminals
+# attributes that logging sets itself, and `color_message`, uvicorn's copy of the message for terminals
 OF_EVERY_RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime", "taskName", "color_message"}
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_TIMEOUT = "5s"  # a migration must not queue behind a long query and block everything behind itself
-#: what a migration says: its own revision, and the one before it
+#: the two lines of a migration that name its own revision and the previous one
 REVISION = re.compile(r"""^(?:down_)?revision = (?:["'](\w+)["']|None)$""", re.MULTILINE)
 
 

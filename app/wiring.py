@@ -69,7 +69,7 @@ from app.services.webhooks.resolver import Resolver
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps in addition to its working memory
 KEY_FILE = "secret.key"
-#: what the work of a queue needs, and the file that installs it
+#: by queue: the module that its tasks need, and the requirements file that installs it
 LIBRARIES = {
     Queue.DEFAULT: ("pyvips", "requirements-worker.txt"),
     Queue.SMALL: ("pyvips", "requirements-worker.txt"),
@@ -78,7 +78,7 @@ LIBRARIES = {
 PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
 MAX_NUMBER = 32  # bytes of a field that has a number
 MAX_OUTPUT = 4096  # bytes of the field
-HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
+HOST_SHARE = 4  # one host gets at most 1/4 of the places for webhooks
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Resources:
     """All resources of one process; each is made on first use."""
 
     settings: Settings
-    #: whether running tasks are to be handed back
+    #: True once running tasks have to be returned to their queue
     must_stop: Callable[[], bool] = lambda: False
-    #: of the embedded mode: whether the worker of a queue runs
+    #: embedded mode only, by queue: a function that reports whether the queue's worker runs
     local_workers: dict[Queue, Callable[[], bool]] = field(default_factory=dict)
-    #: of the API: set when it has to stop; no request is to wait for anything any more
+    #: API only: set when the server has to stop; from then on no request may wait for anything
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -538,7 +538,7 @@ def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-#: by the scheme of the storage URL; any other one is a local folder
+#: bucket clients by scheme of the storage URL; any other URL is a local folder
 BUCKETS: dict[str, Callable[[Settings], CloudPeer]] = {"s3": _s3_bucket, "gs": _google_bucket, "az": _azure_container}
 
 

@@ -26,7 +26,7 @@ router = APIRouter(tags=["jobs"])
 READ = [needs(KeyScope.JOBS_READ)]
 
 MEDIA_TYPE = "text/event-stream"
-COMMENT_SECONDS = 15.0  # without an event, after which a comment keeps the connection alive
+COMMENT_SECONDS = 15.0  # after this time without an event, a comment keeps the connection alive
 COMMENT = b": still here\n\n"
 RETRY_MS = (500, 2500)  # a random time until a client reconnects, so that not all come back at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer events

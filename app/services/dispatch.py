@@ -26,7 +26,7 @@ from app.services.steps import ended_tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = Depth(messages=0, workers=0)  # of a queue that does not exist
+NOTHING = Depth(messages=0, workers=0)  # depth of a queue that does not exist
 
 
 def canvas_for(

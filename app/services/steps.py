@@ -115,10 +115,10 @@ class Usage:
 
     #: CPU time of the process that worked on the pixels
     cpu_seconds: float | None = None
-    #: of the task's input, summed over the frames that were read
+    #: pixels of the task's input, summed over the frames that were read
     pixels: int | None = None
     bytes_in: int | None = None
-    #: of all results that the attempt stored
+    #: total size of the results that the attempt stored
     bytes_out: int | None = None
 
 

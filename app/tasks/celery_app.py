@@ -109,7 +109,7 @@ def configuration() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": not settings.embedded,
-        # without `expires`: RabbitMQ would send expired messages to the dead letters
+        # no `expires`: RabbitMQ would move expired messages to the dead letters
         "beat_schedule": {
             RECONCILE: {"task": RECONCILE, "schedule": settings.reconcile_seconds},
             REMOVE_EXPIRED: {"task": REMOVE_EXPIRED, "schedule": settings.retention_seconds},

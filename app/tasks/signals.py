@@ -98,7 +98,7 @@ def _check_installation(instance: Any, **_: object) -> None:
         for queue in queues:
             check_installed(queue)
         if queues & {Queue.WEBHOOK, Queue.FETCH}:
-            Resources(current()).check_keyring()  # which decrypts what signs, and the headers of sources
+            Resources(current()).check_keyring()  # decrypts signing keys and the headers of sources
     except CannotStart as error:
         raise SystemExit(error.message) from None
 

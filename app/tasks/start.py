@@ -14,9 +14,9 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 log = logging.getLogger(__name__)
 
-PLAIN_SECONDS = 10.0  # before a result backend that has just failed is used again
+PLAIN_SECONDS = 10.0  # pause in the use of the result backend after a failure
 
-_plain_until: list[float] = [0.0]  # of the monotonic clock
+_plain_until: list[float] = [0.0]  # end of that pause on the monotonic clock
 
 
 @celery_app.task(bind=True, name=START_JOB, ignore_result=True)

@@ -51,7 +51,7 @@ class Door:
     """The authentication of one process."""
 
     database: Database
-    #: whether remote requests need no key either, until the first key is made
+    #: True: until the first key is created, requests from other machines need no key either
     open_access: bool = False
     _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
     _closed: bool = False
@@ -165,7 +165,7 @@ class Door:
         return self._closed or time.monotonic() < self._open_until
 
     def _note(self, closed: bool, began: float) -> None:
-        self._closed = self._closed or closed  # for ever: revoking the last key does not open it
+        self._closed = self._closed or closed  # permanent: revoking the last key does not open it again
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:

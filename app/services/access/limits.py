@@ -23,8 +23,9 @@ from app.errors import (
 )
 from app.models import JOB_OPEN, Job, TenantRecord
 
-RETRY_OPEN_SECONDS = 5  # after which some of the open jobs may have ended
-LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)  # of their columns
+RETRY_OPEN_SECONDS = 5  # `Retry-After`: by then some of the open jobs may have ended
+#: largest values of the columns: integer, and bigint for all other limits
+LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)
 LARGEST_OTHER = 2**63 - 1
 
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
@@ -76,7 +77,7 @@ class Load:
     """What a job adds to its tenant's figures."""
 
     bytes: int = 0
-    #: of all frames
+    #: sum over all frames
     pixels: int = 0
 
 

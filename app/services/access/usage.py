@@ -50,7 +50,7 @@ class Figures:
     jobs: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    #: of all frames
+    #: sum over all frames
     pixels: int = 0
     cpu_seconds: float = 0.0
 

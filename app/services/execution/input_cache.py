@@ -78,7 +78,7 @@ class InputCache:
         return False
 
     def _keep(self, sha256: str, path: Path) -> None:
-        with suppress(OSError):  # without hard links, or with a spool on another machine, tasks work without a cache
+        with suppress(OSError):  # tasks also work without a cache: hard links may not be supported
             os.link(path, self.folder / sha256)
 
     def _evict(self, limit_bytes: int) -> None:

@@ -53,7 +53,7 @@ class FetchLimits:
     """The limits of one fetch."""
 
     bytes: int
-    #: for the whole fetch, from the lookup of the name to the last byte
+    #: time-out of the whole fetch, from the DNS lookup to the last byte
     seconds: float
     redirects: int
 

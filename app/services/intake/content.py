@@ -109,7 +109,7 @@ def _without_colour(before: Content, size: Size, _params: Any) -> Content:
     return before if before.is_grey else replace(before, size=size, detail=before.detail * GREY, is_grey=True)
 
 
-#: by operation; any other operation keeps the pixels, or crops
+#: how an operation changes the content, by name; operations that are not listed keep the pixels or crop
 CHANGES: dict[str, Callable[[Content, Size, Any], Content]] = {
     RESIZE.name: _resized,
     ROTATE.name: _rotated,

@@ -22,7 +22,7 @@ from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTa
 from app.services.intake.content import Content, after, area, of_upload, scaled, usual_bytes
 
 REFERENCE_SECONDS = 0.0107
-#: of any task: opening a file, headers, profiles
+#: fixed cost of a task: opening the file, headers, profiles
 TASK_SECONDS = 0.00455
 FILE_SECONDS = 0.00234  # per file that is written
 SET_SECONDS = 0.0274  # placeholders, manifest and markup of a set
@@ -83,7 +83,7 @@ KERNEL = 2  # `resize` first averages rows and columns, down to this many times 
 class Density(NamedTuple):
     """How many bytes a pixel takes in a format."""
 
-    #: for a photograph of typical detail, with the default parameters
+    #: bytes per pixel of a photograph with typical detail and default parameters
     typical: float
     #: exponents with which it grows with detail, and falls with the distance of the quality from the best
     detail: float
@@ -109,7 +109,7 @@ class Input:
     format: str
     size: Size
     frames: int = 1
-    #: of the file; None: as many as such an image usually takes
+    #: size of the file; None: the usual size of such an image
     bytes: int | None = None
 
     @property

@@ -80,7 +80,7 @@ class Checks:
     """All checks of one process."""
 
     questions: Mapping[str, Question]
-    #: without these no work can be accepted
+    #: parts without which no work can be accepted
     essential: tuple[str, ...]
 
     async def run(self, *names: str) -> dict[str, Check]:

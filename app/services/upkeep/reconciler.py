@@ -42,7 +42,7 @@ class Repairs:
     replays: int = 0
 
 
-#: by queue, the time before which all messages sent to it have been taken
+#: by queue: time of sending before which all its messages have been received
 Reached = dict[str, datetime]
 #: counts the messages of a queue that are not taken yet; None when the broker does not answer
 Waiting = Callable[[str], int | None]

@@ -279,5 +279,5 @@ def _warn(error: RedisError) -> None:
 
 
 def _connect(url: str) -> Redis:
-    # without decoding, since pybreaker expects bytes
+    # no decoding of responses, since pybreaker expects bytes
     return Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)

@@ -87,7 +87,7 @@ class AttemptResult:
     answer: str | None = None
     #: seconds that the receiver asked us to wait
     retry_after: float | None = None
-    #: whether the receiver wants no more events
+    #: True: the receiver wants no more events
     gone: bool = False
 
 

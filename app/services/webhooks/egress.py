@@ -94,7 +94,7 @@ class Destination:
     """The parts of a URL."""
 
     scheme: str
-    #: in the form that resolvers and TLS accept
+    #: the name in the form that resolvers and TLS accept
     host: str
     port: int
     #: path and query

@@ -234,7 +234,7 @@ def page(
 
     That place is the end of the log if all of it has been read, even if the last events are of other types.
     """
-    last_of_all = end(session)  # before the events are read
+    last_of_all = end(session)  # has to be read before the events
     query = select(Event).where(Event.position > after)
     query = query.order_by(Event.position).limit(limit + 1)
     if type_:

@@ -61,7 +61,7 @@ class HostLimits:
         self._most_waiting = threads // 4
         self._waiting = 0
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
-        self._running: dict[int, _Attempt] = {}  # by thread
+        self._running: dict[int, _Attempt] = {}  # attempts by id of their thread
         self._changed = threading.Condition()
 
     @contextmanager
