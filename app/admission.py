@@ -22,10 +22,10 @@ from app.services.access.door import is_operators_port
 from app.services.webhook import DELIVERY_HEADER
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-MAX_NAMED = 64  # characters of a refused value that are repeated
-ANY_HOST = ("/health", "/metrics")  # probes and scrapers use the address
+MAX_NAMED = 64  # characters of a refused value in the error
+ANY_HOST = ("/health", "/metrics")  # probes and scrapers name the IP address as host
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
+OWN_SITE = frozenset({"same-origin", "none"})  # sent by a page of this server, or typed by the user
 
 
 OPERATORS_PATHS = ("/health", "/metrics")

@@ -74,11 +74,11 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
-    #: CPU time for each pixel, roughly, which separates small work from other work; see `scheduling/effort.py`
+    #: rough CPU time per pixel, which distinguishes small work; see `scheduling/effort.py`
     nanoseconds: float
-    #: `module:function` for all frames of an animation at once, where they depend on one another
+    #: `module:function` that processes all frames of an animation together, if they depend on one another
     frames_handler: str | None = None
-    #: `module:function` that lets the decoder do a part of the work
+    #: `module:function` that has the decoder do part of the work
     on_load: str | None = None
     #: True: the image may have another size afterwards
     resizes: bool = False
@@ -312,5 +312,5 @@ OPERATIONS = _registry(
     *(METADATA, WEB, DENOISE),
 )
 
-#: the operation whose encoder writes a format when no operation asked for one
+#: for each format, the operation that writes it if no operation names a format
 ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.encodes}
