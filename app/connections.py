@@ -113,7 +113,7 @@ class _Http(HttpToolsProtocol):
         self._whole_app = self.app
         self.is_admitted = True
         self.in_head = self.in_body = False
-        #: number of bytes received, except heads and trailers
+        #: a counter that rises with progress, but not with mere parts of heads and trailers
         self.progress = 0
         self.refusal: PixToolsError | None = None
         #: True: more requests were pipelined than are kept

@@ -15,7 +15,7 @@ class AdvisoryLock(IntEnum):
 
     #: one process at a time migrates the database
     MIGRATE = 7_104_220
-    #: one process at a time reconciles
+    #: one process at a time runs the reconciler
     SWEEP = 7_104_221
     #: one transaction at a time registers an endpoint or rotates a key
     ENDPOINTS = 7_104_222

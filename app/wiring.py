@@ -75,9 +75,9 @@ LIBRARIES = {
     Queue.SMALL: ("pyvips", "requirements-worker.txt"),
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
-PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
-MAX_NUMBER = 32  # bytes of a field that has a number
-MAX_OUTPUT = 4096  # bytes of the field
+PAUSE = 0.05  # seconds between two readings of the queues while work waits for its turn
+MAX_NUMBER = 32  # bytes of a form field with a number
+MAX_OUTPUT = 4096  # bytes of the form field `output`
 HOST_SHARE = 4  # one host gets at most 1/4 of the places for webhooks
 
 
@@ -403,7 +403,7 @@ class Resources:
     @cached_property
     def sandbox(self) -> Sandbox:
         settings = self.settings
-        # a child of Celery's pool runs one task at a time; embedded, there is one more for small work
+        # a child of Celery's pool runs one task at a time; in the embedded mode, one more process is for small work
         processes = settings.worker_concurrency + 1 if settings.embedded else 1
         memory_bytes, sharing = settings.pixel_process_memory_bytes, settings.worker_concurrency
         return Sandbox(processes, memory_bytes, sharing, reserve=settings.embedded)
@@ -416,7 +416,7 @@ class Resources:
 
     @cached_property
     def egress(self) -> Egress:
-        # Twice: threads that ask a silent name server are held for longer than an attempt takes
+        # twice as many: a silent name server blocks a thread for longer than an attempt takes
         places = self.settings.webhook_concurrency
         sending = Resolver(most=2 * places, of_one=places)
         settings = self.settings
@@ -566,7 +566,7 @@ def _create_secret(path: Path) -> None:
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_hex(32))
     try:
-        os.link(draft, path)  # never half a key, and never another one: of several processes the first one's stays
+        os.link(draft, path)  # atomic, and fails if a key exists: of several processes, the first one wins
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links

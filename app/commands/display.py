@@ -123,7 +123,7 @@ class Display:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
-            redirect_stdout=False,  # it would take to the terminal what goes to a file
+            redirect_stdout=False,  # redirection would send output meant for a file to the terminal
         )
         with bars as progress:
             self._progress = progress

@@ -143,7 +143,7 @@ class Live:
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _pause: float = FIRST_PAUSE
-    #: the log has been read up to here
+    #: place up to which the log has been read
     _place: int = 0
     _keys_at: float = 0.0
 

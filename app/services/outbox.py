@@ -190,7 +190,7 @@ class DirectSender:
 
     database: Database
     send: Send
-    #: on the monotonic clock; until then messages are stored at once, since the broker has just failed to take one
+    #: end of a pause after a failed send, on the monotonic clock; until then messages go straight to the outbox
     _away_until: float = 0.0
 
     def __call__(self, message: Message) -> None:
@@ -326,9 +326,9 @@ class Relay:
             .order_by(OutboxMessage.available_at, OutboxMessage.id)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
-            .cte("due")  # evaluated once, whatever plan the database chooses for the rest
+            .cte("due")  # a CTE is evaluated once, in any query plan
         )
-        # one statement, since it delays every job
+        # a single statement, since its duration delays every job
         claim = (
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(select(due.c.id)))

@@ -31,7 +31,7 @@ LARGEST_OTHER = 2**63 - 1
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
 DAY = bindparam("day_", type_=Date)
 BYTES, PIXELS = bindparam("bytes_", type_=BigInteger), bindparam("pixels_", type_=BigInteger)
-IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # greater: another process, whose clock is ahead, has begun the next day
+IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # `>`: a process whose clock is ahead has begun the next day
 #: locks the row of a tenant until the end of the transaction
 ADDED = (
     update(TENANTS)
@@ -47,7 +47,7 @@ ADDED = (
 OF_TENANT = select(JOBS.c.id).where(
     JOBS.c.tenant == bindparam("tenant_"), JOBS.c.status.in_([status.value for status in JOB_OPEN])
 )
-#: counts no further than needed
+#: number of open jobs, counted up to `most_`
 OPEN = select(func.count()).select_from(OF_TENANT.limit(bindparam("most_", type_=Integer)).subquery())
 
 

@@ -18,7 +18,7 @@ FRESH_SECONDS = 1.0  # an answer is reused for so long, however many requests as
 
 class Health(StrEnum):
     OK = "ok"
-    #: work is accepted, but a part is missing without which it does not end in time
+    #: work is accepted, but may be late: a part is missing
     DEGRADED = "degraded"
     DOWN = "down"
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 DEFAULT = Queue.DEFAULT.value  # the queue of messages that start jobs
-FEW = 16  # messages of the small queue: so few are taken within seconds
+FEW = 16  # length of the small queue up to which its messages are taken within seconds
 IN_FLIGHT = timedelta(seconds=5)  # longest time of a message from its transaction to its queue
 
 

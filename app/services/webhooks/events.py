@@ -35,7 +35,7 @@ from app.services.ids import pattern_of
 from app.services.job_views import job_view
 from app.services.storage.links import DownloadLinks
 
-CLOCKS_DIFFER = 3600.0  # most seconds: ids have the time of the process, rows that of the database
+CLOCKS_DIFFER = 3600.0  # greatest difference in seconds between the clocks of a process (ids) and the database (rows)
 MAX_BODY = 20_000  # bytes; the most that Standard Webhooks recommends
 BATCH = 500  # events in one transaction
 MAX_PAGE = 100  # events

@@ -25,7 +25,7 @@ MOST_HOSTS = 1024  # hosts that are remembered
 @dataclass
 class _Host:
     site: str
-    #: the time of the last attempt; None: there was none
+    #: duration of the last attempt; None: there was none
     seconds: float | None = None
     #: when the last postponed attempt may be made
     line: float = 0.0
