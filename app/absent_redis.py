@@ -1,4 +1,4 @@
-"""A Redis that is not asked for a while after it has failed."""
+"""A pause in the use of Redis after a failure."""
 
 import logging
 import time
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-PAUSE_SECONDS = 5.0  # before a Redis that has failed is asked again
-#: the errors of a client; uvloop adds a RuntimeError for a connection that was closed since its last use
+PAUSE_SECONDS = 5.0  # time between a failure and the next request to Redis
+#: errors of a client; with uvloop, a connection that was closed since its last use raises RuntimeError
 REDIS_ERRORS = (RedisError, OSError, RuntimeError)
 
 
 def client(url: str, seconds: float) -> Redis:
-    """A client with time-outs for the connection and for each answer."""
+    """A client with one time-out for connecting and for each response."""
     return Redis.from_url(url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds)
 
 
 @dataclass
 class Pause:
-    """A pause after a failure, in which Redis is not asked."""
+    """A pause after a failure, during which Redis is not used."""
 
     log: logging.Logger
-    #: of the log, for each failure
+    #: name of the log event for each failure
     event: str
-    #: of the monotonic clock
+    #: end of the pause, on the monotonic clock
     until: float = 0.0
 
     @property

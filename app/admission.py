@@ -22,10 +22,10 @@ from app.services.access.door import is_operators_port
 from app.services.webhook import DELIVERY_HEADER
 
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-MAX_NAMED = 64  # characters of a refused value that are repeated
-ANY_HOST = ("/health", "/metrics")  # probes and scrapers use the address
+MAX_NAMED = 64  # characters of a refused value in the error
+ANY_HOST = ("/health", "/metrics")  # probes and scrapers name the IP address as host
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-OWN_SITE = frozenset({"same-origin", "none"})  # a page of this server; typed by the user
+OWN_SITE = frozenset({"same-origin", "none"})  # sent by a page of this server, or typed by the user
 
 
 OPERATORS_PATHS = ("/health", "/metrics")
@@ -82,7 +82,7 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
         raise InvalidRequest("The request has several Host headers.")
     host = given[0] if given else ""
     if not host:
-        return  # of HTTP/1.0; no browser sends such a request
+        return  # an HTTP/1.0 request; no browser sends one
     parts = HOST.fullmatch(host)
     if parts is None:
         raise InvalidRequest("The Host header does not hold a host name or address.", value=host[:MAX_NAMED])

@@ -24,9 +24,9 @@ from app.errors import HeadTooLarge, InvalidRequest, PixToolsError, RequestTimed
 log = logging.getLogger(__name__)
 
 READ_SIZE = 64 * 1024  # bytes; uvicorn stops reading when more of a body than this is waiting
-MAX_PIPELINED = 16  # requests of one connection that wait for the answer to the one before
+MAX_PIPELINED = 16  # requests of one connection that wait for an earlier response
 TOO_MANY = 32  # connections above the limit, so that a probe still gets through
-LINGER_SECONDS = 10.0  # time for the rest of a body when its request has been answered already
+LINGER_SECONDS = 10.0  # time to receive the rest of a body whose request has already been answered
 SWEEP_SECONDS = 1.0  # between two checks of all connections
 QUIET_SECONDS = 60.0  # between two log lines about refused connections
 ALWAYS_ANSWERED = "/health/live"
@@ -52,7 +52,7 @@ class Connections:
     """All connections of one server."""
 
     limits: ConnectionLimits
-    #: the oldest first
+    #: open connections, oldest first
     _open: dict["Connection", None] = field(default_factory=dict)
     _sweep_at: asyncio.TimerHandle | None = None
     _told_at: float = float("-inf")
@@ -113,10 +113,10 @@ class _Http(HttpToolsProtocol):
         self._whole_app = self.app
         self.is_admitted = True
         self.in_head = self.in_body = False
-        #: counts everything but heads and trailers
+        #: a counter that rises with progress, but not with mere parts of heads and trailers
         self.progress = 0
         self.refusal: PixToolsError | None = None
-        #: more requests were sent ahead than are kept
+        #: True: more requests were pipelined than are kept
         self.is_full = False
 
     @property
@@ -146,7 +146,7 @@ class _Http(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self.is_full = True
             self.cycle.keep_alive = False  # the client has to send the other requests again
-        # requests whose clients have left are still worked on; they count as well
+        # requests whose clients have disconnected are still processed, so they count as well
         is_answered = self.is_admitted and len(self.tasks) < self._max_requests
         self.app = self._whole_app if is_answered else partial(_only_live, self._whole_app)
         if self._is_heard:
@@ -184,9 +184,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._head = 0  # bytes since the last one that was no part of a head or trailer
         self._has_asked = False
-        self._waits_since: float | None = None  # for the rest of a head
+        self._waits_since: float | None = None  # start of the wait for the rest of a head
         self._lingers_since: float | None = None
-        self._unread = (0, 0.0)  # bytes of an answer that the client leaves, and since when
+        self._unread = (0, 0.0)  # bytes of the response that the client has not read, and since when
 
     @property
     def is_busy(self) -> bool:
@@ -258,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, error: PixToolsError | None) -> None:
         if self._transport.is_closing():
             return
-        if error and not self._http.is_answering:  # an answer within another one would be no HTTP
+        if error and not self._http.is_answering:  # a response within another one would not be valid HTTP
             self._transport.write(_wire(error))
         self._transport.close()
 

@@ -1,8 +1,8 @@
-"""Engines, sessions and the clock of the database.
+"""Engines, sessions and the database's clock.
 
-The API and tasks run the same service functions, which take a plain `Session`. For the API, a transaction of
-PostgreSQL is asynchronous (`await session.run_sync(service, ...)`), one of SQLite runs as a whole in a thread. One
-request or task is one transaction, committed where the session was opened and nowhere else.
+The API and the tasks call the same service functions, which take a plain `Session`. In the API, a PostgreSQL
+transaction is asynchronous (`await session.run_sync(service, ...)`), and a SQLite transaction runs as a whole in a
+thread. One request or task is one transaction, committed where the session was opened and nowhere else.
 """
 
 import asyncio
@@ -60,22 +60,22 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT = 30  # seconds for which a SQLite writer waits for another one
-READERS = 4  # threads that read SQLite for requests; one more writes
-LOCK_TIMEOUT = "10s"  # PostgreSQL: the longest wait for a row; the task is repeated instead
-# PostgreSQL: a server that vanishes is noticed within a minute, not after the system's two hours
+BUSY_TIMEOUT = 30  # seconds that a SQLite writer waits for another one
+READERS = 4  # threads for read-only SQLite transactions of the API; one more thread writes
+LOCK_TIMEOUT = "10s"  # PostgreSQL: longest wait for a row lock; after that the task is retried
+# PostgreSQL: detects a server that has vanished within a minute; the system's default is two hours
 KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 50_000}
 READ_ONLY = {"pixtools_read_only": True}
 TEMPORARY_MEGABYTE = (
     "CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat('x', 1000) AS data FROM generate_series(1, 1000)"
 )
 
-RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # while the database is away
-PATIENCE = 900.0  # seconds; RabbitMQ takes a message back if it is not acknowledged within 30 minutes
+RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # pauses while the database is away
+PATIENCE = 900.0  # seconds of retries; RabbitMQ redelivers a message that is not acknowledged within 30 minutes
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite keeps it naive."""
+    """A timezone-aware datetime in UTC; SQLite stores it naive."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -107,45 +107,45 @@ class Base(DeclarativeBase):
 
 
 class from_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock plus some seconds: leases must not depend on the clocks of workers."""
+    """The database's clock plus some seconds: leases must not depend on the workers' clocks."""
 
     inherit_cache = True
     type = UtcDateTime()
     name = "from_now"
 
     def __init__(self, seconds: float | BindParameter[float] = 0) -> None:
-        # a parameter, not part of the text: a statement is compiled once, whatever it waits for
+        # a parameter, so that SQLAlchemy compiles each statement once for all values
         super().__init__(seconds if isinstance(seconds, BindParameter) else literal(float(seconds), Float))
 
 
 @compiles(from_now, "postgresql")
 def _from_now_postgresql(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # clock_timestamp, not now(): a transaction may have waited for a lock since it began. A query of its own, since an
-    # index cannot be searched for what may change from row to row
+    # clock_timestamp, not now(): a transaction may have waited for a lock since it began. The subquery makes the value
+    # constant for the statement; otherwise it could change from row to row, and no index could be used
     return f"(SELECT clock_timestamp() + {compiler.process(element.clauses, **kw)} * interval '1 second')"
 
 
 @compiles(from_now, "sqlite")
 def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str:
-    # six decimals, as SQLAlchemy writes them: the values are compared as text
+    # six decimals, the format of SQLAlchemy: the values are compared as text
     later = f"printf('%+.3f seconds', {compiler.process(element.clauses, **kw)})"
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {later}) || '000')"
 
 
 class Window(Protocol):
-    """How much work may be in the broker."""
+    """The limit on work in the broker."""
 
     @property
     def has_spare(self) -> bool:
-        """Whether a process takes small work."""
+        """True if there is a spare process for small work."""
         ...
 
     def take(self, queue: str, places: int = 1) -> bool:
-        """Take places in a queue for work that is sent now; False when it has to wait for its turn."""
+        """Reserve places in a queue for work to be sent now; returns False if the work has to wait for its turn."""
         ...
 
     def note_due(self, queues: Collection[str]) -> None:
-        """Note that work waits for its turn in these queues."""
+        """Record that work for these queues waits for its turn."""
         ...
 
 
@@ -153,13 +153,13 @@ class Window(Protocol):
 class Hooks:
     """The functions that a process calls after commits; each is set once, when the process starts."""
 
-    #: the outbox has a message for this process's relay
+    #: set when the outbox has a message for this process's relay
     wake: threading.Event = field(default_factory=threading.Event)
-    #: sends a message at once; None: messages go to the outbox, for any relay
+    #: sends a message at once; None: messages go to the outbox, where any relay may send them
     take_over: Callable[[Any], None] | None = None
-    #: None: this process does not know the queues, and holds nothing back
+    #: None: this process does not know the length of the queues and sends without a limit
     window: Window | None = None
-    #: a job has ended
+    #: called with the id of a job that has ended
     ended: Callable[[UUID], None] = lambda _: None
 
 
@@ -168,7 +168,7 @@ def _no_keyring() -> Keyring:
 
 
 class Transaction(Session):
-    """One transaction, and the callbacks for its commit."""
+    """One transaction, and the callbacks to run after its commit."""
 
     def __init__(
         self, bind: Any, *, hooks: Hooks, keyring: Callable[[], Keyring], tenant: str | None = None, **options: Any
@@ -176,7 +176,7 @@ class Transaction(Session):
         super().__init__(bind, **{**options, "expire_on_commit": False})
         self.hooks = hooks
         self.keyring = keyring
-        #: the tenant whose rows it sees; None: all rows
+        #: tenant whose rows the transaction sees; None: all rows
         self.tenant = tenant
         self.callbacks: list[Callable[[], None]] = []
         self.committed = False
@@ -213,7 +213,7 @@ def _call_back(session: Transaction, ended: SessionTransaction) -> None:
 
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call back when this transaction has committed and its connection is free; never after a rollback."""
+    """Register a callback for the time after the commit, when the connection is free; a rollback drops it."""
     _transaction(session).callbacks.append(callback)
 
 
@@ -223,10 +223,10 @@ def hooks_of(session: Session) -> Hooks:
 
 
 def keyring_of(session: Session) -> Keyring:
-    """The keys with which secrets in this database are encrypted.
+    """The keys that encrypt secrets in this database.
 
     Raises:
-        CannotStart: this process has none.
+        CannotStart: this process has no secret key.
     """
     return _transaction(session).keyring()
 
@@ -237,26 +237,26 @@ def tenant_of(session: Session) -> str | None:
 
 
 def table_of(kind: type[Base]) -> Table:
-    """The table itself, for statements that are built once: without the ORM they cost less than half."""
+    """The table of a class, for statements that are built once: without the ORM they cost less than half."""
     return cast("Table", kind.__table__)
 
 
 def insertion(session: Session, kind: type[Base]) -> Any:
-    """An INSERT into a table that may say what to do about a row that is there already: `on_conflict_do_nothing()`."""
+    """An INSERT in the database's dialect, which has methods for existing rows: `on_conflict_do_nothing()`."""
     return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table_of(kind))
 
 
 def insert_rows(session: Session, rows: Sequence[Base]) -> None:
-    """Insert new rows of one table in one statement; SQLAlchemy's unit of work would cost more than all the rest.
+    """Insert new rows of one table in one statement; SQLAlchemy's unit of work would cost more than the rest together.
 
     Args:
-        session: one transaction, which does not take the rows over.
-        rows: with a value, and no expression, for every column that is not to be NULL.
+        session: one transaction; the rows are not attached to it.
+        rows: rows with plain values, not SQL expressions; a column without a value becomes NULL.
     """
     if rows:
         statement, columns = _insertion(type(rows[0]))
         values = [{name: getattr(row, name) for name in columns} for row in rows]
-        # psycopg's way for many rows costs twice the ordinary one
+        # for a single row, psycopg's executemany costs twice as much as execute
         session.connection().execute(statement, values if len(values) > 1 else values[0])
 
 
@@ -267,36 +267,36 @@ def _insertion(kind: type[Base]) -> tuple[Insert, tuple[str, ...]]:
 
 
 def rows_changed(session: Session, statement: Update | Delete) -> int:
-    """Run an UPDATE or DELETE; returns how many rows it changed."""
+    """Run an UPDATE or DELETE; returns the number of rows changed."""
     changed = cast("CursorResult[Any]", session.execute(statement))
     return int(changed.rowcount)
 
 
 def _transaction(session: Session) -> Transaction:
     if not isinstance(session, Transaction):
-        raise TypeError("the session is none of `Database`")
+        raise TypeError("the session was not opened by `Database`")
     return session
 
 
 class Database:
-    """The engines of one process, made on first use: after a fork, and only those that the process needs."""
+    """The engines of one process, created on first use: so after a fork, and only if needed."""
 
     def __init__(self, url: str, hooks: Hooks | None = None, *, keyring: Callable[[], Keyring] = _no_keyring) -> None:
-        """Set up without opening anything.
+        """Set up without opening a connection.
 
         Args:
             url: sqlite:///… or postgresql://…
-            hooks: called after commits.
-            keyring: the keys of its secrets; called when one is read or written.
+            hooks: functions to call after commits.
+            keyring: returns the keys for secrets; called when a secret is read or written.
         """
         self._url = make_url(url)
         self._keyring = keyring
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.hooks = hooks or Hooks()
-        #: whether the last word of its disk was that it has no room; `check_room` finds out when that is over
+        #: True: a write has failed because the disk is full; `check_room` resets it
         self.is_full = False
-        # SQLite lets one write at a time, and a waiting one looks again every few milliseconds. A callback after
-        # a commit may write again before its thread has left
+        # SQLite has one writer at a time, and a waiting one polls every few milliseconds; this lock does not poll.
+        # Reentrant: a callback after a commit may write again while its thread still holds the lock
         self._writing = threading.RLock()
 
     def url(self) -> URL:
@@ -310,7 +310,7 @@ class Database:
 
     @cached_property
     def async_engine(self) -> AsyncEngine:
-        """Of PostgreSQL."""
+        """The engine for requests with PostgreSQL."""
         return create_async_engine(self.url(), **self._options())
 
     @cached_property
@@ -328,7 +328,7 @@ class Database:
         options = f"-c lock_timeout={LOCK_TIMEOUT} -c timezone=UTC"
         arguments = {"connect_timeout": 5, "options": options, **KEEPALIVES}
         pool = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 10}
-        return {"connect_args": arguments, "hide_parameters": True, **pool}  # they hold what clients sent
+        return {"connect_args": arguments, "hide_parameters": True, **pool}  # parameters contain clients' data
 
     def _prepare(self, engine: Engine) -> None:
         if self.is_sqlite:
@@ -340,8 +340,8 @@ class Database:
         """One transaction for a task: commits at the end, rolls back on any error.
 
         Args:
-            read_only: for SQLite: it waits for no writer.
-            tenant: the tenant whose rows it sees; None: all rows.
+            read_only: only for SQLite, where the transaction then does not wait for writers.
+            tenant: tenant whose rows the transaction sees; None: all rows.
         """
         bind = self.engine.execution_options(**READ_ONLY) if read_only else self.engine
         with (
@@ -357,7 +357,7 @@ class Database:
 
     @contextmanager
     def _writing_alone(self) -> Iterator[None]:
-        """Wait for this process's other writers; after too long, leave it to SQLite, which refuses the write."""
+        """Wait for this process's other writers; after `BUSY_TIMEOUT` go on, and let SQLite refuse the write."""
         is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT)
         try:
             yield
@@ -374,18 +374,18 @@ class Database:
             raise
 
     async def check_room(self) -> None:
-        """If the disk was full, write so much that new blocks are needed; small writes may still fit into old ones.
+        """If the disk was full, write enough to need new blocks; small writes may still fit into existing ones.
 
         Raises:
-            DBAPIError: it still is.
+            DBAPIError: the disk is still full, or the database is away.
         """
         if not self.is_full:
             return
         try:
-            if not self.is_sqlite:  # whose disk the process can look at itself
+            if not self.is_sqlite:  # the process can check SQLite's disk itself
                 await self.call(_write_temporarily)
         except DATABASE_ERRORS as error:
-            if is_away(error):  # and not that its user may make no tables
+            if is_away(error):  # other errors do not count: the user may lack the right to create tables
                 raise
         self.is_full = False
 
@@ -397,16 +397,16 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Run one service function in its own transaction, repeatedly while the database is away.
+        """Run a service function in its own transaction, and again while the database is away.
 
-        The function must allow that it runs twice: a commit whose answer was lost may have happened.
+        The function must tolerate a second run: if the response to a commit is lost, the commit may have happened.
 
         Args:
             service: the function.
-            stop: whether to give up.
+            stop: returns True to give up.
 
         Raises:
-            DBAPIError: the database is still away, and `stop` says so or patience is over; or the statement is wrong.
+            DBAPIError: the database is still away when `PATIENCE` is over or `stop` is true; or the statement is wrong.
         """
         deadline = time.monotonic() + PATIENCE
         for pause in RETRIES.pauses():
@@ -436,15 +436,15 @@ class Database:
                 yield session
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one service function in a transaction of its own; it is over when this ends, also by being cancelled."""
+        """Run a service function in its own transaction, which has ended when this returns or is cancelled."""
         return await self.run(lambda session: service(session, *args, **kwargs))
 
     async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one service function that only reads; readers never wait for a SQLite writer."""
+        """Run a service function that only reads; with SQLite it never waits for a writer."""
         return await self.run(lambda session: service(session, *args, **kwargs), read_only=True)
 
     async def run(self, service: Callable[[Session], R], *, read_only: bool = False, tenant: str | None = None) -> R:
-        """Run a service in a transaction that sees the rows of one tenant, or all."""
+        """Run a service function in a transaction that sees the rows of one tenant; None: all rows."""
         if self.is_sqlite:
             threads = self._readers if read_only else self._writer
             return await _in_thread(threads, partial(self._run, service, read_only=read_only, tenant=tenant))
@@ -456,7 +456,7 @@ class Database:
             return service(session)
 
     def of(self, tenant: str) -> "TenantDatabase":
-        """The rows of one tenant."""
+        """A view of this database with the rows of one tenant."""
         return TenantDatabase(self, tenant)
 
     def close(self) -> None:
@@ -474,30 +474,30 @@ class Database:
 
 @dataclass(frozen=True)
 class TenantDatabase:
-    """The rows of one tenant: what a request works with."""
+    """A view of the database with the rows of one tenant, for requests."""
 
     _database: Database
     tenant: str
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `Database.call`."""
+        """`Database.call` for this tenant."""
         return await self._database.run(lambda session: service(session, *args, **kwargs), tenant=self.tenant)
 
     async def read(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `Database.read`."""
+        """`Database.read` for this tenant."""
         return await self._database.run(
             lambda session: service(session, *args, **kwargs), read_only=True, tenant=self.tenant
         )
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
-    """Do a whole transaction in one of these threads: every statement on its own would cost the way there and back."""
+    """Run a whole transaction in one of these threads; a thread switch for each statement would cost more."""
     context = contextvars.copy_context()
     running = asyncio.get_running_loop().run_in_executor(threads, context.run, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        # It cannot be stopped, and the cleaning up must see what came of it
+        # The thread cannot be stopped, and the caller's clean-up must see the outcome
         await asyncio.wait([running])
         raise
 
@@ -515,6 +515,6 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: a transaction that reads first and writes later would fail with SQLITE_BUSY
+    # A writer takes the lock at once: if it read first and wrote later, SQLite could refuse it with SQLITE_BUSY
     read_only = connection.get_execution_options().get("pixtools_read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

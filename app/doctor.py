@@ -23,7 +23,7 @@ from app.services.monitoring.checks import Check, Health
 from app.services.upkeep import secrets
 from app.wiring import Resources, check_installed
 
-FREE_BYTES = 1_000_000_000  # a warning below this: a few large images fill it
+FREE_BYTES = 1_000_000_000  # less free space causes a warning: a few large images would fill it
 CONNECT_TIMEOUT = 2.0  # seconds
 SMALLEST_PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49"

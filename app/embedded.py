@@ -65,7 +65,7 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
         await anyio.to_thread.run_sync(worker.start)
         resources.local_workers[queue] = worker.is_alive
         stack.push_async_callback(anyio.to_thread.run_sync, worker.stop)
-    stack.callback(drain.begin, 0)  # tasks that run now are handed back, and start again with the next process
+    stack.callback(drain.begin, 0)  # running tasks return to the queue and start again with the next process
     sealed = await anyio.to_thread.run_sync(secrets.rotate_all, resources.database)
     resumed = await resources.database.call(resume_all)
     deliveries_resumed = await resources.database.call(deliveries.resume)

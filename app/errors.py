@@ -149,13 +149,13 @@ from typing import Any, ClassVar
 class PixToolsError(Exception):
     """Something went wrong."""
 
-    #: that of the class, unless one error has a more precise one
+    #: error code of the class; an instance may have a more precise one
     code: str = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    #: a step that meets it is put off until it passes, however long that takes
+    #: True: a step with this error is postponed until the condition has passed, without a limit of attempts
     waits: ClassVar[bool] = False
-    #: whether it is the service's fault: any other upload would have failed as well
+    #: True: the service's fault; any other upload would have failed as well
     is_service_fault: ClassVar[bool] = False
 
     def __init__(
@@ -218,7 +218,7 @@ class ClientLeft(InvalidRequest):
     """The client disconnected before the response."""
 
     code = "client_left"
-    status = 400  # for the log; the client has gone
+    status = 400  # only for the log: the client has disconnected
 
 
 class RequestTimedOut(InvalidRequest):

@@ -11,27 +11,27 @@ from app.errors import UnsupportedAsset
 
 TRUETYPE, OPENTYPE, APPLE, COLLECTION = b"\x00\x01\x00\x00", b"OTTO", b"true", b"ttcf"
 MEDIA_TYPES = {TRUETYPE: "font/ttf", APPLE: "font/ttf", OPENTYPE: "font/otf", COLLECTION: "font/collection"}
-#: what every font has, and one of the tables of outlines
+#: tables that every font needs; in addition, one of `OUTLINES` is needed
 NEEDED = (b"cmap", b"head", b"hhea", b"hmtx", b"maxp")
 OUTLINES = (b"glyf", b"CFF ", b"CFF2", b"CBDT", b"sbix")
 HEAD_MAGIC = 0x5F0F3CF5
 MAX_TABLES = 128
-#: platform and encoding of tables that number characters as Unicode does; the first that is there counts, for HarfBuzz
+#: platform and encoding of Unicode character maps, in HarfBuzz's order of preference
 UNICODE = ((3, 10), (0, 6), (0, 4), (3, 1), (0, 3))
-SEGMENTS, GROUPS = 4, 12  # layouts of such a table
+SEGMENTS, GROUPS = 4, 12  # supported formats of a character map
 NO_CHARACTER = 0xFFFF  # ends the segments
-HIDDEN = b"nam_"  # has the place of `name` in the order of tables, and no program looks for it
+HIDDEN = b"nam_"  # keeps the alphabetical order of tables, but no program looks for it
 
 
 class Table(NamedTuple):
     """A part of a file."""
 
     name: bytes
-    #: where its record is
+    #: offset of its record
     record: int
-    #: where it begins
+    #: offset of its data
     at: int
-    #: bytes
+    #: size of its data in bytes
     size: int
 
 
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    #: finds the number of a glyph by that of its character; 0: it is missing
+    #: returns the glyph index of a code point; 0: there is no glyph
     glyph: Callable[[int], int]
 
 
@@ -118,7 +118,7 @@ def _is_elsewhere(font: bytes, tables: dict[bytes, Table], glyph: int) -> bool:
     if at + layout.size > places.size:
         return True
     begins, ends = (place if is_long else 2 * place for place in layout.unpack_from(font, places.at + at))
-    is_last = at + layout.size == places.size  # FreeType lets it end with the table
+    is_last = at + layout.size == places.size  # FreeType allows the last outline to end with the table
     return begins > outlines.size or (ends > outlines.size and not is_last)
 
 
@@ -144,7 +144,7 @@ def nameless(font: bytes) -> bytes:
     changed = bytearray(font)
     if font[:4] == COLLECTION:
         struct.pack_into(">I", changed, 8, 1)  # the number of faces
-    for table in _records(font):  # FreeType takes the first of two
+    for table in _records(font):  # both, if a font has two: FreeType uses the first
         if table.name == b"name":
             changed[table.record : table.record + 4] = HIDDEN
     return bytes(changed)

@@ -1,68 +1,68 @@
-"""The file formats: their names, signatures, decoders and abilities are all here.
+"""The file formats: names, signatures, decoders and capabilities.
 
-A new format is one entry here, a module that walks its structure and, if it is written, an encoder.
+A new format needs one entry here, a module that parses its structure and, if it can be a result, an encoder.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Block = Literal["exif", "xmp", "iptc"]
-#: bytes at their offsets, all of which a file has
+#: pairs of an offset and the bytes there; a file has to match all of them
 Signature = tuple[tuple[int, bytes], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One file format. References are `module:function`."""
+    """One file format. Functions are named as `module:function`."""
 
     name: str
     media_type: str
     extension: str
-    #: how files begin: one of these
+    #: alternatives, one of which a file has to match
     signatures: tuple[Signature, ...] = ()
-    #: checks that a file is complete and reads its header, without decoding it; None: it is never an input
+    #: reads the header and checks that the file is complete, without decoding; None: the format is not an input
     probe: str | None = None
-    #: libvips' operation that decodes it, and the class that has to be allowed for that
+    #: libvips operation that decodes the format, and the libvips class that must be unblocked for it
     loader: str | None = None
     loader_class: str | None = None
-    #: opens a path instead of libvips' loader
+    #: function that opens a path in place of libvips' loader
     opened_by: str | None = None
-    #: decodes the pixels, given the path and a divisor, where libvips would miss damage; None where it cannot
+    #: function of a path and a divisor that decodes the pixels if libvips would miss damage; returns None if it cannot
     pixels_by: str | None = None
-    #: raises where a file lacks pixels that libvips would make up
+    #: function that raises an error if pixels are missing that libvips would fill in
     checked_by: str | None = None
-    #: gives a decoded image the colours and alpha that libvips ignores
+    #: function that corrects colours and alpha of a decoded image where libvips ignores what the file says
     understood_by: str | None = None
-    #: the kind of defects that end decoding
+    #: least severe defect that stops libvips: its option `fail_on`
     fail_on: Literal["none", "warning"] = "warning"
-    #: option of the loader that divides the size while decoding: by a divisor, or to a share
+    #: loader option for a smaller size while decoding: `shrink` takes a divisor, `scale` a factor below 1
     shrinks_by: Literal["shrink", "scale"] | None = None
-    #: finds the data that a file has besides its picture, as far as libvips does not report them
+    #: function that finds data besides the picture that libvips does not report
     looked_into_by: str | None = None
-    #: whether several frames are one picture in motion; if not, they are pages
+    #: True: several frames are an animation; False: they are pages
     motion: bool = False
-    #: whether all of its frames are read
+    #: True: all frames of an animation are read; False: only the first
     animated: bool = False
-    #: whether the picture may be any of several pages, which the header names
+    #: True: the header says which of the pages is the picture
     has_pages: bool = False
-    #: blocks of metadata that a written file can hold
+    #: metadata blocks that a result can contain
     blocks: frozenset[Block] = frozenset()
-    #: bytes of EXIF or IPTC at most
+    #: largest EXIF or IPTC block in bytes
     max_block: int | None = None
-    #: whether a written file can hold an ICC profile
+    #: True: a result can contain an ICC profile
     profile: bool = True
-    #: whether pixels may be transparent
+    #: True: pixels may be transparent
     alpha: bool = True
-    #: whether files may hold an HDR gain map
+    #: True: a file may contain an HDR gain map
     gain_map: bool = False
-    #: name of the format that a result has when nothing else was asked for; default: its own
+    #: default format of results for such an input; None: the same format
     written_as: str | None = None
-    #: whether only some deployments can decode it
+    #: True: only some deployments can decode it
     optional: bool = False
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """References to all its decoders besides libvips."""
+        """The names of all decoding functions that supplement libvips."""
         references = (self.opened_by, self.pixels_by, self.checked_by, self.understood_by)
         return tuple(reference for reference in references if reference)
 
@@ -98,11 +98,11 @@ JPEG = Format(
     loader="jpegload_source",
     loader_class="Jpeg",
     pixels_by="app.imaging.decoding.jpeg:load",
-    fail_on="none",  # `pixels_by` sees all damage, and libvips takes odd headers for some
+    fail_on="none",  # `pixels_by` detects all damage; libvips would also reject harmless oddities in headers
     shrinks_by="shrink",
     looked_into_by="app.imaging.metadata.side_data:in_jpeg",
     blocks=frozenset({"exif", "xmp", "iptc"}),
-    max_block=65_533,  # of one segment
+    max_block=65_533,  # the largest segment
     alpha=False,
     gain_map=True,
 )
@@ -140,7 +140,7 @@ GIF = Format(
     loader="gifload_source",
     loader_class="Nsgif",
     checked_by="app.imaging.decoding.gif:check",
-    fail_on="none",  # `checked_by` sees all damage
+    fail_on="none",  # `checked_by` detects all damage
     motion=True,
     animated=True,
     profile=False,

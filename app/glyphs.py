@@ -15,13 +15,13 @@ from app import fonts
 BUNDLED = Path(__file__).parent / "imaging" / "fonts"
 SYSTEM = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("/opt/homebrew/share/fonts"))
 CJK_FILES = ("NotoSansCJK-Regular.ttc", "NotoSansCJK-VF.ttf.ttc", "NotoSansCJKsc-Regular.otf", "SourceHanSans.ttc")
-CJK_PACKAGE = "fonts-noto-cjk"  # of Debian
-CJK = (  # blocks, without what the bundled fonts may get some day
+CJK_PACKAGE = "fonts-noto-cjk"  # Debian's name
+CJK = (  # Unicode blocks, except those that bundled fonts may cover in future
     *((0x1100, 0x11FF), (0x2E80, 0x2FDF), (0x2FF0, 0x33FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
     *((0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF), (0x20000, 0x323AF)),
 )
-INVISIBLE = {"Cf", "Zs"}  # joiners, marks of direction and spaces need no glyph
-SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x180E))  # of variants of a glyph
+INVISIBLE = {"Cf", "Zs"}  # joiners, direction marks and spaces need no glyph
+SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x180E))  # variation selectors
 
 
 def needed_cjk(character: str) -> bool:

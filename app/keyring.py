@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.errors import CannotStart, UnreadableSecret
 
-LEAST_CHARACTERS = 16  # of one key; HKDF stretches nothing, so a short one could be guessed
-PURPOSE = b"pixtools secrets at rest"  # apart from the signatures of links, which use the keys as they are
-MARK = "enc1"  # begins what is encrypted; a text without it was stored before there was encryption
+LEAST_CHARACTERS = 16  # minimum length of a key; HKDF does no key stretching, so a short one could be guessed
+PURPOSE = b"pixtools secrets at rest"  # separates this use from signatures of links, which use the keys directly
+MARK = "enc1"  # prefix of encrypted texts; a text without it was stored by a version without encryption
 NONCE_BYTES = 12
 ADVICE = "Set PIXTOOLS_SECRET_KEY to a long random text (`openssl rand -hex 32`), the same for all processes."
 

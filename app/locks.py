@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 class AdvisoryLock(IntEnum):
     """Each lock of the service; the numbers mean nothing, and differ."""
 
-    #: two processes that start at once must not both migrate
+    #: one process at a time migrates the database
     MIGRATE = 7_104_220
-    #: one process at a time sweeps
+    #: one process at a time runs the reconciler
     SWEEP = 7_104_221
     #: one transaction at a time registers an endpoint or rotates a key
     ENDPOINTS = 7_104_222

@@ -23,7 +23,7 @@ URL_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)\?\S*", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/?#@]*):[^\s/?#]+@", re.IGNORECASE)
 SIGNATURE = re.compile(r"(\b(?:X-Amz-[A-Za-z-]+|signature)=)[^\s&]+", re.IGNORECASE)
 
-# what logging itself puts into a record, and uvicorn's line again for terminals
+# attributes that logging sets itself, and `color_message`, uvicorn's copy of the message for terminals
 OF_EVERY_RECORD = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -71,14 +71,14 @@ class _LineFormatter(logging.Formatter):
 
 
 _console = structlog.dev.ConsoleRenderer()
-_encode = json.JSONEncoder().encode  # one for all lines; after the redaction there are only plain values
+_encode = json.JSONEncoder().encode  # shared by all lines; after redaction, values are plain
 
 
 def _for_people(event: EventDict) -> str:
     return str(_console(None, "", event))
 
 
-# A line for each request, connection or message says nothing that this service's own lines do not say better
+# loggers with a line for each request, connection or message, which this service's own lines already cover
 QUIET = (
     *("httpx", "httpcore", "alembic", "kombu", "amqp", "urllib3"),
     *("celery.worker.strategy", "celery.app.trace"),

@@ -106,14 +106,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # ours loads nothing from elsewhere
+        docs_url=None,  # replaced by our own page, which loads nothing from other servers
         redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=TAGS,
         generate_unique_id_function=operation_id,
         servers=None,
-        redirect_slashes=False,  # one address for each thing, and no `Location` made of the request's `Host`
-        # ours are in the middleware; FastAPI's spans would hold the queries of download links, which sign them
+        redirect_slashes=False,  # each resource has one URL, and no `Location` depends on the request's `Host`
+        # our own spans are in the middleware; FastAPI's would contain the signatures of download links
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(BodyMiddleware)

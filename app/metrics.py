@@ -38,7 +38,7 @@ from app.metric_files import ReservedDict
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 LONG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)  # seconds
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER = "other"  # for values outside the closed set of a label
+OTHER = "other"  # stands for values outside the closed set of a label
 ACCEPTED, REPLAYED = "accepted", "replayed"
 
 if slots.folder():

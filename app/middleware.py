@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 CONTEXT = (b"traceparent", b"tracestate")
-QUIET = ("/health", "/metrics")  # asked every few seconds by machines
-NO_ROUTE = "none"  # nothing is there; the path itself could be anything
+QUIET = ("/health", "/metrics")  # polled every few seconds by machines
+NO_ROUTE = "none"  # label for unknown paths, which could be anything
 DISCONNECTED = 499  # nginx's status for a client that disconnected before its answer
 MAX_LOGGED = 256  # characters of a path
 
-#: For every answer that does not say otherwise: caches do not store it, and as a page it could do nothing.
+#: Defaults for response headers: no caching, and as a page the response may do nothing.
 PRIVATE = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
@@ -50,7 +50,7 @@ class RequestMiddleware:
         with tracing.request(request_id, context, scope["method"]) as span:
             try:
                 await self._app(scope, receive, answer.send)
-            except asyncio.CancelledError:  # only the server does this, when it has to stop and waits no longer
+            except asyncio.CancelledError:  # raised only by the server, when its time to stop is over
                 log.info("request_cut_off", extra={"path": scope["path"][:MAX_LOGGED]})
                 if not answer.status:
                     await problems.answer(Stopping())(scope, receive, answer.send)
@@ -58,7 +58,7 @@ class RequestMiddleware:
                 log.exception("request_crashed")
                 tracing.fail(span, type(error).__name__)
                 if answer.status:
-                    raise  # so that the server cuts the connection: the answer is not whole
+                    raise  # makes the server close the connection, since the response is incomplete
                 await problems.crash()(scope, receive, answer.send)
             finally:
                 _observe(scope, answer.status or DISCONNECTED, time.perf_counter() - started, span)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_TIMEOUT = "5s"  # a migration must not queue behind a long query and block everything behind itself
-#: what a migration says: its own revision, and the one before it
+#: the two lines of a migration that name its own revision and the previous one
 REVISION = re.compile(r"""^(?:down_)?revision = (?:["'](\w+)["']|None)$""", re.MULTILINE)
 
 
@@ -105,7 +105,7 @@ def _revision(database_url: str) -> str | None:
     """The revision that a database has; None: it is empty, or not made yet."""
     database = Database(database_url)
     if database.is_sqlite and not Path(str(database.url().database)).exists():
-        return None  # a query would create it
+        return None  # a query would create the file
     try:
         with database.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
@@ -123,7 +123,7 @@ def _head() -> str:
     return head
 
 
-@cache  # the files do not change while a process runs, and a start asks twice
+@cache  # the files do not change while a process runs, and its start needs them twice
 def _before() -> dict[str, str]:
     """The revisions of all migrations, each with the one before it, which of the first is "".
 

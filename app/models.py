@@ -1,4 +1,4 @@
-"""The tables. The database is the only truth: the contents of the broker and of Redis can be rebuilt from it."""
+"""The tables. The database is the source of truth: the contents of the broker and of Redis can be rebuilt from it."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -27,19 +27,19 @@ from app.tenancy import Owned
 
 
 class JobStatus(StrEnum):
-    """pending -> processing -> one of the others; never back, but for an explicit retry."""
+    """pending -> processing -> one of the others. Only an explicit retry leads back to pending."""
 
-    #: accepted, nothing has started
+    #: accepted; no step has started
     PENDING = "pending"
     #: at least one step has started
     PROCESSING = "processing"
     #: every step succeeded
     COMPLETED = "completed"
-    #: some steps failed, and there are results
+    #: some steps failed, but there are results
     COMPLETED_WITH_ERRORS = "completed_with_errors"
     #: there is no result
     FAILED = "failed"
-    #: ended by the client
+    #: cancelled by the client
     CANCELLED = "cancelled"
 
 
@@ -61,7 +61,7 @@ class DeliveryStatus(StrEnum):
     PENDING = "pending"
     #: the receiver has accepted it
     DELIVERED = "delivered"
-    #: given up: every attempt failed, or the receiver wants no more; can be replayed
+    #: given up: every attempt failed, or the receiver refused further ones; a replay is possible
     EXHAUSTED = "exhausted"
 
 
@@ -75,10 +75,10 @@ class EventType(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a key may do, to what its tenant owns."""
+    """A permission of a key; it covers only what the key's tenant owns."""
 
     JOBS_WRITE = "jobs:write"
-    #: every GET except those below
+    #: every GET that no scope below covers
     JOBS_READ = "jobs:read"
     #: templates and assets
     TEMPLATES_WRITE = "templates:write"
@@ -86,7 +86,7 @@ class Scope(StrEnum):
     WEBHOOKS_WRITE = "webhooks:write"
     #: keys, usage and audit, including reading them
     KEYS_WRITE = "keys:write"
-    #: the operator: everything, the state of the service and the keys of other tenants
+    #: for operators: everything, including the state of the service and the keys of other tenants
     ADMIN = "admin"
 
 
@@ -99,7 +99,7 @@ LEASED = text("lease_until IS NOT NULL")
 UNFINISHED = text("finished_at IS NULL")
 IDENTIFIED = text("external_id IS NOT NULL")
 
-PRIORITIES = range(10)  # the highest goes first, within a tenant
+PRIORITIES = range(10)  # within a tenant the highest number goes first
 DEFAULT_PRIORITY = 5
 
 
@@ -108,55 +108,55 @@ class TenantRecord(Base):
 
     __tablename__ = "tenants"
 
-    #: as `tenancy.TENANT_NAME`
+    #: matches `tenancy.TENANT_NAME`
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
-    #: when erasing it began; its keys are refused from then on
+    #: start of the tenant's erasure; its keys are refused from then on
     deleted_at: Mapped[datetime | None]
-    #: this and the next ones are its limits; None: the default
+    #: from here to `max_keep_seconds`: the tenant's limits; None: the default
     requests_per_minute: Mapped[int | None]
     max_open_jobs: Mapped[int | None]
     max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_pixels_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
     max_keep_seconds: Mapped[int | None]
-    #: whether its jobs name templates, and send no trees of their own
+    #: True: jobs must name a template and may not send operations of their own
     templates_only: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
-    #: the day (UTC) that the next two are of
+    #: the day (UTC) that `bytes_today` and `pixels_today` count
     counted_on: Mapped[date | None]
     bytes_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     pixels_today: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
-    #: of uploads and results; see `access.storage`
+    #: size of uploads, results and assets; see `access.storage`
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
 
 class ApiKey(Owned, Base):
-    """A client's credential; the secret itself is stored nowhere."""
+    """A client's credential; the secret itself is not stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "tenant", "id"),)
 
-    #: the public part, which logs and listings may show
+    #: the public part of the key, which logs and listings may show
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant: Mapped[str] = mapped_column(String(64), ForeignKey("tenants.name", ondelete="CASCADE"))
-    #: for people
+    #: free text
     description: Mapped[str] = mapped_column(Text, default="")
-    #: SHA-256 of the secret part in hex: 256 random bits need no slow hash
+    #: hex SHA-256 of the secret part, which has 256 random bits and so needs no slow hash
     secret_hash: Mapped[str] = mapped_column(String(64))
     #: values of `Scope`
     scopes: Mapped[list[Any]]
-    #: id of the key that made it; None: the command line
+    #: id of the key that created this one; None: created on the command line
     created_by: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
     #: None: never
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-    #: to the minute
+    #: accurate to a minute
     last_used_at: Mapped[datetime | None]
 
 
 class AuditEntry(Owned, Base):
-    """An action of a key or an operator, or a refusal; the database refuses changes of it."""
+    """An action of a key or an operator, or a refusal. A trigger rejects updates of rows."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
@@ -164,31 +164,31 @@ class AuditEntry(Owned, Base):
     #: sorts by time
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     at: Mapped[datetime]
-    #: id of a key, or as `audit.actor_of`
+    #: id of a key, or another value of `audit.actor_of`
     actor: Mapped[str] = mapped_column(String(64))
-    #: `key.created`
+    #: for example `key.created`
     action: Mapped[str] = mapped_column(String(64))
-    #: id or name of the object of the action; for a refusal its code
+    #: id or name of the object; for a refusal, the error code
     subject: Mapped[str] = mapped_column(String(255))
     details: Mapped[dict[str, Any]]
-    #: of what several processes see and one writes: key, code and minute of a refusal
+    #: key, code and minute of a refusal: if several processes report it, the constraint lets one write it
     once: Mapped[str | None] = mapped_column(String(160), unique=True)
 
 
 class UsageDay(Owned, Base):
-    """The usage of a tenant's jobs that ended on a day, by key and template."""
+    """Usage per tenant, day, key and template, counted when jobs end."""
 
     __tablename__ = "usage_days"
 
     tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     #: UTC
     day: Mapped[date] = mapped_column(primary_key=True)
-    #: empty: without a key
+    #: empty: the request came without a key
     key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: empty: without a template
+    #: empty: the request named no template
     template: Mapped[str] = mapped_column(String(160), primary_key=True)
     jobs: Mapped[int] = mapped_column(BigInteger)
-    #: this and the following: of the steps that succeeded
+    #: this and the following columns count successful steps only
     bytes_in: Mapped[int] = mapped_column(BigInteger)
     bytes_out: Mapped[int] = mapped_column(BigInteger)
     pixels: Mapped[int] = mapped_column(BigInteger)
@@ -214,46 +214,46 @@ class Job(Owned, Base):
         Index(None, "expires_at"),
     )
 
-    #: UUIDv7: sorts by time of acceptance, which is the order of listings
+    #: UUIDv7, so listings in the order of ids are in the order of acceptance
     id: Mapped[UUID] = mapped_column(primary_key=True)
     #: one of `PRIORITIES`
     priority: Mapped[int] = mapped_column(SmallInteger, default=DEFAULT_PRIORITY, server_default=str(DEFAULT_PRIORITY))
     #: the client's own name for it
     external_id: Mapped[str | None] = mapped_column(String(255))
-    #: as they were sent; `JobTag` has them for searches
+    #: the tags as sent; searches use `JobTag`
     tags: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
-    #: id of the API key that it came with
+    #: id of the API key of the request
     key_id: Mapped[str | None] = mapped_column(String(64))
-    #: name and version, `shop@2`; `operations` has the tree that came of it
+    #: name and version, `shop@2`; `operations` holds the expanded tree
     template: Mapped[str | None] = mapped_column(String(160))
     status: Mapped[str] = mapped_column(String(24), default=JobStatus.PENDING)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    #: of a job that has ended; until then no more than the earliest that it can be
+    #: when an ended job is deleted; for an open job the earliest possible time
     expires_at: Mapped[datetime]
-    #: from its end; None: accepted by an earlier version, which has counted from the acceptance
+    #: retention after the end; None: accepted by an earlier version, where retention began at acceptance
     kept_seconds: Mapped[int | None]
     #: when work was last sent to the broker; the reconciler resends the work of silent jobs
     dispatched_at: Mapped[datetime]
-    #: 1, and one more for each retry by the client: events of another run are other events
+    #: starts at 1; each retry by the client adds one, so that every run has events of its own
     run: Mapped[int] = mapped_column(default=1)
     operations: Mapped[list[Any]]
-    #: `dag_builder.Plan` as data: a deployment in the middle of a job must not change its plan
+    #: `dag_builder.Plan` as JSON, stored so that a deployment does not change the plan of an open job
     plan: Mapped[dict[str, Any]]
     webhook_url: Mapped[str | None] = mapped_column(Text)
-    #: the address by which the client reached the API; base of absolute URLs in events
+    #: address at which the client reached the API; base of absolute URLs in events
     base_url: Mapped[str] = mapped_column(Text)
-    #: `tracing.carrier` of the request that it came with
+    #: trace context of the request, see `tracing.carrier`
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: where copies of its results are written, `outputs.Output` as data
+    #: destination for copies of the results: `outputs.Output` as JSON
     output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     input_key: Mapped[str] = mapped_column(Text)
     input_filename: Mapped[str] = mapped_column(Text)
-    #: where the input is fetched from; None: it came with the request
+    #: source from which the input is fetched; None: the request contained the file
     input_source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: this and the following: None until the source has been fetched
+    #: this and the following columns are None until the source has been fetched
     input_format: Mapped[str | None] = mapped_column(String(16))
     input_width: Mapped[int | None]
     input_height: Mapped[int | None]
@@ -287,19 +287,19 @@ class JobTombstone(Owned, Base):
 
 
 class Template(Owned, Base):
-    """A name for trees. Its row stays when it is deleted, since no version number is ever used twice."""
+    """A named tree of operations. The row of a deleted template stays, so that no version number is used twice."""
 
     __tablename__ = "templates"
 
     tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: the number of the last version that was made
+    #: the highest version number so far
     latest: Mapped[int]
     deleted_at: Mapped[datetime | None]
 
 
 class TemplateVersion(Owned, Base):
-    """A tree with placeholders for parameters; never changed."""
+    """A tree with placeholders for parameters; immutable."""
 
     __tablename__ = "template_versions"
 
@@ -314,14 +314,14 @@ class TemplateVersion(Owned, Base):
 
 
 class AssetObject(Owned, Base):
-    """A stored file that has a name as an asset, or had one and is still needed by a job."""
+    """The stored file of one or several assets; it stays while a job needs it, even if no asset names it any more."""
 
     __tablename__ = "asset_objects"
 
     tenant: Mapped[str] = mapped_column(String(64), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
-    #: when a name was last given to it or taken away; it stays for a while, for a request that has just read its name
+    #: when an asset last began or ceased to name it; unused files stay a while, for requests that just looked one up
     touched_at: Mapped[datetime]
 
 
@@ -340,7 +340,7 @@ class Asset(Owned, Base):
     #: `image` or `font`
     kind: Mapped[str] = mapped_column(String(16))
     content_type: Mapped[str] = mapped_column(String(64))
-    #: pixels; None: it is not an image
+    #: pixels; None: a font
     width: Mapped[int | None]
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
@@ -348,7 +348,7 @@ class Asset(Owned, Base):
 
 
 class JobAsset(Owned, Base):
-    """The file that a job uses for a name, even if the name gets another file later."""
+    """The file that a job uses for an asset name, even if the asset is replaced later."""
 
     __tablename__ = "job_assets"
     __table_args__ = (
@@ -373,26 +373,26 @@ class Step(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     #: path in the tree: `0.1` is the second `then` entry of the first branch
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
-    #: preorder number
+    #: index in preorder
     position: Mapped[int]
     op: Mapped[str] = mapped_column(String(64))
     #: id of the planned task that runs this step: the id of the task's last step
     task: Mapped[str] = mapped_column(String(128))
     queue: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16), default=StepStatus.PENDING)
-    #: number of starts, including those that died; with `lease_owner` it fences off late writers
+    #: number of starts, including those whose worker died; with `lease_owner` it fences off late writers
     attempts: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    #: share of the current attempt that is done, where the operation reports it
+    #: progress of the current attempt, 0..1, if the operation reports it
     progress: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
-    #: the report of the operation about the image
+    #: what the operation reports about the image
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: this and the next ones are the usage of the successful attempt; only the last step of a task has them
+    #: from here to `bytes_out`: usage of the successful attempt, stored at the last step of each task
     cpu_seconds: Mapped[float | None] = mapped_column(Float)
-    #: of the image that the task began with, over all frames
+    #: pixels of the task's input, summed over its frames
     pixels: Mapped[int | None] = mapped_column(BigInteger)
     bytes_in: Mapped[int | None] = mapped_column(BigInteger)
     bytes_out: Mapped[int | None] = mapped_column(BigInteger)
@@ -400,32 +400,33 @@ class Step(Base):
 
 
 class DueTask(Base):
-    """Work that waits for its turn to be sent to the broker: a task that could run, or everything that a job needs."""
+    """Work that waits to be sent to the broker: one task that is ready to run, or all that remains of a job."""
 
     __tablename__ = "due_tasks"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    #: id of the planned task; empty: everything that the job still needs
+    #: id of the planned task; empty: all that remains of the job
     task: Mapped[str] = mapped_column(String(128), primary_key=True)
-    #: of the task, or of the first one
+    #: queue of the task; for a whole job the queue of its first task
     queue: Mapped[str] = mapped_column(String(64))
-    #: whether it may go to the spare processes
+    #: True: the spare processes, which take only small work, may run it
     small: Mapped[bool]
     tenant: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int] = mapped_column(SmallInteger)
-    #: within the job
+    #: order within the job
     position: Mapped[int]
-    #: of the Celery task that is sent
+    #: Celery's name of the task to send
     name: Mapped[str] = mapped_column(String(128))
-    #: when the job's last task was sent; until then when it was accepted
+    #: when a task of the job was last sent; at first when the job was accepted
     served_at: Mapped[datetime]
-    #: the queue that it is being sent to, by a process that is to be done by then
+    #: queue to which a process is sending the row
     lane: Mapped[str | None] = mapped_column(String(64))
+    #: end of that process's claim, after which another one may send the row
     claimed_until: Mapped[datetime | None]
 
 
 class TenantTurn(Base):
-    """When work of a tenant was last sent: the tenant served longest ago is next."""
+    """When work of a tenant was last sent: the tenant that has waited longest is next."""
 
     __tablename__ = "tenant_turns"
 
@@ -439,7 +440,7 @@ class StepAttempt(Base):
     __tablename__ = "step_attempts"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    #: as `Job.run`: a retry by the client counts its attempts anew
+    #: `Job.run`: the attempts of each run are numbered from 1
     run: Mapped[int] = mapped_column(primary_key=True)
     #: id of the planned task
     task: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -447,7 +448,7 @@ class StepAttempt(Base):
     owner: Mapped[str] = mapped_column(String(64))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    #: succeeded, failed, or lost: its worker fell silent
+    #: `succeeded`, `failed`, or `lost` if the worker stopped renewing its lease
     outcome: Mapped[str | None] = mapped_column(String(16))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
@@ -466,7 +467,7 @@ class Result(Base):
     #: a step may have several results
     step_id: Mapped[str] = mapped_column(String(128))
     position: Mapped[int]
-    #: deterministic: a step that runs twice writes the same object
+    #: key in the object store; deterministic, so a step that runs twice writes the same object
     key: Mapped[str] = mapped_column(Text)
     filename: Mapped[str] = mapped_column(Text)
     format: Mapped[str] = mapped_column(String(16))
@@ -476,12 +477,12 @@ class Result(Base):
     height: Mapped[int | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
-    #: its copy in a tenant's store: store, key, url, and whether it was written or another object was there
+    #: the copy in a tenant's store: store, key, URL, and whether it was written or another object was there
     output: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class OutboxMessage(Base):
-    """A message to the broker, written in the transaction whose effect it announces; the relay deletes it when sent."""
+    """A message to the broker, written in the transaction that causes it. The relay deletes it once it is sent."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index(None, "available_at", "id"), {"sqlite_autoincrement": True})
@@ -491,15 +492,15 @@ class OutboxMessage(Base):
     args: Mapped[list[Any]]
     queue: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
-    #: not before; a relay that is sending it moves this ahead, so that no other one sends it as well
+    #: earliest time of sending; a relay that claims the message moves it ahead, so that no other relay sends it too
     available_at: Mapped[datetime]
     attempts: Mapped[int] = mapped_column(default=0)
-    #: `tracing.carrier` of its writer
+    #: trace context of the writer, see `tracing.carrier`
     context: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class IdempotencyKey(Owned, Base):
-    """The stored answer to one `Idempotency-Key`; written in the job's own transaction."""
+    """The stored response for one `Idempotency-Key`, written in the same transaction as the job."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (
@@ -508,7 +509,7 @@ class IdempotencyKey(Owned, Base):
         Index("uq_idempotency_keys_tenant_key", "tenant", "key", unique=True),
     )
 
-    #: the tenant; in rows of an earlier version the caller's credential, hashed
+    #: the tenant; in rows of an earlier version a hash of the caller's credential
     caller: Mapped[str] = mapped_column(String(64), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
@@ -518,7 +519,7 @@ class IdempotencyKey(Owned, Base):
 
 
 class Event(Owned, Base):
-    """An event, written in the transaction that causes it: the log that webhooks deliver and `GET /events` shows."""
+    """An entry of the event log, written with the change it reports; sent by webhooks, listed by `GET /events`."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -531,19 +532,19 @@ class Event(Owned, Base):
 
     #: the `webhook-id`, the same for every receiver and every attempt
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: in the log; given by the first reader after the commit, so that no reader passes over a slower transaction
+    #: position in the log, assigned by the first reader after the commit, so that no reader skips a slower transaction
     position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     type: Mapped[str] = mapped_column(String(64))
-    #: None: it concerns no job; no foreign key, since an event outlives its job
+    #: None: the event concerns no job. No foreign key, since events outlive jobs
     job_id: Mapped[UUID | None]
     run: Mapped[int | None]
     created_at: Mapped[datetime]
-    #: the job as it was then, without download URLs
+    #: the job at that moment, without download URLs
     data: Mapped[dict[str, Any]]
 
 
 class Counter(Base):
-    """The last number that was used; its row lock lets only one transaction assign numbers at a time."""
+    """The last number used of a series. The row lock lets only one transaction at a time assign numbers."""
 
     __tablename__ = "counters"
 
@@ -552,7 +553,7 @@ class Counter(Base):
 
 
 class WebhookEndpoint(Owned, Base):
-    """A receiver of every event of certain types."""
+    """A receiver of events, optionally of certain types only."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -560,32 +561,32 @@ class WebhookEndpoint(Owned, Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     url: Mapped[str] = mapped_column(Text)
     description: Mapped[str] = mapped_column(Text, default="")
-    #: types of events; empty: all
+    #: types to deliver; empty: all
     events: Mapped[list[Any]]
     enabled: Mapped[bool] = mapped_column(default=True)
-    #: why it was disabled, unless by its owner
+    #: reason, if the service disabled it; None if its owner did
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
 
 
 class WebhookSecret(Owned, Base):
-    """A key that signs; during a rotation a receiver has two."""
+    """A signing key for webhooks; during a rotation a receiver has two."""
 
     __tablename__ = "webhook_secrets"
     __table_args__ = (Index(None, "endpoint_id"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-    #: None: signs what goes to the `webhook_url` of the tenant's jobs
+    #: None: the key signs deliveries to the `webhook_url` of the tenant's jobs
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
-    #: encrypted, see `sealing`; HMAC needs the key itself, so it cannot be kept as a hash
+    #: encrypted, see `sealing`; HMAC needs the key itself, so a hash is not enough
     secret: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
-    #: None: the current one
+    #: None: this is the current key
     expires_at: Mapped[datetime | None]
 
 
 class WebhookDelivery(Owned, Base):
-    """One event for one receiver."""
+    """The delivery of one event to one receiver."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -599,24 +600,24 @@ class WebhookDelivery(Owned, Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
-    #: None: to the `webhook_url` of the job
+    #: None: the receiver is the job's `webhook_url`
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
-    #: its destination, or the last one; if the URL of the endpoint changes, pending deliveries go to the new one
+    #: last known destination; pending deliveries follow a change of the endpoint's URL
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(16), default=DeliveryStatus.PENDING)
-    #: number of all attempts
+    #: number of attempts, over all replays
     attempts: Mapped[int] = mapped_column(default=0)
-    #: how many there were when the current schedule began; a replay begins a new one
+    #: number of attempts before the current schedule; a replay starts a new schedule
     attempts_before: Mapped[int] = mapped_column(default=0)
-    #: how often in a row it was put off because its host was paused
+    #: how often in a row an attempt was postponed because its host was paused
     postponements: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]
-    #: when it is given up, whatever it waits for; None: its schedule has not begun, since it was not claimed yet
+    #: when the delivery is given up in any case; None: no worker has claimed it yet, so its schedule has not begun
     expires_at: Mapped[datetime | None]
-    #: when its last message was written; the sweep writes another one for what stays silent
+    #: when the last message for it was written; if there is no progress, the sweep writes another one
     dispatched_at: Mapped[datetime]
-    #: the message whose attempt is under way
+    #: id of the message whose attempt is in progress
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
     last_status_code: Mapped[int | None]
@@ -630,7 +631,7 @@ class WebhookDelivery(Owned, Base):
 
 
 class DeliveryAttempt(Base):
-    """One request to a receiver, and its outcome."""
+    """One request to a receiver and its outcome."""
 
     __tablename__ = "delivery_attempts"
 
@@ -640,12 +641,12 @@ class DeliveryAttempt(Base):
     seconds: Mapped[float]
     status_code: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
-    #: beginning of the answer's body
+    #: first part of the response body
     answer: Mapped[str | None] = mapped_column(Text)
 
 
 class WebhookReplay(Base):
-    """The events of a period that an endpoint gets again, in batches."""
+    """A replay: the events of a period are sent to an endpoint again, in batches."""
 
     __tablename__ = "webhook_replays"
     __table_args__ = (
@@ -657,31 +658,31 @@ class WebhookReplay(Base):
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
     since: Mapped[datetime]
     until: Mapped[datetime]
-    #: whether to leave out events that the endpoint has accepted
+    #: True: skip events that the endpoint has accepted
     missed_only: Mapped[bool]
-    #: id of the last event that was looked at; a message that names another one is a copy, and does nothing
+    #: id of the last event processed; a message that names another one is a duplicate and is ignored
     after: Mapped[str] = mapped_column(String(64), default="")
-    #: how many have been sent again so far
+    #: number of events sent again so far
     events: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
-    #: when its last message was written; the sweep writes another one for what stays silent
+    #: when the last message for it was written; if there is no progress, the sweep writes another one
     dispatched_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    #: why it ended early
+    #: reason for an early end
     error: Mapped[str | None] = mapped_column(Text)
 
 
 class Store(Owned, Base):
-    """A connection to a bucket of a tenant."""
+    """A connection to a tenant's bucket."""
 
     __tablename__ = "stores"
     __table_args__ = (UniqueConstraint("tenant", "name"),)
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(64))
-    #: s3://bucket, gs://bucket, az://container; of the operator's making file:///folder
+    #: s3://bucket, gs://bucket or az://container; operators may also set up file:///folder
     url: Mapped[str] = mapped_column(Text)
-    #: None: the provider's own
+    #: None: the provider's default endpoint
     endpoint: Mapped[str | None] = mapped_column(Text)
     region: Mapped[str] = mapped_column(String(64))
     #: JSON, encrypted
@@ -696,22 +697,22 @@ class DeadLetter(Owned, Base):
     __tablename__ = "dead_letters"
     __table_args__ = (Index(None, "input_sha256"), Index(None, "created_at"))
 
-    #: of the message; the same for every copy
+    #: id of the message; copies of it have the same one
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
-    #: `poison_input`, or why the broker gave the message up: `delivery_limit`, `rejected`, ...
+    #: `poison_input`, or the broker's reason: `delivery_limit`, `rejected`, ...
     reason: Mapped[str] = mapped_column(String(64))
     queue: Mapped[str] = mapped_column(String(64))
     #: Celery's name of the task
     task: Mapped[str] = mapped_column(String(128))
     args: Mapped[list[Any]]
-    #: None where the message names no job; the job itself may be gone
+    #: None: the message names no job. The job itself may already be deleted
     job_id: Mapped[UUID | None]
     #: id of the planned task
     job_task: Mapped[str | None] = mapped_column(String(128))
-    #: the upload and its operations: the same combination is refused
+    #: this upload together with `operations`: jobs with the same combination are refused
     input_sha256: Mapped[str | None] = mapped_column(String(64))
     operations: Mapped[list[Any]]
     message: Mapped[str] = mapped_column(Text)
-    #: when it was sent again
+    #: when the message was sent again
     redriven_at: Mapped[datetime | None]

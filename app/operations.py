@@ -74,24 +74,24 @@ class Operation:
     queue: Queue = Queue.DEFAULT
     #: format of the output; None keeps the one of the input
     format: str | None = None
-    #: CPU time for each pixel, roughly, which separates small work from other work; see `scheduling/effort.py`
+    #: rough CPU time per pixel, which distinguishes small work; see `scheduling/effort.py`
     nanoseconds: float
-    #: `module:function` for all frames of an animation at once, where they depend on one another
+    #: `module:function` that processes all frames of an animation together, if they depend on one another
     frames_handler: str | None = None
-    #: `module:function` that lets the decoder do a part of the work
+    #: `module:function` that has the decoder do part of the work
     on_load: str | None = None
-    #: whether the image may have another size afterwards
+    #: True: the image may have another size afterwards
     resizes: bool = False
-    #: whether 16 bits per channel stay 16
+    #: True: 16 bits per channel stay 16
     deep: bool = False
     #: `module:function` that names its files, from its parameters and the size of the image; None: it writes one file.
     #: Such an operation is the last of its branch, and `format` is that of the file which lists the others
     bundle: str | None = None
     #: parameters that name a stored file, and the kind that it must have
     assets: Mapping[str, AssetKind] = field(default_factory=dict, hash=False)
-    #: whether it works on every frame of an animation, or writes them
+    #: True: it processes or writes all frames of an animation
     animated: bool = False
-    #: whether its result is a PNG when no operation says otherwise: the format of the input would add losses
+    #: True: its result is a PNG unless an operation says otherwise: the input's format might be lossy
     lossless: bool = False
     #: parameters for `/docs` and for the tests that run every operation
     example: dict[str, object]
@@ -312,5 +312,5 @@ OPERATIONS = _registry(
     *(METADATA, WEB, DENOISE),
 )
 
-#: the operation whose encoder writes a format when no operation asked for one
+#: for each format, the operation that writes it if no operation names a format
 ENCODERS = {operation.format: operation for operation in OPERATIONS.values() if operation.encodes}

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app import glyphs
 
-MAX_SIDE = 16384  # pixels; AVIF and WebP cannot go much further and libvips needs a bound
+MAX_SIDE = 16384  # pixels; AVIF and WebP allow little more, and libvips needs a limit
 
 UNSEEN = {"Cc", "Co", "Cs", "Zl", "Zp"}  # control, private, surrogate, ends of line and paragraph
 
@@ -224,7 +224,7 @@ class WatermarkParams(Params):
             raise ValueError("`font` is for a `text`; an `image` takes none")
         if self.text is not None and not (visible_line(self.text) == self.text and self.text.strip()):
             raise ValueError("the text must be one line of visible characters")
-        # What a stored font has, the worker sees
+        # the characters of a stored font are checked by the worker
         if self.text is not None and self.font is None and (lacking := glyphs.missing(self.text, cjk=False)):
             raise ValueError(f"no font of this server has the character {glyphs.describe(lacking)}")
         return self

@@ -31,7 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 UNAVAILABLE_RETRY_AFTER = 5  # seconds
-HELP = "/help/errors"  # the page with every code
+HELP = "/help/errors"  # page that lists all error codes
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_REPORTED = 20  # mistakes in one answer
 DATABASE_FULL = "The database has no room on its disk at the moment."
@@ -113,7 +113,7 @@ def _mistake(mistake: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pointer(place: tuple[str | int, ...]) -> str:
-    in_body = place[0] == "body"  # whose fields are pointed at as those of the form are
+    in_body = place[0] == "body"  # pointers to fields do not contain "body"
     return "/".join(["#", *(escaped(str(part)) for part in place[in_body:])])
 
 

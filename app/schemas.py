@@ -250,7 +250,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-#: checked by the service, which says what is wrong with it
+#: only described here: the service checks it, with more precise errors
 WebhookUrl = Annotated[
     str, Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "maxLength": 2048})
 ]

@@ -26,8 +26,8 @@ from app.wiring import Resources
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10  # for requests in flight when the process is to end; clients may hold theirs open much longer
-OWN_DESCRIPTORS = 64  # of databases, brokers, files and pixel processes
+GRACE_SECONDS = 10  # time for requests in flight when the process has to end; clients may keep theirs open longer
+OWN_DESCRIPTORS = 64  # descriptors for databases, brokers, files and pixel processes
 STARTUP_FAILURE = 3  # exit code
 EACH_CONNECTION = 2  # descriptors: its socket, and the file that it sends or gets
 SAMPLE = Path(__file__).parent / "static" / "page" / "sample.jpg"

@@ -17,10 +17,10 @@ from structlog.contextvars import bind_contextvars, bound_contextvars, clear_con
 REQUEST_ID, JOB_ID, TASK, TRACE_ID = "request_id", "job_id", "task", "trace_id"  # fields of log lines
 CARRIED = (REQUEST_ID, JOB_ID)
 TRACEPARENT = "traceparent"  # the standard's name
-EXPORT_SECONDS = 1.0  # longest wait of a span for others
+EXPORT_SECONDS = 1.0  # longest time that a span waits to be exported in a batch
 EXPORT_TIMEOUT = 5.0  # seconds; also how long the end of a process may wait for a collector that is away
 
-_exporting: list[object] = []  # empty: there are no spans
+_exporting: list[object] = []  # empty: tracing is off
 _tracer = trace.get_tracer("pixtools")
 _w3c = TraceContextTextMapPropagator()
 
@@ -96,7 +96,7 @@ def request(request_id: str, headers: Mapping[str, str], name: str) -> Iterator[
 
 @contextmanager
 def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: Context | None = None) -> Iterator[Span]:
-    if not _exporting:  # a span would only cost, but what came in is handed on
+    if not _exporting:  # no span is created, but the incoming context is passed on
         with _attached(parent):
             yield trace.get_current_span()
         return
@@ -105,7 +105,7 @@ def _current(name: str, kind: SpanKind, attributes: Mapping[str, str], parent: C
         context=parent,
         kind=kind,
         attributes=attributes,
-        record_exception=False,  # its text may hold what must not be logged: URLs, parameters of a statement
+        record_exception=False,  # its text may contain secrets: URLs, parameters of a statement
         set_status_on_exception=False,
     ) as span:
         try:

@@ -69,16 +69,16 @@ from app.services.webhooks.resolver import Resolver
 
 NETWORK_ADDRESS_SPACE = 1_000_000_000  # bytes that a network's runtime maps in addition to its working memory
 KEY_FILE = "secret.key"
-#: what the work of a queue needs, and the file that installs it
+#: by queue: the module that its tasks need, and the requirements file that installs it
 LIBRARIES = {
     Queue.DEFAULT: ("pyvips", "requirements-worker.txt"),
     Queue.SMALL: ("pyvips", "requirements-worker.txt"),
     Queue.ML: ("onnxruntime", "requirements.txt"),
 }
-PAUSE = 0.05  # seconds between two looks at the queues while work waits for its turn
-MAX_NUMBER = 32  # bytes of a field that has a number
-MAX_OUTPUT = 4096  # bytes of the field
-HOST_SHARE = 4  # a host gets at most one of so many places for webhooks
+PAUSE = 0.05  # seconds between two readings of the queues while work waits for its turn
+MAX_NUMBER = 32  # bytes of a form field with a number
+MAX_OUTPUT = 4096  # bytes of the form field `output`
+HOST_SHARE = 4  # one host gets at most 1/4 of the places for webhooks
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Resources:
     """All resources of one process; each is made on first use."""
 
     settings: Settings
-    #: whether running tasks are to be handed back
+    #: True once running tasks have to be returned to their queue
     must_stop: Callable[[], bool] = lambda: False
-    #: of the embedded mode: whether the worker of a queue runs
+    #: embedded mode only, by queue: a function that reports whether the queue's worker runs
     local_workers: dict[Queue, Callable[[], bool]] = field(default_factory=dict)
-    #: of the API: set when it has to stop; no request is to wait for anything any more
+    #: API only: set when the server has to stop; from then on no request may wait for anything
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
@@ -403,7 +403,7 @@ class Resources:
     @cached_property
     def sandbox(self) -> Sandbox:
         settings = self.settings
-        # a child of Celery's pool runs one task at a time; embedded, there is one more for small work
+        # a child of Celery's pool runs one task at a time; in the embedded mode, one more process is for small work
         processes = settings.worker_concurrency + 1 if settings.embedded else 1
         memory_bytes, sharing = settings.pixel_process_memory_bytes, settings.worker_concurrency
         return Sandbox(processes, memory_bytes, sharing, reserve=settings.embedded)
@@ -416,7 +416,7 @@ class Resources:
 
     @cached_property
     def egress(self) -> Egress:
-        # Twice: threads that ask a silent name server are held for longer than an attempt takes
+        # twice as many: a silent name server blocks a thread for longer than an attempt takes
         places = self.settings.webhook_concurrency
         sending = Resolver(most=2 * places, of_one=places)
         settings = self.settings
@@ -538,7 +538,7 @@ def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-#: by the scheme of the storage URL; any other one is a local folder
+#: bucket clients by scheme of the storage URL; any other URL is a local folder
 BUCKETS: dict[str, Callable[[Settings], CloudPeer]] = {"s3": _s3_bucket, "gs": _google_bucket, "az": _azure_container}
 
 
@@ -566,7 +566,7 @@ def _create_secret(path: Path) -> None:
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_hex(32))
     try:
-        os.link(draft, path)  # never half a key, and never another one: of several processes the first one's stays
+        os.link(draft, path)  # atomic, and fails if a key exists: of several processes, the first one wins
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links

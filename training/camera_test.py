@@ -1,9 +1,9 @@
-"""The held-out test of camera noise: which photographs, which crops, which cameras; nothing of it was trained on.
+"""The held-out test of camera noise: photographs, crops and cameras, none of which were used in training.
 
     python -m training.camera_test PHOTOS FOLDER
 
-PHOTOS holds `clic-00.webp` to `clic-25.webp`. FOLDER gets `NAME-ISO-clean.png` and `NAME-ISO-noisy.png`, the same ones
-for the same seed. The noisy ones have been through JPEG already; PNG keeps them as they are.
+PHOTOS holds `clic-00.webp` to `clic-25.webp`. `NAME-ISO-clean.png` and `NAME-ISO-noisy.png` are written to FOLDER; the
+seed makes them the same in every run. The noisy images include the camera's JPEG losses; PNG adds none.
 """
 
 import sys
@@ -20,12 +20,12 @@ from training.data import Pixels, eight_bit
 SEED = 20261129
 NAMES = tuple(f"clic-{index:02}" for index in range(26))
 ISOS = (400, 1600, 6400)
-SIDE = 384  # pixels of the crop in the middle; even offsets
+SIDE = 384  # side in pixels of the central crop, whose offsets are even
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One crop without noise, and as the camera's file has it."""
+    """One crop without noise, and the same crop from the camera's file; both (height, width, 3)."""
 
     name: str
     iso: int
@@ -34,7 +34,7 @@ class Pair:
 
 
 def pairs(photos: Path) -> Iterator[Pair]:
-    """In the order of names, then of ISO values."""
+    """All pairs, ordered by name and then by ISO value."""
     for index, name in enumerate(NAMES):
         crop = _middle(np.asarray(Image.open(photos / f"{name}.webp").convert("RGB")))
         for iso in ISOS:

@@ -1,4 +1,4 @@
-"""Clean images in, noisy patches out: noise as an upload brings it."""
+"""Noisy patches of clean images, with noise like that of uploads."""
 
 import io
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-MAX_SIGMA = 55.0  # of 255
-CLIPPED_SHARE = 0.5  # of the patches are rounded and clipped to 8 bit, as every upload is
-JPEG_SHARE = 0.2  # of those are compressed, mildly, after the noise
+MAX_SIGMA = 55.0  # standard deviation of the noise, on the scale 0..255
+CLIPPED_SHARE = 0.5  # share of patches that are rounded and clipped to 8 bits, as uploads are
+JPEG_SHARE = 0.2  # share of the clipped patches that are then compressed mildly
 JPEG_QUALITY = (85, 98)
 
 Pixels = NDArray[np.uint8]
 
 
 def load_images(folder: Path) -> list[Pixels]:
-    """Every image of a folder as (height, width, 3), in the order of their names.
+    """All images of a folder, each (height, width, 3), in the order of their names.
 
     `folder` may end in a pattern: `photos/cid22-*`.
     """
@@ -40,7 +40,7 @@ class Batch:
 
 
 class Patches:
-    """Random patches. Batch `n` depends on the seed and on `n` alone, so that a resumed training sees the same."""
+    """Random patches. Batch `n` depends only on the seed and `n`, so a resumed training gets the same batches."""
 
     def __init__(self, images: list[Pixels], *, side: int, batch: int, seed: int) -> None:
         self._images = images
@@ -60,7 +60,7 @@ class Patches:
 
 
 def random_patch(images: list[Pixels], side: int, random: np.random.Generator) -> Pixels:
-    """A square of one of the images, turned and mirrored by chance."""
+    """A random square of a random image, rotated and mirrored at random."""
     image = images[random.integers(len(images))]
     top = random.integers(image.shape[0] - side + 1)
     left = random.integers(image.shape[1] - side + 1)
@@ -70,12 +70,12 @@ def random_patch(images: list[Pixels], side: int, random: np.random.Generator) -
 
 
 def eight_bit(values: NDArray[np.float32]) -> Pixels:
-    """Rounded and clipped: what a file holds."""
+    """The values rounded and clipped to 0..255, as in a file."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def arrived(values: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Rounded and clipped to 8 bit, some of them compressed."""
+    """The values as an upload would contain them: rounded and clipped to 8 bits and, at random, compressed as JPEG."""
     pixels = eight_bit(values)
     if random.random() < JPEG_SHARE:
         pixels = through_jpeg(pixels, JPEG_QUALITY, random)
@@ -83,7 +83,7 @@ def arrived(values: NDArray[np.float32], random: np.random.Generator) -> NDArray
 
 
 def through_jpeg(pixels: Pixels, qualities: tuple[int, int], random: np.random.Generator) -> Pixels:
-    """As a JPEG file of any quality within the limits gives the pixels back."""
+    """The pixels after JPEG compression with a random quality within the limits, both included."""
     file = io.BytesIO()
     quality = int(random.integers(qualities[0], qualities[1] + 1))
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=int(random.choice([0, 2])))

@@ -1,4 +1,4 @@
-"""PSNR of a checkpoint on a folder of clean images, on float noise and on noise as it arrives.
+"""PSNR of a checkpoint on a folder of clean images, with noise as floats and rounded to 8 bits.
 
 python -m training.evaluate CHECKPOINT IMAGES
 """
@@ -13,18 +13,18 @@ import torch
 from training.data import Pixels, eight_bit, load_images
 from training.model import DnCNN
 
-SIGMAS = (15, 25, 50)  # of 255
+SIGMAS = (15, 25, 50)  # standard deviations of the noise, on the scale 0..255
 SEED = 0
 
 
 def psnr(first: Pixels, second: Pixels) -> float:
-    """In dB, over all channels of two 8 bit images."""
+    """PSNR in dB, over all channels of two 8-bit images."""
     error = np.mean((first.astype(np.float64) - second) ** 2)
     return float(10 * np.log10(255**2 / error))
 
 
 def denoised(net: torch.nn.Module, noisy: np.ndarray) -> Pixels:
-    """The network's answer for one image (height, width, 3) in 0..255, as 8 bit."""
+    """One image (height, width, 3) in 0..255 as the network denoises it, with 8 bits."""
     planes = torch.from_numpy(np.ascontiguousarray(noisy.transpose(2, 0, 1), dtype=np.float32)).div_(255)[None]
     with torch.inference_mode():
         clean = net(planes.contiguous(memory_format=torch.channels_last))[0]
@@ -32,7 +32,7 @@ def denoised(net: torch.nn.Module, noisy: np.ndarray) -> Pixels:
 
 
 def mean_psnr(net: torch.nn.Module, images: Iterable[Pixels], sigma: float, *, clipped: bool) -> float:
-    """Mean over the images; the noise of image `n` is the same for every network."""
+    """Mean PSNR in dB over the images; the noise of image `n` is the same for all networks."""
     values = []
     for index, image in enumerate(images):
         random = np.random.default_rng((SEED, index))

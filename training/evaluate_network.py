@@ -1,9 +1,9 @@
-"""PSNR of a network of `training/networks.py`, given the true noise level and given what is found in the image.
+"""PSNR of a network of `training/networks.py`, given the true noise level or the level measured in the image.
 
     python -m training.evaluate_network NAME WEIGHTS IMAGES
     python -m training.evaluate_network NAME WEIGHTS --camera PHOTOS
 
-The second form measures the held-out camera test; there is no true level there.
+The second form runs the held-out camera test, always with the measured level.
 """
 
 import sys
@@ -25,13 +25,13 @@ LevelOf = Callable[[Pixels], NoiseLevel]
 
 
 def even(sigma: float) -> NoiseLevel:
-    """The same noise everywhere."""
+    """A noise level that does not depend on the brightness; `sigma` in 0..255."""
     zeros = np.zeros(COLOURS, np.float32)
     return NoiseLevel(slope=zeros, base=zeros + np.float32(sigma / 255) ** 2)
 
 
 def denoised(net: Network, noisy: np.ndarray, level: NoiseLevel) -> Pixels:
-    """The network's answer for one image (height, width, 3) in 0..255, as 8 bit."""
+    """One image (height, width, 3) in 0..255 as the network denoises it, with 8 bits."""
     height, width = noisy.shape[:2]
     align = net.shape.align
     padded = np.pad(noisy, ((0, -height % align), (0, -width % align), (0, 0)), "edge")
@@ -42,7 +42,7 @@ def denoised(net: Network, noisy: np.ndarray, level: NoiseLevel) -> Pixels:
 
 
 def mean_psnr(net: Network, images: list[Pixels], sigma: float, *, clipped: bool, level_of: LevelOf) -> float:
-    """Mean over the images; the noise of image `n` is the one of `training.evaluate`."""
+    """Mean PSNR in dB over the images; the noise of image `n` is the same as in `training.evaluate`."""
     values = []
     for index, image in enumerate(images):
         random = np.random.default_rng((SEED, index))
@@ -53,7 +53,7 @@ def mean_psnr(net: Network, images: list[Pixels], sigma: float, *, clipped: bool
 
 
 def validation_line(net: Network, images: list[Pixels]) -> str:
-    """PSNR in 8 bit, given the true level."""
+    """A part of a log line: PSNR at 8 bits, given the true level."""
     figures = (
         mean_psnr(net, images, sigma, clipped=True, level_of=lambda _, sigma=sigma: even(sigma)) for sigma in SIGMAS
     )

@@ -1,4 +1,4 @@
-"""DnCNN as a PyTorch module, for training, export and parity tests only.
+"""DnCNN as a PyTorch module, only for training, export and parity tests.
 
 Zhang et al., "Beyond a Gaussian Denoiser", IEEE TIP 2017. The keys of the state dict are those of the authors' release:
 `model.0.weight`, `model.0.bias`, `model.2.weight`, ... `model.38.bias`.
@@ -33,10 +33,10 @@ class DnCNN(nn.Module):
 
 
 def fresh(depth: int, generator: torch.Generator) -> DnCNN:
-    """A network before its first step.
+    """An untrained network.
 
-    Its inner layers pass their input on, plus a little noise: a deep net without batch norm then learns from its first
-    step (Zagoruyko and Komodakis, "DiracNets", 2017).
+    Its inner layers are the identity plus a little noise, so a deep network without batch norm learns from the first
+    step on (Zagoruyko and Komodakis, "DiracNets", 2017).
     """
     net = DnCNN(depth)
     *others, last = (layer for layer in net.model if isinstance(layer, nn.Conv2d))
@@ -57,7 +57,7 @@ def _normal(layer: nn.Conv2d, gain: float, generator: torch.Generator) -> Tensor
 
 
 def _passing() -> nn.Conv2d:
-    """A convolution that changes nothing: behind a ReLU it may stand anywhere."""
+    """A convolution that is the identity; after any ReLU, it and a further ReLU change nothing."""
     layer = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
     nn.init.dirac_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -65,9 +65,9 @@ def _passing() -> nn.Conv2d:
 
 
 def deepened(state: Mapping[str, Tensor], depth: int) -> DnCNN:
-    """The same function as a deeper network: passing layers are put between the learnt ones, evenly.
+    """The same function as a deeper network: identity layers, spread evenly between the trained ones.
 
-    Chen et al., "Net2Net", ICLR 2016: shallow networks learn most of the task at a fraction of the cost.
+    Chen et al., "Net2Net", ICLR 2016: a shallow network learns most of the task at a fraction of the cost.
     """
     shallow = sorted({int(key.split(".")[1]) for key in state})
     inner = shallow[1:-1]

@@ -1,8 +1,8 @@
-"""Networks for the profiles `fast` and `camera`, as PyTorch modules: for training, export and parity tests only.
+"""Networks for the profiles `fast` and `camera` as PyTorch modules, only for training, export and parity tests.
 
-Every one of them works on 2x2 blocks of pixels (12 numbers instead of 3 at a quarter of the places) and takes a map of
-how strong the noise is. Convolutions and ReLU only: what a pixel becomes depends on its surroundings up to a halo, and
-tiles stay exact.
+They work on 2x2 blocks of pixels (12 channels at a quarter of the positions) and take a map of the noise level. They
+consist of convolutions and ReLU only: a pixel of the result depends on its surroundings up to a halo. So tiles with a
+halo give the same result as the whole image.
 """
 
 import torch
@@ -23,7 +23,7 @@ CANDIDATES = {
 
 
 class Network(nn.Module):
-    """A residual U-Net; with one resolution only, a plain residual network.
+    """A residual U-Net; with a single resolution, a plain residual network.
 
     Shapes:
         noisy: (batch, 3, height, width), float, RGB in 0..1; height and width multiples of `Shape.align`.
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut."""
+    """Two convolutions with a shortcut around them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def _blocks(channels: int, count: int) -> nn.Sequential:
 
 
 def fresh(shape: Shape, generator: torch.Generator) -> Network:
-    """A network before its first step: its residual blocks pass on what they get, and it predicts next to no noise."""
+    """An untrained network: its residual blocks are almost the identity, and it predicts almost no noise."""
     net = Network(shape)
     with torch.no_grad():
         for name, layer in net.named_modules():

@@ -1,4 +1,4 @@
-"""Noise for the networks that take its strength as an input: the noisy patches, and the map that they are given."""
+"""Training data for networks that take the noise level as an input: noisy patches and their noise maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,29 +13,29 @@ from app.ml.noise_level import NoiseLevel
 from app.ml.unet import BLOCK, COLOURS
 from training.data import MAX_SIGMA, Pixels, arrived, random_patch
 
-CLIPPED_SHARE = 0.7  # of the patches are rounded and clipped to 8 bit
-GREY_SHARE = 0.08  # of the patches have no colours, nor has their noise
-SHOT_SHARE = 0.4  # of the patches have noise that depends on the light
-DARK_SHARE = 0.3  # of those: stronger in the shadows, as a tone curve makes it; else stronger in the light
-GAIN_SPREAD = 0.2  # of the colours' noise levels among each other, natural logarithm
-MISJUDGED_SHARE = 0.5  # of the maps are wrong, as an estimate is
-MISJUDGED_BY = 0.1  # natural logarithm
-OVERRATED_SHARE = 0.25  # of the maps are too high by about this much, as fine texture makes an estimate
-OVERRATED_BY = 1.0  # of 255
+CLIPPED_SHARE = 0.7  # share of patches that are rounded and clipped to 8 bits
+GREY_SHARE = 0.08  # share of patches that are grey and have grey noise
+SHOT_SHARE = 0.4  # share of patches whose noise depends on the brightness
+DARK_SHARE = 0.3  # share of the latter whose noise is stronger in the shadows, as after a tone curve
+GAIN_SPREAD = 0.2  # standard deviation of the logarithm of the noise level among the three colours
+MISJUDGED_SHARE = 0.5  # share of maps with a wrong factor, as in estimates
+MISJUDGED_BY = 0.1  # standard deviation of the factor's logarithm
+OVERRATED_SHARE = 0.25  # share of maps that are too high, as estimates are where there is fine texture
+OVERRATED_BY = 1.0  # typical excess, on the scale 0..255
 
 Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One patch, (height, width, 3) in 0..255, and the noise level that the network gets."""
+    """One patch, clean and noisy, (height, width, 3) in 0..255, and the noise level that the network gets."""
 
     clean: Values
     noisy: Values
     level: NoiseLevel
 
     def cut(self, side: int, random: np.random.Generator) -> "Sample":
-        """A square of it; blocks of 2x2 pixels stay whole."""
+        """A random square of the patch; offsets are multiples of the 2x2 blocks."""
         spare = self.clean.shape[0] - side
         if not spare:
             return self
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Patches of shape (batch, 3, side, side) in 0..1; maps of half the side; the mean noise of a patch in 0..255."""
+    """Patches (batch, 3, side, side) in 0..1; maps with half the side; the RMS noise of each patch in 0..255."""
 
     clean: Tensor
     noisy: Tensor
@@ -56,15 +56,15 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """How patches get noise."""
+    """A kind of noise."""
 
     make: Callable[[Pixels, np.random.Generator], Sample]
-    #: side of what gets noise before the patch is cut out of it; 0: no more than the patch
+    #: side in pixels of the square that gets noise, from which the patch is then cut; 0: the patch itself
     seen: int = 0
 
 
 class NoisyPatches:
-    """Random patches with noise. Batch `n` depends on the seed and on `n` alone: a resumed training sees the same."""
+    """Random patches with noise. Batch `n` depends only on the seed and `n`: a resumed training gets the same ones."""
 
     def __init__(self, images: list[Pixels], noise: Noise, *, side: int, batch: int, seed: int) -> None:
         self._images = images
@@ -90,7 +90,7 @@ class NoisyPatches:
 
 
 def _gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
-    """Normal noise of one strength, or one that follows the light; mostly rounded and clipped to 8 bit."""
+    """A sample with Gaussian noise, constant or depending on the brightness; mostly rounded and clipped to 8 bits."""
     grey = random.random() < GREY_SHARE
     clean = (_grey(patch) if grey else patch).astype(np.float32)
     level = _any_level(random, colours=1 if grey else COLOURS)
@@ -101,7 +101,7 @@ def _gaussian(patch: Pixels, random: np.random.Generator) -> Sample:
 
 
 def _any_level(random: np.random.Generator, colours: int) -> NoiseLevel:
-    """For three colours; with `colours` = 1 the same for all of them."""
+    """A random noise level for three colours; with `colours` = 1 the same for all three."""
     sigma = random.uniform(0, MAX_SIGMA)
     share = random.uniform(0, 1) if random.random() < SHOT_SHARE else 0.0
     spread = np.exp(random.standard_normal(colours) * GAIN_SPREAD * (share > 0))
@@ -116,14 +116,14 @@ def _grey(patch: Pixels) -> Pixels:
 
 
 def misjudged(level: NoiseLevel, random: np.random.Generator) -> NoiseLevel:
-    """What an estimate may say instead, so that the network learns to look for itself."""
+    """The level with the error of an estimate, so that the network learns not to rely on it alone."""
     factor = float(np.exp(random.standard_normal() * MISJUDGED_BY)) if random.random() < MISJUDGED_SHARE else 1.0
     more = abs(random.standard_normal()) * OVERRATED_BY / 255 if random.random() < OVERRATED_SHARE else 0.0
     return level.scaled(factor, more)
 
 
 def noise_map(noisy: Tensor, level: NoiseLevel) -> Tensor:
-    """The noise at each 2x2 block by the light around it: (batch, 3, height, width) gives half the height and width."""
+    """The noise level of each 2x2 block, from the brightness around it; half the height and width of `noisy`."""
     light = functional.avg_pool2d(noisy, BLOCK).clamp(0, 1)
     light = functional.avg_pool2d(light, 3, stride=1, padding=1, count_include_pad=False)
     slope, base = (torch.from_numpy(values)[:, None, None] for values in (level.slope, level.base))

@@ -1,9 +1,9 @@
-"""Teach a network to work on bytes: the convolutions of a trained one, with the rounding of 8 bit in the loop.
+"""Quantization-aware training: continues a trained network with its convolutions rounded to 8 bits.
 
     python -m training.quantized IMAGES... --network NAME --start CHECKPOINT --checkpoints FOLDER [--steps N]
 
-First the ranges of what goes through each layer are taken from patches of the training, then the weights learn within
-them. It resumes where it was stopped, and `weights.pth` is a checkpoint for `app.ml.unet.load(..., quantized=True)`.
+First the range of values of each layer is measured on training patches, then the weights are trained within these
+ranges. The same command resumes it. `weights.pth` is a checkpoint for `app.ml.unet.load(..., quantized=True)`.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from training.state import save_whole
 from training.train_network import BATCH, NOISES, SEED, WEIGHTS, loss_of, save_weights
 
 STEPS_BY_DEFAULT = 300
-RATE = 1e-4  # falls to nothing
-SIDE = 96  # pixels of a patch
-RANGES_FROM = 24  # batches
+RATE = 1e-4  # learning rate of the first step; it falls to zero
+SIDE = 96  # side of a patch in pixels
+RANGES_FROM = 24  # number of batches on which the ranges are measured
 CHECKPOINT_EVERY = 50  # steps
 FLOAT_LAYERS = ("head", "tail")
 
 
 class ByteConv2d(nn.Conv2d):
-    """A convolution whose input, weights and output are rounded as bytes hold them; gradients pass the rounding."""
+    """A convolution with input, weights and output rounded to 8 bits; gradients ignore the rounding."""
 
     def __init__(self, conv: nn.Conv2d, *, rounds_output: bool) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class ByteConv2d(nn.Conv2d):
 
 
 def on_bytes(net: Network) -> list[ByteConv2d]:
-    """Change the network's convolutions, but the first and the last one; the new ones."""
+    """Replace the network's convolutions except the first and the last one; returns the new ones."""
     changed = []
     for name, layer in list(net.named_modules()):
         if isinstance(layer, nn.Conv2d) and name not in FLOAT_LAYERS:
@@ -73,7 +73,7 @@ def on_bytes(net: Network) -> list[ByteConv2d]:
 
 
 class Quantizing:
-    """The state of such a training, and its checkpoint file."""
+    """The state of a quantization-aware training, and its checkpoint file."""
 
     def __init__(self, network: str, start: Path, patches: NoisyPatches, folder: Path, steps: int) -> None:
         self._patches, self._folder, self._steps = patches, folder, steps
@@ -96,7 +96,7 @@ class Quantizing:
         return self._folder / "checkpoint.pt"
 
     def advance(self) -> float:
-        """One step; its loss."""
+        """Train for one step; returns its loss."""
         for group in self._optimizer.param_groups:
             group["lr"] = RATE * max(0.0, 1 - self.step / self._steps)
         batch = self._patches.batch(self.step)
@@ -116,7 +116,7 @@ class Quantizing:
     def _find_ranges(self) -> None:
         with torch.no_grad():
             self._watch(True)
-            for number in range(RANGES_FROM):  # of batches that the steps do not reach
+            for number in range(RANGES_FROM):  # batches after those of the training steps
                 self._predicted(self._patches.batch(self._steps + number))
             self._watch(False)
 
@@ -131,10 +131,10 @@ class Quantizing:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, help="folders of clean images, or patterns")
+    parser.add_argument("images", nargs="+", type=Path, help="folders or patterns of clean images")
     parser.add_argument("--network", required=True, choices=CANDIDATES)
     parser.add_argument("--noise", default="gaussian", choices=NOISES)
-    parser.add_argument("--start", required=True, type=Path, help="the checkpoint of the finished training")
+    parser.add_argument("--start", required=True, type=Path, help="checkpoint of the finished training")
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--steps", type=int, default=STEPS_BY_DEFAULT)
     options = parser.parse_args()

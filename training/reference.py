@@ -1,8 +1,8 @@
-"""What PyTorch makes of a picture, for parity tests.
+"""The noise that PyTorch predicts in an image, for parity tests.
 
     python -m training.reference CHECKPOINT NOISY.npy NOISE.npy
 
-NOISY holds (height, width, 3) float32 in 0..1; NOISE gets the predicted noise in the same shape.
+NOISY holds (height, width, 3) float32 in 0..1; the predicted noise is written to NOISE in the same shape.
 """
 
 import sys

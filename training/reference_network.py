@@ -1,11 +1,11 @@
-"""What PyTorch makes of a picture with a network of `training/networks.py`, for parity tests.
+"""The noise that PyTorch predicts in an image with a network of `training/networks.py`, for parity tests.
 
     python -m training.reference_network NAME CHECKPOINT NOISY.npy LEVEL.npy NOISE.npy
 
-A checkpoint with ranges is one of `training/quantized.py`.
+CHECKPOINT may come from `training/quantized.py`; its value ranges distinguish it.
 
-NOISY holds (height, width, 3) float32 in 0..1, sides multiples of the network's `align`; LEVEL holds the slopes and the
-bases of the noise level, (2, 3); NOISE gets the predicted noise, shaped as NOISY.
+NOISY holds (height, width, 3) float32 in 0..1, with sides that are multiples of the network's `align`; LEVEL holds the
+slopes and the bases of the noise level, (2, 3). The predicted noise is written to NOISE in the shape of NOISY.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What every training keeps: a running mean of the weights, and checkpoint files that are whole."""
+"""State that all trainings keep: a running mean of the weights, and checkpoint files that are written atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import nn
 
-MEAN_OVER = 1000  # steps of the running mean
+MEAN_OVER = 1000  # time constant of the running mean in steps
 
 
 def update_mean(mean: nn.Module, net: nn.Module, step: int) -> None:
-    """Take the weights of one more step into the running mean, which is younger at the start.
+    """Add the weights of one more step to the running mean; in the first steps it covers a shorter time.
 
     Args:
-        mean: the same network; its weights are changed.
-        net: after the step.
-        step: how many steps there were before.
+        mean: a copy of the network that holds the mean weights; they are changed.
+        net: the network after the step.
+        step: number of steps before this one.
     """
     keep = min(1 - 1 / MEAN_OVER, step / (step + 10))
     with torch.no_grad():
@@ -24,7 +24,7 @@ def update_mean(mean: nn.Module, net: nn.Module, step: int) -> None:
 
 
 def save_whole(file: Path, state: dict[str, Any]) -> None:
-    """Write a file that is either the old one or the new one, whenever the process is killed."""
+    """Replace a file atomically: if the process is killed, either the old file or the new one is there."""
     part = file.with_suffix(".part")
     torch.save(state, part)
     part.replace(file)

@@ -1,11 +1,11 @@
-"""Train DnCNN for blind colour denoising; stop it at any time, the same command resumes it.
+"""Train DnCNN for blind colour denoising. It can be stopped at any time; the same command resumes it.
 
     python -m training.train IMAGES... --checkpoints FOLDER [--validate FOLDER]
     python -m training.train IMAGES... --checkpoints FOLDER --refine WEIGHTS [--scale N]
 
-The second form goes on from finished weights, on larger patches and at a lower rate. In the first one the net grows: it
-starts shallow and is deepened, function-preserving, from stage to stage. bfloat16 where the machine multiplies it in
-hardware, float32 weights throughout. What is exported is the running mean of the weights.
+In the first form the network starts shallow; each stage deepens it without changing its function. The second form
+continues from finished weights, on larger patches and at a lower rate. Layers compute in bfloat16; weights are float32.
+The running mean of the weights is exported.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from training.model import DEPTH, DnCNN, deepened, fresh
 from training.state import save_whole, update_mean
 
 SEED = 20170201
-SIDE = 64  # pixels of a patch
+SIDE = 64  # side of a patch in pixels
 REFINED_SIDE = 96
 BATCH = 8
 WARM_UP = 200  # steps
@@ -36,7 +36,7 @@ VALIDATION_IMAGES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One depth of the net: the learning rate rises over the warm-up, then falls by a cosine."""
+    """The training at one depth: the learning rate rises during the warm-up, then falls along a cosine."""
 
     depth: int
     steps: int
@@ -51,7 +51,7 @@ class Stage:
 
 
 def schedule(scale: float) -> list[Stage]:
-    """The stages; `scale` multiplies their lengths."""
+    """The stages of a training from scratch; `scale` multiplies their lengths."""
     lengths = {6: 4000, 11: 4000, DEPTH: 12_000}
     rates = {6: (1e-3, 3e-4), 11: (7e-4, 2e-4), DEPTH: (5e-4, 1e-6)}
     return [
@@ -61,23 +61,23 @@ def schedule(scale: float) -> list[Stage]:
 
 
 def refinement(scale: float) -> list[Stage]:
-    """One stage for weights that are finished already."""
+    """The single stage that continues from finished weights."""
     return [Stage(depth=DEPTH, steps=round(20_000 * scale), rate=2e-4, last_rate=1e-6)]
 
 
 def loss_of(output: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
-    """Squared error over what is usual at this noise level, so that every level counts the same."""
+    """Squared error divided by the usual error at this noise level, so that all levels have the same weight."""
     usual = 4e-5 * (sigma + 3) ** 1.1  # mean squared error of a good denoiser, fitted to published figures
     return ((output - clean).square().mean(dim=(1, 2, 3)) / usual).mean()
 
 
 class Training:
-    """The state of one stage, and its checkpoint file."""
+    """The state of a training, and its checkpoint file."""
 
     def __init__(
         self, stages: list[Stage], patches: Patches, folder: Path, device: str, start: DnCNN | None = None
     ) -> None:
-        """Begin with `start`, or with a network that has learnt nothing; where there is a checkpoint, go on from it."""
+        """Continue from the checkpoint if there is one; otherwise begin with `start`, or with an untrained network."""
         self._stages = stages
         self._patches = patches
         self._file = folder / "checkpoint.pt"
@@ -90,7 +90,7 @@ class Training:
 
     @property
     def total(self) -> int:
-        """Steps of all stages so far; numbers the batches."""
+        """The number of steps so far, over all stages; it is the number of the next batch."""
         return sum(stage.steps for stage in self._stages[: self.stage]) + self.step
 
     @property
@@ -103,7 +103,7 @@ class Training:
         self._optimizer = torch.optim.Adam(self.net.parameters(), betas=(0.9, 0.99))
 
     def advance(self) -> float:
-        """One step; its loss."""
+        """Train for one step; returns its loss."""
         if self.step >= self._stages[self.stage].steps:
             self.stage, self.step = self.stage + 1, 0
             self._begin(deepened(self.mean.state_dict(), self._stages[self.stage].depth))
@@ -141,7 +141,7 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
 
     def export(self, path: Path) -> None:
-        """The running mean alone, deepened where training stopped before the last stage."""
+        """Save the running mean, deepened if the last stage has not begun."""
         net = self.mean if self.stage == len(self._stages) - 1 else deepened(self.mean.state_dict(), DEPTH)
         torch.save({key: value.contiguous().cpu() for key, value in net.state_dict().items()}, path)
 
@@ -163,11 +163,11 @@ def _report(training: Training, loss: float, seconds: float, validation: list[Pi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, help="folders of clean images")
+    parser.add_argument("images", nargs="+", type=Path, help="folders or patterns of clean images")
     parser.add_argument("--checkpoints", required=True, type=Path)
-    parser.add_argument("--validate", type=Path, help="a folder of images that are not trained on")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
-    parser.add_argument("--refine", type=Path, help="weights to go on from")
+    parser.add_argument("--validate", type=Path, help="folder of images that are not used for training")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the number of steps of each stage")
+    parser.add_argument("--refine", type=Path, help="weights to continue from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 

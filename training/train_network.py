@@ -1,12 +1,12 @@
-"""Train a network of `training/networks.py`; stop it at any time, the same command resumes it.
+"""Train a network of `training/networks.py`. It can be stopped at any time; the same command resumes it.
 
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER [--steps N] [--validate FOLDER]
     python -m training.train_network IMAGES... --network NAME --checkpoints FOLDER --start CHECKPOINT --decay N
 
-The first form keeps its learning rate, so that it can be prolonged at any time. The second one goes on from a
-checkpoint of the first and lets the rate fall to nothing within N steps: its weights are the ones to use. N may change
-when it is resumed. What is exported is the running mean of the weights, of the second form the weights themselves.
-bfloat16 where the machine multiplies it in hardware, float32 weights throughout.
+The first form has a constant learning rate, so it can be continued at any time. The second one continues from a
+checkpoint of the first and lowers the rate to zero within N steps; its weights are the ones to use. N may change when
+it is resumed. The first form exports the running mean of the weights, the second one the weights themselves. Layers
+compute in bfloat16; weights are float32.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from training.noise import GAUSSIAN, Batch, NoisyPatches
 from training.state import save_whole, update_mean
 
 SEED = 20261128
-SIDE = 96  # pixels of a patch
+SIDE = 96  # side of a patch in pixels
 BATCH = 8
 RATE = 1e-3
 WARM_UP = 100  # steps
@@ -41,18 +41,18 @@ NOISES = {"gaussian": GAUSSIAN, "camera": CAMERA}
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """After a warm-up the learning rate stays, or falls to nothing within `decay` steps."""
+    """The learning rate: constant after a warm-up, or falling to zero within `decay` steps."""
 
     rate: float = RATE
     decay: int | None = None
 
     def left(self, step: int, begin: int) -> float:
-        """Share of the rate at a step of the whole training; this part of it began at `begin`."""
+        """Factor for the rate at `step`, which counts all parts of the training; this part began at step `begin`."""
         return max(0.0, 1 - (step - begin) / self.decay) if self.decay else 1.0
 
 
 def loss_of(predicted: Tensor, batch: Batch) -> Tensor:
-    """Squared error over what is usual at this noise level, so that every level counts the same."""
+    """Squared error divided by the usual error at this noise level, so that all levels have the same weight."""
     usual = 4e-5 * (batch.sigma + 3) ** 1.1  # mean squared error of a good denoiser, fitted to published figures
     error = (batch.noisy - predicted - batch.clean).square().mean(dim=(1, 2, 3))
     return (error / usual).mean()
@@ -76,14 +76,14 @@ class Training:
             self._load(self.file)
 
     def start_from(self, checkpoint: Path) -> None:
-        """Go on from another training, unless this one has begun."""
+        """Load the checkpoint of another training, unless this one has a checkpoint itself."""
         if not self.file.exists():
             self._load(checkpoint)
             self.begin = self.step
 
     @property
     def rate(self) -> float:
-        """The learning rate of the step to come."""
+        """The learning rate of the next step."""
         return self.full_rate * self._schedule.left(self.step, self.begin)
 
     @property
@@ -92,14 +92,14 @@ class Training:
 
     @property
     def result(self) -> nn.Module:
-        """What to use: the running mean, or the weights themselves where a falling rate has calmed them.
+        """The network to export: the running mean, or with a falling rate the weights themselves.
 
-        The mean would lag behind: in an end of 2,200 steps it was 0.07 to 0.2 dB worse.
+        With a falling rate the mean lags behind: after 2,200 steps it was 0.07 to 0.2 dB worse.
         """
         return self.net if self._schedule.decay else self.mean
 
     def advance(self) -> float:
-        """One step; its loss."""
+        """Train for one step; returns its loss."""
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate
         batch = self._batch()
@@ -115,7 +115,7 @@ class Training:
         return loss.item()
 
     def _batch(self) -> Batch:
-        """This step's patches; those of the next one are made meanwhile."""
+        """The patches of this step; those of the next one are prepared in the background."""
         ready = self._next or self._ahead.submit(self._patches.batch, self.step)
         batch = ready.result()
         self._next = self._ahead.submit(self._patches.batch, self.step + 1)
@@ -144,7 +144,7 @@ class Training:
 
 
 def save_weights(file: Path, net: nn.Module) -> None:
-    """In the layout that the service reads."""
+    """Save weights in the memory layout that the service reads."""
     save_whole(
         file, {key: value.clone(memory_format=torch.contiguous_format) for key, value in net.state_dict().items()}
     )
@@ -152,19 +152,19 @@ def save_weights(file: Path, net: nn.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, help="folders of clean images, or patterns")
+    parser.add_argument("images", nargs="+", type=Path, help="folders or patterns of clean images")
     parser.add_argument("--network", required=True, choices=CANDIDATES)
     parser.add_argument("--noise", default="gaussian", choices=NOISES)
     parser.add_argument("--checkpoints", required=True, type=Path)
-    parser.add_argument("--start", type=Path, help="a checkpoint of another training to go on from")
-    parser.add_argument("--rate", type=float, default=RATE, help="the learning rate, before it falls")
-    parser.add_argument("--decay", type=int, help="steps within which the learning rate falls to nothing")
+    parser.add_argument("--start", type=Path, help="checkpoint of another training to continue from")
+    parser.add_argument("--rate", type=float, default=RATE, help="initial learning rate")
+    parser.add_argument("--decay", type=int, help="number of steps over which the learning rate falls to zero")
     parser.add_argument(
-        "--side", type=int, default=SIDE, help="pixels of a patch; smaller ones give quicker first steps"
+        "--side", type=int, default=SIDE, help="side of a patch in pixels; smaller patches make the first steps faster"
     )
-    parser.add_argument("--steps", type=int, default=1_000_000, help="where to stop, counted from the very first step")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="of CPU time after which to stop")
-    parser.add_argument("--validate", type=Path, help="a folder of images that are not trained on")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="step to stop at, counted over all parts")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="CPU seconds to stop after")
+    parser.add_argument("--validate", type=Path, help="folder of images that are not used for training")
     options = parser.parse_args()
 
     images = [image for folder in options.images for image in load_images(folder)]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pixtools_client import Job
     from rich.progress import Progress
 
-MOST_ROWS = 30  # of the table; for more files only the sums and the failures are shown
-#: what to do, by the code of an error
+MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
+#: advice by error code
 CURES = {
     "source_not_found": "check the address: the server found no file there",
     "source_denied": "use an address that needs no credentials, or send a header through the API",
@@ -123,7 +123,7 @@ class Display:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
-            redirect_stdout=False,  # it would take to the terminal what goes to a file
+            redirect_stdout=False,  # redirection would send output meant for a file to the terminal
         )
         with bars as progress:
             self._progress = progress

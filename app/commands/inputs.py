@@ -190,7 +190,7 @@ def json_of(file: str) -> Any:
         return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
-    except ValueError as error:  # it quotes nothing of the text, which may be a secret
+    except ValueError as error:  # its message does not quote the text, which may be a secret
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
 
 

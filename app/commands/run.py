@@ -27,7 +27,7 @@ INTERRUPTED = 130  # exit code
 LOOK_SECONDS = 1.0  # between two looks at a watched folder
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
-#: pointers of mistakes that do not concern one image but all of them
+#: pointers of mistakes that concern all images, not a single one
 OF_ALL = tuple(
     f"#/{member}" for member in ("operations", "template", "params", "tags", "webhook_url", "priority", "output")
 )
@@ -135,7 +135,7 @@ class Run:
         for latest in self.client.follow(job["id"]):
             job = latest
             update(latest)
-        self.open_jobs.pop(job["id"], None)  # equal files share a job
+        self.open_jobs.pop(job["id"], None)  # it may be gone already: equal files share a job
         return job
 
     def _write(self, given: Input, job: "Job") -> dict[Path, str]:

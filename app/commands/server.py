@@ -90,7 +90,7 @@ def relay() -> None:
     stop_tracing = tracing.start(settings.otlp_endpoint, "relay")
     if settings.metrics_port:
         serve_metrics(settings.host, settings.metrics_port)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # in every thread that starts from here
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # new threads inherit the mask
     running = background.services(Resources(settings))
     for service in running:
         service.start()

@@ -25,7 +25,7 @@ def _blurred(image: pyvips.Image, sigma: float) -> pyvips.Image:
 
 def _blurred_small(image: pyvips.Image, sigma: float, factor: int) -> pyvips.Image:
     """The same on a smaller image, since such a smooth result does not need all pixels; saves most of the work."""
-    margin = 2 * factor  # so that the border is in the middle of something, as a kernel has it
+    margin = 2 * factor  # continues the picture beyond its border, as the kernel expects
     across, down = ((-(-side // factor) + 4) * factor for side in (image.width, image.height))
     small = image.embed(margin, margin, across, down, extend="copy").cast("float").shrink(factor, factor)
     blur_of_shrinking = (factor**2 - 1) / 12  # a variance, like the square of sigma
@@ -42,5 +42,5 @@ def _blurred_small(image: pyvips.Image, sigma: float, factor: int) -> pyvips.Ima
 
 
 def _gaussian(image: pyvips.Image, sigma: float) -> pyvips.Image:
-    # In integers, libvips' kernel does not add up to one: a white pixel came out as 247
+    # libvips' integer kernel does not add up to one: a white pixel became 247
     return image.gaussblur(sigma, min_ampl=CUT_OFF, precision="float")

@@ -58,7 +58,7 @@ def _load_decoders() -> None:
 
 
 def _load_network(denoiser: dict[str, Any]) -> None:
-    importlib.import_module("app.ml.denoise").configure(**denoiser)  # by name: most children never need it
+    importlib.import_module("app.ml.denoise").configure(**denoiser)  # imported late: most children never need it
 
 
 def _limit(memory_bytes: int) -> None:

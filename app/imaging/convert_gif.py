@@ -6,14 +6,14 @@ import pyvips
 
 from app.parameters import GifParams
 
-SHOWN_ONCE = 1  # which needs no block that says so
+SHOWN_ONCE = 1  # the default of the format, which needs no extension block
 
 
 def save(image: pyvips.Image, params: GifParams, path: Path) -> None:
     """Write a GIF file; of alpha, only wholly transparent or not is left."""
     if image.get_page_height() == image.height:
         image = image.copy()
-        image.set_type(pyvips.GValue.gint_type, "loop", SHOWN_ONCE)  # libvips' own choice is for ever
+        image.set_type(pyvips.GValue.gint_type, "loop", SHOWN_ONCE)  # libvips' default is an endless loop
     image.gifsave(
         str(path),
         bitdepth=params.colours.bit_length() - 1,

@@ -13,9 +13,9 @@ from app.imaging.memory import WITHOUT_PIXELS, Work, attempts, held, limit, too_
 log = logging.getLogger(__name__)
 
 
-#: parts of the messages of libvips, libjpeg, libheif and others
+#: excerpts from the messages of libvips, libjpeg, libheif and others
 OUT_OF_MEMORY = ("out of memory", "Insufficient memory", "failed to allocate", "emory allocation", "Cannot allocate")
-#: the beginning of libaom's message; libtiff's begins so too for a damaged file
+#: start of libaom's message; libtiff's message for a damaged file starts the same way
 OF_ENCODERS = "Failed to allocate"
 
 

@@ -10,5 +10,5 @@ def run(image: pyvips.Image, params: FlipParams, _context: Context | None = None
     """Mirror an image."""
     if params.direction == "horizontal":
         return image.fliphor()
-    image = image.copy_memory()  # read in another order than it is decoded
+    image = image.copy_memory()  # flipping reads lines in another order than the decoder yields them
     return image.flipver() if params.direction == "vertical" else image.rot180()

@@ -11,20 +11,20 @@ Size = tuple[int, int]
 
 SHRINKS = (8, 4, 2)  # factors by which JPEG decoders can shrink, at a fraction of the work
 QUARTER = 90  # degrees
-DIGITS = 6  # of degrees; finer turns move no pixel, and -1e-20 % 360 is 360
+DIGITS = 6  # decimals of an angle in degrees: smaller turns move no pixel, and -1e-20 % 360 is 360
 
 
 @dataclass(frozen=True)
 class Geometry:
     """The geometry of a resize: the image is scaled as a whole, then cut or padded."""
 
-    #: the whole image
+    #: size of the whole image after scaling
     scaled: Size
-    #: the part that is kept
+    #: size of the part that is kept
     size: Size
     #: the size to which it is padded
     canvas: Size
-    #: the largest division while decoding that leaves at least as many pixels as are wanted
+    #: largest divisor for the decoder that leaves at least `scaled` pixels
     shrink: int
 
 
@@ -37,7 +37,7 @@ def measure(width: int, height: int, params: ResizeParams) -> Geometry:
         size = canvas = min(scaled[0], params.width or scaled[0]), min(scaled[1], params.height or scaled[1])
     elif params.fit == "contain":
         canvas = max(scaled[0], params.width or scaled[0]), max(scaled[1], params.height or scaled[1])
-    # decoders average without linear light
+    # decoders do not average in linear light
     shrinks = () if params.linear else SHRINKS
     fitting = (shrink for shrink in shrinks if width // shrink >= scaled[0] and height // shrink >= scaled[1])
     return Geometry(scaled, size, canvas, next(fitting, 1))
@@ -78,12 +78,12 @@ def _resized(size: Size, params: ResizeParams) -> Size:
     return measure(*size, params).canvas
 
 
-#: by operation; any other one keeps the size
+#: functions from the size before an operation to the size after it; other operations keep the size
 SIZES: dict[str, Callable[[Size, Any], Size | None]] = {
     "resize": _resized,
     "crop": _cropped,
     "rotate": _turned,
-    "trim": lambda _size, _params: None,  # which only the pixels show
+    "trim": lambda _size, _params: None,  # unknown: it depends on the pixels
 }
 
 

@@ -39,7 +39,7 @@ def cut(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> pyvips.I
         params: parameters whose `focal_point` takes precedence over their `gravity`.
     """
     if params.focal_point is None and params.gravity == "attention":
-        image = image.copy_memory()  # looked at before it is cut
+        image = image.copy_memory()  # the pixels are read twice: to find the crop, and to cut it
         params = settled(image, size, params)
     free = image.width - size[0], image.height - size[1]
     if params.focal_point is None:

@@ -26,13 +26,13 @@ from app.errors import CorruptFont, GlyphMissing, InvisibleText, PixelProcessDie
 from app.imaging import libvips
 
 FONT = "DejaVu Sans"  # other fonts draw the characters that it lacks
-STORED = "PixToolsStored"  # for a font without names, fontconfig uses the name of its file
+STORED = "PixToolsStored"  # fontconfig names a font without names after its file
 IN_STORED = f"{STORED},{FONT}"  # the second one silently replaces a font that cannot be loaded
 PROBES = "♞⠿☡"  # characters that `FONT` has and few others have
 DRAWN_AT = 72  # dots per inch, to see how large a text becomes
-NO_INK = "no text to render"  # as libvips says it
-CPU_SECONDS = 20  # for a text in a stored font; usual ones take one
-REQUEST_BYTES = 65536  # at most; so much fits into a pipe before it is read
+NO_INK = "no text to render"  # message of libvips
+CPU_SECONDS = 20  # limit for a text in a stored font; usually one second is enough
+REQUEST_BYTES = 65536  # limit of a request: the capacity of a pipe that is not read yet
 SIZE = struct.Struct(">II")  # width and height, before the pixels of the answer
 REFUSED, INVISIBLE = 3, 4  # exit statuses
 
@@ -67,7 +67,7 @@ def _advice(lacking: str) -> str:
 
 def _drawn(text: str, box: Box, families: str) -> pyvips.Image:
     _know_fonts()
-    markup = escape(text, quote=False)  # libvips would read it
+    markup = escape(text, quote=False)  # libvips would interpret markup
 
     def drawn(dpi: int) -> pyvips.Image:
         return pyvips.Image.text(markup, font=families, dpi=dpi)
@@ -108,7 +108,7 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
         answer = _ask({"font": str(path), "text": text, "present": present, "box": box, "probe": probe})
     if answer.returncode == INVISIBLE:
         raise InvisibleText
-    if answer.returncode in {1, -signal.SIGKILL}:  # a mistake of ours, or somebody else's doing
+    if answer.returncode in {1, -signal.SIGKILL}:  # a bug in PixTools, or killed from outside
         raise PixelProcessDied
     if answer.returncode:
         raise CorruptFont
@@ -117,7 +117,7 @@ def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image
 
 
 def _ask(request: dict[str, object]) -> subprocess.CompletedProcess[bytes]:
-    reading, writing = os.pipe()  # whose other end sees it close when this process ends
+    reading, writing = os.pipe()  # closes when this process ends, which the child notices
     try:
         os.write(writing, json.dumps(request).encode())
         command = [sys.executable, "-P", "-m", __name__]

@@ -22,8 +22,8 @@ AVIF, AVIF_FULL_CHROMA = 27, 45
 AVIF_EFFORT = 6, 3  # more for each pixel from this effort on
 AVIF_ALPHA = 21  # more: a second picture
 AVIF_THREADS = 5  # more with several threads
-FULL_CHROMA_FROM = 90  # quality, where the chroma is left to the encoder
-WITHOUT_PIXELS = 250_000  # so few are never a matter of memory
+FULL_CHROMA_FROM = 90  # quality from which the encoder's own choice is 4:4:4
+WITHOUT_PIXELS = 250_000  # an image with fewer pixels always fits into memory
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Work:
 
     op: str
     params: Any
-    #: of all frames
+    #: sum over all frames
     pixels: int
-    #: of a pixel in memory
+    #: bytes per pixel in memory
     pixel_bytes: int = 3
     alpha: bool = False
     threads: int = 1

@@ -13,7 +13,7 @@ class Picture:
 
     frames: tuple[pyvips.Image, ...]
     origin: Origin
-    #: width and height that its frames stand for: more than theirs where the decoder has divided them
+    #: width and height before the decoder shrank the frames, if it did
     size: tuple[int, int]
 
     @property

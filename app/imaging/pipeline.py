@@ -37,13 +37,13 @@ from app.references import resolve
 
 __all__ = ["INTERMEDIATE", "Limits", "Rendered", "Stage", "Target", "render"]
 
-NOT_DECODED = ("is not configured", "not implemented", "unsupported")  # how libvips and its codecs say so
+NOT_DECODED = ("is not configured", "not implemented", "unsupported")  # excerpts from messages of libvips and codecs
 NO_DECODER = "The image is coded in a way that no decoder of this server knows."
 log = logging.getLogger(__name__)
 
-CHEAP_PIXELS = 4_000_000  # of all files together; encoding more is worth a task of its own, on another core
+CHEAP_PIXELS = 4_000_000  # limit over all files of a task; to encode more, a separate task on another core pays
 
-#: in what libvips says when the file cannot be written: the disk is full or gone
+#: excerpts from libvips' messages when a file cannot be written: the disk is full or gone
 NOT_WRITTEN = ("unable to open for write", ": write error")
 
 Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
@@ -83,7 +83,7 @@ def _picture(
     source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor
 ) -> Picture:
     file = ImageFile.open(source)
-    _check(file.header.width, file.header.height, limits)  # before a codec reads it
+    _check(file.header.width, file.header.height, limits)  # has to precede any use of a codec
     numbered = [(number, stage) for number, stage in enumerate(stages) if OPERATIONS[stage.op].format is None]
     steps = [_step(stage, Context(monitor, number, stage.files)) for number, stage in numbered]
     size = None
@@ -104,8 +104,8 @@ def _picture(
     for step in steps:
         frames = step(frames)
         _check(frames[0].width, frames[0].height, limits, frames=len(frames))
-    # All pixels are decoded before the first is encoded: whatever fails until here is due to the source, whatever
-    # fails later is not, and several targets share the work.
+    # All pixels are decoded before the first is encoded: an error up to here is due to the source, a later one is not,
+    # and several targets share the decoding.
     in_memory = tuple(frame.copy_memory() for frame in frames)
     return Picture(in_memory, file.origin, size or (in_memory[0].width, in_memory[0].height))
 
@@ -156,7 +156,7 @@ def _step(stage: Stage, context: Context) -> Step:
 
 def _in_colours_of(before: pyvips.Image, image: pyvips.Image) -> pyvips.Image:
     """The image with the profile that its pixels still have, should an operation have made it from bare numbers."""
-    turned_grey = image.bands <= GREY_BANDS < before.bands  # in sRGB's grey, of which the profile says nothing
+    turned_grey = image.bands <= GREY_BANDS < before.bands  # now sRGB grey, to which the profile does not apply
     if before.get_typeof(PROFILE) and not image.get_typeof(PROFILE) and not turned_grey:
         image = image.copy()
         image.set_type(pyvips.GValue.blob_type, PROFILE, before.get(PROFILE))
@@ -224,7 +224,7 @@ def _as_asked(
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = origin.onto(image, keep, str(operation.format))
-    # before it is compared with what was written
+    # flattened here, since the written file is compared with this image
     return image if FORMATS[str(operation.format)].alpha else flattened(image, params)
 
 

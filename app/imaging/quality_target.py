@@ -54,7 +54,7 @@ class _Trials:
         written = self.load(path)
         if written.height == self.image.height:
             return ssim(self.image, written)
-        # WebP shows equal frames once, for longer: the first one stands for all
+        # WebP merges equal consecutive frames, so only the first one is compared
         height = written.get_page_height()
         return ssim(*(strip.crop(0, 0, strip.width, height) for strip in (self.image, written)))
 

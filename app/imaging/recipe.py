@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 INTERMEDIATE = "intermediate"  # `Target.op` of a lossless file that another task continues from
-INTERMEDIATE_SUFFIX = ".between"  # of the path of such a file as a source: what it says about its origin is believed
+INTERMEDIATE_SUFFIX = ".between"  # suffix of such a file; only there the embedded description of the origin is trusted
 SUFFIX = re.compile(r"[a-z0-9]{1,32}\.[a-z0-9]{1,8}")
 
 
@@ -18,7 +18,7 @@ class Stage:
 
     op: str
     params: Mapping[str, Any]
-    #: further files that its parameters name, by the name of the parameter
+    #: further files, by the parameter that names them
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -26,9 +26,9 @@ class When(StrEnum):
     """When a target is written."""
 
     ALWAYS = "always"
-    #: if the image is small and nothing fails; otherwise another task writes it
+    #: only if the image is small and nothing fails; otherwise another task writes the target
     CHEAP = "cheap"
-    #: if one of the cheap ones was left out
+    #: only if a `CHEAP` target was left out
     OTHERWISE = "otherwise"
 
 
@@ -42,7 +42,7 @@ class Target:
     when: When = When.ALWAYS
     #: number of the stage that reports about it; None: the last one
     stage: int | None = None
-    #: of the result, for files that name one another
+    #: name of the result, for files that refer to one another
     name: str = ""
 
     def path_of(self, part: "Part") -> Path:
@@ -64,7 +64,7 @@ class Limits:
 class Part:
     """One file of a target."""
 
-    #: what its name ends in: `320.avif`; empty: it is the only one
+    #: suffix of its name, such as `320.avif`; empty: the only file
     suffix: str
     format: str
     #: pixels; None: it is not an image
@@ -72,7 +72,7 @@ class Part:
     height: int | None = None
 
     def __post_init__(self) -> None:
-        # it becomes part of a path, and comes from a process that decodes what anybody sends
+        # the suffix becomes part of a path and comes from a process that decodes untrusted files
         if self.suffix and not SUFFIX.fullmatch(self.suffix):
             raise ValueError(f"{self.suffix!r} is no end of a file's name")
 
@@ -92,7 +92,7 @@ class Rendered:
         return cls(**{**data, "parts": tuple(Part(**part) for part in data["parts"])})
 
 
-#: called now and then with the share that is done, 0..1, or None where that is not known; what it raises ends the work
+#: called from time to time with the progress, 0..1, or None if it is unknown; an exception ends the work
 OnProgress = Callable[[float | None], None]
 
 
@@ -105,7 +105,7 @@ class Monitor:
     """The reports of a render besides its files."""
 
     on_progress: OnProgress = _ignore
-    #: what the stages found out, by their number
+    #: reports of the stages, by number of the stage
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
     #: `pixels` that were read, and the `cpu_seconds` of the process that did the work
     used: dict[str, Any] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Context:
     monitor: Monitor
     #: number of the stage
     stage: int
-    #: further files that its parameters name, by the name of the parameter
+    #: further files, by the parameter that names them
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def progress(self, share: float) -> None:

@@ -13,7 +13,7 @@ def run(image: pyvips.Image, params: RotateParams, _context: Context | None = No
     angle = turn(params)
     if angle == 0:
         return image
-    image = image.copy_memory()  # read in another order than it is decoded
+    image = image.copy_memory()  # rotation reads pixels in another order than the decoder yields them
     if angle % QUARTER == 0:
         return image.rot(f"d{int(angle)}")
     image, background = with_background(image, params.background)

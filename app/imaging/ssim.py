@@ -6,8 +6,8 @@ from app.imaging.colours.colour import full_scale
 
 WINDOW = 1.5  # standard deviation in pixels
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # keep the quotients finite
-DIGITS = 6  # after which sums of floats differ for equal images
-COMPARED = 256  # pixels of the shorter side, about, at which the index fits human perception best
+DIGITS = 6  # decimals of the index; further ones vary for equal images, from rounding of sums
+COMPARED = 256  # approximate shorter side in pixels at which the index fits human perception best
 
 
 def ssim(first: pyvips.Image, second: pyvips.Image) -> float:

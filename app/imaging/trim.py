@@ -8,7 +8,7 @@ from app.imaging.colours.colour import OPAQUE, full_scale, with_background
 from app.imaging.recipe import Context
 from app.parameters import TrimParams
 
-MEDIAN = 3  # pixels across the filter that keeps single bright ones from counting
+MEDIAN = 3  # width in pixels of the median filter, which ignores single bright pixels
 
 
 def run(image: pyvips.Image, params: TrimParams, context: Context) -> pyvips.Image:
@@ -18,7 +18,7 @@ def run(image: pyvips.Image, params: TrimParams, context: Context) -> pyvips.Ima
 
 def run_frames(frames: Sequence[pyvips.Image], params: TrimParams, context: Context) -> list[pyvips.Image]:
     """Cut off what is border in every frame."""
-    frames = [frame.copy_memory() for frame in frames]  # looked at before they are cut
+    frames = [frame.copy_memory() for frame in frames]  # the pixels are read twice: to find the border, and to cut it
     left, top, width, height = _union([_found(frame, params) for frame in frames])
     if width == 0 or height == 0:
         left, top, width, height = 0, 0, frames[0].width, frames[0].height
@@ -42,14 +42,14 @@ def _found(image: pyvips.Image, params: TrimParams) -> tuple[int, ...]:
     if params.background is not None:
         image, background = with_background(image, params.background)
     if image.hasalpha():
-        # Alpha counts like one more colour, and what cannot be seen has none. As an image that knows of no alpha,
-        # because libvips would lay it over the background.
+        # Alpha counts like one more colour, and invisible pixels have no colour. Alpha is disguised as a colour band,
+        # because libvips would flatten the image onto the background.
         image = image.premultiply().cast(image.format).copy(interpretation="multiband")
     threshold = params.threshold * full_scale(image) / OPAQUE
     return tuple(
         image.find_trim(
             threshold=threshold,
             background=background or image.getpoint(0, 0),
-            line_art=min(image.width, image.height) < MEDIAN,  # there is nothing to take a median of
+            line_art=min(image.width, image.height) < MEDIAN,  # no median filter: the image is too small
         )
     )

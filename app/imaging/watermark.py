@@ -12,7 +12,7 @@ from app.imaging.decoding.decode import ImageFile
 from app.imaging.recipe import Context
 from app.parameters import WatermarkParams
 
-MAX_PIXELS = 25_000_000  # of the file that is laid over
+MAX_PIXELS = 25_000_000  # limit for the overlay image
 
 
 def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvips.Image:

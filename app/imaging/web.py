@@ -95,11 +95,11 @@ class _Images:
     target: Target
     context: Context
     made: dict[tuple[int, str], WebImage] = field(default_factory=dict)
-    #: whether a file has coarser colours than were asked for, to save memory
+    #: True: a file has coarser colours than requested, to save memory
     is_frugal: bool = False
 
     def __post_init__(self) -> None:
-        # each image has half the width of the one before; made when needed
+        # each image has half the width of the previous one and is made when needed
         self._halves = [to_eight_bits(self.picture.first)]
         self._scaled: tuple[int, pyvips.Image] | None = None
 

@@ -19,9 +19,9 @@ from app.references import resolve
 class Written:
     """How a file was written."""
 
-    #: what the search for its quality has measured; empty: there was no search
+    #: measurements of the search for its quality; empty: there was no search
     measured: dict[str, Any] = field(default_factory=dict)
-    #: whether its colours are coarser than was asked for, to save memory
+    #: True: its colours are coarser than requested, to save memory
     is_frugal: bool = False
 
 

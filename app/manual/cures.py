@@ -151,7 +151,7 @@ CURES = {
     "database_unavailable": "Repeat the request later; `/health` shows the state of the database.",
 }
 
-#: of codes that have no class of their own: mistakes in a tree, and methods
+#: advice for codes without an error class of their own: mistakes in a tree, and methods
 MORE = {
     "operations_too_long": Advice("The `operations` field has too many bytes.", "Shorten the tree."),
     "too_many_operations": Advice("The tree has too many operations.", "Split it into several jobs."),

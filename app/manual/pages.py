@@ -18,7 +18,7 @@ from app.manual.generated import configuration_page, errors_page
 FOLDER = Path(__file__).parent.parent.parent / "docs"
 INDEX = "README"
 GENERATED = {"errors": errors_page, "configuration": configuration_page}
-#: in the order of the menu; a file that no group names is in the last one
+#: groups of the menu, in order; a file that is not listed goes into the last one
 GROUPS = {
     "Use": [
         *("quick-start", "concepts", "page", "recipes", "operations", "files", "sources", "templates", "assets"),

@@ -35,8 +35,8 @@ class Network:
     arithmetic: str
 
 
-#: whether int8 is better, by the fingerprints of both files and the number of threads: a process that switches between
-#: networks tries each pair once, and then loads only the better one
+#: True if int8 pays, by the fingerprints of both files and the number of threads: a process that switches between
+#: networks compares each pair once, and from then on loads only the better one
 _pays: dict[tuple[str, str, int], bool] = {}
 
 

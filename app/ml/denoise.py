@@ -13,8 +13,8 @@ from app.ml.noise_level import NoiseLevel, noise_level
 from app.ml.tiles import Pixels
 from app.parameters import DenoiseParams
 
-#: by profile: the standard deviation of noise, of 255, at which half of the prediction is used, and how steep the curve
-#: is there; lower for `camera`, because demosaicing and JPEG leave little of a camera's noise to be measured
+#: by profile: the measured noise level (0..255) at which half of the prediction is subtracted, and the steepness of the
+#: curve there; lower for `camera`, because demosaicing and JPEG leave little of a camera's noise to measure
 FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 

@@ -28,7 +28,7 @@ class DenoiserConfig:
     memory_bytes: int
     #: 0: one per core
     threads: int = 0
-    #: whether to run the quantized form of a network that has one
+    #: True: use the quantized form of a network if there is one
     int8: arithmetic.Mode = "no"
 
 

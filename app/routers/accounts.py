@@ -21,7 +21,7 @@ from app.services.access import audit, usage
 router = APIRouter(tags=["accounts"])
 
 READ = [needs(Scope.KEYS_WRITE)]
-USUAL_DAYS = 31  # of usage, unless the request names the first day
+USUAL_DAYS = 31  # period of usage if the request names no first day
 
 
 @router.head("/usage", dependencies=READ, include_in_schema=False)

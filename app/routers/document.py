@@ -20,7 +20,7 @@ TAGS = [
     {"name": "accounts", "description": "What a tenant has used, and who has done what."},
     {"name": "health", "description": "For probes, dashboards and alerts."},
 ]
-FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # schemas of answers that PixTools does not give
+FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # schemas of responses that PixTools never sends
 
 
 def operation_id(route: APIRoute) -> str:

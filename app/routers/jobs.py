@@ -68,7 +68,7 @@ async def submit_job(
     base_url: BaseUrl,
     principal: CurrentPrincipal,
     own: Own,
-    idempotency_key: Annotated[  # for the OpenAPI document; `_accept` reads it and notices repeated headers
+    idempotency_key: Annotated[  # only for the OpenAPI document; `_accept` reads it and detects repeated headers
         str | None,
         Header(
             description="Repeat a request safely: the same key gives the same job for 24 hours. Quoted or bare.",
@@ -105,7 +105,7 @@ async def _accept(request: Request, resources: Resources, base_url: str, princip
     take = _take_json if is_json(request.headers.get("content-type")) else _take_form
     body = take(request, resources.submissions)
     await resources.backpressure.check()
-    if key is None:  # with a key it may be a repeat, which is answered even above the tenant's limits
+    if key is None:  # a request with a key may be a repeat, which is answered even above the tenant's limits
         resources.submissions.check_tenant(principal.tenant)
     return await body(SubmissionRequest(idempotency_key=key, principal=principal, base_url=base_url))
 

@@ -329,8 +329,8 @@ EXAMPLES = {
 
 
 EVERYWHERE = (400, 414, 421, 422, 431, 503)  # 400: an API key in the query; 422: unknown query parameters
-CHANGES = (403,)  # for methods other than GET
-WITH_KEY = (401, 403, 429)  # for routes that need a key
+CHANGES = (403,)  # added for methods other than GET
+WITH_KEY = (401, 403, 429)  # added for routes that need a key
 JSON_BODY = (400, 408, 413, 415)
 
 

@@ -84,7 +84,7 @@ async def _storage_origin(state: Any, resources: Resources) -> str:
 
 async def _origin_of_links(resources: Resources) -> str:
     try:
-        # in a thread, because looking up credentials may use the network
+        # runs in a thread, because looking up credentials may use the network
         url = urlsplit(await asyncio.to_thread(resources.presigned, SIGNED))
     except StoreUnavailable:
         return ""

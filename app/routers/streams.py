@@ -26,7 +26,7 @@ router = APIRouter(tags=["jobs"])
 READ = [needs(KeyScope.JOBS_READ)]
 
 MEDIA_TYPE = "text/event-stream"
-COMMENT_SECONDS = 15.0  # without an event, after which a comment keeps the connection alive
+COMMENT_SECONDS = 15.0  # after this time without an event, a comment keeps the connection alive
 COMMENT = b": still here\n\n"
 RETRY_MS = (500, 2500)  # a random time until a client reconnects, so that not all come back at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer events
@@ -93,7 +93,7 @@ class Stream:
         """A new listener, and the first chunk for its client."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
-            # an id without data is not an event; a client that is cut off before its first one continues there
+            # an id without data is not an event, but a client cut off before its first event resumes there
             cursor = await self.own.read(events.latest, listener.place) if place is None else self.cursor
             known = f"id: {cursor}\n" if cursor else ""
             yield listener, f"retry: {random.randint(*RETRY_MS)}\n{known}\n".encode()

@@ -71,7 +71,7 @@ def _works_alone(operation: Operation) -> bool:
 
 
 def _node(operation: Operation) -> type[BaseModel]:
-    most = None if operation.gives_image else 0  # without an image there is nothing to continue from
+    most = None if operation.gives_image else 0  # further operations need an image
     fields: dict[str, Any] = {
         "op": (Literal[operation.name], ...),
         "as_": (

@@ -21,7 +21,7 @@ from app.formats import FORMATS
 from app.operations import ENCODERS, FETCH, OPERATIONS, Operation, Queue
 from app.parameters import Params, QualityTarget
 
-LOSSLESS_FORMAT = "png"  # for results to which another format would add losses
+LOSSLESS_FORMAT = "png"  # format of results that a lossy format would spoil
 INPUT = "input"  # id of the step, and of the task, that fetches the input of a job
 FETCH_INPUT = "pixtools.fetch_input"  # Celery's name of that task
 NARROW = 4  # tasks that a Canvas sends at the same time; if there are more, they wait in the database for their turns
@@ -35,7 +35,7 @@ class Node:
     id: str
     operation: Operation
     params: Params
-    #: whether it is a result although it has children; every leaf is a result anyway
+    #: True: the node is a result although it has children; leaves always are
     keep: bool = False
     #: name of the result chosen by the client
     name: str | None = None
@@ -95,9 +95,9 @@ class PlannedTask:
     name: str
     steps: tuple[PlannedStep, ...]
     result: PlannedResult | None
-    #: whether other tasks read its pixels
+    #: True: other tasks read its pixels
     intermediate: bool
-    #: whether its parent may write its result in the same pass
+    #: True: its parent may write its result in the same pass
     inline: bool = False
 
     @property
@@ -180,7 +180,7 @@ class _Encoder:
 
     op: str
     params: dict[str, Any]
-    #: whether the client asked for it
+    #: True: the client asked for this encoder
     chosen: bool
 
     @classmethod

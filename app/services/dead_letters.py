@@ -28,7 +28,7 @@ from app.tenancy import DEFAULT_TENANT
 POISON = "poison_input"
 MAX_PAGE = 100  # letters
 LETTER_ID = r"[!-~]{1,64}"
-#: asked for every upload: made once, and without the ORM, which would cost more than the database
+#: a query for every upload, so it is built once and without the ORM, which would cost more than the database
 LETTERS = table_of(DeadLetter)
 KNOWN = select(LETTERS.c.operations).where(
     LETTERS.c.input_sha256 == bindparam("sha256"),

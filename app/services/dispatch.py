@@ -26,7 +26,7 @@ from app.services.steps import ended_tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = Depth(messages=0, workers=0)  # of a queue that does not exist
+NOTHING = Depth(messages=0, workers=0)  # depth of a queue that does not exist
 
 
 def canvas_for(
@@ -55,9 +55,9 @@ def canvas_for(
     body = app.signature(FINALIZE, args=(str(job_id),), queue=queue, immutable=True) if counted else None
     plan, done = Plan.from_json(job.plan), ended_tasks(session, job_id)
     if plan.fetches and INPUT not in done:
-        body = None  # the Canvas is the fetch alone, which does not end the job
+        body = None  # no chord: this Canvas is only the fetch, which does not end the job
     if len(done) == len(plan.tasks):
-        end_if_through(session, job)  # a worker of an earlier version may have left it open
+        end_if_through(session, job)  # a worker of an earlier version may have left the job open
         return None
     ready = _ready(plan, done, root)
     if len(ready) > NARROW:
@@ -98,7 +98,7 @@ def sender(app: Celery) -> Callable[[Message], None]:
             queue=message.queue,
             task_id=message.task_id,
             ignore_result=True,
-            retry=False,  # the row stays in the outbox
+            retry=False,  # the relay retries: the row stays in the outbox
         )
 
     return send

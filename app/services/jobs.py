@@ -61,10 +61,10 @@ from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
 
 MAX_PAGE = 100  # jobs
-ROUNDS = 3  # attempts to insert a job, while others with the same external id come and go
-#: most seconds between the making of a job's id, which holds the time, and its row: the upload is stored in between
+ROUNDS = 3  # attempts to insert a job while other jobs with the same external id are inserted and deleted
+#: longest time in seconds from a job's id, which contains the time, to its row: the upload is stored in between
 ID_AHEAD = 3600
-CLOCKS_DIFFER = 60  # seconds that a clock may be set back meanwhile
+CLOCKS_DIFFER = 60  # seconds by which a clock may be set back in that time
 LAST_ID = 2**48 - 1  # milliseconds
 JOBS = table_of(Job)
 
@@ -110,9 +110,9 @@ class JobFilters:
     tag: tuple[str, str] | None = None
     external_id: str | None = None
     filename: str | None = None
-    #: not before
+    #: earliest creation time, included
     created_after: datetime | None = None
-    #: before
+    #: end of the range of creation times, excluded
     created_before: datetime | None = None
 
     @property
@@ -172,7 +172,7 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
     insert_rows(session, job.steps)
     insert_rows(session, _tags(new))
     insert_rows(session, [JobAsset(job_id=new.id, tenant=new.tenant, name=n, sha256=sha) for n, sha in new.assets])
-    if limits is not None:  # late, since it locks the tenant's other jobs out; but before taking places in the broker
+    if limits is not None:  # late, since it locks the tenant's row; but before `_send` takes places in the broker
         admit(session, new.tenant, limits, _load(new))
     _send(session, job, new.plan)
     return job
@@ -231,7 +231,7 @@ def _send(session: Session, job: Job, plan: Plan) -> None:
         small = queue == Queue.SMALL.value
         outbox.send_after_commit(session, outbox.START_JOB, outbox.start_args(job.id, small=small))
     else:
-        # nothing to chain or to count: a message of the task itself starts it sooner than START_JOB would
+        # a single task needs no Canvas: its own message starts it sooner than START_JOB would
         [task] = plan.ready(())
         outbox.send_after_commit(session, task.name, [str(job.id), task.id], queue=queue)
 
@@ -243,7 +243,7 @@ def _place(session: Session, job: Job, plan: Plan) -> str | None:
         return first[0].queue
     if plan.is_wide(None):
         return None
-    # one place for a tree: its tasks are soon done, and few of them can run at once
+    # a whole tree takes one place: its tasks are short, and few of them can run at the same time
     if all(is_small(plan, task, size_of(job)) for task in first) and window.take(Queue.SMALL.value):
         return Queue.SMALL.value
     queues = Counter(task.queue for task in first)

@@ -82,9 +82,9 @@ class Listener:
     wanted: Wanted
     #: events up to here have been sent
     place: int
-    #: whether the log has more for it than `log` holds
+    #: True: the event log has more events for it than `log` contains
     behind: bool
-    #: events behind `place`, by place, encoded
+    #: encoded events after `place`, each with its place
     log: deque[tuple[int, bytes]] = field(default_factory=deque)
     #: the latest state of the job that has not been sent yet, encoded
     state: bytes | None = None
@@ -143,7 +143,7 @@ class Live:
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _pause: float = FIRST_PAUSE
-    #: the log has been read up to here
+    #: place up to which the log has been read
     _place: int = 0
     _keys_at: float = 0.0
 
@@ -192,7 +192,7 @@ class Live:
         """The log's events for a listener that is behind, a page at a time, as fast as the client reads."""
         wanted = listener.wanted
         while listener.behind:
-            listener.behind = False  # before reading: events that come while the page is read are queued
+            listener.behind = False  # reset first, so that events during the read are queued
             page = partial(events.page, links=self.links, limit=MOST_KEPT, type_=wanted.type, job_id=wanted.job_id)
             logged, place, more = await own.read(page, after=listener.place)
             for event in logged:
@@ -281,7 +281,7 @@ class Live:
         if unnumbered and await self.database.call(events.number) == events.BATCH:
             self._look.set()
         added = await self.database.read(events.behind, self._place)
-        listeners = tuple(self._listeners)  # after the read: those that join later read the log up to here themselves
+        listeners = tuple(self._listeners)  # taken after the read: later listeners read the log up to here themselves
         concerned = {entry.id: [each for each in listeners if each.wanted.concerns(entry)] for entry in added}
         wanted = [entry.id for entry in added if concerned[entry.id]]
         views = await self.database.read(events.views, wanted, self.links) if wanted else {}

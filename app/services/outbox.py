@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "pixtools_outbox"  # PostgreSQL's NOTIFY
 BATCH = 50  # messages
-SENDING_SECONDS = 20  # after which another relay may send a claimed message; a send gives up after 10
-RETRIES = Backoff(first=2.0, longest=30.0)  # after failed sends; the relay goes on until the broker is back
-UNSENT_SECONDS = 30.0  # after which the message of a job or delivery that has not begun may never have been sent
+SENDING_SECONDS = 20  # duration of a claim, after which another relay may send the message; a send gives up after 10
+RETRIES = Backoff(first=2.0, longest=30.0)  # pauses after failed sends; the relay retries until the broker is back
+UNSENT_SECONDS = 30.0  # age at which a job or delivery that has not begun may have lost its message
 TASK_IDS = UUID("0f5b7a0e-6a0c-5e0e-9d3e-2d7f0c1b8a11")  # namespace of task ids
 
 START_JOB = "pixtools.start_job"
@@ -190,7 +190,7 @@ class DirectSender:
 
     database: Database
     send: Send
-    #: on the monotonic clock; until then messages are stored at once, since the broker has just failed to take one
+    #: end of a pause after a failed send, on the monotonic clock; until then messages go straight to the outbox
     _away_until: float = 0.0
 
     def __call__(self, message: Message) -> None:
@@ -255,7 +255,7 @@ class Relay:
         while not batch or (len(batch) < BATCH and not self._taken.empty()):
             message = self._taken.get()
             if message is None:
-                self._taken.put(None)  # for the next call
+                self._taken.put(None)  # the next call has to see it too
                 break
             batch.append(message)
         return batch
@@ -265,7 +265,7 @@ class Relay:
         for _ in range(self._taken.qsize()):
             message = self._taken.get()
             if message is None:
-                self._taken.put(None)  # for the next call
+                self._taken.put(None)  # the next call has to see it too
                 return
             yield message
 
@@ -326,9 +326,9 @@ class Relay:
             .order_by(OutboxMessage.available_at, OutboxMessage.id)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
-            .cte("due")  # evaluated once, whatever plan the database chooses for the rest
+            .cte("due")  # a CTE is evaluated once, in any query plan
         )
-        # one statement, since it delays every job
+        # a single statement, since its duration delays every job
         claim = (
             update(OutboxMessage)
             .where(OutboxMessage.id.in_(select(due.c.id)))

@@ -115,10 +115,10 @@ class Usage:
 
     #: CPU time of the process that worked on the pixels
     cpu_seconds: float | None = None
-    #: of the task's input, summed over the frames that were read
+    #: pixels of the task's input, summed over the frames that were read
     pixels: int | None = None
     bytes_in: int | None = None
-    #: of all results that the attempt stored
+    #: total size of the results that the attempt stored
     bytes_out: int | None = None
 
 
@@ -194,7 +194,7 @@ def _is_free() -> ColumnElement[bool]:
 
 def _note_start(session: Session, job: Job, task_id: str, number: int, owner: str) -> None:
     if number > 1:
-        # An earlier attempt without an outcome is lost, or its outcome will not count
+        # An earlier attempt without an outcome is lost; if it still ends, its outcome is discarded
         earlier = (StepAttempt.job_id == job.id, StepAttempt.run == job.run, StepAttempt.task == task_id)
         lost = update(StepAttempt).where(*earlier, StepAttempt.outcome.is_(None))
         session.execute(lost.values(outcome="lost", finished_at=from_now()))

@@ -20,7 +20,7 @@ from app.services import jobs
 from app.services.webhooks import events
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two polls; the pause grows by half each time
-FIRST_PAUSE_ALONE = 0.2  # if all jobs end in this process: a job may have ended before its client began to wait
+FIRST_PAUSE_ALONE = 0.2  # longer if all jobs end in this process: polls only find jobs that ended before the wait began
 
 Left = Callable[[], Coroutine[Any, Any, None]]
 
@@ -55,7 +55,7 @@ class Waiters:
     most: int
     #: set when all waiting is to end
     stopping: threading.Event
-    #: whether jobs end in this process only
+    #: True: all jobs end in this process
     alone: bool = False
     _waiting: set[_Waiter] = field(default_factory=set)
     _reader: asyncio.Task[None] | None = None

@@ -87,7 +87,7 @@ class WebhookSender:
     timeout_seconds: float
     #: pauses after the first, second, … failed attempt
     pauses: Sequence[float]
-    #: whether this worker has to stop now
+    #: True once this worker has to stop
     must_stop: Callable[[], bool] = lambda: False
 
     def attempt(self, delivery_id: str, owner: str) -> None:

@@ -40,7 +40,7 @@ RECONCILE = "pixtools.reconcile"
 REMOVE_EXPIRED = "pixtools.remove_expired"
 
 GUARANTEES: dict[str, Any] = {
-    # A message is acknowledged when its work is done; a worker that dies gives it back.
+    # A message is acknowledged when its work is done; if a worker dies, the message returns to its queue.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
@@ -49,7 +49,7 @@ GUARANTEES: dict[str, Any] = {
     # Tasks record their outcomes in the database; Celery's results are not read.
     "task_ignore_result": True,
     "result_chord_expires": 3600,  # seconds; if a chord's count is lost, the database ends the job
-    # A Redis that stays away must not hold workers up: only the chords' counts are lost.
+    # Redis being away must not delay workers: only the counts of chords are lost.
     "result_backend_transport_options": {"retry_policy": {"max_retries": 2, "interval_step": 0.2, "interval_max": 1}},
     "redis_socket_timeout": 2.0,
     "redis_socket_connect_timeout": 2.0,
@@ -109,7 +109,7 @@ def configuration() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": not settings.embedded,
-        # without `expires`: RabbitMQ would send expired messages to the dead letters
+        # no `expires`: RabbitMQ would move expired messages to the dead letters
         "beat_schedule": {
             RECONCILE: {"task": RECONCILE, "schedule": settings.reconcile_seconds},
             REMOVE_EXPIRED: {"task": REMOVE_EXPIRED, "schedule": settings.retention_seconds},

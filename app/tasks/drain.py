@@ -8,7 +8,7 @@ import multiprocessing
 import time
 
 _never = 0.0
-#: of the monotonic clock, which all processes of a machine share; made before Celery forks its pool
+#: time on the monotonic clock, which all processes of a machine share; created before Celery forks its pool
 _deadline = multiprocessing.Value("d", _never, lock=False)
 
 

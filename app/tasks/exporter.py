@@ -22,8 +22,8 @@ from app.tasks.celery_app import celery_app
 
 log = logging.getLogger(__name__)
 
-SILENT_SECONDS = 60.0  # without a heartbeat, which comes every two seconds, before a worker counts as dead
-FORGOTTEN_SECONDS = 600.0  # for which a dead worker is shown
+SILENT_SECONDS = 60.0  # a worker counts as dead after this time without a heartbeat; one is due every 2 s
+FORGOTTEN_SECONDS = 600.0  # a dead worker is listed for this time
 RETRY_SECONDS = 5.0
 AWAY = (OSError, AMQPError, KombuError)
 

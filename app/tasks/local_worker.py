@@ -19,7 +19,7 @@ class LocalWorker:
     def __init__(self, queue: Queue, concurrency: int) -> None:
         self._ready = threading.Event()
         celery_app.finalize()
-        celery_app.set_default()  # without it the pool's threads receive tasks and never run them
+        celery_app.set_default()  # otherwise the pool's threads receive tasks and never run them
         # not `Worker`: its signal handlers need the main thread
         self._worker = celery_app.WorkController(
             hostname=f"{queue.value}@embedded",

@@ -19,7 +19,7 @@ class _Changes:
 
     def __init__(self) -> None:
         self.count = 0
-        #: whether consumers must not wait any more
+        #: True: consumers must not wait any more
         self.interrupted = False
         self._changed = threading.Condition()
 

@@ -41,5 +41,5 @@ def undone_when_cut_off() -> Iterator[None]:
         yield
     except (*DATABASE_ERRORS, BrokerAway) as error:
         if not isinstance(error, BrokerAway) and not is_away(error):
-            raise  # the same would happen again
+            raise  # a repetition would fail in the same way
         raise Reject(error, requeue=True) from error

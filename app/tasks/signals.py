@@ -45,7 +45,7 @@ _servers: list[Any] = []
 @before_task_publish.connect
 def _address(headers: dict[str, Any], **_: object) -> None:
     carried = tracing.carrier()
-    # besides ours the standard's own name, for whatever else reads messages
+    # the standard's own headers too, for other readers of messages
     headers.update({name: carried[name] for name in ("traceparent", "tracestate") if name in carried})
     headers[HEADER] = {**carried, SENT_AT: time.time()}
 
@@ -85,9 +85,9 @@ def _end(task: Task, state: str | None = None, **_: object) -> None:
 @celeryd_init.connect
 def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
     if get_implementation(options.get("pool") or "prefork").__module__ == "celery.concurrency.thread":
-        # Threads cannot be ended when the broker is gone; the lease of what they do fences off a second run
+        # threads cannot be cancelled when the broker is lost; leases fence off a second run of their work
         conf.worker_cancel_long_running_tasks_on_connection_loss = False
-        _start_tracing()  # there will be no fork
+        _start_tracing()  # at once, since this pool does not fork
 
 
 @celeryd_after_setup.connect
@@ -98,7 +98,7 @@ def _check_installation(instance: Any, **_: object) -> None:
         for queue in queues:
             check_installed(queue)
         if queues & {Queue.WEBHOOK, Queue.FETCH}:
-            Resources(current()).check_keyring()  # which decrypts what signs, and the headers of sources
+            Resources(current()).check_keyring()  # decrypts signing keys and the headers of sources
     except CannotStart as error:
         raise SystemExit(error.message) from None
 

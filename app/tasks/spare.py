@@ -63,7 +63,7 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
     def _run(self, hostname: str) -> None:
         for pause in RESTARTS.pauses():
             self._process = subprocess.Popen(_command(hostname), env=_environment())  # noqa: S603 - all of it is ours
-            if self._stopping.is_set():  # meanwhile
+            if self._stopping.is_set():  # `stop` was called during the start
                 self._process.terminate()
             code = self._process.wait()
             if self._stopping.is_set():

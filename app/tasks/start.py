@@ -14,9 +14,9 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 log = logging.getLogger(__name__)
 
-PLAIN_SECONDS = 10.0  # before a result backend that has just failed is used again
+PLAIN_SECONDS = 10.0  # pause in the use of the result backend after a failure
 
-_plain_until: list[float] = [0.0]  # of the monotonic clock
+_plain_until: list[float] = [0.0]  # end of that pause on the monotonic clock
 
 
 @celery_app.task(bind=True, name=START_JOB, ignore_result=True)
@@ -29,7 +29,7 @@ def start_job(task: Task, job_id: str, root: str | None = None, small: bool = Fa
         root: send only this task and its descendants; None: all.
         small: whether small tasks have places in the small queue.
     """
-    # a process takes small work if this message has come by its queue
+    # this message arrived through the small queue, so a process that takes small work is running
     spare = small and (task.request.delivery_info or {}).get("routing_key") == Queue.SMALL.value
     with undone_when_cut_off():
         if time.monotonic() < _plain_until[0] or not _sent(job_id, root, counted=True, spare=spare):
@@ -43,7 +43,7 @@ def _sent(job_id: str, root: str | None, *, counted: bool, spare: bool) -> bool:
     try:
         if canvas is not None:
             canvas.apply_async()
-    except getattr(celery_app.backend, "connection_errors", ()) as error:  # the one in memory has none
+    except getattr(celery_app.backend, "connection_errors", ()) as error:  # the in-memory backend has no such attribute
         if not counted:
             raise
         log.warning("chord_not_counted", extra={"job_id": job_id, "error": type(error).__name__})

@@ -12,7 +12,7 @@ DEVICE_COLOURS = {"srgb", "rgb", "rgb16", "b-w", "grey16", "cmyk"}  # interpreta
 GREY_BANDS = 2  # grey and alpha
 COLOUR_BANDS = 4  # red, green, blue and alpha
 OPAQUE = 255
-CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # to libvips' names for subsampling
+CHROMA = {"auto": "auto", "4:2:0": "on", "4:4:4": "off"}  # libvips' names for subsampling
 
 
 def has_usable_profile(image: pyvips.Image) -> bool:

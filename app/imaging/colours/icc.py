@@ -4,7 +4,7 @@ import struct
 from itertools import product
 
 HEADER = 128  # bytes
-MAX_KEPT = 1_000_000  # bytes; PNG cannot hold profiles of many megabytes, and most for RGB have some hundred bytes
+MAX_KEPT = 1_000_000  # bytes; PNG cannot hold profiles of many megabytes, and most RGB profiles have a few hundred
 MAX_TAGS = 100
 COLORANTS, CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")
 TO_CONNECTION, FROM_CONNECTION = b"A2B0", b"B2A0"  # lookup tables to and from the profile connection space

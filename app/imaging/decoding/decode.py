@@ -16,7 +16,7 @@ from app.imaging.probe import ImageHeader, probe
 from app.imaging.recipe import INTERMEDIATE_SUFFIX
 from app.references import resolve
 
-FIELDS = (PROFILE, "orientation")  # of a header that belong to the pixels
+FIELDS = (PROFILE, "orientation")  # header fields that apply to the pixels
 SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
 
@@ -159,7 +159,7 @@ def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:
 def _upright(image: pyvips.Image) -> pyvips.Image:
     if _orientation(image) == 1:
         return image
-    return image.copy_memory().autorot()  # a turned image is read in another order than it is decoded
+    return image.copy_memory().autorot()  # rotation reads pixels in another order than the decoder yields them
 
 
 def _orientation(image: pyvips.Image) -> int:

@@ -17,11 +17,11 @@ from app.imaging.probe.reader import Reader
 
 Codes = NDArray[np.int64]
 
-MOST_BITS = 12  # of a code
-FULL = 1 << MOST_BITS  # entries of a table
-LEAST_SIZE, MOST_SIZE = 1, 11  # of the codes that stand for one pixel, in bits
-MORE_CODES = 65536  # that are looked at in one go once a table is full
-PADDING = b"\0\0\0"  # so that three bytes can be read wherever a code begins
+MOST_BITS = 12  # longest code
+FULL = 1 << MOST_BITS  # entries of a full table
+LEAST_SIZE, MOST_SIZE = 1, 11  # bits of a code for a single pixel
+MORE_CODES = 65536  # codes processed at once after the table is full
+PADDING = b"\0\0\0"  # allows reading three bytes wherever a code begins
 
 
 def check(path: Path, frames: int) -> None:
@@ -73,7 +73,7 @@ class _Stream:
         fine = codes <= available[: len(codes)]
         if len(codes):
             fine[0] = codes[0] < self._clear
-        if made.size and made[-1] >= wanted:  # what comes after the last pixel does not count
+        if made.size and made[-1] >= wanted:  # data after the last pixel does not matter
             fine = fine[: int(np.searchsorted(made, wanted)) + 1]
             return wanted if fine.all() else None
         if not fine.all():
@@ -116,7 +116,7 @@ class _Stream:
         parents = codes[: min(max(len(codes) - 1, 0), FULL - first)]
         ahead = np.zeros(len(parents) + 1, np.int64)  # entries are counted from 1: 0 is the root
         ahead[1:] = np.where(parents < self._clear, 0, parents - first + 1)
-        np.minimum(ahead, np.arange(len(ahead)) - 1, out=ahead)  # codes that mean nothing are found elsewhere
+        np.minimum(ahead, np.arange(len(ahead)) - 1, out=ahead)  # invalid codes are detected elsewhere
         ahead[0] = 0
         distance = np.ones(len(ahead), np.int64)
         distance[0] = 0

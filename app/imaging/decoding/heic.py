@@ -9,7 +9,7 @@ import pyvips
 from app.errors import CorruptImage
 
 BLOCKS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
-DEEP = ";16"  # the end of the library's name for more than 8 bit
+DEEP = ";16"  # suffix of the library's modes with more than 8 bits
 
 
 def load(path: Path) -> pyvips.Image:
@@ -22,13 +22,13 @@ def load(path: Path) -> pyvips.Image:
     try:
         file = library.open_heif(path, convert_hdr_to_8bit=False)
         image = pyvips.Image.new_from_memory(*_plane(file))
-    except (ValueError, SyntaxError, EOFError, RuntimeError) as error:  # all that the library turns its errors into
+    except (ValueError, SyntaxError, EOFError, RuntimeError) as error:  # all errors that the library raises
         raise CorruptImage from error
     image = image.copy(interpretation=_interpretation(image))
     for name, field in BLOCKS.items():
         if file.info.get(name):
             image.set_type(pyvips.GValue.blob_type, field, bytes(file.info[name]))
-    # The file's own transformation has been applied; what EXIF says about it is for readers that know of none
+    # The decoder has applied the file's own transformation; the EXIF orientation is for readers that ignore that
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image
 

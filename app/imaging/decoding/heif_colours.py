@@ -17,7 +17,7 @@ def with_meaning(image: pyvips.Image, path: Path) -> pyvips.Image:
     with path.open("rb") as file:
         try:
             colours = read_colours(Reader(file))
-        except InvalidUpload:  # without a colour box in a place that one can find
+        except InvalidUpload:  # no colour box can be found
             return image
     if colours.premultiplied and image.hasalpha():
         image = _straight(image)

@@ -19,7 +19,7 @@ from app.errors import CorruptImage
 from app.imaging.decoding.jpeg_repair import repaired, with_phantom
 
 SHRINKABLE = 16  # pixels of a side: for less, two of the decoder's scales give the same size
-COLOURS = {"Gray": "GRAY", "RGB": "RGB", "YCbCr": "RGB"}  # what is decoded here, by the names of the binding
+COLOURS = {"Gray": "GRAY", "RGB": "RGB", "YCbCr": "RGB"}  # the binding's names of colour spaces: in the file, decoded
 INTERPRETATIONS = {1: "b-w", 3: "srgb"}
 MOST_REPAIRS = 8
 STRIP = 8  # lines that libvips decodes before it looks for warnings
@@ -40,7 +40,7 @@ def load(path: Path, shrink: int) -> pyvips.Image | None:
     data = path.read_bytes()
     try:
         height, width, kind, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except (ValueError, KeyError):  # chroma that is sampled in a rare way, or no sound header
+    except (ValueError, KeyError):  # rare chroma subsampling, or a broken header
         _sound(data, _check_by_libvips)
         return None
     if min(width, height) < SHRINKABLE:

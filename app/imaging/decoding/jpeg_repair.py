@@ -9,7 +9,7 @@ BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 SEQUENTIAL = {0xC0, 0xC1, 0xC9}
 WHOLE_SPECTRUM = b"\0\x3f\0"  # the only parameters that a scan of a sequential JPEG can have
-ENDED = ("Premature end of JPEG file", "premature end of JPEG image")  # in the words of libjpeg and of libvips
+ENDED = ("Premature end of JPEG file", "premature end of JPEG image")  # messages of libjpeg and libvips
 ODD_HEADERS = ("Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color transform")
 PADDING = b"\0\xff"
 

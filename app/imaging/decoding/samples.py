@@ -9,10 +9,10 @@ from app.imaging.colours.colour import GREY_BANDS
 from app.imaging.metadata.notes import noted
 
 WHITE = 65535
-SCALES = {"uint": WHITE / (2**32 - 1), "float": WHITE, "double": WHITE}  # what makes white of the largest number
-SHOWN = {"b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband"}  # models that these numbers are of
+SCALES = {"uint": WHITE / (2**32 - 1), "float": WHITE, "double": WHITE}  # factors from the sample type to 16 bits
+SHOWN = {"b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband"}  # colour models of images converted here
 SIGNED = {"char", "short", "int"}
-TOLERATED = 0.5  # beyond 0 and 1: what resampling adds at edges
+TOLERATED = 0.5  # excess over 0..1 that is clipped: resampling overshoots at edges
 NOTICEABLE = 1 / 512
 OUT_OF_RANGE = "samples out of range"  # libvips' words for 64 bit and complex numbers
 
@@ -35,7 +35,7 @@ def shown(image: pyvips.Image, _path: Path | None = None) -> pyvips.Image:
         raise unsupported()
     if image.format != "uint":
         image = _checked(image.copy_memory())
-    scaled = (image * SCALES[image.format] + 0.5).cast("ushort")  # which cuts off what is over
+    scaled = (image * SCALES[image.format] + 0.5).cast("ushort")  # the cast clips
     return scaled.copy(interpretation="grey16" if image.bands <= GREY_BANDS else "rgb16")
 
 

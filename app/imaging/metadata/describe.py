@@ -10,7 +10,7 @@ from app.imaging.picture import Picture
 from app.imaging.responsive.placeholders import blurhash_of, dominant_colours, few_pixels
 from app.parameters import MetadataParams
 
-_PLACE = re.compile(r"gps|latitude|longitude|location|^lat$|^long?$", re.IGNORECASE)  # for names without namespace
+_PLACE = re.compile(r"gps|latitude|longitude|location|^lat$|^long?$", re.IGNORECASE)  # names without namespace
 
 
 def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Result:
     format: str
     keep: KeepMetadata
     frames: int
-    #: whether the result could hold more than one frame
+    #: True: the result can contain more than one frame
     animated: bool
     bits: int
 

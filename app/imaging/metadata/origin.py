@@ -54,17 +54,17 @@ class Origin(BaseModel):
     profile: str | None = None
     #: EXIF, XMP and IPTC as in the file, by libvips' names; IPTC as bare records
     blocks: dict[str, Base64Bytes] = {}
-    #: whether the file has an ICC profile, or describes its colours in another way
+    #: True: the file has an ICC profile or describes its colours in another way
     has_profile: bool = False
     #: bits per channel
     bits: int = 8
-    #: whether EXIF holds a thumbnail
+    #: True: EXIF contains a thumbnail
     thumbnail: bool = False
-    #: what the decoder could not read; see `losses`
+    #: the parts that the decoder could not read; see `losses`
     losses: dict[str, dict[str, Any]] = {}
     #: sizes in bytes of the blocks that are too large to keep
     oversized: dict[str, int] = {}
-    #: whether the file holds an HDR gain map, which fits only the pixels that it came with
+    #: True: the file contains an HDR gain map, which fits only the original pixels
     gain_map: bool = False
     #: pixels per millimetre, horizontally and vertically; None if the file does not say
     density: tuple[float, float] | None = None

@@ -13,7 +13,7 @@ class HeifColours:
 
     #: codes of ITU-T H.273 for primaries and transfer; None if the image has an ICC profile, or neither
     cicp: tuple[int, int] | None
-    #: whether colours are stored multiplied by alpha
+    #: True: colours are stored multiplied by alpha
     premultiplied: bool
 
 

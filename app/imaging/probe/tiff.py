@@ -18,7 +18,7 @@ from app.imaging.probe.reader import Reader, Shape, damaged
 
 _ASCII = 2  # type of a value
 MAX_TEXT = 10_000_000  # bytes of a text; libvips 8.18 crashes on a description of 27 MB
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}  # to `struct` codes
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}  # their `struct` codes
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _ORIENTATION, _SUB_DIRECTORIES, _SAMPLE_FORMAT = 274, 330, 339
 _STRIPS = (273, 279)  # tags of the offsets and of the byte counts, as for tiles
@@ -55,7 +55,7 @@ def read_tiff(reader: Reader) -> Shape:
     return Shape(*size, frames=max(pages, 1), page=main.page, sub_page=main.sub_page, next_page=leads_on.next_page)
 
 
-#: by tag: type, number of values, and the values themselves or the offset where they are
+#: directory entries by tag: type, number of values, and the values or their offset
 _Entries = dict[int, tuple[int, int, bytes]]
 
 

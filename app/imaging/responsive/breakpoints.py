@@ -12,8 +12,8 @@ from app.parameters import WebParams
 DEFAULT_WIDTHS = (320, 640, 1280, 1920)
 ANY_WIDTH = "{width}"  # stands in names for a width that depends on the pixels
 MANIFEST, PICTURE = "manifest.json", "picture.html"  # suffixes of the two files that list the images
-GUESSES = 4  # widths that are guessed from known sizes, before the search goes on by halving
-TRIALS = 8  # for one width; after that, one more image is better than a closer fit
+GUESSES = 4  # widths estimated from known sizes before the search continues by bisection
+TRIALS = 8  # attempts to find one width; after that, one more image is better than a closer fit
 
 BytesOf = Callable[[int], int]
 
@@ -136,7 +136,7 @@ def _next(bytes_of: BytesOf, least: int, current: int, step: int, needed: int) -
     """The next smaller width; if possible one from which `needed` steps lead down to the smallest width."""
     own = bytes_of(current)
     rest = own - bytes_of(least)
-    low, high, found = least, current, None  # steps to `low` are too large, those to `high` hold
+    low, high, found = least, current, None  # the step to `low` is too large, the one to `high` is within the limit
     for trial in range(math.ceil(math.log2(current)) + GUESSES):
         if high - low <= 1 or (found is not None and trial >= TRIALS):
             break

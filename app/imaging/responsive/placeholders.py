@@ -12,8 +12,8 @@ from app.imaging.colours.colour import COLOUR_BANDS, GREY_BANDS, full_scale, to_
 from app.imaging.responsive import thumbhash
 
 LOOKED_AT = 64  # pixels of the longer side of the small image for colours and BlurHash
-BLURHASH_COMPONENTS = (4, 3)  # for the longer and the shorter side
-PREVIEW, PREVIEW_QUALITY = 24, 40  # of the data URI: pixels of its longer side, and WebP quality
+BLURHASH_COMPONENTS = (4, 3)  # along the longer and the shorter side
+PREVIEW, PREVIEW_QUALITY = 24, 40  # data URI: longer side in pixels, and WebP quality
 PALETTE = 8  # colours from which the dominant one is chosen
 BLACK, WHITE = "#000000", "#ffffff"
 RED, GREEN, BLUE = 0.2126, 0.7152, 0.0722  # shares in the luminance of sRGB

@@ -29,11 +29,11 @@ def encode(width: int, height: int, rgba: bytes) -> bytes:
     colours = []
     for values in (red, green, blue):
         average = _sum(alpha / 255 * values) / (total or 1.0)
-        colours.append(average * (1 - alpha) + alpha / 255 * values)  # on top of the average colour
+        colours.append(average * (1 - alpha) + alpha / 255 * values)  # composited over the average colour
     red, green, blue = colours
     has_alpha, is_landscape = total < width * height, width > height
 
-    longest = 5 if has_alpha else 7  # with alpha there are fewer bits for lightness
+    longest = 5 if has_alpha else 7  # alpha leaves fewer bits for lightness
     across, down = (max(1, _round(longest * side / max(width, height))) for side in (width, height))
     size = width, height
     l_dc, l_ac, l_scale = _coefficients((red + green + blue) / 3, size, max(3, across), max(3, down))

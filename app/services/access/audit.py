@@ -104,7 +104,7 @@ class Audited:
                 session,
                 self.action,
                 subject,
-                tenant=tenant_of(session) or self.principal.tenant,  # the operator may work for another one
+                tenant=tenant_of(session) or self.principal.tenant,  # an operator may act for another tenant
                 actor=actor_of(self.principal),
                 details=self.details(outcome),
             )

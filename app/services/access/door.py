@@ -51,14 +51,14 @@ class Door:
     """The authentication of one process."""
 
     database: Database
-    #: whether remote requests need no key either, until the first key is made
+    #: True: until the first key is created, requests from other machines need no key either
     open_access: bool = False
     _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
     _closed: bool = False
     _open_until: float = 0.0
     _used: dict[str, datetime] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    #: a question to the database that was not answered in time
+    #: query that the database has not answered in time
     _hung: asyncio.Task[Principal] | None = None
 
     async def principal(self, scope: MutableMapping[str, Any]) -> Principal:
@@ -97,7 +97,7 @@ class Door:
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
         """As `principal`; None when the database does not answer in time: further requests do not wait for it then."""
         asking = asyncio.create_task(self.principal(scope))
-        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nothing waits for it now
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end after its caller left
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
         if not done:
             self._hung = asking  # not cancelled, since that would wait for the same connection
@@ -165,7 +165,7 @@ class Door:
         return self._closed or time.monotonic() < self._open_until
 
     def _note(self, closed: bool, began: float) -> None:
-        self._closed = self._closed or closed  # for ever: revoking the last key does not open it
+        self._closed = self._closed or closed  # permanent: revoking the last key does not open it again
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:

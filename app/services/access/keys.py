@@ -232,7 +232,7 @@ def _known(scopes: Iterable[str]) -> frozenset[Scope]:
 
 def note_use(session: Session, used: Mapping[str, datetime]) -> None:
     """Record when keys were last used."""
-    for key_id, at in sorted(used.items()):  # in one order, so that two processes do not wait for each other
+    for key_id, at in sorted(used.items()):  # the same order in all processes, to avoid deadlocks
         later = (ApiKey.last_used_at.is_(None)) | (ApiKey.last_used_at < at)
         session.execute(update(ApiKey).where(ApiKey.id == key_id, later).values(last_used_at=at))
 

@@ -23,14 +23,15 @@ from app.errors import (
 )
 from app.models import JOB_OPEN, Job, TenantRecord
 
-RETRY_OPEN_SECONDS = 5  # after which some of the open jobs may have ended
-LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)  # of their columns
+RETRY_OPEN_SECONDS = 5  # `Retry-After`: by then some of the open jobs may have ended
+#: largest values of the columns: integer, and bigint for all other limits
+LARGEST = dict.fromkeys(("requests_per_minute", "max_open_jobs", "max_keep_seconds"), 2**31 - 1)
 LARGEST_OTHER = 2**63 - 1
 
 TENANTS, JOBS = table_of(TenantRecord), table_of(Job)
 DAY = bindparam("day_", type_=Date)
 BYTES, PIXELS = bindparam("bytes_", type_=BigInteger), bindparam("pixels_", type_=BigInteger)
-IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # greater: another process, whose clock is ahead, has begun the next day
+IS_SAME_DAY = TENANTS.c.counted_on >= DAY  # `>`: a process whose clock is ahead has begun the next day
 #: locks the row of a tenant until the end of the transaction
 ADDED = (
     update(TENANTS)
@@ -46,7 +47,7 @@ ADDED = (
 OF_TENANT = select(JOBS.c.id).where(
     JOBS.c.tenant == bindparam("tenant_"), JOBS.c.status.in_([status.value for status in JOB_OPEN])
 )
-#: counts no further than needed
+#: number of open jobs, counted up to `most_`
 OPEN = select(func.count()).select_from(OF_TENANT.limit(bindparam("most_", type_=Integer)).subquery())
 
 
@@ -76,7 +77,7 @@ class Load:
     """What a job adds to its tenant's figures."""
 
     bytes: int = 0
-    #: of all frames
+    #: sum over all frames
     pixels: int = 0
 
 

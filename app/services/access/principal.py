@@ -19,7 +19,7 @@ class Principal:
     #: this and the next ones are limits of the tenant; None: the default
     requests_per_minute: int | None = None
     max_keep_seconds: int | None = None
-    #: whether its jobs must name templates, and may not send trees
+    #: True: jobs must name a template and may not send operations of their own
     templates_only: bool = False
 
     def may(self, scope: Scope) -> bool:

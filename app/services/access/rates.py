@@ -47,7 +47,7 @@ class Taken:
     allowed: bool
     #: requests a minute, which is also the largest burst
     limit: int
-    #: tokens left after it
+    #: tokens left after the request
     left: float
 
     @property
@@ -90,7 +90,7 @@ class MemoryRates:
     """Counts the requests of one process."""
 
     clock: Callable[[], float] = time.monotonic
-    #: tokens that were left, and the time
+    #: by key: tokens left at the last request, and its time
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     async def take(self, tenant: str, per_minute: int) -> Taken:

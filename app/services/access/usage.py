@@ -50,7 +50,7 @@ class Figures:
     jobs: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    #: of all frames
+    #: sum over all frames
     pixels: int = 0
     cpu_seconds: float = 0.0
 
@@ -95,7 +95,7 @@ def settle(session: Session, job_ids: Collection[UUID]) -> None:
     """Count the ends that `aggregate` has not counted, of jobs that this transaction deletes."""
     if not job_ids:
         return
-    # the counting process waits for this transaction, and then does not find these jobs
+    # the lock makes the counting process wait; after this transaction it does not find these jobs
     last = session.scalars(select(Counter.value).where(Counter.name == COUNTER).with_for_update()).one()
     uncounted = (Event.position.is_(None)) | (Event.position > last)
     events = select(Event.type, Event.job_id, Event.run, Event.created_at).where(Event.job_id.in_(job_ids), uncounted)
@@ -148,7 +148,7 @@ def _used(session: Session, runs: Collection[tuple[UUID, int]]) -> dict[tuple[UU
 def _add(session: Session, sums: Mapping[Account, Figures]) -> None:
     for account, figures in sorted(
         sums.items(), key=lambda item: item[0]
-    ):  # one order, or two would wait for each other
+    ):  # the same order in all processes, to avoid deadlocks
         row = insertion(session, UsageDay).values(**account.__dict__, **figures.__dict__)
         more = {name: USAGE.c[name] + row.excluded[name] for name in NAMES}
         session.connection().execute(

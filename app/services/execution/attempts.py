@@ -49,7 +49,7 @@ class Attempts(ABC, Generic[Work]):
     spool: Path
     lease_seconds: float
     max_attempts: int
-    #: whether this worker has to stop now
+    #: True once this worker has to stop
     must_stop: Callable[[], bool] = lambda: False
 
     @abstractmethod

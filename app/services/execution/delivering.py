@@ -72,7 +72,7 @@ class Deliverer:
             cache_control=output.cache_control,
             mark=mark,
         )
-        with file.path.open("rb"):  # raises for a lost file, which is not a fault of the store
+        with file.path.open("rb"):  # raises an error if the file is lost, which is not the store's fault
             pass
         try:
             self.places.write(connection, key, new, replace=output.if_exists == "replace")

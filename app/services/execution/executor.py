@@ -191,7 +191,7 @@ class Executor(Attempts[Made]):
         """The keys under which attempts at a task may have stored results."""
         if task.result is None:
             return []
-        if task.result.is_bundle:  # only those attempts know the names of its files
+        if task.result.is_bundle:  # the names of its files depend on the pixels, so they are listed
             return [key for key, _ in self.storage.entries(parts_prefix(held.job.id, task.id))]
         return [result_key(held.job.id, task.id, FORMATS[task.result.format].extension)]
 

@@ -121,7 +121,7 @@ class Fetcher(Attempts[Arrived]):
             self.database.retry(_record, self.must_stop, held, work, self.tenant_limits)
         except REFUSALS as error:
             self._remove(held, work.key)
-            # another attempt would have the same outcome
+            # no further attempt: its outcome would be the same
             self.database.retry(steps.fail, self.must_stop, held, error, max_attempts=held.attempt)
             log.warning("task_failed", extra={**fields_of(held), "code": error.code, "counted": True})
             metrics.STEP_ERRORS.labels(error.code).inc()
@@ -187,7 +187,7 @@ def _record(session: Session, held: Claim, arrived: Arrived, limits: TenantLimit
     session.flush()
     if not steps.succeed(session, replace(held, plan=plan), {}, usage=Usage()):
         raise LeaseLost
-    if is_new:  # late, since the tenant's other jobs wait from here on
+    if is_new:  # as late as possible: it locks the tenant's row, for which other jobs wait
         load = Load(bytes=arrived.fetched.size, pixels=arrived.header.pixels_read)
         charge(session, job.tenant, limits, load)
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from app import disk
 
 MAX_IDLE_SECONDS = 600  # a client that erases a job expects its upload to be gone soon
-LOCKS = (
-    ".locks"  # folder of one empty file for each first pair of digits: they are never removed, which would be a race
-)
+LOCKS = ".locks"  # folder with one empty lock file for each two-digit prefix; removing a lock file would be a race
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class InputCache:
         except OSError as error:
             if not disk.is_full(error):
                 raise
-            self._evict(0)  # work needs the room more than the cache does
+            self._evict(0)  # running tasks need the disk space more than the cache
             self._fetch(sha256, size, path, download)
         self._evict(self.limit_bytes)
 
@@ -78,7 +76,7 @@ class InputCache:
         return False
 
     def _keep(self, sha256: str, path: Path) -> None:
-        with suppress(OSError):  # without hard links, or with a spool on another machine, tasks work without a cache
+        with suppress(OSError):  # tasks also work without a cache: hard links may not be supported
             os.link(path, self.folder / sha256)
 
     def _evict(self, limit_bytes: int) -> None:

@@ -32,7 +32,7 @@ class LeaseKeeper:
         """
         lost = threading.Event()
         with self._lock:
-            if not self._runs:  # if the thread cannot be started, the next lease tries again
+            if not self._runs:  # set only after the start, so that after a failure the next lease tries again
                 threading.Thread(target=self._run, name="leases", daemon=True).start()
                 self._runs = True
             self._kept[lost] = renew
@@ -58,6 +58,6 @@ class LeaseKeeper:
 def _renewed(renew: Renew) -> bool:
     try:
         return renew()
-    except Exception:  # if this ended the thread, no lease of this process would be kept any more
+    except Exception:  # an error must not end the thread, which keeps all leases of this process
         log.exception("lease_renewal_failed")
         return True

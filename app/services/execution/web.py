@@ -36,7 +36,7 @@ MISSING = frozenset({404, 410})
 DENIED = frozenset({401, 403, 407})
 TRY_LATER = frozenset({408, 425, 429})
 OWN_HEADERS = {"User-Agent": "PixTools", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
-LOOK_SECONDS = 0.5  # between two checks whether the file is still wanted
+LOOK_SECONDS = 0.5  # interval of checks whether the file is still wanted
 BROKEN = (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 EXPLANATIONS: dict[type[Exception], str] = {
     httpcore.ProtocolError: "its answer is not HTTP, or ends early",
@@ -53,7 +53,7 @@ class FetchLimits:
     """The limits of one fetch."""
 
     bytes: int
-    #: for the whole fetch, from the lookup of the name to the last byte
+    #: time-out of the whole fetch, from the DNS lookup to the last byte
     seconds: float
     redirects: int
 
@@ -64,7 +64,7 @@ class Fetched:
 
     size: int
     sha256: str
-    #: the source's name of this version
+    #: the source's `ETag`
     etag: str | None = None
 
 

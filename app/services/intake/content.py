@@ -15,7 +15,7 @@ from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE
 
 #: bytes per pixel of a typical upload
 TYPICAL = {"jpeg": 0.35, "png": 1.7, "webp": 0.2, "avif": 0.12, "heic": 0.12, "tiff": 2.6, "gif": 0.75}
-LEAST, MOST = 0.05, 20.0  # times the typical bytes: beyond these bounds, bytes do not show how busy a picture is
+LEAST, MOST = 0.05, 20.0  # bounds of detail, relative to a typical upload; beyond, the size says little about detail
 #: exponents with which detail grows as an image shrinks, and falls as it is blurred
 SHRUNK, BLURRED = 0.9, 2.0
 ENLARGED = 0.5  # standard deviation of the blur that an image has when it is enlarged, in its own pixels
@@ -109,7 +109,7 @@ def _without_colour(before: Content, size: Size, _params: Any) -> Content:
     return before if before.is_grey else replace(before, size=size, detail=before.detail * GREY, is_grey=True)
 
 
-#: by operation; any other operation keeps the pixels, or crops
+#: how an operation changes the content, by name; operations that are not listed keep the pixels or crop
 CHANGES: dict[str, Callable[[Content, Size, Any], Content]] = {
     RESIZE.name: _resized,
     ROTATE.name: _rotated,

@@ -22,11 +22,11 @@ from app.services.dag_builder import Plan, PlannedResult, PlannedStep, PlannedTa
 from app.services.intake.content import Content, after, area, of_upload, scaled, usual_bytes
 
 REFERENCE_SECONDS = 0.0107
-#: of any task: opening a file, headers, profiles
+#: fixed cost of a task: opening the file, headers, profiles
 TASK_SECONDS = 0.00455
 FILE_SECONDS = 0.00234  # per file that is written
 SET_SECONDS = 0.0274  # placeholders, manifest and markup of a set
-CHEAP_PIXELS = 4_000_000  # as `pipeline.CHEAP_PIXELS`: most pixels of all files that one task writes
+CHEAP_PIXELS = 4_000_000  # `pipeline.CHEAP_PIXELS`: limit of pixels over all files of one task
 #: nanoseconds per pixel and per byte of the upload, by its format
 DECODE = {
     "jpeg": (2.48, 6.41),
@@ -38,7 +38,7 @@ DECODE = {
     "gif": (8.0, 14.0),
 }
 INTERMEDIATE_READ, INTERMEDIATE_WRITE = 6.18, 5.5
-#: nanoseconds per pixel of a JPEG that is shrunk while it is decoded, by the factor; its bytes take as long as ever
+#: nanoseconds per pixel of a JPEG that is shrunk while decoding, by divisor; the time per byte does not change
 DECODE_SHRUNK = {2: 1.0, 4: 0.8, 8: 0.6}
 #: nanoseconds by kind of work, for each of the two numbers of `_amounts`: mostly pixels of the input and of the output
 WORK: dict[str, tuple[float, float]] = {
@@ -69,11 +69,11 @@ ENCODE = {
 }
 LIKENESS = 80.0  # nanoseconds per pixel of a file that is read again and compared
 JSON_BYTES = 2000
-#: formats in which one channel takes a third of three; in others, colour takes little in comparison with luminance
+#: formats in which each channel costs the same; in other formats colour costs little compared with luminance
 BY_CHANNEL = {"png", "tiff"}
 TRELLIS = 5.0
-PERFECT = 101  # one above the best quality
-QUALITIES = 99  # the number of qualities among which a search for `min_ssim` chooses
+PERFECT = 101  # the best quality plus one: the size formula diverges here
+QUALITIES = 99  # number of candidates of a quality search for `min_ssim`
 TILE = 128  # side of the tiles of libvips, in pixels
 REACH = 2.8  # radius of a blur in pixels, per sigma
 SMALL_BLUR = 12.0  # sigma from which `blur` works on a smaller image
@@ -83,7 +83,7 @@ KERNEL = 2  # `resize` first averages rows and columns, down to this many times 
 class Density(NamedTuple):
     """How many bytes a pixel takes in a format."""
 
-    #: for a photograph of typical detail, with the default parameters
+    #: bytes per pixel of a photograph with typical detail and default parameters
     typical: float
     #: exponents with which it grows with detail, and falls with the distance of the quality from the best
     detail: float
@@ -109,7 +109,7 @@ class Input:
     format: str
     size: Size
     frames: int = 1
-    #: of the file; None: as many as such an image usually takes
+    #: size of the file; None: the usual size of such an image
     bytes: int | None = None
 
     @property

@@ -15,7 +15,7 @@ OF_THE_SERVER = 500  # statuses from here on say nothing about the request
 class Findings:
     """The mistakes that the checks of a request find; each check runs within `noting`."""
 
-    #: whether the first mistake ends the checks
+    #: True: the first mistake ends the checks
     at_once: bool = True
     errors: list[PixToolsError] = field(default_factory=list)
 

@@ -30,7 +30,7 @@ class JsonRequest:
     """A body whose members have the right form; their contents are still to be checked."""
 
     input: DataSource | Source
-    #: the operation tree as JSON text; None: the template has it
+    #: the operation tree as JSON text; None: a template supplies it
     operations: str | None = None
     template: str | None = None
     #: values for the template

@@ -13,7 +13,7 @@ from app.services.intake.validation import escaped, short
 MAX_TAGS = 16
 MAX_TAG_NAME = 64  # characters
 MAX_TAG_VALUE = 255
-MAX_TAGS_BYTES = 4096  # of all tags as JSON, since events contain them
+MAX_TAGS_BYTES = 4096  # size of all tags as JSON; limited because events contain them
 MAX_EXTERNAL_ID = 255  # characters
 MAX_SECONDS = 2**31 - 1  # limit of the column
 TAG_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TAG_NAME}}}", re.ASCII)

@@ -41,6 +41,6 @@ def _work(node: Node, header: ImageHeader) -> Iterable[Work]:
 
 def _of_full_size(node: Node) -> Iterable[Node]:
     yield node
-    if not node.operation.resizes:  # after a resize only the worker knows the size
+    if not node.operation.resizes:  # otherwise only the worker knows the size
         for following in node.then:
             yield from _of_full_size(following)

@@ -71,7 +71,7 @@ def _check_header(text: str) -> str | None:
     return None if is_header else f"cache_control is at most {MAX_HEADER} characters of printable ASCII."
 
 
-#: what is wrong with a member; None: nothing
+#: by member: a function that returns what is wrong with the value, or None
 MEMBERS: dict[str, Callable[[str], str | None]] = {
     "store": lambda _: None,
     "key": _check_key,

@@ -12,7 +12,7 @@ from app.services.intake.operation_tree import TreeLimits, parse_tree
 
 FILE_POINTER = "#/file"
 NO_HEIC = "HEIC is not supported by this server; please convert the image to JPEG or AVIF."
-ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # for the tree of a job that was accepted before
+ANY_TREE = TreeLimits(nodes=100_000, depth=500, bytes=10**9)  # for trees of jobs that have been accepted already
 
 
 @dataclass(frozen=True, kw_only=True)

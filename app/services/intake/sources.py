@@ -20,7 +20,7 @@ FORMS = '`input` is {"url": "https://…"}, {"url": "data:…"}, {"store": "…"
 
 MAX_KEY = 1024  # bytes; the limit of S3
 MAX_HEADERS = 16
-MAX_HEADER_BYTES = 8192  # of all names and values together
+MAX_HEADER_BYTES = 8192  # total size of all names and values
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 #: headers that this server sets itself, or that would change where the request goes or what the answer is
@@ -162,7 +162,7 @@ def _read_stored(value: Mapping[str, Any], pointer: str) -> StoreSource:
     return StoreSource(store=store, key=key)
 
 
-#: by the member that decides the kind: its parser, and the members that are allowed
+#: by the member that identifies the kind: the parser, and the allowed members
 KINDS: dict[str, tuple[Callable[[Mapping[str, Any], str], DataSource | Source], tuple[str, ...]]] = {
     "url": (_read_url, ("url", "headers")),
     "store": (_read_stored, ("store", "key")),

@@ -98,7 +98,7 @@ class Accepted:
 class Order:
     """What a request asks for, from a form or from JSON."""
 
-    #: the operation tree as JSON text; None: the template has it
+    #: the operation tree as JSON text; None: a template supplies it
     operations: str | None
     webhook_url: str | None
     priority: int
@@ -239,7 +239,7 @@ class Submissions:
     links: DownloadLinks
     idempotency: Idempotency
     egress: Egress
-    #: the same for the URLs of inputs
+    #: the same as `egress`, but for the URLs of inputs
     fetch_egress: Egress
     assets: Assets
     spool: Path

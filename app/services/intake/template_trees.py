@@ -7,7 +7,7 @@ from typing import Any
 from app.services.intake.validation import escaped
 
 PLACE = "param"
-LEFT_OUT = object()  # of a parameter that has no value
+LEFT_OUT = object()  # stands for a parameter without a value
 
 
 @dataclass(frozen=True, kw_only=True)

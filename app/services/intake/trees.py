@@ -13,7 +13,7 @@ from app.services.intake.strict_json import NotStrict
 from app.services.intake.template_trees import param_at
 from app.services.intake.validation import short
 
-#: what comes of a template
+#: the parts of a request that a template supplies
 PLACES = ("#/operations", "#/output")
 
 

@@ -20,7 +20,7 @@ from app.models import (
 )
 
 OLDEST = 500  # open jobs among which the longest wait is searched
-TIMEOUT = "2s"  # for PostgreSQL: a scrape must not keep the database busy
+TIMEOUT = "2s"  # limit for each PostgreSQL statement: a scrape must not keep the database busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +29,15 @@ class Backlog:
 
     outbox_waiting: int
     outbox_lag_seconds: float
-    #: by status
+    #: open jobs by status
     open_jobs: dict[str, int]
-    #: the open jobs of the tenant that has most
+    #: number of open jobs of the tenant with the most
     tenant_open_jobs: int
-    #: by queue: tasks that wait for their turns
+    #: by queue: number of tasks that wait for their turn
     due_tasks: dict[str, int]
-    #: by queue: the longest wait of a job without a running step
+    #: by queue: longest wait in seconds of a job without a running step
     queue_age_seconds: dict[str, float]
-    #: by queue
+    #: running steps by queue
     steps_running: dict[str, int]
     dead_letters: int
     webhooks_pending: int

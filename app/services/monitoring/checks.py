@@ -18,7 +18,7 @@ FRESH_SECONDS = 1.0  # an answer is reused for so long, however many requests as
 
 class Health(StrEnum):
     OK = "ok"
-    #: work is accepted, but a part is missing without which it does not end in time
+    #: work is accepted, but may be late: a part is missing
     DEGRADED = "degraded"
     DOWN = "down"
 
@@ -80,7 +80,7 @@ class Checks:
     """All checks of one process."""
 
     questions: Mapping[str, Question]
-    #: without these no work can be accepted
+    #: parts without which no work can be accepted
     essential: tuple[str, ...]
 
     async def run(self, *names: str) -> dict[str, Check]:

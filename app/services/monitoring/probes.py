@@ -19,7 +19,7 @@ from app.services.scheduling.window import Depth
 from app.services.storage.keys import HEALTH
 from app.services.storage.object_store import ObjectStore
 
-ESSENTIAL = ("database", "storage", "disk")  # without these no work can be accepted
+ESSENTIAL = ("database", "storage", "disk")  # no work is accepted if one of these fails
 WRITE_SECONDS = 10.0  # between two writes to the storage, which cost money in a cloud; after a failure always
 REDIS_TIMEOUT = 2.0  # seconds
 SAMPLE = bytes(8192)  # more than the free rest of a block on a full disk
@@ -34,7 +34,7 @@ class Probes:
     #: None in the embedded mode
     broker_url: str | None
     redis_urls: frozenset[str]
-    #: in the embedded mode: whether the worker of a queue runs
+    #: embedded mode only, by queue: a function that reports whether the queue's worker runs
     local_workers: Mapping[Queue, Callable[[], bool]]
     weights: tuple[Path, ...]
     check_network: Callable[[], None]

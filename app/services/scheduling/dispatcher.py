@@ -22,8 +22,8 @@ from app.services.scheduling.window import ALL, Depths, Look, Places, Sizes
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25  # between two looks at the queues while work is sent directly
-AWAY_SECONDS = 2.0  # before the next try at a broker or a database that is away
+LOOK_SECONDS = 0.25  # interval at which the queues are read while work is sent directly
+AWAY_SECONDS = 2.0  # pause before the next attempt while the broker or the database is away
 REST = 2.0  # least pause after a choice, as a multiple of the time it took: choosing must not keep the database busy
 
 

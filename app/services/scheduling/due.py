@@ -40,7 +40,7 @@ from app.services.dag_builder import Plan, PlannedTask
 from app.services.outbox import SENDING_SECONDS, START_JOB, Message, start_args, wake_relays
 from app.services.scheduling.effort import is_small, size_of
 
-WHOLE = ""  # in place of a task's id: everything that the job still needs
+WHOLE = ""  # stands for all remaining tasks of a job where a row has a task's id
 
 
 @dataclass(frozen=True, kw_only=True)

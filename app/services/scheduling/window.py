@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from app.operations import Queue
 
-SPARE_TAKES = 1  # message at a time
+SPARE_TAKES = 1  # messages that a spare process handles at a time
 NETWORK_TAKES = 1
 ALL = frozenset(queue.value for queue in (Queue.DEFAULT, Queue.SMALL, Queue.ML, Queue.FETCH))  # queues of due work
 
@@ -35,13 +35,13 @@ class Sizes:
     worker_takes: int
     #: inputs that a worker fetches at the same time
     fetch_takes: int = 16
-    #: the window does not grow beyond so many workers
+    #: number of workers up to which the window grows
     most_workers: int
 
     def room(self, queue: Queue, depth: Depth) -> int:
         """How many messages may be added to a queue."""
         if queue is Queue.SMALL and not depth.workers:
-            return 0  # they would never be taken
+            return 0  # no worker would take the messages
         others = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES, Queue.FETCH: self.fetch_takes}
         takes = others.get(queue, self.worker_takes)
         # Waiting and running messages are twice what the workers take: an autoscaler that counts both doubles them

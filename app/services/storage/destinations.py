@@ -28,7 +28,7 @@ from app.services.storage.object_store import READ_SIZE, CloudClient, Reading
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 REGION = re.compile(r"[a-z]{2}(-[a-z]{1,16}){1,3}-\d{1,2}")
-ANY_REGION = re.compile(r"[a-z0-9-]{1,64}")  # for servers that are not AWS: `auto`, `garage`
+ANY_REGION = re.compile(r"[a-z0-9-]{1,64}")  # regions of servers other than AWS: `auto`, `garage`
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 TOKEN_SECONDS = 3600
@@ -171,7 +171,7 @@ def _check_azure(own: Credentials) -> None:
         raise InvalidStore("account_key must be base64.", pointer="#/credentials/account_key") from None
 
 
-#: by the scheme of a store's URL
+#: providers by scheme of the store's URL
 PROVIDERS = {
     "s3": Provider(
         credentials={"access_key_id": True, "secret_access_key": True, "session_token": False},

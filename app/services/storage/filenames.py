@@ -16,13 +16,13 @@ from app.errors import InvalidFilename
 MAX_FILENAME = 255  # characters for an upload, bytes for a result: the limit of file systems
 MAX_STEM = 100  # characters of the upload's name in a result's file name
 LONGEST_SUFFIX = 42  # bytes of the suffix that distinguishes the files of a set, with the dot before it
-FALLBACK = "image"  # for an upload whose name has no usable character
+FALLBACK = "image"  # name of an upload whose own name has no usable character
 HEADER_CHARSET = "latin-1"  # keeps every byte of a part's headers as it is
 CHARSETS = ("utf-8", "iso8859-1", "cp1252", "ascii")
 FORBIDDEN_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 UNSAFE_IN_STEM = re.compile(r"[^\w.-]+")
 QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
-BARE_FOREIGN = re.compile(r"; *filename *=[^;]*[^\x00-\x7f]", re.IGNORECASE)  # in a header without its quoted parts
+BARE_FOREIGN = re.compile(r"; *filename *=[^;]*[^\x00-\x7f]", re.IGNORECASE)  # quoted parts are removed beforehand
 EXTENDED = re.compile(r"; *filename\* *= *([^;]*)", re.IGNORECASE)
 ENCODED_WORDS = re.compile(r"\s*(?:=\?[\w*-]+\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORECASE)
 

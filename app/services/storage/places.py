@@ -19,7 +19,7 @@ from app.services.storage.object_store import PARALLEL_PARTS, PART_SIZE, CloudCl
 
 MARK = "pixtools"  # name of the metadata with a writer's mark
 DENIED = ("403 Forbidden", "401 Unauthorized")
-FAULTS = (BaseError, OSError)  # errors of a place
+FAULTS = (BaseError, OSError)  # errors that access to a place raises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def _attributes(new: NewObject) -> Any:
 
 
 def _create(client: CloudClient, key: str, new: NewObject) -> None:
-    if _is_own(client, key, new):  # asked first: a request costs less than sending a file in vain
+    if _is_own(client, key, new):  # checked first: a request costs less than an unnecessary upload
         return
     try:
         obstore.put(client, key, new.path, attributes=_attributes(new), mode="create", use_multipart=False)

@@ -40,7 +40,7 @@ from app.tenancy import DEFAULT_TENANT
 
 BATCH = 50  # jobs in one transaction
 ROWS = 500  # rows of another kind in one transaction
-#: what is counted and deleted, in this order: rows go before the rows to which they refer
+#: the rows to count and delete, in this order: rows come before the rows to which they refer
 KINDS: tuple[tuple[str, type[Base], Any], ...] = (
     ("deliveries", WebhookDelivery, WebhookDelivery.id),
     ("events", Event, Event.id),

@@ -12,7 +12,7 @@ class Periodic(ABC):
     """A thread that repeats one piece of work for ever; an error ends only one turn, and is logged."""
 
     name: ClassVar[str]
-    #: whether the first turn begins at once, not after a pause
+    #: True: the first turn begins at once, not after a pause
     at_once: ClassVar[bool] = False
     #: the errors that mean that something it needs is away
     unavailable: ClassVar[tuple[type[Exception], ...]]

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # jobs or tasks of one kind in one sweep
 DEFAULT = Queue.DEFAULT.value  # the queue of messages that start jobs
-FEW = 16  # messages of the small queue: so few are taken within seconds
+FEW = 16  # length of the small queue up to which its messages are taken within seconds
 IN_FLIGHT = timedelta(seconds=5)  # longest time of a message from its transaction to its queue
 
 
@@ -42,7 +42,7 @@ class Repairs:
     replays: int = 0
 
 
-#: by queue, the time before which all messages sent to it have been taken
+#: by queue: time of sending before which all its messages have been received
 Reached = dict[str, datetime]
 #: counts the messages of a queue that are not taken yet; None when the broker does not answer
 Waiting = Callable[[str], int | None]

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 50  # rows of one kind in one transaction
 PARALLEL = 8  # jobs whose objects are deleted at the same time
 PAGE = 1000  # jobs or objects that are compared at a time
-PAUSES = Backoff(first=60.0, longest=3600.0)  # until a job whose objects could not be deleted is tried again
-YOUNG_SECONDS = 3600  # longer than any upload takes between the writing of its object and of its job
+PAUSES = Backoff(first=60.0, longest=3600.0)  # between attempts to delete the objects of a job
+YOUNG_SECONDS = 3600  # age below which an object without a job is kept: an upload stores its object before its job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUI
 class Postponed:
     """Jobs whose objects could not be deleted: each is skipped for a while, every time for twice as long."""
 
-    #: until when a job is skipped, and how often it has failed
+    #: by job: end of its pause on the monotonic clock, and the number of failures
     _until: dict[UUID, tuple[float, int]] = field(default_factory=dict)
 
     def current(self) -> list[UUID]:

@@ -10,7 +10,7 @@ from app.services import sources, stores
 from app.services.webhooks import sealing
 from app.services.webhooks.sealing import Rotation
 
-#: by kind of row: a function that counts those that another key has encrypted, and one that encrypts a batch of them
+#: for each kind of row: a function that counts rows encrypted with an old key, and one that re-encrypts a batch of them
 KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
     (sealing.outdated, sealing.rotate),
     (sources.outdated, sources.rotate),

@@ -26,7 +26,7 @@ NAMESPACE = "pixtools:webhook"
 KEYS = ("fail_counter", "success_counter", "state", "opened_at")  # pybreaker's names
 MOST_HOSTS = 1024  # breaker objects in one process; their state is in Redis
 OPEN = f"{NAMESPACE}:open"  # sorted set of the hosts with an open breaker, by the time when it opened
-KEPT_SECONDS = 7200  # longer than any delivery is put off: after that a host is no longer used
+KEPT_SECONDS = 7200  # longer than any delivery is postponed, so a host with older state is no longer used
 CLOCKS_DIFFER = 2.0  # most seconds by which synchronized clocks differ
 PROBE_MARGIN = 5.0  # seconds beyond the longest time of an attempt
 REDIS_SECONDS = 1.0  # time-out of an answer; without one the breakers of this process decide alone
@@ -279,5 +279,5 @@ def _warn(error: RedisError) -> None:
 
 
 def _connect(url: str) -> Redis:
-    # without decoding, since pybreaker expects bytes
+    # no decoding of responses, since pybreaker expects bytes
     return Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)

@@ -49,7 +49,7 @@ KEPT_ATTEMPTS = 100  # latest attempts of a delivery: it can be replayed any num
 BATCH = 200  # deliveries in one transaction
 ENDPOINT_OFF = "the endpoint is disabled"
 TOO_LATE = "the host did not come back in time"
-#: the columns of its event that a delivery shows; the snapshot of the job is much longer
+#: loads only the columns of the event that a delivery shows, without the large snapshot of the job
 EVENT_NAMED = joinedload(WebhookDelivery.event).load_only(Event.type, Event.job_id)
 
 
@@ -65,7 +65,7 @@ class Due:
     url: str
     message_id: str
     job_id: UUID | None
-    #: empty: the body could not be made
+    #: request body; empty: it could not be created
     body: bytes
     secrets: Sequence[str]
 
@@ -87,7 +87,7 @@ class AttemptResult:
     answer: str | None = None
     #: seconds that the receiver asked us to wait
     retry_after: float | None = None
-    #: whether the receiver wants no more events
+    #: True: the receiver wants no more events
     gone: bool = False
 
 

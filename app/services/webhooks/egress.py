@@ -94,7 +94,7 @@ class Destination:
     """The parts of a URL."""
 
     scheme: str
-    #: in the form that resolvers and TLS accept
+    #: the name in the form that resolvers and TLS accept
     host: str
     port: int
     #: path and query
@@ -116,7 +116,7 @@ def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
         raise purpose.invalid(detail, pointer=purpose.pointer, limit=MAX_URL, value=len(url))
     try:
         parts, parsed = urlsplit(url), httpx.URL(url)
-        # A name that no resolver could be asked for fails here; with its last dot it would be another host to everybody
+        # A name that cannot be looked up fails here. The trailing dot is removed, since it would make another host
         host = parsed.raw_host.decode("ascii").removesuffix(".")
         valid = parsed.scheme in DEFAULT_PORTS and bool(host) and parts.port != 0 and "%" not in host
     except (ValueError, httpx.InvalidURL):
@@ -155,10 +155,10 @@ class Egress:
     ports: frozenset[int]
     #: private ranges that are allowed nevertheless, on any port
     networks: tuple[Network, ...] = ()
-    #: the same, while requests need no key
+    #: further ranges that are allowed as long as requests need no key
     networks_while_open: tuple[Network, ...] = ()
     is_open: Callable[[], bool] = lambda: False
-    #: the addresses of this server, to which nothing is sent: its public origin, and its port on loopback
+    #: this server's own addresses, which are refused: its public origin, and its port on loopback
     own_origin: str = ""
     own_port: int | None = None
     resolve: Resolve = resolve

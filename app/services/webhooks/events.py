@@ -35,7 +35,7 @@ from app.services.ids import pattern_of
 from app.services.job_views import job_view
 from app.services.storage.links import DownloadLinks
 
-CLOCKS_DIFFER = 3600.0  # most seconds: ids have the time of the process, rows that of the database
+CLOCKS_DIFFER = 3600.0  # greatest difference in seconds between the clocks of a process (ids) and the database (rows)
 MAX_BODY = 20_000  # bytes; the most that Standard Webhooks recommends
 BATCH = 500  # events in one transaction
 MAX_PAGE = 100  # events
@@ -234,7 +234,7 @@ def page(
 
     That place is the end of the log if all of it has been read, even if the last events are of other types.
     """
-    last_of_all = end(session)  # before the events are read
+    last_of_all = end(session)  # has to be read before the events
     query = select(Event).where(Event.position > after)
     query = query.order_by(Event.position).limit(limit + 1)
     if type_:

@@ -25,7 +25,7 @@ MOST_HOSTS = 1024  # hosts that are remembered
 @dataclass
 class _Host:
     site: str
-    #: the time of the last attempt; None: there was none
+    #: duration of the last attempt; None: there was none
     seconds: float | None = None
     #: when the last postponed attempt may be made
     line: float = 0.0
@@ -61,7 +61,7 @@ class HostLimits:
         self._most_waiting = threads // 4
         self._waiting = 0
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
-        self._running: dict[int, _Attempt] = {}  # by thread
+        self._running: dict[int, _Attempt] = {}  # attempts by id of their thread
         self._changed = threading.Condition()
 
     @contextmanager

@@ -32,7 +32,7 @@ class Wanted:
     since: datetime
     #: None: up to now
     until: datetime | None
-    #: whether to leave out events that the endpoint has accepted
+    #: True: skip events that the endpoint has accepted
     missed_only: bool
 
 

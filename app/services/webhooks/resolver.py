@@ -46,7 +46,7 @@ class Resolver:
             of_one: most of them for names in one registrable domain.
         """
         self._of_one = of_one
-        # Not asyncio's executor: closing that one waits for all lookups
+        # not asyncio's executor, since closing it waits for all lookups
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="resolve")
         self._running: Counter[str] = Counter()
         self._lock = threading.Lock()

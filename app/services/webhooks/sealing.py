@@ -16,7 +16,7 @@ from app.keyring import context_of
 from app.models import WebhookSecret
 
 BATCH = 500  # secrets in one transaction
-TO_COME = ""  # until the row has the id to which its secret is bound; never outside the transaction
+TO_COME = ""  # placeholder until the row has the id to which its secret is bound; replaced before the commit
 
 
 @dataclass(frozen=True, kw_only=True)
