@@ -14,6 +14,7 @@ import pytest
 
 from app.migrations import upgrade
 from tests.support.deployment import Deployment, embedded, run_bare
+from tests.support.waiting import until
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
 HEAD = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -100,7 +101,7 @@ def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: 
             connection = socket.create_connection(("127.0.0.1", deployment.port), timeout=30)
             connection.sendall(HEAD + begun)
             held.append(connection)
-        time.sleep(0.5)
+        until(lambda: len(list((tmp_path / "data" / "spool").iterdir())) == len(held))  # all are being received
         [process] = deployment.processes
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(40) in {0, -signal.SIGTERM}
@@ -121,7 +122,8 @@ def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deplo
     with deployment.client() as api:
         job = api.run(photo, [*tree, "convert_avif"], headers={"X-Request-ID": "a-quiet-job"})
     assert job["status"] == "completed"
-    time.sleep(1)
+    until(lambda: any(line["event"] == "job_ended" and job["id"] in json.dumps(line) for line in lines(deployment)))
+    time.sleep(1)  # for surplus lines
     looks = [line for line in lines(deployment) if line["event"] == "request" and line["request_id"] != "a-quiet-job"]
     mine = [line for line in lines(deployment) if line not in looks and job["id"] in json.dumps(line)]
     shown = [line["event"] for line in mine if line["level"] == "info"]
