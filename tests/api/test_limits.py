@@ -277,14 +277,15 @@ def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: 
         until_idle(server)
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(server, waits[0])) for _ in range(WAITS)]
-        answer = until(lambda: (a := one_more_wait(server)) if "preference-applied" not in a.headers else None)
-        assert answer.json()["data"] == []
+        until(lambda: "preference-applied" not in one_more_wait(server).headers)
         assert all(connection.fileno() > 0 for connection in opened)
     until(lambda: one_more_wait(server).headers.get("preference-applied") == "wait=1")
 
 
 def one_more_wait(server: Deployment) -> httpx.Response:
-    return httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=1"}, timeout=20)
+    answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=1"}, timeout=20)
+    assert answer.json()["data"] == []
+    return answer
 
 
 def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) -> None:
