@@ -256,6 +256,7 @@ def test_the_end_of_a_key_ends_its_streams_and_no_others(database: Database, mon
         await first
         done, _ = await asyncio.wait({second}, timeout=1)  # with several checks
         second.cancel()
+        await asyncio.wait({second})  # it gives its connection back
         return not done
 
     def revoke() -> None:

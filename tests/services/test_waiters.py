@@ -173,6 +173,7 @@ def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Databa
         done, _ = await asyncio.wait({other}, timeout=1)  # with several looks
         assert not done
         other.cancel()
+        await asyncio.wait({other})
 
     assert together(waiters, lambda: cancel(database, job_id), wait()) < NEVER / 2
     with database.session() as session:
