@@ -185,8 +185,10 @@ def test_who_asks_for_the_state_of_the_service_is_known_while_the_database_is_aw
         raise OperationalError("", None, OSError())
 
     async def ask() -> None:
+        monkeypatch.setattr(door_module, "PATIENCE_SECONDS", 30)
         known = await door.operator(asked)
         with monkeypatch.context() as patched:
+            patched.setattr(door_module, "PATIENCE_SECONDS", 0.1 if hangs else 30)
             patched.setattr(database, "read", read)
             for _ in range(3):
                 assert await door.operator(asked) == known

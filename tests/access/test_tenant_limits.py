@@ -150,7 +150,7 @@ def test_an_end_and_other_tenants_wait_for_no_accepting_transaction(database: Da
         ):
             thread = threading.Thread(target=done)
             thread.start()
-            thread.join(5)
+            thread.join(9)  # a wait for a row would take ten
             assert not thread.is_alive()
 
 

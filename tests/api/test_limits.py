@@ -169,10 +169,10 @@ def test_the_rest_of_a_body_that_nobody_reads_is_not_awaited_for_ever(server: De
     "sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\nX: "], ids=["silent", "line", "headers"]
 )
 def test_a_head_that_does_not_come_is_not_awaited_for_ever(server: Deployment, sent: bytes) -> None:
+    began = time.monotonic()
     with connect(server, sent) as connection:
-        began = time.monotonic()
-        answer = read(connection)
-        assert 1.5 < time.monotonic() - began < 8
+        answer = read(connection)  # which has a time-out
+    assert time.monotonic() - began > 1.5
     if sent:
         shown = problem(answer)
         assert (shown["status"], shown["code"], shown["limit"]) == (408, "request_timeout", 2)
@@ -187,7 +187,7 @@ def test_a_head_that_drips_is_given_up(server: Deployment) -> None:
             while time.monotonic() - began < 15:
                 connection.sendall(b"\r\n")
                 time.sleep(0.1)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 14
 
 
 @pytest.mark.parametrize(
@@ -277,14 +277,21 @@ def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: 
         until_idle(server)
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(server, waits[0])) for _ in range(WAITS)]
-        time.sleep(1)
-        answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=60"}, timeout=5)
-        assert answer.json()["data"] == []
-        assert "preference-applied" not in answer.headers
+
+        def is_full() -> bool:
+            """A slow server may still have been busy with the first ones when some of these came."""
+            opened.append(stack.enter_context(connect(server, waits[0])))
+            return "preference-applied" not in one_more_wait(server).headers
+
+        until(is_full)
         assert all(connection.fileno() > 0 for connection in opened)
-    time.sleep(1)
-    answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=1"}, timeout=5)
-    assert answer.headers["preference-applied"] == "wait=1"
+    until(lambda: one_more_wait(server).headers.get("preference-applied") == "wait=1")
+
+
+def one_more_wait(server: Deployment) -> httpx.Response:
+    answer = httpx.get(f"{server.url}/events?after={NEVER}", headers={"Prefer": "wait=1"}, timeout=20)
+    assert answer.json()["data"] == []
+    return answer
 
 
 def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) -> None:
@@ -330,10 +337,11 @@ def test_few_descriptors_are_shared_out_and_a_stop_during_uploads_leaves_no_trac
             stack.enter_context(connect(few_descriptors))
         assert lives(few_descriptors) < PATIENCE
         assert httpx.get(f"{few_descriptors.url}/jobs").status_code == 200
-    upload = head("POST /process", f"Content-Type: {FORM}", "Content-Length: 1000000") + b"--b\r\n"
+    expecting = ("Expect: 100-continue", f"Content-Type: {FORM}", "Content-Length: 1000000")
+    upload = head("POST /process", *expecting) + b"--b\r\n"
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(few_descriptors, upload)) for _ in range(5)]
-        time.sleep(0.5)
+        assert all(connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n" for connection in opened), "they are read"
         few_descriptors.processes[0].send_signal(signal.SIGTERM)
         answers = [problem(read(connection)) for connection in opened]
     assert {answer["code"] for answer in answers} == {"stopping"}
@@ -349,8 +357,8 @@ def test_busy_connections_leave_room_for_the_probe_of_the_process(tmp_path: Path
     try:
         with ExitStack() as stack:
             for _ in range(10):
-                stack.enter_context(connect(deployment, head("GET /events", "Prefer: wait=60")))
-            time.sleep(1)
+                busy = stack.enter_context(connect(deployment, head("GET /events/stream")))
+                assert busy.recv(12) == b"HTTP/1.1 200"
             for _ in range(100):
                 stack.enter_context(connect(deployment))
             assert lives(deployment) < PATIENCE

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 
 from app.database import Database
@@ -25,6 +26,7 @@ from tests.support.endpoints import SOON, delivery_in, registered
 from tests.support.preloaded import run
 from tests.support.processes import pixtools
 from tests.support.receiver import receiving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -110,6 +112,8 @@ def test_who_waits_for_an_event_is_answered_when_the_server_stops(stopping: Depl
 
     waiting = threading.Thread(target=wait)
     waiting.start()
+    server = psutil.Process(stopping.processes[0].pid)
+    until(lambda: any(each.raddr for each in server.net_connections("tcp")))
     time.sleep(1)
     began = time.monotonic()
     os.kill(stopping.processes[0].pid, signal.SIGTERM)

@@ -157,10 +157,13 @@ def test_without_fonts_on_the_machine_it_looks_the_same(tmp_path: Path) -> None:
 
 def test_long_texts_are_looked_at_in_no_time() -> None:
     glyphs.missing("x")  # reads the fonts
-    started = time.process_time()
-    for _ in range(32):
-        assert glyphs.missing("क" * 199 + "\U00012000") == "\U00012000"
-    assert time.process_time() - started < 0.2
+    took = []
+    for _ in range(3):  # other threads of this process may work meanwhile
+        started = time.process_time()
+        for _ in range(32):
+            assert glyphs.missing("क" * 199 + "\U00012000") == "\U00012000"
+        took.append(time.process_time() - started)
+    assert min(took) < 0.2
 
 
 def test_a_name_keeps_its_joiners() -> None:

@@ -177,6 +177,7 @@ def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterSer
     try:
         for _ in range(60):  # connections of their own, so that both processes get some
             assert httpx.get(f"{running.url}/operations", timeout=10).is_success
+        await_total(running.url, 60, "pixtools_http_requests_total", route="/operations")
         for _ in range(10):
             assert total(running.url, "pixtools_http_requests_total", route="/operations") == 60
         workers = psutil.Process(running.processes[0].pid).children(recursive=True)

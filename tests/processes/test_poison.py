@@ -26,7 +26,7 @@ def test_poison_is_given_up_listed_refused_and_redriven(
     else:
         workers = ["default_queue", "ml_inference_queue"]
         deployment = cluster(tmp_path, request.getfixturevalue("cluster_servers"), workers, **settings)
-    photo, tree = make_photo(1000, 1000), ["denoise", "convert_png"]
+    photo, tree = make_photo(1600, 1600), ["denoise", "convert_png"]
     try:
         deployment.start()
         with deployment.client() as api:

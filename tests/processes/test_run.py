@@ -24,6 +24,7 @@ from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
 from tests.support.preloaded import run
 from tests.support.processes import pixtools
 from tests.support.receiver import answer, receiving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -126,19 +127,21 @@ def test_a_folder_is_run_with_its_failures_by_name_and_again_without_doing_it_tw
 def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(
     deployment: Deployment, api: ApiClient, tmp_path: Path
 ) -> None:
-    folder, out = tmp_path / "in", tmp_path / "out"
-    folder.mkdir()
-    for number in range(8):
-        (folder / f"{number}.jpg").write_bytes(make_photo(500, 400, seed=100 + number))
-    before = jobs_of(api)
-    command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_avif", "--out", str(out), "-j", "1"]
     environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
-        deadline = time.monotonic() + 60
-        while not list(out.glob("*.avif")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        killed.kill()
-    done = len(list(out.glob("*.avif")))
+    for attempt in range(1, 4):  # if the machine pauses at the wrong moment, all is done when the process is killed
+        folder, out = tmp_path / f"in{attempt}", tmp_path / f"out{attempt}"
+        folder.mkdir()
+        for number in range(8):
+            (folder / f"{number}.jpg").write_bytes(make_photo(500, 400, seed=100 * attempt + number))
+        before = jobs_of(api)
+        command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_avif", "--out", str(out), "-j", "1"]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
+            deadline = time.monotonic() + 60
+            while not list(out.glob("*.avif")) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            killed.kill()
+        if (done := len(list(out.glob("*.avif")))) < 8:
+            break
     assert 0 < done < 8
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -156,7 +159,7 @@ def test_ctrl_c_says_what_goes_on_and_how_to_end_it(deployment: Deployment, api:
         deadline = time.monotonic() + 60
         while not (made := jobs_of(api) - before) and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.5)
+        until(lambda: 'pixtools_listeners{kind="job"} 1.0' in api.http.get("/metrics").text)  # it knows the job
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=30)[1]
     [job_id] = made

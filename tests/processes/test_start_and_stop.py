@@ -6,7 +6,7 @@ import signal
 import socket
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from app.migrations import upgrade
 from tests.support.deployment import Deployment, embedded, run_bare
+from tests.support.waiting import until
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
 HEAD = b"POST /process HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -90,6 +91,15 @@ def test_a_folder_of_its_own_is_no_matter(deployment: Deployment) -> None:
     assert not [line for line in lines(deployment) if line["event"] == "data_folder_open"]
 
 
+def unnamed_files(pid: int, folder: Path) -> int:
+    """How many files without a name a process has in a folder."""
+    count = 0
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # it was closed meanwhile
+            count += each.readlink().is_relative_to(folder)
+    return count
+
+
 def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
     deployment.start()
@@ -100,8 +110,8 @@ def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: 
             connection = socket.create_connection(("127.0.0.1", deployment.port), timeout=30)
             connection.sendall(HEAD + begun)
             held.append(connection)
-        time.sleep(0.5)
         [process] = deployment.processes
+        until(lambda: unnamed_files(process.pid, tmp_path / "data" / "spool") == len(held))  # all are being received
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(40) in {0, -signal.SIGTERM}
         answers = [connection.recv(2000) for connection in held]
@@ -121,7 +131,8 @@ def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deplo
     with deployment.client() as api:
         job = api.run(photo, [*tree, "convert_avif"], headers={"X-Request-ID": "a-quiet-job"})
     assert job["status"] == "completed"
-    time.sleep(1)
+    until(lambda: any(line["event"] == "job_ended" and job["id"] in json.dumps(line) for line in lines(deployment)))
+    time.sleep(1)  # for surplus lines
     looks = [line for line in lines(deployment) if line["event"] == "request" and line["request_id"] != "a-quiet-job"]
     mine = [line for line in lines(deployment) if line not in looks and job["id"] in json.dumps(line)]
     shown = [line["event"] for line in mine if line["level"] == "info"]

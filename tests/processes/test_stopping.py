@@ -42,7 +42,7 @@ def pixels(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFac
 
 def test_an_orderly_stop_of_the_embedded_server_costs_no_attempt(single: Deployment) -> None:
     with single.client() as api:
-        job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
+        job_id = api.accepted(make_photo(1900, 1900), ["denoise"])["id"]
         until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
     single.stop()
     single.start()
@@ -54,7 +54,7 @@ def test_an_orderly_stop_of_the_embedded_server_costs_no_attempt(single: Deploym
 
 def test_a_full_server_answers_before_it_reads_the_upload(single: Deployment) -> None:
     with single.client() as api:
-        photo = make_photo(900, 900)
+        photo = make_photo(1900, 1900)
         time.sleep(1.1)  # that a count is good for
         slow = api.accepted(photo, ["denoise"])["id"]
         time.sleep(1.1)
@@ -69,7 +69,7 @@ def test_a_full_server_answers_before_it_reads_the_upload(single: Deployment) ->
 
 def test_a_worker_that_is_stopped_hands_its_task_to_the_next(pixels: Deployment) -> None:
     with pixels.client() as api:
-        job_id = api.accepted(make_photo(1200, 1200), ["denoise"])["id"]
+        job_id = api.accepted(make_photo(1900, 1900), ["denoise"])["id"]
         until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
         ml_worker = pixels.processes[2]
         ml_worker.send_signal(signal.SIGTERM)

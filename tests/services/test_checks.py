@@ -37,6 +37,7 @@ async def lame() -> None:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "TIMEOUT", 0.05)
+    monkeypatch.setattr(health, "FRESH_SECONDS", 60)
 
 
 def test_what_each_answer_means() -> None:

@@ -3,22 +3,24 @@
 import asyncio
 import hashlib
 import threading
-import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from app.database import Database
+from app.database import Database, from_now
 from app.errors import (
     CorruptImage,
 )
 from app.imaging import pipeline
 from app.models import (
     JobStatus,
+    Step,
     StepStatus,
 )
 from app.services import jobs, steps
@@ -33,10 +35,12 @@ from app.services.storage.keys import input_key, intermediate_key, result_key
 from app.services.storage.local import LocalFolder
 from app.services.storage.places import Places
 from tests.support.executing import Failing, Meanwhile, attempts_of, events_of, executor_with, upload
+from tests.support.waiting import until
 from tests.support.work import (
     MAX_ATTEMPTS,
     OVER,
     accept,
+    change,
     claim,
     claimed,
     job_of,
@@ -302,10 +306,11 @@ def test_the_lease_is_kept_as_long_as_the_work_takes(
     others: list[Claim | None] = []
 
     def work() -> None:
-        time.sleep(1.6)
+        change(database, update(Step).values(lease_until=from_now(-1)))  # as it would be by now if nothing renewed it
+        until(lambda: step_of(database, job_id, "0").lease_until > datetime.now(UTC))
         others.append(claim(database, job_id, "0", "bob"))
 
-    executor = replace(executor_with(Meanwhile(work), database, storage, tmp_path), lease_seconds=0.9)
+    executor = replace(executor_with(Meanwhile(work), database, storage, tmp_path), lease_seconds=4)
     executor.run(job_id, "0", "ann")
     assert others == [None]
     assert states(database, job_id) == {"0": "succeeded"}

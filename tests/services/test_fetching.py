@@ -63,7 +63,7 @@ PLENTY = TenantLimits(
     max_pixels_per_day=10**9,
     max_storage_bytes=10**9,
 )
-FETCH_LIMITS = FetchLimits(bytes=1_000_000, seconds=5.0, redirects=3)
+FETCH_LIMITS = FetchLimits(bytes=1_000_000, seconds=60, redirects=3)
 IDLE = {"default_queue": 0, "ml_inference_queue": 0, "webhook_queue": 0, "small_queue": 0, "fetch_queue": 0}
 
 

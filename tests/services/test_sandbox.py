@@ -53,7 +53,7 @@ def _pids(sandbox: Sandbox) -> list[int]:
 
 
 def _eventually(condition: Callable[[], object]) -> bool:
-    end = time.monotonic() + 10
+    end = time.monotonic() + LONG
     while not condition():
         if time.monotonic() > end:
             return False
@@ -99,7 +99,7 @@ def test_a_killed_child_is_replaced(sandbox: Sandbox, source: Path) -> None:
         [victim] = _pids(sandbox)
         os.kill(victim, signal.SIGKILL)
         with pytest.raises(PixelProcessDied) as caught:
-            future.result(timeout=10)
+            future.result(timeout=LONG)
     assert caught.value.retryable
     assert _quick(sandbox, source) == [Rendered("jpeg", 40, 30)]
     assert _pids(sandbox) != [victim]
@@ -188,7 +188,7 @@ def test_close_ends_busy_children(source: Path) -> None:
         sandbox.close()
         for render in (future, waiting):
             with pytest.raises(PixelProcessDied):
-                render.result(timeout=10)
+                render.result(timeout=LONG)
     assert not _is_running(pid)
     with pytest.raises(PixelProcessDied, match="shutting down"):
         _quick(sandbox, source)

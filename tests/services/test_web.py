@@ -30,9 +30,11 @@ from tests.support.receiver import (
     receiving,
     reset,
 )
+from tests.support.waiting import until
 
 CONTENT = b"an image, for all that this knows"
-LIMITS = FetchLimits(bytes=100_000, seconds=1.0, redirects=5)
+LIMITS = FetchLimits(bytes=100_000, seconds=60, redirects=5)
+SHORT = replace(LIMITS, seconds=1)  # for sites that never come to an end
 PRIVATE = ["10.0.0.1", "169.254.169.254", "192.168.1.1", "[::1]", "[fd00::1]", "100.64.0.1", "0.0.0.0", "167772161"]
 
 
@@ -113,9 +115,12 @@ def test_a_file_comes_with_its_digest_and_its_version(get: Get, tmp_path: Path) 
         (answer(302, location="file:///etc/passwd"), "invalid_source_url", False),
     ],
 )
-def test_every_bad_answer_has_its_error(get: Get, behaviour: Behaviour, code: str, retryable: bool) -> None:
+def test_every_bad_answer_has_its_error(
+    get: Get, client: WebClient, behaviour: Behaviour, code: str, retryable: bool
+) -> None:
+    limits = SHORT if behaviour in {hang, drip, drip_body} else LIMITS
     with receiving(behaviour) as site, pytest.raises(PixToolsError) as caught:
-        get(f"{site.origin}/1.jpg")
+        get(f"{site.origin}/1.jpg", by=replace(client, limits=limits))
     assert (caught.value.code, caught.value.retryable) == (code, retryable)
 
 
@@ -213,14 +218,13 @@ def test_what_is_not_wanted_any_more_ends_while_nothing_comes(client: WebClient,
     def look(_share: float | None) -> None:
         raise Unwanted
 
-    patient = replace(client, limits=replace(LIMITS, seconds=60))
     with receiving(hang) as site, pytest.raises(Unwanted):
-        patient.fetch(UrlSource(url=site.url), tmp_path / "input", look)
+        client.fetch(UrlSource(url=site.url), tmp_path / "input", look)
 
 
 def test_a_slow_host_holds_no_more_than_its_share(client: WebClient, tmp_path: Path) -> None:
     with receiving(hang) as site:
-        patient = replace(client, limits=replace(LIMITS, seconds=5), host_limits=HostLimits(2, 8))
+        patient = replace(client, host_limits=HostLimits(2, 8))
         busy: list[SourceBusy] = []
 
         def fetch(number: int) -> None:
@@ -234,12 +238,9 @@ def test_a_slow_host_holds_no_more_than_its_share(client: WebClient, tmp_path: P
         threads = [threading.Thread(target=fetch, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
-        site.await_requests(2)
-        for thread in threads[:]:
-            thread.join(0.5)
-        assert len(site.requests) == 2
+        until(lambda: len(busy) == 6)
+        assert len(site.await_requests(2)) == 2
         site.closing.set()
         for thread in threads:
             thread.join()
-    assert len(busy) == 6
     assert all(error.waits and error.retry_after for error in busy), "they come again, and no attempt is counted"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -20,6 +19,7 @@ import httpx
 from .fixtures import ClusterServers
 from .preloaded import Process, run, start
 from .schema import migrated_database
+from .server import HeldPorts
 
 ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT = 60.0  # seconds
@@ -35,10 +35,10 @@ WORKERS = {
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that only a server takes: none that the system gives to a client, or to a listener of another test."""
+    held = HeldPorts(1)
+    held.release()
+    return held.numbers[0]
 
 
 @dataclass

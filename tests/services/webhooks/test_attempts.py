@@ -69,7 +69,7 @@ def test_an_event_is_signed_and_taken(database: Database) -> None:
     )
     (attempt,) = delivery.tries
     assert (attempt.number, attempt.status_code, attempt.error, attempt.answer) == (1, 200, None, "thank you")
-    assert 0 < attempt.seconds < 5
+    assert 0 < attempt.seconds < 20
 
 
 def test_what_goes_to_the_url_of_a_job_is_signed_with_the_key_of_its_tenant(database: Database) -> None:
@@ -166,12 +166,14 @@ def test_answers_that_no_database_can_hold_are_kept_readable(database: Database)
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured_where_it_is_longer(database: Database, form: str) -> None:
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    began = datetime.now(UTC)
+    later = format_datetime(began + timedelta(seconds=120), usegmt=True)
     with receiving(answer(429, retry_after="120" if form == "seconds" else later)) as receiver:
         delivery_id = delivery_to(database, receiver.url)
         sender(database).attempt(delivery_id, "worker")
     ((_, _, delay),) = messages(database)
-    assert 115 <= delay <= 120
+    took = (datetime.now(UTC) - began).total_seconds()
+    assert 115 - took <= delay <= 120
 
 
 @pytest.mark.parametrize(
@@ -283,14 +285,15 @@ def test_a_breaker_that_is_open_costs_no_attempt_and_nobody_is_asked(database: D
 
 
 def test_a_breaker_half_opens_for_one_and_closes(database: Database) -> None:
-    breakers = Breakers(failures=FAILURES, reset_seconds=0.3, probe_seconds=5)
+    breakers = Breakers(failures=FAILURES, reset_seconds=60, probe_seconds=20)
     hooks = sender(database, breakers=breakers)
     with receiving(*[answer(500)] * FAILURES, answer(204)) as receiver:
         ids = [delivery_to(database, receiver.url) for _ in range(FAILURES + 3)]
         for delivery_id in ids[: FAILURES + 1]:
             hooks.attempt(delivery_id, "worker")
         assert len(receiver.requests) == FAILURES
-        time.sleep(0.4)
+        (breaker,) = breakers._own.values()
+        breaker._state_storage.opened_at -= timedelta(seconds=61)
         for delivery_id in ids[FAILURES + 1 :]:
             hooks.attempt(delivery_id, "worker")
         assert len(receiver.requests) == FAILURES + 2
@@ -306,7 +309,7 @@ def test_answers_below_500_are_no_reason_to_leave_a_host_alone(database: Databas
 
 
 def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
-    hooks = sender(database, host_limits=HostLimits(2, 16), timeout_seconds=3)
+    hooks = sender(database, host_limits=HostLimits(2, 16))
     with receiving(hang) as slow, receiving() as fast:
         hooks.attempt(delivery_to(database, fast.url), "w")
         stuck = [delivery_to(database, slow.url) for _ in range(3)]
@@ -315,11 +318,12 @@ def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
             thread.start()
         slow.await_requests(2)
         time.sleep(1.1)
+        began = datetime.now(UTC)
         hooks.attempt(stuck[2], "w")
         assert len(slow.requests) == 2
         third = fetched(database, stuck[2])
         assert (third.attempts, third.postponements) == (0, 0), "it is not a fault of the host"
-        assert third.next_attempt_at > datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS / 2)
+        assert third.next_attempt_at > began + timedelta(seconds=BUSY_SECONDS / 2)
         hooks.attempt(delivery_to(database, fast.url), "w")
         assert len(fast.requests) == 2
         slow.closing.set()

@@ -206,7 +206,7 @@ def test_loopback_is_allowed_in_the_embedded_mode_only() -> None:
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def post(url: str, rules: Egress = LOCAL, *, seconds: float = 5) -> Answer:
+def post(url: str, rules: Egress = LOCAL, *, seconds: float = 20) -> Answer:
     return asyncio.run(rules.post(url, b"{}", {"Content-Type": "application/json", "X-A": "1"}, seconds=seconds))
 
 
@@ -263,7 +263,7 @@ def test_slow_names_of_one_domain_hold_nobody_else_up() -> None:
         await asyncio.sleep(0.1)
         refused.extend(task for task in tasks if task.done())
         try:
-            return await rules.post(url, b"", {}, seconds=5)
+            return await rules.post(url, b"", {}, seconds=20)
         finally:
             for task in tasks:
                 task.cancel()

@@ -383,7 +383,7 @@ def running(process: psutil.Process) -> bool:
 
 
 def eventually(holds: Callable[[], bool], passing_errors: tuple[type[Exception], ...]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             if holds():
