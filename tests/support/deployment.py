@@ -23,7 +23,7 @@ from .server import HeldPorts
 
 ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT = 60.0  # seconds
-JOB_TIMEOUT = 60.0  # seconds
+JOB_TIMEOUT = 120.0  # seconds
 OPEN = ("pending", "processing")
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without certificates, which httpx would load for each client
 WORKERS = {
