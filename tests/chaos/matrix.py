@@ -18,6 +18,7 @@ from uuid import uuid4
 import psycopg
 import redis
 from kombu import Connection
+from kombu.transport.pyamqp import Transport
 
 from app.operations import Queue
 from tests.support.deployment import Deployment, cluster
@@ -40,6 +41,7 @@ WORKERS = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, like a container supervisor
 END_WITHIN = 600.0  # seconds after the fault; jobs on a busy machine are slow, but not lost
+NOT_PURGED = (*Transport.channel_errors, *Transport.connection_errors)
 UNSENT = "SELECT count(*) FROM outbox WHERE available_at < now() - interval '5 seconds' AND attempts = 0"
 STOLEN = "SELECT count(*) FROM step_attempts WHERE outcome = 'lost'"
 EXPECTED: dict[int, dict[str, str]] = {}  # digests without faults, by image
@@ -175,12 +177,11 @@ def answers_503(stage: Stage) -> None:
 
 def lose_messages(stage: Stage) -> None:
     """Purge queues. This is no realistic fault: it shows that the checks would notice lost messages."""
-    deadline = time.monotonic() + 60
-    with Connection(stage.deployment.environment["PIXTOOLS_BROKER_URL"]) as connection:
-        while time.monotonic() < deadline:
-            with _frozen_workers(stage.deployment):  # otherwise messages hardly wait in a queue
-                if any(_purged(connection, queue) for _ in range(20) for queue in (Queue.DEFAULT, Queue.SMALL)):
-                    return
+    deadline, url = time.monotonic() + 60, stage.deployment.environment["PIXTOOLS_BROKER_URL"]
+    while time.monotonic() < deadline:
+        with _frozen_workers(stage.deployment):  # otherwise messages hardly wait in a queue
+            if any(_purged(url, queue) for _ in range(20) for queue in (Queue.DEFAULT, Queue.SMALL)):
+                return
 
 
 @contextmanager
@@ -195,11 +196,11 @@ def _frozen_workers(deployment: Deployment) -> Iterator[None]:
             os.killpg(process.pid, signal.SIGCONT)
 
 
-def _purged(connection: Connection, queue: Queue) -> int:
-    """The number of messages that were removed from a queue within a tenth of a second."""
+def _purged(url: str, queue: Queue) -> int:
+    """The number of messages that were removed from a queue."""
     time.sleep(0.1)
-    # before its worker has started, the queue does not exist, and purging it closes the channel
-    with suppress(connection.channel_errors), connection.channel() as channel:
+    # before its worker has started, the queue does not exist
+    with suppress(*NOT_PURGED), Connection(url) as connection, connection.channel() as channel:
         return int(channel.queue_purge(queue.value))
     return 0
 
