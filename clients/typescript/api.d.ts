@@ -566,7 +566,7 @@ export interface JobPage {
   has_more: boolean;
 }
 
-/** pending -> processing -> one of the others; never back, but for an explicit retry. */
+/** pending -> processing -> one of the others. Only an explicit retry leads back to pending. */
 export type JobStatus =
   | "pending"
   | "processing"
@@ -1119,7 +1119,7 @@ export interface Rotation {
   overlap_seconds?: number;
 }
 
-/** What a key may do, to what its tenant owns. */
+/** A permission of a key; it covers only what the key's tenant owns. */
 export type Scope =
   | "jobs:write"
   | "jobs:read"
