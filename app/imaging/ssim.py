@@ -13,7 +13,7 @@ COMPARED = 256  # approximate shorter side in pixels at which the index fits hum
 def ssim(first: pyvips.Image, second: pyvips.Image) -> float:
     """Mean SSIM of lightness, -1..1; 1 for equal images.
 
-    After Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): Gaussian
+    From Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): Gaussian
     window, both images shrunk beforehand as the authors suggest. Transparent pixels count as if on white.
 
     Args:

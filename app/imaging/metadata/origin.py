@@ -1,4 +1,4 @@
-"""The metadata of the uploaded file, which stays with the pixels, also in the intermediate files between tasks."""
+"""The metadata of the uploaded file. It stays with the pixels, even in the intermediate files between tasks."""
 
 import re
 from html import escape
@@ -39,7 +39,7 @@ _NOTICE = '<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt
 
 
 class Origin(BaseModel):
-    """What is known about the upload besides its pixels."""
+    """Everything known about the upload besides its pixels."""
 
     model_config = ConfigDict(frozen=True)
 
