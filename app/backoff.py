@@ -1,4 +1,4 @@
-"""Growing pauses between attempts, partly random, so that work that failed at the same time is not retried at once."""
+"""Growing, partly random pauses between attempts, so that work that failed together is not retried together."""
 
 import random
 from collections.abc import Iterator

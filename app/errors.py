@@ -9,7 +9,7 @@ PixToolsError
 │   ├── InvalidJson               400  the body is not JSON
 │   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
-│   ├── KeyInQuery                400  where logs keep it
+│   ├── KeyInQuery                400  logs would keep the key
 │   └── HostRefused               421  this server does not answer to this `Host`
 ├── Unauthorized                  401
 │   ├── MissingKey                401  this request needs an API key
@@ -33,12 +33,12 @@ PixToolsError
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
 │   └── UnknownPart               422
-├── InvalidSource                 422  where the input is to come from
+├── InvalidSource                 422  the source of the input
 │   └── InvalidSourceUrl          422
-│       └── SourceUrlRefused      422  an address that nothing is fetched from
-├── InvalidOutput                 422  where results are written to as well
+│       └── SourceUrlRefused      422  an address from which fetches are forbidden
+├── InvalidOutput                 422  the place for copies of results
 ├── InvalidStore                  422  a connection to a bucket
-│   ├── StoreEndpointRefused      422  one that the operator has not allowed
+│   ├── StoreEndpointRefused      422  the operator has not allowed it
 │   └── StoreRefused              422  it does not answer
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
@@ -68,7 +68,7 @@ PixToolsError
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
-│   └── WebhookUrlRefused         422  an address that no event is sent to
+│   └── WebhookUrlRefused         422  an address to which events are forbidden
 ├── NotFound                      404
 │   ├── JobNotFound               404
 │   ├── ResultNotFound            404
@@ -92,8 +92,8 @@ PixToolsError
 │   ├── TenantStays               409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
-├── ForeignOrigin                 403  a page of another origin sent it
-├── OwnWebhook                    403  PixTools itself sent it, as a webhook
+├── ForeignOrigin                 403  sent by a page of another origin
+├── OwnWebhook                    403  a webhook that PixTools itself sent
 ├── RangeNotSatisfiable           416
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   ├── NotInstalled              500  an optional part of the package

@@ -17,8 +17,8 @@ def ssim(first: pyvips.Image, second: pyvips.Image) -> float:
     window, both images shrunk beforehand as the authors suggest. Transparent pixels count as if on white.
 
     Args:
-        first: sRGB or grey.
-        second: of the same size.
+        first: image in sRGB or grey.
+        second: another image of the same size.
     """
     shrink = max(1, round(min(first.width, first.height) / COMPARED))
     x, y = _lightness(first, shrink), _lightness(second, shrink)

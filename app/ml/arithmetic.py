@@ -49,7 +49,7 @@ def load(weights: Path, mode: Mode, threads: int) -> Network:
         threads: number of threads; 0: one per core.
 
     Raises:
-        InvalidWeights: a file does not hold such a network.
+        InvalidWeights: a file does not contain such a network.
     """
     file = unet.quantized_file(weights)
     if mode == "no" or not file.exists():

@@ -57,10 +57,10 @@ def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8:
     """Set the networks of this process, and load the default one.
 
     Args:
-        weights: the file of each profile.
-        memory_bytes: as in `DenoiserConfig`.
-        threads: as in `DenoiserConfig`.
-        int8: as in `DenoiserConfig`.
+        weights: file of weights by profile.
+        memory_bytes: see `DenoiserConfig`.
+        threads: see `DenoiserConfig`.
+        int8: see `DenoiserConfig`.
 
     Raises:
         InvalidWeights: the file does not contain the default network.

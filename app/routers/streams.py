@@ -104,7 +104,7 @@ class Stream:
         return 0 if self.wanted.job_id else None
 
     async def chunks(self, listener: Listener) -> AsyncIterator[bytes]:
-        """Encoded events as they come: those of the log before the state of the job, whose last state ends them."""
+        """Encoded events as they come: first those of the log, then the state of the job, which may be the last one."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.seconds
         while listener.ended is not Ended.LEFT:

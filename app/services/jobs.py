@@ -442,7 +442,7 @@ def retry(
         job_id: id of the job.
         kept_seconds: seconds for which to keep a job that an earlier version accepted.
         limits: defaults for tenants without limits of their own; None: nothing is limited.
-        refetch: whether the input is gone and has to be fetched again.
+        refetch: whether the input is no longer stored, so that it has to be fetched again.
 
     Raises:
         JobNotFound: there is no such job.

@@ -1,4 +1,4 @@
-"""Reads the workers and their scaling by KEDA from the manifests in k8s/, so that the simulation has the real values."""
+"""Reads the workers and their scaling by KEDA from the manifests in k8s/, for the simulation."""
 
 from dataclasses import dataclass
 from pathlib import Path

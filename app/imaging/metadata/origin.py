@@ -178,7 +178,7 @@ def _line(value: Any) -> str:
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
     """The image without metadata, except for the field `but` and the fields that an animation needs.
 
-    This is a list of what stays, because loaders keep adding fields, among them thumbnails of the original.
+    The fields to keep are listed, not those to remove, because new loaders add fields, e.g. thumbnails.
     """
     image = image.copy()
     kept = {but, *(MOTION if image.get_page_height() < image.height else ())}

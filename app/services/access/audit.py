@@ -160,7 +160,7 @@ def line(entry: AuditEntry) -> dict[str, Any]:
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Delete a batch of entries that are too old; returns how many."""
+    """Delete a batch of entries that are too old; returns their number."""
     old = select(AuditEntry.id).where(AuditEntry.at < from_now(-kept_seconds)).order_by(AuditEntry.at).limit(PAGE)
     removed = session.execute(delete(AuditEntry).where(AuditEntry.id.in_(old)))
     return int(removed.rowcount)  # type: ignore[attr-defined]

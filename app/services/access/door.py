@@ -95,7 +95,7 @@ class Door:
         return known
 
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """The principal of a request; None if the database does not answer in time, and then for all until it does."""
+        """The principal of a request; None if the database does not answer in time. Later requests do not wait then."""
         asking = asyncio.create_task(self.principal(scope))
         asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end after its caller left
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)

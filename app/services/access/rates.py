@@ -109,7 +109,7 @@ class MemoryRates:
         self._buckets = {tenant: kept for tenant, kept in self._buckets.items() if now - kept[1] < WINDOW}
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing, since there are no connections."""
 
 
 class RedisRates:

@@ -272,7 +272,7 @@ def _written(format_: str, content: Content) -> float:
 
 
 def _by_quality(params: Any) -> float:
-    """The distance of the default quality from the best one, divided by that of this quality; 1 without a quality."""
+    """How many times closer to the best quality this quality is than the default one; 1 without a quality."""
     quality: int | None = getattr(params, "quality", None)
     if quality is None:
         return 1.0

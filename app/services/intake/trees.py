@@ -99,7 +99,7 @@ async def choose(
         operations: a tree as text.
         template: a reference to a template, instead of a tree.
         params: values for the template.
-        templates_only: whether the tenant may not send trees of its own.
+        templates_only: whether the tenant may use only templates.
 
     Raises:
         InvalidOperations: the request has neither a tree nor a template.

@@ -133,7 +133,7 @@ def _too_large(limit: int, value: int, pointer: str = "#/file") -> UploadTooLarg
 
 
 class Gate(asyncio.Semaphore):
-    """Limits how many chunks of uploads are parsed and written at a time, since each exists in several copies then."""
+    """Limits how many chunks of uploads are parsed and written at a time, each of which takes several copies."""
 
     def __init__(self) -> None:
         super().__init__(PARALLEL_WRITES)

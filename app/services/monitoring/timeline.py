@@ -48,7 +48,7 @@ def describe(session: Session, job_id: UUID) -> list[str]:
     """The timeline as lines of text: request, events with their times, current state, and what the job waits for.
 
     Raises:
-        JobNotFound: there is none.
+        JobNotFound: there is no such job.
     """
     job = jobs.get(session, job_id)
     now = [

@@ -34,7 +34,7 @@ class Size:
 
 
 def size_of(job: Job) -> Size | None:
-    """The size of a job's input; None while the input has yet to be fetched."""
+    """The size of a job's input; None until the input has been fetched."""
     if job.input_width is None or job.input_height is None:
         return None
     return Size(job.input_width, job.input_height, job.input_frames or 1)

@@ -284,7 +284,7 @@ def latest(session: Session, place: int) -> str:
 
 
 def forget(session: Session, job_id: UUID) -> None:
-    """Erase the data of a deleted job from its events; only the end is kept, for receivers yet to be notified."""
+    """Erase the data of a deleted job from its events; only the end itself is kept, for deliveries."""
     for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):
         event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
 
