@@ -13,7 +13,7 @@ REDIS_ERRORS = (RedisError, OSError, RuntimeError)
 
 
 def client(url: str, seconds: float) -> Redis:
-    """A client with one time-out for connecting and for each response."""
+    """A Redis client with the same time-out for connecting and for each response, in seconds."""
     return Redis.from_url(url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds)
 
 

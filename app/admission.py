@@ -35,7 +35,7 @@ TOKEN_PARAMETER = re.compile(rb"(?:^|&)access_token=")  # where RFC 6750 allows 
 
 
 class AdmissionMiddleware:
-    """Refuses requests by their headers alone."""
+    """Refuses requests by their target and headers, before anything else is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,7 +54,7 @@ def check(scope: Scope, settings: Settings) -> None:
     """Check the target, the Host and the origin of a request.
 
     Raises:
-        PixToolsError: it is refused.
+        PixToolsError: the request is refused.
     """
     headers = Headers(scope=scope)
     if is_operators_port(scope, settings.metrics_port) and not scope["path"].startswith(OPERATORS_PATHS):
@@ -98,8 +98,8 @@ def _check_host(given: list[str], known: frozenset[str] | None) -> None:
 def _check_origin(headers: Headers, public_url: str | None) -> None:
     """Refuse requests from pages of another origin: browsers send forms and simple posts without asking the server.
 
-    Browsers send the relation of the two origins in `Sec-Fetch-Site`; older ones send only the origin of the page.
-    Other clients send neither.
+    Browsers send the relation of the two origins in `Sec-Fetch-Site`; older browsers send only the origin of the page.
+    Other clients send neither header.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     own = {headers.get("host", "").lower(), _netloc(public_url)} - {""}

@@ -1,7 +1,7 @@
-"""Background services: the relay, the dispatcher, the reconciler, retention, the accounts of tenants, the reader of
-dead letters and the notes on the use of keys.
+"""Background services: relay, dispatcher, reconciler, retention, accounting of tenants, the reader of dead letters, and
+the recorder of key use.
 
-Every API process runs them, and `pixtools relay` runs them alone; any number may do so at once.
+Every API process runs them, and `pixtools relay` runs nothing else. Any number of processes may run them at once.
 """
 
 from typing import Protocol
@@ -15,7 +15,7 @@ from app.wiring import Resources
 
 
 class Service(Protocol):
-    """A service with its own thread."""
+    """A background service that runs in its own thread."""
 
     def start(self) -> None: ...
 

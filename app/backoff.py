@@ -1,4 +1,4 @@
-"""Growing pauses between attempts, with a random share, so that work that failed together does not return together."""
+"""Growing, partly random pauses between attempts, so that work that failed together is not retried together."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """Pauses that grow by a factor up to the longest."""
+    """Pauses in seconds that grow by a factor, up to a maximum."""
 
     #: seconds
     first: float
@@ -18,16 +18,16 @@ class Backoff:
     least_share: float = 1.0
 
     def pause(self, attempt: int) -> float:
-        """Seconds to wait after so many failed attempts.
+        """Seconds to wait after a failed attempt.
 
         Args:
-            attempt: from 1.
+            attempt: number of the attempt, from 1.
         """
         doublings = min(attempt - 1, 64)  # a larger exponent would only overflow
         return float(min(self.first * self.factor**doublings, self.longest)) * random.uniform(self.least_share, 1)
 
     def pauses(self) -> Iterator[float]:
-        """The pauses one after another, without end."""
+        """An endless sequence of pauses in seconds."""
         attempt = 0
         while True:
             attempt += 1

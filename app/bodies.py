@@ -1,4 +1,4 @@
-"""Limits on request bodies: their size, and how long a client may be silent in the middle of one. Plain ASGI."""
+"""Limits on request bodies: their size, and the time in which a client may send nothing. Plain ASGI."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ LIMIT = "pixtools.body_limit"  # key in the ASGI scope; routes that read their b
 
 
 class BodyMiddleware:
-    """Refuses a body that is too large or stops arriving, however the application handles that."""
+    """Refuses a body that is too large or stops arriving, whatever the application does about it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,12 +27,12 @@ class BodyMiddleware:
 
 
 def allow_body(scope: Scope, limit: int) -> None:
-    """Accept a body of up to so many bytes: the route keeps none of it in memory."""
+    """Raise the limit for this body to `limit` bytes, for a route that does not keep it in memory."""
     scope[LIMIT] = limit
 
 
 class _Body:
-    """The body of one request while it is received, and the response that refuses it."""
+    """The body of one request while it is received, with the response if it is refused."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, silence_seconds: float) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -78,7 +78,7 @@ class _Body:
         raise error
 
     async def send(self, message: Message) -> None:
-        """Pass an answer on; when a body ends early, this also gets the answer that FastAPI makes for that."""
+        """Pass on a response; for a refused body, send the refusal instead of the application's own response."""
         if self._refusal is None or self._has_begun:
             self._has_begun = True
             await self._send(message)
@@ -89,6 +89,6 @@ class _Body:
 
 
 def _announced(scope: Scope) -> int:
-    """The length that the client has announced, or 0."""
+    """The announced length of the body in bytes; 0 if there is none."""
     announced = dict(scope["headers"]).get(b"content-length", b"")
     return int(announced) if announced.isdigit() else 0

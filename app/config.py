@@ -25,7 +25,7 @@ LOOPBACK: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), I
 
 
 def _listed(value: object) -> object:
-    """The list in `a, b`; `none` is an empty list."""
+    """Split a comma-separated text into a list; `none` is an empty list."""
     if not isinstance(value, str):
         return value
     return [] if value.strip().lower() == "none" else [part.strip() for part in value.split(",") if part.strip()]
@@ -37,12 +37,12 @@ DELIVERY_MARGIN = 86_400.0  # seconds beyond its pauses that a delivery may wait
 
 
 def delivery_seconds(pauses: Sequence[float]) -> float:
-    """The longest time from the first attempt at a webhook until it is given up, whatever it waits for."""
+    """The longest time in seconds from the first attempt at a webhook until it is given up, all waiting included."""
     return sum(pauses) * (1 + DELIVERY_JITTER) + DELIVERY_MARGIN
 
 
 def installing(requirements: str) -> str:
-    """The command that adds what a file of requirements names to this process's environment."""
+    """The command that installs a file of requirements into the environment of this process."""
     return f"scripts/pip-install {sys.prefix} --require-hashes -r {requirements}"
 
 
@@ -57,7 +57,7 @@ def _without_slash(url: str) -> str:
 
 
 class Settings(BaseSettings):
-    """The defaults are the embedded mode: one process, nothing else to install."""
+    """All settings. The defaults give the embedded mode: one process, and no other server to install."""
 
     model_config = SettingsConfigDict(env_prefix="PIXTOOLS_", env_file=".env", env_ignore_empty=True, extra="ignore")
 
@@ -315,7 +315,7 @@ class Settings(BaseSettings):
     @field_validator("events_kept_seconds")
     @classmethod
     def _outlast_attempts(cls, kept: int, others: ValidationInfo) -> int:
-        """An event must stay in the log while it is being delivered, or a replay would not find it."""
+        """Check that events stay in the log for as long as a delivery may take, so that a replay finds them."""
         needed = delivery_seconds(others.data.get("webhook_retry_seconds", ()))
         if kept < needed:
             raise ValueError(f"must be at least {needed:.0f}, since a delivery may take that long")
@@ -324,7 +324,7 @@ class Settings(BaseSettings):
     @field_validator("file_store_roots")
     @classmethod
     def _hold_nothing_of_the_server(cls, roots: tuple[Path, ...], others: ValidationInfo) -> tuple[Path, ...]:
-        """A tenant that may read there must not reach the database, the keys or the uploads of others."""
+        """Check that tenants cannot read the server's own files there: the database, keys and uploads of others."""
         storage = urlsplit(others.data.get("storage_url") or "")
         folders = [others.data.get("data_dir"), others.data.get("spool_dir")]
         folders.append(Path(unquote(storage.path)) if storage.scheme == "file" else None)
@@ -338,7 +338,7 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether the worker runs inside the API's process."""
+        """True if the workers run inside the API's process."""
         return self.broker_url.startswith("memory:")
 
     @cached_property
@@ -380,17 +380,17 @@ class Settings(BaseSettings):
 
     @property
     def open_jobs_of_tenant(self) -> int:
-        """How many unfinished jobs a tenant may have, which leaves room for other tenants."""
+        """The most unfinished jobs of a tenant; by default half of all, which leaves room for other tenants."""
         return self.tenant_max_open_jobs or max(1, self.max_open_jobs // 2)
 
     @property
     def listeners_of_tenant(self) -> int:
-        """How many streams of events a tenant may hold, which leaves room for other tenants."""
+        """The most open event streams of a tenant; by default half of all, which leaves room for other tenants."""
         return self.max_listeners // 2 if self.tenant_max_listeners is None else self.tenant_max_listeners
 
     @property
     def weights_by_profile(self) -> dict[str, Path]:
-        """The files of weights for the profiles of `denoise`."""
+        """The files of weights by profile of `denoise`."""
         return {
             "exact": self.denoise_weights,
             "fast": self.denoise_fast_weights,
@@ -399,29 +399,29 @@ class Settings(BaseSettings):
 
     @property
     def own_port(self) -> int | None:
-        """The port on loopback where this very server listens, for a process on the same machine."""
+        """The loopback port of this server, for clients on the same machine; None: it does not listen on loopback."""
         return self.port if self.embedded or self.host in LOOPBACK_HOSTS else None
 
     @property
     def base_url(self) -> str:
-        """Base of absolute URLs where there is no request."""
+        """The base of absolute URLs that are made without a request."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
 
 class CurrentSettings:
-    """The settings of this process, for code that is not given them: Celery configures itself on first use."""
+    """The settings of this process, for code that cannot get them as an argument: Celery reads them on first use."""
 
     def __init__(self) -> None:
         self._settings: Settings | None = None
 
     def __call__(self) -> Settings:
-        """Those that were given when the process started; otherwise read from the environment, once."""
+        """Return the settings passed to `use`; without any, read them from the environment once."""
         if self._settings is None:
             self._settings = Settings()
         return self._settings
 
     def use(self, settings: Settings) -> None:
-        """Work with these from now on."""
+        """Set the settings that are returned from now on."""
         self._settings = settings
 
 

@@ -1,10 +1,10 @@
 """uvicorn's HTTP protocol with limits on the memory, time and connections that clients may use.
 
-Three things that uvicorn does not limit are limited here. Memory: all connections read through one small shared buffer,
-and headers, trailers and pipelined requests are counted. Time: for the head of a request, for the rest of a body that
-is no longer read, and for an answer that its client does not read. Number: when there are as many connections as are
-allowed, a new one replaces the oldest one without a request; if all have one, the new one is answered 503, except for
-the probe of the process.
+uvicorn does not limit these three. Memory: here all connections read through one small shared buffer, and headers,
+trailers and pipelined requests are counted. Time: there are limits for the head of a request, for the rest of a body
+that is no longer read, and for a response that its client does not read. Number: at the limit, a new connection
+replaces the oldest one without a request. If all have a request, the new one is answered with 503, except for the
+liveness probe.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _read = memoryview(_buffer)
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """The limits for clients; each is a setting."""
+    """The limits for clients, each of them a setting."""
 
     head_bytes: int
     headers: int
@@ -58,11 +58,11 @@ class Connections:
     _told_at: float = float("-inf")
 
     def protocol(self, *args: Any, **options: Any) -> "Connection":
-        """The protocol of the next connection."""
+        """Create the protocol of a new connection."""
         return Connection(self, *args, **options)
 
     def admit(self, connection: "Connection") -> None:
-        """Count a connection, and decide whether its requests are answered."""
+        """Count a new connection; above the limit, make room for it or answer it with 503."""
         most = self.limits.connections
         if len(self._open) >= most:
             self._tell()
@@ -167,13 +167,13 @@ class _Http(HttpToolsProtocol):
         self.refusal = InvalidRequest("This is not a well-formed HTTP request.")
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: an upgrade may be ignored."""
+        """Log nothing, since a server may ignore requests to upgrade."""
 
 
 class Connection(asyncio.BufferedProtocol):
     """One connection, which reads no more than `READ_SIZE` at a time.
 
-    A wrapper and not a subclass: uvloop ignores the buffer of an object that is an `asyncio.Protocol` as well.
+    This is a wrapper, not a subclass: uvloop ignores the buffer of an object that is also an `asyncio.Protocol`.
     """
 
     def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
@@ -252,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
         return bool(left) and now - self._unread[1] > self._limits.silence_seconds
 
     def give_way(self) -> None:
-        """Close a connection without a request; one that has never had any learns why."""
+        """Close a connection without a request; one that has never sent any gets a response with the reason."""
         self._refuse(None if self._has_asked else TooManyConnections(limit=self._limits.connections))
 
     def _refuse(self, error: PixToolsError | None) -> None:
@@ -273,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _wire(error: PixToolsError) -> bytes:
-    """A problem as bytes of HTTP, for requests that have not reached the application."""
+    """An HTTP response with a problem in bytes, for requests that do not reach the application."""
     answer = problems.answer(error)
     status = f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()
     headers = (b": ".join(header) for header in (*answer.raw_headers, CLOSE))
@@ -281,7 +281,7 @@ def _wire(error: PixToolsError) -> bytes:
 
 
 async def _only_live(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer on a connection above the limit: the probe of the process as usual, others with 503; then close it."""
+    """Answer a request above the limit on connections: the liveness probe as usual, others with 503; then close."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -133,7 +133,7 @@ def _from_now_sqlite(element: from_now, compiler: SQLCompiler, **kw: Any) -> str
 
 
 class Window(Protocol):
-    """The limit on work in the broker."""
+    """The limit on the amount of work in the broker."""
 
     @property
     def has_spare(self) -> bool:
@@ -141,7 +141,7 @@ class Window(Protocol):
         ...
 
     def take(self, queue: str, places: int = 1) -> bool:
-        """Reserve places in a queue for work to be sent now; returns False if the work has to wait for its turn."""
+        """Reserve places in a queue for work to be sent now; returns False if the work has to wait."""
         ...
 
     def note_due(self, queues: Collection[str]) -> None:
@@ -223,21 +223,21 @@ def hooks_of(session: Session) -> Hooks:
 
 
 def keyring_of(session: Session) -> Keyring:
-    """The keys that encrypt secrets in this database.
+    """The keys that encrypt the secrets in this database.
 
     Raises:
-        CannotStart: this process has no secret key.
+        CannotStart: this process has no keys.
     """
     return _transaction(session).keyring()
 
 
 def tenant_of(session: Session) -> str | None:
-    """The tenant whose rows this transaction sees; None: all rows."""
+    """The tenant whose rows this transaction sees; None: it sees all rows."""
     return _transaction(session).tenant
 
 
 def table_of(kind: type[Base]) -> Table:
-    """The table of a class, for statements that are built once: without the ORM they cost less than half."""
+    """The table of a class, for prebuilt statements: without the ORM they take less than half of the time."""
     return cast("Table", kind.__table__)
 
 
@@ -247,7 +247,7 @@ def insertion(session: Session, kind: type[Base]) -> Any:
 
 
 def insert_rows(session: Session, rows: Sequence[Base]) -> None:
-    """Insert new rows of one table in one statement; SQLAlchemy's unit of work would cost more than the rest together.
+    """Insert new rows of a table in one statement; SQLAlchemy's unit of work would take longer than everything else.
 
     Args:
         session: one transaction; the rows are not attached to it.
@@ -279,13 +279,13 @@ def _transaction(session: Session) -> Transaction:
 
 
 class Database:
-    """The engines of one process, created on first use: so after a fork, and only if needed."""
+    """The engines of one process. They are created on first use: after a fork, and only if needed."""
 
     def __init__(self, url: str, hooks: Hooks | None = None, *, keyring: Callable[[], Keyring] = _no_keyring) -> None:
         """Set up without opening a connection.
 
         Args:
-            url: sqlite:///… or postgresql://…
+            url: `sqlite:///…` or `postgresql://…`.
             hooks: functions to call after commits.
             keyring: returns the keys for secrets; called when a secret is read or written.
         """
@@ -357,7 +357,7 @@ class Database:
 
     @contextmanager
     def _writing_alone(self) -> Iterator[None]:
-        """Wait for this process's other writers; after `BUSY_TIMEOUT` go on, and let SQLite refuse the write."""
+        """Wait for other writers in this process. After `BUSY_TIMEOUT` go on; SQLite may then refuse the write."""
         is_mine = self._writing.acquire(timeout=BUSY_TIMEOUT)
         try:
             yield
@@ -374,7 +374,7 @@ class Database:
             raise
 
     async def check_room(self) -> None:
-        """If the disk was full, write enough to need new blocks; small writes may still fit into existing ones.
+        """If the disk was full, test whether it has room again by a write that needs new blocks.
 
         Raises:
             DBAPIError: the disk is still full, or the database is away.
@@ -491,7 +491,7 @@ class TenantDatabase:
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
-    """Run a whole transaction in one of these threads; a thread switch for each statement would cost more."""
+    """Run a whole transaction in one of these threads; a switch for each statement would take longer."""
     context = contextvars.copy_context()
     running = asyncio.get_running_loop().run_in_executor(threads, context.run, work)
     try:

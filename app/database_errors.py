@@ -1,7 +1,7 @@
 """The meaning of a database error: the database is away, overloaded or full, or the statement is wrong.
 
-SQLSTATE and SQLite's result code decide, never the class of the error: drivers raise the same class for a broken
-connection and a misspelt column.
+The SQLSTATE or SQLite's result code decides, never the class of the error: drivers raise the same class for a broken
+connection and for a misspelt column.
 """
 
 import sqlite3
@@ -43,7 +43,7 @@ SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def is_away(error: BaseException) -> bool:
-    """True if the same statement may succeed later: the error says nothing about the statement itself."""
+    """True if the same statement may succeed later, because the error is not due to the statement."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):
@@ -64,7 +64,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def is_damaged(error: BaseException) -> bool:
-    """True if the file is a damaged SQLite database, or not one at all."""
+    """True if the file is a damaged SQLite database, or not a database at all."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return _primary(original) in SQLITE_DAMAGED
 
@@ -78,7 +78,7 @@ def name_of(error: BaseException) -> str:
 
 
 def _primary(original: BaseException | None) -> int | None:
-    """The primary result code: the low byte of an extended one."""
+    """SQLite's primary result code, which is the low byte of the extended one."""
     code: int | None = getattr(original, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

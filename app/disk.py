@@ -1,4 +1,4 @@
-"""Whether a disk is full: by the number of an error, or by its text where a library keeps only that."""
+"""Recognizes errors of a full disk, by their number or, if a library keeps only the text, by that."""
 
 import errno
 import os

@@ -1,6 +1,6 @@
 """`pixtools doctor`: checks the settings and everything that PixTools depends on, and says how to repair it.
 
-It checks the machine that it runs on. Its findings do not apply to the disks or the network of other machines.
+It checks only the machine that it runs on, not the disks or the network of other machines.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ def _has_database(settings: Settings) -> bool:
 
 
 def _mode(settings: Settings) -> Iterator[Finding]:
-    """The mode, and settings that do not fit it."""
+    """Report the mode, and settings that do not fit it."""
     if settings.embedded:
         yield Finding(Health.OK, "mode", f"embedded: one process, data in {settings.data_dir}")
         if private.is_open(settings.data_dir):
@@ -151,7 +151,7 @@ def _schema(settings: Settings) -> Finding:
 
 
 def _secrets(resources: Resources) -> Iterator[Finding]:
-    """Whether the secrets in the database are encrypted, and with the current key."""
+    """Check that the secrets in the database are encrypted with the current key."""
     try:
         with resources.database.session(read_only=True) as session:
             outdated = secrets.outdated(session)
@@ -195,7 +195,7 @@ def _network(resources: Resources) -> Finding:
 
 
 def _not_installed(subject: str, error: NotInstalled, settings: Settings) -> Finding:
-    """A failure in embedded mode. In a cluster the API does not need the library, and a worker checks at its start."""
+    """A failure in embedded mode only: in a cluster the API does not need the library, and workers check for it."""
     return Finding(Health.DOWN if settings.embedded else Health.OK, subject, error.message)
 
 
@@ -252,7 +252,7 @@ Print = Callable[[str], None]
 
 
 def report(findings: Iterable[Finding], show: Print) -> bool:
-    """Show each finding as soon as it is there; true if no check failed."""
+    """Show each finding as soon as it is available; returns True if no check failed."""
     found = [Health.OK]
     for finding in findings:
         show(str(finding))

@@ -1,4 +1,4 @@
-"""The parts of the single process besides the API: its own data folder, and a worker of each queue in threads."""
+"""The parts of the embedded mode besides the API: a locked data folder, and workers in threads."""
 
 import fcntl
 import logging
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def only_process(data_dir: Path) -> Iterator[None]:
-    """Allow only one process for the data folder: the jobs of another one would look abandoned.
+    """Lock the data folder for this process, which would take the running jobs of another one for abandoned.
 
     Raises:
-        CannotStart: the folder is in use, or cannot be used.
+        CannotStart: the folder is in use by another process, or cannot be used.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def only_process(data_dir: Path) -> Iterator[None]:
 
 
 async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
-    """Start a worker of each queue in threads, and the work that an earlier process has left; the stack stops them."""
+    """Start the workers, and resume the work that an earlier process has left; the stack stops them."""
     settings = resources.settings
     resources.check_network()
     await anyio.to_thread.run_sync(_clear, settings.spool)
@@ -78,6 +78,6 @@ async def start_workers(resources: Resources, stack: AsyncExitStack) -> None:
 
 
 def _clear(spool: Path) -> None:
-    """Remove the copies of uploads that a killed process has left."""
+    """Remove copies of uploads that a killed process has left behind."""
     for folder in spool.glob(f"{TASK_FOLDER}*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ PixToolsError
 │   ├── InvalidJson               400  the body is not JSON
 │   ├── UnsupportedMediaType      415  the body is of another type
 │   ├── InvalidCursor             400
-│   ├── KeyInQuery                400  where logs keep it
+│   ├── KeyInQuery                400  logs would keep the key
 │   └── HostRefused               421  this server does not answer to this `Host`
 ├── Unauthorized                  401
 │   ├── MissingKey                401  this request needs an API key
@@ -33,12 +33,12 @@ PixToolsError
 ├── InvalidForm                   422  the parts of the form
 │   ├── MissingPart               422
 │   └── UnknownPart               422
-├── InvalidSource                 422  where the input is to come from
+├── InvalidSource                 422  the source of the input
 │   └── InvalidSourceUrl          422
-│       └── SourceUrlRefused      422  an address that nothing is fetched from
-├── InvalidOutput                 422  where results are written to as well
+│       └── SourceUrlRefused      422  an address from which fetches are forbidden
+├── InvalidOutput                 422  the place for copies of results
 ├── InvalidStore                  422  a connection to a bucket
-│   ├── StoreEndpointRefused      422  one that the operator has not allowed
+│   ├── StoreEndpointRefused      422  the operator has not allowed it
 │   └── StoreRefused              422  it does not answer
 ├── InvalidUpload                 422  the file
 │   ├── EmptyFile                 422
@@ -68,7 +68,7 @@ PixToolsError
 ├── IdempotencyKeyReused          422
 ├── IdempotencyKeyInFlight        409  retryable
 ├── InvalidWebhookUrl             422
-│   └── WebhookUrlRefused         422  an address that no event is sent to
+│   └── WebhookUrlRefused         422  an address to which events are forbidden
 ├── NotFound                      404
 │   ├── JobNotFound               404
 │   ├── ResultNotFound            404
@@ -92,8 +92,8 @@ PixToolsError
 │   ├── TenantStays               409
 │   └── JobNotFinished            409
 ├── InvalidDownloadLink           403
-├── ForeignOrigin                 403  a page of another origin sent it
-├── OwnWebhook                    403  PixTools itself sent it, as a webhook
+├── ForeignOrigin                 403  sent by a page of another origin
+├── OwnWebhook                    403  a webhook that PixTools itself sent
 ├── RangeNotSatisfiable           416
 ├── CannotStart                   500  raised at the start of a process, for its operator
 │   ├── NotInstalled              500  an optional part of the package
@@ -136,7 +136,7 @@ PixToolsError
     ├── StoreUnavailable          503  waits
     └── DatabaseUnavailable       503
 
-An error that `waits` uses up no attempt of a step: it passes when a disk, a storage or a host is free again.
+An error that `waits` does not use up an attempt of a step: it passes when a disk, a storage or a host is free again.
 
 The docstring is the default message. `message` is always safe to show to a client: it never holds the text of a
 foreign exception, a secret or a path of the server.
@@ -172,13 +172,13 @@ class PixToolsError(Exception):
         """Describe one failure.
 
         Args:
-            message: what happened, for the client; the class docstring when left out.
+            message: what happened, for the client; default: the class docstring.
             pointer: JSON pointer as URI fragment to the offending input, e.g. `#/operations/0/width`.
             limit: the limit that was exceeded.
             value: the value that was refused.
             retry_after: seconds after which the same request may succeed.
             extra: further members of the problem document.
-            headers: further headers of the answer.
+            headers: further headers of the response.
         """
         self.message = message or (type(self).__doc__ or "").strip()
         self.pointer = pointer
@@ -195,7 +195,7 @@ class PixToolsError(Exception):
 
 
 def kinds(kind: type[PixToolsError] = PixToolsError) -> Iterator[type[PixToolsError]]:
-    """The whole tree."""
+    """All classes of the tree."""
     yield kind
     for below in kind.__subclasses__():
         yield from kinds(below)
@@ -279,9 +279,9 @@ class Unauthorized(PixToolsError):
         """Refuse a key, or a request without one.
 
         Args:
-            message: what is wrong and what to do, for the client; the class docstring when left out.
-            key_id: of the key, if it is known.
-            tenant: whose it is.
+            message: what is wrong and what to do, for the client; default: the class docstring.
+            key_id: id of the key, if it is known.
+            tenant: tenant of the key.
         """
         super().__init__(message, headers=CHALLENGE)
         self.key_id = key_id
@@ -347,10 +347,10 @@ class MissingScope(PixToolsError):
         """Refuse a request of a known key.
 
         Args:
-            message: names the scope; the class docstring when left out.
+            message: names the scope; default: the class docstring.
             value: the scope that is missing.
-            key_id: of the key.
-            tenant: whose it is.
+            key_id: id of the key.
+            tenant: tenant of the key.
         """
         super().__init__(message, value=value)
         self.key_id = key_id
@@ -378,7 +378,7 @@ class InvalidOperations(PixToolsError):
     status = 422
 
     def __init__(self, errors: list[dict[str, Any]], *, code: str | None = None) -> None:
-        """Collect what is wrong with the tree.
+        """Report all mistakes in a tree.
 
         Args:
             errors: one entry per mistake, each with `detail`, `pointer` and other members that help (`limit`, `value`).
@@ -1114,6 +1114,6 @@ class DatabaseUnavailable(Unavailable):
 
 
 def codes_of(*kinds: type[PixToolsError]) -> set[str]:
-    """The codes of these errors and of all below them."""
+    """The codes of these classes and of all their subclasses."""
     below = (codes_of(*kind.__subclasses__()) for kind in kinds)
     return {kind.code for kind in kinds}.union(*below)

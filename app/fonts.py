@@ -1,4 +1,4 @@
-"""Reads the tables of a font file: nothing is loaded or drawn, and no number in the file is trusted."""
+"""Reads the tables of a font file, without loading the font or drawing with it. No number in the file is trusted."""
 
 import struct
 from bisect import bisect_left, bisect_right
@@ -24,7 +24,7 @@ HIDDEN = b"nam_"  # keeps the alphabetical order of tables, but no program looks
 
 
 class Table(NamedTuple):
-    """A part of a file."""
+    """A table of a font file."""
 
     name: bytes
     #: offset of its record
@@ -45,12 +45,12 @@ class Run(NamedTuple):
 
 
 def media_type(beginning: bytes) -> str | None:
-    """The media type of a file that begins like a font; None: it does not."""
+    """The media type of a font by the first bytes of its file; None: the file is not a font."""
     return MEDIA_TYPES.get(beginning[:4])
 
 
 def check(font: bytes) -> None:
-    """Refuse a file that begins like a font but is not one.
+    """Refuse a file that has the signature of a font but is not a valid one.
 
     Raises:
         UnsupportedAsset: a table is missing, cut off or without characters.
@@ -70,14 +70,14 @@ def check(font: bytes) -> None:
 
 
 def having(font: bytes, text: str) -> frozenset[str]:
-    """The characters of a text that a font has, as far as its table can be read."""
+    """The characters of a text that a font contains, as far as its character map can be read."""
     return frozenset(map(chr, _glyphs(font, text)))
 
 
 def has_outlines(font: bytes, text: str) -> bool:
-    """Whether the outlines of a text's characters that a font has are within their table.
+    """True if the outlines for a text lie within the font's table of outlines; characters without a glyph are ignored.
 
-    FreeType reads one that is not as one without ink, like that of a space. Only TrueType outlines are looked at.
+    FreeType draws nothing for an outline outside of the table, as for a space. Only TrueType outlines are checked.
     """
     try:
         tables = _tables(font)
@@ -87,10 +87,10 @@ def has_outlines(font: bytes, text: str) -> bool:
 
 
 def _glyphs(font: bytes, text: str) -> dict[int, int]:
-    """The numbers of the characters of a text that a font has, with those of their glyphs.
+    """Glyph indexes by code point, for the characters of a text that a font contains.
 
-    A small file may claim billions of characters: its runs are never written out, and the first one that a character is
-    in decides.
+    A small file may claim billions of characters, so its runs are never expanded. If several runs contain a character,
+    the first one decides.
     """
     wanted, found = sorted(set(map(ord, text))), dict[int, int]()
     try:
@@ -108,7 +108,7 @@ def _glyphs(font: bytes, text: str) -> dict[int, int]:
 
 
 def _is_elsewhere(font: bytes, tables: dict[bytes, Table], glyph: int) -> bool:
-    """Whether the outline of a glyph is placed outside of the table of outlines."""
+    """True if the outline of a glyph lies outside of the table of outlines."""
     outlines, places = tables.get(b"glyf"), tables.get(b"loca")
     if outlines is None or places is None:
         return False
@@ -123,7 +123,7 @@ def _is_elsewhere(font: bytes, tables: dict[bytes, Table], glyph: int) -> bool:
 
 
 def runs(font: bytes) -> Iterator[Run]:
-    """The characters of a font.
+    """The runs of characters in a font's character map.
 
     Raises:
         struct.error, ValueError: the file is damaged.
@@ -136,7 +136,7 @@ def runs(font: bytes) -> Iterator[Run]:
 
 
 def nameless(font: bytes) -> bytes:
-    """The first face of a file, without the names by which it could be taken for another font.
+    """The first face of a font file, without its table of names: a stored font must not pass for another one.
 
     Raises:
         struct.error, ValueError: the file is damaged.
@@ -170,7 +170,7 @@ def _records(font: bytes) -> list[Table]:
 
 
 def _table_of_characters(font: bytes) -> int | None:
-    """Where the table by Unicode begins."""
+    """The offset of the Unicode character map; None: the font has none."""
     characters = _tables(font).get(b"cmap")
     if characters is None:
         return None

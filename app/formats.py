@@ -68,21 +68,21 @@ class Format:
 
     @property
     def is_input(self) -> bool:
-        """Whether clients may upload it."""
+        """Whether clients may upload this format."""
         return self.probe is not None
 
     @property
     def is_result(self) -> bool:
-        """Whether jobs may write it."""
+        """Whether jobs may write this format."""
         return self.written_as is None
 
     @property
     def is_image(self) -> bool:
-        """Whether it has pixels."""
+        """Whether files of this format have pixels."""
         return self.media_type.startswith("image/")
 
     def begins(self, prefix: bytes) -> bool:
-        """Whether the first bytes of a file are those of this format."""
+        """Whether the first bytes of a file are a signature of this format."""
         return any(
             all(prefix[offset : offset + len(mark)] == mark for offset, mark in signature)
             for signature in self.signatures

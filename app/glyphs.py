@@ -1,7 +1,7 @@
-"""The characters that the fonts of this server have, without loading a font.
+"""The characters that the fonts of this server contain, found without loading a font.
 
-The fonts that come with PixTools have the scripts of most languages and emoji. Chinese, Japanese and Korean need a file
-of tens of megabytes, which counts where it is installed.
+The fonts that come with PixTools cover the scripts of most languages, and emoji. Chinese, Japanese and Korean need a
+font of tens of megabytes, which is used if it is installed.
 """
 
 from collections.abc import Collection
@@ -25,29 +25,29 @@ SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x
 
 
 def needed_cjk(character: str) -> bool:
-    """Whether only the fonts for Chinese, Japanese and Korean can have a character."""
+    """True if only the fonts for Chinese, Japanese and Korean can contain a character."""
     return any(first <= ord(character) <= last for first, last in CJK)
 
 
 def missing(text: str, *, cjk: bool = True, own: Collection[str] = ()) -> str | None:
-    """The first character of a text that no font has.
+    """The first character of a text that no font contains; None: there is a font for each.
 
     Args:
         text: any text.
-        cjk: whether the fonts for Chinese, Japanese and Korean are asked as well; otherwise they are taken to have
-            all that is theirs.
-        own: characters of a further font.
+        cjk: whether to check the fonts for Chinese, Japanese and Korean; if not, they count as installed and
+            complete.
+        own: characters of an additional font.
     """
     return next((character for character in text if character not in own and not _is_there(character, cjk=cjk)), None)
 
 
 def describe(character: str) -> str:
-    """A character in a form in which people can look it up."""
+    """A character with its code point and its Unicode name, so that people can look it up."""
     return f"{character!r} (U+{ord(character):04X} {name(character, '')})".replace(" )", ")")
 
 
 def files() -> list[Path]:
-    """Files of all fonts, the one for Latin first."""
+    """The files of all fonts, the one for Latin first."""
     return [*_bundled(), *_cjk()]
 
 
@@ -73,7 +73,7 @@ def _cjk() -> tuple[Path, ...]:
 
 @cache
 def _coverage(path: Path) -> frozenset[int]:
-    """The numbers of a font's characters."""
+    """The code points of the characters that a font contains."""
     return frozenset(
         number
         for run in fonts.runs(path.read_bytes())

@@ -1,7 +1,7 @@
-"""The keys of PIXTOOLS_SECRET_KEY: they sign download links, and encrypt the secrets in the database.
+"""The keys of PIXTOOLS_SECRET_KEY, which sign download links and encrypt the secrets in the database.
 
-There may be several, so that one can be replaced while its links are still in use and rows are still encrypted with it:
-the first one signs and encrypts, all of them verify and decrypt.
+There may be several keys: the first one signs and encrypts, and all of them verify and decrypt. So a key can be
+replaced while links and rows that were made with it are still in use.
 """
 
 import base64
@@ -26,7 +26,7 @@ ADVICE = "Set PIXTOOLS_SECRET_KEY to a long random text (`openssl rand -hex 32`)
 
 @dataclass(frozen=True, repr=False)
 class _Key:
-    """One key for stored secrets."""
+    """One key that encrypts stored secrets."""
 
     cipher: AESGCM
     #: identifies the key that a text was encrypted with, and reveals nothing about it
@@ -46,10 +46,10 @@ class Keyring:
 
     @classmethod
     def of(cls, text: str) -> "Keyring":
-        """The keys of a setting or file, separated by commas.
+        """Parse the keys of a setting or a file, separated by commas.
 
         Raises:
-            CannotStart: there is none, or one is too short; the message does not repeat it.
+            CannotStart: there is no key, or one is too short; the message does not contain it.
         """
         keys = [part.strip() for part in text.split(",") if part.strip()]
         if not keys:
@@ -61,25 +61,25 @@ class Keyring:
 
     @property
     def prefix(self) -> str:
-        """The prefix of every text that the current key has encrypted."""
+        """The prefix of all texts that are encrypted with the current key."""
         return _prefix(self._keys[0])
 
     def encrypt(self, secret: str, context: str) -> str:
-        """A text to be stored.
+        """Encrypt a secret; returns the text to store.
 
         Args:
-            secret: what must not be readable in the database.
-            context: where it is stored; it can be decrypted nowhere else.
+            secret: the secret.
+            context: the place where the text is stored, see `context_of`; it cannot be decrypted for another place.
         """
         nonce, key = secrets.token_bytes(NONCE_BYTES), self._keys[0]
         sealed = nonce + key.cipher.encrypt(nonce, secret.encode(), context.encode())
         return _prefix(key) + base64.b64encode(sealed).decode()
 
     def decrypt(self, stored: str, context: str) -> str:
-        """What was encrypted by any of the keys; a text from before there was encryption is returned as it is.
+        """Decrypt a text with any of the keys; a text that an earlier version stored in plain is returned unchanged.
 
         Raises:
-            UnreadableSecret: none of the keys fits, or it was stored elsewhere.
+            UnreadableSecret: none of the keys fits, or the text was stored in another place.
         """
         mark, _, rest = stored.partition(":")
         if mark != MARK:
@@ -111,5 +111,5 @@ def _decoded(encoded: str) -> bytes:
 
 
 def context_of(table: str, *columns: object) -> str:
-    """Where something is stored: the table, and the columns of the row that never change."""
+    """The place where a secret is stored: the table, and columns of the row that never change."""
     return "\n".join([table, *("" if column is None else str(column) for column in columns)])

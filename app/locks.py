@@ -1,6 +1,6 @@
-"""Advisory locks of PostgreSQL, which every process that uses the same database shares.
+"""Advisory locks of PostgreSQL, shared by all processes that use the same database.
 
-SQLite needs none: it has one process, and one writer at a time.
+SQLite needs none: it is used by one process, with one writer at a time.
 """
 
 from enum import IntEnum, unique
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 @unique
 class AdvisoryLock(IntEnum):
-    """Each lock of the service; the numbers mean nothing, and differ."""
+    """The locks of the service; the numbers are arbitrary but unique."""
 
     #: one process at a time migrates the database
     MIGRATE = 7_104_220
@@ -24,13 +24,13 @@ class AdvisoryLock(IntEnum):
 
 
 def wait_for(session: Session, lock: AdvisoryLock) -> None:
-    """Hold a lock until the end of the transaction."""
+    """Wait for a lock, and hold it until the end of the transaction."""
     if _has_locks(session):
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock.value})
 
 
 def take(session: Session, lock: AdvisoryLock) -> bool:
-    """Hold a lock until the end of the transaction, unless another one has it: False."""
+    """Take a lock until the end of the transaction; returns False if another transaction holds it."""
     if not _has_locks(session):
         return True
     return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock.value}))

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, or readable lines on a terminal.
+"""Structured logs: one JSON object per line, or readable lines on a terminal.
 
-Every line has the ids that `tracing` has bound in its context. Secrets are cut out of every line, from any source:
-queries of URLs (they sign downloads, and receivers keep secrets in them), and passwords.
+Every line has the ids that `tracing` has bound in its context. Secrets are removed from every line: passwords, and
+queries of URLs, which may contain signatures of download links or secrets of webhook receivers.
 """
 
 import json
@@ -45,10 +45,10 @@ def _redacted_text(text: str) -> str:
 
 
 class _LineFormatter(logging.Formatter):
-    """Makes one line of a record: its event, the bound ids, its own fields.
+    """Formats a record as one line: its event, the bound ids, and its own fields.
 
-    structlog's own formatter does the same with a copy of the record and a chain of processors, at twice the cost; the
-    access log is a line for each request.
+    structlog's own formatter does the same with a copy of the record and a chain of processors, but takes twice as
+    long. That matters for the access log, which has a line per request.
     """
 
     def __init__(self, render: Callable[[EventDict], str]) -> None:

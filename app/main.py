@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Create the API; nothing is opened or read before its lifespan begins.
 
     Args:
-        settings: default: from the environment.
+        settings: the settings; default: read from the environment.
     """
 
     @asynccontextmanager
@@ -152,7 +152,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> Resources:
 
 @contextmanager
 def _on_stop_signals(stopping: threading.Event) -> Iterator[None]:
-    """Learn that the process has to stop before its server does: the server waits for every request first."""
+    """Set `stopping` on SIGTERM and SIGINT, before the server reacts: it first waits for all requests to end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread has signals
         return

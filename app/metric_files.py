@@ -1,8 +1,8 @@
 """Files of metrics whose disk space is allocated in advance.
 
-prometheus_client maps sparse files into memory. On a full disk, the first write to a page without a block would end the
-process by SIGBUS, and lose its work. If no space can be allocated, the values stay in memory and are not scraped:
-metrics must never disturb the work itself.
+prometheus_client maps sparse files into memory. On a full disk, the first write to a page without a block would kill
+the process by SIGBUS. Metrics must never disturb the work itself, so here blocks are allocated in advance. If that
+fails, the values stay in memory and are not scraped.
 """
 
 import mmap

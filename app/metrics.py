@@ -1,6 +1,6 @@
-"""Every metric, as constants. Labels have closed sets of values: never an id, a path or a text from outside.
+"""All metrics, as constants. Each label has a closed set of values: never an id, a path or text from outside.
 
-One process keeps them in memory. Where several processes belong together, their command sets PROMETHEUS_MULTIPROC_DIR
+A single process keeps its metrics in memory. If a command starts several processes, it sets PROMETHEUS_MULTIPROC_DIR
 before anything is imported, and they share that folder (see `slots`).
 """
 
@@ -190,7 +190,7 @@ class Exposition:
 
 
 def render(accept: str, scraped: Iterable[Metric] = ()) -> tuple[bytes, str]:
-    """The text of a scrape and its media type."""
+    """The body of a scrape and its media type."""
     encode, media_type = choose_encoder(accept)
     return encode(Exposition(scraped)), media_type
 
@@ -208,7 +208,7 @@ def _of_route(method: str, route: str, status: int) -> tuple[Counter, Histogram]
 
 
 def count_step(op: str, queue: str, became: str, seconds: float) -> None:
-    """Count one attempt."""
+    """Count one attempt at a step, and its duration."""
     STEPS.labels(op, became).inc()
     STEP_SECONDS.labels(op, queue).observe(seconds)
 
@@ -217,10 +217,10 @@ def count_job(status: str, code: str | None, operations: Iterable[str], seconds:
     """Count a job that has ended.
 
     Args:
-        status: its final state.
-        code: of its error.
+        status: final state of the job.
+        code: code of its error; None: there is none.
         operations: names of all operations in its tree.
-        seconds: since it was accepted; None for a job that was repeated, whose age says nothing.
+        seconds: time since the job was accepted; None for a job that was retried, whose age is not its duration.
     """
     fault = "none" if code is None else "service" if code in SERVICE_FAULTS else "input"
     JOBS.labels(status, fault).inc()
@@ -236,5 +236,5 @@ def count_repairs(kinds: Mapping[str, int]) -> None:
 
 
 def known(value: str, closed: Iterable[str]) -> str:
-    """The value of a label, if it is in its closed set."""
+    """The value of a label if it is in the label's closed set, or else `OTHER`."""
     return value if value in closed else OTHER

@@ -1,4 +1,4 @@
-"""For every request: an id, its place in a trace, a line in the log and its metrics. Plain ASGI."""
+"""Gives every request an id, a span, a log line and metrics. Plain ASGI."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ PRIVATE = {
 
 
 class RequestMiddleware:
-    """Outermost but for Starlette's own error handler, which only sees what had begun to be answered."""
+    """The outermost middleware of the application, which also answers crashes and requests that a stop cuts off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -65,7 +65,7 @@ class RequestMiddleware:
 
 
 class _Answer:
-    """Notes the status; adds the id, what is left of the tenant's rate, and the headers that make an answer private."""
+    """Records the status of a response; adds the request id, the rate limit and the headers for private content."""
 
     def __init__(self, send: Send, request_id: bytes, scope: Scope) -> None:
         self._send = send

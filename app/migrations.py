@@ -1,7 +1,7 @@
-"""Bringing a database to the current schema.
+"""Brings a database to the current schema.
 
-Alembic is loaded only where there is something to migrate: that happens once a version, and loading it takes a fifth of
-a start.
+Alembic is loaded only if there is something to migrate: that is once per version, and loading it takes a fifth of the
+start.
 """
 
 import logging
@@ -38,9 +38,9 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 @contextmanager
 def online() -> Iterator[None]:
-    """Outside a transaction on PostgreSQL: indexes are made and dropped while others write.
+    """Run statements outside of a transaction on PostgreSQL, to create or drop indexes while other processes write.
 
-    That waits until all earlier transactions have ended, and delays no others.
+    The statements wait until all earlier transactions have ended, but do not block later ones.
     """
     from alembic import op  # noqa: PLC0415 - loaded where migrations run
 
@@ -54,10 +54,10 @@ def online() -> Iterator[None]:
 
 
 def check(database_url: str) -> None:
-    """Check whether a database in a file can be used at all.
+    """Check that a SQLite database can be used; a PostgreSQL database is not checked.
 
     Raises:
-        CannotStart: says what to do.
+        CannotStart: the file is damaged, unusable or of a later version; the message says what to do.
     """
     known = _before()
     database = Database(database_url)
@@ -80,7 +80,7 @@ def check(database_url: str) -> None:
 
 
 def state(database_url: str) -> tuple[str | None, str]:
-    """The revision that a database has, and the one that this version needs."""
+    """The revision of a database, and the one that this version needs."""
     return _revision(database_url), _head()
 
 
@@ -102,7 +102,7 @@ def _is_ready(database_url: str) -> bool:
 
 
 def _revision(database_url: str) -> str | None:
-    """The revision that a database has; None: it is empty, or not made yet."""
+    """The revision of a database; None: it is empty or does not exist."""
     database = Database(database_url)
     if database.is_sqlite and not Path(str(database.url().database)).exists():
         return None  # a query would create the file
@@ -117,7 +117,7 @@ def _revision(database_url: str) -> str | None:
 
 
 def _head() -> str:
-    """The revision that this version needs: the one that comes before no other."""
+    """The revision that this version needs: the last migration."""
     before = _before()
     [head] = before.keys() - before.values()
     return head
@@ -125,10 +125,10 @@ def _head() -> str:
 
 @cache  # the files do not change while a process runs, and its start needs them twice
 def _before() -> dict[str, str]:
-    """The revisions of all migrations, each with the one before it, which of the first is "".
+    """All revisions, each with the one before it; for the first one, that is an empty text.
 
     Raises:
-        CannotStart: the migrations are not here.
+        CannotStart: the files of the migrations are missing.
     """
     files = list((ROOT / "alembic" / "versions").glob("*.py"))
     if not files:

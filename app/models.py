@@ -1,4 +1,4 @@
-"""The tables. The database is the source of truth: the contents of the broker and of Redis can be rebuilt from it."""
+"""The database tables. They are the source of truth: the contents of broker and Redis can be rebuilt from them."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -27,7 +27,7 @@ from app.tenancy import Owned
 
 
 class JobStatus(StrEnum):
-    """pending -> processing -> one of the others. Only an explicit retry leads back to pending."""
+    """The state of a job: pending -> processing -> one of the others. Only an explicit retry leads back to pending."""
 
     #: accepted; no step has started
     PENDING = "pending"
@@ -44,7 +44,7 @@ class JobStatus(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """pending -> running -> one of the others; back to pending only for another attempt."""
+    """The state of a step: pending -> running -> one of the others; back to pending only for another attempt."""
 
     PENDING = "pending"
     #: a worker holds the lease
@@ -75,7 +75,7 @@ class EventType(StrEnum):
 
 
 class Scope(StrEnum):
-    """A permission of a key; it covers only what the key's tenant owns."""
+    """A permission of a key. It covers only the data of the key's tenant."""
 
     JOBS_WRITE = "jobs:write"
     #: every GET that no scope below covers
@@ -104,7 +104,7 @@ DEFAULT_PRIORITY = 5
 
 
 class TenantRecord(Base):
-    """A customer of the service: no tenant sees, changes or counts the data of another."""
+    """A tenant: a customer of the service, who cannot see or change the data of other tenants."""
 
     __tablename__ = "tenants"
 
@@ -131,7 +131,7 @@ class TenantRecord(Base):
 
 
 class ApiKey(Owned, Base):
-    """A client's credential; the secret itself is not stored."""
+    """A client's API key; only a hash of the secret is stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -156,7 +156,7 @@ class ApiKey(Owned, Base):
 
 
 class AuditEntry(Owned, Base):
-    """An action of a key or an operator, or a refusal. A trigger rejects updates of rows."""
+    """An action of a key or an operator, or a refused request. A trigger rejects updates of these rows."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "at"))
@@ -277,7 +277,7 @@ class JobTag(Owned, Base):
 
 
 class JobTombstone(Owned, Base):
-    """A record that a job existed, after it has expired."""
+    """A record of an expired job."""
 
     __tablename__ = "job_tombstones"
     __table_args__ = (Index(None, "expired_at"),)
@@ -400,7 +400,7 @@ class Step(Base):
 
 
 class DueTask(Base):
-    """Work that waits to be sent to the broker: one task that is ready to run, or all that remains of a job."""
+    """Work that waits to be sent to the broker: one task that is ready to run, or the rest of a job."""
 
     __tablename__ = "due_tasks"
 
@@ -426,7 +426,7 @@ class DueTask(Base):
 
 
 class TenantTurn(Base):
-    """When work of a tenant was last sent: the tenant that has waited longest is next."""
+    """The time at which work of a tenant was last sent; the tenant that has waited longest is next."""
 
     __tablename__ = "tenant_turns"
 
@@ -519,7 +519,7 @@ class IdempotencyKey(Owned, Base):
 
 
 class Event(Owned, Base):
-    """An entry of the event log, written with the change it reports; sent by webhooks, listed by `GET /events`."""
+    """An entry of the event log, written with the change that it reports. Webhooks send it, `GET /events` lists it."""
 
     __tablename__ = "events"
     __table_args__ = (
@@ -544,7 +544,7 @@ class Event(Owned, Base):
 
 
 class Counter(Base):
-    """The last number used of a series. The row lock lets only one transaction at a time assign numbers."""
+    """The last number used in a series. Its row lock lets only one transaction at a time assign numbers."""
 
     __tablename__ = "counters"
 
@@ -553,7 +553,7 @@ class Counter(Base):
 
 
 class WebhookEndpoint(Owned, Base):
-    """A receiver of events, optionally of certain types only."""
+    """A receiver of events, of all types or some of them."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (Index(None, "tenant", "id"),)
@@ -570,7 +570,7 @@ class WebhookEndpoint(Owned, Base):
 
 
 class WebhookSecret(Owned, Base):
-    """A signing key for webhooks; during a rotation a receiver has two."""
+    """A signing key for webhooks. During a rotation, a receiver has two."""
 
     __tablename__ = "webhook_secrets"
     __table_args__ = (Index(None, "endpoint_id"),)

@@ -1,4 +1,4 @@
-"""Times as they are written in JSON."""
+"""The format of times in JSON."""
 
 from datetime import datetime
 

@@ -33,7 +33,7 @@ from app.parameters import (
 
 
 class Queue(StrEnum):
-    """Every queue that carries work; one worker deployment each."""
+    """The queues with work, each with its own worker deployment."""
 
     #: pixel work by libvips, job bookkeeping
     DEFAULT = "default_queue"
@@ -48,7 +48,7 @@ class Queue(StrEnum):
 
 
 class AssetKind(StrEnum):
-    """What a stored file is."""
+    """The kind of a stored file."""
 
     IMAGE = "image"
     FONT = "font"
@@ -62,7 +62,7 @@ FETCH = "fetch"
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One entry of the registry."""
+    """An operation, as registered in `OPERATIONS`."""
 
     #: name in an operation tree and in results
     name: str
@@ -98,12 +98,12 @@ class Operation:
 
     @property
     def gives_image(self) -> bool:
-        """Whether another operation can continue from its output."""
+        """Whether another operation can process its output."""
         return self.format is None or FORMATS[self.format].is_image
 
     @property
     def encodes(self) -> bool:
-        """Whether it concerns the file, not the pixels."""
+        """Whether it encodes a file, and leaves the pixels unchanged."""
         return self.format is not None and self.gives_image
 
 

@@ -1,4 +1,4 @@
-"""Parameters of every operation: what a client may say, and within which limits."""
+"""The parameters of all operations, with their limits."""
 
 from typing import Annotated, Any, Literal, Self
 from unicodedata import category
@@ -45,9 +45,9 @@ FocalPoint = Annotated[
 
 
 def visible_line(text: str) -> str:
-    """The text without line ends, control characters and what stands for no character.
+    """The text without line breaks, control characters and noncharacters.
 
-    Joiners, marks of direction, the soft hyphen and any space stay: Persian, Hindi, Hebrew and emoji need them.
+    Joiners, direction marks, the soft hyphen and all spaces are kept: Persian, Hindi, Hebrew and emoji need them.
     """
     return "".join(
         character for character in text if category(character) not in UNSEEN and not _is_no_character(character)
@@ -55,22 +55,22 @@ def visible_line(text: str) -> str:
 
 
 def _is_no_character(character: str) -> bool:
-    """Whether Unicode will never give it a meaning; what is only unassigned yet may be this year's emoji."""
+    """Whether a code point is a Unicode noncharacter. Unassigned ones are allowed, since they may be new emoji."""
     number = ord(character)
     return number & 0xFFFE == 0xFFFE or 0xFDD0 <= number <= 0xFDEF
 
 
 class Params(BaseModel):
-    """Parameters of an operation: unknown names are errors, values never change."""
+    """Parameters of an operation: unknown names are errors, and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def in_plan(self) -> dict[str, Any]:
-        """The parameters as a plan keeps them.
+        """The parameters in the form in which a plan stores them.
 
-        Defaults are included, so that a later version with other defaults does the same. Options that are not used
-        (null, which is also their default) are left out, so that a worker of an earlier version, which does not know a
-        new option, can do every step that does not use it.
+        Defaults are included, so that a later version with other defaults gives the same result. Unused options, whose
+        default is null, are left out, so that a worker of an earlier version that lacks a new option can still run
+        every step without it.
         """
         fields = type(self).model_fields
         values = self.model_dump()
@@ -235,7 +235,7 @@ def _default(params: Params, name: str) -> int:
 
 
 class QualityTarget(Params):
-    """What a written file must keep; its quality is searched."""
+    """The target that a written file has to meet, by a search for its quality."""
 
     max_bytes: int | None = Field(
         None,
@@ -259,12 +259,12 @@ class QualityTarget(Params):
 
     @property
     def is_quick(self) -> bool:
-        """Whether the file is written once, and in no more time than with the default parameters."""
+        """Whether the file is encoded once, and in no more time than with the default parameters."""
         return self.is_unconstrained
 
 
 class Encoding(QualityTarget):
-    """What every format takes that can hold metadata."""
+    """The parameters of all formats that can contain metadata."""
 
     keep_metadata: KeepMetadata = Field(
         "none",
@@ -440,26 +440,26 @@ class WebParams(Params):
 
     @property
     def least_width(self) -> int:
-        """Of the widths that `bytes_step` chooses."""
+        """The smallest width in pixels that `bytes_step` may choose."""
         return self.min_width or min(WEB_MIN_WIDTH, self.max_width or WEB_MIN_WIDTH)
 
     @property
     def most_width(self) -> int:
-        """Of the widths that `bytes_step` chooses."""
+        """The largest width in pixels that `bytes_step` may choose."""
         return self.max_width or max(WEB_MAX_WIDTH, self.min_width or WEB_MAX_WIDTH)
 
     @property
     def most_images(self) -> int:
-        """Widths that `bytes_step` may choose."""
+        """The greatest number of widths that `bytes_step` may choose."""
         return self.max_images or WEB_MAX_IMAGES
 
     @property
     def is_quick(self) -> bool:
-        """Whether each file is written once."""
+        """Whether each file is encoded only once."""
         return self.bytes_step is None and self.min_ssim is None
 
     def of_encoder(self, format_: str) -> AvifParams | WebpParams | JpegParams:
-        """Parameters of the encoder of a format."""
+        """The parameters for the encoder of a format."""
         given = {"min_ssim": self.min_ssim} | ({} if self.quality is None else {"quality": self.quality})
         if format_ == "jpeg":
             return JpegParams(background=self.background, **given)

@@ -1,4 +1,4 @@
-"""Files that only their owner may read: the database has webhook secrets, the storage has users' files."""
+"""Keeps files private to their owner: the database contains secrets, and the storage users' files."""
 
 import os
 from pathlib import Path

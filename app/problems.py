@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 `application/problem+json` with a stable `code`."""
+"""Answers errors with RFC 9457 `application/problem+json` and a stable `code`."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
 
 
 class _ProblemResponse(JSONResponse):
-    """A response that may repeat text from the client, even half of a surrogate pair."""
+    """A response that may contain any text from the client, even half of a surrogate pair."""
 
     media_type = MEDIA_TYPE
 
@@ -73,7 +73,7 @@ def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _note_refusal(request: Request, error: PixToolsError) -> None:
-    """Count requests beyond a limit, and note refused requests of known keys for the audit log."""
+    """Count requests beyond a limit, and note refused requests with a known key for the audit log."""
     if isinstance(error, TenantLimit):
         metrics.LIMIT_REFUSALS.labels(error.code).inc()
     known = error if isinstance(error, Unauthorized) else getattr(request.state, "principal", None)
@@ -83,7 +83,7 @@ def _note_refusal(request: Request, error: PixToolsError) -> None:
 
 
 def answer(error: PixToolsError, **more: Any) -> JSONResponse:
-    """The answer to a request that was refused."""
+    """The response to a refused request."""
     members = dict(error.extra) | more
     if error.pointer and "errors" not in members:
         members["errors"] = [{"detail": error.message, "pointer": error.pointer}]
@@ -132,7 +132,7 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]) -> str:
-    """Starlette's short message, with advice."""
+    """Starlette's short message with additional advice."""
     if status is HTTPStatus.NOT_FOUND:
         return "There is nothing at this path; /openapi.json lists the paths."
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
@@ -141,7 +141,7 @@ def _explained(status: HTTPStatus, error: HTTPException, headers: dict[str, str]
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of all routes at this path; the router reports those of the first one."""
+    """The methods of all routes at this path; Starlette reports only those of the first route."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     return [
         method
@@ -163,12 +163,12 @@ def _on_crash(request: Request, error: Exception) -> JSONResponse:
 
 
 def crash() -> JSONResponse:
-    """The answer to an unexpected error; the traceback is in the log only."""
+    """The response to an unexpected error, without the traceback, which is only in the log."""
     return _problem(500, "internal_error", "Internal error; see the server log for details.")
 
 
 def code_of(error: Exception) -> str:
-    """The code of the answer to an error; errors of other libraries may have an unrelated `code`."""
+    """The error code of the response; other libraries' errors may have an unrelated attribute `code`."""
     if isinstance(error, PixToolsError):
         return error.code
     return DatabaseUnavailable.code if is_away(error) else PixToolsError.code

@@ -1,10 +1,10 @@
-"""`module:function` references: registries name functions that only workers import, so the API never loads a codec."""
+"""References `module:function`, by which registries name functions of workers, so that the API never loads a codec."""
 
 from importlib import import_module
 from typing import Any
 
 
 def resolve(reference: str) -> Any:
-    """The function of a reference; its module is imported on first use."""
+    """Return the function of a reference, and import its module if necessary."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)

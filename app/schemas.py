@@ -29,7 +29,7 @@ class Model(BaseModel):
 
 
 def one_of(values: Iterable[str]) -> dict[str, Any]:
-    """An enumeration for a schema: the values of this version. Values that another version stored are shown too."""
+    """A schema with an enumeration of this version's values; values that another version stored are valid as well."""
     return {"enum": sorted(values)}
 
 
@@ -48,7 +48,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def without_query(url: str) -> str:
-    """A URL as it is shown: the query may have a token."""
+    """The URL without its query, which may contain a token."""
     return re.split("[?#]", url, maxsplit=1)[0]
 
 

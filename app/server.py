@@ -1,5 +1,4 @@
-"""How the API is served: uvicorn, with the limits of the settings on connections and on what they send; alone, or with
-everything else in the same process."""
+"""Serves the API by uvicorn with limits on connections: alone, or with everything else in the same process."""
 
 import logging
 import os
@@ -44,7 +43,7 @@ def serve(settings: Settings) -> None:
 
 
 def _greeting(settings: Settings) -> str:
-    """The address of the page, and a command to try."""
+    """The message at the start: the address of the web page, and a command to try."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{settings.port}"
     sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
@@ -56,7 +55,7 @@ def _greeting(settings: Settings) -> str:
 
 
 def serve_api(settings: Settings) -> None:
-    """Serve the API; with memory:// as broker its lifespan runs the worker as well."""
+    """Serve the API; with a memory:// broker its lifespan also runs the workers."""
     _refuse_in_a_line(_check_keyring, settings)
     _refuse_in_a_line(_check_access, settings)
     _refuse_in_a_line(_check_port, settings)
@@ -64,7 +63,7 @@ def serve_api(settings: Settings) -> None:
 
 
 def _refuse_in_a_line(check: Callable[[Settings], None], settings: Settings) -> None:
-    """Report in one line a problem that would make the start fail."""
+    """Exit with a message of one line if a check fails."""
     try:
         check(settings)
     except CannotStart as error:
@@ -72,7 +71,7 @@ def _refuse_in_a_line(check: Callable[[Settings], None], settings: Settings) -> 
 
 
 def _check_files(settings: Settings) -> None:
-    """The start checks the files again, within a server that logs tracebacks."""
+    """Check the files before the server starts, which would check them too, but log a traceback."""
     with only_process(settings.data_dir):
         migrations.check(settings.database)
         Resources(settings).check_network()
@@ -80,10 +79,10 @@ def _check_files(settings: Settings) -> None:
 
 
 def _check_port(settings: Settings) -> None:
-    """Refuse to start if the server could not listen.
+    """Refuse to start if the server cannot listen on its port.
 
     Raises:
-        CannotStart: the port is in use, or must not be used.
+        CannotStart: the port is in use, or this user may not use it.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -100,10 +99,10 @@ def _check_keyring(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> None:
-    """Refuse to listen where other machines could reach a server without keys.
+    """Refuse to start a server without keys that other machines could reach.
 
     Raises:
-        CannotStart: says what to do.
+        CannotStart: the message says what to do.
     """
     if settings.metrics_port == settings.port:
         raise CannotStart("PIXTOOLS_METRICS_PORT is the API's own port, PIXTOOLS_PORT: choose another one.")
@@ -116,7 +115,7 @@ def _check_access(settings: Settings) -> None:
 
 
 def _may_have_keys(settings: Settings) -> bool:
-    """Whether there has ever been a key; a database that is away may have some, and accepts none until it is back."""
+    """Whether a key may have been made. True if the database is away: until it is back, requests are refused anyway."""
     database = Database(settings.database)
     try:
         if database.is_sqlite and not Path(str(database.url().database)).exists():
@@ -151,7 +150,7 @@ def run(app: ASGIApp, settings: Settings) -> None:
 
 
 def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] | None:
-    """The sockets of the API and of the port with only the service's state; None: the server opens its own."""
+    """The sockets of the API and of the port for health and metrics; None: uvicorn opens its own."""
     if settings.metrics_port is None:
         return None
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -163,7 +162,7 @@ def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] 
 
 
 def limits_of(settings: Settings) -> ConnectionLimits:
-    """The limits on connections; their number also fits the descriptors that this process may open."""
+    """The limits on connections; their number is also limited by the file descriptors of this process."""
     return ConnectionLimits(
         head_bytes=settings.max_head_bytes,
         headers=settings.max_headers,

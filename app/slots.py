@@ -1,8 +1,8 @@
 """Slots: the metrics of several processes in one folder, in which each process writes its own files.
 
-prometheus_client names such files by process id and never removes them, so that a pool that replaces its children would
-fill the folder. Here a process takes the lowest free slot and locks it until it ends; the next process in that slot
-continues its counters. So there are never more sets of files than processes ran at the same time, and sums only grow.
+prometheus_client names such files by process id and never removes them, so a pool that replaces its children would fill
+the folder. Here a process takes the lowest free slot and locks it until it ends; the next process in that slot
+continues its counters. So there are never more sets of files than simultaneous processes, and sums only grow.
 """
 
 import fcntl
@@ -39,7 +39,7 @@ def share(parent: Path) -> None:
     """Make this process and its children keep their metrics in one folder. Call this before `app.metrics` is imported.
 
     Args:
-        parent: the folder in which that one is created, and abandoned ones are removed.
+        parent: the folder in which the shared one is created, and abandoned ones are removed.
     """
     if folder():
         return
@@ -98,7 +98,7 @@ def bury_dead(path: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether no process uses this folder any more."""
+    """Whether a folder is no longer used by any process."""
 
     def is_free(slot: int) -> bool:
         with _if_free(path, slot) as free:
@@ -113,7 +113,7 @@ def _slots(path: Path) -> list[int]:
 
 @contextmanager
 def _if_free(path: Path, slot: int) -> Iterator[bool]:
-    """Whether the slot is free; if so, it is locked meanwhile."""
+    """Lock a slot within the block; yields False if another process has it."""
     file = os.open(_lock(path, slot), os.O_RDWR)
     try:
         yield _try_lock(file)

@@ -1,7 +1,7 @@
-"""The owners of rows, and sessions that see only the rows of one tenant.
+"""The tenants of rows, and sessions that see only the rows of one tenant.
 
-A session of a tenant adds the condition to every statement of the ORM, so no query can forget it. Statements that
-bypass the ORM (`insert_rows`, statements on tables) name the tenant themselves.
+A session of a tenant adds the condition to every statement of the ORM, so that no query can lack it. Statements that
+bypass the ORM (`insert_rows`, statements on tables) have to name the tenant themselves.
 """
 
 from typing import Any
@@ -29,10 +29,10 @@ def add_condition(state: ORMExecuteState, tenant: str) -> None:
 
 
 def check_new_rows(session: Session, tenant: str | None) -> None:
-    """Assign new rows to the session's tenant; a session that sees all rows has to name the tenant of each.
+    """Assign new rows to the session's tenant; in a session that sees all rows, each row has to name its tenant.
 
     Raises:
-        ValueError: a row names another tenant, or none.
+        ValueError: a row names another tenant, or none although it has to.
     """
     for row in session.new:
         if isinstance(row, Owned):

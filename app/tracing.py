@@ -28,14 +28,14 @@ bind, bound, forget = bind_contextvars, bound_contextvars, clear_contextvars
 
 
 def start(endpoint: str | None, service: str) -> Callable[[], None]:
-    """Send spans to a collector; to be called after a fork.
+    """Start sending spans to a collector; to be called after a fork.
 
     Args:
-        endpoint: base address of OTLP over HTTP; None: there are no spans.
-        service: which part of PixTools this process is.
+        endpoint: base URL of OTLP over HTTP; None: there are no spans.
+        service: name of this part of PixTools.
 
     Returns:
-        A function that sends the rest, for the end of the process.
+        A function that sends the remaining spans, to be called at the end of the process.
     """
     if not endpoint:
         return lambda: None
@@ -56,7 +56,7 @@ def start(endpoint: str | None, service: str) -> Callable[[], None]:
 
 
 def carrier() -> dict[str, str]:
-    """The context that is sent with a message, so that its work belongs to this request and trace."""
+    """The context to send with a message, so that its work belongs to this request and trace."""
     carried = outgoing()
     known = get_contextvars()
     carried.update((name, known[name]) for name in CARRIED if name in known)
@@ -64,7 +64,7 @@ def carrier() -> dict[str, str]:
 
 
 def outgoing() -> dict[str, str]:
-    """The headers of an outgoing request."""
+    """The tracing headers of an outgoing request."""
     headers: dict[str, str] = {}
     _w3c.inject(headers)
     return headers
@@ -72,7 +72,7 @@ def outgoing() -> dict[str, str]:
 
 @contextmanager
 def continued(carried: Mapping[str, str], name: str, kind: SpanKind, **attributes: str) -> Iterator[Span]:
-    """Continue the context of `carrier`: a span of its trace, its ids on every log line."""
+    """Continue the context from `carrier`: a span in its trace, and its ids on every log line."""
     parent = _parent(carried)
     ids = {name: carried[name] for name in CARRIED if carried.get(name)}
     with _current(name, kind, attributes, parent) as span, bound_contextvars(**ids, **_trace_id(span)):
@@ -80,14 +80,14 @@ def continued(carried: Mapping[str, str], name: str, kind: SpanKind, **attribute
 
 
 def adopt(carried: Mapping[str, str] | None) -> None:
-    """Bind the ids of another request where none is bound: work without a request of its own, e.g. after a crash."""
+    """Bind the ids of an earlier request if none is bound, for work without its own request, e.g. after a crash."""
     known = get_contextvars()
     bind_contextvars(**{name: carried[name] for name in CARRIED if carried and name in carried and name not in known})
 
 
 @contextmanager
 def request(request_id: str, headers: Mapping[str, str], name: str) -> Iterator[Span]:
-    """Begin a request, in the trace of its sender; its ids stay on the log lines of this context."""
+    """Start a request in the trace of its sender; its ids are on all log lines of this context."""
     clear_contextvars()
     with _current(name, SpanKind.SERVER, {}, _parent(headers)) as span:
         bind_contextvars(**{REQUEST_ID: request_id}, **_trace_id(span))
@@ -132,7 +132,7 @@ def _parent(carried: Mapping[str, str]) -> Context | None:
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[Span]:
-    """A part of what this process does."""
+    """A span for a part of this process's work."""
     return _current(name, SpanKind.INTERNAL, attributes)
 
 

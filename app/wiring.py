@@ -1,4 +1,4 @@
-"""From settings to resources: the only place that picks implementations."""
+"""Creates resources from settings: the only place that chooses implementations."""
 
 import os
 import secrets
@@ -83,7 +83,7 @@ HOST_SHARE = 4  # one host gets at most 1/4 of the places for webhooks
 
 @dataclass(frozen=True)
 class Resources:
-    """All resources of one process; each is made on first use."""
+    """All resources of one process, each created on first use."""
 
     settings: Settings
     #: True once running tasks have to be returned to their queue
@@ -99,10 +99,10 @@ class Resources:
 
     @cached_property
     def keyring(self) -> Keyring:
-        """The keys of this deployment: from the settings, or made once and kept with the data.
+        """The keys of this deployment, from the settings, or created once and stored with the data.
 
         Raises:
-            CannotStart: there are none, or one is too short.
+            CannotStart: there are no keys, or one is too short.
         """
         settings = self.settings
         if settings.secret_key:
@@ -115,10 +115,10 @@ class Resources:
         return Keyring.of(path.read_text())
 
     def check_keyring(self) -> None:
-        """Read the keys, for a process that cannot work without them.
+        """Check that this process has keys, if it cannot work without them.
 
         Raises:
-            CannotStart: there are none, or one is too short.
+            CannotStart: there are no keys, or one is too short.
         """
         _ = self.keyring
 
@@ -146,7 +146,7 @@ class Resources:
         return PresignedLinks(self._bucket, self.settings.download_url_seconds) if self._bucket else self.api_links
 
     def presigned(self, key: str) -> str:
-        """A presigned link to an object of a bucket; a folder has none."""
+        """A presigned link to an object in a bucket, not in a local folder."""
         if self._bucket is None:
             raise ValueError(f"{self.settings.storage} signs no links")
         return self._bucket.presign(key, self.settings.download_url_seconds)
@@ -225,7 +225,7 @@ class Resources:
 
     @cached_property
     def tenant_limits(self) -> TenantLimits:
-        """The limits of tenants without their own."""
+        """The limits for tenants without their own."""
         settings = self.settings
         return TenantLimits(
             requests_per_minute=settings.tenant_requests_per_minute,
@@ -356,10 +356,10 @@ class Resources:
         return {}
 
     def renderer(self, queue: Queue) -> Renderer:
-        """The renderer of a queue's pixel work; call it before the first task, so that the task does not wait for it.
+        """The renderer for a queue. If it is called at the start, the first task does not have to wait for the process.
 
         Raises:
-            InvalidWeights: the network cannot be loaded.
+            InvalidWeights: the weights of the network cannot be loaded.
         """
         if queue not in self._renderers:
             self._renderers[queue] = self._renderer(queue)
@@ -382,11 +382,11 @@ class Resources:
         }
 
     def check_network(self) -> None:
-        """Check the weights, without loading a runtime for them.
+        """Check the weights without loading ONNX Runtime.
 
         Raises:
-            NotInstalled: no runtime is installed.
-            InvalidWeights: the files of the settings are not such a network.
+            NotInstalled: ONNX Runtime is not installed.
+            InvalidWeights: the files in the settings do not contain such a network.
         """
         check_installed(Queue.ML)
         settings = self.settings
@@ -546,7 +546,7 @@ def check_installed(queue: Queue) -> None:
     """Check that the library for a queue's work is installed, without loading it.
 
     Raises:
-        NotInstalled: the package is here without that extra.
+        NotInstalled: PixTools was installed without the extra that the queue needs.
     """
     module, requirements = LIBRARIES.get(queue, ("", ""))
     if module and find_spec(module) is None:

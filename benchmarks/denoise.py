@@ -2,7 +2,7 @@
 
     python -m benchmarks denoise [--small]
 
-Each runs in a separate process on the same picture, one after the other, on all cores.
+Each of them runs in a separate process, one after the other, on the same picture and on all cores.
 """
 
 import json

@@ -43,7 +43,7 @@ def png() -> bytes:
 
 
 def count_open(deployment: Deployment) -> int:
-    """Number of steps that have not started."""
+    """The number of steps that have not started."""
     url = deployment.environment.get("PIXTOOLS_DATABASE_URL")
     path = Path(deployment.environment["PIXTOOLS_DATA_DIR"]) / "pixtools.db"
     connection = psycopg.connect(url.replace("+psycopg", "")) if url else sqlite3.connect(path, timeout=30)

@@ -118,7 +118,7 @@ def service(name: str, deployment: Deployment, source: Path, servers: Iterable[S
 
 @contextmanager
 def program(name: str, folder: Path, *command: str | Path, **environment: str) -> Iterator[Contestant]:
-    """A program that reads jobs line by line and does them at once."""
+    """A contestant that is a program, which reads one job per line and runs it at once."""
     process = subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.PIPE,
@@ -202,7 +202,7 @@ def install(*command: str | Path) -> None:
 
 @contextmanager
 def contestants(folder: Path, source: Path, peers: Path, before: Path | None) -> Iterator[list[Contestant]]:
-    """All running contestants that are available; with another checkout, only that one and this one."""
+    """All contestants that are available on this machine; with `before`, only that checkout and this one."""
 
     def own(name: str) -> Path:
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""Do image operations wait for `denoise`? Times resize jobs alone, and while denoise jobs of 12 megapixels wait.
+"""Do image operations wait for `denoise`? Measures resize jobs alone, and while denoise jobs of 12 megapixels wait.
 
     python -m benchmarks isolation
 

@@ -1,4 +1,4 @@
-"""CPU time and memory of processes with all their children, as Linux reports them."""
+"""Measures CPU time and memory of processes with all their children, as Linux reports them."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Many uploads at once: memory of the API, longest pause of its event loop, errors.
+"""Many simultaneous uploads: memory of the API, longest pause of its event loop, errors.
 
     python -m benchmarks uploads
 

@@ -1,4 +1,4 @@
-"""`pixtools serve` that measures the pauses of its event loop itself, free from those of `uploads.py`.
+"""`pixtools serve`, which itself measures the pauses of its event loop, so that those of `uploads.py` do not count.
 
 python -m benchmarks.watched_api
 """

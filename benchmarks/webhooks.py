@@ -206,7 +206,7 @@ def one_dead_host(database: Database, title: str, per_second: float) -> None:
 
 
 def breaker(deployment: Deployment) -> None:
-    """A host that fails, is no longer called, and recovers."""
+    """Print the calls to a host that fails, is no longer called, and recovers."""
     print("\n| second | requests to the failing host | what it answers |\n|---:|---:|---|")
     with deployment.client() as api, receiving(answer(500)) as receiver:
         for _ in range(12):

@@ -156,7 +156,7 @@ def _operations(draw: random.Random) -> list[dict[str, Any]]:
 
 @contextmanager
 def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
-    """A function that runs a job, and one for the id of the process that ran the last one; 0 if it has ended."""
+    """Yields a function that runs a job, and one that returns the id of the process that ran the last job, or 0."""
     inherited = sandbox._environment  # noqa: SLF001 - the benchmark's subject
 
     def environment() -> dict[str, str]:
@@ -189,7 +189,7 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
 
 @contextmanager
 def celery_worker(folder: Path) -> Iterator[tuple[Run, Callable[[], int]]]:
-    """The same for a deployment with one worker process, through its API."""
+    """Yields the same functions for a deployment with one worker process, which gets jobs through its API."""
     os.environ["MALLOC_ARENA_MAX"] = "2"  # as in the images
     pool = ServerPool(folder / "servers")
     try:

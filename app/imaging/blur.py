@@ -24,7 +24,7 @@ def _blurred(image: pyvips.Image, sigma: float) -> pyvips.Image:
 
 
 def _blurred_small(image: pyvips.Image, sigma: float, factor: int) -> pyvips.Image:
-    """The same on a smaller image, since such a smooth result does not need all pixels; saves most of the work."""
+    """Blur at a reduced size: such a smooth result does not need all pixels, and this saves most of the work."""
     margin = 2 * factor  # continues the picture beyond its border, as the kernel expects
     across, down = ((-(-side // factor) + 4) * factor for side in (image.width, image.height))
     small = image.embed(margin, margin, across, down, extend="copy").cast("float").shrink(factor, factor)

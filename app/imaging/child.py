@@ -1,7 +1,7 @@
 """One process of `Sandbox`: `python -m app.imaging.child SOCKET THREADS BYTES NETWORK` renders on request.
 
-It ends when the other side closes the socket, even during a render. A mistake in this code or in libvips ends it as
-well, with a traceback on standard error; then the other side sees the socket close.
+It ends when the parent closes the socket, even during a render. An unexpected error ends it too, with a traceback on
+standard error; the parent then sees the socket close.
 """
 
 import importlib
@@ -33,7 +33,7 @@ ERROR_FIELDS = ("message", "pointer", "limit", "value", "retry_after", "extra")
 
 
 def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] | None) -> None:
-    """Serve until the other side closes the socket."""
+    """Serve until the parent closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the socket
     os.nice(NICE)
     _limit(memory_bytes)
@@ -51,7 +51,7 @@ def main(socket: int, threads: int, memory_bytes: int, denoiser: dict[str, Any] 
 
 
 def _load_decoders() -> None:
-    """Load all decoders now, while no render waits, so that their memory is known before an image is opened."""
+    """Load all decoders at the start, so that the memory they take is known before an image is opened."""
     for format_ in FORMATS.values():
         for reference in format_.decoders:
             resolve(reference)
@@ -68,7 +68,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _receive(connection: "Connection[bytes, tuple[Any, ...]]", jobs: Jobs) -> None:
-    """Wait in a thread of its own, so that the other side's end is seen while libvips works."""
+    """Receive requests in a separate thread, which notices the end of the parent even while libvips works."""
     try:
         while True:
             jobs.put(connection.recv())

@@ -10,7 +10,7 @@ SHOWN_ONCE = 1  # the default of the format, which needs no extension block
 
 
 def save(image: pyvips.Image, params: GifParams, path: Path) -> None:
-    """Write a GIF file; of alpha, only wholly transparent or not is left."""
+    """Write a GIF file, in which each pixel is either opaque or fully transparent."""
     if image.get_page_height() == image.height:
         image = image.copy()
         image.set_type(pyvips.GValue.gint_type, "loop", SHOWN_ONCE)  # libvips' default is an endless loop

@@ -33,7 +33,7 @@ def save(image: pyvips.Image, params: JpegParams, path: Path) -> None:
 
 
 def flattened(image: pyvips.Image, params: JpegParams) -> pyvips.Image:
-    """The image without alpha, over the background."""
+    """The image blended onto the background, without alpha."""
     if not image.hasalpha():
         return image
     image, background = with_background(image, params.background)

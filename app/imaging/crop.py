@@ -11,10 +11,10 @@ from app.parameters import CropParams
 
 
 def run(image: pyvips.Image, params: CropParams, _context: Context | None = None) -> pyvips.Image:
-    """Cut out a rectangle; by gravity it is at most as large as the image.
+    """Cut out a rectangle. One that is placed by gravity is reduced to the size of the image if it is larger.
 
     Raises:
-        AreaOutsideImage: the rectangle was placed, and does not lie within the image.
+        AreaOutsideImage: a rectangle with a given corner does not lie within the image.
     """
     if params.left is not None and params.top is not None:
         _check("wide", params.left + params.width, image.width)
@@ -24,7 +24,7 @@ def run(image: pyvips.Image, params: CropParams, _context: Context | None = None
 
 
 def run_frames(frames: Sequence[pyvips.Image], params: CropParams, _context: Context) -> list[pyvips.Image]:
-    """Cut the same rectangle out of every frame; by gravity it is found on the first."""
+    """Cut the same rectangle out of every frame; gravity places it by the first frame."""
     settled = gravity.settled(frames[0], _size(frames[0], params), params)
     return [run(frame, settled) for frame in frames]
 

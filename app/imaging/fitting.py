@@ -20,19 +20,19 @@ OF_ENCODERS = "Failed to allocate"
 
 
 def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], None]) -> Work:
-    """Encode an image, which is in memory, within the memory limit.
+    """Encode an image within the memory limit.
 
     Args:
-        op: the encoder.
-        params: its parameters.
-        image: the image to write.
-        write: does the work; called again with work that needs less if the encoder still ran out of memory.
+        op: name of the encoder.
+        params: parameters of the encoder.
+        image: the image to write, in memory.
+        write: runs the encoder; called again with less demanding work if the encoder ran out of memory.
 
     Returns:
         The work that was done.
 
     Raises:
-        ImageTooLarge: no way of doing the work fits.
+        ImageTooLarge: the encoder needs more memory than there is, however it is set.
     """
     ways = _fitting(op, params, image)
     for way, work in enumerate(ways, 1):
@@ -49,7 +49,7 @@ def encode(op: str, params: Any, image: pyvips.Image, write: Callable[[Work], No
 
 
 def is_out_of_memory(error: pyvips.Error, *, encoding: bool = False) -> bool:
-    """Whether a library could not allocate memory."""
+    """True if a library could not allocate memory."""
     said = str(error)
     return any(words in said for words in OUT_OF_MEMORY) or (encoding and OF_ENCODERS in said)
 

@@ -1,4 +1,4 @@
-"""The size of an image after an operation: only arithmetic, also for processes that do not decode images."""
+"""The size of an image after an operation: pure arithmetic, which processes without a decoder use as well."""
 
 import math
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def _scale(width: int, height: int, params: ResizeParams) -> tuple[float, float]
 
 
 def turn(params: RotateParams) -> float:
-    """Degrees clockwise, at least 0 and less than 360."""
+    """The angle in degrees clockwise, at least 0 and less than 360."""
     return round(params.angle, DIGITS) % 360
 
 
@@ -88,7 +88,7 @@ SIZES: dict[str, Callable[[Size, Any], Size | None]] = {
 
 
 def size_after(op: str, size: Size | None, params: Any) -> Size | None:
-    """The size of an image after an operation; None if it depends on the pixels."""
+    """The size in pixels after an operation; None if it depends on the pixels."""
     if size is None or op not in SIZES:
         return size
     return SIZES[op](size, params)

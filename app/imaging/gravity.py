@@ -14,7 +14,7 @@ Cutting = TypeVar("Cutting", CropParams, ResizeParams)
 
 
 def offset(free: tuple[int, int], gravity: str) -> tuple[int, int]:
-    """The free space to the left of and above something that is placed by a compass point."""
+    """The left and top offset in pixels of something placed at a compass point within the free space."""
     across = next((share for name, share in _HORIZONTAL.items() if gravity.endswith(name)), 0.5)
     down = next((share for name, share in _VERTICAL.items() if gravity.startswith(name)), 0.5)
     return round(free[0] * across), round(free[1] * down)
@@ -31,7 +31,7 @@ def settled(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> Cutt
 
 
 def cut(image: pyvips.Image, size: tuple[int, int], params: Cutting) -> pyvips.Image:
-    """The part of an image that is kept: about the focal point as nearly as the border allows, else by gravity.
+    """Cut out the part to keep: as close around the focal point as the edges allow, or placed by gravity.
 
     Args:
         image: the image.

@@ -1,9 +1,9 @@
-"""A line of text as a mask, in the fonts that come with PixTools or in one that a tenant has stored.
+"""Draws a line of text as a mask, in the fonts that come with PixTools or in a font that a tenant has stored.
 
-A font that libvips has once read stays loaded for the rest of the process. A stored font could then draw the texts of
-other tenants: letters that no other font has, or all letters if it has another font's name. So a separate process reads
-it, draws one text and ends: `python -m app.imaging.lettering`. It has the limits of the process that starts it, and
-ends with that one; a damaged font may kill it, which costs only this step.
+libvips keeps every font that it has read until the process ends. A tenant's font could then be used for the texts of
+other tenants: for characters that no other font contains, or for all of them if it has the name of another font. So a
+separate process, `python -m app.imaging.lettering`, loads the font, draws one text and ends. It has the limits of its
+parent, and ends with it. A damaged font may crash it, which fails only this step.
 """
 
 import json
@@ -40,18 +40,18 @@ Box = tuple[int, int]
 
 
 def mask_of(text: str, box: Box, font: Path | None = None) -> pyvips.Image:
-    """The text as one band, as large as the box allows.
+    """Draw a text as a mask of one band, as large as the box allows.
 
     Args:
         text: one line.
         box: width and height in pixels.
-        font: a file that a tenant has stored; the fonts of this server step in for what it lacks.
+        font: file of a stored font; for characters that it lacks, the fonts of this server are used.
 
     Raises:
-        GlyphMissing: no font has a character of the text.
-        InvisibleText: there is nothing to draw.
+        GlyphMissing: no font contains a character of the text.
+        InvisibleText: the text has no visible character.
         CorruptFont: the stored font cannot be used.
-        PixelProcessDied: the process that draws with it was killed.
+        PixelProcessDied: the process that draws with the stored font was killed.
     """
     stored = font.read_bytes() if font else None
     lacking = glyphs.missing(text, own=fonts.having(stored, text) if stored else ())
@@ -84,7 +84,7 @@ def _drawn(text: str, box: Box, families: str) -> pyvips.Image:
 
 @cache
 def _know_fonts() -> None:
-    """Register every font of this server with libvips, which keeps them."""
+    """Register every font of this server with libvips, once per process."""
     for path in glyphs.files():
         _register(path)
 
@@ -94,7 +94,7 @@ def _register(path: Path) -> None:
 
 
 def _drawn_apart(text: str, box: Box, font: bytes, folder: Path) -> pyvips.Image:
-    """The same in a stored font, drawn by a separate process."""
+    """Draw a text in a stored font, in a separate process."""
     with TemporaryDirectory(dir=folder) as own:
         path = Path(own) / STORED
         try:
@@ -128,7 +128,7 @@ def _ask(request: dict[str, object]) -> subprocess.CompletedProcess[bytes]:
 
 
 def main() -> None:
-    """Draw one text in a stored font; the answer is its mask, or an exit status."""
+    """Draw one text in a stored font; write the mask to standard output, or exit with a status."""
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, most))
     request = json.loads(os.read(0, REQUEST_BYTES))
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def _is_loaded(probe: str | None) -> bool:
-    """Whether a character that the stored font lacks looks otherwise than in `FONT`; None: it lacks none of those."""
+    """True if the stored font was loaded: `probe`, which it lacks, differs from that of `FONT`. None: do not check."""
     if probe is None:
         return True
     alone = f'<span fallback="false">{probe}</span>'
@@ -159,7 +159,7 @@ def _is_loaded(probe: str | None) -> bool:
 
 
 def _are_readable(font: str, characters: str) -> bool:
-    """Whether FreeType can read the outlines of characters; libvips leaves out without an error what it cannot read."""
+    """True if FreeType can read the outlines of these characters; libvips silently leaves out those it cannot read."""
     from PIL import ImageFont  # noqa: PLC0415 - only this process needs it
 
     try:

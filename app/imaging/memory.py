@@ -1,6 +1,6 @@
-"""The memory that encoders take, as measured. It is known before an encoder is called, so that no process dies of it.
+"""The measured memory use of encoders. It is checked before an encoder runs, so that no process dies of it.
 
-Plain data without libvips, since the server that accepts jobs uses it as well.
+This module does not need libvips, since the API uses it as well.
 """
 
 import resource
@@ -28,7 +28,7 @@ WITHOUT_PIXELS = 250_000  # an image with fewer pixels always fits into memory
 
 @dataclass(frozen=True)
 class Work:
-    """The work of an encoder."""
+    """The work of an encoder, which determines how much memory it needs."""
 
     op: str
     params: Any
@@ -41,12 +41,12 @@ class Work:
 
     @property
     def needed(self) -> int:
-        """Bytes of the whole process."""
+        """The memory that the whole process needs, in bytes."""
         return BASE + self.pixels * self.pixel_bytes + self.encoding
 
     @property
     def encoding(self) -> int:
-        """Bytes in addition to what is held already."""
+        """The memory that encoding needs in addition to the pixels, in bytes."""
         return self.pixels * _RATES.get(self.op, _plain)(self)
 
 
@@ -74,21 +74,21 @@ _RATES: dict[str, Callable[[Work], int]] = {"convert_webp": _webp, "convert_avif
 
 
 def has_full_chroma(params: AvifParams) -> bool:
-    """Whether colour may be written in full resolution; a search for likeness may end at any quality."""
+    """True if AVIF may be written without chroma subsampling; with `min_ssim` any quality is possible."""
     if params.chroma == "auto":
         return params.lossless or params.quality >= FULL_CHROMA_FROM or params.min_ssim is not None
     return params.lossless or params.chroma == "4:4:4"
 
 
 def frugal(params: Any) -> Any:
-    """Parameters that take less memory and fulfil the request as well; the same ones if there are none."""
+    """Parameters that need less memory and still meet the request; unchanged if there are none."""
     if isinstance(params, AvifParams) and params.chroma == "auto" and not params.lossless:
         return params.model_copy(update={"chroma": "4:2:0"})
     return params
 
 
 def limit() -> int | None:
-    """Bytes of address space that this process may have; None: no limit."""
+    """The limit on the address space of this process in bytes; None: there is no limit."""
     if sys.platform != "linux":
         return None
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -96,13 +96,13 @@ def limit() -> int | None:
 
 
 def held() -> int:
-    """Bytes of address space that this process has."""
+    """The current size of this process's address space in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
 
 
 def attempts(work: Work) -> Iterator[Work]:
-    """The work, and ways to do it in less memory."""
+    """The work, then variants of it that need less memory."""
     yield work
     if work.threads > 1:
         yield replace(work, threads=1)
@@ -111,6 +111,6 @@ def attempts(work: Work) -> Iterator[Work]:
 
 
 def too_much(op: str, pixels: int, needed: int, most: int) -> str:
-    """The error for work that does not fit."""
+    """The message for work that exceeds the memory limit, in bytes."""
     advice = "; smaller images, `chroma` 4:2:0 and no `lossless` take less" if op == "convert_avif" else ""
     return f"{op} of {pixels} pixels takes {needed} bytes of memory; the limit is {most}{advice}."

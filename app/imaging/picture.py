@@ -9,7 +9,7 @@ from app.imaging.metadata.origin import Origin
 
 @dataclass(frozen=True)
 class Picture:
-    """Upright frames of one size, in grey or RGB."""
+    """One or more upright frames of equal size, in grey or RGB."""
 
     frames: tuple[pyvips.Image, ...]
     origin: Origin
@@ -21,7 +21,7 @@ class Picture:
         return self.frames[0]
 
     def strip(self) -> pyvips.Image:
-        """One image as libvips reads and writes animations: every frame, one below the other."""
+        """All frames as one image, stacked vertically, as libvips reads and writes animations."""
         if len(self.frames) == 1:
             return self.first
         strip = pyvips.Image.arrayjoin(list(self.frames), across=1).copy(interpretation=self.first.interpretation)

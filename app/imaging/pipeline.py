@@ -1,4 +1,4 @@
-"""Runs pixel operations on one image: it is decoded once, and written to any number of files."""
+"""Runs pixel operations on one image, which is decoded once and written to any number of files."""
 
 import json
 import logging
@@ -52,11 +52,11 @@ Step = Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]
 def render(
     source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, monitor: Monitor | None = None
 ) -> list[Rendered | None]:
-    """Apply the stages to an image and write every target: upright, in sRGB and without metadata unless it asks.
+    """Apply the stages to an image and write every target: upright, and by default in sRGB and without metadata.
 
-    An animation stays one as long as every stage and the target can work on frames, otherwise its first frame counts,
-    which the last stage reports; of a document, the first page. Stages that encode do nothing: pixels flow through
-    them unchanged, and what is written is up to the targets. A failed call may leave files behind.
+    An animation stays animated if every stage and the target support frames. Otherwise only its first frame is used,
+    and the last stage reports that; of a document, the first page is used. Stages that encode do nothing: the pixels
+    pass through unchanged, and the targets determine the files. A failed call may leave files behind.
 
     Returns:
         The written files, target by target; None for a target that was left out.
@@ -67,7 +67,7 @@ def render(
         ImageTooLarge: the source or the result exceeds the limits.
         TargetUnreachable: no quality of an encoder meets the target.
         ImageNotEncoded: an encoder refuses the image.
-        WorkspaceFailed: disk (`WorkspaceFull`) or memory ran out; nothing is known about the image.
+        WorkspaceFailed: disk space (`WorkspaceFull`) or memory ran out, for which the image may not be the reason.
     """
     monitor = monitor or Monitor()
     with _decoding():
@@ -111,9 +111,9 @@ def _picture(
 
 
 def _on_load(size: Size, stages: Sequence[Stage]) -> tuple[int, Step | None]:
-    """The factor by which the decoder shrinks an image, and the work left to the first stage; None: left to the target.
+    """The factor by which the decoder shrinks an image, and what remains of the first stage; None: the target does it.
 
-    Not after an encoder: it may have been in a task of its own.
+    If the first stage is an encoder, the factor is 1, as it would be if the encoder had a task of its own.
     """
     if not stages or not (on_load := OPERATIONS[stages[0].op].on_load):
         return 1, None
@@ -155,7 +155,7 @@ def _step(stage: Stage, context: Context) -> Step:
 
 
 def _in_colours_of(before: pyvips.Image, image: pyvips.Image) -> pyvips.Image:
-    """The image with the profile that its pixels still have, should an operation have made it from bare numbers."""
+    """The image with the profile of the one before, which still applies, in case an operation has dropped it."""
     turned_grey = image.bands <= GREY_BANDS < before.bands  # now sRGB grey, to which the profile does not apply
     if before.get_typeof(PROFILE) and not image.get_typeof(PROFILE) and not turned_grey:
         image = image.copy()
@@ -220,7 +220,7 @@ def _save(picture: Picture, target: Target, context: Context) -> Rendered:
 def _as_asked(
     origin: Origin, image: pyvips.Image, operation: Operation, params: Any, keep: KeepMetadata
 ) -> pyvips.Image:
-    """The image with the colours, the depth and the metadata of the target."""
+    """The image with the colours, the depth and the metadata that the target asks for."""
     image = image if keep in {"icc", "all"} else to_srgb(image)
     image = image if operation.deep else to_eight_bits(image)
     image = origin.onto(image, keep, str(operation.format))

@@ -1,4 +1,4 @@
-"""Quality targets: a search for the quality at which a file fits into its bytes, or is like enough to its original."""
+"""Quality targets: a search for the quality at which a file is small enough, or similar enough to its original."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Load = Callable[[Path], pyvips.Image]
 
 @dataclass(frozen=True)
 class Encoded:
-    """One file that was tried."""
+    """One trial encode."""
 
     path: Path
     #: None: the encoder has none
@@ -32,7 +32,7 @@ class Encoded:
 
 @dataclass
 class _Trials:
-    """Encodes an image as often as needed, and never twice with the same quality."""
+    """The trial encodes of an image, at most one for each quality."""
 
     image: pyvips.Image
     params: QualityTarget
@@ -66,23 +66,24 @@ class _Trials:
 
 
 def fulfil(image: pyvips.Image, params: QualityTarget, path: Path, save: Save, load: Load) -> dict[str, Any]:
-    """Write the file that meets the target.
+    """Write a file that meets its target.
 
-    With `max_bytes` alone that is the best quality that fits, up to the one that was asked for; with `min_ssim` the
-    smallest file that is alike enough, which must then fit as well. Quality is bisected: at most eight files.
+    With `max_bytes` alone, it has the best quality that fits, up to the requested one. With `min_ssim`, it is the
+    smallest file that is similar enough; if it exceeds `max_bytes`, the target cannot be met. The quality is found by
+    bisection, with at most eight encodes.
 
     Args:
-        image: in memory, since it is encoded more than once.
-        params: of the encoder.
-        path: of the file.
+        image: the image, in memory, since it is encoded more than once.
+        params: parameters of the encoder.
+        path: path of the file.
         save: the encoder.
-        load: reads back what it wrote.
+        load: reads an encoded file.
 
     Returns:
-        What was measured: `quality`, `bytes`, `ssim` and the number of `encodes`.
+        The measurements: `quality`, `bytes`, `ssim` and the number of `encodes`.
 
     Raises:
-        TargetUnreachable: no quality keeps it.
+        TargetUnreachable: no quality meets the target.
     """
     trials = _Trials(image, params, path, save, load)
     quality: int | None = getattr(params, "quality", None)
@@ -101,7 +102,7 @@ def fulfil(image: pyvips.Image, params: QualityTarget, path: Path, save: Save, l
 
 
 def _highest(trials: _Trials, most: int) -> Encoded:
-    """The best quality that fits; the worst one if none does."""
+    """The encode with the best quality that fits; with the worst quality if none fits."""
     if trials.fits(trials.at(most)):
         return trials.at(most)
     fitting = bisect_left(range(WORST, most), True, key=lambda quality: not trials.fits(trials.at(quality)))
@@ -109,7 +110,7 @@ def _highest(trials: _Trials, most: int) -> Encoded:
 
 
 def _lowest(trials: _Trials) -> Encoded:
-    """The worst quality that is alike enough; the best one if none is."""
+    """The encode with the lowest quality that is similar enough; with the best quality if none is."""
     unlike = bisect_left(range(WORST, BEST), True, key=lambda quality: trials.resembles(trials.at(quality)))
     return trials.at(WORST + unlike)
 

@@ -46,13 +46,13 @@ class Target:
     name: str = ""
 
     def path_of(self, part: "Part") -> Path:
-        """Where one of its files is, if it gives several."""
+        """The path of one of its files, for a target with several files."""
         return self.path.with_name(f"{self.path.name}.{part.suffix}")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest image that is opened or made."""
+    """The size of the largest image that may be opened or produced, in pixels."""
 
     #: width times height
     pixels: int
@@ -102,7 +102,7 @@ def _ignore(_share: float | None) -> None:
 
 @dataclass(frozen=True)
 class Monitor:
-    """The reports of a render besides its files."""
+    """The progress and the reports of a render."""
 
     on_progress: OnProgress = _ignore
     #: reports of the stages, by number of the stage
@@ -125,5 +125,5 @@ class Context:
         self.monitor.on_progress(share)
 
     def report(self, **values: Any) -> None:
-        """Report something about this step to the client; plain JSON values."""
+        """Add values to the report of this step for the client; they must be representable in JSON."""
         self.monitor.reports.setdefault(self.stage, {}).update(values)

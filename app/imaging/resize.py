@@ -19,13 +19,13 @@ def run(image: pyvips.Image, params: ResizeParams, _context: Context | None = No
 def on_load(
     size: tuple[int, int], params: ResizeParams
 ) -> tuple[int, Callable[[Sequence[pyvips.Image]], list[pyvips.Image]]]:
-    """By what the decoder may divide an image of this size, and what is left to be done with what it gives."""
+    """The factor by which the decoder may shrink an image of this size, and the function that does the rest."""
     geometry = measure(*size, params)
     return geometry.shrink, lambda frames: [apply(frame, geometry, params) for frame in frames]
 
 
 def run_frames(frames: Sequence[pyvips.Image], params: ResizeParams, _context: Context) -> list[pyvips.Image]:
-    """Resize an animation; what is kept is decided on its first frame, so that nothing jumps."""
+    """Resize an animation; all frames are cut to the area chosen in the first one, so that nothing jumps."""
     geometry = measure(frames[0].width, frames[0].height, params)
     if geometry.size != geometry.scaled:
         params = gravity.settled(frames[0], _part(frames[0], geometry), params)
@@ -33,7 +33,7 @@ def run_frames(frames: Sequence[pyvips.Image], params: ResizeParams, _context: C
 
 
 def apply(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvips.Image:
-    """Resize an image that may already be smaller than the one that was measured."""
+    """Resize an image, which the decoder may have shrunk since its geometry was measured."""
     if geometry.size != geometry.scaled:
         image = _cut(image, geometry, params)
     image = _scaled(image, geometry.size, linear=params.linear)
@@ -46,7 +46,7 @@ def _cut(image: pyvips.Image, geometry: Geometry, params: ResizeParams) -> pyvip
 
 
 def _part(image: pyvips.Image, geometry: Geometry) -> tuple[int, int]:
-    """Width and height of what is kept of an image, before it is scaled."""
+    """Width and height of the part of an image that is kept, before scaling."""
     width, height = (
         max(1, round(side * size / scaled))
         for side, size, scaled in zip((image.width, image.height), geometry.size, geometry.scaled, strict=True)
@@ -69,7 +69,7 @@ def _scaled(image: pyvips.Image, size: tuple[int, int], *, linear: bool) -> pyvi
 
 
 def _grey_of(image: pyvips.Image) -> pyvips.Image:
-    """One of three equal channels, and alpha: libvips knows of no linear light in grey."""
+    """One of three equal channels, and alpha: libvips has no linear grey, so grey images are resized in RGB."""
     grey = image.extract_band(0).copy(interpretation="grey16" if image.format == "ushort" else "b-w")
     return grey.bandjoin(image.extract_band(3)) if image.hasalpha() else grey
 

@@ -9,7 +9,7 @@ from app.parameters import RotateParams
 
 
 def run(image: pyvips.Image, params: RotateParams, _context: Context | None = None) -> pyvips.Image:
-    """Turn an image clockwise."""
+    """Rotate an image clockwise."""
     angle = turn(params)
     if angle == 0:
         return image

@@ -7,6 +7,6 @@ from app.parameters import SharpenParams
 
 
 def run(image: pyvips.Image, params: SharpenParams, _context: Context | None = None) -> pyvips.Image:
-    """Sharpen the lightness of an image; alpha stays as it is."""
+    """Sharpen the lightness of an image; alpha is unchanged."""
     sharp = image.sharpen(sigma=params.sigma, m1=params.flat, m2=params.edges)
     return sharp.colourspace(image.interpretation).cast(image.format)

@@ -13,12 +13,12 @@ COMPARED = 256  # approximate shorter side in pixels at which the index fits hum
 def ssim(first: pyvips.Image, second: pyvips.Image) -> float:
     """Mean SSIM of lightness, -1..1; 1 for equal images.
 
-    After Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): Gaussian
+    From Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): Gaussian
     window, both images shrunk beforehand as the authors suggest. Transparent pixels count as if on white.
 
     Args:
-        first: sRGB or grey.
-        second: of the same size.
+        first: image in sRGB or grey.
+        second: another image of the same size.
     """
     shrink = max(1, round(min(first.width, first.height) / COMPARED))
     x, y = _lightness(first, shrink), _lightness(second, shrink)

@@ -12,12 +12,12 @@ MEDIAN = 3  # width in pixels of the median filter, which ignores single bright 
 
 
 def run(image: pyvips.Image, params: TrimParams, context: Context) -> pyvips.Image:
-    """Cut off a border of one colour; an image that is nothing else stays as it is. Reports what is kept."""
+    """Cut off a border of one colour, and report the area that is kept; an image of only one colour is unchanged."""
     return run_frames([image], params, context)[0]
 
 
 def run_frames(frames: Sequence[pyvips.Image], params: TrimParams, context: Context) -> list[pyvips.Image]:
-    """Cut off what is border in every frame."""
+    """Cut off the border that all frames share."""
     frames = [frame.copy_memory() for frame in frames]  # the pixels are read twice: to find the border, and to cut it
     left, top, width, height = _union([_found(frame, params) for frame in frames])
     if width == 0 or height == 0:
@@ -27,7 +27,7 @@ def run_frames(frames: Sequence[pyvips.Image], params: TrimParams, context: Cont
 
 
 def _union(areas: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The smallest area around those that are not empty."""
+    """The smallest area that encloses all areas that are not empty."""
     found = [area for area in areas if area[2] and area[3]]
     if not found:
         return 0, 0, 0, 0
@@ -37,7 +37,7 @@ def _union(areas: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _found(image: pyvips.Image, params: TrimParams) -> tuple[int, ...]:
-    """Left, top, width and height of what differs from the border."""
+    """Left, top, width and height of the area within the border."""
     background = None
     if params.background is not None:
         image, background = with_background(image, params.background)

@@ -16,7 +16,7 @@ MAX_PIXELS = 25_000_000  # limit for the overlay image
 
 
 def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvips.Image:
-    """Lay a mark over an image; colours are mixed as they are stored, as everybody does.
+    """Lay a mark over an image. Colours are blended as stored, not in linear light, as most programs do.
 
     Raises:
         CorruptImage: the mark cannot be decoded.
@@ -27,7 +27,7 @@ def run(image: pyvips.Image, params: WatermarkParams, context: Context) -> pyvip
 
 
 def run_frames(frames: Sequence[pyvips.Image], params: WatermarkParams, context: Context) -> list[pyvips.Image]:
-    """The same for all frames of an animation, which have one size: the mark is drawn once."""
+    """Lay a mark over all frames of an animation. It is drawn once, since they have equal sizes."""
     width, height = frames[0].width, frames[0].height
     margin = round(min(width, height) * params.margin)
     room = max(1, width - 2 * margin), max(1, height - 2 * margin)
@@ -49,7 +49,7 @@ def _marked(image: pyvips.Image, mark: pyvips.Image, margin: int, params: Waterm
 
 
 def _text(params: WatermarkParams, box: tuple[int, int], context: Context) -> pyvips.Image:
-    """The text in its colour with alpha."""
+    """The text as an sRGB image with alpha."""
     mask = lettering.mask_of(params.text or "", box, context.files.get("font"))
     *rgb, alpha = bytes.fromhex(params.colour.removeprefix("#").ljust(8, "f"))
     colour = (pyvips.Image.black(mask.width, mask.height, bands=3) + rgb).cast("uchar")
@@ -57,7 +57,7 @@ def _text(params: WatermarkParams, box: tuple[int, int], context: Context) -> py
 
 
 def _picture(path: Path, box: tuple[int, int]) -> pyvips.Image:
-    """The image in sRGB with alpha; it may grow to the size of the box."""
+    """The stored image in sRGB with alpha, scaled up or down to fit the box."""
     try:
         file = ImageFile.open(path)
     except InvalidUpload as error:
@@ -92,13 +92,13 @@ def _alike(mark: pyvips.Image, image: pyvips.Image, opacity: float) -> pyvips.Im
 
 
 def _repeated(mark: pyvips.Image, image: pyvips.Image, margin: int) -> pyvips.Image:
-    """The mark again and again over a canvas of the image's size, with a margin between."""
+    """The mark repeated over the whole size of the image, with a margin between copies."""
     tile = mark.embed(0, 0, mark.width + margin, mark.height + margin)
     across, down = -(-image.width // tile.width), -(-image.height // tile.height)
     return tile.replicate(across, down).crop(0, 0, image.width, image.height)
 
 
 def _laid_over(image: pyvips.Image, mark: pyvips.Image, left: int, top: int) -> pyvips.Image:
-    """By the operator `over` of Porter and Duff; an opaque image stays without alpha."""
+    """Compose the mark over the image (Porter and Duff's `over`); an opaque image stays without alpha."""
     mixed = image.composite2(mark, "over", x=left, y=top, compositing_space=image.interpretation)
     return mixed.extract_band(0, n=image.bands).cast(image.format).copy(interpretation=image.interpretation)

@@ -26,7 +26,7 @@ class Written:
 
 
 def write(image: pyvips.Image, operation: Operation, params: Any, path: Path, *, frames: int = 1) -> Written:
-    """Write a file.
+    """Encode an image into a file.
 
     Args:
         image: in memory, with the colours and the metadata to write.

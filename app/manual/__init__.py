@@ -1,1 +1,1 @@
-"""The documentation as pages: the files of docs/, and what is generated from errors and settings."""
+"""The documentation as web pages: the files of docs/, and pages generated from errors and settings."""

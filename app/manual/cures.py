@@ -1,4 +1,4 @@
-"""What to do about each error, by its code. A code without an entry of its own has that of the error above it."""
+"""What to do about each error, by its code. A code without its own entry uses that of its parent in the tree."""
 
 from typing import NamedTuple
 

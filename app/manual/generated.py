@@ -1,4 +1,4 @@
-"""Pages that are generated: every error, from the tree of them, and every setting."""
+"""Generated pages: all error codes, from the tree of errors, and all settings."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ SHOWN_DEFAULT = 60  # characters
 
 
 def errors_page() -> str:
-    """Markdown with cause and cure of every code."""
+    """The Markdown page with cause and cure of every error code."""
     entries = {code: _entry(code, kind) for code, kind in sorted(_kinds())}
     more = {
         code: _section(code, "422" if code != "method_not_allowed" else "405", *advice) for code, advice in MORE.items()
@@ -34,7 +34,7 @@ def errors_page() -> str:
 
 
 def _kinds(kind: type[PixToolsError] = PixToolsError) -> Iterator[tuple[str, type[PixToolsError]]]:
-    """Every error once by its code: the one that is highest in the tree."""
+    """All error codes, each with the error that is highest in the tree."""
     found: dict[str, type[PixToolsError]] = {}
     waiting = [kind]
     while waiting:
@@ -54,7 +54,7 @@ def _cause(kind: type[PixToolsError]) -> str:
 
 
 def cure_of(kind: type[PixToolsError]) -> str:
-    """What to do about an error: its own entry, or that of the nearest error above it."""
+    """What to do about an error: its own entry, or that of its nearest ancestor."""
     codes = [each.code for each in kind.__mro__ if issubclass(each, PixToolsError)]
     return next(CURES[code] for code in codes if code in CURES)
 
@@ -64,7 +64,7 @@ def _section(code: str, where: str, cause: str, cure: str) -> str:
 
 
 def configuration_page() -> str:
-    """Markdown with a table of every setting."""
+    """The Markdown page with a table of all settings."""
     rows = [_row(name, field) for name, field in Settings.model_fields.items()]
     return "\n".join([CONFIGURATION_HEAD, "| Setting | Default | |", "|---|---|---|", *rows, ""])
 
@@ -75,7 +75,7 @@ def _row(name: str, field: Any) -> str:
 
 
 def _default(name: str, field: Any) -> str:
-    """As it would be written; what depends on the machine or is a path of the package is not."""
+    """The default as it would be set; empty if it depends on the machine or is a path of the package."""
     value = field.default
     if value is PydanticUndefined or name.endswith("_weights"):
         return ""

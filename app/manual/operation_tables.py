@@ -21,10 +21,10 @@ PATTERNS = {
 
 
 def written(page: str) -> str:
-    """The text of the page with its table made anew.
+    """The text of the page with its table regenerated.
 
     Raises:
-        ValueError: it has no table with the right head, or several.
+        ValueError: the page has no table with the right head, or several.
     """
     text, tables = TABLE.subn(lambda _: table(), page)
     if tables != 1:
@@ -33,14 +33,14 @@ def written(page: str) -> str:
 
 
 def table() -> str:
-    """A row for each operation and for each of its parameters, as Markdown."""
+    """The Markdown table with a row for each operation and each of its parameters."""
     shared = list(_shared())
     own = [row for operation in OPERATIONS.values() for row in _operation(operation, shared)]
     return "\n".join([*HEAD, *own, *(row for kind in shared for row in _shared_rows(kind))]) + "\n"
 
 
 def _shared() -> Iterator[type[Params]]:
-    """The classes of parameters that several encoders have in common, base first."""
+    """The classes of parameters that several encoders share, base classes first."""
     used = [operation.params for operation in OPERATIONS.values() if operation.encodes]
     bases = dict.fromkeys(base for params in used for base in reversed(params.__mro__[1:]))
     for base in bases:
@@ -101,7 +101,7 @@ def _number(value: float) -> str:
 
 
 def _values(field: dict[str, Any], schema: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """A description of the allowed values of a parameter."""
     if "$ref" in field:
         return _values(schema["$defs"][field["$ref"].rpartition("/")[2]], schema)
     for several in ("anyOf", "oneOf"):

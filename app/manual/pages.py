@@ -1,4 +1,4 @@
-"""The files of docs/ as pages: Markdown in, HTML out. Raw HTML in a file is shown as text."""
+"""Renders the Markdown files of docs/ as HTML. Raw HTML in a file is shown as text."""
 
 import re
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ PICTURES = {".webp": "image/webp", ".svg": "image/svg+xml", ".png": "image/png",
 
 @dataclass(frozen=True)
 class Rendered:
-    """One page."""
+    """A rendered page."""
 
     title: str
     body: str
@@ -55,7 +55,7 @@ class Rendered:
 
 
 def names() -> list[str]:
-    """Of every page, as they stand in addresses."""
+    """The names of all pages, as used in their addresses."""
     files = [path.relative_to(FOLDER).with_suffix("").as_posix() for path in sorted(FOLDER.rglob("*.md"))]
     return [*(name for name in files if name not in GENERATED), *GENERATED]
 
@@ -70,7 +70,7 @@ def source(name: str) -> str | None:
 
 @cache
 def picture(name: str) -> tuple[bytes, str] | None:
-    """Content and media type of a picture of docs/images; None: there is none."""
+    """Content and media type of a picture in docs/images; None: there is no such picture."""
     there = {path.name: path for path in (FOLDER / "images").glob("*") if path.suffix in PICTURES}
     path = there.get(name)
     return (path.read_bytes(), PICTURES[path.suffix]) if path else None
@@ -94,7 +94,7 @@ def render(name: str) -> Rendered | None:
 
 
 def _anchored(tokens: list[Token]) -> Any:
-    """Give every heading the anchor that GitHub gives it; level, anchor and text of each."""
+    """Give every heading the same anchor as GitHub does; yields level, anchor and text of each."""
     taken: dict[str, int] = {}
     for token, inline in pairwise(tokens):
         if token.type != "heading_open":
@@ -108,7 +108,7 @@ def _anchored(tokens: list[Token]) -> Any:
 
 
 def _relink(token: Token, name: str) -> None:
-    """Let links between files lead from page to page; what is not a page is shown and leads nowhere."""
+    """Turn links between files into links between pages; a link to any other file becomes plain text."""
     for child in token.children or []:
         if child.type == "image":
             child.attrSet("src", f"/help/images/{PurePosixPath(str(child.attrs['src'])).name}")
@@ -124,13 +124,13 @@ def _relink(token: Token, name: str) -> None:
 
 
 def _align(token: Token) -> None:
-    """Columns are aligned by a class: the policy of the page takes no styles in elements."""
+    """Align columns by a class, since the page's content security policy forbids inline styles."""
     if token.type in {"th_open", "td_open"} and (style := str(token.attrs.pop("style", ""))):
         token.attrSet("class", style.rpartition(":")[2])
 
 
 def _match_ends(token: Token) -> None:
-    """End every link with the tag that it begins with."""
+    """Give the end of every link the same tag as its start."""
     tags: list[str] = []
     for child in token.children or []:
         if child.type == "link_open":
@@ -151,19 +151,19 @@ def _target(href: str, name: str) -> str | None:
 
 
 def address(name: str) -> str:
-    """Of a page."""
+    """The address of a page."""
     return "/help" if name == INDEX else f"/help/{name}"
 
 
 def _in_frames(body: str) -> str:
-    """Wide tables scroll by themselves, not the page."""
+    """Wrap tables in frames, so that a wide table scrolls by itself instead of the whole page."""
     return body.replace("<table>", '<div class="frame" tabindex="0" role="region" aria-label="Table"><table>').replace(
         "</table>", "</table></div>"
     )
 
 
 def menu() -> dict[str, list[str]]:
-    """Names of pages by the groups of the menu."""
+    """The names of pages by group of the menu."""
     there = [name for name in names() if "/" not in name and name != INDEX]
     grouped = {group: [name for name in listed if name in there] for group, listed in GROUPS.items()}
     known = {name for listed in grouped.values() for name in listed}
@@ -171,5 +171,5 @@ def menu() -> dict[str, list[str]]:
 
 
 def label(name: str) -> str:
-    """What a page is called in the menu: a word or two."""
+    """The name of a page in the menu: a word or two."""
     return {"faq": "FAQ", "errors": "Error codes"}.get(name, name.replace("-", " ").capitalize())

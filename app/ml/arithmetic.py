@@ -1,7 +1,7 @@
-"""The arithmetic of a network: float32, or int8 if the CPU does it faster and correctly.
+"""Chooses the arithmetic of a network: float32, or int8 if the CPU computes it faster and correctly.
 
-A quantized network is in a file next to the float one, `NAME_int8.pth`. CPUs without instructions for int8 dot products
-gain nothing, and some older ones saturate the sums. A trial run shows both.
+The file of a quantized network, `NAME_int8.pth`, is next to that of the float network. CPUs without instructions for
+int8 dot products are not faster with it, and some older ones saturate the sums. A trial run detects both.
 """
 
 import time
@@ -41,7 +41,7 @@ _pays: dict[tuple[str, str, int], bool] = {}
 
 
 def load(weights: Path, mode: Mode, threads: int) -> Network:
-    """The residual U-Net from a file, or its quantized form.
+    """Load the residual U-Net from a file, or its quantized form.
 
     Args:
         weights: the file of the float network.
@@ -49,7 +49,7 @@ def load(weights: Path, mode: Mode, threads: int) -> Network:
         threads: number of threads; 0: one per core.
 
     Raises:
-        InvalidWeights: a file does not hold such a network.
+        InvalidWeights: a file does not contain such a network.
     """
     file = unet.quantized_file(weights)
     if mode == "no" or not file.exists():

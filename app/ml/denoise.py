@@ -1,4 +1,4 @@
-"""The operation `denoise`, and the choice among its networks."""
+"""The operation `denoise`, and the choice of its network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ FAINT = {"fast": (2.0, 4), "camera": (0.7, 8)}
 
 
 class Monitor(Protocol):
-    """Receives the progress and the report of the operation."""
+    """Receives progress and reports of the operation."""
 
     def progress(self, share: float) -> None: ...
 
@@ -27,7 +27,7 @@ class Monitor(Protocol):
 
 
 class Networks:
-    """The networks of this process. One is loaded at a time, because two would need twice the configured memory."""
+    """The networks of this process. One is loaded at a time, since two would need twice the configured memory."""
 
     def __init__(self, configs: Mapping[str, DenoiserConfig]) -> None:
         """Load the default network."""
@@ -43,7 +43,7 @@ class Networks:
         return self._exact
 
     def guided(self, profile: str) -> GuidedDenoiser:
-        """The network of `fast` or `camera`."""
+        """The network of the profile `fast` or `camera`."""
         if not self._guided or self._guided[0] != profile:
             self._exact = self._guided = None
             self._guided = profile, GuidedDenoiser(self._configs[profile])
@@ -57,13 +57,13 @@ def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8:
     """Set the networks of this process, and load the default one.
 
     Args:
-        weights: the file of each profile.
-        memory_bytes: as in `DenoiserConfig`.
-        threads: as in `DenoiserConfig`.
-        int8: as in `DenoiserConfig`.
+        weights: file of weights by profile.
+        memory_bytes: see `DenoiserConfig`.
+        threads: see `DenoiserConfig`.
+        int8: see `DenoiserConfig`.
 
     Raises:
-        InvalidWeights: the file of the default network does not hold it.
+        InvalidWeights: the file does not contain the default network.
     """
     configs = {
         profile: DenoiserConfig(weights=Path(file), memory_bytes=memory_bytes, threads=threads, int8=int8)
@@ -73,7 +73,7 @@ def configure(weights: Mapping[str, str], memory_bytes: int, threads: int, int8:
 
 
 def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.Image:
-    """Remove the noise of an upright sRGB or grey image of 8 or 16 bits; alpha stays as it is.
+    """Remove the noise of an upright sRGB or grey image with 8 or 16 bits per channel; alpha is unchanged.
 
     Reports the standard deviation of the noise on the 8-bit scale, whether the image was left unchanged, and if not,
     which network was used.
@@ -103,16 +103,16 @@ def run(image: pyvips.Image, params: DenoiseParams, monitor: Monitor) -> pyvips.
 
 
 def share_of_faint(profile: str, sigma: float) -> float:
-    """The share, 0..1, of a network's prediction that is used at this noise, a standard deviation on the 8-bit scale.
+    """The share, 0..1, of the predicted noise to remove; `sigma` is the standard deviation on the 8-bit scale.
 
-    In a clean photograph the network would remove more fine texture than noise.
+    It is small for faint noise: in a clean photograph the network would remove more fine texture than noise.
     """
     half, steepness = FAINT[profile]
     return sigma**steepness / (sigma**steepness + half**steepness)
 
 
 def chosen(profile: str, level: NoiseLevel) -> str:
-    """The profile itself, or for `auto` the one that fits the noise."""
+    """The given profile, or for `auto` the one that suits the noise."""
     if profile != "auto":
         return profile
     if level.is_smoothed:

@@ -1,4 +1,4 @@
-"""Denoisers: networks that run tile by tile, in bounded memory and with the same result as on the whole image."""
+"""Denoisers run a network tile by tile, in bounded memory and with the same result as on the whole image."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ MIN_TILE = smallest_side(dncnn.HALO)
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserConfig:
-    """How a process runs a network."""
+    """The weights of a network, and the limits within which it runs."""
 
     weights: Path
     #: working memory, in addition to the image itself
@@ -33,7 +33,7 @@ class DenoiserConfig:
 
 
 class Denoiser:
-    """DnCNN, which estimates the strength of the noise itself; not thread-safe."""
+    """The network DnCNN, which needs no estimate of the noise; not thread-safe."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         """Load the weights and run the network once, so that the first image does not have to wait.
@@ -51,10 +51,10 @@ class Denoiser:
         """Remove the noise in place.
 
         Args:
-            pixels: (height, width, channels), 8 or 16 bits. The first three channels are RGB, or a single one is grey;
-                further channels stay as they are.
+            pixels: array of shape (height, width, channels), with 8 or 16 bits. The first three channels are RGB, or
+                the only one is grey; further channels are unchanged.
             strength: share of the predicted noise to remove, 0..1.
-            on_tile: called after each tile with the share of tiles that is done; an exception from it ends the work.
+            on_tile: called after each tile with the share of tiles done; an exception from it ends the work.
 
         Returns:
             Standard deviation of the predicted noise, on the 8-bit scale.
@@ -62,7 +62,7 @@ class Denoiser:
         return _over_tiles(Tiles(pixels, self._geometry), self._noise, strength, on_tile)
 
     def _noise(self, colours: Colours) -> Colours:
-        """The predicted noise of (height, width, 3) in 0..1."""
+        """The predicted noise, of the same shape (height, width, 3) and scale as the colours, 0..1."""
         planes = np.ascontiguousarray(colours.transpose(2, 0, 1))[None]
         noise: Colours = self._session.run([dncnn.OUTPUT], {dncnn.INPUT: planes})[0][0].transpose(1, 2, 0)
         return noise
@@ -75,7 +75,7 @@ class GuidedDenoiser:
         """Load the weights and run the network once, so that the first image does not have to wait.
 
         Raises:
-            InvalidWeights: the file does not hold such a network.
+            InvalidWeights: the file does not contain a residual U-Net.
         """
         network = arithmetic.load(config.weights, config.int8, config.threads)
         self.fingerprint, self.arithmetic = network.fingerprint, network.arithmetic
@@ -90,12 +90,12 @@ class GuidedDenoiser:
     def denoise(
         self, pixels: Pixels, level: NoiseLevel, *, strength: float = 1.0, on_tile: OnTile | None = None
     ) -> float:
-        """Remove noise of the given level in place; see `Denoiser.denoise` for the arguments and the returned value."""
+        """Remove noise of the given level in place; for arguments and return value see `Denoiser.denoise`."""
         tiles = Tiles(pixels, self._geometry)
         return _over_tiles(tiles, lambda colours: self._noise(colours, level), strength, on_tile)
 
     def _noise(self, colours: Colours, level: NoiseLevel) -> Colours:
-        """The predicted noise of (height, width, 3) in 0..1."""
+        """The predicted noise, of the same shape (height, width, 3) and scale as the colours, 0..1."""
         height, width, _ = colours.shape
         missing = ((0, -height % self._align), (0, -width % self._align), (0, 0))
         planes = np.ascontiguousarray(np.pad(colours, missing, "edge").transpose(2, 0, 1))[None]

@@ -1,4 +1,4 @@
-"""DnCNN, the blind version for colour images: 20 convolutions that predict the noise of an RGB image.
+"""DnCNN in its blind version for colour images: 20 convolutions that predict the noise of an RGB image.
 
 Zhang, Zuo, Chen, Meng, Zhang: "Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE
 Transactions on Image Processing 26 (2017). 3x3 convolutions with bias and zero padding, ReLU between them, no batch
@@ -32,10 +32,10 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """The weights of a DnCNN.
+    """Load the weights of a DnCNN.
 
     Raises:
-        InvalidWeights: the file is not a checkpoint, or that of another network.
+        InvalidWeights: the file is not a checkpoint, or belongs to another network.
     """
     state = load_state_dict(path)
     expected = shapes()

@@ -1,8 +1,8 @@
-"""Estimates the strength of an image's noise, and how it depends on the brightness; without a network.
+"""Estimates the strength of the noise in an image as a function of brightness, without a network.
 
 Noise is measured where the picture is smooth. Blocks of 8x8 pixels from all over the image go through a discrete cosine
 transform. The low frequencies show which blocks are smooth, the high ones the strength of the noise in them. In noise
-the two are independent, so that selecting by the low ones does not bias the high ones. This is repeated for several
+the two are independent, so selecting blocks by the low ones does not bias the high ones. This is repeated for several
 levels of brightness, and a straight line is fitted to the results.
 
 Demosaicing and JPEG remove the high frequencies of a camera's noise and leave the middle ones. The ratio of the two
@@ -53,27 +53,27 @@ class NoiseLevel:
 
     @property
     def sigma(self) -> float:
-        """Standard deviation over the whole image, on the 8-bit scale."""
+        """The standard deviation of the noise over the whole image, on the 8-bit scale."""
         return math.sqrt(float(np.maximum(0, self.slope * self.light + self.base).mean())) * 255
 
     @property
     def varies(self) -> bool:
-        """Whether the noise depends on brightness or colour, as a camera's does."""
+        """Whether the noise depends on brightness or colour, as that of a camera does."""
         deviations = np.sqrt(np.maximum(self.slope * _SOME_LIGHTS + self.base, LEAST))
         return bool(deviations.max() > VARIES * deviations.min())
 
     @property
     def is_smoothed(self) -> bool:
-        """Whether the noise has been through demosaicing, as a camera's has."""
+        """Whether demosaicing has smoothed the noise, as in photographs of a camera."""
         return self.softness > SMOOTHED
 
     def scaled(self, factor: float, more: float = 0.0) -> "NoiseLevel":
-        """The level of noise `factor` times as strong, plus noise with the standard deviation `more`, for 0..1."""
+        """The level of this noise times `factor`, plus noise with the standard deviation `more` on the scale 0..1."""
         return replace(self, slope=self.slope * factor**2, base=self.base * factor**2 + more**2)
 
 
 def noise_level(pixels: Pixels) -> NoiseLevel:
-    """The noise of (height, width, channels), 8 or 16 bits. The first three channels are RGB, or the first is grey."""
+    """Estimate the noise of pixels (height, width, channels) with 8 or 16 bits; the first channels are RGB or grey."""
     channels = COLOURS if pixels.shape[2] >= COLOURS else 1
     blocks = _blocks(pixels[:, :, :channels])
     found = [_line_of(blocks[:, :, :, channel]) for channel in range(channels)]
@@ -92,7 +92,7 @@ def _blocks(pixels: Pixels) -> Floats:
 
 
 def _places(size: int) -> Iterator[slice]:
-    """Ranges of crops along one axis, evenly spread; the whole axis if it is short."""
+    """Evenly spread ranges of crops along one axis; the whole axis if it is short."""
     count = min(CROPS, max(1, size // CROP))
     length = size if size < CROP * (count + 1) else CROP
     if count * length >= size:
@@ -109,7 +109,7 @@ def _cut(crop: Pixels) -> Pixels:
 
 
 def _line_of(blocks: Floats) -> tuple[float, float, float]:
-    """Slope, base and softness for the blocks of one channel, (count, 8, 8)."""
+    """Slope, base and softness of the noise in the blocks of one channel, (count, 8, 8)."""
     light = blocks.mean(axis=(1, 2))
     squares = np.square(_TRANSFORM @ blocks @ _TRANSFORM.T)
     structure = squares[:, _FREQUENCY_IS_LOW].sum(axis=1)
@@ -134,7 +134,7 @@ def _softness(light: Floats, structure: Floats, noise: Floats, middle: Floats) -
 
 
 def _levels(light: Floats, structure: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """For each level, the mean brightness of its smooth blocks and the variance of their noise."""
+    """The mean brightness of the smooth blocks at each level, and the variance of their noise."""
     order = np.argsort(light, kind="stable")
     levels = np.array_split(order, max(1, min(LIGHTS, len(order) // (MIN_BLOCKS * 4))))
     counts = [max(MIN_BLOCKS, int(len(level) * SMOOTH_SHARE)) for level in levels]

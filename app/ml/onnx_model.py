@@ -1,7 +1,7 @@
-"""Networks as ONNX models, for ONNX Runtime.
+"""Writes networks as ONNX models, for ONNX Runtime.
 
-A model is a message of Protocol Buffers: fields, each a number and a value, in the order of their numbers, which
-onnx.proto defines. The package `onnx` writes the same bytes, but has 27 MB.
+A model is a Protocol Buffers message: a sequence of fields, each with a number from onnx.proto and a value, ordered by
+number. The package `onnx` would write the same bytes, but takes 27 MB.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ INT, STRING, INTS = 2, 3, 7  # types of attributes
 
 
 class Kind(IntEnum):
-    """Types of numbers, by NumPy's names."""
+    """ONNX element types, by NumPy's names."""
 
     FLOAT32 = 1
     UINT8 = 2
@@ -23,13 +23,13 @@ class Kind(IntEnum):
 
 
 def tensor(name: str, kind: Kind, shape: Iterable[int], data: bytes) -> bytes:
-    """Numbers under a name; the data is little-endian."""
+    """A named constant; its data is little-endian."""
     dims = b"".join(_field(1, side) for side in shape)
     return dims + _field(2, kind) + _field(8, name) + _field(9, data)
 
 
 def node(operator: str, inputs: Iterable[str], output: str, **attributes: int | str | Sequence[int]) -> bytes:
-    """One operation of the graph; its values are known by name."""
+    """One operation of the graph; inputs and output are names of values."""
     fields = [_field(1, name) for name in inputs]
     fields += _field(2, output), _field(4, operator)
     fields += (_field(5, _attribute(name, value)) for name, value in sorted(attributes.items()))
@@ -45,7 +45,7 @@ def images(name: str, shape: Iterable[int | str]) -> bytes:
 def model(
     name: str, nodes: Iterable[bytes], inputs: Iterable[bytes], outputs: Iterable[bytes], constants: Iterable[bytes]
 ) -> bytes:
-    """A whole model of the above."""
+    """A complete model, from parts that the functions above return."""
     parts = ((1, nodes), (2, [name.encode()]), (5, constants), (11, inputs), (12, outputs))
     graph = b"".join(_field(number, part) for number, listed in parts for part in listed)
     operators = _field(1, "") + _field(2, OPSET)  # those of ONNX itself
@@ -70,7 +70,7 @@ def _field(number: int, value: int | str | bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits in each byte, the lowest first; the eighth says that another byte follows."""
+    """A number in seven bits per byte, lowest first; the eighth bit means that another byte follows."""
     if value < 0:
         raise ValueError(f"negative numbers are not written: {value}")
     written = bytearray()

@@ -1,7 +1,7 @@
-"""8-bit integers in place of float32, for the convolutions that take most of the time.
+"""Quantization: 8-bit integers instead of float32 for the convolutions that take most of the time.
 
-The inputs of such a convolution are unsigned bytes, scaled by ranges that were found in training; its weights are
-signed bytes with one scale per output channel. A checkpoint has the tensors of the float network, and the ranges.
+The inputs of such a convolution are unsigned bytes, scaled by ranges that were found in training. Its weights are
+signed bytes with one scale per output channel. A checkpoint contains the tensors of the float network and the ranges.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ MOST = 127  # largest signed byte; -128 is not used
 
 @dataclass(frozen=True, kw_only=True)
 class Affine:
-    """A byte `q` stands for `(q - zero) * scale`, so that 0 is represented exactly."""
+    """The scale of a quantized tensor: a byte `q` represents `(q - zero) * scale`, so 0 is exact."""
 
     scale: float
     zero: int
 
 
 def affine(low: float, high: float) -> Affine:
-    """The scale for values between two numbers; values outside are clipped."""
+    """The scale for values between `low` and `high`; values outside are clipped."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / STEPS)
     return Affine(scale=float(scale), zero=int(np.rint(-low / scale)))
 
 
 def ranges(state: Mapping[str, Tensor]) -> dict[str, Affine]:
-    """The scales of a quantized network, by the name of the tensor with the range; empty for a float network.
+    """The scales of a quantized network, by the name of the tensor with their range; empty for a float network.
 
     Raises:
         InvalidWeights: a range is not valid.
@@ -50,7 +50,7 @@ def ranges(state: Mapping[str, Tensor]) -> dict[str, Affine]:
 
 
 def signed(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights (outputs, ...) as bytes, and the scale of each output channel."""
+    """Quantize weights of shape (outputs, ...); returns them as bytes, and the scale of each output channel."""
     largest = np.abs(weights).max(axis=tuple(range(1, weights.ndim)))
     scales = np.maximum(largest, np.finfo(np.float32).tiny * MOST).astype(np.float32) / np.float32(MOST)
     steps = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))

@@ -11,7 +11,7 @@ PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first avail
 
 
 def session(model: bytes, threads: int) -> Any:
-    """An inference session for a model.
+    """Create an inference session for a model.
 
     Args:
         model: a serialized ONNX model.

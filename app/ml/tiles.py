@@ -1,4 +1,4 @@
-"""The tiles of an image that go through a network one by one, with results written back in place."""
+"""The tiles of an image, which go through a network one by one; results are written back in place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ OnTile = Callable[[float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How an image is cut into tiles for a network."""
+    """The geometry of a network's tiles."""
 
     #: radius of the network's receptive field in pixels
     halo: int
@@ -28,12 +28,12 @@ class Geometry:
 
 
 def smallest_side(halo: int) -> int:
-    """The smallest useful side of a tile: with smaller ones, nearly everything would be computed twice."""
+    """The smallest useful side of a tile in pixels; with smaller tiles, nearly everything would be computed twice."""
     return 4 * halo
 
 
 def colours_of(pixels: Pixels) -> Colours:
-    """RGB in 0..1, (height, width, 3), of pixels with any number of channels; grey is repeated."""
+    """Convert pixels with any number of channels to RGB, (height, width, 3), 0..1; grey is repeated."""
     colours = pixels[:, :, :COLOURS] if pixels.shape[2] >= COLOURS else np.repeat(pixels[:, :, :1], COLOURS, axis=2)
     return colours.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
@@ -96,6 +96,6 @@ class Tiles:
 
 
 def _windows(size: int, other: int, geometry: Geometry) -> list[Window]:
-    """Windows along one axis. They are longer if the other axis is short: fewer halos for the same memory."""
+    """The windows along one axis. They are longer if the other axis is short, which saves halos for the same memory."""
     longest = max(smallest_side(geometry.halo), geometry.side**2 // max(1, min(other, geometry.side)))
     return windows(size, longest, geometry.halo, geometry.align)

@@ -1,8 +1,8 @@
-"""Cuts an image into windows for a convolutional network, with the same result as for the whole image.
+"""Cuts an image into windows for a convolutional network, so that the result equals that for the whole image.
 
-The result for a pixel depends on the pixels within `halo` of it. Each window therefore reads that many more pixels on
-each side of its valid part. At the border of the image it does not: there the network pads with zeros, as it would for
-the whole image. No blending is needed.
+The result for a pixel depends on all pixels within a distance of `halo`. Each window therefore reads that many more
+pixels on each side of its valid part, except at the border of the image: there the network pads with zeros, as it would
+for the whole image. No blending is needed.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A half-open range of rows or columns that is read, and the part of it whose results are valid."""
+    """A half-open range of rows or columns to read, and the part of it with valid results."""
 
     begin: int
     end: int
@@ -28,7 +28,7 @@ def windows(size: int, length: int, halo: int, align: int = 1) -> list[Window]:
     Args:
         size: size of the image along this axis, in pixels.
         length: longest window; more than two halos.
-        halo: pixels read on each side of the valid ones; a multiple of `align`.
+        halo: pixels to read on each side of the valid ones; a multiple of `align`.
         align: windows begin at multiples of this number of pixels.
 
     Raises:

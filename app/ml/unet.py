@@ -34,17 +34,17 @@ class Shape:
 
     @property
     def levels(self) -> int:
-        """Halvings after the first one."""
+        """The number of times that the resolution is halved after the first halving."""
         return len(self.channels) - 1
 
     @property
     def align(self) -> int:
-        """The sides of an input, and the offsets of tiles, must be multiples of this number of pixels."""
+        """The number of pixels of which the sides of inputs and the offsets of tiles must be multiples."""
         return BLOCK << self.levels
 
     @property
     def halo(self) -> int:
-        """Radius of the receptive field in pixels, rounded up to a multiple of `align`.
+        """The radius of the receptive field in pixels, rounded up to a multiple of `align`.
 
         Each 3x3 layer adds one position of its resolution: the first and the last convolution, two per residual block,
         and the averaging of the noise map. Downsampling adds up to `align - 1` pixels, since pixels share positions.
@@ -76,10 +76,10 @@ class Shape:
 
 
 def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
-    """The weights of such a network, and the ranges of a quantized one.
+    """Load the weights of a network, and the ranges of a quantized one.
 
     Raises:
-        InvalidWeights: the file is not a checkpoint, or that of another network.
+        InvalidWeights: the file is not a checkpoint, or belongs to another network.
     """
     state = load_state_dict(path)
     shape = shape_of(state)
@@ -93,12 +93,12 @@ def load(path: Path, *, quantized: bool = False) -> dict[str, Tensor]:
 
 
 def quantized_file(weights: Path) -> Path:
-    """The path at which the quantized form of a network is looked for."""
+    """The path of a network's quantized form, which may not exist."""
     return weights.with_name(f"{weights.stem}_int8{weights.suffix}")
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:
-    """The structure, derived from the names and shapes of a few tensors. Compare all others with `Shape.shapes`."""
+    """Derive the structure from names and shapes of a few tensors; the others must be checked by `Shape.shapes`."""
     levels = _count(state, "down.{}.weight", MAX_LEVELS)
     layers = ["head", *(f"down.{level}" for level in range(levels))]
     outputs = [state[f"{layer}.weight"].shape[:1] if f"{layer}.weight" in state else () for layer in layers]

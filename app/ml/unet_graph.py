@@ -1,7 +1,7 @@
 """The residual U-Net as an ONNX graph.
 
-The input for the noise is a line per colour: its variance as a function of brightness, on which noise often depends.
-From this the graph computes a noise map for the first layer, with the brightness averaged over 3x3 positions.
+The noise is given as a line per colour: its variance as a function of brightness, on which it often depends. From this
+the graph computes a noise map for the first layer, with the brightness averaged over 3x3 positions.
 
 In a quantized network all convolutions but the first and the last are int8: the graph contains pairs of QuantizeLinear
 and DequantizeLinear, and ONNX Runtime fuses them with the convolution into one integer operation.
@@ -109,7 +109,7 @@ class _Graph:
         return value if leaving is None else self._as_bytes(f"{layer}.{unet.OUTPUT}", value, leaving)
 
     def _as_bytes(self, name: str, value: str, range_: Affine) -> str:
-        """The value rounded to the levels of a byte: quantized and dequantized."""
+        """The value after quantizing and dequantizing: rounded to the levels of a byte."""
         scale = self._constant(f"{name}.scale", np.float32(range_.scale))
         zero = self._constant(f"{name}.zero", np.uint8(range_.zero))
         return self._node("DequantizeLinear", self._node("QuantizeLinear", value, scale, zero), scale, zero)
@@ -127,7 +127,7 @@ class _Graph:
         return name
 
     def _grown(self, value: str, name: str = "") -> str:
-        """The value at twice the resolution: every four planes become one."""
+        """The value at twice the resolution, which takes the four pixels of a block from four planes."""
         return self._node("DepthToSpace", value, name=name, blocksize=unet.BLOCK, mode="CRD")
 
     def _node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:

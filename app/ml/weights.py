@@ -1,8 +1,8 @@
 """Reads PyTorch checkpoints without PyTorch, and without running code from them.
 
-A `.pth` file holds a pickle with the structure, and the raw numbers of each tensor: since PyTorch 1.6 as members of a
-ZIP archive, before that one after the other. A pickle can call any function that its reader can import. This reader
-allows the three names that a plain state dict needs, and refuses all others.
+A `.pth` file contains a pickle with the structure, and the raw numbers of each tensor. Since PyTorch 1.6 these are
+members of a ZIP archive; before, they followed one after the other. A pickle can call any function that its reader can
+import. This reader allows only the three names that a plain state dict needs.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Tensor:
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 of a file of weights; reports name it, to show which weights made an image.
+    """The SHA-256 of a file of weights; reports contain it, to show which weights produced an image.
 
     Raises:
         InvalidWeights: the file cannot be read.
@@ -109,7 +109,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, bytes]]:
 
 @dataclass(frozen=True)
 class _Storage:
-    """The key of a storage, and how many numbers it has."""
+    """The key of a storage, and its number of elements."""
 
     key: str
     count: int
@@ -117,7 +117,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor whose numbers have not been read yet."""
+    """A tensor whose elements have not been read yet."""
 
     storage: _Storage
     offset: int

@@ -40,10 +40,10 @@ async def _let_in(request: Request, resources: Resources, needed: SecurityScopes
 
 
 async def _count(request: Request, resources: Resources, principal: Principal) -> None:
-    """Count a request against the tenant's rate limit, and set the headers with what is left.
+    """Count a request against the tenant's rate limit, and set the headers of the rate limit.
 
     Raises:
-        RateLimited: the limit is reached.
+        RateLimited: the tenant has reached the limit.
     """
     limit = principal.requests_per_minute or resources.tenant_limits.requests_per_minute
     taken = await resources.rates.take(principal.tenant, limit)
@@ -99,7 +99,7 @@ def check_declared(router: APIRouter) -> APIRouter:
     """Check that every route has exactly one of these declarations.
 
     Raises:
-        RuntimeError: a route has none, or several.
+        RuntimeError: a route has no declaration, or several.
     """
     for route in router.routes:
         declared = [each.call for each in route.dependant.dependencies] if isinstance(route, APIRoute) else []
@@ -117,16 +117,16 @@ async def _own(request: Request, resources: CurrentResources) -> TenantDatabase:
 
 
 async def _own_or_linked(request: Request, resources: CurrentResources) -> TenantDatabase | Database:
-    """The rows in which a result is looked up: those of the key's tenant, or all for a signed link."""
+    """The rows in which to look up a result: those of the key's tenant, or all rows for a signed link."""
     principal: Principal | None = request.state.principal
     return resources.database.of(principal.tenant) if principal else resources.database
 
 
 def rows_of(principal: Principal, resources: Resources, tenant: str | None) -> TenantDatabase:
-    """The rows of the tenant that a request names, or without a name those of the request's own tenant.
+    """The rows of the tenant that a request names, or of the request's own tenant if it names none.
 
     Raises:
-        MissingScope: it is another tenant, and the key is not the operator's.
+        MissingScope: the request names another tenant, but its key is not the operator's.
         InvalidTenantName: the name is not valid.
     """
     if tenant is not None and tenant != principal.tenant:

@@ -80,7 +80,7 @@ async def _page(rows: TenantDatabase, since: datetime | None, until: datetime | 
 async def _lines(
     rows: TenantDatabase, since: datetime | None, until: datetime | None, entries: list[AuditEntry]
 ) -> AsyncIterator[bytes]:
-    """Entries as lines of JSON. Each page has its own transaction, so that slow clients do not keep one open."""
+    """Entries as lines of JSON. Each page has its own transaction, which a slow client does not keep open."""
     while entries:
         yield "".join(f"{json.dumps(audit.line(entry), ensure_ascii=False)}\n" for entry in entries).encode()
         entries = await _page(rows, since, until, entries[-1].id) if len(entries) == audit.PAGE else []

@@ -1,4 +1,4 @@
-"""Dependencies of routes. All are async, because FastAPI would run others in threads."""
+"""Dependencies of routes. All are async, because FastAPI would run sync ones in threads."""
 
 import asyncio
 import re
@@ -54,10 +54,10 @@ JobId = Annotated[UUID, Depends(_job_id)]
 
 
 async def only_known_parameters(request: Request) -> None:
-    """Check the names of the query parameters: if a misspelt filter were ignored, the answer would show everything.
+    """Refuse unknown query parameters: if a misspelt filter were ignored, the response would contain everything.
 
     Raises:
-        UnknownParameter: the route does not have a parameter, or one is given twice.
+        UnknownParameter: a parameter is unknown, or given twice.
     """
     given = request.query_params.multi_items()
     if not given:
@@ -84,7 +84,7 @@ def _refuse_parameter(name: str, detail: str) -> NoReturn:
 
 
 def _whole_number(value: object) -> object:
-    """Refuse spellings of numbers that pydantic would accept from text: `5.0`, `1_0`, ` 5`."""
+    """Refuse unusual spellings of numbers that pydantic would accept: `5.0`, `1_0`, ` 5`."""
     if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,1000}", value):
         raise ValueError("must be a whole number")
     return value
@@ -107,7 +107,7 @@ async def left(request: Request) -> None:
 
 
 async def raise_if_left(request: Request) -> None:
-    """End a request whose client has disconnected.
+    """Raise if the client has disconnected.
 
     Raises:
         ClientLeft: the client has disconnected.
@@ -128,7 +128,7 @@ Prefer = Annotated[
 
 
 def preferred_wait(prefer: str | None, longest: int) -> int | None:
-    """The N of `Prefer: wait=N` in seconds, at most `longest`; None without it."""
+    """The seconds N of `Prefer: wait=N`, at most `longest`; None without such a preference."""
     wait = WAIT.search(prefer or "")
     return min(int(wait[1]), longest) if wait else None
 

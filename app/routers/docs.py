@@ -1,4 +1,4 @@
-"""The page `/docs`, to read about the API and to try it. It loads nothing from other hosts."""
+"""The page `/docs`, which documents the API interactively. It loads nothing from other hosts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, `/openapi.json`: FastAPI's, completed with what applies to all routes."""
+"""The OpenAPI document, `/openapi.json`: that of FastAPI, with additions for all routes."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ FASTAPIS_OWN = ("HTTPValidationError", "ValidationError")  # schemas of response
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the route's function, after which generated clients name their methods."""
+    """The name of the route's function, from which generators of clients derive the names of methods."""
     return route.name
 
 
@@ -53,7 +53,7 @@ def _complete(document: dict[str, Any]) -> None:
 
 
 def _add_problems(method: str, operation: dict[str, Any]) -> None:
-    """Add the problems that any request, any change, and any request with a JSON body can be answered with."""
+    """Add the problems with which any request, change, or request with a JSON body can be answered."""
     statuses = [*openapi.EVERYWHERE]
     if method != "get":
         statuses += openapi.CHANGES

@@ -85,7 +85,7 @@ def _headers(result: Result) -> dict[str, str]:
 
 
 def _elsewhere(request: Request, result: Result, resources: Resources) -> Response:
-    """A redirect to the object storage. HEAD is answered here, because presigned links are only valid for GET."""
+    """Redirect to the object storage. HEAD is answered here, because presigned links are valid only for GET."""
     if request.method == "HEAD":
         headers = {**_headers(result), "Content-Length": str(result.bytes), "Content-Type": result.content_type}
         return Response(headers=headers)
@@ -98,7 +98,7 @@ def _has(if_none_match: str | None, etag: str) -> bool:
 
 
 def _settle_range(request: Request, size: int) -> None:
-    """Drop a `Range` header that may be ignored (RFC 9110, 14.2): malformed, in other units, or with several ranges.
+    """Drop a `Range` header that may be ignored (RFC 9110, 14.2): a malformed one, other units, or several ranges.
 
     Raises:
         RangeNotSatisfiable: the range starts after the end of the file, or is empty.

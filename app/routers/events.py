@@ -72,7 +72,7 @@ async def _place(resources: Resources, own: TenantDatabase, after: str) -> int:
 async def _page(
     resources: Resources, own: TenantDatabase, after: int, limit: int, type_: EventType | None
 ) -> tuple[list[dict[str, Any]], int, bool]:
-    """A page of events, its last place, and whether more follow. If it is not full, new events are numbered first."""
+    """A page of events, its last place, and whether more follow. Before a short page, new events are numbered."""
     database = resources.database
     page = partial(events.page, links=resources.links, after=after, limit=limit, type_=type_)
     found, last, more = await own.read(page)

@@ -226,7 +226,7 @@ async def retry_job(job_id: JobId, resources: CurrentResources, own: Own, respon
 
 
 async def _has_lost_input(resources: Resources, job: Job) -> bool:
-    """Whether an input from a source is no longer stored and has to be fetched again."""
+    """Whether the job's input came from a source and is no longer stored, so that it has to be fetched again."""
     if job.input_source is None or job.input_sha256 is None:
         return False
     return await resources.storage.size(job.input_key) is None

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: the streamed upload, and further answers of routes."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the streamed upload, and additional responses."""
 
 import copy
 import json
@@ -131,7 +131,7 @@ PROCESS_MEMBERS: dict[str, Any] = {
 
 
 def _plan_body() -> dict[str, Any]:
-    """The body of `/process`, which may have facts about an image instead of the image."""
+    """The body of `/plan`: that of `/process`, with the option to send facts about an image instead of the image."""
     body: dict[str, Any] = copy.deepcopy(PROCESS_BODY)
     schema = body["content"]["application/json"]["schema"]
     schema["properties"]["input"]["oneOf"].append(FACTS)
@@ -335,12 +335,12 @@ JSON_BODY = (400, 408, 413, 415)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route with these problems, in addition to those of every route."""
+    """The `responses` of a route for these problems, in addition to those of every route."""
     return {status: problem(status) for status in statuses}
 
 
 def problem(status: int) -> dict[str, Any]:
-    """The entry of `responses` for a status."""
+    """The entry of `responses` for a problem with this status."""
     content: dict[str, Any] = {"schema": {"$ref": REFERENCE.format(model="Problem")}}
     if status in EXAMPLES:
         content["example"] = EXAMPLES[status]
@@ -349,7 +349,7 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def _links(parameter: str, *operations: str) -> dict[str, Any]:
-    """OpenAPI links from an answer with an `id` to operations on that object."""
+    """OpenAPI links from a response with an `id` to operations on that object."""
     return {name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}} for name in operations}
 
 

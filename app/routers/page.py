@@ -36,7 +36,7 @@ SIGNED = "page"  # an arbitrary key: only the origin of its link is used
 
 @cache
 def _files() -> dict[str, Path]:
-    """The files by name; names are unique."""
+    """The files of the pages by name; names are unique."""
     return {path.name: path for path in FOLDER.rglob("*") if path.suffix in TYPES}
 
 
@@ -74,7 +74,7 @@ def _answer(request: Request, path: Path, headers: dict[str, str]) -> Response:
 
 
 async def _storage_origin(state: Any, resources: Resources) -> str:
-    """The origin that results are downloaded from, as a source of the policy; empty for this server."""
+    """The origin of downloads, for the content security policy; empty if this server provides them."""
     known: str | None = getattr(state, "storage_origin", None)
     if known is None:
         known = "" if resources.storage.folder else await _origin_of_links(resources)

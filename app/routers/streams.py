@@ -43,7 +43,7 @@ LastEventId = Annotated[
 class EventStream(Response):
     """A response that stays open until the listener ends or the client disconnects.
 
-    Not a `StreamingResponse`, whose task group costs more than everything else of an idle listener.
+    It is not a `StreamingResponse`, whose task group would cost more than everything else about an idle listener.
     """
 
     media_type = MEDIA_TYPE
@@ -90,7 +90,7 @@ class Stream:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[Listener, bytes]]:
-        """A new listener, and the first chunk for its client."""
+        """Open a stream; yields a new listener, and the first chunk for its client."""
         place = await self._place()
         async with self.live.join(self.wanted, place) as listener:
             # an id without data is not an event, but a client cut off before its first event resumes there
@@ -104,7 +104,7 @@ class Stream:
         return 0 if self.wanted.job_id else None
 
     async def chunks(self, listener: Listener) -> AsyncIterator[bytes]:
-        """Encoded events as they come: those of the log first, then the state of the job, which may be its last one."""
+        """Encoded events as they come: first those of the log, then the state of the job, which may be the last one."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.seconds
         while listener.ended is not Ended.LEFT:
@@ -138,7 +138,7 @@ class Stream:
 
 
 async def _woken(listener: Listener, seconds: float) -> bool:
-    """Wait until there is something to send; False after `seconds` without anything."""
+    """Wait until there is something to send; returns False after `seconds` without anything."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             await listener.woken.wait()

@@ -22,7 +22,7 @@ EXAMPLES: list[Any] = [
 
 @cache
 def components() -> dict[str, Any]:
-    """The schemas of `OperationTree` and of all that it refers to, for the components of the OpenAPI document."""
+    """The schemas of `OperationTree` and of everything that it refers to, for the components of the document."""
     generated = TypeAdapter(_entry()).json_schema(ref_template=REFERENCE)
     schemas: dict[str, Any] = generated["$defs"]
     for node in schemas.values():
@@ -44,7 +44,7 @@ def _tree() -> dict[str, Any]:
 
 
 def _entry() -> Any:
-    """The type of an entry: only a name, or an object with parameters."""
+    """The type of an entry: an operation's name, or an object with parameters."""
     nodes = [_node(operation) for operation in OPERATIONS.values()]
     union: Any = Union[tuple(nodes)]  # noqa: UP007 - of a computed list
     names: Any = Literal[tuple(name for name, operation in OPERATIONS.items() if _works_alone(operation))]
@@ -56,7 +56,7 @@ def _entry() -> Any:
 
 
 def _alias(name: str, value: Any) -> Any:
-    """A type with a named schema of its own."""
+    """A type with its own named schema."""
     make: Any = TypeAliasType
     return make(name, value)
 

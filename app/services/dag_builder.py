@@ -4,9 +4,9 @@ Operations work on pixels. The settings of the last encoder (`convert_*`) are pa
 where a result is written; between tasks it is stored without loss. So a result never depends on whether the steps
 before it ran in one task or in several.
 
-A linear run of steps on one queue whose intermediates are not kept is one task: one decode, one encode. Encoders that
-end a branch below it stay tasks of their own, so that no other task's failure affects them. As long as that is cheap,
-though, the parent task writes their files along with its own, and they find their work done.
+A linear run of steps on one queue whose intermediates are not kept is one task, with one decode and one encode. Each
+encoder that ends a branch below it is a separate task, so that no other task's failure affects it. If that is cheap,
+though, the parent task writes these files along with its own, and the separate tasks find their work done.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -44,7 +44,7 @@ class Node:
     then: tuple["Node", ...] = ()
 
     def walk(self) -> Iterator["Node"]:
-        """This node and all below, in preorder."""
+        """This node and all its descendants, in preorder."""
         yield self
         for child in self.then:
             yield from child.walk()
@@ -70,16 +70,16 @@ class PlannedResult:
 
     @property
     def format(self) -> str:
-        """Short name of the format, e.g. `webp`."""
+        """The short name of the format, e.g. `webp`."""
         return str(OPERATIONS[self.encoder].format)
 
     @property
     def is_bundle(self) -> bool:
-        """Whether it consists of several files."""
+        """Whether the result consists of several files."""
         return bool(self.encoder) and OPERATIONS[self.encoder].bundle is not None
 
     def name_of(self, suffix: str) -> str:
-        """The name of one of its files; a single file has no suffix, and the result's name."""
+        """The name of a file of the result; without a suffix, it is that of the result."""
         return f"{self.name}.{suffix}" if suffix else self.name
 
 
@@ -102,7 +102,7 @@ class PlannedTask:
 
     @property
     def is_first(self) -> bool:
-        """Whether it works on the input itself."""
+        """Whether the task works on the input of the job, not on an intermediate file."""
         return self.parent in {None, INPUT}
 
 
@@ -119,7 +119,7 @@ class Plan:
         return [task for task in self.tasks if task.parent == task_id]
 
     def inline_children(self, task: PlannedTask) -> list[PlannedTask]:
-        """The children of a task whose results it may write in the same pass as its own."""
+        """Those children of a task whose results it may write in the same pass as its own."""
         return [child for child in self.children(task.id) if child.inline and child.queue == task.queue]
 
     @property
@@ -128,15 +128,15 @@ class Plan:
         return any(task.id == INPUT for task in self.tasks)
 
     def is_wide(self, task_id: str | None) -> bool:
-        """Whether a Canvas ends with a task (None: the upload), and its children wait for their turns.
+        """Whether a Canvas ends at a task (None: at the upload), whose children then wait for their turns.
 
-        There may be too many children to send at once. The children of a fetch wait in any case: only then is their
-        size known, and they are no more urgent than the jobs of clients that uploaded their file.
+        There may be too many children to send at once. The children of a fetch always wait: their size is known only
+        after it, and they are no more urgent than jobs whose clients uploaded the file.
         """
         return task_id == INPUT or len(self.children(task_id)) > NARROW
 
     def of_format(self, format_: str) -> "Plan":
-        """The completed plan, for an input that has been fetched and is of this format."""
+        """The complete plan for an input that has been fetched, and has this format."""
         encoder = _Encoder.default(format_)
 
         def known(task: PlannedTask) -> PlannedTask:
@@ -147,7 +147,7 @@ class Plan:
         return Plan(tasks=tuple(map(known, self.tasks)))
 
     def ready(self, done: Collection[str]) -> list[PlannedTask]:
-        """The tasks that are not done and whose parent is."""
+        """The tasks that can run now: not done, and without a parent or with one that is done."""
         return [task for task in self.tasks if task.id not in done and (task.parent is None or task.parent in done)]
 
     def descendants(self, task_id: str) -> Iterator[PlannedTask]:
@@ -156,7 +156,7 @@ class Plan:
             yield from self.descendants(child.id)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain data, made once; do not change it."""
+        """The plan as plain data, which is shared and must not be changed."""
         return self._json
 
     @cached_property
@@ -213,8 +213,8 @@ def plan(branches: tuple[Node, ...], input_format: str | None) -> Plan:
 
     Args:
         branches: the tree.
-        input_format: format of the upload; results that no operation converts keep it. None: the input has yet to be
-            fetched; the fetch is the first task then, and `Plan.of_format` completes the plan.
+        input_format: format of the upload; results that no operation converts keep it. None: the input has to be
+            fetched, so the fetch is the first task, and `Plan.of_format` completes the plan after it.
     """
     names = _result_names(branches)
     tasks: list[PlannedTask] = []
@@ -250,7 +250,7 @@ def _plan_run(
 
 
 def _is_inline(node: Node) -> bool:
-    """Whether a node only writes a file, without a search for its quality and without special effort."""
+    """Whether a node only writes a file, without a search for its quality and with no more than the default effort."""
     return not node.then and isinstance(node.params, QualityTarget) and node.params.is_quick
 
 
@@ -270,7 +270,7 @@ def _linear_run(node: Node) -> list[Node]:
 
 
 def _result_names(branches: tuple[Node, ...]) -> dict[str, str]:
-    """Name of every result by the id of its step; names chosen by the client come first, paths are made unique."""
+    """The name of every result by the id of its step; the client's names take precedence, and paths are made unique."""
     paths = {node.id: (node, path) for node, path in _walk(branches, "") if node.keep or not node.then}
     chosen = {node.id: node.name for node, _ in _walk(branches, "") if node.name}
     taken = {name.lower() for name in chosen.values()}
@@ -288,7 +288,7 @@ def _walk(nodes: tuple[Node, ...], prefix: str) -> Iterator[tuple[Node, str]]:
 
 
 def _unique(name: str, taken: set[str], *, begins: bool) -> str:
-    """The name, with a number where it is taken; `begins`: the names of several files begin with it and a dot."""
+    """The name, with a number if it is taken; `begins`: several files have it as a prefix, followed by a dot."""
     candidate, number = name, 1
     while candidate in taken or (begins and any(other.startswith(f"{candidate}.") for other in taken)):
         number += 1
@@ -308,20 +308,20 @@ def to_canvas(
     done: Collection[str] = (),
     root: str | None = None,
 ) -> Signature | None:
-    """Translate what is left of a plan to a Canvas.
+    """Translate the rest of a plan to a Canvas.
 
     Args:
         plan: the plan of the job.
-        signature: makes the immutable signature of one task; ids only, no task reads another one's Celery result.
-        body: runs when all have ended. It is only a fast path, since the database shows as well when a job is done.
-            None: there is no such path.
-        done: ids of tasks that have ended; their children start at once.
+        signature: makes the immutable signature of a task. It has only ids; no task reads another one's Celery result.
+        body: task to run when all have ended. It is only a fast path, since the database shows the end of a job as
+            well. None: there is no such path.
+        done: ids of the tasks that have ended; their children start at once.
         root: send only this task and its descendants; None: all.
 
     The Canvas ends at a task with many children: the transaction that records its success makes them due.
 
     Returns:
-        A chord of parallel branches, or their group; None when nothing is left.
+        A chord of parallel branches, or without a body their group; None if nothing is left.
     """
     roots = [plan.task(root)] if root else plan.children(None)
     branches = [branch for task in roots for branch in _branches(plan, task, signature, done)]

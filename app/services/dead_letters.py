@@ -1,4 +1,4 @@
-"""Dead letters: tasks that were given up, kept until an operator has looked at them."""
+"""Dead letters: tasks that were given up, kept until an operator deals with them."""
 
 import re
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Letter:
 
 
 def receive(session: Session, letter: Letter) -> None:
-    """Store a letter, and end its task, so that the job ends too. A second copy of the letter changes nothing."""
+    """Store a letter and end its task, so that the job ends too. A second copy of a letter has no effect."""
     if session.get(DeadLetter, letter.id) is not None:
         return
     job_id, task_id = _address(letter.args)
@@ -75,7 +75,7 @@ def receive(session: Session, letter: Letter) -> None:
 
 
 def _address(args: Sequence[Any]) -> tuple[UUID | None, str | None]:
-    """The job and the planned task that a message is about."""
+    """The job and the planned task of a message."""
     try:
         return UUID(str(args[0])), str(args[1]) if len(args) > 1 and args[1] is not None else None
     except (ValueError, IndexError):
@@ -99,10 +99,10 @@ def _message(letter: Letter) -> str:
 def refuse_known(session: Session, sha256: str, plan: Plan, tenant: str) -> None:
     """Refuse an upload that has crashed every worker that ran these operations on it.
 
-    Uploads of other tenants do not count: the refusal would reveal them.
+    Crashes by uploads of other tenants do not count, since a refusal would reveal these uploads.
 
     Raises:
-        KnownPoison: names the dead letter, so that an operator can lift it.
+        KnownPoison: the error names the dead letter, so that an operator can redrive it.
     """
     for (operations,) in session.connection().execute(KNOWN, {"sha256": sha256, "tenant": tenant}):
         if any(_operations(task) == operations for task in plan.tasks):
@@ -120,7 +120,7 @@ def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[li
     """A page of the letters that have not been redriven, newest first, and the cursor of the next one.
 
     Raises:
-        InvalidCursor: the letter that the cursor names is gone.
+        InvalidCursor: the letter of the cursor no longer exists.
     """
     query = select(DeadLetter).where(DeadLetter.redriven_at.is_(None))
     if cursor:
@@ -136,11 +136,11 @@ def page(session: Session, *, limit: int, cursor: str | None = None) -> tuple[li
 
 
 def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str:
-    """As `redrive`, for a letter's id.
+    """Redrive the letter with an id, see `redrive`.
 
     Raises:
-        LetterNotFound: there is none with this id.
-        JobNotFinished: as in `redrive`.
+        LetterNotFound: no letter has this id.
+        JobNotFinished: see `redrive`.
     """
     letter = _found(session, letter_id)
     if letter is None:
@@ -149,7 +149,7 @@ def redrive_by_id(session: Session, letter_id: str, *, kept_seconds: int) -> str
 
 
 def _found(session: Session, letter_id: str) -> DeadLetter | None:
-    """A letter by an id from a request. Only the tenant's own ones: `get` would not check that."""
+    """A letter of the session's tenant by its id; unlike `get`, the query is restricted to the tenant."""
     if not re.fullmatch(LETTER_ID, letter_id):
         return None
     return session.scalar(select(DeadLetter).where(DeadLetter.id == letter_id))
@@ -160,9 +160,9 @@ def find(session: Session, letter_id: str) -> DeadLetter | None:
 
 
 def redrive(session: Session, letter: DeadLetter, *, kept_seconds: int) -> str:
-    """Have the work done again; returns a description of what was done.
+    """Have the work of a letter done again; returns a description of the outcome.
 
-    The job repeats its failed steps. If the job is gone, only the refusal of its upload is lifted.
+    The job repeats its failed steps. If the job no longer exists, its upload is merely no longer refused.
 
     Raises:
         JobNotFinished: the failed step cannot be repeated before its job has ended; the letter stays listed.
@@ -190,7 +190,7 @@ def _redrive(session: Session, letter: DeadLetter, kept_seconds: int) -> str:
 
 
 def purge(session: Session, letter_ids: Sequence[str] | None = None) -> int:
-    """Delete these letters, or all; returns how many."""
+    """Delete these letters, or all letters; returns their number."""
     query = delete(DeadLetter)
     if letter_ids is not None:
         query = query.where(DeadLetter.id.in_(letter_ids))

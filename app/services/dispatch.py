@@ -1,4 +1,4 @@
-"""Sending the rest of a job to the broker, and asking the broker what still waits there."""
+"""Sends jobs, or the rest of them, to the broker, and reads the lengths of its queues."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -32,15 +32,15 @@ NOTHING = Depth(messages=0, workers=0)  # depth of a queue that does not exist
 def canvas_for(
     session: Session, app: Celery, job_id: UUID, root: str | None, *, counted: bool = True, spare: bool = False
 ) -> Signature | None:
-    """The Canvas of everything that a job still needs; None when it has ended or needs nothing.
+    """The Canvas of everything that a job still needs; None if it has ended or needs nothing.
 
-    Also None when so many tasks could run at once that they have to wait for their turns: this makes them due.
+    It is also None if so many tasks could run now that they have to wait for their turns; they are then made due.
 
     Sending a Canvas twice is harmless: the copy of a task that has ended, or that another worker holds, does nothing.
 
     Args:
-        session: the transaction that notes the dispatch.
-        app: knows the tasks by name only; their modules are the worker's.
+        session: the transaction that records the dispatch.
+        app: a Celery app, which may know the tasks only by name.
         job_id: id of the job.
         root: send only this task and its descendants; None: all.
         counted: whether a chord counts the tasks; a job also ends without one.
@@ -89,7 +89,7 @@ def _signatures(
 
 
 def sender(app: Celery) -> Callable[[Message], None]:
-    """The function with which the relay sends messages: no result is kept, so no result backend is needed."""
+    """A function that sends messages, for the relay. Results are ignored, so that no result backend is needed."""
 
     def send(message: Message) -> None:
         app.send_task(
@@ -105,9 +105,9 @@ def sender(app: Celery) -> Callable[[Message], None]:
 
 
 def waiting_in(app: Celery) -> Callable[[str], int | None]:
-    """Counts the messages of a queue that have not been taken yet; None when the broker does not answer.
+    """A function that counts the waiting messages of a queue, and returns None if the broker does not answer.
 
-    Messages in a small queue without a process that takes them count as none: sent again, they go to the other queue.
+    In a small queue without consumers, messages are not counted: they are sent again, to the other queue.
     """
 
     def waiting(queue: str) -> int | None:
@@ -124,7 +124,7 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
 
 
 def depth_of(connection: Connection, queue: str) -> Depth | None:
-    """The state of a queue; None if there is no such queue."""
+    """The state of a queue; None if the queue does not exist."""
     try:
         with connection.channel() as channel:  # a separate one: the broker closes it when there is no such queue
             declared = channel.queue_declare(queue, passive=True)
@@ -144,8 +144,8 @@ class QueueLook:
         """Set up without connecting.
 
         Args:
-            app: has the broker's address.
-            is_alone: whether the broker is in this process, and one worker for each queue too.
+            app: the Celery app, with the address of the broker.
+            is_alone: whether the broker and one worker for each queue run in this process.
         """
         self._app = app
         self._is_alone = is_alone

@@ -1,4 +1,4 @@
-"""The end of a job: derived from its steps and written once, in the transaction that ends the last of them."""
+"""The end of a job: derived from its steps, and written once, in the transaction that ends the last step."""
 
 import logging
 from collections.abc import Sequence
@@ -37,22 +37,22 @@ def lock_open_job(session: Session, job_id: UUID) -> Job | None:
 
 
 def finalize(session: Session, job_id: UUID) -> bool:
-    """End a job whose steps have all ended, if the transaction of the last step has not done so.
+    """End a job whose steps have all ended, unless the transaction of the last step has done so.
 
     Returns:
-        False when the job had already ended or has open steps; nothing was written.
+        False if the job had already ended or has open steps; nothing was written.
     """
     job = lock_open_job(session, job_id)
     return job is not None and end_if_through(session, job)
 
 
 def end_if_through(session: Session, job: Job, added: Sequence[Result] = ()) -> bool:
-    """End a locked job and announce it, if none of its steps is open; returns whether it has ended.
+    """End a locked job and announce its end, if it has no open step; returns whether it has ended.
 
     Args:
         session: one transaction.
         job: an object of this session.
-        added: results that this transaction has added; if these are all planned results, none are queried.
+        added: results that this transaction has added; if these are all planned results, no query is needed.
     """
     session.flush()
     steps = load_steps(session, job)
@@ -94,7 +94,7 @@ def end_now(session: Session, job: Job, status: JobStatus) -> None:
 
 
 def kept_seconds(job: Job) -> float:
-    """How long a job is kept after its end; for a job of an earlier version, as that version had decided."""
+    """The seconds for which a job is kept after its end; a job of an earlier version keeps the time set then."""
     if job.kept_seconds is not None:
         return job.kept_seconds
     return (job.expires_at - (job.finished_at or job.created_at)).total_seconds()

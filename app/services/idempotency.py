@@ -1,8 +1,8 @@
 """`Idempotency-Key`, by draft-ietf-httpapi-idempotency-key-header.
 
 The database decides: the key's row is written in the job's own transaction, and its primary key lets only one job win.
-Redis, or the memory of a single process, marks keys whose first request is under way, so that a repeat waits for that
-request instead of being processed too. Without Redis the guarantees are the same; repeats only take longer.
+Redis, or the memory of a single process, marks keys whose first request is in progress. A repeated request then waits
+for the first one instead of being processed too. Without Redis the guarantees are the same, but repeats take longer.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
 
 
 def key_of(headers: Sequence[str]) -> str | None:
-    """The key of a request.
+    """The idempotency key of a request; None: it has none.
 
     Args:
-        headers: the value of every `Idempotency-Key` header.
+        headers: the values of all `Idempotency-Key` headers.
 
     Raises:
-        InvalidIdempotencyKey: there is more than one, or it is invalid.
+        InvalidIdempotencyKey: there are several keys, or the key is invalid.
     """
     if len(headers) > 1:
         raise InvalidIdempotencyKey("The request has several Idempotency-Key headers.", limit=1, value=len(headers))
@@ -51,10 +51,10 @@ def key_of(headers: Sequence[str]) -> str | None:
 
 
 def parse_key(header: str) -> str:
-    """The key in the header: a structured-field string, or without quotes, as many clients send it.
+    """Parse a header: a structured-field string, or the key without quotes, as many clients send it.
 
     Raises:
-        InvalidIdempotencyKey: it is neither, empty or too long.
+        InvalidIdempotencyKey: the value is neither, empty or too long.
     """
     header = header.strip()
     quoted = QUOTED.fullmatch(header)
@@ -79,11 +79,11 @@ def fingerprint(
     """The fingerprint of a payload: the file's bytes and the fields in canonical form; a multipart boundary is random.
 
     Args:
-        sha256: of the file.
-        operations: as sent; None: the request names a template.
-        webhook_url: as sent.
-        priority: of the job.
-        members: whatever else was sent, by its name.
+        sha256: hash of the file.
+        operations: the tree as sent; None: the request names a template.
+        webhook_url: the URL as sent.
+        priority: priority of the job.
+        members: all other members of the request by name.
     """
     payload: list[Any] = [sha256, operations, webhook_url]
     # absent from the fingerprints of an earlier version
@@ -102,7 +102,7 @@ def fingerprint_of(payload: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """One idempotency key of one tenant, used for one payload; it does not matter with which of the API keys."""
+    """An idempotency key of a tenant, used for one payload; it is valid for all API keys of the tenant."""
 
     tenant: str
     key: str
@@ -110,23 +110,23 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """A name of fixed length, without the key itself, which may be personal data."""
+        """A name of fixed length that does not contain the key, which may be personal data."""
         return hashlib.sha256(f"{self.tenant}\n{self.key}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A request under way."""
+    """The mark of a request in progress."""
 
     fingerprint: str
     job_id: str
 
 
 class Front(Protocol):
-    """Marks keys whose first request is under way."""
+    """Marks keys whose first request is in progress."""
 
     async def mark(self, scope: Scope, job_id: UUID) -> Mark | None:
-        """Mark the key; returns the mark of another request if there is one."""
+        """Mark the key; if another request has marked it, return that mark instead."""
 
     async def unmark(self, scope: Scope, job_id: UUID) -> None:
         """Remove the mark that this request has set."""
@@ -134,7 +134,7 @@ class Front(Protocol):
 
 @dataclass
 class MemoryFront:
-    """For a single process."""
+    """A front in memory, for a single process."""
 
     _marks: dict[str, Mark] = field(default_factory=dict)
 
@@ -150,7 +150,7 @@ class MemoryFront:
 
 
 class RedisFront:
-    """For several processes. While Redis fails it is not asked for a while, and the database decides alone."""
+    """A front in Redis, for several processes. After a failure of Redis, the database alone decides for a while."""
 
     COMPARE_AND_DELETE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
@@ -195,10 +195,10 @@ class RedisFront:
 
 
 def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
-    """The stored answer of this key; None: there is none.
+    """The stored response for a key; None: there is none.
 
     Raises:
-        IdempotencyKeyReused: the answer was for another payload.
+        IdempotencyKeyReused: the key was used with another payload.
     """
     query = select(IdempotencyKey).where(
         IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at > from_now()
@@ -212,7 +212,7 @@ def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
 
 
 def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[str, Any], *, seconds: int) -> bool:
-    """Write the key in the job's transaction; False if another job has it: roll back and use that job's answer."""
+    """Store the key in the job's transaction. False: another job has it; roll back, and use that job's response."""
     expired = delete(IdempotencyKey).where(
         IdempotencyKey.tenant == scope.tenant, IdempotencyKey.key == scope.key, IdempotencyKey.expires_at <= from_now()
     )
@@ -232,21 +232,21 @@ def store_answer(session: Session, scope: Scope, job_id: UUID, response: dict[st
 
 @dataclass(frozen=True)
 class Idempotency:
-    """Takes one request through the marks and the database."""
+    """Handles idempotency keys, by marks and the database."""
 
     front: Front
     database: Database
     wait_seconds: float
 
     async def begin(self, scope: Scope, job_id: UUID) -> dict[str, Any] | None:
-        """Start as the first request with this key, or wait for the one that is.
+        """Mark a request as the first one with this key, or wait for the first one.
 
         Returns:
-            None: continue, and call `end` in any case. Otherwise the stored answer.
+            None for the first request, which must call `end` in any case; for a repeated one, the stored response.
 
         Raises:
             IdempotencyKeyReused: the key was used with another payload.
-            IdempotencyKeyInFlight: the first request has not ended within the waiting time.
+            IdempotencyKeyInFlight: the first request has not ended in time.
         """
         deadline = time.monotonic() + self.wait_seconds
         for pause in POLLS.pauses():
@@ -262,7 +262,7 @@ class Idempotency:
         raise AssertionError("pauses have no end")
 
     async def _stored(self, scope: Scope, job_id: UUID, *, mine: bool) -> dict[str, Any] | None:
-        """Read the stored answer, always after marking: the first request may end in between."""
+        """Read the stored response. This must follow the marking, since the first request may end in between."""
         answer, needed = None, False
         try:
             answer = await self.database.read(stored_answer, scope)
@@ -273,5 +273,5 @@ class Idempotency:
         return answer
 
     async def end(self, scope: Scope, job_id: UUID) -> None:
-        """Finish, with or without a job."""
+        """Remove the mark at the end of the first request, whether or not it has created a job."""
         await self.front.unmark(scope, job_id)

@@ -9,7 +9,7 @@ from app.errors import DeliveryNotFound, EndpointNotFound, NotFound
 
 
 def new_id(prefix: str) -> str:
-    """A new id; ids sort by the time they were made."""
+    """A new id; ids sort by the time of their creation."""
     return f"{prefix}_{uuid7().hex}"
 
 
@@ -20,7 +20,7 @@ def pattern_of(prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """Kinds of things that clients name by id."""
+    """The kinds of objects that have public ids."""
 
     prefix: str
     noun: str
@@ -36,14 +36,14 @@ class Kind:
         return pattern_of(self.prefix)
 
     def is_one(self, id_: str) -> bool:
-        """Whether a text looks like an id; PostgreSQL refuses text with a NUL."""
+        """Whether a text has the form of an id of this kind. PostgreSQL would raise an error for a text with a NUL."""
         return re.fullmatch(self.pattern, id_) is not None
 
     def checked(self, id_: str) -> str:
-        """The text, if it looks like an id.
+        """Return the text if it has the form of an id.
 
         Raises:
-            NotFound: it does not, so there is nothing with this id.
+            NotFound: the text cannot be the id of an object.
         """
         if not self.is_one(id_):
             raise self.unknown(id_)

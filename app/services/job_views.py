@@ -1,4 +1,4 @@
-"""A job as its clients see it."""
+"""The representation of jobs for clients."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ LOAD_VIEW = (selectinload(Job.steps), selectinload(Job.results))
 
 
 def load_steps(session: Session, job: Job) -> list[Step]:
-    """Read the steps of one job; a plain query costs less than half of what `LOAD_VIEW` does."""
+    """Read the steps of one job, by a plain query, which takes less than half the time of `LOAD_VIEW`."""
     steps = list(session.scalars(STEPS, {"job_id": job.id}))
     set_committed_value(job, "steps", steps)
     return steps
@@ -35,7 +35,7 @@ def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> No
     Args:
         session: one transaction.
         job: an object of this session.
-        added: results that this transaction has added; if these are all planned results, none are queried.
+        added: results that this transaction has added; if these are all planned results, no query is needed.
     """
     results = added
     planned = sum(task["result"] is not None for task in job.plan["tasks"])
@@ -45,7 +45,7 @@ def load_results(session: Session, job: Job, added: Sequence[Result] = ()) -> No
 
 
 def in_order(results: Iterable[Result]) -> list[Result]:
-    """Results in the order of the tree; within a step the smallest image comes first, other files last."""
+    """Sort results in the order of the tree; within a step the smallest image comes first, other files last."""
     return sorted(results, key=lambda result: (result.position, result.width is None, result.width or 0, result.name))
 
 
@@ -53,7 +53,7 @@ def job_view(job: Job, links: DownloadLinks) -> JobView:
     """The representation of a job, with fresh download URLs.
 
     Args:
-        job: with its steps and results.
+        job: the job, with its steps and results.
         links: makes the URLs.
     """
     return JobView(
@@ -104,7 +104,7 @@ def _step_view(step: Step) -> StepView:
 
 
 def _seconds_left(step: Step) -> float | None:
-    """An estimate that assumes the speed so far for the rest."""
+    """The estimated seconds until the step ends, from its speed so far; None if it is unknown."""
     if step.status != StepStatus.RUNNING or not step.progress or not step.started_at:
         return None
     elapsed = (datetime.now(UTC) - step.started_at).total_seconds()

@@ -71,7 +71,7 @@ JOBS = table_of(Job)
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A request that has passed every check. Facts of the input that are None become known when it is fetched."""
+    """A request that has passed all checks. Properties of the input are None until it is fetched."""
 
     id: UUID
     operations: list[object]
@@ -134,8 +134,8 @@ def accept(session: Session, new: NewJob, limits: TenantLimits | None = None) ->
         limits: defaults for tenants without limits of their own; None: nothing is limited.
 
     Raises:
-        ExternalIdTaken: its tenant has a job with this external id.
-        TenantLimit: its tenant has reached a limit.
+        ExternalIdTaken: the tenant has a job with this external id.
+        TenantLimit: the tenant has reached a limit.
     """
     now = datetime.now(UTC)
     job = Job(
@@ -184,7 +184,7 @@ def _tags(new: NewJob) -> list[JobTag]:
 
 
 def _insert_alone(session: Session, job: Job) -> None:
-    """Insert a job that has an external id; of two inserts at the same time the second waits for the first.
+    """Insert a job with an external id; of two simultaneous inserts, the second waits for the first.
 
     Raises:
         ExternalIdTaken: there is a job with this external id.
@@ -206,7 +206,7 @@ def _insert_alone(session: Session, job: Job) -> None:
 
 
 def _facts(new: NewJob) -> dict[str, Any]:
-    """What is known of the input."""
+    """The columns of a new job about its input."""
     header = new.header
     return {
         "input_format": header.format if header else None,
@@ -223,7 +223,7 @@ def _load(new: NewJob) -> Load:
 
 
 def _send(session: Session, job: Job, plan: Plan) -> None:
-    """Send a new job to the broker when there is room and no other work comes first."""
+    """Send a new job to the broker if there is room and no other work comes first."""
     queue = _place(session, job, plan)
     if queue is None:
         due.add_job(session, job, plan)
@@ -237,7 +237,7 @@ def _send(session: Session, job: Job, plan: Plan) -> None:
 
 
 def _place(session: Session, job: Job, plan: Plan) -> str | None:
-    """Take places for the first tasks of a job; returns the queue of the first one, or None if the job has to wait."""
+    """Reserve places for the first tasks of a job; returns the queue of the first one, or None if the job must wait."""
     window, first = hooks_of(session).window, plan.ready(())
     if window is None:
         return first[0].queue
@@ -274,8 +274,8 @@ def get(session: Session, job_id: UUID) -> Job:
     """The job with its steps and results.
 
     Raises:
-        JobNotFound: there is none.
-        JobExpired: its time is over.
+        JobNotFound: there is no such job.
+        JobExpired: the job has expired.
     """
     job = session.scalar(select(Job).where(Job.id == job_id).execution_options(populate_existing=True))
     if job is None:
@@ -289,8 +289,8 @@ def must_exist(session: Session, job_id: UUID) -> None:
     """Raise unless the job exists.
 
     Raises:
-        JobNotFound: there is none.
-        JobExpired: its time is over.
+        JobNotFound: there is no such job.
+        JobExpired: the job has expired.
     """
     if status_of(session, job_id) is None:
         raise missing(session, job_id)
@@ -306,17 +306,17 @@ def missing(session: Session, job_id: UUID) -> PixToolsError:
 
 
 def status_of(session: Session, job_id: UUID) -> str | None:
-    """The status of a job, without anything else."""
+    """Only the status of a job; None: there is no such job."""
     return session.scalar(select(Job.status).where(Job.id == job_id))
 
 
 def open_among(session: Session, ids: Collection[UUID]) -> set[UUID]:
-    """The jobs among these that exist and have not ended; polled for waiting clients."""
+    """The ids of those jobs that exist and have not ended; polled for waiting clients."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(ids), Job.status.in_(JOB_OPEN))))
 
 
 class Mark(NamedTuple):
-    """A mark of a job's state: it changes whenever anything that clients see of the job changes."""
+    """A mark of a job's state, which changes whenever the representation of the job changes."""
 
     status: str
     run: int
@@ -327,7 +327,7 @@ class Mark(NamedTuple):
 
 
 def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
-    """The marks of those of these jobs that exist; polled for listeners, in one query."""
+    """The marks of those jobs that exist; polled for listeners, by one query."""
     running = func.count().filter(Step.status == StepStatus.RUNNING)
     counted = (func.sum(Step.attempts), func.count(Step.finished_at), running, func.sum(Step.progress))
     query = select(Job.id, Job.status, Job.run, *counted).join(Step, Step.job_id == Job.id).group_by(Job.id)
@@ -336,7 +336,7 @@ def marks(session: Session, ids: Collection[UUID]) -> dict[UUID, Mark]:
 
 
 def some(session: Session, ids: Collection[UUID]) -> list[Job]:
-    """Those of these jobs that exist, with their steps and results."""
+    """Those jobs that exist, with their steps and results."""
     query = select(Job).where(Job.id.in_(ids)).options(*LOAD_VIEW).execution_options(populate_existing=True)
     return list(session.scalars(query))
 
@@ -347,7 +347,7 @@ def list_page(
     """A page of jobs, newest first, and the cursor of the next page.
 
     Raises:
-        InvalidCursor: the cursor belongs to another listing or to none.
+        InvalidCursor: the cursor belongs to another listing, or is not a cursor.
     """
     before = _read_cursor(cursor, filters) if cursor else None
     jobs = list(session.scalars(listing(filters, before).options(*LOAD_VIEW).limit(limit + 1)))
@@ -356,7 +356,7 @@ def list_page(
 
 
 def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
-    """The query of a listing; each filter finds its rows by an index that has them in the order of the listing."""
+    """The query of a listing; each filter has an index with its rows in the order of the listing."""
     id_ = Job.id if filters.tag is None else JobTag.job_id
     query = select(Job).order_by(id_.desc())
     if filters.tag is not None:
@@ -379,7 +379,7 @@ def listing(filters: JobFilters, before: UUID | None = None) -> Select[Job]:
 
 
 def _id_at(seconds: float) -> UUID:
-    """An id that sorts before every id of this time or later: a UUIDv7 begins with its milliseconds since 1970."""
+    """An id that sorts before every id from this time on: a UUIDv7 begins with the milliseconds since 1970."""
     milliseconds = min(max(0, math.ceil(seconds * 1000)), LAST_ID)
     return UUID(int=milliseconds << 80)
 
@@ -400,11 +400,11 @@ def _read_cursor(cursor: str, filters: JobFilters) -> UUID:
 
 
 def cancel(session: Session, job_id: UUID) -> Job:
-    """End a job now: waiting steps never start, running ones no longer count, results so far stay.
+    """End a job now: waiting steps never start, running steps no longer count, and existing results are kept.
 
     Raises:
-        JobNotFound: there is none.
-        JobAlreadyFinished: it has ended in another way; a job that was cancelled before is simply returned.
+        JobNotFound: there is no such job.
+        JobAlreadyFinished: the job has ended in another way; a job that was already cancelled is returned.
     """
     job = _locked(session, job_id)
     if job.status == JobStatus.CANCELLED:
@@ -435,20 +435,20 @@ def _locked(session: Session, job_id: UUID) -> Job:
 def retry(
     session: Session, job_id: UUID, *, kept_seconds: int, limits: TenantLimits | None = None, refetch: bool = False
 ) -> Job:
-    """Repeat the steps that failed, were skipped or were cancelled; existing results stay as they are.
+    """Repeat the steps that failed, were skipped or were cancelled; existing results are kept.
 
     Args:
         session: one transaction.
         job_id: id of the job.
-        kept_seconds: how long to keep a job that an earlier version accepted.
+        kept_seconds: seconds for which to keep a job that an earlier version accepted.
         limits: defaults for tenants without limits of their own; None: nothing is limited.
-        refetch: whether the input is gone and has to be fetched again.
+        refetch: whether the input is no longer stored, so that it has to be fetched again.
 
     Raises:
-        JobNotFound: there is none.
-        TooManyOpenJobs: its tenant may have no more open jobs.
-        JobNotFinished: it is still running.
-        NothingToRetry: every step succeeded.
+        JobNotFound: there is no such job.
+        TooManyOpenJobs: the tenant has reached the limit on open jobs.
+        JobNotFinished: the job is still running.
+        NothingToRetry: all steps have succeeded.
     """
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
@@ -476,12 +476,12 @@ def retry(
 
 
 def stop(session: Session, job_id: UUID) -> None:
-    """Make sure that no worker writes anything more for this job, before its objects are deleted.
+    """Ensure that no worker writes anything more for a job, before its objects are deleted.
 
-    An open job ends without an event. Events of a job that had ended say from now on only that it has.
+    An open job ends without an event. Events of a job that has ended lose their data except for the end itself.
 
     Raises:
-        JobNotFound: there is none.
+        JobNotFound: there is no such job.
     """
     job = _locked(session, job_id)
     if job.status in JOB_OPEN:
@@ -492,7 +492,7 @@ def stop(session: Session, job_id: UUID) -> None:
 
 
 def remove(session: Session, job_id: UUID) -> bool:
-    """Delete the rows of a job; steps, results and keys go with it. False: they are gone already."""
+    """Delete the row of a job with its steps, results and idempotency keys; returns False if it did not exist."""
     usage.settle(session, [job_id])
     return session.scalar(delete(Job).where(Job.id == job_id).returning(Job.id)) is not None
 
@@ -502,7 +502,7 @@ def result(session: Session, job_id: UUID, name: str) -> Result:
 
     Raises:
         JobNotFound: there is no such job.
-        ResultNotFound: it has none of this name.
+        ResultNotFound: the job has no result of this name.
     """
     query = select(Job.id, Result).outerjoin(Result, and_(Result.job_id == Job.id, Result.name == name))
     row = session.execute(query.where(Job.id == job_id)).one_or_none()

@@ -46,7 +46,7 @@ AWAY = Backoff(first=0.5, longest=5.0, least_share=0.5)  # pauses while the data
 
 
 class Ended(StrEnum):
-    """Why a listener's stream ended."""
+    """The reason for the end of a listener's stream."""
 
     #: the job has ended, or is gone
     JOB = "job"
@@ -108,19 +108,19 @@ class Listener:
         self.woken.set()
 
     def show(self, encoded: bytes | None, mark: jobs.Mark) -> None:
-        """Take the state of the job; it replaces one that has not been sent yet."""
+        """Set the state of the job to send; it replaces one that has not been sent yet."""
         self.state, self.mark = encoded, mark
         self.woken.set()
 
 
 def encode(event: str, data: str, id_: str | None = None) -> bytes:
-    """One server-sent event."""
+    """Encode a server-sent event."""
     own_id = f"id: {id_}\n" if id_ else ""
     return f"event: {event}\n{own_id}data: {data}\n\n".encode()
 
 
 def encode_logged(event: Mapping[str, Any]) -> bytes:
-    """A stored event, as `GET /events` shows it."""
+    """Encode a stored event, in the form of `GET /events`."""
     view = EventView(**event)
     return encode("log", view.model_dump_json(), view.id)
 
@@ -156,8 +156,8 @@ class Live:
             place: the place in the log after which every event is sent; None: only events from now on.
 
         Raises:
-            TooManyListeners: there are as many as are allowed.
-            Stopping: the process is about to end.
+            TooManyListeners: the limit on listeners is reached.
+            Stopping: the process is stopping.
         """
         self._check_room(wanted.principal.tenant)
         listener = Listener(wanted, place or 0, behind=place is not None)
@@ -179,17 +179,17 @@ class Live:
                 self._look.set()  # lets the reader end
 
     async def place(self, own: TenantDatabase, cursor: str) -> int:
-        """The place in the log of the event that a client has seen last.
+        """The place in the log of the last event that a client has seen.
 
         Raises:
-            InvalidCursor: it cannot be the id of an event.
+            InvalidCursor: the cursor cannot be the id of an event.
         """
         while (place := await own.read(events.place, cursor)) is None:
             await self.database.call(events.number)
         return place
 
     async def catch_up(self, listener: Listener, own: TenantDatabase) -> AsyncIterator[bytes]:
-        """The log's events for a listener that is behind, a page at a time, as fast as the client reads."""
+        """Events from the log for a listener that is behind, page by page, as fast as the client reads."""
         wanted = listener.wanted
         while listener.behind:
             listener.behind = False  # reset first, so that events during the read are queued
@@ -216,7 +216,7 @@ class Live:
             raise TooManyListeners(detail, limit=self.most_of_tenant, retry_after=RETRY_AFTER, extra=extra)
 
     async def _start(self) -> None:
-        """Start the reader if it does not run; it sends the events after the present end of the log."""
+        """Start the reader unless it is running; it sends the events after the current end of the log."""
         async with self._starting:
             if self._reader is None or self._reader.done():
                 self._loop = asyncio.get_running_loop()
@@ -232,7 +232,7 @@ class Live:
     # -- the reader ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Poll for what listeners want, while there are any."""
+        """Poll for the events of listeners, as long as there are any listeners."""
         away = iter(AWAY.pauses())
         while self._listeners:
             try:
@@ -253,7 +253,7 @@ class Live:
                 self._pause = next(away)
 
     async def _look_once(self) -> None:
-        """Read the states before the log: if the state read first says that a job has ended, the log has its event."""
+        """Poll once: states first, so that the log, read later, contains the event of a job whose state has ended."""
         listeners = tuple(self._listeners)
         await self._check_keys(listeners)
         of_jobs = [listener for listener in listeners if listener.wanted.job_id and not listener.ended]
@@ -265,7 +265,7 @@ class Live:
             self._pause = FIRST_PAUSE
 
     async def _check_keys(self, listeners: Sequence[Listener]) -> None:
-        """End listeners whose key was revoked, has expired or belonged to a tenant that is gone; one query for all."""
+        """End listeners whose key was revoked, has expired or was deleted with its tenant; one query for all."""
         if time.monotonic() < self._keys_at:
             return
         self._keys_at = time.monotonic() + KEY_SECONDS
@@ -276,7 +276,7 @@ class Live:
         _end((each for each in listeners if each.wanted.principal.key_id not in good), Ended.KEY)
 
     async def _send_log(self) -> bool:
-        """Send the events that were added to the log."""
+        """Send new events of the log to listeners; returns whether there were any."""
         unnumbered = await self.database.read(events.has_unnumbered)
         if unnumbered and await self.database.call(events.number) == events.BATCH:
             self._look.set()
@@ -297,7 +297,7 @@ class Live:
         return bool(added)
 
     async def _send_states(self, of_jobs: Sequence[Listener], marks: Mapping[UUID, jobs.Mark]) -> bool:
-        """Send the states of jobs that have changed."""
+        """Send the states of jobs that have changed; returns whether there were any."""
         changed: dict[UUID, list[Listener]] = {}
         for listener in of_jobs:
             job_id = listener.wanted.job_id
@@ -318,7 +318,7 @@ def _named(limit: str) -> dict[str, str]:
 
 
 def _show(listeners: Iterable[Listener], encoded: bytes, mark: jobs.Mark, *, is_open: bool) -> None:
-    """Show a state to listeners. If the job ended after its mark was read, the next poll does, which reads the log."""
+    """Give a state to listeners; but if the job has ended since its mark was read, leave that to the next poll."""
     if not is_open and mark.status in JOB_OPEN:
         return
     for listener in listeners:
@@ -328,7 +328,7 @@ def _show(listeners: Iterable[Listener], encoded: bytes, mark: jobs.Mark, *, is_
 
 
 def _states(session: Any, ids: Sequence[UUID], links: DownloadLinks) -> dict[UUID, tuple[bytes, bool]]:
-    """Jobs as clients see them, encoded, and whether they are open."""
+    """The encoded representations of jobs by id, and whether each job is open."""
     found = jobs.some(session, ids)
     return {job.id: (encode("job", job_view(job, links).model_dump_json()), job.status in JOB_OPEN) for job in found}
 

@@ -2,11 +2,11 @@
 
 A message about a row that can be found again (a job, a delivery) is sent directly by the process that committed the
 row. If that process dies first, the reconciler finds the row and sends its message. Any other message is a row of the
-outbox, which a relay sends and then deletes; so is a message that could not be sent, or that is to be sent later. Work
-for which the broker has no room is not a message yet: it waits for its turn as a row of `due.py`.
+outbox, which a relay sends and then deletes. A message that could not be sent, or that is due later, is a row as well.
+Work for which the broker has no room is not a message yet: it waits for its turn as a row of `due.py`.
 
-Nothing is ever published inside a request: a broker in alarm would block it. A crash between sending and deleting sends
-a message twice; every task tolerates that.
+No request ever publishes a message, since a broker in alarm would block it. After a crash between sending and deleting,
+a message is sent twice; every task tolerates that.
 """
 
 import logging
@@ -62,7 +62,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredMessage(Message):
-    """A message of the outbox."""
+    """A message that is a row of the outbox."""
 
     #: id of its row
     id: int
@@ -72,12 +72,12 @@ Send = Callable[[Message], None]
 
 
 def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) -> list[Any]:
-    """Arguments of `START_JOB`.
+    """The arguments of `START_JOB`.
 
     Args:
         job_id: id of the job.
         root: start only this task and its descendants; None: the whole job.
-        small: whether its small tasks go to the small queue, in which places were taken for them.
+        small: whether its small tasks go to the small queue, in which places are reserved for them.
     """
     if small:
         return [str(job_id), root, small]
@@ -87,13 +87,13 @@ def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) ->
 def send_after_commit(session: Session, task: str, args: Sequence[Any], *, queue: str = Queue.DEFAULT.value) -> None:
     """Have this process send a message as soon as the transaction has committed.
 
-    Only for messages that the reconciler can restore from another row: this one is kept nowhere until it is sent.
+    This is only for messages that the reconciler can restore from another row, since the message is not stored.
 
     Args:
         session: the transaction that the message belongs to.
         task: Celery's name of the task.
-        args: ids only.
-        queue: where it goes.
+        args: arguments of the task, only ids.
+        queue: name of the queue.
     """
     take_over = hooks_of(session).take_over
     if take_over is None:
@@ -106,14 +106,14 @@ def send_after_commit(session: Session, task: str, args: Sequence[Any], *, queue
 def enqueue(
     session: Session, task: str, args: Sequence[Any], *, delay: float = 0, queue: str = Queue.DEFAULT.value
 ) -> None:
-    """Write a message; relays learn of it when this transaction commits.
+    """Write a message to the outbox; relays are notified when this transaction commits.
 
     Args:
         session: the transaction that the message belongs to.
         task: Celery's name of the task.
-        args: ids only.
-        delay: seconds before it is sent.
-        queue: where it goes.
+        args: arguments of the task, only ids.
+        delay: seconds until it is sent.
+        queue: name of the queue.
     """
     session.add(
         OutboxMessage(
@@ -133,14 +133,14 @@ def enqueue(
 
 
 def wake_relays(session: Session) -> None:
-    """Notify the relays of every process, once this transaction has committed, that there is something to send."""
+    """Notify the relays of all processes of new messages, after the commit of this transaction."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"NOTIFY {CHANNEL}"))
     after_commit(session, hooks_of(session).wake.set)
 
 
 def publish(send: Send, message: Message) -> bool:
-    """Send one message; False when the broker has not taken it."""
+    """Send one message; returns False if the broker has not accepted it."""
     with tracing.continued(message.context or {}, f"send {message.task}", SpanKind.PRODUCER) as span:
         try:
             send(message)
@@ -157,7 +157,7 @@ def publish(send: Send, message: Message) -> bool:
 
 
 def keep(database: Database, messages: Sequence[Message]) -> None:
-    """Store messages that could not be sent; a relay sends them when the broker is back."""
+    """Store messages that could not be sent; a relay sends them once the broker is back."""
     rows = [
         OutboxMessage(
             task=message.task,
@@ -175,18 +175,18 @@ def keep(database: Database, messages: Sequence[Message]) -> None:
 
 
 def kept_now() -> ColumnElement[bool]:
-    """A condition for messages that are due or will be tried again soon; not for those with a later sending time."""
+    """A condition for messages that are due or will be retried soon, but not for those that are due later."""
     return OutboxMessage.available_at < from_now(RETRIES.longest)
 
 
 def subjects(session: Session) -> set[str]:
-    """Ids of the jobs, deliveries and replays that have a message of `kept_now`."""
+    """The ids of jobs, deliveries and replays that have a message by the condition `kept_now`."""
     return {str(args[0]) for args in session.scalars(select(OutboxMessage.args).where(kept_now())) if args}
 
 
 @dataclass
 class DirectSender:
-    """Sends a worker's messages in the thread that has committed them."""
+    """Sends the messages of a worker in the thread that has committed them."""
 
     database: Database
     send: Send
@@ -202,7 +202,7 @@ class DirectSender:
 
 
 class Relay:
-    """Sends the rows of the outbox in one thread, and the messages that this process has just committed in another."""
+    """Sends the rows of the outbox in one thread, and messages that this process has committed in another."""
 
     def __init__(
         self, database: Database, send: Send, *, poll_seconds: float, on_wake: Callable[[], None] = lambda: None
@@ -210,10 +210,10 @@ class Relay:
         """Set up without starting the threads.
 
         Args:
-            database: holds the messages.
-            send: sends one to the broker.
-            poll_seconds: between two polls when no notification comes.
-            on_wake: called when this or another process has written a message, and at each poll.
+            database: database with the outbox.
+            send: sends a message to the broker.
+            poll_seconds: seconds between two polls without a notification.
+            on_wake: called when any process has written a message, and at each poll.
         """
         self._on_wake = on_wake
         self._database = database
@@ -238,7 +238,7 @@ class Relay:
         self._sender.join(timeout)
 
     def _send_taken(self) -> None:
-        """Send messages that are not rows; if this process dies, the reconciler restores them."""
+        """Send the messages that are not rows of the outbox; if this process dies, the reconciler restores them."""
         while batch := self._next_taken():
             try:
                 sent = self._send_in_order(batch)
@@ -250,7 +250,7 @@ class Relay:
                 log.exception("outbox_sender_failed")
 
     def _next_taken(self) -> list[Message]:
-        """Wait for a message; returns it with those that have come meanwhile. Empty when the relay stops."""
+        """Wait for a message; returns it with all that have come meanwhile, or nothing when the relay stops."""
         batch: list[Message] = []
         while not batch or (len(batch) < BATCH and not self._taken.empty()):
             message = self._taken.get()
@@ -261,7 +261,7 @@ class Relay:
         return batch
 
     def _rest(self) -> Iterator[Message]:
-        """The messages that came during a failed send: left in memory, they would wait for the same broker in vain."""
+        """The messages that came during a failed send; they are not sent now, since the broker is away."""
         for _ in range(self._taken.qsize()):
             message = self._taken.get()
             if message is None:
@@ -295,7 +295,7 @@ class Relay:
         self._database.hooks.wake.wait(seconds)
 
     def run_once(self) -> int:
-        """Send one batch; returns how many messages it had."""
+        """Send a batch of messages from the outbox; returns its size."""
         messages = self._claim()
         self._send_all(messages)
         return len(messages)
@@ -311,7 +311,7 @@ class Relay:
         self._release([message.id for message in messages[sent + 1 :]])
 
     def _send_in_order(self, messages: Sequence[Message]) -> int:
-        """Send until the broker does not take a message; returns how many it took."""
+        """Send messages until the broker does not accept one; returns the number of accepted messages."""
         for sent, message in enumerate(messages):
             if not publish(self._send, message):
                 return sent
@@ -356,7 +356,7 @@ class Relay:
             session.execute(postponed.values(available_at=from_now(RETRIES.pause(attempts))))
 
     def _release(self, message_ids: list[int]) -> None:
-        """Put off the messages behind a failed send: each of them would wait for the same broker in vain."""
+        """Postpone the messages after a failed send; each of them would wait for the same broker in vain."""
         if message_ids:
             put_off = update(OutboxMessage).where(OutboxMessage.id.in_(message_ids))
             untried = {"attempts": OutboxMessage.attempts - 1, "available_at": from_now(RETRIES.first)}
@@ -365,7 +365,7 @@ class Relay:
 
 
 class _PostgresWait:
-    """Waits for NOTIFY; without a connection it simply sleeps."""
+    """Waits for a NOTIFY of PostgreSQL; without a connection it simply sleeps."""
 
     def __init__(self, database: Database) -> None:
         import psycopg  # noqa: PLC0415 - of the extra `cluster`

@@ -1,4 +1,4 @@
-"""Where copies of a job's results are written: a store of the tenant, under keys made from a template."""
+"""Outputs: stores to which copies of a job's results are written, under keys made from a template."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ MAX_KEY = 1024  # bytes; the limit of S3
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where a request wants copies of its results."""
+    """The place for copies of a job's results."""
 
     store: str
     #: a template
@@ -32,16 +32,16 @@ class Output:
 
 
 def unknown_places(template: str) -> list[str]:
-    """Unknown placeholders of a template, and braces that belong to none."""
+    """The unknown placeholders in a template of keys, and braces that are not part of a placeholder."""
     found = [name for name in PLACE.findall(template) if name not in NAMES and not DIGEST.fullmatch(name)]
     return found + (["{", "}"] if set("{}") & set(PLACE.sub("", template)) else [])
 
 
 def key_of(output: Output, job: Job, *, name: str, ext: str, sha256: str) -> str:
-    """The key of one result; the same for every attempt.
+    """The key of a result, the same for all attempts.
 
     Raises:
-        OutputFailed: it would be longer than keys may be, or empty.
+        OutputFailed: the key would be too long or empty.
     """
     of_job = {**_of_input(job), "date": job.created_at.date().isoformat(), "job": str(job.id)}
     key = _filled(output.key, {**of_job, **_of_result(name, ext)}, sha256)
@@ -51,12 +51,13 @@ def key_of(output: Output, job: Job, *, name: str, ext: str, sha256: str) -> str
 
 
 def clash(output: Output, results: Sequence[tuple[str, str]]) -> tuple[str, str, str] | None:
-    """The first two results of a job that would be written under one key, and that key, with the places in it that are
-    the same for all results.
+    """The first two results of a job that would get the same key, and that key.
+
+    Placeholders that have the same value for all results of a job are not replaced in the key.
 
     Args:
-        output: where they are written.
-        results: name and extension of each.
+        output: place of the copies.
+        results: name and extension of each result.
     """
     if any(DIGEST.fullmatch(place) for place in PLACE.findall(output.key)):
         return None  # one key is one content

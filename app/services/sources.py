@@ -1,7 +1,7 @@
-"""Where the input of a job is fetched from, as the database keeps it: a part that may be shown, an encrypted part.
+"""The source of a job's input, as stored in the database: a part that may be shown, and an encrypted part.
 
-A record has `shown`; for a URL also `sealed`, since its query and headers may be secrets; and `etag`, when the input
-has been fetched and its source gave one.
+A record has the member `shown`. For a URL it also has `sealed`, since query and headers may be secrets. It has `etag`
+once the input has been fetched from a source that sent one.
 """
 
 import json
@@ -42,7 +42,7 @@ class UrlSource:
 
     @property
     def path(self) -> str:
-        """What names the file."""
+        """The path of the URL, from which the file gets its name."""
         return unquote(urlsplit(self.url).path)
 
 
@@ -68,7 +68,7 @@ class ResultSource:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSource:
-    """An object of a store of the tenant."""
+    """An object in a store of the tenant."""
 
     store: str
     key: str
@@ -90,7 +90,7 @@ Source = UrlSource | ResultSource | StoreSource
 
 
 def filename_of(source: Source) -> str:
-    """The name of the file, if its source has one."""
+    """The file name of an input, from the path in its source."""
     return usable_filename(PurePosixPath(source.path).name)
 
 
@@ -107,7 +107,7 @@ def opened(session: Session, job: Job) -> Source:
     """The source of a job.
 
     Raises:
-        UnreadableSecret: no key fits.
+        UnreadableSecret: no key can decrypt it.
     """
     record = job.input_source or {}
     if SEALED in record:
@@ -123,7 +123,7 @@ def _context(job_id: UUID, tenant: str) -> str:
 
 
 def outdated(session: Session) -> int:
-    """How many sources are not encrypted with the current key."""
+    """The number of sources that are not encrypted with the current key."""
     return sealing.count(session, _outdated(session))
 
 
@@ -134,7 +134,7 @@ def _outdated(session: Session) -> Select[Job]:
 
 
 def rotate(session: Session, after: UUID | None = None) -> sealing.Rotation:
-    """Encrypt with the current key a batch of sources that another key encrypted; `after`: `last` of the last batch."""
+    """Encrypt a batch of outdated sources with the current key; `after` is `last` of the previous batch."""
 
     def encrypt_again(job: Job) -> None:
         anew = sealed(session, opened(session, job), job_id=job.id, tenant=job.tenant)

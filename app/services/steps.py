@@ -1,8 +1,8 @@
-"""The state of a task's steps: who may work on them, and whose outcome counts.
+"""The states of a task's steps: which worker may run them, and which outcome counts.
 
-Every function takes the job's row lock first, so that no two of them see a half-changed job, and moves a state only
-forward. A task that runs twice, even at the same time, has the effect of one run: the attempt number and the lease's
-owner fence off every late writer.
+Every function first takes the job's row lock, so that none sees a half-changed job, and moves a state only forward. A
+task that runs twice, even at the same time, has the effect of one run: the attempt number and the owner of the lease
+fence off every late writer.
 """
 
 import random
@@ -92,7 +92,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResult:
-    """A result that a task has stored, or one file of a result that is several."""
+    """A result that a task has stored, or one file of a result with several files."""
 
     #: the end of its name, if the result is several files
     suffix: str = ""
@@ -111,7 +111,7 @@ class StoredResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The resources that a successful attempt used; None where that is unknown."""
+    """The resources that a successful attempt used; None: unknown."""
 
     #: CPU time of the process that worked on the pixels
     cpu_seconds: float | None = None
@@ -123,7 +123,7 @@ class Usage:
 
 
 def assets_of(session: Session, job_id: UUID) -> dict[str, str]:
-    """SHA-256 of each asset that a job names, by name; empty if an earlier version accepted the job."""
+    """The SHA-256 of each asset that a job uses, by name; empty for a job that an earlier version accepted."""
     return {asset.name: asset.sha256 for asset in session.scalars(select(JobAsset).where(JobAsset.job_id == job_id))}
 
 
@@ -133,7 +133,7 @@ def claim(
     """Start an attempt at a task.
 
     Returns:
-        None when there is nothing to do: the job or the task has ended, the task's parent has not succeeded, or another
+        None if there is nothing to do: the job or the task has ended, the task's parent has not succeeded, or another
         worker holds the task. If that worker dies, its lease expires and the reconciler sends the task again.
     """
     job = lock_open_job(session, job_id)
@@ -157,7 +157,7 @@ def claim(
 
 
 def _start(session: Session, job_id: UUID, task: PlannedTask, owner: str, lease_seconds: float) -> int | None:
-    """Take a task's lease if it is free and its parent has succeeded; returns the number of the attempt, or None."""
+    """Take the lease of a task if it is free and the parent has succeeded; returns the attempt's number, or None."""
     given = {"job_": job_id, "task_": task.id, "owner_": owner, "seconds_": float(lease_seconds)}
     if task.parent is not None:
         given["parent_"] = task.parent
@@ -187,7 +187,7 @@ def _starting(*, continued: bool) -> ReturningUpdate[int]:
 
 
 def _is_free() -> ColumnElement[bool]:
-    """Whether a step is pending, or running with a lease that has expired or is the caller's own."""
+    """A condition for steps that are pending, or running with a lease that has expired or is the caller's own."""
     taken_over = or_(STEPS.c.lease_until < from_now(), STEPS.c.lease_owner == bindparam("owner_"))
     return or_(STEPS.c.status == StepStatus.PENDING, (STEPS.c.status == StepStatus.RUNNING) & taken_over)
 
@@ -209,12 +209,12 @@ def _note_end(session: Session, held: Claim, outcome: str, error: PixToolsError 
 
 
 def _steps(job_id: UUID, task_id: str) -> Update:
-    """An update of the steps of a task; no session holds objects of them meanwhile."""
+    """An update of the steps of a task, of which the session must not have ORM objects."""
     return update(Step).where(Step.job_id == job_id, Step.task == task_id).execution_options(synchronize_session=False)
 
 
 def renew(session: Session, held: Claim, lease_seconds: float, **values: Any) -> bool:
-    """Prolong the lease; False when it is lost: the job was cancelled, or another attempt has begun.
+    """Extend the lease; returns False if it is lost, because the job was cancelled or another attempt has begun.
 
     Args:
         values: further columns to set, e.g. the progress.
@@ -235,17 +235,17 @@ def succeed(
     reports: Mapping[str, dict[str, Any]] | None = None,
     usage: Usage | None = None,
 ) -> bool:
-    """Record a task's success, and the end of the job with its last step.
+    """Record the success of a task, and if its steps are the last ones, the end of the job.
 
     Args:
         session: one transaction.
         held: the attempt.
-        outcomes: the stored results by task id: those of the task itself, if it has any, and of its inline children.
-        reports: the reports of its steps, by step id.
-        usage: the resources that it used.
+        outcomes: stored results by task id, those of the task itself and of its inline children.
+        reports: reports of the steps by step id.
+        usage: resources that the attempt used.
 
     Returns:
-        False when this attempt no longer counts; nothing was written.
+        False if this attempt no longer counts; nothing was written.
     """
     job = lock_open_job(session, held.job.id)
     if job is None:
@@ -269,9 +269,9 @@ def succeed(
 
 
 def is_unwanted(session: Session, held: Claim) -> bool:
-    """Whether the job is gone or was cancelled; the answer holds until the end of the transaction.
+    """Whether the job was deleted or cancelled; the answer holds until the end of the transaction.
 
-    If not, another attempt runs or has run. It stores its results under the same keys, so they must stay.
+    If not, another attempt stores its results under the same keys, so they must not be removed.
     """
     job = session.scalar(select(Job).where(Job.id == held.job.id).with_for_update())
     if job is None:
@@ -281,14 +281,14 @@ def is_unwanted(session: Session, held: Claim) -> bool:
 
 
 def _succeed(session: Session, held: Claim, usage: Usage) -> dict[str, int]:
-    """End a task with success if this attempt holds it; returns its steps and their places in the tree, or nothing."""
+    """End a task with success if this attempt holds it; returns its steps with their positions, or nothing."""
     attempt = {"job_": held.job.id, "task_": held.task.id, "owner_": held.owner, "attempt_": held.attempt}
     used = {f"{name}_": getattr(usage, name) for name in USED}
     return dict(session.connection().execute(SUCCEEDED, attempt | used).all())
 
 
 def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int]:
-    """Record that the held task has done the work of an inline child; returns the steps that this ends, if any."""
+    """Record that a task has done the work of an inline child; returns the ended steps with their positions."""
     began = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id).scalar_subquery()
     owned: dict[str, Any] = {"started_at": began, "finished_at": from_now()}
     untouched = _steps(held.job.id, task_id).where(Step.status == StepStatus.PENDING, Step.attempts == 0)
@@ -301,7 +301,7 @@ def _succeed_along(session: Session, held: Claim, task_id: str) -> dict[str, int
 
 
 def _positions(session: Session, ending: Any) -> dict[str, int]:
-    """Run an update; returns the steps that it changed, and their places in the tree."""
+    """Run an update of steps; returns the changed steps with their positions in the tree."""
     return dict(session.execute(ending.returning(Step.id, Step.position)).all())
 
 
@@ -319,15 +319,15 @@ def _results(held: Claim, ended: Mapping[str, int], outcomes: Mapping[str, Seque
 
 
 def _end(session: Session, held: Claim, **values: Any) -> dict[str, int]:
-    """End a task if this attempt holds it; returns its steps and their places in the tree, or nothing."""
+    """End a task if this attempt holds it; returns its steps with their positions, or nothing."""
     return _positions(session, _held(held).values(lease_owner=None, lease_until=None, finished_at=from_now(), **values))
 
 
 def fail(session: Session, held: Claim, error: PixToolsError, *, max_attempts: int) -> bool:
-    """Record a task's failure: another attempt later if the error allows one, else the end of this branch.
+    """Record the failure of a task: another attempt follows if the error allows one, or else this branch ends.
 
     Returns:
-        False when this attempt no longer counts; nothing was written.
+        False if this attempt no longer counts; nothing was written.
     """
     job = lock_open_job(session, held.job.id)
     if job is None:
@@ -356,12 +356,12 @@ def _try_again(session: Session, held: Claim, error: PixToolsError) -> bool:
 
 
 def _asked_for(error: PixToolsError) -> float:
-    """Seconds that the server asked us to wait, up to the longest that we do."""
+    """The seconds that a server has asked us to wait, limited to our longest pause."""
     return min(float(error.retry_after or 0), LONGEST_ASKED_SECONDS)
 
 
 def _send_again(session: Session, held: Claim, delay: float) -> None:
-    """Write the message of another attempt."""
+    """Write a message for another attempt."""
     if held.task.id != INPUT:
         outbox.enqueue(session, outbox.START_JOB, outbox.start_args(held.job.id, held.task.id), delay=delay)
         return
@@ -374,10 +374,10 @@ def _send_again(session: Session, held: Claim, delay: float) -> None:
 
 
 def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None:
-    """Put a task back because a disk is full or the storage is away; the attempt does not count.
+    """Return a task to the queue because a disk is full or the storage is away; the attempt does not count.
 
     Returns:
-        Seconds until the next attempt, about as long as the task has waited so far; None when this attempt no longer
+        The seconds until the next attempt, about as long as the task has waited so far; None if this attempt no longer
         counts.
     """
     started = select(Step.started_at).where(Step.job_id == held.job.id, Step.id == held.task.id)
@@ -389,16 +389,16 @@ def put_off(session: Session, held: Claim, error: PixToolsError) -> float | None
 
 
 def hand_back(session: Session, held: Claim, *, delay: float = 0, error: dict[str, Any] | None = None) -> bool:
-    """Put a task back because its worker has to stop; the attempt does not count.
+    """Return a task to the queue because its worker has to stop; the attempt does not count.
 
     Args:
         session: one transaction.
         held: the attempt.
-        delay: seconds before the next one.
-        error: why it waits; shown with the step until the next attempt.
+        delay: seconds until the next attempt.
+        error: reason for the wait, shown with the step until the next attempt.
 
     Returns:
-        False when this attempt no longer counts; nothing was written.
+        False if this attempt no longer counts; nothing was written.
     """
     if lock_open_job(session, held.job.id) is None:
         return False
@@ -423,7 +423,7 @@ def _bury(session: Session, job: Job, task: PlannedTask) -> None:
 
 
 def give_up(session: Session, job_id: UUID, task_id: str, error: PixToolsError) -> None:
-    """End a task that will never be worked on, if it is still open."""
+    """Fail a task that no worker will run any more, if it is still open."""
     job = lock_open_job(session, job_id)
     if job is None or task_id in ended_tasks(session, job_id):
         return
@@ -441,12 +441,12 @@ def _give_up(session: Session, job: Job, plan: Plan, task: PlannedTask, error: P
 
 
 def ended_tasks(session: Session, job_id: UUID) -> set[str]:
-    """Ids of the tasks that no longer need a worker."""
+    """The ids of the tasks that no longer need a worker."""
     return ended_tasks_of(session, [job_id])[job_id]
 
 
 def ended_tasks_of(session: Session, job_ids: Collection[UUID]) -> dict[UUID, set[str]]:
-    """As `ended_tasks`, for several jobs."""
+    """The same as `ended_tasks` for several jobs, by the id of the job."""
     ended: dict[UUID, set[str]] = {job_id: set() for job_id in job_ids}
     query = select(Step.job_id, Step.task).where(Step.job_id.in_(job_ids), Step.status.not_in(STEP_OPEN)).distinct()
     for job_id, task in session.execute(query):
@@ -455,7 +455,7 @@ def ended_tasks_of(session: Session, job_ids: Collection[UUID]) -> dict[UUID, se
 
 
 def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
-    """Tasks whose worker has gone silent, by their jobs."""
+    """Tasks with an expired lease, whose worker is silent, by job."""
     silent = (
         select(Step.job_id, Step.task)
         .where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
@@ -469,11 +469,11 @@ def expired_leases(session: Session, limit: int) -> dict[UUID, list[str]]:
 
 
 def give_lease_up(session: Session, job_id: UUID, task_id: str) -> bool:
-    """Free an expired lease of a task, whose job is locked; False if the lease was renewed or given back meanwhile."""
+    """Free the expired lease of a task in a locked job; returns False if it was renewed or returned meanwhile."""
     silent = _steps(job_id, task_id).where(Step.status == StepStatus.RUNNING, Step.lease_until < from_now())
     return rows_changed(session, silent.values(UNHELD)) > 0
 
 
 def give_all_leases_up(session: Session) -> None:
-    """Free every lease, at the start of the only process: its predecessor holds none of them any more."""
+    """Free all leases, at the start of the only process: their holders ended with the previous process."""
     session.execute(update(Step).where(Step.status == StepStatus.RUNNING).values(UNHELD))

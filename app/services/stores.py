@@ -24,11 +24,11 @@ MAX_CREDENTIAL = 8192  # characters
 
 
 def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
-    """Refuse a connection that is malformed, or leads to an endpoint that is not allowed.
+    """Check and return a connection; refuse one that is malformed, or whose endpoint is not allowed.
 
     Args:
-        connection: as it was sent.
-        endpoints: allowed endpoints, in addition to the providers' own.
+        connection: the connection as it was sent.
+        endpoints: allowed endpoints, in addition to those of the providers.
 
     Raises:
         InvalidStore: a member is malformed.
@@ -57,11 +57,11 @@ def folder(url: str, roots: Sequence[Path]) -> Connection:
     """The connection to a folder of this machine, at or below a root.
 
     Args:
-        url: `file:///…`.
-        roots: folders that the operator has named.
+        url: URL of the folder, `file:///…`.
+        roots: folders that the operator has allowed.
 
     Raises:
-        InvalidStore: the URL is malformed, or the folder is missing, is not at or below a root, or lies behind a link.
+        InvalidStore: the URL is malformed, or the folder is missing, not at or below a root, or behind a link.
     """
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
@@ -101,7 +101,7 @@ def put(session: Session, name: str, connection: Connection) -> tuple[Store, boo
     """Save a connection for the session's tenant; the second value is true if it is new.
 
     Raises:
-        TooManyStores: the tenant already has `MAX_STORES`.
+        TooManyStores: the tenant already has `MAX_STORES` stores.
     """
     store = session.scalar(select(Store).where(Store.name == name).with_for_update())
     is_new = store is None

@@ -1,8 +1,8 @@
 """Requests that wait for something: the end of a job, or another event in the log.
 
-All waiting requests of one process share one reader of the database, which polls only while there are any. A job that
-ends in this process notifies them at once; for the other processes the reader polls, less and less often until another
-request comes.
+All waiting requests of one process share one reader of the database, which polls only while there are any. The end of a
+job in this process notifies them at once. To find ends in other processes the reader polls, at growing intervals until
+a new request comes.
 """
 
 import asyncio
@@ -65,16 +65,16 @@ class Waiters:
     async def job(
         self, job_id: UUID, seconds: float, left: Left, *, is_new: bool = False, tenant: str | None = None
     ) -> bool:
-        """Return when the job has ended, when so many seconds are over, or when this process has to stop.
+        """Wait until a job has ended, the time is over, or this process has to stop.
 
-        False, at once: too many requests wait already, or the process is stopping.
+        Returns False at once if too many requests wait already, or the process is stopping.
 
         Args:
             job_id: id of the job.
-            seconds: the longest wait.
-            left: returns when the client has disconnected, which ends the wait as well.
-            is_new: the job has just been accepted; any other job may have ended long ago, and is read first.
-            tenant: the job's tenant; a wait for another tenant's job would reveal it. None: any tenant.
+            seconds: longest wait.
+            left: returns when the client has disconnected, which ends the wait.
+            is_new: whether the job has just been accepted; any other job may have ended long ago, so it is read first.
+            tenant: tenant of the job, since a wait for another tenant's job would reveal it. None: any tenant.
         """
         with self._waits(_Waiter(job_id=job_id)) as waiter:
             if waiter and (is_new or await self._status(job_id, tenant) in JOB_OPEN):
@@ -86,7 +86,7 @@ class Waiters:
         return await rows.read(jobs.status_of, job_id)
 
     async def event(self, after: int, type_: str | None, seconds: float, left: Left, *, tenant: str) -> bool:
-        """Return when there is an event of this tenant and type after a place in the log; otherwise as `job`."""
+        """Wait for an event of a tenant and a type after a place in the log; for the rest see `job`."""
         with self._waits(_Waiter(tenant=tenant, after=after, type=type_)) as waiter:
             if waiter:
                 await _wait(waiter, seconds, left)
@@ -118,7 +118,7 @@ class Waiters:
                 self._look.set()  # lets the reader end
 
     async def _read(self, look: asyncio.Event) -> None:
-        """Poll for what the waiters wait for, while there are any."""
+        """Poll for all waiting requests, while there are any."""
         while self._waiting:
             try:
                 async with asyncio.timeout(self._pause):
@@ -149,7 +149,7 @@ class Waiters:
                 waiter.notify()
 
     async def _look_at_log(self, waiting: list[_Waiter]) -> None:
-        """Only events after the latest place of any waiter are read, so events of other types are skipped once."""
+        """Wake waiters for events; their places move on with the log, so that no event is examined twice."""
         if not waiting:
             return
         if await self.database.read(events.has_unnumbered):
@@ -180,6 +180,6 @@ async def _wait(waiter: _Waiter, seconds: float, left: Left) -> None:
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Retrieve an exception that is no longer wanted; asyncio would log one that never was."""
+    """Retrieve the exception of a future that is no longer needed; otherwise asyncio would log it."""
     if not future.cancelled():
         future.exception()

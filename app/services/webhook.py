@@ -1,4 +1,4 @@
-"""Webhooks: the receivers of a job's end, and one attempt at a delivery."""
+"""Webhooks: announces the end of a job to its receivers, and attempts deliveries."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ LEASE_MARGIN = 15.0  # seconds beyond the time-out of an attempt
 
 
 def announce(session: Session, job: Job) -> None:
-    """Write the event of a job that has just ended and its deliveries, in the transaction that ends it."""
+    """Write the event of a job's end and its deliveries, in the transaction that ends the job."""
     event = events.record(session, job)
     for target in endpoints.targets(session, event.tenant, event.type, job.webhook_url):
         deliveries.create(session, event, target)
@@ -51,8 +51,8 @@ def send_test(session: Session, endpoint_id: str) -> WebhookDelivery:
     """Send a test event to one endpoint.
 
     Raises:
-        EndpointNotFound: there is none with this id.
-        EndpointDisabled: it is disabled.
+        EndpointNotFound: no endpoint has this id.
+        EndpointDisabled: the endpoint is disabled.
     """
     endpoint = endpoints.enabled(session, endpoint_id)
     event = Event(
@@ -91,11 +91,11 @@ class WebhookSender:
     must_stop: Callable[[], bool] = lambda: False
 
     def attempt(self, delivery_id: str, owner: str) -> None:
-        """Make one attempt if it is due; a failure is recorded and tried again later.
+        """Make an attempt if it is due; a failure is recorded, and the attempt repeated later.
 
         Args:
             delivery_id: id of the delivery.
-            owner: the same for every copy of one message, so that a redelivered message continues at once.
+            owner: owner of the lease; the same for every copy of a message, so that a redelivery continues at once.
         """
         lease = self.timeout_seconds + LEASE_MARGIN
         retry, stop = self.database.retry, self.must_stop
@@ -148,7 +148,7 @@ class WebhookSender:
 
 
 def _explain(error: Exception) -> str:
-    """A description of a failure that may be shown: it repeats no text of other libraries' exceptions."""
+    """A description of a failure for clients, without text from exceptions of other libraries."""
     cause = error.args[0] if error.args else None  # httpcore keeps the cause there
     if isinstance(cause, SSLCertVerificationError):
         return f"the TLS certificate is not valid: {cause.verify_message}"
@@ -186,7 +186,7 @@ def _outcome(answer: Answer, at: datetime, seconds: float) -> AttemptResult:
 
 
 def _retry_after(value: str | None, now: datetime) -> float | None:
-    """The seconds of a `Retry-After`, in either of its forms."""
+    """The seconds in a `Retry-After` header, which has a number or a date."""
     if value is None:
         return None
     value = value.strip()

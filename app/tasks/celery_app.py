@@ -1,4 +1,4 @@
-"""The Celery app: queues, routing, delivery guarantees. Configured from the settings on first use, not by import."""
+"""The Celery app: queues, routing, delivery guarantees. The settings are read on first use, not on import."""
 
 from typing import Any
 
@@ -130,7 +130,7 @@ celery_app.loader.override_backends = {
 
 
 def use(settings: Settings) -> None:
-    """Have Celery, its signals and its tasks use these settings, even if they have used others before."""
+    """Make Celery, its signals and its tasks use these settings, even if they have used others before."""
     current.use(settings)
     if celery_app.configured:
         celery_app.conf.update(configuration())

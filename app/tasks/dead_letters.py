@@ -1,4 +1,4 @@
-"""Reads the dead letter queue: each message is stored in the database, and only then removed from the broker."""
+"""Reads the dead letter queue; each message is removed from the broker only after it is stored in the database."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ MAX_JSON = 2000  # characters of arguments
 
 
 class DeadLetterReader:
-    """Reads in a thread of its own; several processes may do so at once."""
+    """Reads dead letters in a separate thread; several processes may do so at once."""
 
     def __init__(self, app: Celery, database: Database) -> None:
         self._app = app
@@ -112,6 +112,6 @@ def _args(message: Message) -> list[Any]:
 
 
 def _is_storable(args: object) -> bool:
-    """Whether PostgreSQL accepts a value as JSON, without NaN and NUL, and it is short, as lists of ids are."""
+    """Whether a value is short, and PostgreSQL accepts it as JSON: without NaN and NUL."""
     text = json.dumps(args, allow_nan=False)
     return isinstance(args, list) and "\\u0000" not in text and len(text) <= MAX_JSON

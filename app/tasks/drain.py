@@ -1,7 +1,7 @@
-"""The shutdown of a worker: its running tasks get some time to end, and are then handed back.
+"""The shutdown of a worker: running tasks get some time to end, and are then handed back.
 
-Celery's warm shutdown takes no new tasks and waits for the running ones without limit. A spot machine disappears after
-two minutes, though: that would cost each running task an attempt, and its job the time until this is noticed.
+Celery's warm shutdown takes no new tasks and waits for the running ones without limit. But a spot machine disappears
+after two minutes: each running task would lose an attempt, and the time until its lease expires.
 """
 
 import multiprocessing
@@ -13,12 +13,12 @@ _deadline = multiprocessing.Value("d", _never, lock=False)
 
 
 def begin(seconds: float) -> None:
-    """Have running tasks handed back after so many seconds."""
+    """Start the shutdown: running tasks are handed back after `seconds`."""
     _deadline.value = time.monotonic() + seconds
 
 
 def reset() -> None:
-    """Forget the shutdown: a new worker begins in a process that had one before."""
+    """Forget an earlier shutdown, for a new worker in the same process."""
     _deadline.value = _never
 
 

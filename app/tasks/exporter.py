@@ -1,7 +1,8 @@
-"""Celery's events as Prometheus metrics: which workers are alive, and how many tasks each is running.
+"""Exports Celery's events as Prometheus metrics: which workers are alive, and how many tasks each is running.
 
-Metrics and labels have the names that other Celery exporters use, so that dashboards made for those work. The released
-exporters declare event queues that RabbitMQ 4.3 refuses; Celery's receiver declares exclusive ones.
+Metrics and labels have the same names as in other Celery exporters, so that their dashboards can be used. The released
+exporters cannot be used themselves: they declare event queues that RabbitMQ 4.3 refuses, whereas Celery's receiver
+declares exclusive ones.
 """
 
 import logging
@@ -37,7 +38,7 @@ class _Worker:
 
 @dataclass(eq=False)  # hashable: the registry uses it as a key
 class Workers(Collector):
-    """The workers that have sent events. Events come in one thread, scrapes in others."""
+    """The workers that have sent events. Events arrive in one thread, scrapes in others."""
 
     broker_url: str
     _known: dict[str, _Worker] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Workers(Collector):
         self._known[event["hostname"]] = _Worker(time.monotonic(), event.get("active", 0), not gone)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The metrics for a scrape. While the broker is away, only those of the queues are missing."""
+        """The metrics for a scrape. While the broker is away, only the metrics of queues are missing."""
         up = GaugeMetricFamily("celery_worker_up", "1: heartbeats come.", labels=["hostname"])
         active = GaugeMetricFamily("celery_worker_tasks_active", "Tasks that it works on.", labels=["hostname"])
         now = time.monotonic()
@@ -75,7 +76,7 @@ class Workers(Collector):
 
 
 def serve(host: str, port: int) -> NoReturn:
-    """Answer scrapes, and listen to events for as long as the process lives."""
+    """Answer scrapes and listen to events until the process ends."""
     workers = Workers(current().broker_url)
     registry = CollectorRegistry()
     registry.register(workers)

@@ -1,4 +1,4 @@
-"""Fetching the inputs of jobs."""
+"""The task that fetches the input of a job."""
 
 from uuid import UUID
 

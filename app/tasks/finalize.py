@@ -1,4 +1,4 @@
-"""The end of a job."""
+"""The task that ends a job."""
 
 from uuid import UUID
 
@@ -10,6 +10,6 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 @celery_app.task(name=FINALIZE, ignore_result=True)
 def finalize(job_id: str) -> None:
-    """The body of a tree's chord. Usually the transaction of the last step has ended the job already."""
+    """End a job, as body of its chord. Usually the transaction of the last step has already done so."""
     with undone_when_cut_off():
         resources().database.retry(finalize_job, resources().must_stop, UUID(job_id))

@@ -1,4 +1,4 @@
-"""One thin task per pixel operation. A linear run of operations is one task: the one of its last operation."""
+"""A task for each pixel operation. A linear run of operations is one task, that of the last operation."""
 
 from celery.signals import worker_ready
 
@@ -12,6 +12,6 @@ TASKS = [task_of(operation) for operation in OPERATIONS.values() if operation.qu
 
 @worker_ready.connect
 def _warm(**_: object) -> None:
-    """Start the pixel process now: small work must not wait for it."""
+    """Start the pixel process now, so that small work does not wait for it."""
     if spare.is_one():
         resources().sandbox.warm()

@@ -14,7 +14,7 @@ STOP_TIMEOUT = 5.0  # seconds; tasks that have not ended by then are repeated at
 
 
 class LocalWorker:
-    """One worker with a pool of threads, for one queue, so that queues never wait for each other."""
+    """A worker with a pool of threads for one queue, so that queues never wait for each other."""
 
     def __init__(self, queue: Queue, concurrency: int) -> None:
         self._ready = threading.Event()

@@ -1,6 +1,6 @@
-"""Tasks for Celery beat: the repairs and removals that every API process also makes by its own timer.
+"""Tasks for Celery beat: the repairs and removals that every API process also performs by its own timer.
 
-`celery -A app.tasks.celery_app beat` is for operators who want them on a visible schedule; both at once are harmless.
+`celery -A app.tasks.celery_app beat` is for operators who want a visible schedule; both at once do no harm.
 """
 
 from app.services.dispatch import waiting_in
@@ -16,5 +16,5 @@ def reconcile() -> None:
 
 @celery_app.task(name=REMOVE_EXPIRED, ignore_result=True)
 def remove_expired() -> None:
-    """Remove everything that has expired by now."""
+    """Remove everything that has expired."""
     resources().retention().run_once()

@@ -1,6 +1,6 @@
-"""Chords without Redis: `cache+memory://` of the embedded mode, extended to count the leaves of nested groups.
+"""Chords without Redis: the `cache+memory://` backend of the embedded mode, which counts the leaves of nested groups.
 
-Celery counts them only for Redis. Its other backends count the branches of a chord, start the body too early when a
+Celery counts leaves only with Redis. Its other backends count the branches of a chord, start the body too early if a
 branch ends in a group, and block a worker while they wait for the rest.
 """
 
@@ -11,7 +11,7 @@ from celery.backends.cache import CacheBackend
 
 
 class MemoryBackend(CacheBackend):  # type: ignore[misc]  # untyped base
-    """Keeps the counters of running chords; header results are never read, so nothing is joined."""
+    """Keeps the counters of running chords; results of the header are never read, so they are not joined."""
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         self.set(self._size_key(group_id), chord_size)

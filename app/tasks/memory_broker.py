@@ -1,6 +1,6 @@
 """The broker of the embedded mode: kombu's broker in memory, with consumers that wait for messages.
 
-kombu's own consumers poll: the interval is a choice between the latency of every job and the CPU time of an idle
+kombu's own consumers poll, so their interval is a compromise between the latency of jobs and the CPU time of an idle
 process.
 """
 
@@ -15,7 +15,7 @@ LONGEST_WAIT = 60.0  # seconds
 
 
 class _Changes:
-    """Wakes consumers when there may be work for them: a new message, or room for another one."""
+    """Wakes consumers when there may be work for them: a new message, or room for a further one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -29,12 +29,12 @@ class _Changes:
             self._changed.notify_all()
 
     def interrupt(self, *, on: bool = True) -> None:
-        """End all waiting, so that workers notice at once that they have to stop."""
+        """End all waits, so that workers notice at once that they have to stop."""
         self.interrupted = on
         self.note()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Return when there are more changes than have been seen, or when so many seconds are over."""
+        """Wait until there are more than `seen` changes, or `seconds` are over."""
         with self._changed:
             self._changed.wait_for(lambda: self.count != seen, seconds)
 
@@ -43,7 +43,7 @@ CHANGES = _Changes()  # one for the process, like the queues
 
 
 class Channel(memory.Channel):  # type: ignore[misc]  # untyped base
-    """Notes the changes that may give a consumer work."""
+    """A channel that notes changes which may give a consumer work."""
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         super()._put(queue, message, **options)
@@ -59,7 +59,7 @@ class Channel(memory.Channel):  # type: ignore[misc]  # untyped base
 
 
 class Transport(memory.Transport):  # type: ignore[misc]  # untyped base
-    """`memory://` without polling."""
+    """The transport `memory://` without polling."""
 
     Channel = Channel
 
@@ -67,7 +67,7 @@ class Transport(memory.Transport):  # type: ignore[misc]  # untyped base
         """Deliver one message.
 
         Raises:
-            TimeoutError: there was none for so many seconds.
+            TimeoutError: there was no message within `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:

@@ -20,7 +20,7 @@ denoise = task_of(DENOISE)
 
 @celeryd_after_setup.connect
 def _check(instance: Any, **_: object) -> None:
-    """Refuse to start a worker that could not run its tasks."""
+    """Refuse to start a worker that cannot run its tasks."""
     _serves_ml[:] = [Queue.ML.value in instance.app.amqp.queues.consume_from]
     if _serves_ml[0] and not resources().settings.embedded:
         try:

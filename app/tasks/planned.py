@@ -11,7 +11,7 @@ from app.tasks.runtime import resources, undone_when_cut_off
 
 
 def task_of(operation: Operation) -> Any:
-    """Register the task of an operation. Its message has only ids; the job's plan says what to run."""
+    """Register the task of an operation. Its messages contain only ids; the job's plan defines the work."""
     return celery_app.task(bind=True, name=operation.task)(_run)
 
 

@@ -1,7 +1,7 @@
-"""Redis as the counter of running chords; the end of a job does not depend on it.
+"""Redis as the counter of running chords. The end of a job does not depend on it.
 
-Celery's own Redis backend listens for the result of every task in a nested group for as long as the process lives,
-although no result is ever read. It also gives up a task whose chord it cannot count.
+Celery's own Redis backend listens for the result of every task in a nested group until the process ends, although no
+result is ever read. It also fails a task whose chord it cannot count.
 """
 
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class CountingRedisBackend(RedisBackend):  # type: ignore[misc]  # untyped base
-    """Counts the tasks of a chord that have ended, each once; their results are neither kept nor waited for."""
+    """Counts the tasks of a chord that have ended, each once; results are neither kept nor awaited."""
 
     def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:
         return result

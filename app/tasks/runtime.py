@@ -18,12 +18,12 @@ _shared: list[Resources] = []
 
 
 def use(resources: Resources) -> None:
-    """Have tasks use the resources of the process in which they are embedded."""
+    """Make tasks use the resources of the process in which they are embedded."""
     _shared[:] = [resources]
 
 
 def resources() -> Resources:
-    """The resources, made by the first task that needs them: after the fork of a worker's child, never before."""
+    """The resources. They are created by the first task, so never before the fork of a worker's child."""
     if not _shared:
         own = Resources(current(), drain.is_over)
         own.database.hooks.take_over = DirectSender(own.database, sender(celery_app))
@@ -33,9 +33,9 @@ def resources() -> Resources:
 
 @contextmanager
 def undone_when_cut_off() -> Iterator[None]:
-    """Give the message back when the database has been away for too long, or nothing can be sent.
+    """Return the message to the broker if the database is away for too long, or the broker takes no messages.
 
-    Otherwise Celery would acknowledge it, and the job would wait until the reconciler finds it.
+    Otherwise Celery would acknowledge the message, and the job would wait until the reconciler finds it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Celery signals that give every message and task its request, job and trace, and count its metrics.
+"""Celery signals that attach request, job and trace to every message and task, and count metrics.
 
 Importing `celery_app` connects them; the tasks themselves do not refer to them.
 """
@@ -64,7 +64,7 @@ def _begin(task: Task, args: Sequence[Any], **_: object) -> None:
 
 
 def _subject(name: str, args: Sequence[Any]) -> dict[str, str]:
-    """The job, and its task, of a message."""
+    """The ids of a message's job and task, for log lines."""
     if name == DELIVER_WEBHOOK:
         return {"delivery_id": str(args[0])}
     if name == REPLAY_WEBHOOKS:
@@ -92,7 +92,7 @@ def _adapt_to_threads(conf: Any, options: dict[str, Any], **_: object) -> None:
 
 @celeryd_after_setup.connect
 def _check_installation(instance: Any, **_: object) -> None:
-    """Refuse to start a worker all of whose tasks would fail."""
+    """Refuse to start a worker whose tasks would all fail."""
     try:
         queues = set(Queue).intersection(instance.app.amqp.queues.consume_from)
         for queue in queues:
@@ -105,7 +105,7 @@ def _check_installation(instance: Any, **_: object) -> None:
 
 @celeryd_after_setup.connect
 def _declare_queues(instance: Any, **_: object) -> None:
-    """Declare all queues, not only the worker's own: Celery binds each to its delay exchanges at the start."""
+    """Declare all queues, not only those of the worker, since Celery binds them to its delay exchanges at the start."""
     try:
         with instance.app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
             for queue in instance.app.conf.task_queues:

@@ -1,7 +1,7 @@
 """The spare process of a pixel worker, started and ended by `celery worker -Q default_queue --spare`.
 
-It takes only small work and the start of trees. A message that a busy worker has fetched waits for that worker, so
-pixel workers do not take from this queue: its messages find a free process within moments.
+It takes only small work and the start of trees. A message that a busy worker has prefetched waits for that worker.
+Therefore pixel workers do not consume the small queue, whose messages are to find a free process within moments.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ _running: list["Spare"] = []
 
 
 class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
-    """Keeps one process running next to the worker."""
+    """Keeps a spare process running next to the worker."""
 
     def __init__(self, worker: Any, spare: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -41,13 +41,13 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
         self._thread: threading.Thread | None = None
 
     def start(self, worker: Any) -> None:
-        """Begin."""
+        """Start the thread that keeps the process running."""
         _running[:] = [self]
         self._thread = threading.Thread(target=self._run, args=(worker.hostname,), name="spare", daemon=True)
         self._thread.start()
 
     def stop(self, _worker: Any) -> None:
-        """Wait until the process has ended its work."""
+        """Stop the process after its current work, and wait for that."""
         self.end()
         if self._thread:
             self._thread.join(END_SECONDS)
@@ -55,7 +55,7 @@ class Spare(bootsteps.StartStopStep):  # type: ignore[misc]  # untyped base
     terminate = stop
 
     def end(self) -> None:
-        """Make the process take no more work."""
+        """Ask the process to take no more work."""
         self._stopping.set()
         if self._process and self._process.poll() is None:
             self._process.terminate()
@@ -87,10 +87,10 @@ def _environment() -> dict[str, str]:
 
 @celeryd_init.connect
 def _die_with_the_worker(**_: object) -> None:
-    """End this process when its worker dies, since a worker that is killed cannot end it.
+    """Have the kernel end this process when its worker dies, since a killed worker cannot end it.
 
     Raises:
-        SystemExit: it was killed while this process started.
+        SystemExit: the worker was killed while this process started.
     """
     if SPARE_OF not in os.environ:
         return
@@ -107,12 +107,12 @@ def _end(**_: object) -> None:
 
 
 def is_one() -> bool:
-    """Whether this process is the spare one of a worker."""
+    """Whether this process is the spare process of a worker."""
     return os.environ.get(SPARE_OF) == str(os.getppid())
 
 
 def add_to(app: Celery) -> None:
-    """Add the option to the command `worker`."""
+    """Add the option `--spare` to Celery's command `worker`."""
     app.user_options["worker"].add(
         Option(["--spare"], is_flag=True, help="Start another process, which takes small work only.")
     )

@@ -1,4 +1,4 @@
-"""Starting a job, or the rest of it."""
+"""The task that starts a job, or the rest of it."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ def start_job(task: Task, job_id: str, root: str | None = None, small: bool = Fa
         task: Celery's task.
         job_id: id of the job.
         root: send only this task and its descendants; None: all.
-        small: whether small tasks have places in the small queue.
+        small: whether places in the small queue are reserved for small tasks.
     """
     # this message arrived through the small queue, so a process that takes small work is running
     spare = small and (task.request.delivery_info or {}).get("routing_key") == Queue.SMALL.value
@@ -37,7 +37,7 @@ def start_job(task: Task, job_id: str, root: str | None = None, small: bool = Fa
 
 
 def _sent(job_id: str, root: str | None, *, counted: bool, spare: bool) -> bool:
-    """Send a Canvas. False when the tasks of a chord cannot be counted now: then the database shows the job's end."""
+    """Send a Canvas; returns False if it has to be sent without a chord, whose tasks cannot be counted now."""
     own = resources()
     canvas = own.database.retry(canvas_for, own.must_stop, celery_app, UUID(job_id), root, counted=counted, spare=spare)
     try:

@@ -1,4 +1,4 @@
-"""Deliveries and replays of webhooks."""
+"""The tasks for deliveries and replays of webhooks."""
 
 from celery import Task
 
@@ -17,6 +17,6 @@ def deliver_webhook(task: Task, delivery_id: str) -> None:
 
 @celery_app.task(name=REPLAY_WEBHOOKS, ignore_result=True)
 def replay_webhooks(replay_id: str, after: str) -> None:
-    """Have the next events of a replay sent again."""
+    """Send the next batch of a replay."""
     with undone_when_cut_off():
         resources().database.retry(replays.run_batch, resources().must_stop, replay_id, after)

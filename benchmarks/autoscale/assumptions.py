@@ -1,4 +1,4 @@
-"""All assumptions of the simulation, with their sources; what the manifests in k8s/ define is read from there.
+"""All assumptions of the simulation, with their sources; values that k8s/ defines are read from its manifests.
 
 Prices are list prices as of 2025, the same as in infra/README.md. Compare them with current ones.
 """
@@ -32,22 +32,22 @@ class Pool:
 
     @property
     def pods(self) -> int:
-        """Number of pods that fit on a node."""
+        """The number of pods that fit on a node."""
         return int(self.cores // self.rules.cpu)
 
     @property
     def slots(self) -> int:
-        """Number of tasks that a node runs at the same time."""
+        """The number of tasks that a node runs at the same time."""
         return self.rules.slots * self.pods
 
     @property
     def target(self) -> int:
-        """Number of messages per node that KEDA aims for."""
+        """The number of messages per node that KEDA aims for."""
         return self.rules.target * self.pods
 
     @property
     def shipped(self) -> int:
-        """Number of nodes for the most pods that the manifests allow."""
+        """The number of nodes for the most pods that the manifests allow."""
         return max(1, self.rules.most // self.pods)
 
     @property

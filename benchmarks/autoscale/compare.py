@@ -31,7 +31,7 @@ FLEETS = ("KEDA, spot", "KEDA, as shipped", "fixed, average", "fixed, peak")
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome of a fleet at a rate."""
+    """The outcome of a fleet at a rate of jobs."""
 
     rate: int
     fleet: str
@@ -77,7 +77,7 @@ HEADING = (
 
 
 def span(rate: float) -> int:
-    """Number of simulated hours, including the warm-up."""
+    """The number of simulated hours, including the warm-up."""
     return WARMUP + max(MEASURED, min(LONGEST, math.ceil(LEAST_JOBS / rate)))
 
 
@@ -94,7 +94,7 @@ def arrivals(rate: float, hours: int, random: np.random.Generator) -> list[float
 
 
 def fleet_for(load: float, pool: a.Pool) -> int:
-    """Number of nodes of a fixed fleet for a load, the average number of running tasks."""
+    """The number of nodes of a fixed fleet for a load, which is the average number of running tasks."""
     return max(1, math.ceil(load / pool.slots / a.UTILIZATION))
 
 
@@ -131,7 +131,7 @@ def storm(rate: int, pool: a.Pool, samples: Sequence[float], seed: int) -> Row:
 
 
 def ceiling(pool: a.Pool, samples: Sequence[float]) -> int:
-    """Most jobs an hour that the pods of the manifests can do, rounded to thousands."""
+    """The most jobs an hour that the pods of the manifests can do, rounded to thousands."""
     done = pool.shipped * pool.slots * 3600 / (float(np.mean(samples)) / pool.speed)
     return round(done / 1000) * 1000
 

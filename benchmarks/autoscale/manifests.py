@@ -1,4 +1,4 @@
-"""Reads the workers and their scaling by KEDA from the manifests in k8s/, so that the simulation need not assume it."""
+"""Reads the workers and their scaling by KEDA from the manifests in k8s/, for the simulation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ def rules(name: str) -> Rules:
 
 
 def drain_seconds() -> int:
-    """Seconds after SIGTERM at which a worker hands back its running tasks."""
+    """The seconds from SIGTERM until a worker hands back its running tasks."""
     lines = (K8S / "settings.env").read_text().splitlines()
     (value,) = (line.split("=")[1] for line in lines if line.startswith("PIXTOOLS_DRAIN_SECONDS="))
     return int(value)

@@ -1,4 +1,4 @@
-"""Draws waiting times and costs over the rate, on logarithmic scales, as an SVG."""
+"""Draws waiting times and costs by rate, on logarithmic scales, as an SVG."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How many pods KEDA and the HPA want: their rules, without a clock."""
+"""The rules by which KEDA and the HPA choose the number of pods, without a clock of their own."""
 
 import math
 from collections import deque
@@ -21,7 +21,7 @@ class Scaler:
     _last_active: float = -math.inf
 
     def activate(self, now: float, messages: int, pods: int) -> int:
-        """KEDA's own part: scales from zero to one pod, and back after the cooldown."""
+        """The part of KEDA: scale from zero to one pod, and back after the cooldown."""
         if messages:
             self._last_active = now
             return max(pods, 1)
@@ -29,7 +29,7 @@ class Scaler:
         return 0 if idle and self.pool.rules.least == 0 else pods
 
     def want(self, now: float, messages: int, pods: int) -> int:
-        """The HPA's part, for one pod or more: keeps the average number of messages per pod at the target."""
+        """The part of the HPA, for one pod or more: keep the average number of messages per pod at the target."""
         if pods == 0:
             return 0
         ratio = messages / (self.pool.target * pods)
@@ -41,7 +41,7 @@ class Scaler:
         return allowed
 
     def _stabilized(self, now: float, desired: int, pods: int) -> int:
-        """The wanted number, or when scaling down the largest one within the stabilization window."""
+        """The desired number of pods, or when scaling down, the largest one within the stabilization window."""
         while self._wanted and self._wanted[-1][1] <= desired:
             self._wanted.pop()
         self._wanted.append((now, desired))

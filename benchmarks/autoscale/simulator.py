@@ -19,7 +19,7 @@ from .scaling import Scaler
 
 @dataclass(eq=False)
 class Node:
-    """A machine, with a pod or without."""
+    """A machine with or without a pod."""
 
     since: float
     pod: "Pod | None" = None

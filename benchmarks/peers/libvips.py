@@ -1,4 +1,4 @@
-"""Bare libvips in one process: reads a job per line from standard input, and answers when its files are written.
+"""Bare libvips in one process: reads one job per line from standard input, and answers when its files are written.
 
     python libvips.py SOURCE FOLDER thumbnail|shrink
 

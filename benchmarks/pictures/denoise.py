@@ -52,7 +52,7 @@ def through_jpeg(pixels: np.ndarray) -> np.ndarray:
 
 
 def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph without and with noise, by the camera model in training/, which needs OpenCV."""
+    """A photograph without and with noise from the camera model in training/, which needs OpenCV."""
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / f"{name}.npy") for name in ("photograph", "clean", "noisy")]
         np.save(files[0], photograph)
@@ -61,7 +61,7 @@ def by_camera(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kinds(clean: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The kinds of noise: name, pixels without it, and pixels with it."""
+    """The kinds of noise: name, pixels without noise, and pixels with it."""
     noisy = with_noise(clean)
     yield f"sigma {SIGMA}", clean, noisy
     yield f"sigma {SIGMA}, JPEG {QUALITY}", clean, through_jpeg(noisy)

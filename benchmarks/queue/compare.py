@@ -91,7 +91,7 @@ FORM = form()
 
 
 def ask(connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> dict[str, object]:
-    """Send a request by a client that uses hardly any CPU time, since it runs on the same cores."""
+    """Send a request with a client that uses little CPU time, since it runs on the same cores; returns the response."""
     connection.request(method, path, body, HEADERS if body else {})
     answer = connection.getresponse()
     content = answer.read()

@@ -1,4 +1,4 @@
-"""Makes `client.py` of `async_client.py`, so that there is one text to keep: `python clients/python/make_sync.py`."""
+"""Generates `client.py` from `async_client.py`: `python clients/python/make_sync.py`."""
 
 import re
 import subprocess
@@ -22,11 +22,11 @@ WORDS = {
     "aread": "read",
     "aiter_": "iter_",
 }
-FIRST = '"""The client. Made of `async_client.py` by `make_sync.py`: change that one."""\n'
+FIRST = '"""The client. Generated from `async_client.py` by `make_sync.py`: change that file instead."""\n'
 
 
 def made() -> str:
-    """The text of `client.py`."""
+    """The generated text of `client.py`."""
     text = (HOME / "async_client.py").read_text()
     text = FIRST + text.partition("\n")[2]
     for word, plain in WORDS.items():

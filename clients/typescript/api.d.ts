@@ -566,7 +566,10 @@ export interface JobPage {
   has_more: boolean;
 }
 
-/** pending -> processing -> one of the others. Only an explicit retry leads back to pending. */
+/**
+ * The state of a job: pending -> processing -> one of the others. Only an explicit retry leads back to
+ * pending.
+ */
 export type JobStatus =
   | "pending"
   | "processing"
@@ -969,7 +972,7 @@ export interface ProblemError {
   [member: string]: unknown;
 }
 
-/** Every queue that carries work; one worker deployment each. */
+/** The queues with work, each with its own worker deployment. */
 export type Queue =
   | "default_queue"
   | "small_queue"
@@ -1119,7 +1122,7 @@ export interface Rotation {
   overlap_seconds?: number;
 }
 
-/** A permission of a key; it covers only what the key's tenant owns. */
+/** A permission of a key. It covers only the data of the key's tenant. */
 export type Scope =
   | "jobs:write"
   | "jobs:read"
@@ -1151,7 +1154,7 @@ export interface SharpenOperation {
   then?: OperationEntry[];
 }
 
-/** pending -> running -> one of the others; back to pending only for another attempt. */
+/** The state of a step: pending -> running -> one of the others; back to pending only for another attempt. */
 export type StepStatus = "pending" | "running" | "succeeded" | "failed" | "skipped" | "cancelled";
 
 /** One operation of the tree. */

@@ -24,8 +24,8 @@ class Alertmanager(Server):
         """Set up the server without starting it.
 
         Args:
-            directory: for its configuration and data.
-            receivers: webhook URLs by the names of receivers in routes.yaml.
+            directory: folder for configuration and data.
+            receivers: webhook URLs by name of the receiver in routes.yaml.
         """
         super().__init__(directory)
         self._receivers = receivers

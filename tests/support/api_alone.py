@@ -1,4 +1,7 @@
-"""The API without its background services, so that another process has to send its messages: `python -m … app api`."""
+"""Runs the API without background services, so that another process has to send its messages.
+
+python -m tests.support.api_alone app api
+"""
 
 import runpy
 import sys

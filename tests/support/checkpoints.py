@@ -22,7 +22,7 @@ STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "float64": "Dou
 
 
 class Saved:
-    """Pickles as PyTorch's tensors do: a function and its arguments."""
+    """An object that is pickled like PyTorch's tensors, as a function and its arguments."""
 
     offset = 0  # index of its first number in its storage
 
@@ -84,7 +84,7 @@ def write_checkpoint(
         path: the file.
         content: the arrays by name, or another object.
         folder: folder within the archive; PyTorch derives it from the file's name.
-        legacy: whether to write the format from before PyTorch 1.6.
+        legacy: whether to write the format of PyTorch before 1.6.
         kind: class that pickles the tensors.
     """
     arrays: dict[str, Array] = {}
@@ -130,7 +130,7 @@ def random_weights(seed: int = 0) -> dict[str, Array]:
 
 
 def random_unet(shape: unet.Shape, seed: int = 0) -> dict[str, Array]:
-    """Weights of an untrained residual U-Net, likewise."""
+    """Weights of an untrained residual U-Net, whose output depends on every pixel of its receptive field."""
     return _random_weights(shape.shapes(), seed)
 
 

@@ -1,4 +1,4 @@
-"""Runs the tasks of a job: an executor with a local store, and renderers and services that fail."""
+"""Runs the tasks of jobs: an executor with a local store, and renderers and services that fail."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -93,7 +93,7 @@ def events_of(database: Database, job_id: UUID) -> list[str]:
 
 
 def attempts_of(database: Database, job_id: UUID) -> dict[str, list[tuple[int, str | None]]]:
-    """Number and outcome of every attempt, by task."""
+    """The number and the outcome of every attempt, by task."""
     with database.session(read_only=True) as session:
         found: dict[str, list[tuple[int, str | None]]] = {}
         for attempt in session.scalars(select(StepAttempt).where(StepAttempt.job_id == job_id)):

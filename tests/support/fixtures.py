@@ -80,7 +80,7 @@ def redis_server(server_pool: ServerPool) -> Redis:
 
 @pytest.fixture
 def patient_redis(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Redis:
-    """A Redis whose answers this process awaits on a busy machine as well, where it would else do without them."""
+    """A Redis for which this process waits longer, so that it does not do without Redis on a busy machine."""
     for limit in ("access.rates.REDIS_TIMEOUT", "idempotency.REDIS_TIMEOUT", "webhooks.breakers.REDIS_SECONDS"):
         monkeypatch.setattr(f"app.services.{limit}", 30)
     return redis_server

@@ -43,12 +43,12 @@ def font(
 
 
 def variable(whole: bytes, *, narrower: int, weights: tuple[int, int, int] = (100, 400, 900)) -> bytes:
-    """A variable font of one axis, its weight: at the greatest one the block is narrower.
+    """A variable font whose only axis is the weight: at the greatest weight, the block is narrower.
 
     Args:
         whole: a font of this module.
-        narrower: units less at the greatest weight; none at the default one.
-        weights: the least, the default and the greatest one.
+        narrower: units by which the block is narrower at the greatest weight.
+        weights: the least, the default and the greatest weight.
     """
     axis = struct.pack(">4s3i2H", b"wght", *(weight << 16 for weight in weights), 0, 256)
     instance = struct.pack(">2Hi", 257, 0, weights[2] << 16)
@@ -64,7 +64,7 @@ def variable(whole: bytes, *, narrower: int, weights: tuple[int, int, int] = (10
 
 
 def file_of(tables: dict[bytes, bytes], kind: bytes = b"\0\1\0\0") -> bytes:
-    """The bytes of a font with these tables."""
+    """The bytes of a font file with these tables."""
     at, records, contents = 12 + 16 * len(tables), b"", b""
     for name, table in sorted(tables.items()):
         records += struct.pack(">4sIII", name, 0, at + len(contents), len(table))
@@ -73,7 +73,7 @@ def file_of(tables: dict[bytes, bytes], kind: bytes = b"\0\1\0\0") -> bytes:
 
 
 def tables_of(file: bytes) -> dict[bytes, bytes]:
-    """The tables of a font by name."""
+    """The tables of a font file by name."""
     (count,) = struct.unpack_from(">H", file, 4)
     records = [struct.unpack_from(">4s4xII", file, 12 + 16 * number) for number in range(count)]
     return {name: file[at : at + size] for name, at, size in records}

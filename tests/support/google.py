@@ -1,7 +1,7 @@
-"""Google Cloud Storage's XML API, as far as it equals S3's: a proxy before an S3 server that checks Google's tokens.
+"""Google Cloud Storage's XML API, as far as it is the same as S3's: a proxy that checks Google's tokens.
 
-The S3 server's bucket is public; the proxy answers requests without a token of the service account with 401. Signed
-URLs, in which the two protocols differ, are not imitated.
+The proxy forwards requests to an S3 server with a public bucket, but answers those without a token of the service
+account with 401. Signed URLs, in which the two protocols differ, are not supported.
 """
 
 import base64
@@ -104,6 +104,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _as_s3(name: str, value: str) -> tuple[str, str]:
-    """S3's equivalent of a header: of metadata, and of the precondition that the object does not exist."""
+    """S3's equivalent of a header for metadata, or for the precondition that the object does not exist."""
     name = name.lower().replace("x-goog-meta-", "x-amz-meta-")
     return ("if-none-match", "*") if (name, value) == ("x-goog-if-generation-match", "0") else (name, value)

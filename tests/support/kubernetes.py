@@ -36,7 +36,7 @@ class Kind:
 
     @property
     def api(self) -> str:
-        """Path of the group and version."""
+        """The path of the group and the version."""
         return f"apis/{self.group}/{self.version}" if self.group else f"api/{self.version}"
 
     def errors(self, manifest: Any) -> list[str]:
@@ -138,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         return _resources(own) if path in apis else _openapi(own)
 
     def _kind(self, path: str) -> Kind | None:
-        """The kind that a path such as `api/v1/namespaces/pixtools/services` is about."""
+        """The kind of objects at a path, e.g. `api/v1/namespaces/pixtools/services`."""
         return next(
             (kind for kind in self.known if path.startswith(f"{kind.api}/") and path.endswith(f"/{kind.plural}")), None
         )

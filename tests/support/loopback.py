@@ -1,4 +1,4 @@
-"""Runs commands that can reach only this machine, in a network namespace with nothing but loopback."""
+"""Runs commands in a network namespace with only a loopback interface, so that they cannot reach other machines."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ def isolated(command: list[str]) -> list[str]:
 
 
 def missing() -> str | None:
-    """The reason why this machine cannot do that, or None."""
+    """The reason why this machine cannot isolate commands; None: it can."""
     for program in ("unshare", "ip"):
         if shutil.which(program) is None:
             return f"there is no program `{program}`"

@@ -2,8 +2,8 @@
 
 Imports take most of the CPU time of a PixTools process at its start (`python -X importtime -m app serve`), and the
 tests start hundreds of processes. PixTools' own modules read no settings when they are imported, so that each fork runs
-with its own. The exception are metrics, which are kept in files if a variable says so: processes of which several count
-together are forks of a second process, which has imported libraries only. Benchmarks do not use this: their processes
+with its own. The exception are metrics, which are kept in files if a variable says so. Processes that share metrics are
+therefore forks of a second process, which has imported only libraries. Benchmarks do not use this: their processes
 start as they do for users.
 """
 
@@ -114,8 +114,8 @@ class Preloaded:
         Args:
             args: the arguments; the first one is `-m` or `-c`.
             environment: all environment variables of the process.
-            out: the file that its standard output is appended to.
-            err: the file for its standard error, likewise.
+            out: file to which standard output is appended.
+            err: file to which standard error is appended.
         """
         job = {"args": list(args), "environment": dict(environment), "folder": str(Path.cwd())}
         pid: int = self.ask({**job, "out": str(out), "err": str(err)})

@@ -23,7 +23,7 @@ def listed(deployment: Deployment) -> list[str]:
 
 
 def pixel_processes(deployment: Deployment) -> set[int]:
-    """Process ids of the running pixel processes of a deployment."""
+    """The process ids of a deployment's running pixel processes."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

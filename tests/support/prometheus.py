@@ -27,8 +27,8 @@ class Prometheus(Server):
         """Set up the server without starting it.
 
         Args:
-            directory: for its configuration and data.
-            targets: addresses by the name of the scrape job.
+            directory: folder for configuration and data.
+            targets: addresses by name of the scrape job.
             rules: rule files.
             alertmanagers: addresses that receive alerts.
         """

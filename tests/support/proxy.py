@@ -50,12 +50,12 @@ class TcpProxy:
         self._call(self._blackhole())
 
     def redirect(self, host: str | None, port: int = 0) -> None:
-        """Forward new connections to another server, or without one to the first server; open ones are reset."""
+        """Forward new connections to another server, or if `host` is None to the original one; open ones are reset."""
         self._target = (host, port) if host else self._first_target
         self._call(self._reset_connections())
 
     def latency(self, seconds: float) -> None:
-        """Delay data from now on by these seconds, in each direction."""
+        """Delay data by `seconds` from now on, in each direction."""
         self._call(self._set_delay(seconds))
 
     def close(self) -> None:

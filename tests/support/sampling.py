@@ -1,4 +1,4 @@
-"""The share of a large corpus that is tested: a quarter by `make test`, all by `make test-full` (TEST_WHOLE=1)."""
+"""The tested share of a large corpus: a quarter with `make test`, all with `make test-full` (TEST_WHOLE=1)."""
 
 import os
 
@@ -7,5 +7,5 @@ SHARE = 4
 
 
 def sampled(count: int) -> int:
-    """The number to test of `count`: all, or a quarter."""
+    """The number of cases to test out of `count`: all or a quarter."""
     return count if WHOLE else -(-count // SHARE)

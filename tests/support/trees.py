@@ -37,13 +37,13 @@ Ends = Callable[[random.Random], Any]
 
 
 def encoder(chance: random.Random) -> Any:
-    """The end of a branch: one file."""
+    """A random encoder, for a branch that ends with one file."""
     name = chance.choice(ENCODERS)
     return name if name == "convert_png" or chance.random() < 0.5 else {"op": name, "quality": chance.randint(40, 90)}
 
 
 def encoder_or_set(chance: random.Random) -> Any:
-    """The end of a branch: one file, or a set of files with fixed widths for a web page."""
+    """A random encoder, or the operation `web` with fixed widths, for a branch that ends with a set of files."""
     if chance.random() >= SETS:
         return encoder(chance)
     formats = chance.sample(["avif", "webp", "jpeg"], chance.randint(1, 3))

@@ -1,4 +1,4 @@
-"""Ends the servers that a test process has started, even if that process dies without doing so.
+"""Stops the servers that a test process has started, even if the process dies without doing so.
 
 A server's processes are found by a mark in their environment, which children inherit (Erlang's port mapper detaches
 from its parent), and by the session that the server leads (Redis and PostgreSQL overwrite their environment with a

@@ -105,7 +105,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """The database, emptied after each test; random pauses always have their greatest value."""
+    """A database that is emptied after each test; random pauses always have their greatest value."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     database = Database(database_url, keyring=lambda: KEYRING)
     yield database

@@ -36,7 +36,7 @@ def has_usable_profile(image: pyvips.Image) -> bool:
 
 
 def to_working(image: pyvips.Image, *, deep: bool = False) -> pyvips.Image:
-    """The image in grey or in RGB, then in the colours of its own profile; alpha stays, further channels are dropped.
+    """Convert an image to grey, or to RGB in the colours of its profile; alpha is kept, further channels are dropped.
 
     It has 8 bits per channel, or 16 if the image has them and `deep` is set. The conversion to sRGB waits until the
     result is written: it is cheaper on the smaller image, and not needed at all if the result keeps the profile.

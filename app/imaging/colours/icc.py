@@ -22,7 +22,7 @@ Tags = dict[bytes, bytes]
 
 
 def is_rgb(profile: bytes) -> bool:
-    """Whether pixels can stay in the colours of this profile: it is for RGB, and colours can be converted to it."""
+    """Whether a result can keep this profile: it is for RGB, and colours can be converted to it."""
     if not HEADER < len(profile) <= MAX_KEPT or profile[16:20] != b"RGB ":
         return False
     tags = _tags(profile)

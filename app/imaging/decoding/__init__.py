@@ -1,1 +1,1 @@
-"""From files to pixels."""
+"""Decoding: from files to pixels."""

@@ -1,4 +1,4 @@
-"""Opens an uploaded file, or one between two tasks, by the one loader for its format."""
+"""Opens uploads and intermediate files, each with the only loader for its format."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,17 +22,17 @@ SIDEWAYS = range(5, 9)  # EXIF orientations with width and height exchanged
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file whose header is read; its pixels are not."""
+    """A file whose header has been read; its pixels are decoded on demand."""
 
     path: Path
     header: ImageHeader
 
     @classmethod
     def open(cls, path: Path) -> "ImageFile":
-        """Read the header.
+        """Read the header of a file.
 
         Raises:
-            InvalidUpload: it is not a sound file of a supported format.
+            InvalidUpload: it is not an intact file of a supported format.
         """
         with path.open("rb") as file:
             return cls(path, probe(file))
@@ -58,12 +58,12 @@ class ImageFile:
 
     @cached_property
     def _has_colours(self) -> bool:
-        """Whether its profile, should it have one, can be used."""
+        """True if the image has no profile or a usable one."""
         return not self._first.get_typeof(PROFILE) or has_usable_profile(self._first)
 
     @cached_property
     def frames(self) -> int:
-        """How many frames an animation has; 1 for anything else."""
+        """The number of frames of an animation; 1 for other images."""
         return self.header.frames if self._animated else 1
 
     @property
@@ -72,12 +72,12 @@ class ImageFile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of a frame, upright."""
+        """Width and height of an upright frame in pixels."""
         width, height = self._first.width, self._first.height
         return (height, width) if _orientation(self._first) in SIDEWAYS else (width, height)
 
     def read(self, shrink: int = 1) -> pyvips.Image:
-        """The first frame, upright, yet to be decoded; divided by `shrink` where the decoder can do that."""
+        """The first frame, upright and not decoded yet; divided by `shrink` if the decoder supports that."""
         return self._in_colour(_upright(self._decodable(shrink)))
 
     def _decodable(self, shrink: int) -> pyvips.Image:
@@ -96,7 +96,7 @@ class ImageFile:
         return image if self._has_colours else without_profile(image)
 
     def read_all(self) -> list[pyvips.Image]:
-        """Every frame."""
+        """All frames, upright and decoded."""
         self._check(self.frames)
         strip = load(self.path, self.header.format, pages=self.frames).copy_memory()
         strip = self._in_colour(strip)
@@ -105,14 +105,14 @@ class ImageFile:
 
 
 def _place(header: ImageHeader) -> dict[str, int]:
-    """Which of the pictures of a file is opened, where it is not the first."""
+    """The loader's options to open the picture that the header names; empty for the first one."""
     if header.sub_page is not None:
         return {"page": header.page, "subifd": header.sub_page}
     return {"page": header.page} if header.page else {}
 
 
 def load(path: Path, format_: str, *, shrink: int = 1, pages: int = 1) -> pyvips.Image:
-    """The image, yet to be decoded; several pages (-1: all) stand one below the other."""
+    """Open an image, which is decoded on demand; several pages (-1: all) are stacked vertically."""
     kind = FORMATS[format_]
     if kind.opened_by:
         return _understood(resolve(kind.opened_by)(path), kind, path)
@@ -131,7 +131,7 @@ def _shrinking(format_: Format, shrink: int) -> dict[str, float]:
 
 
 def _opened(source: pyvips.Source, format_: Format, **options: Any) -> pyvips.Image:
-    """An image of this format, yet to be decoded."""
+    """Open an image of this format, which is decoded on demand."""
     # A loader by name: libvips would not recognise an AVIF sequence, and must not think of another format than `probe`
     # does. Anything less than `fail_on` lets a damaged file pass as a picture: decoders warn about wrong pixel data and
     # go on in grey. What harmless files do (unknown TIFF tags, broken profiles, bytes after the end) is no warning.
@@ -149,7 +149,7 @@ def _understood(image: pyvips.Image, format_: Format, path: Path) -> pyvips.Imag
 
 
 def _with_fields_of(header: pyvips.Image, pixels: pyvips.Image) -> pyvips.Image:
-    """The pixels with what the file says about them."""
+    """Copy the metadata fields of a header to the pixels, which are returned."""
     for name in FIELDS:
         if kind := header.get_typeof(name):
             pixels.set_type(kind, name, header.get(name))

@@ -1,8 +1,8 @@
-"""Checks that a GIF has a value for every pixel of the frames that are read.
+"""Checks that a GIF has data for every pixel of the frames that are read.
 
-If a frame ends early, its decoder fills the rest with nothing. LZW is a chain of codes, each of which represents a run
-of pixels. Only the lengths of these runs matter here, so whole tables of codes are processed at once, without making
-pixels.
+If the data of a frame ends early, the decoder leaves the remaining pixels empty without an error. LZW data is a
+sequence of codes, each of which represents a run of pixels. Only the lengths of these runs matter here, so many codes
+are processed at once, without decoding pixels.
 """
 
 from functools import cache
@@ -52,7 +52,7 @@ def _is_complete(content: bytes, pixels: int) -> bool:
 
 
 class _Stream:
-    """A chain of codes, read from one emptying of the table to the next."""
+    """A sequence of LZW codes, read in sections that each end with a clear code."""
 
     def __init__(self, content: bytes, size: int) -> None:
         self._bits = 8 * len(content)
@@ -63,7 +63,7 @@ class _Stream:
         self._over = False
 
     def run(self, wanted: int) -> int | None:
-        """How many pixels the codes up to the next emptying make; None where they end or fail before `wanted` ones."""
+        """The number of pixels in the next section; None if the data ends or is invalid before `wanted` pixels."""
         if self._over:
             return None
         widths, available = _layout(self._clear)
@@ -87,7 +87,7 @@ class _Stream:
         return total
 
     def _take(self, widths: Codes) -> tuple[Codes, bool]:
-        """The next codes of these widths, and whether one that empties the table or ends the chain came after them."""
+        """The next codes, of these widths in bits, and whether a clear code or the end follows them."""
         ends = self._at + np.cumsum(widths)
         ends = ends[: int(np.searchsorted(ends, self._bits, side="right"))]
         widths = widths[: len(ends)]
@@ -106,10 +106,10 @@ class _Stream:
         return codes[:first], True
 
     def _lengths(self, codes: Codes) -> Codes:
-        """How many pixels each entry of the table stands for, after these codes.
+        """The number of pixels that each entry of the table represents after these codes.
 
-        Every code but the first makes an entry: the run of the code before it, and one pixel more. So an entry's length
-        is how far it is from the root of a tree; found by looking ahead 1, 2, 4, ... entries.
+        Every code but the first adds an entry: the run of the previous code and one more pixel. So entries form a tree,
+        and the length of an entry is its distance from the root. Pointer jumping finds it: each pass doubles the steps.
         """
         lengths = np.ones(FULL + 1, np.int64)
         first = self._clear + 2
@@ -129,7 +129,7 @@ class _Stream:
 
 @cache
 def _layout(clear: int) -> tuple[Codes, Codes]:
-    """For each code after an emptying of the table: its width, and the highest one that means something."""
+    """The width in bits of each code of a section, and the highest valid value of each."""
     count = FULL - clear + 64
     available = np.minimum(clear + 2 + np.maximum(np.arange(count) - 1, 0), FULL)
     widths = np.frexp(available.astype(np.float64))[1].astype(np.int64)  # bits that a number needs

@@ -1,4 +1,4 @@
-"""Decodes HEIC by a library that has the codec: libvips' own wheel cannot."""
+"""Decodes HEIC with pillow-heif, since the binary package of libvips has no HEVC decoder."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,10 +13,10 @@ DEEP = ";16"  # suffix of the library's modes with more than 8 bits
 
 
 def load(path: Path) -> pyvips.Image:
-    """The main image of the file, decoded and upright.
+    """Decode the main image of a file; the result is upright.
 
     Raises:
-        CorruptImage: it cannot be decoded.
+        CorruptImage: the image cannot be decoded.
     """
     library: Any = import_module("pi_heif")  # brings Pillow along, which most processes never need
     try:
@@ -34,7 +34,7 @@ def load(path: Path) -> pyvips.Image:
 
 
 def _plane(file: Any) -> tuple[bytes, int, int, int, str]:
-    """Bytes, width, height, bands and format, without the padding of lines."""
+    """The pixels without padding at the ends of lines, and their width, height, bands and format."""
     deep = file.mode.endswith(DEEP)
     bands = len(file.mode.removesuffix(DEEP))
     length = file.size[0] * bands * (2 if deep else 1)

@@ -1,4 +1,4 @@
-"""Gives the pixels of AVIF and HEIC the colours that their boxes define, which libheif ignores."""
+"""Applies the colour information in the boxes of AVIF and HEIC files, which libheif ignores."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from app.imaging.probe.reader import Reader
 
 
 def with_meaning(image: pyvips.Image, path: Path) -> pyvips.Image:
-    """The image with straight alpha, and with a profile where its colours are not those of sRGB."""
+    """The image with straight alpha, and with a profile if its colours are not sRGB."""
     with path.open("rb") as file:
         try:
             colours = read_colours(Reader(file))

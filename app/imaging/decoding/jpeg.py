@@ -1,4 +1,4 @@
-"""Decodes JPEG so that no lost pixel goes unnoticed.
+"""Decodes JPEG files, and detects every lost pixel.
 
 libjpeg continues after every error in the pixel data, with grey or wrong pixels, and only warns. libvips drops some of
 the warnings: all of them if the decoder shrinks, those about the last lines, and those about data after the last line.
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class _Warned(Exception):
-    """The decoder has warned."""
+    """The decoder has given a warning; the message is its text."""
 
 
 def load(path: Path, shrink: int) -> pyvips.Image | None:
-    """The pixels in grey or RGB as stored, divided by `shrink`; None where libvips has to decode what is checked here.
+    """Decode and check a file: grey or RGB, not rotated, divided by `shrink`. None: it was only checked, for libvips.
 
     Raises:
         CorruptImage: pixels are lost.
@@ -56,7 +56,7 @@ def load(path: Path, shrink: int) -> pyvips.Image | None:
 
 
 def _sound(data: bytes, attempt: Callable[[bytes], T]) -> T:
-    """What an attempt makes of the data, once everything is mended that costs no pixel."""
+    """Run a decoder on the data. After a warning that means no lost pixels, repair a copy and try again."""
     for _ in range(MOST_REPAIRS):
         try:
             return attempt(data)
@@ -76,10 +76,10 @@ def _decode(data: bytes, colours: str, width: int, height: int) -> Any:
 
 
 def _check_by_libvips(data: bytes) -> None:
-    """Let libvips look for warnings in the whole file, where else it stops after the last line.
+    """Have libvips check the whole file for warnings; by itself it stops after the last line.
 
-    With one component more than the scan has, which nothing is ever said of, a file looks as if further scans could
-    follow: libjpeg reads to the end before it gives the first line.
+    The check declares a component that no scan contains. Since a later scan could contain it, libjpeg reads to the end
+    of the file before it returns the first line.
     """
     source = pyvips.Source.new_from_memory(with_phantom(data))
     try:

@@ -1,4 +1,4 @@
-"""Removes from a JPEG the causes of warnings that do not mean lost pixels."""
+"""Removes the causes of warnings from a JPEG file if they do not mean lost pixels."""
 
 import re
 from collections.abc import Iterator
@@ -29,9 +29,10 @@ def repaired(data: bytes, warning: str) -> bytes | None:
 
 
 def _ended(data: bytes) -> bytes:
-    """The file with an end; whether pixels are missing before it, the next attempt shows.
+    """The file with an end marker; the next attempt to decode it shows whether pixels are missing.
 
-    Zeros go: as pixel data they would be blocks of one colour, so that a half file, padded, would look whole.
+    Zeros at the end are removed. As pixel data they would be blocks of one colour, so a truncated file that was padded
+    would seem complete.
     """
     kept = data.rstrip(b"\0")
     stuffed = b"\0" if kept.endswith(b"\xff") and kept != data else b""
@@ -43,7 +44,7 @@ def _changed(before: bytes, after: bytes) -> bytes | None:
 
 
 def tidied(data: bytes) -> bytes:
-    """The file with usual headers and nothing between its segments; as it was if it has no structure."""
+    """The file with common header values and without bytes between segments; unchanged if it cannot be parsed."""
     try:
         return START + b"".join(_segments(data))
     except (IndexError, ValueError):
@@ -74,7 +75,7 @@ def _segments(data: bytes) -> Iterator[bytes]:
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
-    """The next marker, and the place after it."""
+    """The position after the next marker, and the marker."""
     while True:
         at = data.index(b"\xff", at)
         while data[at] == 0xFF:
@@ -84,7 +85,7 @@ def _next_marker(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _usual(marker: int, body: bytes, *, sequential: bool) -> bytes:
-    """A segment as every decoder knows it."""
+    """The body of a segment, with unusual values replaced by ones that every decoder accepts."""
     if marker == APP0 and body[2:7] == b"JFIF\0":
         return body[:7] + b"\x01\x02" + body[9:]
     if marker == APP14 and body[2:7] == b"Adobe" and body[13] > 2:
@@ -95,7 +96,7 @@ def _usual(marker: int, body: bytes, *, sequential: bool) -> bytes:
 
 
 def with_phantom(data: bytes) -> bytes:
-    """The file with a component that no scan contains."""
+    """The file with an additional component in its frame header that no scan contains."""
     at = len(START)
     try:
         while True:
@@ -113,9 +114,9 @@ def with_phantom(data: bytes) -> bytes:
 
 
 def _without_padding(data: bytes, surplus: int, marker: int) -> bytes | None:
-    """The file without zeros and ones after the last block; None where something else is left over.
+    """The file without padding bytes (0x00, 0xFF) after the last block; None if the surplus is not padding.
 
-    Encoders and cameras fill up with these; any other surplus means that the decoder lost its place on the way.
+    Encoders and cameras add such padding. Any other surplus means that the decoder lost its place in the data.
     """
     pieces, at = [], 0
     for found in re.finditer(rb"\xff+" + re.escape(bytes((marker,))), data):

@@ -1,4 +1,4 @@
-"""Sample types of TIFF: numbers of any kind become those of 8 or 16 bit, or are refused."""
+"""Converts the sample types of TIFF to 8 or 16 bits, or refuses them."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ OUT_OF_RANGE = "samples out of range"  # libvips' words for 64 bit and complex n
 
 
 def shown(image: pyvips.Image, _path: Path | None = None) -> pyvips.Image:
-    """The image in numbers that the other operations know; floating-point numbers from 0 to 1 are black to white.
+    """The image with 8 or 16 bits per channel; in floating-point samples, 0 is black and 1 is white.
 
-    They are taken for numbers of the image's profile, or of sRGB, as ImageMagick and GIMP do.
+    Samples count as values in the image's profile, or in sRGB without one, as in ImageMagick and GIMP.
 
     Raises:
-        UnsupportedImage: no picture can be made of them.
+        UnsupportedImage: the sample type cannot be shown as a picture.
     """
     if image.interpretation not in SHOWN or image.format in {"uchar", "ushort"}:
         return image

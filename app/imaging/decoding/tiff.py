@@ -1,4 +1,4 @@
-"""Opens a TIFF so that only the page that is read has to be intact: libvips would walk the whole chain, and fail."""
+"""Opens a TIFF file of which only one page has to be intact; libvips alone would read all directories, and fail."""
 
 import mmap
 from pathlib import Path
@@ -7,11 +7,11 @@ import pyvips
 
 
 def ending_with(path: Path, next_page: tuple[int, int] | None) -> pyvips.Source:
-    """The file as a source.
+    """Open a file as if it ended with a page: the offset of the next directory is set to zero in a private mapping.
 
     Args:
-        path: of the file.
-        next_page: the place, and the length, of the offset that leads on from the page; None where none does.
+        path: path of the file.
+        next_page: position and length in bytes of the page's offset to the next directory; None: there is none.
     """
     if next_page is None:
         return pyvips.Source.new_from_file(str(path))

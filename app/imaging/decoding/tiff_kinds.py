@@ -1,4 +1,4 @@
-"""Which kinds of TIFF the decoder knows; the others are refused by name, since nothing is wrong with them."""
+"""The kinds of TIFF that the decoder supports; others are refused by name, because the files are not damaged."""
 
 from app.errors import UnsupportedImage
 
@@ -31,7 +31,7 @@ _COMPLEX = {5, 6}
 
 
 def refuse_unsupported(*, compression: int, photometric: int, bits: int, sample_format: int, tiled: bool) -> None:
-    """Refuse what the decoder would fail on, or would show wrongly.
+    """Refuse kinds of TIFF that the decoder cannot decode, or would decode wrongly.
 
     Raises:
         UnsupportedImage: names the reason.

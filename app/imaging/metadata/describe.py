@@ -1,4 +1,4 @@
-"""The operation `metadata`: what the file and its pixels say about the image, as JSON."""
+"""The operation `metadata`: the metadata of an image as JSON."""
 
 import re
 from typing import Any
@@ -40,7 +40,7 @@ def describe(picture: Picture, params: MetadataParams) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """XMP or IPTC without the location of the photograph, at any depth."""
+    """A value from XMP or IPTC without the location of the photograph, at any depth."""
     if isinstance(value, dict):
         return {name: _without_places(item) for name, item in value.items() if not _PLACE.search(_local(name))}
     return [_without_places(item) for item in value] if isinstance(value, list) else value

@@ -27,7 +27,7 @@ Tags = dict[str, Any]
 
 
 def read_exif(block: bytes) -> dict[str, Tags]:
-    """The tags of each directory by their names in the standard, without maker notes; empty for a broken block.
+    """The tags of each directory, by their names in the standard and without maker notes; empty for a broken block.
 
     Rationals become numbers, dates ISO 8601 without the T, and enumerations words, e.g. `Rotated 90 CW`.
     """
@@ -49,7 +49,7 @@ def read_exif(block: bytes) -> dict[str, Tags]:
 
 
 def signed(texts: dict[int, str]) -> bytes:
-    """A block of EXIF that holds only these texts, by tag, in its first directory."""
+    """A block of EXIF with only these texts, by tag, in its first directory."""
     values = {tag: text.encode()[:MAX_TEXT] + b"\0" for tag, text in sorted(texts.items())}
     data, after = b"", 8 + 2 + 12 * len(values) + 4
     entries = b""

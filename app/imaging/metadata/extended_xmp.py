@@ -13,7 +13,7 @@ POINTER = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.
 
 
 def insert(path: Path, xmp: bytes) -> None:
-    """Put XMP of any length into a JPEG that has none: a short main packet with the MD5 of the XMP, then its parts."""
+    """Insert XMP of any length into a JPEG file without XMP: a short main packet with its MD5, then its parts."""
     digest = hashlib.md5(xmp, usedforsecurity=False).hexdigest().upper()
     segments = [MAIN + POINTER.format(digest=digest).encode()]
     for start in range(0, len(xmp), CHUNK):
@@ -26,7 +26,7 @@ def insert(path: Path, xmp: bytes) -> None:
 
 
 def _after_heads(content: bytes) -> int:
-    """The position after JFIF and EXIF, which have to come first."""
+    """The position after the segments of JFIF and EXIF, which must come first."""
     position = 2
     while content[position : position + 2] in {b"\xff\xe0", b"\xff\xe1"}:
         (length,) = struct.unpack_from(">H", content, position + 2)

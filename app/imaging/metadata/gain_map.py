@@ -20,7 +20,7 @@ _DIRECTORY = (b"<Container:Directory", b"</Container:Directory>")
 
 
 def is_in(path: Path, format_: str) -> bool:
-    """Whether a file holds a gain map."""
+    """True if a file contains a gain map."""
     if not FORMATS[format_].gain_map:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -28,7 +28,7 @@ def is_in(path: Path, format_: str) -> bool:
 
 
 def unclaimed(xmp: bytes) -> bytes:
-    """XMP without its entries about a gain map."""
+    """The XMP packet without its entries about a gain map."""
     start, close = _DIRECTORY
     while (at := xmp.find(start)) >= 0 and (end := xmp.find(close, at)) >= 0:
         xmp = xmp[:at] + xmp[end + len(close) :]

@@ -40,7 +40,7 @@ def read_iptc(block: bytes) -> dict[str, Any]:
     """The application record by name; datasets that may be repeated are lists.
 
     Args:
-        block: bare records, see `unwrapped`.
+        block: records without the Photoshop resource, see `unwrapped`.
     """
     found: dict[str, Any] = {}
     encoding = "latin-1"
@@ -54,7 +54,7 @@ def read_iptc(block: bytes) -> dict[str, Any]:
 
 
 def datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Record, number and all bytes of each dataset, up to the first one that is cut or has an extended length."""
+    """Record, number and bytes of each dataset, up to the first one that is truncated or has an extended length."""
     position = 0
     for _ in range(MAX_VALUES):
         if block[position : position + 1] != b"\x1c" or len(block) < position + HEADER:
@@ -68,7 +68,7 @@ def datasets(block: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
 
 
 def unwrapped(block: bytes) -> bytes:
-    """The bare records. JPEG has them in a Photoshop resource, TIFF without one."""
+    """The records without the Photoshop resource that contains them in JPEG; TIFF stores them without one."""
     start = block.find(RESOURCE)
     if start < 0:
         return block

@@ -1,4 +1,4 @@
-"""What a result loses compared to its source, and why. All steps report it in the same form."""
+"""The losses of a result compared with its source, and their reasons, in one form for all steps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ def losses(origin: Origin, image: pyvips.Image, result: Result) -> Losses:
     Args:
         origin: metadata of the upload.
         image: the image before its colours are converted to sRGB.
-        result: what it is written as.
+        result: properties of the result.
     """
     found = dict(origin.losses)
     found |= _frames(origin, result)

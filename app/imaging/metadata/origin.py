@@ -1,4 +1,4 @@
-"""The metadata of the uploaded file, which stays with the pixels, also in the intermediate files between tasks."""
+"""The metadata of the uploaded file. It stays with the pixels, even in the intermediate files between tasks."""
 
 import re
 from html import escape
@@ -39,7 +39,7 @@ _NOTICE = '<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{}</rdf:li></rdf:Alt
 
 
 class Origin(BaseModel):
-    """What is known about the upload besides its pixels."""
+    """Everything known about the upload besides its pixels."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -178,7 +178,7 @@ def _line(value: Any) -> str:
 def bare(image: pyvips.Image, but: str = "") -> pyvips.Image:
     """The image without metadata, except for the field `but` and the fields that an animation needs.
 
-    This is a list of what stays, because loaders keep adding fields, among them thumbnails of the original.
+    The fields to keep are listed, not those to remove, because new loaders add fields, e.g. thumbnails.
     """
     image = image.copy()
     kept = {but, *(MOTION if image.get_page_height() < image.height else ())}

@@ -1,4 +1,4 @@
-"""Side data: what a file holds besides the picture that is decoded, and what libvips does not report."""
+"""Side data: parts of a file besides the picture that is decoded, which libvips does not report."""
 
 import struct
 from collections.abc import Callable, Iterator, Set
@@ -20,7 +20,7 @@ SideData = dict[str, int]
 
 
 def side_data(path: Path, format_: str) -> SideData:
-    """The number of `frames` and `sub_images`, and 1 for a `profile` and for `exif` or `xmp` that is not read."""
+    """The number of `frames` and `sub_images`; 1 for a `profile`, and for `exif` or `xmp` that is not read."""
     by = FORMATS[format_].looked_into_by
     if by is None:
         return {}

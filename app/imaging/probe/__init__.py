@@ -1,9 +1,9 @@
 """Identifies an uploaded file without decoding it.
 
-Pure Python on purpose: this runs in the API process, where no native codec may touch hostile bytes. The parser seeks
-from one part of the file to the next, so that a large file costs a few reads, and refuses a file that ends early at
-once, before a worker fails on it. Pixels are not checked: broken pixels in an intact structure pass here and fail in
-`pipeline`. Oddities are allowed: a file that browsers, Pillow and libvips show completely passes.
+This is pure Python on purpose: it runs in the API process, where no native codec may touch hostile bytes. The parser
+seeks from one part of the file to the next, so that a large file takes only a few reads. A file that ends early is
+refused at once, before a worker fails on it. Pixels are not checked: damaged pixels in an intact structure pass here
+and fail in `pipeline`. Oddities are allowed: a file that browsers, Pillow and libvips show completely passes.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -54,7 +54,7 @@ def _images(reader: Reader) -> Iterator[_Image]:
 
 
 def _screen(reader: Reader) -> tuple[int, int]:
-    """The logical screen size in the header; (0, 0) if it says nothing about the size of the picture."""
+    """The logical screen size in the header; (0, 0) if it does not give the size of the picture."""
     reader.skip(6)
     width, height, flags = reader.unpack("<HHBxx")
     reader.skip(_palette(flags))

@@ -58,7 +58,7 @@ def _size(reader: Reader, meta: list[Box], item: int) -> tuple[int, int]:
 
 
 def _cut(width: int, height: int, across: int, across_of: int, down: int, down_of: int) -> tuple[int, int]:
-    """The size of a clean aperture in whole pixels; the box has width and height as fractions."""
+    """The size of a clean aperture in whole pixels; the box stores width and height as fractions."""
     if not (across_of and down_of):
         raise damaged("AVIF or HEIC")
     return min(width, across // across_of), min(height, down // down_of)

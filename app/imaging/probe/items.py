@@ -13,10 +13,10 @@ _IN_FILE = 0  # construction method: the offset counts from the start of the fil
 
 
 def refuse_unsupported(reader: Reader, meta: list[Box], item: int) -> None:
-    """Refuse a main image in a coding without a decoder here.
+    """Refuse a main image whose codec is not supported.
 
     Raises:
-        UnsupportedImage: with the name of the coding.
+        UnsupportedImage: names the codec.
     """
     kind = next((kind for number, kind in _kinds(reader, meta) if number == item), None)
     if kind is not None and kind not in _CODED | _DERIVED:
@@ -28,7 +28,7 @@ def check_pixels(reader: Reader, meta: list[Box], item: int) -> None:
     """Check that the file holds all pixels of an item, of its parts and of its alpha channel.
 
     Raises:
-        TruncatedImage: the file ends before.
+        TruncatedImage: the file ends before the last of them.
     """
     needed = _needed(list(_references(reader, meta)), item)
     for number, end in _ends(reader, meta):
@@ -52,7 +52,7 @@ def _kinds(reader: Reader, meta: list[Box]) -> Iterator[tuple[int, bytes]]:
 
 
 def _references(reader: Reader, meta: list[Box]) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
-    """The references between items: their type, the item that they are from, and the items that they are to."""
+    """The references between items: type, source item and target items of each."""
     iref = optional(meta, b"iref")
     if iref is None:
         return

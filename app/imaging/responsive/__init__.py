@@ -1,1 +1,1 @@
-"""What the operation `web` decides and writes: widths and names, markup, placeholders."""
+"""The parts of the operation `web` without an encoder: widths and names, markup, placeholders."""

@@ -40,7 +40,7 @@ class Outline:
 
 
 def asked(params: WebParams) -> tuple[int, ...] | None:
-    """The widths that were asked for, ascending; None: `bytes_step` chooses them."""
+    """The requested widths, ascending; None: `bytes_step` chooses them."""
     if params.bytes_step is not None:
         return None
     if params.dpr is not None and params.width is not None:
@@ -75,7 +75,7 @@ def height_of(width: int, own: Size) -> int:
 
 
 def on_load(size: Size, params: WebParams) -> tuple[int, None]:
-    """The factor by which the decoder may shrink an image of this size; None: it does no part of a step for that."""
+    """The factor by which the decoder may shrink an image of this size; None: `web` itself does the rest."""
     widths = asked(params)
     most = widths[-1] if widths else params.most_width
     return next((shrink for shrink in SHRINKS if size[0] // shrink >= most), 1), None
@@ -109,7 +109,7 @@ def by_steps(bytes_of: BytesOf, least: int, most: int, step: int, images: int) -
     widths is that of equal steps in bytes, or one more for each step that no width meets exactly.
 
     Args:
-        bytes_of: gives the size of the file with a width; called at least once for each width that is tried.
+        bytes_of: returns the size of the file with a width; called at least once for each width that is tried.
         least: the smallest width.
         most: the largest width.
         step: bytes.

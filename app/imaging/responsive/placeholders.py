@@ -1,4 +1,4 @@
-"""Placeholders for an image until it is loaded, made from a few of its pixels."""
+"""Placeholders, shown until an image is loaded, made from a small version of it."""
 
 import base64
 from collections import Counter

@@ -56,7 +56,7 @@ def encode(width: int, height: int, rgba: bytes) -> bytes:
 
 
 def _coefficients(channel: Channel, size: tuple[int, int], across: int, down: int) -> tuple[float, list[float], float]:
-    """The constant of a channel's cosine transform, its varying factors from 0 to 1, and what they were divided by."""
+    """The cosine transform of a channel: its constant, the other factors scaled to 0..1, and their scale."""
     width, height = size
     constant, varying = 0.0, []
     rows = channel.reshape(height, width)

@@ -1,7 +1,7 @@
 """The audit log: changes of keys, tenants and receivers, deletions, and refused requests, with their actors.
 
-An entry is written in the transaction of the action that it records, so the log has exactly what happened. Entries are
-never changed; they are removed when they are too old, or with their tenant.
+An entry is written in the transaction of the action that it records, so the log contains exactly the actions that took
+place. Entries are never changed; they are removed when they are too old, or with their tenant.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ LONGEST_SUBJECT = 255  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """A refused request of a known key, and its minute."""
+    """A refused request with a known key, and its minute."""
 
     tenant: str
     key_id: str
@@ -45,7 +45,7 @@ class Refusal:
 
 
 def actor_of(principal: Principal | None) -> str:
-    """The name of an actor; None: the command line."""
+    """The name of an actor for the log; None: the operator at the command line."""
     if principal is None:
         return OPERATOR
     return principal.key_id or OPEN
@@ -60,14 +60,14 @@ def record(
     actor: str = OPERATOR,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Record what this transaction does.
+    """Record the action of this transaction.
 
     Args:
         session: one transaction.
         action: the action, e.g. `key.created`.
-        subject: its object: an id or a name.
-        tenant: the tenant of the log.
-        actor: as from `actor_of`.
+        subject: id or name of the object of the action.
+        tenant: the tenant in whose log the entry appears.
+        actor: the actor, as returned by `actor_of`.
         details: further facts, none of them secret.
     """
     entry = AuditEntry(
@@ -96,7 +96,7 @@ class Audited:
     def __call__(
         self, session: Session, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run the service; a subject of None means that it has done nothing, and nothing is recorded."""
+        """Run the service and record its effect; nothing is recorded if the subject is None."""
         outcome = service(session, *args, **kwargs)
         subject = self.subject(outcome)
         if subject is not None:
@@ -112,7 +112,7 @@ class Audited:
 
 
 def note_refusals(session: Session, refusals: Sequence[Refusal]) -> None:
-    """Record refusals, each once, even if several processes report it."""
+    """Record refusals, each only once even if several processes report it."""
     rows = [
         {
             "id": new_id(PREFIX),
@@ -137,10 +137,10 @@ def page(
 
     Args:
         session: the transaction.
-        since: earliest time.
-        until: the time before which entries are wanted.
-        after: id of the last entry that was read; empty: from the beginning.
-        tenant: the tenant; None: all.
+        since: only entries from this time on.
+        until: only entries before this time.
+        after: id of the last entry that was read; empty: start at the beginning.
+        tenant: the tenant; None: all tenants.
     """
     query = select(AuditEntry).where(AuditEntry.id > after).order_by(AuditEntry.id).limit(PAGE)
     if tenant is not None:
@@ -153,14 +153,14 @@ def page(
 
 
 def line(entry: AuditEntry) -> dict[str, Any]:
-    """An entry as it is shown."""
+    """An entry as the API and the commands show it."""
     names = ("id", "at", "tenant", "actor", "action", "subject", "details")
     shown = {name: getattr(entry, name) for name in names}
     return shown | {"at": in_utc(entry.at)}
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Delete a batch of entries that are too old; returns how many."""
+    """Delete a batch of entries that are too old; returns their number."""
     old = select(AuditEntry.id).where(AuditEntry.at < from_now(-kept_seconds)).order_by(AuditEntry.at).limit(PAGE)
     removed = session.execute(delete(AuditEntry).where(AuditEntry.id.in_(old)))
     return int(removed.rowcount)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Authentication: the principal of a request. Until the first key is made, local requests need none.
 
-Answers of the database are kept for a few seconds, so that most requests cost no query, and a revoked key is still
-refused soon after, in every process.
+Answers of the database are kept for a few seconds. So most requests need no query, and every process still refuses a
+revoked key soon.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ class Door:
             scope: the ASGI scope.
 
         Raises:
-            MissingKey: it needs a key.
-            KeyRefused: its key is not valid.
+            MissingKey: the request needs a key.
+            KeyRefused: the key is not valid.
         """
         headers = Headers(scope=scope)
         token = _token(headers.getlist("authorization"))
@@ -80,13 +80,13 @@ class Door:
         raise MissingKey
 
     async def operator(self, scope: MutableMapping[str, Any]) -> Principal:
-        """As `principal`, for requests about the service's state. They matter most while the database is away, so keys
-        seen before are accepted then.
+        """The principal of a request about the state of the service. While the database is away, when these requests
+        matter most, keys seen before are accepted.
 
         Raises:
-            MissingKey: it needs a key.
-            KeyRefused: its key is not valid.
-            DatabaseUnavailable: it is away, and there is no earlier answer.
+            MissingKey: the request needs a key.
+            KeyRefused: the key is not valid.
+            DatabaseUnavailable: the database is away, and there is no earlier answer.
         """
         found = None if self._hung and not self._hung.done() else await self._asked(scope)
         known = found or self._as_known(scope)
@@ -95,7 +95,7 @@ class Door:
         return known
 
     async def _asked(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """As `principal`; None when the database does not answer in time: further requests do not wait for it then."""
+        """The principal of a request; None if the database does not answer in time. Later requests do not wait then."""
         asking = asyncio.create_task(self.principal(scope))
         asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end after its caller left
         done, _ = await asyncio.wait({asking}, timeout=PATIENCE_SECONDS)
@@ -110,7 +110,7 @@ class Door:
             return None
 
     def _as_known(self, scope: MutableMapping[str, Any]) -> Principal | None:
-        """The principal of a request by the database's last answer, however old."""
+        """The principal of a request by the last answer of the database, however old it is."""
         headers = Headers(scope=scope)
         token = _token(headers.getlist("authorization"))
         if token is None:
@@ -142,7 +142,7 @@ class Door:
         return kept
 
     def forget(self) -> None:
-        """Forget the kept answers, since this process has changed keys."""
+        """Forget all kept answers; to be called after this process has changed keys."""
         self._kept.clear()
         self._open_until = 0.0
 
@@ -154,7 +154,7 @@ class Door:
         return not self._closed
 
     def is_open_now(self) -> bool:
-        """As `is_open`, for use in a thread."""
+        """The same as `is_open`, for code in a thread."""
         if not self._known():
             began = time.monotonic()
             with self.database.session(read_only=True) as session:
@@ -169,7 +169,7 @@ class Door:
         self._open_until = began + KEPT_SECONDS
 
     def write_use(self) -> int:
-        """Record the last use of the keys used since the last call; returns how many there were."""
+        """Record the last use of keys since the previous call; returns the number of keys."""
         with self._lock:
             used, self._used = self._used, {}
             if used:
@@ -179,10 +179,10 @@ class Door:
 
 
 def _token(given: list[str]) -> str | None:
-    """The key in the headers of a request; None: there is none.
+    """The key in the headers of a request; None: there is no key.
 
     Raises:
-        MalformedKey: there are several.
+        MalformedKey: there are several keys.
     """
     if len(given) > 1:
         raise MalformedKey("The request has several Authorization headers.")
@@ -191,14 +191,14 @@ def _token(given: list[str]) -> str | None:
 
 
 def is_operators_port(scope: Mapping[str, Any], port: int | None) -> bool:
-    """Whether a request came to the port that serves only the service's state, and needs no key."""
+    """Whether a request came to the port for health and metrics, which needs no key."""
     server = scope.get("server")
     return port is not None and server is not None and server[1] == port
 
 
 def is_local(scope: Mapping[str, Any], headers: Headers) -> bool:
-    """Whether a request comes from this machine and shows no sign of another origin: neither a proxy's headers, nor a
-    host name with which a web page could reach this server."""
+    """Whether a request comes from this machine, without a sign of another origin: headers of a proxy, or a host name
+    with which a web page could reach this server."""
     peer = (scope.get("client") or ("",))[0]
     hosts = headers.getlist("host")
     if len(hosts) != 1 or any(name in FORWARDING or name.startswith(FORWARDING_PREFIX) for name in headers):

@@ -1,7 +1,7 @@
 """API keys: their form, their rows, and their holders.
 
-`pxt_` + public id + `_` + secret + checksum. Only a hash of the secret is kept. The checksum distinguishes a truncated
-or mistyped key from an unknown one without a query, and gives secret scanners certainty.
+A key is `pxt_` + public id + `_` + secret + checksum. Only a hash of the secret is stored. The checksum distinguishes a
+truncated or mistyped key from an unknown one without a query, and lets secret scanners find keys without false alarms.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ class Holder:
         """The principal, if the key is still valid.
 
         Raises:
-            KeyRefused: it is not.
+            KeyRefused: the key is no longer valid.
         """
         refused = self.refused
         if refused is None and _is_over(self.expires_at):
@@ -91,8 +91,8 @@ def parse(text: str) -> Token:
     """Split a key into its parts.
 
     Raises:
-        MalformedKey: it is not a key.
-        MistypedKey: its checksum does not match.
+        MalformedKey: the text is not a key.
+        MistypedKey: the checksum does not match.
     """
     parts = re.fullmatch(TOKEN, text)
     if parts is None:
@@ -120,8 +120,8 @@ def create(session: Session, new: NewKey) -> tuple[ApiKey, str]:
     """Make a key; only this call returns its text.
 
     Raises:
-        TenantNotFound: there is no such tenant.
-        TooManyKeys: there are `MAX_KEYS` already.
+        TenantNotFound: the tenant does not exist.
+        TooManyKeys: the tenant already has `MAX_KEYS` keys.
     """
     # One key at a time, by the row's lock. From here on every request needs a key, even if all keys are revoked
     session.execute(update(Counter).where(Counter.name == COUNTER).values(value=Counter.value + 1))
@@ -159,16 +159,16 @@ def state_of(key: ApiKey) -> str:
 
 
 def every(session: Session, tenant: str | None = None) -> list[ApiKey]:
-    """The keys of a tenant, or all, oldest first."""
+    """The keys of a tenant, or of all tenants, oldest first."""
     query = select(ApiKey).order_by(ApiKey.tenant, ApiKey.created_at, ApiKey.id)
     return list(session.scalars(query if tenant is None else query.where(ApiKey.tenant == tenant)))
 
 
 def revoke(session: Session, key_id: str) -> ApiKey:
-    """Revoke a key; one that was revoked before is unchanged.
+    """Revoke a key; a key that is already revoked is unchanged.
 
     Raises:
-        KeyNotFound: there is none with this id.
+        KeyNotFound: no key has this id.
     """
     key = session.get(ApiKey, key_id, with_for_update=True) if re.fullmatch(ID, key_id) else None
     if key is None:
@@ -181,13 +181,13 @@ def revoke(session: Session, key_id: str) -> ApiKey:
 
 
 def ever_made(session: Session) -> bool:
-    """Whether there has ever been a key; deleted ones count."""
+    """Whether there has ever been a key, even if it was deleted."""
     value = session.scalar(select(Counter.value).where(Counter.name == COUNTER))
     return value is None or value > 0
 
 
 def find(session: Session, token: Token) -> Holder | None:
-    """The holder of a key, in one statement. None: the key is unknown."""
+    """The holder of a key, by one statement; None: the key is unknown."""
     of_tenant = (
         *(TenantRecord.deleted_at, TenantRecord.requests_per_minute),
         *(TenantRecord.max_keep_seconds, TenantRecord.templates_only),
@@ -214,19 +214,19 @@ def find(session: Session, token: Token) -> Holder | None:
 
 
 def count_valid(session: Session) -> CountOf[str]:
-    """How many valid keys each tenant has."""
+    """The number of valid keys by tenant."""
     return CountOf(key.tenant for key in every(session) if state_of(key) == "valid")
 
 
 def open_among(session: Session, ids: Collection[str], scope: Scope) -> set[str]:
-    """Those of these keys that are valid and have a scope, in one statement."""
+    """The ids of the given keys that are valid and have the scope, by one statement."""
     query = select(ApiKey).join(TenantRecord, TenantRecord.name == ApiKey.tenant)
     found = session.scalars(query.where(ApiKey.id.in_(ids), TenantRecord.deleted_at.is_(None)))
     return {key.id for key in found if state_of(key) == "valid" and {scope, Scope.ADMIN} & _known(key.scopes)}
 
 
 def _known(scopes: Iterable[str]) -> frozenset[Scope]:
-    """The scopes that this version knows; others have no effect."""
+    """The scopes that this version knows; unknown ones have no effect."""
     return frozenset(Scope(scope) for scope in scopes if scope in set(Scope))
 
 

@@ -1,9 +1,9 @@
-"""The limits of a tenant: requests a minute, open jobs, bytes and pixels a day, storage.
+"""The limits of a tenant: requests per minute, open jobs, bytes and pixels per day, storage.
 
-All but the requests are checked in the transaction that accepts a job, by two statements. The first one locks the
+All except requests are checked in the transaction that accepts a job, by two statements. The first one locks the
 tenant's row and adds the load of the job to that of the day. The second one counts the open jobs, including all that
-were accepted before the lock was given. A refusal rolls everything back, so nothing is counted twice or too early. The
-end of a job writes nothing: there is no counter that could drift.
+were accepted before the lock was granted. A refusal rolls everything back, so nothing is counted twice or too early.
+The end of a job writes nothing, so there is no counter that could drift.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -64,7 +64,7 @@ class TenantLimits:
     max_keep_seconds: int = 2**31 - 1
 
     def of(self, tenant: Any) -> "TenantLimits":
-        """These limits, replaced by those that a row of `tenants` has."""
+        """These limits, overridden by those in a row of `tenants`."""
         own = {name: value for name in NAMES if (value := getattr(tenant, name)) is not None}
         return replace(self, **own)
 
@@ -74,7 +74,7 @@ NAMES = tuple(field.name for field in fields(TenantLimits))
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a job adds to its tenant's figures."""
+    """The amounts that a job adds to its tenant's figures."""
 
     bytes: int = 0
     #: sum over all frames
@@ -82,9 +82,9 @@ class Load:
 
 
 def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
-    """Check the limits for one more job of a tenant, which this transaction has written already.
+    """Check the limits for a new job of a tenant, which this transaction has already written.
 
-    The tenant's other transactions of this kind wait for the end of this one, so call it late.
+    Call this late in the transaction: other transactions of this kind for the same tenant wait for its end.
 
     Args:
         session: one transaction.
@@ -93,10 +93,10 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
         load: load of the job.
 
     Raises:
-        TooManyOpenJobs: too many jobs have not ended.
-        DailyLimitReached: its bytes or pixels exceed what is left for this day.
-        StorageLimitReached: its bytes exceed what may be stored.
-        TenantNotFound: it is being erased.
+        TooManyOpenJobs: the tenant has too many unfinished jobs.
+        DailyLimitReached: the job's bytes or pixels exceed the rest of the daily limit.
+        StorageLimitReached: the job's bytes exceed the rest of the storage limit.
+        TenantNotFound: the tenant is being erased.
     """
     row = _add(session, tenant, load)
     own = limits.of(row)
@@ -115,7 +115,7 @@ def admit(session: Session, tenant: str, limits: TenantLimits, load: Load) -> No
 
 
 def charge(session: Session, tenant: str, limits: TenantLimits, load: Load) -> None:
-    """Count the input that a job has fetched, which was accepted before.
+    """Count the input that an accepted job has fetched.
 
     Args:
         session: one transaction.
@@ -124,16 +124,16 @@ def charge(session: Session, tenant: str, limits: TenantLimits, load: Load) -> N
         load: load of the input.
 
     Raises:
-        DailyLimitReached: its bytes or pixels exceed what is left for this day.
-        StorageLimitReached: its bytes exceed what may be stored.
-        TenantNotFound: it is being erased.
+        DailyLimitReached: the input's bytes or pixels exceed the rest of the daily limit.
+        StorageLimitReached: the input's bytes exceed the rest of the storage limit.
+        TenantNotFound: the tenant is being erased.
     """
     row = _add(session, tenant, load)
     _check_load(row, limits.of(row), load)
 
 
 def _add(session: Session, tenant: str, load: Load) -> Any:
-    """The row of a tenant with the load added, locked until the end of the transaction."""
+    """Add a load to the row of a tenant; returns the row, which is locked until the end of the transaction."""
     added = {"tenant_": tenant, "day_": _today(), "bytes_": load.bytes, "pixels_": load.pixels}
     row = session.connection().execute(ADDED, added).one_or_none()
     if row is None:
@@ -148,11 +148,11 @@ def _check_load(row: Any, own: TenantLimits, load: Load) -> None:
 
 
 def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> None:
-    """Check the limit for something that a tenant stores besides its jobs, and that this transaction writes.
+    """Check the storage limit for something other than a job that this transaction stores for a tenant.
 
     Raises:
-        StorageLimitReached: it exceeds what may be stored.
-        TenantNotFound: it is being erased.
+        StorageLimitReached: it exceeds the rest of the storage limit.
+        TenantNotFound: the tenant is being erased.
     """
     stored = (
         update(TENANTS)
@@ -207,15 +207,15 @@ def _check_storage(stored: int, most: int) -> None:
 
 
 def change(session: Session, tenant: TenantRecord, values: dict[str, int | None]) -> None:
-    """Give a tenant limits of its own.
+    """Set a tenant's own limits.
 
     Args:
         session: one transaction.
-        tenant: its row.
-        values: by the names of `TenantLimits`; None: the default applies again.
+        tenant: row of the tenant.
+        values: new limits by the names of `TenantLimits`; None: back to the default.
 
     Raises:
-        InvalidLimit: a limit is less than 1, or larger than can be stored.
+        InvalidLimit: a limit is less than 1, or too large to be stored.
     """
     for name, value in values.items():
         largest = LARGEST.get(name, LARGEST_OTHER)

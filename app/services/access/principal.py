@@ -10,7 +10,7 @@ from app.tenancy import DEFAULT_TENANT
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """The tenant whose data a request sees, and what it may do with them."""
+    """The tenant whose data a request sees, and the scopes that it has."""
 
     tenant: str
     #: None: there has never been a key, and the request needs none
@@ -26,10 +26,10 @@ class Principal:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def require(self, *scopes: Scope) -> None:
-        """Raise unless it has all of these.
+        """Raise unless the principal has all of these scopes.
 
         Raises:
-            MissingScope: names the missing one.
+            MissingScope: a scope is missing; the error names it.
         """
         missing = next((scope for scope in scopes if not self.may(scope)), None)
         if missing is not None:

@@ -1,7 +1,7 @@
 """Rate limits: a token bucket for each tenant, which refills continuously.
 
-The buckets are in Redis, so that all API processes count together. While Redis is away each process counts by itself: a
-tenant then gets its rate once per process, but the service goes on answering.
+The buckets are in Redis, so that all API processes count together. While Redis is away, each process counts by itself:
+a tenant then gets its rate from each process, but the service continues to answer.
 """
 
 import logging
@@ -42,7 +42,7 @@ return {taken and 1 or 0, string.format('%.6f', left)}
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """The decision about one request."""
+    """The decision of a rate limit about one request."""
 
     allowed: bool
     #: requests a minute, which is also the largest burst
@@ -60,10 +60,10 @@ class Taken:
         }
 
     def check(self) -> None:
-        """Raise unless the request may go on.
+        """Raise unless the request is allowed.
 
         Raises:
-            RateLimited: it may not.
+            RateLimited: the tenant has used up its rate.
         """
         if not self.allowed:
             seconds = max(1, math.ceil((1 - self.left) * WINDOW / self.limit))
@@ -76,13 +76,13 @@ class Taken:
 
 
 class Rates(Protocol):
-    """Counts requests."""
+    """Counts requests against rate limits."""
 
     async def take(self, tenant: str, per_minute: int) -> Taken:
-        """Count one request of a tenant."""
+        """Count one request of a tenant, and decide about it."""
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
 
 
 @dataclass
@@ -105,11 +105,11 @@ class MemoryRates:
         return Taken(allowed=allowed, limit=per_minute, left=left)
 
     def _forget_full(self, now: float) -> None:
-        """Remove full buckets: one that was not used within a window is full again, whatever its size."""
+        """Remove full buckets: a bucket that was not used within a window is full again, whatever its size."""
         self._buckets = {tenant: kept for tenant, kept in self._buckets.items() if now - kept[1] < WINDOW}
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing, since there are no connections."""
 
 
 class RedisRates:

@@ -1,4 +1,4 @@
-"""How much tenants have stored: measured from time to time; accepted uploads are added at once.
+"""The amount that tenants have stored, measured at intervals. In between, accepted uploads are added at once.
 
 Results count from the next measurement on, and deleted objects count until then.
 """
@@ -15,7 +15,7 @@ COUNTER = "storage"  # the time of the last measurement, in seconds since 1970
 
 
 def is_due(session: Session, every_seconds: float) -> bool:
-    """Whether the last measurement is old; the one process that gets True makes the next one."""
+    """Whether the last measurement is old; only one process gets True, and has to make the next one."""
     now = int(session.scalars(select(from_now())).one().timestamp())
     due = Counter.value <= now - int(every_seconds)
     taken = update(Counter).where(Counter.name == COUNTER, due).values(value=now).returning(Counter.name)
@@ -23,7 +23,7 @@ def is_due(session: Session, every_seconds: float) -> bool:
 
 
 def _drift(session: Session) -> dict[str, int]:
-    """By how much each tenant's figure is wrong; one statement, so figures and rows are of the same moment."""
+    """The error of each tenant's figure, by one statement, so that figures and rows are of the same moment."""
     uploads = select(Job.tenant, func.sum(Job.input_bytes).label("bytes")).group_by(Job.tenant).subquery()
     results = (
         select(Job.tenant, func.sum(Result.bytes).label("bytes"))
@@ -48,8 +48,10 @@ def _correct(session: Session, tenant: str, drift: int) -> None:
 
 
 def measure(database: Database) -> None:
-    """Measure the storage; uploads that are accepted meanwhile still count. No tenant's row is locked for longer than
-    it takes to write it."""
+    """Measure the storage of all tenants; uploads that are accepted meanwhile still count.
+
+    The row of a tenant is locked only for its own update.
+    """
     with database.session(read_only=True) as session:
         drift = _drift(session)
     for tenant, bytes_ in drift.items():

@@ -1,4 +1,4 @@
-"""Tenants: they share the service and do not see each other."""
+"""Tenants, who share the service without seeing each other."""
 
 import re
 
@@ -12,10 +12,10 @@ from app.tenancy import TENANT_NAME
 
 
 def checked_name(name: str) -> str:
-    """Check the name of a tenant.
+    """Check the name of a tenant, which is returned.
 
     Raises:
-        InvalidTenantName: it is not valid.
+        InvalidTenantName: the name is not valid.
     """
     if not re.fullmatch(TENANT_NAME, name):
         raise InvalidTenantName(value=name[:64])
@@ -27,7 +27,7 @@ def create(session: Session, name: str) -> TenantRecord:
 
     Raises:
         InvalidTenantName: the name is not valid.
-        TenantExists: there is a tenant of this name.
+        TenantExists: there is already a tenant with this name.
     """
     if session.get(TenantRecord, checked_name(name)) is not None:
         raise TenantExists(f"There is a tenant {name!r} already.", value=name)
@@ -42,7 +42,7 @@ def get(session: Session, name: str) -> TenantRecord:
     """One tenant.
 
     Raises:
-        TenantNotFound: there is none of this name, or it is being erased.
+        TenantNotFound: no tenant has this name, or the tenant is being erased.
     """
     tenant = session.get(TenantRecord, name) if re.fullmatch(TENANT_NAME, name) else None
     if tenant is None or tenant.deleted_at is not None:
@@ -56,10 +56,10 @@ def every(session: Session) -> list[TenantRecord]:
 
 
 def retire(session: Session, name: str) -> None:
-    """Begin to erase a tenant: its keys are refused from now on. One that is being erased already is unchanged.
+    """Begin to erase a tenant, whose keys are refused from now on; a tenant that is already being erased is unchanged.
 
     Raises:
-        TenantNotFound: there is none of this name.
+        TenantNotFound: no tenant has this name.
     """
     tenant = session.get(TenantRecord, name, with_for_update=True) if re.fullmatch(TENANT_NAME, name) else None
     if tenant is None:

@@ -1,12 +1,12 @@
 """The usage of tenants: jobs, bytes, pixels and CPU seconds by day, key and template.
 
-The figures are sums over steps. They are added up after the jobs have ended, from the log of events: each end of a job
-is one event, which is numbered after its commit, and the transaction that counts also writes the number of the last
-event that was counted. So every end counts once, however often the counting process is killed, and the transaction that
-ends a job locks no row for which others wait.
+The figures are sums over steps, and are added up after the jobs have ended, from the log of events. Each end of a job
+is one event, which is numbered after its commit. The transaction that counts events also writes the number of the last
+one. So every end counts once, however often the counting process is killed, and the transaction that ends a job locks
+no row for which others wait.
 
-A job that is deleted before its turn is counted by the transaction that deletes it. A job that a client deletes while
-it runs has no event: it is counted when it is stopped.
+A job that is deleted before it was counted is counted by the transaction that deletes it. A job that a client deletes
+while it runs has no event, and is counted when it is stopped.
 """
 
 import base64
@@ -33,7 +33,7 @@ USAGE = table_of(UsageDay)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Account:
-    """The columns by which figures are grouped."""
+    """The columns by which usage is grouped."""
 
     tenant: str
     day: date
@@ -45,7 +45,7 @@ class Account:
 
 @dataclass(kw_only=True)
 class Figures:
-    """The figures of one group."""
+    """The usage of one group."""
 
     jobs: int = 0
     bytes_in: int = 0
@@ -64,7 +64,7 @@ NAMES = tuple(field.name for field in fields(Figures))
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """One end of a job: a job that is retried ends again."""
+    """One end of a job; a job that is retried ends again."""
 
     job_id: UUID
     run: int
@@ -72,7 +72,7 @@ class Ended:
 
 
 def aggregate(session: Session) -> int:
-    """Count the next events; returns how many, at most `BATCH`. 0 while another process is counting."""
+    """Count the next events, at most `BATCH`; returns their number, which is 0 while another process is counting."""
     turn = select(Counter).where(Counter.name == COUNTER).with_for_update(skip_locked=True)
     counter = session.scalars(turn).one_or_none()
     if counter is None:
@@ -92,7 +92,7 @@ def _ended(row: Any) -> Ended:
 
 
 def settle(session: Session, job_ids: Collection[UUID]) -> None:
-    """Count the ends that `aggregate` has not counted, of jobs that this transaction deletes."""
+    """Count those ends of jobs that this transaction deletes which `aggregate` has not counted yet."""
     if not job_ids:
         return
     # the lock makes the counting process wait; after this transaction it does not find these jobs
@@ -128,7 +128,7 @@ def _count(session: Session, ends: Iterable[Ended]) -> None:
 
 
 def _used(session: Session, runs: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], Figures]:
-    """The usage of the steps that succeeded in these runs; the last step of a task has the figures of all its steps."""
+    """The usage of successful steps, by job and run; the last step of a task has the figures of all its steps."""
     sums = [func.coalesce(func.sum(getattr(Step, name)), 0) for name in NAMES if name != "jobs"]
     of_task = (Step.job_id == StepAttempt.job_id) & (Step.id == StepAttempt.task)
     query = (
@@ -169,11 +169,11 @@ def list_page(
         tenant: the tenant.
         since: first day.
         until: last day.
-        limit: most rows.
-        cursor: cursor of this page; None: the first one.
+        limit: the most rows of a page.
+        cursor: cursor of this page; None: the first page.
 
     Raises:
-        InvalidCursor: it belongs to another listing, or is not a cursor.
+        InvalidCursor: the cursor belongs to another listing, or is not a cursor.
     """
     place = (UsageDay.day, UsageDay.key_id, UsageDay.template)
     query = select(UsageDay).where(UsageDay.tenant == tenant, UsageDay.day >= since, UsageDay.day <= until)

@@ -1,1 +1,1 @@
-"""Running one planned task in a worker."""
+"""Execution of one planned task in a worker."""

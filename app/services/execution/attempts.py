@@ -1,4 +1,4 @@
-"""One attempt at a task of any kind: claim it, keep its lease, and record the outcome."""
+"""Attempts at tasks of any kind: claim a task, keep its lease, and record the outcome."""
 
 import logging
 import tempfile
@@ -33,11 +33,11 @@ Work = TypeVar("Work")
 
 
 class LeaseLost(Exception):
-    """The work is no longer wanted: the job was cancelled, or another attempt has begun."""
+    """The work is no longer wanted, because the job was cancelled or another attempt has begun."""
 
 
 class HandedBack(Exception):
-    """The worker has to stop; another one does the work."""
+    """The worker has to stop, and another worker will do the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,24 +58,24 @@ class Attempts(ABC, Generic[Work]):
 
         Raises:
             PixToolsError: the attempt has failed.
-            LeaseLost, HandedBack: from `progress`.
+            LeaseLost, HandedBack: raised by `progress`.
         """
 
     @abstractmethod
     def _succeed(self, held: Claim, work: Work) -> str:
-        """Record the success; returns the outcome, for the metrics."""
+        """Record the success; returns the outcome as a label for metrics."""
 
     @abstractmethod
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
+        """Remove files that attempts have stored for steps that are no longer wanted."""
 
     def run(self, job_id: UUID, task_id: str, owner: str) -> None:
-        """Run one task, unless there is nothing left to do; failures are recorded, not raised.
+        """Make an attempt at a task, unless there is nothing left to do; failures are recorded, not raised.
 
         Args:
             job_id: id of the job.
             task_id: id of the planned task.
-            owner: the same for every delivery of one message, so that a redelivered message continues at once.
+            owner: owner of the lease; the same for every delivery of a message, so that a redelivery continues at once.
         """
         held = self.database.retry(
             steps.claim,
@@ -92,7 +92,7 @@ class Attempts(ABC, Generic[Work]):
             metrics.count_step(held.task.steps[-1].op, held.task.queue, became, time.monotonic() - started)
 
     def _attempt(self, held: Claim) -> str:
-        """Do the work; returns the outcome, for the metrics."""
+        """Do the work and record its outcome, which is returned as a label for metrics."""
         log.debug("task_started", extra=fields_of(held))
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class Attempts(ABC, Generic[Work]):
         return LeaseKeeper(self.lease_seconds / 3)
 
     def renew(self, held: Claim, **values: Any) -> bool:
-        """Prolong the lease; False when it is lost. A database that is away for a moment does not cost the lease."""
+        """Extend the lease; returns False if it is lost, but not if the database is merely away for a moment."""
         try:
             with self.database.session() as session:
                 return steps.renew(session, held, self.lease_seconds, **values)
@@ -135,7 +135,7 @@ class Attempts(ABC, Generic[Work]):
             return True
 
     def _put_off(self, held: Claim, error: PixToolsError) -> str:
-        """Postpone a task until there is room or the storage is back: a job must not fail for such a passing fault."""
+        """Postpone a task until there is room or the storage is back; such a passing fault must not fail a job."""
         delay = self.database.retry(steps.put_off, self.must_stop, held, error)
         if delay is None:
             return "outdated"
@@ -152,7 +152,7 @@ class Attempts(ABC, Generic[Work]):
 
 @dataclass
 class _Progress:
-    """Writes a task's progress from time to time, and ends the task when it is no longer wanted."""
+    """Records the progress of a task at intervals, and ends the task if it is no longer wanted."""
 
     renew: Callable[..., bool]
     must_stop: Callable[[], bool]

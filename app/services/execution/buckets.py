@@ -1,4 +1,4 @@
-"""Fetching an object of a store: a bucket of the tenant, or a folder."""
+"""Fetches inputs from stores: buckets of the tenant, or folders."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ class BucketClient:
     limits: FetchLimits
 
     def fetch(self, connection: Connection, key: str, path: Path, look: Callable[[float | None], None]) -> Fetched:
-        """Write an object into a file.
+        """Download an object to a file.
 
         Args:
             connection: the store.
             key: key of the object.
             path: path of the file.
-            look: called with the share that has come; an exception from it ends the fetch.
+            look: called at intervals with the share that has arrived; an exception from it ends the fetch.
 
         Raises:
             SourceFailed: the object does not exist or cannot be read now.
-            UploadTooLarge: it is larger than uploads may be.
+            UploadTooLarge: the object exceeds the limit on uploads.
             OSError: the file cannot be written.
         """
         try:
@@ -64,7 +64,7 @@ def _copied(reading: Reading, sink: Sink, look: Callable[[float | None], None]) 
 
 
 def _next(pieces: Iterator[Any]) -> bytes | None:
-    """The next piece; this translates only errors of the store, not of the writer."""
+    """The next piece. Only errors of the store are translated here, not those of writing the file."""
     try:
         piece = next(pieces, None)
     except FAULTS as error:

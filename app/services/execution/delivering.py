@@ -1,8 +1,8 @@
-"""Writing results into users' stores.
+"""Writes results into users' stores.
 
-A write puts a mark into the object's metadata; a folder has no metadata, so there the bytes are compared. If an attempt
-dies after the write and before it is recorded, the next attempt recognizes the object as its own, even where existing
-objects must not be overwritten.
+The metadata of a written object contains a mark of the job. If an attempt dies after it has written the object, the
+next attempt recognizes the object by the mark, even if existing objects must not be overwritten. Files in folders have
+no metadata, so their bytes are compared instead.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from app.services.storage.places import FAULTS, NewObject, Places, Taken, is_den
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A finished result."""
+    """A file of a finished result."""
 
     path: Path
     #: name of the result
@@ -39,10 +39,10 @@ class Deliverer:
     places: Places
 
     def deliver(self, job: Job, file: File) -> dict[str, Any] | None:
-        """Write a result where its job says; returns the record for the result's row, or None if nothing was asked for.
+        """Write a result to the output of its job; returns the record for the result's row, or None without an output.
 
         Raises:
-            OutputFailed: it cannot be written there.
+            OutputFailed: the result cannot be written there.
             OSError: the file cannot be read.
         """
         if job.output is None:
@@ -58,10 +58,10 @@ class Deliverer:
         return {"store": output.store, "key": key, "url": f"{connection.url}/{key}", "written": written}
 
     def write(self, connection: Connection, key: str, output: Output, file: File, *, mark: str) -> bool:
-        """Write an object. False: another object has this key, and stays.
+        """Write an object; returns False if another object has this key and is kept.
 
         Raises:
-            OutputFailed: it cannot be written, or must not be.
+            OutputFailed: the object cannot be written, or must not be overwritten.
             OSError: the file cannot be read.
         """
         new = NewObject(

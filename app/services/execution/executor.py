@@ -1,7 +1,7 @@
-"""Running one planned task: claim, fetch, render, store, record. The same code runs in every mode.
+"""Runs a planned task: claim, fetch, render, store, record. The code is the same in both modes.
 
-The bytes of a result are stored before its row is written, under a key that all attempts share; so if a process dies
-between two lines here, the next attempt repairs it.
+The bytes of a result are stored before its row is written, under a key that all attempts share. So a process may die at
+any point here, and the next attempt completes the work.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Renderer(Protocol):
-    """Does the pixel work, in this process or in one of its own."""
+    """Renders images, in this process or in a separate one."""
 
     def __call__(
         self, source: Path, stages: Sequence[Stage], targets: Sequence[Target], limits: Limits, *, monitor: Monitor
@@ -122,7 +122,7 @@ class Executor(Attempts[Made]):
         return path
 
     def _fetch_assets(self, held: Claim, step: PlannedStep, folder: Path) -> dict[str, Path]:
-        """Download the assets that a step names; returns them by the name of the parameter."""
+        """Download the assets that a step names; returns their files by the name of the parameter."""
         named = {parameter: name for parameter in OPERATIONS[step.op].assets if (name := step.params.get(parameter))}
         bound = self.database.retry(steps.assets_of, self.must_stop, held.job.id) if named else {}
         files = {}
@@ -176,7 +176,7 @@ class Executor(Attempts[Made]):
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
-        """Remove what this attempt or one before it has stored for steps that are no longer wanted."""
+        """Remove files that attempts have stored for steps that are no longer wanted."""
         with self.database.session() as session:
             # In one transaction: a retry by the client must not begin before the old object is gone, since the new one
             # has the same key
@@ -208,7 +208,7 @@ def _usage(monitor: Monitor, outcomes: Mapping[str, Sequence[StoredResult]]) -> 
 
 
 def _files(target: Target, rendered: Rendered) -> list[tuple[Path, Part]]:
-    """The files that were written; the single file of a target has no suffix."""
+    """The written files of a target with their parts; a single file has no suffix."""
     if rendered.parts:
         return [(target.path_of(part), part) for part in rendered.parts]
     return [(target.path, Part("", rendered.format, rendered.width, rendered.height))]
@@ -227,7 +227,7 @@ def _filename(held: Claim, planned: PlannedResult, file: Part) -> str:
 
 
 def _targets(held: Claim, folder: Path, inline: Sequence[PlannedTask]) -> dict[str, Target]:
-    """The files to write, by task, and the intermediate for further tasks."""
+    """The files to write by task, and the intermediate file for further tasks."""
     task, targets = held.task, {}
     if task.result:
         targets[task.id] = _target(task.result, folder / "result")

@@ -1,7 +1,7 @@
-"""Fetching the input of a job: the first task of a job whose request did not contain the file.
+"""Fetches the input of a job: the first task of a job whose request did not contain the file.
 
-An input that would be refused at once as an upload fails the job here, with the same code. The plan needs the format of
-the input: the transaction that records the success completes the plan, and makes the next tasks due.
+An input that would have been refused as an upload fails the job, with the same error code. The plan depends on the
+format of the input, so the transaction that records the success completes the plan and makes the next tasks due.
 """
 
 import logging
@@ -98,7 +98,7 @@ class Fetcher(Attempts[Arrived]):
         return self.buckets.fetch(connection, source.key, path, progress)
 
     def _copy(self, held: Claim, source: ResultSource, path: Path) -> Fetched:
-        """Copy a result: its job may be deleted at any time, and this job owns all that it needs."""
+        """Copy a result of another job, which may be deleted at any time, so that this job owns its input."""
         try:
             with self.database.session(read_only=True, tenant=held.job.tenant) as session:
                 result = jobs.result(session, source.job, source.result)
@@ -110,7 +110,7 @@ class Fetcher(Attempts[Arrived]):
         return Fetched(size=result.bytes, sha256=result.sha256)
 
     def _header(self, held: Claim, path: Path) -> ImageHeader:
-        """Refuse an input that would be refused as an upload."""
+        """Read and check the header of an input, which is refused in the same cases as an upload."""
         with path.open("rb") as file:
             header = probe(file)
         self.rules.check(held.job.operations, header)
@@ -136,7 +136,7 @@ class Fetcher(Attempts[Arrived]):
         return "succeeded"
 
     def _discard(self, held: Claim) -> None:
-        """Remove the file of this attempt, unless the row names it: a commit may succeed if its answer is lost."""
+        """Remove the file of this attempt, unless the row names it: a commit may succeed even if its answer is lost."""
         key = fetched_key(held.job.id, held.job.run, held.attempt)
         with self.database.session(read_only=True) as session:
             job = session.get(Job, held.job.id)
@@ -156,10 +156,10 @@ def _kind(source: Source) -> str:
 
 
 def _check_unchanged(job: Job, fetched: Fetched) -> None:
-    """Refuse a file that differs from the one of which this job has results.
+    """Refuse a file that differs from the one from which this job already has results.
 
     Raises:
-        SourceChanged: its bytes differ, or its ETag does.
+        SourceChanged: its bytes or its ETag differ.
     """
     if job.input_sha256 is None:
         return
@@ -169,11 +169,11 @@ def _check_unchanged(job: Job, fetched: Fetched) -> None:
 
 
 def _record(session: Session, held: Claim, arrived: Arrived, limits: TenantLimits) -> None:
-    """Write the facts of the input, complete the plan, and make the next tasks due.
+    """Record the properties of the input, complete the plan, and make the next tasks due.
 
     Raises:
         LeaseLost: this attempt no longer counts; nothing was written.
-        KnownPoison, TenantLimit: as an upload, the input would be refused for the same reason.
+        KnownPoison, TenantLimit: the input is refused, as it would be as an upload.
     """
     job = lock_open_job(session, held.job.id)
     if job is None:

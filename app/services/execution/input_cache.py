@@ -1,7 +1,7 @@
-"""A cache of inputs on this machine's disk, so that the branches of a job do not download the same file repeatedly.
+"""A cache of inputs on the local disk, so that the branches of a job do not download the same file repeatedly.
 
-Entries are named by the hash of their content, so none is ever out of date. Tasks get hard links: an entry can be
-removed while a task still reads it. All threads and processes of all workers with the same spool share the cache.
+Entries are named by the hash of their content, so they are never out of date. Tasks get hard links, so an entry can be
+removed while a task reads it. All threads and processes of workers with the same spool share the cache.
 """
 
 import fcntl
@@ -20,19 +20,19 @@ LOCKS = ".locks"  # folder with one empty lock file for each two-digit prefix; r
 
 @dataclass(frozen=True)
 class InputCache:
-    """A folder with a limit in bytes; the least recently used files are removed first."""
+    """A folder with a size limit in bytes; the least recently used files are removed first."""
 
     folder: Path
     limit_bytes: int
 
     def fetch(self, sha256: str, size: int, path: Path, download: Callable[[Path], None]) -> None:
-        """Make `path` the file of this content; it must not be changed.
+        """Provide a file with this content at `path`; it must not be changed.
 
         Args:
             sha256: hash of the content.
-            size: its bytes.
-            path: path of the file, which does not exist yet; on the file system of the cache.
-            download: writes the file to a path and checks its content, or raises.
+            size: size of the content in bytes.
+            path: path of the new file, on the file system of the cache.
+            download: writes the file to a path and checks its content, or raises an error.
         """
         if size > self.limit_bytes:
             download(path)
@@ -54,7 +54,7 @@ class InputCache:
 
     @contextmanager
     def _only_one(self, sha256: str) -> Iterator[None]:
-        """Make others that want the same file wait; the lock of a process that is killed is free at once."""
+        """Lock a content, so that others that need it wait; the lock of a killed process is released at once."""
         locks = self.folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / sha256[:2]).open("w") as file:

@@ -1,4 +1,4 @@
-"""Keeping the leases of all tasks that this process runs, in one thread."""
+"""Keeps the leases of all tasks that this process runs, in one thread."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ class LeaseKeeper:
         """Renew one lease while the body runs.
 
         Args:
-            renew: prolongs it; False when it is lost.
+            renew: extends the lease; returns False if it is lost.
 
         Yields:
             An event that is set when the lease is lost.

@@ -1,10 +1,10 @@
-"""Pixel work in child processes: killable, with limits on time and memory, and without credentials.
+"""Renders images in child processes, which have limits on time and memory, and no credentials.
 
-A codec that crashes costs one step, never the process that serves requests or takes tasks. A caller that no longer
-wants a result kills the child, since the libraries cannot be cancelled.
+A codec that crashes fails one step, but never the process that serves requests or takes tasks. A render that is no
+longer wanted is ended by killing its child, since the libraries cannot be cancelled.
 
-The children are not started by `multiprocessing`, whose spawned processes import the parent's main module: a child has
-no database, no credentials in its environment, and no memory of another child's codecs.
+The children are not started by `multiprocessing`, whose spawned processes import the parent's main module. So a child
+has no database, no credentials in its environment, and shares no memory with another child's codecs.
 """
 
 import json
@@ -48,12 +48,12 @@ class Sandbox:
         """Set up without starting a child.
 
         Args:
-            processes: how many renders run at the same time; further ones wait.
-            memory_bytes: limit of each child's address space, on Linux. An idle child takes 200 MB; with a photograph
-                of 50 megapixels it took 620 MB, and 1.6 GB to encode that as AVIF.
-            sharing: how many such processes share the machine's cores; default: those of this sandbox.
+            processes: number of renders at the same time; further ones wait.
+            memory_bytes: limit of each child's address space, on Linux. An idle child takes 200 MB; a photograph of
+                50 megapixels took 620 MB, and encoding it as AVIF 1.6 GB.
+            sharing: number of such processes that share the cores of the machine; default: those of this sandbox.
             denoiser: arguments of `app.ml.denoise.configure`, which each child calls when it starts.
-            reserve: whether the last child is started as soon as all others are busy, instead of when it is needed.
+            reserve: whether to start the last child as soon as all others are busy, instead of when it is needed.
         """
         self._reserve = reserve
         self._arguments = (_threads(sharing or processes), memory_bytes or 0, json.dumps(denoiser))
@@ -78,13 +78,13 @@ class Sandbox:
         """Run `pipeline.render` in a child.
 
         Args:
-            timeout: seconds for the render itself; waiting for a free child does not count.
+            timeout: seconds for the render itself, without the wait for a free child.
             monitor: called at least every second, so that it can end a render that is no longer wanted.
 
         Raises:
             StepTimedOut: the child was killed because it took too long.
             PixelProcessDied: the child crashed, was killed or ran out of memory.
-            PixToolsError: an error of `pipeline.render`.
+            PixToolsError: raised by `pipeline.render`.
         """
         monitor = monitor or Monitor()
         with self._child() as child:
@@ -96,7 +96,7 @@ class Sandbox:
         return [rendered and Rendered.from_json(rendered) for rendered in answer["rendered"]]
 
     def warm(self) -> None:
-        """Start one child before it is needed: a network takes seconds to load."""
+        """Start one child before it is needed, since a network takes seconds to load."""
         with self._child():
             pass
 
@@ -116,7 +116,7 @@ class Sandbox:
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:
-        """Lend a live child; a child that a failure left in an unknown state is not used again."""
+        """Lend a live child; a child in an unknown state after a failure is not used again."""
         child = self._places.get()
         kept = None
         try:
@@ -157,7 +157,7 @@ class Sandbox:
 
 
 class _Child:
-    """One process and the socket to it."""
+    """A child process and the socket to it."""
 
     def __init__(self, threads: int, memory_bytes: int, denoiser: str) -> None:
         self._connection, theirs = Pipe()
@@ -189,7 +189,7 @@ class _Child:
         raise StepTimedOut(f"The operation took longer than {timeout:g} seconds.")
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next message of the child; a message of unknown progress if none comes in time."""
+        """The next message of the child; if none comes in time, a message without progress."""
         with _noticing_death():
             if not self._connection.poll(seconds):
                 return {"progress": None}

@@ -1,7 +1,7 @@
-"""Fetching a file from the web, without a request to a forbidden address, wherever redirects lead.
+"""Fetches files from the web. No request goes to a forbidden address, wherever redirects lead.
 
-Everything is limited: the number of redirects, each of which is checked like the first URL; the total time; the bytes.
-Servers are asked not to compress the answer, and a compressed answer is refused, so nothing is ever inflated.
+There are limits for redirects, each of which is checked like the first URL, for the total time, and for bytes. Servers
+are asked not to compress the response, and a compressed response is refused, so nothing is ever decompressed.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Fetched:
 
 @dataclass
 class Sink:
-    """A file that is being written, up to a limit."""
+    """A file that is being written, up to a size limit."""
 
     file: BinaryIO
     limit: int
@@ -84,10 +84,10 @@ class Sink:
         return min(1.0, self.size / self.expected) if self.expected else None
 
     def expect(self, size: int) -> None:
-        """Note the announced size, and refuse a file that is too large before any of it comes.
+        """Note the announced size, and refuse a file that is too large before it arrives.
 
         Raises:
-            UploadTooLarge: it is too large.
+            UploadTooLarge: the announced size exceeds the limit.
         """
         if size > self.limit:
             raise too_large(self.limit, size)
@@ -97,7 +97,7 @@ class Sink:
         """Write a piece.
 
         Raises:
-            UploadTooLarge: the file has become too large.
+            UploadTooLarge: the file exceeds the limit.
         """
         self.size += len(data)
         if self.size > self.limit:
@@ -110,12 +110,12 @@ class Sink:
 
 
 def too_large(limit: int, value: int) -> UploadTooLarge:
-    """The error of a file that is larger than uploads may be."""
+    """The error for a file that exceeds the limit on uploads, in bytes."""
     return UploadTooLarge(f"The input is larger than {limit} bytes.", limit=limit, value=value)
 
 
 class _Moved(Exception):
-    """A redirect."""
+    """The server has answered with a redirect."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -124,7 +124,7 @@ class _Moved(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class WebClient:
-    """Fetches files of URLs."""
+    """Fetches files from URLs."""
 
     egress: Egress
     host_limits: HostLimits
@@ -134,14 +134,14 @@ class WebClient:
         """Fetch a URL into a file, following redirects.
 
         Args:
-            source: the URL, and headers that only its origin gets.
+            source: the URL, and headers that are sent only to its origin.
             path: path of the file.
-            look: called at intervals with the share that has come; an exception from it ends the fetch.
+            look: called at intervals with the share that has arrived; an exception from it ends the fetch.
 
         Raises:
             SourceFailed: the file does not exist or cannot be read now.
-            InvalidSourceUrl: the URL, or one that it leads to, is refused.
-            UploadTooLarge: the file is larger than it may be.
+            InvalidSourceUrl: the URL, or one that it redirects to, is refused.
+            UploadTooLarge: the file exceeds the limit on uploads.
             OSError: the file cannot be written.
         """
         deadline = time.monotonic() + self.limits.seconds
@@ -162,7 +162,7 @@ class WebClient:
         look: Callable[[float | None], None],
         deadline: float,
     ) -> Fetched:
-        """Send one request, in one of the places of its host."""
+        """Send one request, using one of the slots of its host."""
         try:
             with self.host_limits.one(origin_of(url)), path.open("wb") as file:
                 sink = Sink(file, self.limits.bytes)
@@ -217,7 +217,7 @@ class WebClient:
 
 
 class _SinkFailed(Exception):
-    """This machine's disk has failed, not the server."""
+    """The local disk has failed, not the server."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _SinkFailed(Exception):
 
 
 def _explain(error: Exception) -> str:
-    """A description of a failure that may be shown: it repeats no text of other libraries' exceptions."""
+    """A description of a failure for clients, without text from exceptions of other libraries."""
     return next(words for kind, words in EXPLANATIONS.items() if isinstance(error, kind))
 
 
@@ -234,7 +234,7 @@ def _has(headers: Mapping[str, str], name: str) -> bool:
 
 
 def _check(url: str, status: int, headers: Mapping[str, str]) -> None:
-    """Raise unless an answer contains the file itself."""
+    """Raise unless a response contains the file itself."""
     if status in REDIRECTS:
         raise _Moved(_target(url, headers.get("location")))
     if status in MISSING:
@@ -261,7 +261,7 @@ def _target(url: str, location: str | None) -> str:
 
 
 def _seconds(value: str | None) -> int | None:
-    """The seconds of a `Retry-After`; None for a date, which is not worth parsing."""
+    """The seconds in a `Retry-After` header; None for a date, which is not worth parsing."""
     value = (value or "").strip()
     return int(value[:9]) if value.isascii() and value.isdecimal() else None
 

@@ -1,7 +1,7 @@
 """Assets: images and fonts that operation trees refer to by name, stored by the hash of their content.
 
-A name may be given to another file at any time. A job keeps the file with which it was accepted, also when it is
-repeated, so a file stays until no name and no job needs it.
+A name may be reassigned to another file at any time. A job keeps using the file with which it was accepted, also when
+it is retried, so a file is kept until no name and no job needs it.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ _name: TypeAdapter[str] = TypeAdapter(AssetName)
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a file."""
+    """The properties of a stored file."""
 
     kind: AssetKind
     content_type: str
@@ -61,16 +61,16 @@ class Facts:
 
 
 def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts:
-    """Find out what a file is, from its header or, for a font, from its tables.
+    """Determine the kind of a file, from its header or, for a font, from its tables.
 
     Args:
         file: the file, at any position.
         check_image: raises for images that are too large.
 
     Raises:
-        UnsupportedAsset: it is neither an image nor a font.
-        InvalidUpload: it is damaged.
-        LimitExceeded: it is too large.
+        UnsupportedAsset: the file is neither an image nor a font.
+        InvalidUpload: the file is damaged.
+        LimitExceeded: the image is too large.
     """
     file.seek(0)
     media_type = fonts.media_type(file.read(4))
@@ -91,10 +91,10 @@ def inspect(file: BinaryIO, check_image: Callable[[ImageHeader], None]) -> Facts
 
 
 def checked_name(name: str) -> str:
-    """Check the name of an asset.
+    """Check the name of an asset, which is returned.
 
     Raises:
-        InvalidParameter: it is not valid.
+        InvalidParameter: the name is not valid.
     """
     try:
         return _name.validate_python(name)
@@ -105,7 +105,7 @@ def checked_name(name: str) -> str:
 
 
 def find(session: Session, names: Collection[str]) -> dict[str, Asset]:
-    """Those of these assets that exist, by name."""
+    """The assets with these names, as far as they exist, by name."""
     return {asset.name: asset for asset in session.scalars(select(Asset).where(Asset.name.in_(names)))}
 
 
@@ -113,7 +113,7 @@ def get(session: Session, name: str) -> Asset:
     """One asset.
 
     Raises:
-        AssetNotFound: there is none of this name.
+        AssetNotFound: no asset has this name.
     """
     asset = session.scalar(select(Asset).where(Asset.name == name))
     if asset is None:
@@ -127,7 +127,7 @@ def every(session: Session) -> list[Asset]:
 
 
 def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: TenantLimits) -> None:
-    """Note a file before it is stored, so that it is not removed meanwhile.
+    """Record a file before it is stored, so that it is not removed as unused meanwhile.
 
     Args:
         session: one transaction of a tenant.
@@ -137,8 +137,8 @@ def reserve(session: Session, name: str, sha256: str, bytes_: int, limits: Tenan
         limits: defaults for tenants without limits of their own.
 
     Raises:
-        StorageLimitReached: the tenant may not store so much.
-        TooManyAssets: the tenant has as many as are allowed.
+        StorageLimitReached: the file exceeds the rest of the storage limit.
+        TooManyAssets: the tenant has reached the limit on assets.
     """
     others = session.scalar(select(func.count()).select_from(Asset).where(Asset.name != name)) or 0
     if others >= MAX_ASSETS:
@@ -159,7 +159,7 @@ def _touch(session: Session, sha256: str) -> None:
 
 
 def name_file(session: Session, name: str, upload: Upload, facts: Facts) -> tuple[Asset, bool]:
-    """Give a name to a stored file; returns the asset, and whether the name is new."""
+    """Assign a name to a stored file; returns the asset, and whether the name is new."""
     old = session.scalar(select(Asset.sha256).where(Asset.name == name).with_for_update())
     values = {**facts.__dict__, "sha256": upload.sha256, "bytes": upload.size, "updated_at": from_now()}
     row = insertion(session, Asset).values(tenant=tenant_of(session), name=name, **values)
@@ -170,11 +170,11 @@ def name_file(session: Session, name: str, upload: Upload, facts: Facts) -> tupl
 
 
 def remove(session: Session, name: str) -> None:
-    """Remove a name; its file is removed when no job needs it any more.
+    """Remove an asset; its file is removed later, when no job needs it any more.
 
     Raises:
-        AssetNotFound: there is none of this name.
-        AssetInUse: a job that has not ended uses it.
+        AssetNotFound: no asset has this name.
+        AssetInUse: an unfinished job uses the asset.
     """
     asset = get(session, name)
     using = select(JobAsset.job_id).join(Job, Job.id == JobAsset.job_id).limit(1)
@@ -188,7 +188,7 @@ def remove(session: Session, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Assets:
-    """Everything that storing an asset needs."""
+    """The service that stores assets."""
 
     database: Database
     storage: ObjectStore
@@ -204,7 +204,7 @@ class Assets:
         """Store a file under a name; returns the asset, and whether the name is new.
 
         Raises:
-            PixToolsError: the file is refused; the name is unchanged.
+            PixToolsError: the file is refused; an existing asset is unchanged.
         """
         checked_name(name)
         await asyncio.to_thread(self.spool.mkdir, parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class Assets:
         """The name and hash of every asset that a tree refers to.
 
         Raises:
-            InvalidOperations: an asset does not exist, or is not of the kind that is needed.
+            InvalidOperations: an asset does not exist, or is of the wrong kind.
         """
         named = [
             (node, parameter, name)
@@ -260,7 +260,7 @@ class Assets:
         return found
 
     async def _adopt(self, name: str) -> Asset | None:
-        """Take over a file that an earlier version stored for all jobs: it becomes an asset of the default tenant."""
+        """Turn a file that an earlier version stored for all tenants into an asset of the default tenant."""
         if await self.storage.size(shared_asset_key(name)) is None:
             return None
         chunks = self.storage.stream(shared_asset_key(name))

@@ -15,14 +15,14 @@ RETRY_AFTER = 30  # seconds
 
 
 def open_jobs(session: Session, most: int) -> int:
-    """How many jobs have not ended; counted up to `most`, since more makes no difference."""
+    """The number of unfinished jobs, counted up to `most`."""
     unfinished = select(Job.id).where(Job.finished_at.is_(None)).limit(most).subquery()
     return session.scalars(select(func.count()).select_from(unfinished)).one()
 
 
 @dataclass
 class Backpressure:
-    """One API process's view of the unfinished work."""
+    """The check of one API process for too much unfinished work."""
 
     database: Database
     limit: int

@@ -1,4 +1,4 @@
-"""Templates that come with PixTools, for every tenant."""
+"""Templates that come with PixTools, available to all tenants."""
 
 from typing import Any
 

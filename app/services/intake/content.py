@@ -1,7 +1,7 @@
-"""What is known of an image between the steps of a plan without reading pixels: its size and its amount of detail.
+"""Estimates the size and the amount of detail of an image between the steps of a plan, without reading pixels.
 
-Bytes per pixel are the cheapest measure of detail: a busy picture takes more of them in any format, and more time to
-decode and to encode. They are known for the upload; how a step changes them follows rules that hold for photographs.
+Bytes per pixel are the cheapest measure of detail: a picture with more detail has more of them in any format, and takes
+more time to decode and to encode. They are known for the upload; their changes by steps follow rules for photographs.
 The constants are fitted by `python -m benchmarks plan`.
 """
 
@@ -24,7 +24,7 @@ GREY = 0.7  # detail of a grey image, relative to the same image in colour
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """An image, as far as it is known."""
+    """The estimated properties of an image."""
 
     size: Size
     #: bytes per pixel when it is written, relative to a typical photograph
@@ -35,17 +35,17 @@ class Content:
 
     @property
     def pixels(self) -> int:
-        """Width times height."""
+        """Width times height of a frame."""
         return area(self.size)
 
     @property
     def channels(self) -> int:
-        """The channels of a pixel, which are also its bytes in memory."""
+        """The number of channels of a pixel, and of its bytes in memory."""
         return 1 if self.is_grey else 3
 
     @property
     def busyness(self) -> float:
-        """The detail that is left after the blur."""
+        """The amount of detail that is left after blurs."""
         return self.detail * math.pow(1 + self.sigma, -BLURRED)
 
 
@@ -55,12 +55,12 @@ def area(size: Size) -> int:
 
 
 def usual_bytes(format_: str, size: Size, frames: int) -> float:
-    """The bytes of a typical file of that format and size."""
+    """The size in bytes of a typical file of a format, with these dimensions and frames."""
     return area(size) * frames * TYPICAL[format_]
 
 
 def of_upload(format_: str, size: Size, frames: int, bytes_: int | None) -> Content:
-    """The content of a file, from its header; without `bytes_`, that of a typical file."""
+    """The content of an upload from its header; without `bytes_`, a typical amount of detail is assumed."""
     if bytes_ is None:
         return Content(size=size)
     ratio = bytes_ / usual_bytes(format_, size, frames)
@@ -76,7 +76,7 @@ def after(op: str, params: Any, before: Content | None) -> Content | None:
 
 
 def scaled(content: Content, size: Size) -> Content:
-    """The same picture in another size: details move closer together, or are blurred."""
+    """The content after scaling: a smaller picture has more detail per pixel, a larger one is blurred."""
     scale = math.sqrt(area(size) / content.pixels)
     if scale <= 1:
         return replace(content, size=size, detail=content.detail * scale**-SHRUNK, sigma=content.sigma * scale)

@@ -1,8 +1,8 @@
 """The cost of a plan, estimated from headers: CPU time, memory and the bytes of the results.
 
-The constants are fitted by `python -m benchmarks plan`, on photographs. They are nanoseconds on a machine where the
-reference decode, that of docs/sample.jpg, takes `REFERENCE_SECONDS`; for another machine they are scaled by its time
-for that decode.
+The constants are fitted to photographs by `python -m benchmarks plan`. They are nanoseconds on a machine on which the
+reference decode, of docs/sample.jpg, takes `REFERENCE_SECONDS`. For another machine they are scaled by its time for
+that decode.
 """
 
 import math
@@ -81,7 +81,7 @@ KERNEL = 2  # `resize` first averages rows and columns, down to this many times 
 
 
 class Density(NamedTuple):
-    """How many bytes a pixel takes in a format."""
+    """The bytes per pixel of files of a format."""
 
     #: bytes per pixel of a photograph with typical detail and default parameters
     typical: float
@@ -104,7 +104,7 @@ DENSITY = {
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """What is known of an image."""
+    """The known facts about an input image."""
 
     format: str
     size: Size
@@ -119,13 +119,13 @@ class Input:
 
     @property
     def likely_bytes(self) -> float:
-        """The bytes of the file, or of a usual one."""
+        """The size of the file in bytes, or of a typical one if it is unknown."""
         return usual_bytes(self.format, self.size, self.frames) if self.bytes is None else self.bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A future result; None where a value depends on the pixels, or on a source that is not fetched."""
+    """An expected result; None: a value depends on the pixels, or on a source that has not been fetched."""
 
     name: str
     step: str
@@ -136,7 +136,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The cost of a plan; None where it cannot be known."""
+    """The estimated cost of a plan; None: a value cannot be estimated."""
 
     outcomes: tuple[Outcome, ...]
     cpu_seconds: float | None
@@ -151,8 +151,8 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
 
     Args:
         plan: the plan of a job.
-        given: the image; None: it has yet to be fetched.
-        reference_seconds: CPU time of the reference decode on the machines that will do the work.
+        given: the image; None: it has not been fetched yet.
+        reference_seconds: CPU time of the reference decode on the machines that do the work.
     """
     contents = _contents(plan, given)
     work = [task for task in plan.tasks if task.queue != Queue.FETCH.value]
@@ -172,7 +172,7 @@ def estimate(plan: Plan, given: Input | None, reference_seconds: float) -> Estim
 def seconds(plan: Plan, given: Input | None) -> dict[str, float | None]:
     """CPU seconds by task, on the machine of the constants.
 
-    A file that the parent task writes along with its own still counts for its own task.
+    A file that the parent task writes inline still counts for its own task.
     """
     return _seconds(plan, _contents(plan, given), given)
 
@@ -182,7 +182,7 @@ def _seconds(plan: Plan, contents: Contents, given: Input | None) -> dict[str, f
 
 
 def _contents(plan: Plan, given: Input | None) -> Contents:
-    """The image at the end of each task; at the key None, the input of the plan."""
+    """The image at the end of each task by its id; the key None has the input of the plan."""
     found: Contents = {None: given.content if given else None}
     for task in plan.tasks:
         fetches = task.queue == Queue.FETCH.value
@@ -220,7 +220,7 @@ def _outcomes(
 
 
 def parts(result: PlannedResult, size: Size | None) -> tuple[Outline, ...]:
-    """The files of a result that consists of several."""
+    """The files of a result that consists of several files."""
     found: tuple[Outline, ...] = resolve(str(OPERATIONS[result.encoder].bundle))(
         _params(result.encoder, result.params), size
     )
@@ -267,12 +267,12 @@ def _file_bytes(format_: str, params: Any, content: Content) -> float:
 
 
 def _written(format_: str, content: Content) -> float:
-    """The number of pixels that counts for the size of a file."""
+    """The number of pixels that determines the size of a file."""
     return _samples(content) if format_ in BY_CHANNEL else content.pixels
 
 
 def _by_quality(params: Any) -> float:
-    """How many times nearer the quality is to the best one than the default is; 1 for formats without a quality."""
+    """How many times closer to the best quality this quality is than the default one; 1 without a quality."""
     quality: int | None = getattr(params, "quality", None)
     if quality is None:
         return 1.0
@@ -281,7 +281,7 @@ def _by_quality(params: Any) -> float:
 
 
 def _cost(plan: Plan, task: PlannedTask, contents: Contents, given: Input | None) -> float | None:
-    """Seconds of CPU time on the machine of the constants."""
+    """The CPU seconds of a task on the machine of the constants; None if they cannot be estimated."""
     content, parent = contents[task.parent], plan.task(task.parent) if task.parent and not task.is_first else None
     ends = contents[task.id]
     if content is None or given is None or ends is None:
@@ -300,13 +300,13 @@ def _cost(plan: Plan, task: PlannedTask, contents: Contents, given: Input | None
 
 
 def _inlined(plan: Plan, task: PlannedTask, size: Size) -> list[PlannedTask]:
-    """The tasks whose files this one writes along with its own."""
+    """The tasks whose files this task writes inline."""
     room = CHEAP_PIXELS // max(1, area(size)) - (task.result is not None)
     return plan.inline_children(task)[: max(0, room)]
 
 
 def _samples(content: Content) -> float:
-    """Its size in pixels of three channels."""
+    """The size of an image in pixels with three channels each."""
     return content.pixels * content.channels / 3
 
 
@@ -330,10 +330,10 @@ def _shrink(task: PlannedTask, content: Content, given: Input) -> int:
 
 
 def _working(task: PlannedTask, passed: list[Content], shrink: int) -> Iterator[float]:
-    """Nanoseconds of each step for each frame, the last one first.
+    """Nanoseconds per frame for each step, from the last step to the first.
 
-    libvips computes only the pixels that the next step asks for: fewer if that step crops, and some more than once if
-    it reads beyond the edges of its tiles. If the whole image has to be in memory, each pixel is computed once.
+    libvips computes only the pixels that the next step needs: fewer if that step crops, and some more than once if it
+    reads beyond the edges of its tiles. If a step needs the whole image in memory, each pixel is computed once.
     """
     asked = 1.0
     for number in reversed(range(len(task.steps))):
@@ -347,7 +347,7 @@ def _working(task: PlannedTask, passed: list[Content], shrink: int) -> Iterator[
 
 
 def _amounts(step: PlannedStep, params: Any, before: Content, ends: Content, shrink: int) -> tuple[str, float, float]:
-    """The kind of work of a step, and the two amounts by which its constants are multiplied."""
+    """The kind of work of a step, and the two amounts with which its constants are multiplied."""
     begun, ended = _samples(before), _samples(ends)
     if step.op == RESIZE.name:
         return _resizing(params, before, shrink)
@@ -386,7 +386,7 @@ def _in_memory(step: PlannedStep, params: Any) -> bool:
 
 
 def _asked(step: PlannedStep, params: Any, before: Content, ends: Content) -> float:
-    """The share of its input that a step reads to compute all of its output."""
+    """The share of the input that a step reads for its whole output; more than 1 if it reads pixels repeatedly."""
     if step.op == BLUR.name:
         return _overlap(params.sigma, before.size)
     if step.op == RESIZE.name:
@@ -396,13 +396,13 @@ def _asked(step: PlannedStep, params: Any, before: Content, ends: Content) -> fl
 
 
 def _overlap(sigma: float, size: Size) -> float:
-    """How often a blur, which works tile by tile, reads each pixel."""
+    """How often a blur reads each pixel, since its tiles overlap."""
     across, down = (1 + 2 * REACH * sigma * max(0.0, 1 / TILE - 1 / side) for side in size)
     return across * down
 
 
 def _encoding_parts(task: PlannedTask, content: Content) -> float | None:
-    """Seconds that writing the files of a set takes; None where their number depends on the pixels."""
+    """The CPU seconds for writing the files of a set; None if their number depends on the pixels."""
     if task.result is None:
         return 0.0
     params, total = _params(task.result.encoder, task.result.params), SET_SECONDS
@@ -416,7 +416,7 @@ def _encoding_parts(task: PlannedTask, content: Content) -> float | None:
 
 
 def _encoding(task: PlannedTask, content: Content, given: Input) -> float:
-    """Seconds that writing the result takes."""
+    """The CPU seconds for writing the result."""
     if task.result is None or task.result.encoder not in ENCODE:
         return 0.0
     operation, params = OPERATIONS[task.result.encoder], _params(task.result.encoder, task.result.params)
@@ -424,7 +424,7 @@ def _encoding(task: PlannedTask, content: Content, given: Input) -> float:
 
 
 def _of_encoder(name: str, params: Any, content: Content) -> float:
-    """Seconds that writing a file of one frame takes."""
+    """The CPU seconds for writing a file of one frame."""
     format_ = str(OPERATIONS[name].format)
     likely, (of_pixel, of_byte) = _file_bytes(format_, params, content), ENCODE[name]
     nanoseconds = of_pixel * _written(format_, content) + of_byte * likely
@@ -436,7 +436,7 @@ def _of_encoder(name: str, params: Any, content: Content) -> float:
 
 
 def _encodings(params: QualityTarget, likely: float) -> float:
-    """How many files are written until one meets the target: the quality is found by bisection."""
+    """The number of encodes until one meets the target, by bisection of the quality."""
     quality: int = getattr(params, "quality", 1)
     if quality == 1 or getattr(params, "lossless", False):
         return 1.0
@@ -474,7 +474,7 @@ FACTORS: dict[str, Callable[[Any], float]] = {
 
 
 def _memory(task: PlannedTask, before: Content | None, given: Input | None) -> int | None:
-    """The peak memory of the process in bytes, as far as the memory of encoders is known."""
+    """The peak memory of the process in bytes; None if the sizes are unknown."""
     passed = _passed(task, before)
     ends = passed[-1]
     if before is None or ends is None or given is None:
@@ -493,7 +493,7 @@ def _memory(task: PlannedTask, before: Content | None, given: Input | None) -> i
 
 
 def _of_pixels(task: PlannedTask, passed: list[Content | None], given: Input) -> int:
-    """The most bytes of images that a task holds: its source, an image that a step needs as a whole, the last one."""
+    """The most bytes of images that a task keeps in memory: the source, those needed as a whole, and the last one."""
     contents = [content for content in passed if content is not None]
     held = peak = _held(contents[0], given) // _shrink(task, contents[0], given) ** 2 if task.is_first else 0
     for step, before in zip(task.steps, contents[:-1], strict=True):

@@ -13,7 +13,7 @@ OF_THE_SERVER = 500  # statuses from here on say nothing about the request
 
 @dataclass
 class Findings:
-    """The mistakes that the checks of a request find; each check runs within `noting`."""
+    """The mistakes that checks of a request have found; each check runs within `noting`."""
 
     #: True: the first mistake ends the checks
     at_once: bool = True
@@ -21,7 +21,7 @@ class Findings:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Go on after a mistake, unless the first one is to end the checks."""
+        """Collect a mistake of the block and continue; or raise it, if the first mistake is to end the checks."""
         try:
             yield
         except PixToolsError as error:
@@ -30,17 +30,17 @@ class Findings:
             self.errors.append(error)
 
     def check(self) -> None:
-        """Raise all mistakes that were noted.
+        """Raise the collected mistakes, if any, as one error.
 
         Raises:
-            PixToolsError: the first mistake, with one entry for each.
+            PixToolsError: the first mistake, with an entry for each mistake.
         """
         if self.errors:
             raise combined(self.errors)
 
 
 def combined(errors: Sequence[PixToolsError]) -> PixToolsError:
-    """The first error, with the pointers of all of them."""
+    """The first error, with entries for all errors."""
     first = errors[0]
     if len(errors) > 1:
         entries = [entry for error in errors for entry in _entries(error)]

@@ -1,6 +1,6 @@
 """The JSON body of `POST /process`: read strictly, and checked member by member.
 
-The allowed members are in a table: a new member needs a field of `JsonRequest` and a line of `MEMBERS`.
+The allowed members are in a table: a new member needs a field in `JsonRequest` and a line in `MEMBERS`.
 """
 
 import json
@@ -27,7 +27,7 @@ MAX_REPORTED = 20  # mistakes in one answer
 
 @dataclass(frozen=True, kw_only=True)
 class JsonRequest:
-    """A body whose members have the right form; their contents are still to be checked."""
+    """A body whose members have the right form; their contents have not been checked yet."""
 
     input: DataSource | Source
     #: the operation tree as JSON text; None: a template supplies it
@@ -92,9 +92,9 @@ def read_request(body: bytes, findings: Findings | None = None, members: Mapping
         members: parses each member.
 
     Raises:
-        InvalidJson: it is not JSON, or has a key twice or numbers that cannot be stored.
-        InvalidParameter: it is not an object, lacks a member or has an unknown one.
-        PixToolsError: a member does not have the right form; `pointer` says which.
+        InvalidJson: the body is not JSON, or has a duplicate key or a number that cannot be stored.
+        InvalidParameter: the body is not an object, lacks a member or has an unknown one.
+        PixToolsError: a member does not have the right form; `pointer` leads to it.
     """
     findings = findings or Findings()
     sent = _read_object(body)
@@ -133,7 +133,7 @@ def _mistake(detail: str, name: str) -> dict[str, str]:
 
 
 def refused(detail: str, pointer: str, value: Any) -> InvalidParameter:
-    """The error of a member that does not have the right form."""
+    """The error for a member that does not have the right form."""
     return InvalidParameter(detail, pointer=pointer, value=short(value))
 
 

@@ -1,4 +1,4 @@
-"""What a client attaches to a job for its own use: tags, an external id, and how long to keep the job."""
+"""The data that a client attaches to a job for its own use: tags, an external id, and how long to keep the job."""
 
 import json
 import re
@@ -32,14 +32,14 @@ class Keeping:
 
     @property
     def members(self) -> dict[str, Any]:
-        """The values that were given, for the fingerprint of a request."""
+        """The given values by name, for the fingerprint of a request."""
         return {name: value for name, value in self.__dict__.items() if value is not None}
 
     def check(self, most: int) -> None:
-        """Refuse to keep a job for longer than a tenant may ask for.
+        """Refuse to keep a job for longer than a tenant may.
 
         Raises:
-            KeepTooLong: it is more than that many seconds.
+            KeepTooLong: the time exceeds `most` seconds.
         """
         seconds = self.keep_seconds
         if seconds is not None and seconds > most:
@@ -56,7 +56,7 @@ def read_keeping(tags: str | None, external_id: str | None, keep_seconds: str | 
         keep_seconds: a whole number as text.
 
     Raises:
-        InvalidParameter: one of them is wrong.
+        InvalidParameter: a field is not valid.
     """
     return Keeping(
         tags=checked_tags(_json(tags)) if tags else None,
@@ -76,7 +76,7 @@ def checked_tags(tags: Any, pointer: str = "#/tags") -> dict[str, str]:
     """Check the tags of a job.
 
     Raises:
-        InvalidTags: they are not valid.
+        InvalidTags: the tags are not valid.
     """
     if not isinstance(tags, dict):
         raise InvalidTags('Tags are a JSON object, as {"sku": "7"}.', pointer=pointer, value=short(tags))
@@ -107,7 +107,7 @@ def checked_external_id(value: Any, pointer: str = "#/external_id") -> str:
     """Check a client's external id for a job.
 
     Raises:
-        InvalidExternalId: it is not valid.
+        InvalidExternalId: the id is not valid.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_EXTERNAL_ID or UNPRINTABLE.search(value):
         raise InvalidExternalId(pointer=pointer, limit=MAX_EXTERNAL_ID, value=short(value))
@@ -115,10 +115,10 @@ def checked_external_id(value: Any, pointer: str = "#/external_id") -> str:
 
 
 def checked_keep_seconds(value: Any, pointer: str = "#/keep_seconds") -> int:
-    """Check the time for which a job is to be kept.
+    """Check the seconds for which a job is to be kept.
 
     Raises:
-        InvalidParameter: it is not valid.
+        InvalidParameter: the value is not valid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SECONDS:
         detail = "`keep_seconds` is a whole number of seconds, 1 or more."
@@ -147,7 +147,7 @@ def read_tag(text: str | None) -> tuple[str, str] | None:
 
 
 def check_text(name: str, text: str | None) -> str | None:
-    """Check a text for which a column is searched; PostgreSQL refuses texts that it cannot store.
+    """Check a text to search for; PostgreSQL would refuse a text that it cannot store.
 
     Raises:
         InvalidParameter: no job can have this text.

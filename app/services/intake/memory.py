@@ -1,4 +1,4 @@
-"""Refuses work that no worker could encode within its memory, when it is submitted."""
+"""Refuses submissions that no worker could encode within its memory."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,10 @@ from app.services.dag_builder import Node
 
 
 def check_memory(branches: Iterable[Node], header: ImageHeader, most: int | None) -> None:
-    """Refuse a tree with an encoder that needs more memory than a process has, as far as the header shows.
+    """Refuse a tree with an encoder that needs more memory than a process has, judging by the header of the image.
 
     Raises:
-        LimitExceeded: names the limit, the value and the node.
+        LimitExceeded: the error names the limit, the value and the node.
     """
     if most is None:
         return

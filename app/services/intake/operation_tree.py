@@ -35,7 +35,7 @@ class TreeLimits:
 
 @dataclass
 class _Mistakes:
-    """Every mistake found so far; the first one decides the code of the answer."""
+    """The mistakes found so far; the first one determines the error code."""
 
     limits: TreeLimits
     nodes: int = 0
@@ -48,7 +48,7 @@ class _Mistakes:
             self.errors.append({"detail": detail, "pointer": pointer, "code": code, **more})
 
     def stop(self, code: str, detail: str, pointer: str, **more: Any) -> NoReturn:
-        """A limit ends the check at once: the rest of the tree is not read."""
+        """Refuse the tree at once because of a limit, without reading the rest of it."""
         raise InvalidOperations([{"detail": detail, "pointer": pointer, "code": code, **more}], code=code)
 
 
@@ -57,13 +57,13 @@ def parse_tree(text: str | bytes, limits: TreeLimits) -> tuple[list[Any], tuple[
 
     Args:
         text: the JSON array as it was sent.
-        limits: bounds on its size.
+        limits: limits on its size.
 
     Returns:
         The array as sent, and the checked branches.
 
     Raises:
-        InvalidOperations: with one entry per mistake, each with a JSON pointer.
+        InvalidOperations: the tree has mistakes; each has an entry with a JSON pointer.
     """
     mistakes = _Mistakes(limits)
     raw = _read_json(text, mistakes)
@@ -101,7 +101,7 @@ def _read_json(text: str | bytes, mistakes: _Mistakes) -> list[Any]:
 
 
 def _right_form(given: Any) -> str:
-    """How to write what was most likely meant: names without brackets and quotes, or one operation without an array."""
+    """The correct form of what was probably meant: names without brackets and quotes, or a single operation."""
     text = given.decode(errors="replace") if isinstance(given, bytes) else given
     if isinstance(text, dict) and isinstance(text.get("op"), str):
         return " Put the operation between [ and ]."
@@ -118,7 +118,7 @@ def _too_deep(mistakes: _Mistakes, pointer: str, depth: int | None) -> NoReturn:
 
 
 def _nodes(raw: list[Any], mistakes: _Mistakes, *, prefix: str, pointer: str, depth: int) -> tuple[Node, ...]:
-    """Check one array of nodes: the branches of the tree or a `then`."""
+    """Check an array of nodes: the branches of the tree, or a `then`."""
     limits = mistakes.limits
     if depth > limits.depth:
         _too_deep(mistakes, pointer, depth)
@@ -183,7 +183,7 @@ def _params(operation: Operation, entry: Mapping[str, Any], mistakes: _Mistakes,
 
 
 def _unknown(operation: Operation, key: str, value: Any) -> str:
-    """The message about a parameter that an operation does not have."""
+    """The message for a parameter that an operation does not have."""
     known = list(operation.params.model_fields)
     if isinstance(value, dict) and value and value.keys() <= set(known):
         return f"there is no parameter {key[:64]!r}; write its members next to `op`."
@@ -192,7 +192,7 @@ def _unknown(operation: Operation, key: str, value: Any) -> str:
 
 
 def _like(name: str, known: Sequence[str]) -> str:
-    """A guess at what the client meant to write, or nothing."""
+    """A suggestion for a misspelt name, as an addition to a message; empty if no known name is similar."""
     close = get_close_matches(name[:64].lower(), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -227,7 +227,7 @@ def _then(entry: Mapping[str, Any], mistakes: _Mistakes, *, id_: str, pointer: s
 
 
 def _check_names(branches: tuple[Node, ...], mistakes: _Mistakes) -> None:
-    """Check that the names chosen by the client differ, and belong to nodes that have a result."""
+    """Check that the client's names are unique and belong to nodes with a result."""
     seen: dict[str, str] = {}
     for node in _walk(branches):
         if node.name is None:

@@ -16,7 +16,7 @@ def parse_output(text: str, pointer: str) -> Output:
     """Parse the field `output` of a form.
 
     Raises:
-        InvalidOutput: it is not JSON, or does not have the right form.
+        InvalidOutput: the field is not JSON, or does not have the right form.
     """
     try:
         value = strict_json.read(text)
@@ -29,7 +29,7 @@ def read_output(value: Any, pointer: str) -> Output:
     """Parse the member `output`.
 
     Raises:
-        InvalidOutput: it does not have the right form.
+        InvalidOutput: the member does not have the right form.
     """
     if not isinstance(value, dict):
         raise _refused('`output` is {"store": "…", "key": "{input.stem}/{name}.{ext}"}.', pointer, value)

@@ -37,7 +37,7 @@ FACTS_POINTER = "#/input/facts"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The facts that a client gives about an image that it does not send."""
+    """Facts about an image that is not sent."""
 
     header: ImageHeader
     bytes: int
@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What a request would do."""
+    """The plan of a request, its cost, and its results."""
 
     checked: Checked
     plan: Plan
@@ -57,7 +57,7 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Plans:
-    """Plans requests."""
+    """The service that plans requests."""
 
     submissions: Submissions
     max_upload_bytes: int
@@ -68,7 +68,7 @@ class Plans:
         """Plan a form with a file.
 
         Raises:
-            PixToolsError: the error of its submission, with an entry for each mistake.
+            PixToolsError: its submission would be refused with this error; each mistake has an entry.
         """
         form = await self.submissions.receive(body, boundary)
         findings, header = Findings(at_once=False), None
@@ -83,7 +83,7 @@ class Plans:
         """Plan a JSON body; its source is not fetched.
 
         Raises:
-            PixToolsError: the error of its submission, with an entry for each mistake.
+            PixToolsError: its submission would be refused with this error; each mistake has an entry.
         """
         findings = Findings(at_once=False)
         wanted = read_request(body, findings, {**MEMBERS, "input": _read_input})
@@ -143,7 +143,7 @@ def _input(header: ImageHeader | None, size: int | None) -> Input | None:
 
 
 def _place(error: PixToolsError, order: Order) -> str | None:
-    """Where the image of a JSON body is."""
+    """The pointer of an error; for an error in the image of a JSON body, it leads to the source of the image."""
     if order.canonical is None or error.pointer != FILE_POINTER:
         return error.pointer
     given = order.canonical.get("input")

@@ -1,4 +1,4 @@
-"""The rules for the input of a job, whether it comes with the request or is fetched later."""
+"""The rules for the input of a job, which is uploaded or fetched later."""
 
 import json
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class ImageLimits:
         """Refuse an image by its header alone.
 
         Raises:
-            UnsupportedImage: it is HEIC, which not every deployment can decode.
-            LimitExceeded: names the limit and the value.
+            UnsupportedImage: the file is HEIC, which not every deployment can decode.
+            LimitExceeded: the error names the limit and the value.
         """
         if FORMATS[header.format].optional and not self.heic:
             raise UnsupportedImage(NO_HEIC, pointer=FILE_POINTER)
@@ -58,10 +58,10 @@ class InputRules:
     memory_bytes: int | None
 
     def check(self, operations: list[Any], header: ImageHeader) -> None:
-        """Refuse an input of a job that has been accepted.
+        """Refuse the fetched input of an accepted job.
 
         Raises:
-            UnsupportedImage, LimitExceeded: as for an upload.
+            UnsupportedImage, LimitExceeded: the same as for an upload.
         """
         self.image_limits.check(header)
         _, branches = parse_tree(json.dumps(operations), ANY_TREE)

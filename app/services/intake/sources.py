@@ -1,4 +1,4 @@
-"""The member `input` of a JSON request: where the input of a job comes from."""
+"""The member `input` of a JSON request: the source of a job's input."""
 
 import base64
 import binascii
@@ -45,10 +45,10 @@ def read_source(value: Any, pointer: str) -> DataSource | Source:
 
     Args:
         value: the value that was sent.
-        pointer: a pointer to it.
+        pointer: the pointer to it.
 
     Raises:
-        InvalidSource: it has none of the known forms.
+        InvalidSource: the value has none of the known forms.
         UploadTooLarge: the content of a `data:` URL is too large.
     """
     if not isinstance(value, dict):
@@ -98,7 +98,7 @@ def _read_data(url: str, pointer: str) -> DataSource:
 
 
 def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
-    """The bytes of a `data:` URL, by RFC 2397: base64, in either alphabet, with or without padding, or %XX."""
+    """The bytes of a `data:` URL (RFC 2397): base64 in either alphabet, with or without padding, or %XX."""
     raw = unquote_to_bytes(text)
     if not is_base64:
         return raw
@@ -110,7 +110,7 @@ def _decoded(text: str, pointer: str, *, is_base64: bool) -> bytes:
 
 
 def _read_headers(value: Any, pointer: str) -> dict[str, str]:
-    """Headers for the request; errors never repeat a value, since it may be a secret."""
+    """Parse the headers for the request; errors never contain a value, since it may be a secret."""
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""JSON from outside: text that two parsers could read differently is refused."""
+"""A strict parser of JSON, which refuses text that two parsers could read differently."""
 
 import json
 from collections import Counter
@@ -6,23 +6,23 @@ from typing import Any, NoReturn
 
 
 class NotStrict(ValueError):
-    """A text that is refused; `args[0]` completes a sentence that begins with the name of the text."""
+    """The text is refused; `args[0]` completes a sentence that begins with the name of the text."""
 
 
 class NestedTooDeep(NotStrict):
-    """Its arrays and objects are nested too deeply."""
+    """Arrays and objects are nested too deeply."""
 
 
 class KeyTwice(NotStrict):
-    """An object has a key twice; `args[1]` is that key, shortened."""
+    """An object has a duplicate key; `args[1]` is the key, shortened."""
 
 
 def read(text: str | bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+    """Parse a JSON text in UTF-8.
 
     Raises:
-        NotStrict: it is not JSON, or has a key twice in one object, NaN, Infinity, a number or a character that could
-            not be stored.
+        NotStrict: the text is not JSON, or contains a duplicate key, NaN, Infinity, or a number or a character that
+            could not be stored.
     """
     try:
         value = json.loads(_without_mark(text), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
@@ -38,7 +38,7 @@ def read(text: str | bytes) -> Any:
 
 
 def _reason(error: ValueError) -> str:
-    """Where the text stops being JSON, or why it is not; a character that may be invisible is given by its number."""
+    """The reason why a text is not JSON, with the position; a character that may be invisible is given by its code."""
     if isinstance(error, json.JSONDecodeError):
         found = error.doc[error.pos : error.pos + 1]
         number = f" (U+{ord(found):04X})" if found and not found.isascii() else ""
@@ -51,12 +51,12 @@ def _reason(error: ValueError) -> str:
 
 
 def _without_mark(text: str | bytes) -> str | bytes:
-    """The text without the byte order mark that some editors write; in bytes, the parser accepts it."""
+    """The text without the byte order mark that some editors write; Python's parser accepts it only in bytes."""
     return text.removeprefix("\ufeff") if isinstance(text, str) else text
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; raises for a key that occurs twice, since either value may be meant."""
+    """Build an object; a duplicate key is refused, since either of its values may be intended."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:64]

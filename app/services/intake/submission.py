@@ -1,4 +1,4 @@
-"""Accepting an upload: every check first, then storage, then one transaction."""
+"""Accepts submissions: all checks come first, then storage, then one transaction."""
 
 import asyncio
 import hashlib
@@ -87,7 +87,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """The answer: the job when it was accepted, and whether this is a replay."""
+    """The response: the job as it was accepted, and whether this is a replay."""
 
     job_id: UUID
     body: dict[str, Any]
@@ -96,7 +96,7 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a request asks for, from a form or from JSON."""
+    """The content of a request besides the file, from a form or from JSON."""
 
     #: the operation tree as JSON text; None: a template supplies it
     operations: str | None
@@ -112,10 +112,10 @@ class Order:
 
 
 def order_of(form: ReceivedForm, findings: Findings) -> Order:
-    """The order in a form; an invalid field is treated as missing.
+    """The order in a form; an invalid field counts as missing if `findings` collects mistakes.
 
     Raises:
-        InvalidParameter: a field does not have the right form, and `findings` do not collect that.
+        InvalidParameter: a field does not have the right form, and `findings` does not collect mistakes.
     """
     fields = form.fields
     keeping, params, priority, output = Keeping(), None, DEFAULT_PRIORITY, None
@@ -153,7 +153,7 @@ def order_of_json(wanted: JsonRequest) -> Order:
 
 
 def _check_apart(output: Output, plan: Plan) -> None:
-    """Refuse results that would overwrite each other, for any format of the input."""
+    """Refuse results that would overwrite each other, whatever the format of the input is."""
     planned = [task.result for task in plan.tasks if task.result]
     for kept in KEPT_AS:
         results = [file for one in planned for file in _files(one, kept)]
@@ -166,7 +166,7 @@ def _check_apart(output: Output, plan: Plan) -> None:
 
 
 def _files(result: PlannedResult, kept: str) -> Iterator[tuple[str, str]]:
-    """Name and extension of each file of a result.
+    """The name and the extension of each file of a result.
 
     Args:
         result: a result of the plan.
@@ -192,12 +192,12 @@ def _fingerprint(order: Order, new: NewJob) -> str:
 
 
 class _AnsweredElsewhere(Exception):
-    """Another request has stored a job under the same key first."""
+    """Another request with the same idempotency key has stored its job first."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A checked tree and its plans, by the format of the upload; never changed."""
+    """A checked tree, and its plans by format of the upload; immutable."""
 
     operations: list[Any]
     branches: tuple[Node, ...]
@@ -232,7 +232,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Submissions:
-    """Accepts submissions."""
+    """The service that accepts submissions."""
 
     database: Database
     storage: ObjectStore
@@ -265,10 +265,10 @@ class Submissions:
         return asyncio.Semaphore(PARALLEL_STORES)
 
     def check_tenant(self, tenant: str) -> None:
-        """Refuse a job before its upload is read, if its tenant has just been refused one for its open jobs.
+        """Refuse a job before its upload is read, if the tenant was just refused a job because of its open jobs.
 
         Raises:
-            TooManyOpenJobs: the same error as then.
+            TooManyOpenJobs: the error of that refusal.
         """
         at, error = self._full.get(tenant, (float("-inf"), None))
         if error is not None and time.monotonic() - at < FULL_SECONDS:
@@ -277,14 +277,14 @@ class Submissions:
 
     @property
     def json_bytes(self) -> int:
-        """The most bytes of a JSON body."""
+        """The limit on a JSON body in bytes."""
         return self.max_json_bytes + SOURCE_BYTES
 
     async def submit(self, body: AsyncIterator[bytes], boundary: str, request: Request) -> Accepted:
         """Accept a multipart form.
 
         Raises:
-            PixToolsError: it is refused; no object, row or message is left behind.
+            PixToolsError: the request is refused; no object, row or message is left behind.
         """
         form = await self.receive(body, boundary)
         started = time.perf_counter()
@@ -299,7 +299,7 @@ class Submissions:
         """Read a form; the caller must close it.
 
         Raises:
-            PixToolsError: it is refused; nothing is left on disk.
+            PixToolsError: the form is refused; nothing is left on disk.
         """
         return await receive(body, boundary, self.form_limits, self._folder(), self._gate, self._check_room)
 
@@ -307,7 +307,7 @@ class Submissions:
         """Accept a JSON body.
 
         Raises:
-            PixToolsError: it is refused; no object, row or message is left behind.
+            PixToolsError: the request is refused; no object, row or message is left behind.
         """
         started = time.perf_counter()
         wanted = read_request(body)
@@ -331,7 +331,7 @@ class Submissions:
             raise
 
     async def _accept_source(self, order: Order, source: Source, request: Request) -> Accepted:
-        """Accept a job whose input is fetched later; a repeat is answered even if the source is no longer allowed."""
+        """Accept a job whose input is fetched later; a replay is answered even if the source is no longer allowed."""
         job_id = uuid7()
         tracing.bind(job_id=str(job_id))
         if request.idempotency_key is None:
@@ -360,7 +360,7 @@ class Submissions:
         )
 
     async def check_source(self, source: Source, tenant: str) -> str:
-        """Check the source of an input; returns the name of the file."""
+        """Check the source of an input; returns the file name."""
         if isinstance(source, UrlSource):
             await self.fetch_egress.check(source.url)
             return filename_of(source)
@@ -445,7 +445,7 @@ class Submissions:
         """Check an order, as far as that is possible without the input.
 
         Returns:
-            None if `findings` have collected a mistake without which there is no tree.
+            None if `findings` has collected a mistake that leaves no tree to check.
         """
         most_kept = principal.max_keep_seconds or self.tenant_limits.max_keep_seconds
         with findings.noting():
@@ -470,7 +470,7 @@ class Submissions:
         return None
 
     async def _check_output(self, order: Order, chosen: Chosen, tree: Tree, principal: Principal) -> Output | None:
-        """Where copies of results are written: as the request says, or else as the template does."""
+        """Check and return the place for copies of results, from the request or else from the template."""
         output = order.output
         if output is None and chosen.output is not None:
             with chosen.pointing():
@@ -481,7 +481,7 @@ class Submissions:
         return output
 
     def check_input(self, checked: Checked, header: ImageHeader, findings: Findings) -> None:
-        """Check the header of an image, and whether the operations are possible with such an image."""
+        """Check the header of an image, and whether the operations can be applied to such an image."""
         with findings.noting():
             self.image_limits.check(header)
         with findings.noting(), checked.chosen.pointing():
@@ -560,10 +560,10 @@ def _ordered(order: Order, checked: Checked, request: Request) -> dict[str, Any]
 
 
 def check_room(room: Room) -> None:
-    """Refuse an upload where a disk has no room for it.
+    """Refuse an upload for which a disk has no room.
 
     Raises:
-        NoRoom: a disk has none, or cannot be used.
+        NoRoom: a disk has no room, or cannot be used.
     """
     try:
         room.check()
@@ -583,7 +583,7 @@ def read_priority(text: str | None) -> int:
     """The priority in a field of the form; without one, the default.
 
     Raises:
-        InvalidParameter: it is not a priority.
+        InvalidParameter: the text is not a priority.
     """
     if not text:
         return DEFAULT_PRIORITY
@@ -597,7 +597,7 @@ async def read_header(file: BinaryIO) -> ImageHeader:
     """The header of an upload.
 
     Raises:
-        InvalidUpload: it is not an intact image.
+        InvalidUpload: the file is not an intact image.
     """
     return await asyncio.to_thread(_probe, file)
 

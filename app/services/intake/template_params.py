@@ -1,4 +1,4 @@
-"""Parameters of templates: a subset of JSON Schema, and values that match it.
+"""Parameters of templates: their definitions in a subset of JSON Schema, and their values.
 
 The only keywords are `type`, `enum`, `minimum`, `maximum`, `maxLength`, `default` and `required`, and all of them are
 checked. There is no `pattern`, since some patterns take minutes to match.
@@ -38,7 +38,7 @@ def _mistake(detail: str, pointer: str, **more: Any) -> Mistake:
 
 
 def check_schema(schema: Mapping[str, Any]) -> list[Mistake]:
-    """The mistakes in a schema of parameters; an empty schema has no parameters."""
+    """The mistakes in a schema of parameters; an empty schema defines no parameters."""
     mistakes = [
         _mistake(
             f"There is no keyword {key[:64]!r} here; there are {', '.join(OF_OBJECT)}.", f"#/params/{escaped(key)}"
@@ -95,7 +95,7 @@ def _check_property(name: str, property_: Any, pointer: str) -> list[Mistake]:
 
 
 def _check_keyword(kind: str, key: str, value: Any) -> str | None:
-    """The mistake in the value of one keyword, as the end of a sentence."""
+    """The mistake in the value of a keyword, as the end of a sentence."""
     if key in {"minimum", "maximum", "default"} and not _is(kind, value):
         return f"must be of the type {kind}"
     if key == "maxLength" and not (_is("integer", value) and value >= 1):
@@ -132,7 +132,7 @@ def _check_together(property_: Mapping[str, Any], pointer: str) -> Iterator[Mist
 
 
 def _refusal(property_: Mapping[str, Any], value: Any) -> str | None:
-    """Why a value does not match, as the end of a sentence."""
+    """The reason why a value does not match, as the end of a sentence."""
     try:
         adapter_of(property_).validate_python(value)
     except ValidationError as error:
@@ -172,7 +172,7 @@ def _one_of(values: list[Any]) -> Any:
 
 
 def values_of(schema: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mistake]]:
-    """The values of all parameters that have one, as they were given, and the mistakes in them."""
+    """The values of all parameters that have one, as given, and the mistakes in them."""
     properties = schema.get("properties", {})
     known = ", ".join(properties) or "none"
     mistakes = [
@@ -213,7 +213,7 @@ def _check_value(name: str, property_: Mapping[str, Any], value: Any) -> Iterato
 
 
 def candidates(property_: Mapping[str, Any]) -> list[Any]:
-    """A few values that a parameter may have: its default, or what is typical."""
+    """A few possible values of a parameter: its default, or typical ones."""
     if "default" in property_:
         return [property_["default"]]
     typical: dict[str, list[Any]] = {

@@ -1,4 +1,4 @@
-"""Placeholders for parameters in trees: finding `{"param": "width"}`, and putting values there."""
+"""Placeholders for parameters in trees: finds `{"param": "width"}`, and replaces it by a value."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Place:
 
 
 def places(value: Any, pointer: str) -> Iterator[Place]:
-    """Every placeholder in a tree, or in any other value."""
+    """All placeholders in a tree or another value."""
     if isinstance(value, dict) and PLACE in value:
         name = value[PLACE]
         yield Place(pointer=pointer, name=name if isinstance(name, str) and len(value) == 1 else None)
@@ -34,14 +34,14 @@ def places(value: Any, pointer: str) -> Iterator[Place]:
 
 @dataclass
 class Filling:
-    """Puts values into placeholders, and records where each of them went."""
+    """Replaces placeholders by values, and records the place of each value."""
 
     values: Mapping[str, Any]
     #: parameters by pointers into the filled tree
     places: dict[str, str] = field(default_factory=dict)
 
     def fill(self, value: Any, pointer: str) -> Any:
-        """The tree with values; the member or entry of a parameter without a value is left out."""
+        """The tree with values; members and entries of parameters without a value are left out."""
         if isinstance(value, dict) and PLACE in value:
             self.places[pointer] = value[PLACE]
             return self.values.get(value[PLACE], LEFT_OUT)
@@ -62,7 +62,7 @@ class Filling:
 
 
 def param_at(found: Mapping[str, str], pointer: str) -> str | None:
-    """The parameter whose value is at a pointer, or contains it."""
+    """The parameter whose value is at a pointer, or contains the place of the pointer."""
     while pointer:
         if pointer in found:
             return found[pointer]

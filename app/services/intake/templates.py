@@ -1,7 +1,7 @@
-"""Templates: trees with placeholders for parameters. A name and a version number never mean another tree.
+"""Templates: trees with placeholders for parameters. A version of a template never changes.
 
-A tree is checked when it is stored, as far as that is possible without values, so that its author sees mistakes, not
-its users. Jobs keep the tree that was made from it, and `name@version`.
+A tree is checked when it is stored, as far as that is possible without values, so that its author sees the mistakes and
+not its users. Jobs store the expanded tree and `name@version`.
 """
 
 import json
@@ -47,7 +47,7 @@ UNSTORABLE = "The template has half of a surrogate pair, or a number that JSON d
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """The definition of a version."""
+    """The definition of a version of a template."""
 
     operations: list[Any]
     #: JSON schema
@@ -56,7 +56,7 @@ class Definition:
 
     @property
     def canonical(self) -> str:
-        """A text that is the same for equal definitions."""
+        """A text that is equal for equal definitions."""
         return json.dumps(self.__dict__, sort_keys=True, allow_nan=False)
 
 
@@ -89,7 +89,7 @@ def expand(definition: Definition, given: Mapping[str, Any]) -> Expanded:
     """Fill a template with values.
 
     Raises:
-        InvalidParameter: with one entry for each value that does not match.
+        InvalidParameter: values do not match; each has an entry.
     """
     values, mistakes = values_of(definition.params, given)
     if mistakes:
@@ -108,7 +108,7 @@ def check(definition: Definition, limits: TreeLimits) -> None:
     """Refuse a definition that no job could use, or that cannot be intended.
 
     Raises:
-        InvalidTemplate: with one entry for each mistake.
+        InvalidTemplate: the definition has mistakes; each has an entry.
     """
     try:
         json.dumps(definition.__dict__, ensure_ascii=False, allow_nan=False).encode()
@@ -149,7 +149,7 @@ def _check_places(definition: Definition) -> Iterator[Mistake]:
 
 
 def _check_tree(definition: Definition, limits: TreeLimits) -> list[Mistake]:
-    """The mistakes of a tree with the first combination of values, if it has mistakes with each of them."""
+    """The mistakes of a tree with the first combination of values; none if any combination gives a valid tree."""
     properties = definition.params.get("properties", {})
     choices = islice(product(*map(candidates, properties.values())), MAX_TRIALS)
     first: list[Mistake] | None = None
@@ -177,13 +177,13 @@ def _tried(definition: Definition, values: Mapping[str, Any], limits: TreeLimits
 
 
 def _is_open(definition: Definition, param: str | None) -> bool:
-    """Whether a parameter may be any text."""
+    """Whether a parameter accepts any text."""
     property_ = definition.params.get("properties", {}).get(param, {})
     return property_.get("type") == "string" and not property_.keys() & {"enum", "default"}
 
 
 def parse_reference(text: str) -> tuple[str, int | None] | None:
-    """The name and the number in `shop@2`; without a number, the latest is meant. None: it is not a reference."""
+    """The name and the version in `shop@2`; without a version, the latest is meant. None: the text is no reference."""
     parts = REFERENCE.fullmatch(text)
     if parts is None:
         return None
@@ -194,7 +194,7 @@ def get(session: Session, reference: str) -> Versioned:
     """A template by its name, or by name and version.
 
     Raises:
-        TemplateNotFound: there is none.
+        TemplateNotFound: there is no such template.
     """
     named = parse_reference(reference)
     found = named and (_built_in(*named) or _stored(session, *named))
@@ -204,10 +204,10 @@ def get(session: Session, reference: str) -> Versioned:
 
 
 def named_by_job(session: Session, reference: str) -> Versioned:
-    """As `get`, for a template that a request names.
+    """The template that a request names, by name or by name and version.
 
     Raises:
-        UnknownTemplate: there is none.
+        UnknownTemplate: there is no such template.
     """
     try:
         return get(session, reference)
@@ -254,7 +254,7 @@ def put(session: Session, name: str, definition: Definition) -> tuple[Versioned,
     Raises:
         InvalidTemplate: the name is not valid.
         BuiltInTemplate: a built-in template has this name.
-        TooManyTemplates: there are as many as are allowed.
+        TooManyTemplates: the limit on templates, or on versions of one, is reached.
     """
     if not re.fullmatch(NAME, name, re.ASCII):
         detail = "A template's name is 1 to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or digit."
@@ -286,7 +286,7 @@ def _check_number(number: int, limit: int, what: str) -> None:
 
 
 def _locked(session: Session, name: str) -> Template:
-    """The locked row of a name, so that only one transaction at a time makes versions of it."""
+    """The locked row of a template, so that only one transaction at a time creates versions of it."""
     query = select(Template).where(Template.name == name).with_for_update().execution_options(populate_existing=True)
     head = session.scalar(query)
     if head is None or head.deleted_at:
@@ -300,11 +300,11 @@ def _locked(session: Session, name: str) -> Template:
 
 
 def remove(session: Session, name: str) -> None:
-    """Delete a template with all versions; its numbers are never used again.
+    """Delete a template with all versions; their numbers are never used again.
 
     Raises:
-        TemplateNotFound: there is none.
-        BuiltInTemplate: it cannot be deleted.
+        TemplateNotFound: there is no such template.
+        BuiltInTemplate: a built-in template cannot be deleted.
     """
     _refuse_built_in(name)
     head = session.scalar(select(Template).where(Template.name == name).with_for_update())

@@ -1,4 +1,4 @@
-"""The operation tree of a request: its own, or that of a template."""
+"""The operation tree of a request, which is sent with it or made from a template."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ PLACES = ("#/operations", "#/output")
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The tree to run, and where it comes from."""
+    """The tree to run, and its origin."""
 
     #: the operation tree as JSON text
     operations: str
@@ -60,7 +60,7 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     """Parse the field `params` of a form; an empty one counts as missing.
 
     Raises:
-        InvalidParameter: it is not a JSON object.
+        InvalidParameter: the field is not a JSON object.
     """
     if not text:
         return None
@@ -73,10 +73,10 @@ def read_params(text: str | None) -> dict[str, Any] | None:
 
 
 def checked_params(params: Any, pointer: str = "#/params") -> dict[str, Any]:
-    """Check the values of parameters.
+    """Check that the values of parameters are an object.
 
     Raises:
-        InvalidParameter: it is not an object.
+        InvalidParameter: the value is not an object.
     """
     if not isinstance(params, dict):
         detail = '`params` must be an object, as {"width": 320}.'
@@ -99,11 +99,11 @@ async def choose(
         operations: a tree as text.
         template: a reference to a template, instead of a tree.
         params: values for the template.
-        templates_only: whether the tenant may not send trees of its own.
+        templates_only: whether the tenant may use only templates.
 
     Raises:
-        InvalidOperations: there is neither a tree nor a template.
-        InvalidParameter: there are both, or the values do not match.
+        InvalidOperations: the request has neither a tree nor a template.
+        InvalidParameter: the request has both, or the values do not match.
         UnknownTemplate: there is no such template.
         TemplatesOnly: the tenant may not send trees.
     """

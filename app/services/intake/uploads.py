@@ -1,4 +1,4 @@
-"""Receiving a multipart form as a stream: limits are checked on the way, and no file is in memory as a whole."""
+"""Receives multipart forms as streams: limits are checked meanwhile, and no file is held in memory as a whole."""
 
 import asyncio
 import hashlib
@@ -37,7 +37,7 @@ MAX_PARTS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class FormLimits:
-    """Limits of a form; `fields` has the name of every text field and its most bytes."""
+    """Limits of a form; `fields` has the limit of each text field in bytes by its name."""
 
     file_bytes: int
     fields: dict[str, int]
@@ -59,7 +59,7 @@ class Upload:
 
 @dataclass(kw_only=True)
 class ReceivedForm(Upload):
-    """A complete form; close it to free the disk space of its file."""
+    """A complete form, which must be closed to free the disk space of its file."""
 
     fields: dict[str, str]
 
@@ -69,7 +69,7 @@ class ReceivedForm(Upload):
 
 @dataclass
 class _Spool:
-    """An unnamed temporary file: it disappears with the process, however that ends."""
+    """An unnamed temporary file, which disappears with the process, however that ends."""
 
     file: BinaryIO
     size: int = 0
@@ -87,7 +87,7 @@ class _Spool:
         self._sha256.update(data)
 
     async def flush(self) -> None:
-        """Write the rest of the buffer, while a full disk can still be reported to the client."""
+        """Write the rest of the buffer now, so that a full disk can still be reported to the client."""
         if self.size <= INLINE_BYTES:
             self.file.flush()
         else:
@@ -98,7 +98,7 @@ class _Spool:
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a request says that its body is JSON."""
+    """Whether a content type is JSON."""
     return str(parse_options_header(content_type or "")[0]) == "application/json"
 
 
@@ -106,7 +106,7 @@ def boundary_of(content_type: str | None) -> str:
     """The boundary of a multipart form.
 
     Raises:
-        UnsupportedMediaType: the body is something else.
+        UnsupportedMediaType: the content type is not that of a form.
         InvalidRequest: there is no boundary.
     """
     kind, options = parse_options_header(content_type or "")
@@ -122,7 +122,7 @@ def boundary_of(content_type: str | None) -> str:
 
 
 def check_content_length(content_length: str | None, limits: FormLimits) -> None:
-    """Refuse a body that is too large by its announced length, before any of it is read."""
+    """Refuse a body by its announced length, before it is read."""
     if content_length and content_length.isdigit() and int(content_length) > limits.body_bytes:
         raise _too_large(limits.file_bytes, int(content_length))
 
@@ -133,7 +133,7 @@ def _too_large(limit: int, value: int, pointer: str = "#/file") -> UploadTooLarg
 
 
 class Gate(asyncio.Semaphore):
-    """Limits the memory of uploads: a chunk exists in several copies only while it is parsed and written."""
+    """Limits how many chunks of uploads are parsed and written at a time, each of which takes several copies."""
 
     def __init__(self) -> None:
         super().__init__(PARALLEL_WRITES)
@@ -153,9 +153,9 @@ async def receive(
         body: chunks of the request body.
         boundary: boundary of the multipart form.
         limits: limits of the form.
-        folder: where the file is spooled.
+        folder: folder for the temporary file.
         gate: shared by all uploads of the process.
-        check: called before the file is created, in the same thread; raises if it must not be.
+        check: called before the file is created, in the same thread; raises an error to prevent that.
 
     Raises:
         PixToolsError: the form is refused; nothing is left on disk.
@@ -177,7 +177,7 @@ async def receive_file(
     """Read a body that is a file; the arguments are as in `receive`. The caller must discard the file.
 
     Raises:
-        PixToolsError: it is refused; nothing is left on disk.
+        PixToolsError: the file is refused; nothing is left on disk.
     """
     try:
         file = await asyncio.to_thread(_checked_file, folder, check)
@@ -205,13 +205,13 @@ async def _fill(spool: _Spool, body: AsyncIterator[bytes], limit: int, gate: Gat
 
 
 def discard(file: BinaryIO) -> None:
-    """Close a file that is no longer wanted, whether or not the rest of it can be written."""
+    """Close a file that is no longer needed, even if its buffer cannot be written."""
     with suppress(OSError):  # closing writes the rest of the buffer
         file.close()
 
 
 async def _whole(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks of the body; raises if the client disconnects."""
+    """The chunks of the whole body; raises an error if the client disconnects."""
     try:
         async for chunk in body:
             yield chunk
@@ -230,7 +230,7 @@ def _checked_file(folder: Path, check: Callable[[], None]) -> BinaryIO:
 
 
 def _temporary_file(folder: Path) -> BinaryIO:
-    """A file without a name that can be linked to one later, if the file system allows; `tempfile` prevents that."""
+    """An unnamed file that can be linked to a name later if the file system allows it, unlike those of `tempfile`."""
     if hasattr(os, "O_TMPFILE"):
         with suppress(OSError):
             return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), "w+b")

@@ -1,4 +1,4 @@
-"""Explanations of values that pydantic refused: a sentence, the limit and the value."""
+"""Explains values that pydantic refuses: by a sentence, the limit and the value."""
 
 import math
 import re
@@ -12,13 +12,13 @@ BOUNDS = ("ge", "le", "gt", "lt", "max_length", "min_length")
 
 
 def limit_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The limit that was exceeded."""
+    """The exceeded limit, as a member of the problem; empty without a limit."""
     context = mistake.get("ctx", {})
     return next(({"limit": context[name]} for name in BOUNDS if name in context), {})
 
 
 def value_of(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    """The value that was refused, unless it is missing."""
+    """The refused value, as a member of the problem; empty if the value is missing."""
     return {} if mistake["type"] == "missing" or not mistake["loc"] else {"value": short(mistake["input"])}
 
 
@@ -35,14 +35,14 @@ def explain(mistake: Mapping[str, Any]) -> str:
 
 
 def _name_of(place: tuple[str | int, ...]) -> str:
-    """`events[0]`: the field, and the number of its entry; the pointer says where the field is."""
+    """The name of a field, with the index of an entry: `events[0]`."""
     indices = list(takewhile(lambda part: isinstance(part, int), reversed(place)))[::-1]
     names = place[: len(place) - len(indices)]
     return "".join([str(names[-1])[:LONGEST_VALUE] if names else "", *(f"[{index}]" for index in indices)])
 
 
 def short(value: Any) -> Any:
-    """The refused value, unless it is something large, or a number that JSON does not have."""
+    """The refused value in a form for an error: long text is cut, and a URL loses its query."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, bool | int | float | None) and abs(value or 0) < 10**LONGEST_VALUE:
@@ -53,5 +53,5 @@ def short(value: Any) -> Any:
 
 
 def escaped(part: str) -> str:
-    """A part of a JSON pointer."""
+    """Escape a name as part of a JSON pointer."""
     return part[:LONGEST_VALUE].replace("~", "~0").replace("/", "~1")

@@ -1,1 +1,1 @@
-"""How the service is doing: health checks, gauges and the timeline of a job."""
+"""Monitoring: health checks, gauges and the timeline of a job."""

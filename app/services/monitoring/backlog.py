@@ -1,4 +1,4 @@
-"""How much work waits, and for how long: read from the database, which knows more than any one process."""
+"""The amount of waiting work and its age, from the database, which knows more than any single process."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ TIMEOUT = "2s"  # limit for each PostgreSQL statement: a scrape must not keep th
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """One measurement."""
+    """One measurement of the waiting work."""
 
     outbox_waiting: int
     outbox_lag_seconds: float
@@ -44,7 +44,7 @@ class Backlog:
 
 
 def measure(session: Session) -> Backlog:
-    """Count the waiting work; a few indexed queries, whatever the number of jobs."""
+    """Measure the waiting work, by a few indexed queries, whatever the number of jobs."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT}'"))
     waiting, lag = _outbox(session)
@@ -70,7 +70,7 @@ def _outbox(session: Session) -> tuple[int, float]:
 
 
 def _age(session: Session, moment: ColumnElement[Any]) -> ColumnElement[float]:
-    """Seconds since a time of the database's clock."""
+    """The seconds since a time, by the database's clock."""
     if session.get_bind().dialect.name == "postgresql":
         return cast(func.extract("epoch", func.clock_timestamp() - moment), Float)
     return (func.julianday("now") - func.julianday(moment, type_=Float)) * 86400.0

@@ -11,7 +11,7 @@ ANSWER_TIMEOUT = 2  # seconds
 
 
 def queue_depths(url: str) -> dict[str, Depth]:
-    """Every queue of PixTools that exists; a new broker has none until a worker or a message comes."""
+    """The depths of all existing queues of PixTools; a new broker has none before the first worker or message."""
     options = {"read_timeout": ANSWER_TIMEOUT, "write_timeout": ANSWER_TIMEOUT}
     with Connection(url, connect_timeout=CONNECT_TIMEOUT, transport_options=options) as connection:
         connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT)

@@ -1,6 +1,6 @@
-"""Checks whether the parts of the service answer: all in parallel, each with its own time-out.
+"""Checks whether the parts of the service answer, all in parallel and each with its own time-out.
 
-A check that hangs is not started again until it ends, so that checks do not pile up behind it.
+A check that hangs is not started again until it ends, so that hanging checks do not accumulate.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Health(StrEnum):
 
 
 class Degraded(Exception):
-    """The part answers, but does not work as it should."""
+    """The part answers, but is not fully functional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Check:
 
 @dataclass
 class Question:
-    """One check."""
+    """A check that can be repeated."""
 
     ask: Callable[[], Awaitable[Any]]
     _running: asyncio.Task[Check] | None = None

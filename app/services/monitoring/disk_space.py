@@ -1,4 +1,4 @@
-"""Free space on this machine's disks: below a minimum no upload is accepted, so that accepted work can use the rest."""
+"""Free space on the local disks. Below a minimum no upload is accepted, so that accepted work can use the rest."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ SAMPLE = bytes(4096)  # one block, which a probe writes
 
 @dataclass(frozen=True)
 class Room:
-    """The folders that this process writes to, and the bytes that must be free in each."""
+    """The folders that this process writes to, and the required free space in each, in bytes."""
 
     folders: tuple[Path, ...]
     least: int
@@ -22,7 +22,7 @@ class Room:
         """Check the free space.
 
         Raises:
-            NoRoom: there is less than the minimum.
+            NoRoom: a folder has less than the minimum.
             OSError: a folder cannot be examined.
         """
         free = min(map(_free, self.folders))
@@ -31,10 +31,10 @@ class Room:
             raise NoRoom(detail, limit=self.least, value=free, retry_after=RETRY_AFTER)
 
     def probe(self) -> None:
-        """Check the free space by writing too: a disk with a quota, or a read-only one, may still report free space.
+        """Check the free space also by writing, since a read-only disk or one with a quota may report free space.
 
         Raises:
-            NoRoom: there is less than the minimum.
+            NoRoom: a folder has less than the minimum.
             OSError: a folder cannot be written to.
         """
         self.check()
@@ -44,7 +44,7 @@ class Room:
 
 
 def _free(folder: Path) -> int:
-    """Bytes that may still be written; 0 if no file can be created."""
+    """The free space of a folder in bytes; 0 if no file can be created."""
     try:
         status = os.statvfs(folder)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The gauges that a scrape of the API adds to the counters of its processes: backlog, queues and dependencies.
 
-They are read on request, at most every few seconds, and only by the API: otherwise a hundred workers would run the same
-queries.
+They are read on request, at most every few seconds. Only the API reads them: otherwise a hundred workers would run the
+same queries.
 """
 
 import asyncio

@@ -27,7 +27,7 @@ SAMPLE = bytes(8192)  # more than the free rest of a block on a full disk
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """How each part is checked."""
+    """The checks of all parts."""
 
     database: Database
     storage: ObjectStore
@@ -103,7 +103,7 @@ class Probes:
             self._checked.add(changed)
 
     async def _ask_for_ml_worker(self, broker: Question) -> None:
-        """Check for an ML worker. One that cannot read its weights does not start, and only it loads the network."""
+        """Check that an ML worker is running; it would not start if it could not read its weights."""
         states = await _states(broker)
         if _waits(states, Queue.ML) and not states[Queue.ML].workers:
             raise Degraded("no worker runs the network")
@@ -118,7 +118,7 @@ async def _states(broker: Question) -> dict[str, Depth]:
 
 
 def _waits(states: Mapping[str, Depth], queue: str) -> bool:
-    """Whether a worker is needed: for an empty queue, an autoscaler may have stopped them all."""
+    """Whether work waits in a queue. Workers of an empty queue are not needed: an autoscaler may have stopped them."""
     return queue in states and states[queue].messages > 0
 
 

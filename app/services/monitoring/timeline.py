@@ -45,10 +45,10 @@ class Moment:
 
 
 def describe(session: Session, job_id: UUID) -> list[str]:
-    """Lines of text: the request, the events with their times, the present state, and what the job waits for.
+    """The timeline as lines of text: request, events with their times, current state, and what the job waits for.
 
     Raises:
-        JobNotFound: there is none.
+        JobNotFound: there is no such job.
     """
     job = jobs.get(session, job_id)
     now = [
@@ -172,7 +172,7 @@ def _messages(session: Session, job: Job) -> Iterable[OutboxMessage]:
 
 
 def _leaders(job: Job, status: StepStatus) -> list[Step]:
-    """The steps whose ids are those of their tasks: one for each task."""
+    """One step for each task: the step whose id is that of the task."""
     return [step for step in job.steps if step.status == status and step.id == step.task]
 
 

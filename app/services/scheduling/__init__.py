@@ -1,1 +1,1 @@
-"""Scheduling: a bounded window of the due work is in the broker, and is filled fairly."""
+"""Scheduling: only a window of the due work is in the broker, and it is filled fairly."""

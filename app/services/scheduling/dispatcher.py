@@ -1,7 +1,7 @@
 """Keeps the window of work in the broker filled, and decides how much its process may send directly.
 
-Any number of processes may run a dispatcher; only one at a time chooses the next work. While nothing is sent and
-nothing is due, it sleeps.
+Any number of processes may run a dispatcher, but only one at a time chooses the next work. A dispatcher sleeps while
+nothing is sent and nothing is due.
 """
 
 import logging
@@ -28,17 +28,17 @@ REST = 2.0  # least pause after a choice, as a multiple of the time it took: cho
 
 
 class Dispatcher:
-    """Fills the window, in a thread of its own."""
+    """Fills the window, in a separate thread."""
 
     def __init__(self, database: Database, send: Send, look: Look, sizes: Sizes, *, pause: float) -> None:
         """Set up without starting the thread.
 
         Args:
-            database: holds the due work.
-            send: sends one message to the broker.
-            look: reads the depths of its queues.
-            sizes: the sizes of the window.
-            pause: seconds between two looks while something is due.
+            database: database with the due work.
+            send: sends a message to the broker.
+            look: reads the depths of the broker's queues.
+            sizes: sizes of the window.
+            pause: seconds between two readings while work is due.
         """
         self._database = database
         self._send = self.sender(send)
@@ -53,7 +53,7 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
-        """Begin; work that the process sends from now on takes places in the window, or waits for its turn."""
+        """Start; from now on, work that the process sends takes places in the window or waits for its turn."""
         self._database.hooks.window = self.places
         self._thread.start()
 
@@ -64,7 +64,7 @@ class Dispatcher:
         self._thread.join(timeout)
 
     def sender(self, send: Send) -> Send:
-        """Wrap `send`: messages that start a tree take little, so they go to the spare processes if there are any."""
+        """Wrap `send`: messages that start a tree take little time, and go to the spare processes if there are any."""
 
         def routed(message: Message) -> None:
             starts = message.task == START_JOB and message.queue == Queue.DEFAULT.value
@@ -92,7 +92,7 @@ class Dispatcher:
         return AWAY_SECONDS
 
     def _next(self) -> float | None:
-        """Do the work that is due now; returns the seconds until the next call, or None: until something happens."""
+        """Do all work that is due now; returns the seconds until the next call, or None to wait for a notification."""
         self._due |= self.places.taken_notes()
         early = (self._again_at if self._due else self._looked_at + LOOK_SECONDS) - time.monotonic()
         if early > 0:
@@ -105,7 +105,7 @@ class Dispatcher:
         return pause
 
     def top_up(self) -> float | None:
-        """Send as much due work as there is room for; returns seconds until the next call, or None: nothing is due."""
+        """Send due work as far as there is room; returns the seconds until the next call, or None if nothing is due."""
         if self._is_full():  # the rows need not be counted
             return self._pause
         with self._database.session(read_only=True) as session:
@@ -121,7 +121,7 @@ class Dispatcher:
         return self._send_due(depths, waiting) if waiting else None
 
     def _send_due(self, depths: Depths, waiting: Collection[str]) -> float:
-        """Send the work whose turn it is; returns the seconds until the next choice."""
+        """Choose and send the next work; returns the seconds until the next choice."""
         started = time.monotonic()
         turns = self._claim(depths, waiting)
         took = time.monotonic() - started
@@ -149,7 +149,7 @@ class Dispatcher:
         self.places.update(rooms, waiting, has_spare=bool(spare and spare.workers))
 
     def _claim(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, list[Turn]] | None:
-        """The work whose turn it is; None while another process chooses."""
+        """Claim the next work; None while another process chooses."""
         if not self._open_lanes(depths, waiting):
             return {}
         with self._database.session() as session:
@@ -159,19 +159,19 @@ class Dispatcher:
             return {lane: self._choose(session, lane, room) for lane, room in self._open_lanes(depths, waiting).items()}
 
     def _open_lanes(self, depths: Depths, waiting: Collection[str]) -> dict[Lane, int]:
-        """The room of each lane that has some and for which work waits."""
+        """The room of each lane that has room and waiting work."""
         lanes = [lane for lane in LANES if lane.queue.value in waiting and lane.queue.value in depths]
         rooms = {lane: self._sizes.room(lane.queue, depths[lane.queue]) for lane in lanes}
         return {lane: room for lane, room in rooms.items() if room > 0}
 
     def _send_all(self, lane: Lane, turns: Sequence[Turn]) -> bool:
-        """Send these turns. False when the broker does not take one: the claims on the rest are given up."""
+        """Send these turns; returns False if the broker does not accept one, after releasing the claims on the rest."""
         taken = self._send_in_order(lane, turns)
         self._finish(lane, turns[:taken], turns[taken:])
         return taken == len(turns)
 
     def _send_in_order(self, lane: Lane, turns: Sequence[Turn]) -> int:
-        """Send until the broker does not take one; returns how many are settled, unwanted ones included."""
+        """Send turns until the broker does not accept one; returns the number of sent or unwanted ones."""
         for number, turn in enumerate(turns):
             if turn.wanted and not publish(self._send, turn.message(lane.queue.value)):
                 return number
@@ -189,9 +189,10 @@ class Dispatcher:
 
 
 class LocalDispatcher(Dispatcher):
-    """For a single process whose broker is its own memory: both end together, and the next process looks at every job.
+    """The dispatcher of a single process with its broker in memory.
 
-    So work needs no claim: the transaction that chooses a row removes it.
+    Work needs no claim: the transaction that chooses a row removes it. If the process dies, the broker ends with it,
+    and the next process resumes all jobs.
     """
 
     def _choose(self, session: Session, lane: Lane, room: int) -> list[Turn]:

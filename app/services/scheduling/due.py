@@ -1,12 +1,12 @@
 """Work that waits for its turn in the database, and the order of turns.
 
-The broker's queues are first in, first out: nothing overtakes a message in them. So only a small window of the work is
-there. The rest are rows, and the process that fills the window takes turns: over tenants, within a tenant by priority,
-and over jobs of equal priority. The one served longest ago comes first; the times are kept with the rows, so that a
-window of one place is as fair as one of a hundred.
+The broker's queues are first in, first out, so nothing can overtake a message in them. Therefore only a small window of
+the work is in the broker. The rest are rows, among which the process that fills the window takes turns: between
+tenants, within a tenant by priority, and between jobs of equal priority. The one served longest ago comes first. The
+times are stored with the rows, so that a window of one place is as fair as one of a hundred.
 
-A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires. The work
-may be sent twice; every task tolerates that.
+A row is claimed, sent, and then deleted. A process that dies in between leaves a claim behind, which expires, and the
+work may be sent twice; every task tolerates that.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ WHOLE = ""  # stands for all remaining tasks of a job where a row has a task's i
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """A queue of the broker, and the due work that may go there."""
+    """A queue of the broker, with the due work that may go there."""
 
     queue: Queue
     #: the queue that its rows name
@@ -63,7 +63,7 @@ LANES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One row whose turn it is."""
+    """A row of due work whose turn it is."""
 
     job_id: UUID
     task: str
@@ -79,7 +79,7 @@ class Turn:
         return self.job_id, self.task
 
     def message(self, queue: str) -> Message:
-        """The message for a queue; the one that starts a tree always goes to the default queue, and names this one."""
+        """The message for a queue; one that starts a tree goes to the default queue instead, and names this one."""
         if self.name == START_JOB:
             args = start_args(self.job_id, self.task or None, small=queue == Queue.SMALL.value)
             return Message(task=self.name, args=args, queue=Queue.DEFAULT.value, context=self.context)
@@ -87,7 +87,7 @@ class Turn:
 
 
 def add_job(session: Session, job: Job, plan: Plan) -> None:
-    """Have a new job wait for its turn."""
+    """Add a new job to the due work."""
     if len(plan.tasks) == 1 or plan.fetches or plan.is_wide(None):
         add_tasks(session, job, plan, plan.ready(()))
         return
@@ -97,12 +97,12 @@ def add_job(session: Session, job: Job, plan: Plan) -> None:
 
 
 def add_tasks(session: Session, job: Job, plan: Plan, tasks: Sequence[PlannedTask]) -> None:
-    """Have tasks of a job wait for their turns; those that wait already keep their places."""
+    """Add tasks of a job to the due work; those that already wait keep their places."""
     _add(session, [{**_row(job, plan, task), "position": number} for number, task in enumerate(tasks)])
 
 
 def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """Have the rest of every open job wait for its turn, in one statement; returns how many jobs these are."""
+    """Add the rest of all open jobs that meet the conditions, by one statement; returns the number of jobs."""
     values: dict[str, Any] = {
         "job_id": Job.id,
         "task": literal(WHOLE),
@@ -124,7 +124,7 @@ def add_rest(session: Session, *conditions: ColumnElement[bool]) -> int:
 
 
 def forget_all(session: Session) -> None:
-    """Delete all rows, at the start of the only process, which then looks at every job."""
+    """Delete all rows, at the start of the only process, which then resumes all jobs."""
     session.execute(delete(DueTask))
 
 
@@ -151,7 +151,7 @@ def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _announce(session: Session, queues: Collection[str]) -> None:
-    """Notify the dispatcher of this process; if it has none, those of all processes."""
+    """Notify the dispatcher of this process, or if it has none, those of all processes."""
     if window := hooks_of(session).window:
         after_commit(session, partial(window.note_due, queues))
     else:
@@ -159,7 +159,7 @@ def _announce(session: Session, queues: Collection[str]) -> None:
 
 
 def waiting(session: Session) -> dict[str, int]:
-    """How many rows wait for their turns, by queue; small work counts for both queues to which it may go."""
+    """The number of waiting rows by queue; small work counts for both queues to which it may go."""
     counted = select(DueTask.queue, DueTask.small, func.count()).group_by(DueTask.queue, DueTask.small)
     found: Counter[str] = Counter()
     for queue, small, number in session.execute(counted):
@@ -168,12 +168,12 @@ def waiting(session: Session) -> dict[str, int]:
 
 
 def of_job() -> ColumnElement[bool]:
-    """A condition: some work of the outer query's job waits for its turn."""
+    """A condition that some work of the outer query's job is waiting."""
     return select(DueTask.job_id).where(DueTask.job_id == Job.id).exists()
 
 
 def may_choose(session: Session) -> bool:
-    """Whether no other process is choosing; this holds until the end of the transaction."""
+    """Take the lock for choosing work, until the end of the transaction; returns False if another process has it."""
     return take(session, AdvisoryLock.TURNS)
 
 
@@ -182,8 +182,8 @@ def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
 
     Args:
         session: one transaction, in which `may_choose` was true.
-        lane: their lane.
-        room: how many there may be, together with those that are being sent already.
+        lane: the lane of the work.
+        room: most rows, including those that are already being sent.
     """
     now = session.scalars(select(from_now())).one()
     turns = list(_chosen(session, lane, room - _on_their_way(session, lane)))
@@ -196,12 +196,12 @@ def claim(session: Session, lane: Lane, room: int) -> list[Turn]:
 
 
 def take_out(session: Session, lane: Lane, room: int) -> list[Turn]:
-    """Take the next rows and delete them; for a single process.
+    """Delete and return the next rows; for a single process.
 
     Args:
         session: one transaction.
-        lane: their lane.
-        room: how many there may be.
+        lane: the lane of the work.
+        room: most rows.
     """
     turns = list(_chosen(session, lane, room))
     if turns:
@@ -238,7 +238,7 @@ def _chosen(session: Session, lane: Lane, room: int) -> Iterator[Turn]:
 
 
 def _order(lane: Lane) -> Select[Any]:
-    """Every row that may go to a lane, in the order of turns."""
+    """All rows that may go to a lane, in the order of turns."""
     of_lane = [DueTask.queue == lane.of.value, _unclaimed()]
     if lane.small_only:
         of_lane.append(DueTask.small.is_(True))
@@ -270,7 +270,7 @@ def _note_turns(session: Session, turns: Sequence[Turn], now: datetime) -> None:
 
 
 def settle(session: Session, sent: Sequence[Turn]) -> None:
-    """Delete the rows of work that the broker has taken, and note the time in their jobs."""
+    """Delete the rows of work that the broker has accepted, and record the time in their jobs."""
     # Jobs are locked before their rows, as everywhere. A job that is locked now is being worked on, so needs no note
     idle = select(Job.id).where(Job.id.in_({turn.job_id for turn in sent})).order_by(Job.id)
     found = list(session.scalars(idle.with_for_update(skip_locked=True)))
@@ -281,6 +281,6 @@ def settle(session: Session, sent: Sequence[Turn]) -> None:
 
 
 def release(session: Session, unsent: Sequence[Turn]) -> None:
-    """Give up the claims on work that the broker has not taken."""
+    """Release the claims on work that the broker has not accepted."""
     rows = update(DueTask).where(tuple_(DueTask.job_id, DueTask.task).in_([turn.key for turn in unsent]))
     session.execute(rows.values(lane=None, claimed_until=None).execution_options(synchronize_session=False))

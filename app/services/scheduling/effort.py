@@ -1,8 +1,8 @@
-"""A rough estimate of how expensive a task is: short work must not wait behind long work.
+"""A rough estimate of the time that a task takes, so that short work does not wait behind long work.
 
-The estimate is pixels times a constant of each operation, as measured on one core with a picture of two megapixels.
-Only its order of magnitude matters: small work that is not recognized goes to `default_queue`, as does small work that
-is sent while the small queue is full.
+The estimate is pixels times a constant of each operation, measured on one core with a picture of two megapixels. Only
+its order of magnitude matters: small work that is not recognized goes to `default_queue`, as does small work that is
+sent while the small queue is full.
 """
 
 from collections.abc import Iterator
@@ -34,14 +34,14 @@ class Size:
 
 
 def size_of(job: Job) -> Size | None:
-    """The size of a job's input; None while the input has yet to be fetched."""
+    """The size of a job's input; None until the input has been fetched."""
     if job.input_width is None or job.input_height is None:
         return None
     return Size(job.input_width, job.input_height, job.input_frames or 1)
 
 
 def is_small(plan: Plan, task: PlannedTask, size: Size | None) -> bool:
-    """Whether a libvips task takes little time, even with the largest image that its plan can make of the upload."""
+    """Whether a libvips task takes little time, even for the largest image that the plan can produce."""
     if task.queue != Queue.DEFAULT.value or size is None:
         return False
     pixels = max(size.pixels, *_enlarged(plan, size), 0)
@@ -58,7 +58,7 @@ def _nanoseconds(task: PlannedTask) -> Iterator[float]:
 
 
 def _enlarged(plan: Plan, size: Size) -> Iterator[int]:
-    """The pixels of images that may be larger than the upload."""
+    """The pixel counts of intermediate images that may be larger than the upload."""
     for step in (step for task in plan.tasks for step in task.steps):
         if step.op == RESIZE.name and (step.params.get("enlarge") or step.params.get("fit") == "contain"):
             yield _target(step.params, size) * size.frames

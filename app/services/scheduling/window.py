@@ -1,4 +1,4 @@
-"""How much work the broker holds: enough for its workers, and so little that other work soon has its turn."""
+"""The window: the work in the broker, enough for the workers, but so little that other work soon has its turn."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -29,7 +29,7 @@ Look = Callable[[], Depths | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The sizes that the window depends on. Messages that are being worked on are not part of the window."""
+    """The sizes that determine the window. Messages that workers are processing are not part of it."""
 
     #: messages that a pixel worker works on at the same time
     worker_takes: int
@@ -39,7 +39,7 @@ class Sizes:
     most_workers: int
 
     def room(self, queue: Queue, depth: Depth) -> int:
-        """How many messages may be added to a queue."""
+        """The number of messages that may be added to a queue."""
         if queue is Queue.SMALL and not depth.workers:
             return 0  # no worker would take the messages
         others = {Queue.SMALL: SPARE_TAKES, Queue.ML: NETWORK_TAKES, Queue.FETCH: self.fetch_takes}
@@ -50,7 +50,7 @@ class Sizes:
 
 @dataclass
 class Places:
-    """How much this process may send before the next look at the queues; the `Window` of its transactions."""
+    """The places that this process may use until the queues are read again; the `Window` of its transactions."""
 
     wake: Callable[[], None]
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -86,11 +86,11 @@ class Places:
         return noted
 
     def is_any_closed(self) -> bool:
-        """Whether work was due at the last look."""
+        """Whether work was due at the last reading of the queues."""
         return bool(self._closed)
 
     def update(self, rooms: Mapping[str, int], due: Collection[str], *, has_spare: bool) -> None:
-        """Note the outcome of a look.
+        """Set the places after a reading of the queues.
 
         Args:
             rooms: free places by queue.

@@ -1,1 +1,1 @@
-"""The object store: its protocol, its peers, keys, links and archives."""
+"""The object store: interface, implementations, keys, links and archives."""

@@ -1,4 +1,4 @@
-"""All results of a job as one ZIP, produced while it is sent."""
+"""Streams all results of a job as a ZIP file, which is produced while it is sent."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ MODE = S_IFREG | 0o644
 
 
 def stream_archive(job: Job, storage: ObjectStore) -> AsyncIterable[bytes]:
-    """The bytes of the ZIP.
+    """The bytes of a ZIP file with all results of a job.
 
     Args:
         job: the job with its results.
-        storage: the object store that has them.
+        storage: the object store with their content.
     """
     return async_stream_zip(_members(job, storage))
 

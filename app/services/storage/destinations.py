@@ -1,7 +1,7 @@
 """Users' buckets: opened with the users' own credentials, never with those of this machine.
 
 obstore takes missing values from the environment: sessions, endpoints, whole credentials. So every value that the
-environment could supply is set here, and the credentials come from a provider that has only those of the store.
+environment could supply is set here, and the credentials come from a provider that knows only those of the store.
 """
 
 import base64
@@ -61,7 +61,7 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The endpoint that requests go to; for a folder its URL."""
+        """The endpoint for requests; for a folder, its URL."""
         if self.scheme == FILE:
             return self.url
         return self.endpoint or PROVIDERS[self.scheme].endpoint(self)
@@ -116,7 +116,7 @@ def _open_google(connection: Connection, options: dict[str, Any]) -> GCSStore:
 
 
 def _token(own: Credentials) -> Any:
-    """A token that the service account signs itself, so that no token has to be requested from Google."""
+    """A self-signed token of the service account, so that no token has to be requested from Google."""
     now = int(time.time())
     head = {"alg": "RS256", "typ": "JWT", "kid": own.get("private_key_id", "")}
     email = own["client_email"]
@@ -195,7 +195,7 @@ PROVIDERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to wait for a store that does not answer."""
+    """The limits on waiting for a store that does not answer."""
 
     connect_seconds: float = 5.0
     seconds: float = 60.0
@@ -221,7 +221,7 @@ def check_answers(connection: Connection) -> None:
     """Check that a bucket exists and can be listed.
 
     Raises:
-        StoreRefused: it does not exist, or cannot be listed.
+        StoreRefused: the bucket does not exist, or cannot be listed.
     """
     patience = Patience(connect_seconds=3.0, seconds=10.0, retries=0)
     _check_stays(connection)
@@ -234,7 +234,7 @@ def check_answers(connection: Connection) -> None:
 
 
 def _check_stays(connection: Connection) -> None:
-    """Refuse an endpoint that redirects, before it gets credentials."""
+    """Refuse an endpoint that redirects requests, before it gets credentials."""
     url = f"{connection.address}/{connection.bucket}"
     try:
         answer = httpx.get(url, follow_redirects=False, trust_env=False, timeout=CHECK_SECONDS)
@@ -246,7 +246,7 @@ def _check_stays(connection: Connection) -> None:
 
 
 def _refusal(connection: Connection, said: str) -> StoreRefused:
-    """The error for the answer of a store; it repeats nothing of the answer, since the store may be any server."""
+    """The error for a store's response, without any text from it, since the store may be any server."""
     if any(code in said for code in MISSING):
         return StoreRefused(f"There is no bucket {connection.bucket!r}.", pointer="#/url", value=connection.url)
     if any(code in said for code in ("403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId")):
@@ -255,7 +255,7 @@ def _refusal(connection: Connection, said: str) -> StoreRefused:
 
 
 def read(client: CloudClient, key: str) -> Reading:
-    """Begin to read an object; errors are those of obstore."""
+    """Start reading an object; errors are those of obstore."""
     answer = obstore.get(client, key)
     return Reading(
         size=answer.meta["size"], etag=answer.meta["e_tag"], pieces=iter(answer.stream(min_chunk_size=READ_SIZE))

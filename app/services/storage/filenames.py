@@ -1,4 +1,4 @@
-"""File names: those of uploads, in every notation that clients use, and those of results."""
+"""File names of uploads, in every notation that clients use, and of results."""
 
 import codecs
 import hashlib
@@ -30,10 +30,11 @@ ENCODED_WORDS = re.compile(r"\s*(?:=\?[\w*-]+\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORE
 def names_of(part: MultipartSegment) -> tuple[str, str | None]:
     """The name of a form's part, and the name of its file if it has one.
 
-    It reads UTF-8 and Latin-1 in quotes, encoded words (RFC 2047), and `filename*` (RFC 8187), which takes precedence.
+    Supported are UTF-8 and Latin-1 in quotes, encoded words (RFC 2047), and `filename*` (RFC 8187), which takes
+    precedence.
 
     Raises:
-        InvalidFilename: the name is in a notation or character set that cannot be read.
+        InvalidFilename: the notation or the character set of the name is not supported.
     """
     header = _decoded(part.header("Content-Disposition") or "")
     _, name, filename = parse_content_disposition(header)
@@ -49,7 +50,7 @@ def names_of(part: MultipartSegment) -> tuple[str, str | None]:
 
 
 def _decoded(header: str) -> str:
-    """The header, in UTF-8 or in the encoding of old clients."""
+    """Decode a header, from UTF-8 or the encoding of old clients."""
     raw = header.encode(HEADER_CHARSET)
     for charset in ("utf-8", "cp1252"):
         try:
@@ -60,7 +61,7 @@ def _decoded(header: str) -> str:
 
 
 def _extended(value: str) -> str:
-    """The text of `UTF-8'en'na%C3%AFve.png`."""
+    """Decode an extended value, e.g. `UTF-8'en'na%C3%AFve.png`."""
     charset, *rest = value.strip('"').split("'", 2)
     if len(rest) != 2:
         raise _refused(
@@ -70,7 +71,7 @@ def _extended(value: str) -> str:
 
 
 def _from_words(value: str) -> str:
-    """The text of `=?utf-8?B?…?=`."""
+    """Decode encoded words, e.g. `=?utf-8?B?…?=`."""
     try:
         return "".join(_in_charset(raw, charset or "ascii") for raw, charset in decode_header(value))
     except (HeaderParseError, ValueError):
@@ -101,7 +102,7 @@ def _refused(detail: str) -> InvalidFilename:
 
 
 def check_filename(filename: str | None) -> str:
-    """Refuse file names that no file can have. Nothing is ever stored under a client's file name."""
+    """Refuse invalid file names. Nothing is ever stored under a client's file name."""
     if not filename:
         raise _refused("The part `file` needs a file name.") from None
     if len(filename) > MAX_FILENAME:
@@ -114,15 +115,15 @@ def check_filename(filename: str | None) -> str:
 
 
 def usable_filename(name: str) -> str:
-    """A file name from elsewhere, changed so that `check_filename` accepts it."""
+    """Change a file name, e.g. from a URL, so that `check_filename` accepts it."""
     plain = FORBIDDEN_IN_FILENAME.sub("-", name)[:MAX_FILENAME]
     return FALLBACK if plain in {"", ".", ".."} else plain
 
 
 def result_filename(upload: str, result: str, extension: str) -> str:
-    """The file name of a result, within the limit of file systems, which is in bytes.
+    """The file name of a result, within the length limit of file systems, which is in bytes.
 
-    Only the part from the upload's name is shortened, so that the results of a job keep different names.
+    Only the part from the upload's name is shortened, so that the names of a job's results stay different.
     """
     own = f"-{_fitting(result, MAX_FILENAME - len(FALLBACK) - len(f'-.{extension}'))}.{extension}"
     stem = safe_stem(upload).encode()[: MAX_FILENAME - len(own.encode())].decode(errors="ignore")
@@ -130,15 +131,15 @@ def result_filename(upload: str, result: str, extension: str) -> str:
 
 
 def base_name(result: str) -> str:
-    """The beginning of the names of a set's files, which refer to each other: the name of the result.
+    """The common prefix of the names of a set's files, which refer to each other: the name of the result.
 
-    The upload's name is not part of it, so that the files have the same names in archives, folders and stores.
+    It does not contain the upload's name, so that the files have the same names in archives, folders and stores.
     """
     return _fitting(result, MAX_FILENAME - LONGEST_SUFFIX)
 
 
 def _fitting(result: str, room: int) -> str:
-    """The result's name; a name that is too long, from a very deep tree, is cut and ends in a digest of the whole."""
+    """The name of a result; if it is too long, as in a very deep tree, it is cut and ends with a digest."""
     if len(result) <= room:
         return result
     digest = hashlib.sha256(result.encode()).hexdigest()[:8]
@@ -152,7 +153,7 @@ def safe_stem(filename: str) -> str:
 
 
 def content_disposition(filename: str) -> str:
-    """`attachment` with a file name in any script (RFC 6266)."""
+    """A `Content-Disposition` header: `attachment` with a file name in any script (RFC 6266)."""
     ascii_name = filename.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_")
     encoded = quote(filename, safe="")
     return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{encoded}"

@@ -1,8 +1,7 @@
-"""Folders as stores, at or below a root that the operator has named, without following links.
+"""Folders as stores, at or below a root that the operator has named; symbolic links are not followed.
 
-The key comes from a tenant, and other programs may write to the folder too. So the kernel never gets a whole path: each
-name is opened relative to the folder before it, and a link is not opened. Even a change in between cannot lead out of
-the root.
+The key comes from a tenant, and other programs may also write to the folder. So no whole path is ever opened: each name
+is opened relative to the folder before it, and links are refused. Even a change in between cannot lead out of the root.
 """
 
 import errno
@@ -39,16 +38,16 @@ class Folder:
         """Check that the folder exists.
 
         Raises:
-            OSError: it does not exist, or a link is on the way.
+            OSError: the folder does not exist, or its path contains a link.
         """
         with self._opened(()):
             pass
 
     def read(self, key: str) -> Reading:
-        """Begin to read a file.
+        """Start reading a file.
 
         Raises:
-            FileNotFoundError: there is no regular file under the key; a link does not count as one.
+            FileNotFoundError: there is no regular file under the key; a link is not one.
             OSError: the file cannot be read.
         """
         try:
@@ -71,14 +70,14 @@ class Folder:
         )
 
     def write(self, key: str, source: Path, *, replace: bool) -> None:
-        """Write a file under its key, completely or not at all; missing folders are made.
+        """Write a file under its key, completely or not at all; missing folders are created.
 
-        It gets the permissions of its folder, since other programs will use it: files of this process are private
-        otherwise.
+        The file gets the permissions of its folder, so that other programs can use it; by default, files of this
+        process are private.
 
         Raises:
-            FileExistsError: the key exists, and `replace` is false.
-            PermissionError: a link or a file is in the place of a folder, or a folder in the place of the file.
+            FileExistsError: the file exists, and `replace` is false.
+            PermissionError: there is a link or a file instead of a folder, or a folder instead of the file.
             OSError: the file cannot be written.
         """
         with self._parent(key, make=True) as (folder, name):
@@ -101,14 +100,14 @@ class Folder:
 
     @contextmanager
     def _parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """The opened folder of a file, and the file's name in it."""
+        """Open the folder of a file; yields its descriptor, and the name of the file in it."""
         *names, name = key.split("/")
         with self._opened(tuple(names), make=make) as folder:
             yield folder, _checked(name)
 
     @contextmanager
     def _opened(self, below: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
-        """Open a folder below this one, name by name."""
+        """Open a folder below this one, name by name; yields its descriptor."""
         folder = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
         try:
             for number, name in enumerate((*self.names, *below)):
@@ -126,11 +125,11 @@ def _checked(name: str) -> str:
 
 
 def _enter(folder: int, name: str, *, make: bool) -> int:
-    """Open a folder in a folder.
+    """Open a folder in a folder; returns its descriptor.
 
     Raises:
-        PermissionError: it is a link or a file.
-        OSError: it cannot be opened or made.
+        PermissionError: the name is that of a link or a file.
+        OSError: the folder cannot be opened or created.
     """
     try:
         return os.open(name, FOLDER, dir_fd=folder)

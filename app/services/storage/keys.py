@@ -1,4 +1,4 @@
-"""Keys of objects: made only from ids, never from values that a client sent."""
+"""Keys of objects, made only from ids, never from values that a client has sent."""
 
 from uuid import UUID
 
@@ -16,22 +16,22 @@ def input_key(job_id: UUID) -> str:
 
 
 def fetched_key(job_id: UUID, run: int, attempt: int) -> str:
-    """A new key for each attempt: two fetches may give different files, and a slow attempt must not overwrite."""
+    """The key of a fetched input. It is new for each attempt, since a slow attempt must not overwrite a newer file."""
     return f"{input_key(job_id)}-{run}.{attempt}"
 
 
 def result_key(job_id: UUID, step_id: str, extension: str) -> str:
-    """The same key for every attempt: a step that runs twice overwrites its own object."""
+    """The key of a result, the same for all attempts: a step that runs twice overwrites its own object."""
     return f"{job_prefix(job_id)}results/{step_id}.{extension}"
 
 
 def parts_prefix(job_id: UUID, step_id: str) -> str:
-    """The prefix of the results of a step with several files; the suffixes of their names follow."""
+    """The prefix of keys for a step whose result has several files; the suffixes of their names follow."""
     return f"{job_prefix(job_id)}results/{step_id}/"
 
 
 def asset_key(tenant: str, sha256: str) -> str:
-    """The key of an asset, by its content: a name may get another content, a key never does."""
+    """The key of an asset's file, by its content: an asset may get new content, a key never does."""
     return f"{asset_prefix(tenant)}{sha256}"
 
 

@@ -1,4 +1,4 @@
-"""Download URLs: presigned for the provider of the bucket, or signed here if the API itself serves a local folder."""
+"""Download URLs: presigned for the provider of the bucket, or signed here if the API serves a local folder."""
 
 import hashlib
 import hmac
@@ -14,10 +14,10 @@ from app.services.storage.object_store import CloudPeer
 
 
 class DownloadLinks(Protocol):
-    """Makes the download URL of a result."""
+    """Makes download URLs of results."""
 
     def url(self, job: Job, result: Result) -> tuple[str, datetime]:
-        """An absolute URL, and when it expires."""
+        """An absolute URL, and the time at which it expires."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ApiLinks:
         """Accept a link that this service made and that has not expired.
 
         Raises:
-            InvalidDownloadLink: it is not such a link, or has expired.
+            InvalidDownloadLink: the link was not made by this service, or has expired.
         """
         made = [_sign(key, job_id, name, expires) for key in (self.secret, *self.older)]
         genuine = [hmac.compare_digest(one.encode(), signature.encode()) for one in made]

@@ -1,4 +1,4 @@
-"""Objects as files of a folder: the embedded mode, or a file system that all processes of a cluster share."""
+"""Objects as files in a folder: for the embedded mode, or on a file system that all processes of a cluster share."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from app.services.storage.object_store import READ_SIZE, ObstorePeer
 
 @dataclass(frozen=True)
 class LocalFolder(ObstorePeer):
-    """A folder of this machine."""
+    """An object store in a local folder."""
 
     folder: Path
 
@@ -31,9 +31,9 @@ class LocalFolder(ObstorePeer):
             obstore.put(self._client, key, file, use_multipart=True, **self._parts)
 
     def _named(self, key: str, file: BinaryIO) -> bool:
-        """Link an unnamed file into the folder instead of copying its bytes; return whether that was possible.
+        """Link an unnamed file into the folder instead of copying its bytes; returns whether that was possible.
 
-        It is possible on Linux, within one file system, and if the key is free.
+        It is possible on Linux, within one file system, if the key is free.
         """
         path = self.folder / key
         try:
@@ -67,7 +67,7 @@ class LocalFolder(ObstorePeer):
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """The content of a file, in larger pieces than the 8 KB of obstore."""
+    """The content of a file, in pieces that are larger than the 8 KB of obstore."""
     with path.open("rb") as file:
         while piece := file.read(READ_SIZE):
             yield piece

@@ -1,4 +1,4 @@
-"""The interface of the object store, and the part that all implementations share: calls of obstore and its errors.
+"""The interface of the object store, and the code that all implementations share, for obstore and its errors.
 
 The implementations are `local.py`, `../s3.py`, `gcs.py` and `azure.py`; `app/wiring.py` picks one by the storage URL.
 A client is made on first use, after a fork. All exceptions of obstore and of a provider are translated.
@@ -47,14 +47,14 @@ class Reading:
 
 
 class ObjectStore(Protocol):
-    """The objects of all jobs.
+    """A store for the objects of all jobs.
 
     Every method raises `StoreUnavailable` if the store does not answer, or answers with an unexpected error.
     """
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine with the objects as files, which need disk space but no cache; None: remote."""
+        """The local folder with the objects as files, which take disk space but need no cache; None: a remote store."""
 
     async def upload_raw(self, key: str, file: BinaryIO) -> None:
         """Store an upload from a file at any position."""
@@ -76,7 +76,7 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectNotFound: there is no such object.
-            ObjectIncomplete: the store answered, but not with the whole object.
+            ObjectIncomplete: the store has not returned the whole object.
             OSError: the file cannot be written.
         """
 
@@ -88,23 +88,23 @@ class ObjectStore(Protocol):
         """
 
     async def size(self, key: str) -> int | None:
-        """Size of an object in bytes; None if there is no such object."""
+        """The size of an object in bytes; None if there is no such object."""
 
     def entries(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Key and size of every object below a prefix, which ends in `/`."""
+        """The key and the size in bytes of every object below a prefix, which ends in `/`."""
 
     def delete(self, key: str) -> None:
         """Delete an object if it exists."""
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete everything below a prefix, which ends in `/`; return the number of objects."""
+        """Delete all objects below a prefix, which ends in `/`; returns their number."""
 
     async def check_writing(self, key: str, content: bytes) -> None:
-        """Store a small object, since a full store still answers reads. A local folder is checked by `Room` instead."""
+        """Store a small object as a test, since a full store still answers reads. Local folders use `Room` instead."""
 
 
 class ObstorePeer(ABC):
-    """The part that all implementations share."""
+    """The code that all implementations share."""
 
     #: the provider's code for a bucket that does not exist; obstore reports it like a missing object
     missing_bucket: ClassVar[str] = "NoSuchBucket"
@@ -145,7 +145,7 @@ class ObstorePeer(ABC):
             raise ObjectIncomplete
 
     def _pieces(self, key: str) -> Iterator[Any]:
-        """The content of an object; only the store's own errors are translated, not those of the consumer."""
+        """The pieces of an object; only errors of the store are translated, not those of the consumer."""
         read = 0
         with self._translated(key):
             size, pieces = self._read(key)
@@ -156,7 +156,7 @@ class ObstorePeer(ABC):
             raise ObjectIncomplete
 
     def _read(self, key: str) -> tuple[int, Iterable[Any]]:
-        """Size and content of an object, piece by piece."""
+        """The size of an object in bytes, and its content piece by piece."""
         answer = obstore.get(self._client, key)
         return answer.meta["size"], answer.stream(min_chunk_size=READ_SIZE)
 
@@ -208,7 +208,7 @@ class ObstorePeer(ABC):
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
-        """Translate errors; it must enclose only calls of the store itself."""
+        """Translate errors of the store; the block must contain only calls of the store."""
         try:
             yield
         except FileNotFoundError as error:
@@ -220,7 +220,7 @@ class ObstorePeer(ABC):
 
     @contextmanager
     def _stored(self, key: str) -> Iterator[None]:
-        """Translate errors of writing, where a missing object means a missing bucket."""
+        """Translate errors of writing, for which 'not found' means a missing bucket."""
         try:
             with self._translated(key):
                 yield
@@ -234,7 +234,7 @@ class ObstorePeer(ABC):
 class CloudPeer(ObstorePeer):
     """A bucket of a provider, which serves downloads itself.
 
-    Missing credentials come from the provider's own chain: the environment, the machine, the pod.
+    Missing credentials come from the provider's default chain: environment, machine, pod.
     """
 
     folder: ClassVar[None] = None
@@ -246,7 +246,7 @@ class CloudPeer(ObstorePeer):
 
     @abstractmethod
     def _open(self, endpoint: str | None) -> CloudClient:
-        """A client for an address; None: the provider's own."""
+        """A client for an endpoint; None: the provider's default endpoint."""
 
     @cached_property
     def _client(self) -> CloudClient:
@@ -267,7 +267,7 @@ class CloudPeer(ObstorePeer):
 
 
 def client_options(endpoint: str | None) -> dict[str, Any]:
-    """Limits of every connection to a provider."""
+    """The options and limits of all connections to a provider."""
     return {
         "client_options": {
             "allow_http": (endpoint or "").startswith("http:"),
@@ -279,7 +279,7 @@ def client_options(endpoint: str | None) -> dict[str, Any]:
 
 
 def given(**options: str | None) -> dict[str, Any]:
-    """The options that are set; the provider's own chain supplies the others."""
+    """The options that are not None; the provider's default chain supplies the others."""
     return {name: value for name, value in options.items() if value}
 
 

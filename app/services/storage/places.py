@@ -1,4 +1,4 @@
-"""The places that stores connect to: users' buckets, and folders of the server's machine."""
+"""The places that stores connect to: users' buckets, and folders on the server's machine."""
 
 import errno
 import hashlib
@@ -24,7 +24,7 @@ FAULTS = (BaseError, OSError)  # errors that access to a place raises
 
 @dataclass(frozen=True, kw_only=True)
 class NewObject:
-    """A file to write to a place, with the metadata of the object."""
+    """A file to write to a place, with its metadata."""
 
     path: Path
     sha256: str
@@ -36,18 +36,18 @@ class NewObject:
 
 
 class Taken(Exception):
-    """The key has another object already."""
+    """Another object already has this key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Opens places, and reads and writes there; every method may raise the errors of `FAULTS`."""
+    """Reads and writes objects in places; every method may raise the errors in `FAULTS`."""
 
     #: folders that stores may be at or below
     roots: tuple[Path, ...] = ()
 
     def read(self, connection: Connection, key: str) -> Reading:
-        """Begin to read an object."""
+        """Start reading an object."""
         if connection.scheme == FILE:
             return self.folder(connection).read(key)
         return read(open_bucket(connection), key)
@@ -56,8 +56,8 @@ class Places:
         """Write an object; an existing object with the same mark counts as written.
 
         Raises:
-            Taken: the key has another object, and `replace` is false. The file has not been sent then, unless the other
-                object appeared in the same moment.
+            Taken: another object has the key, and `replace` is false. The file was not sent, unless the other object
+                was written at the same moment.
         """
         if connection.scheme == FILE:
             _write_file(self.folder(connection), key, new, replace=replace)
@@ -71,7 +71,7 @@ class Places:
         """The folder of a connection.
 
         Raises:
-            PermissionError: it is not at or below a root.
+            PermissionError: the folder is not at or below a root.
         """
         path = Path(unquote(urlsplit(connection.url).path))
         for root in self.roots:
@@ -92,7 +92,7 @@ def is_denied(error: Exception) -> bool:
 
 
 def _disposition(new: NewObject) -> str:
-    """Browsers may show images, but must download markup: the bucket's site may run scripts that ours does not."""
+    """The `Content-Disposition` of an object: images may be shown; markup, which may run scripts, is downloaded."""
     attachment = content_disposition(new.filename)
     return attachment if new.content_type == HTML.media_type else attachment.replace("attachment", "inline", 1)
 
@@ -117,10 +117,10 @@ def _create(client: CloudClient, key: str, new: NewObject) -> None:
 
 
 def _is_own(client: CloudClient, key: str, new: NewObject) -> bool:
-    """Whether the key has an object that this job has written.
+    """Whether the object with a key was written by this job.
 
     Raises:
-        Taken: it has another object.
+        Taken: another object has the key.
     """
     try:
         found: Any = obstore.get(client, key, options={"head": True}).attributes
@@ -140,7 +140,7 @@ def _write_file(folder: Folder, key: str, new: NewObject, *, replace: bool) -> N
 
 
 def _holds(folder: Folder, key: str, new: NewObject) -> bool:
-    """Whether a file has exactly the bytes of the result; a file has no metadata, so its bytes are the mark."""
+    """Whether a file has exactly the bytes of the result, which are compared because a file has no mark."""
     try:
         found = folder.read(key)
     except FileNotFoundError:  # no file, but a folder, a link or the like

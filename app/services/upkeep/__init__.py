@@ -1,1 +1,1 @@
-"""Periodic work: repairs and removals."""
+"""Periodic background work: repairs, removals and accounting."""

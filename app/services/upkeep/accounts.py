@@ -1,4 +1,4 @@
-"""Accounting of tenants: adds up the usage of ended jobs, and measures the storage."""
+"""Accounting for tenants: adds up the usage of ended jobs, and measures their storage."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,7 +11,7 @@ STORAGE_SECONDS = 300.0  # between two measurements, by any process
 
 
 class Accounts(Periodic):
-    """Counts periodically; any number of processes may do so at once."""
+    """Counts usage periodically; any number of processes may do so at once."""
 
     name = "accounts"
     unavailable = (SQLAlchemyError,)
@@ -21,7 +21,7 @@ class Accounts(Periodic):
         self._database = database
 
     def run_once(self) -> int:
-        """Count all jobs that have ended by now, and measure if it is time; returns the number of events counted."""
+        """Count all jobs that have ended, and measure the storage if due; returns the number of counted events."""
         counted = self._count()
         with self._database.session() as session:
             is_due = storage.is_due(session, STORAGE_SECONDS)
@@ -30,7 +30,7 @@ class Accounts(Periodic):
         return counted
 
     def _count(self) -> int:
-        """Number the events that have none yet, and count them, each batch in a transaction."""
+        """Assign numbers to new events and count them, each batch in its own transaction."""
         counted = 0
         while not self.stopping.is_set():
             with self._database.session(read_only=True) as session:

@@ -1,4 +1,4 @@
-"""Erasing a tenant: everything that it owns, and then itself."""
+"""Erases a tenant: first everything that it owns, and then the tenant itself."""
 
 import asyncio
 from collections import Counter
@@ -60,12 +60,12 @@ KINDS: tuple[tuple[str, type[Base], Any], ...] = (
 
 
 def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
-    """Erase a tenant; returns the numbers of rows by kind. After an interruption it can simply be repeated.
+    """Erase a tenant; returns the number of rows by kind. After an interruption, simply call it again.
 
     Raises:
-        TenantNotFound: there is none of this name.
-        TenantStays: it is the tenant of requests without a key, which always exists.
-        StoreUnavailable: the storage cannot delete now.
+        TenantNotFound: no tenant has this name.
+        TenantStays: the tenant of requests without a key cannot be erased.
+        StoreUnavailable: the storage cannot delete objects now.
     """
     if name == DEFAULT_TENANT:
         raise TenantStays
@@ -90,7 +90,7 @@ def erase(database: Database, storage: ObjectStore, name: str) -> Counter[str]:
 
 
 def _erase_jobs(database: Database, storage: ObjectStore, name: str, erased: Counter[str]) -> bool:
-    """Erase a batch of jobs: end them, so that no worker writes for them, then delete their objects and their rows."""
+    """Erase a batch of jobs: end them, so that workers write nothing more, then delete their objects and rows."""
     with database.session(tenant=name) as session:
         found = list(session.scalars(select(Job.id).order_by(Job.id).limit(BATCH)))
         results = session.scalar(select(func.count()).select_from(Result).where(Result.job_id.in_(found)))

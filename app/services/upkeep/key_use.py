@@ -1,4 +1,4 @@
-"""Records when keys were last used, in the background: no request waits or commits for that."""
+"""Records the last use of keys in the background, so that no request waits for it."""
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -9,7 +9,7 @@ EVERY_SECONDS = 30.0
 
 
 class KeyUse(Periodic):
-    """The last use of the keys that this process has seen."""
+    """Records the last use of keys that this process has seen."""
 
     name = "key_use"
     unavailable = (SQLAlchemyError,)
@@ -19,5 +19,5 @@ class KeyUse(Periodic):
         self._door = door
 
     def run_once(self) -> int:
-        """Write the keys used since the last call; returns how many."""
+        """Record the use of keys since the previous call; returns the number of keys."""
         return self._door.write_use()

@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class Periodic(ABC):
-    """A thread that repeats one piece of work for ever; an error ends only one turn, and is logged."""
+    """A thread that repeats some work for ever; an error ends only the current turn, and is logged."""
 
     name: ClassVar[str]
     #: True: the first turn begins at once, not after a pause
@@ -21,7 +21,7 @@ class Periodic(ABC):
         """Set up without starting the thread.
 
         Args:
-            every_seconds: pause between two turns.
+            every_seconds: seconds between two turns.
         """
         self._every_seconds = every_seconds
         self.stopping = threading.Event()
@@ -32,11 +32,11 @@ class Periodic(ABC):
         """Do one turn; a long one ends early when `stopping` is set."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Begin no further turn, and wait so many seconds for the end of this one."""
+        """Start no further turn, and wait up to `timeout` seconds for the end of the current one."""
         self.stopping.set()
         self._thread.join(timeout)
 

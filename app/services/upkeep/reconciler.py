@@ -1,4 +1,4 @@
-"""Repairs what a crash, a lost message or a flushed Redis left behind, so that every accepted job ends."""
+"""Repairs the effects of crashes, lost messages and a flushed Redis, so that every accepted job ends."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ IN_FLIGHT = timedelta(seconds=5)  # longest time of a message from its transacti
 
 @dataclass(frozen=True, kw_only=True)
 class Repairs:
-    """How much one sweep has started again."""
+    """The amounts of work that a sweep has restarted."""
 
     expired: int = 0
     silent: int = 0
@@ -49,12 +49,12 @@ Waiting = Callable[[str], int | None]
 
 
 def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> Repairs:
-    """Find everything that is stuck, and send it again.
+    """Find work that is stuck, and send it again.
 
     Args:
         session: one transaction for all repairs.
-        redispatch_seconds: a job may have lost its message after so long without a sign of life.
-        waiting: the lengths of queues: a task that waits in a long queue is not lost.
+        redispatch_seconds: seconds without activity after which the message of a job may be lost.
+        waiting: returns the length of a queue, since a task that waits in a long queue is not lost.
     """
     if not take(session, AdvisoryLock.SWEEP):
         return Repairs()
@@ -70,7 +70,7 @@ def sweep(session: Session, *, redispatch_seconds: float, waiting: Waiting) -> R
 
 
 def _resend_expired(session: Session) -> int:
-    """Resend tasks whose worker is silent: the copy of the message takes the lease over."""
+    """Resend tasks whose worker is silent; the copy of the message takes over the lease."""
     given_up = [
         (job_id, task)
         for job_id, tasks in steps.expired_leases(session, BATCH).items()
@@ -86,7 +86,7 @@ def _resend_expired(session: Session) -> int:
 
 
 def _lock_idle(session: Session, job_id: UUID) -> bool:
-    """Lock an open job before its steps, as every worker does; False while another process has it locked."""
+    """Lock an open job before its steps, as workers do; returns False if another process has locked it."""
     idle = select(Job.id).where(Job.id == job_id, Job.status.in_(JOB_OPEN)).with_for_update(skip_locked=True)
     return session.scalar(idle) is not None
 
@@ -96,7 +96,7 @@ def _note_dispatch(session: Session, job_id: UUID) -> None:
 
 
 def _resend_silent(session: Session, redispatch_seconds: float, reached: Callable[[], Reached]) -> int:
-    """Resend jobs whose message is in no queue any more, or was never sent."""
+    """Resend jobs whose message is no longer in a queue, or was never sent."""
     silent = _silent(redispatch_seconds)
     if session.scalar(silent.with_only_columns(Job.id).limit(1)) is None:
         return 0
@@ -111,14 +111,14 @@ def _resend_silent(session: Session, redispatch_seconds: float, reached: Callabl
 
 
 def _may_be_lost(reached: Reached) -> ColumnElement[bool]:
-    """A condition that excludes jobs all of whose open steps still wait in queues: most jobs, if a queue is long."""
+    """A condition that excludes jobs whose open steps all wait in queues; these are most jobs if a queue is long."""
     open_steps = select(Step.id).where(Step.job_id == Job.id, Step.status.in_(STEP_OPEN))
     passed = [and_(Step.queue == queue, Job.dispatched_at < until - IN_FLIGHT) for queue, until in reached.items()]
     return or_(~open_steps.exists(), open_steps.where(or_(*passed)).exists())
 
 
 def _lost(session: Session, silent: Sequence[UUID], reached: Reached) -> Iterator[UUID]:
-    """Those of these jobs that wait in no queue. The others are skipped without a lock, however many they are."""
+    """The ids of those jobs that wait in no queue. The others are skipped without a lock, however many they are."""
     kept = outbox.subjects(session)  # their messages wait in the outbox
     for first in range(0, len(silent), BATCH):
         ids = silent[first : first + BATCH]
@@ -149,10 +149,10 @@ def _silent(redispatch_seconds: float) -> Select[Job]:
 
 
 def _reached(session: Session, waiting: Waiting) -> Reached:
-    """How far each queue has got: everything sent to it before this time has been taken.
+    """The progress of each queue: all messages that were sent to it before this time have been received.
 
-    A queue keeps its order, so everything sent before a running step has been taken, and the step is not older than its
-    job. A small step proves nothing, since it may have come from another queue.
+    A queue keeps its order, so all messages sent before that of a running step have been received, and no step is older
+    than its job. Small steps are ignored, since they may have come from another queue.
     """
     reached: Reached = {}
     running = select(Job, Step.task, Step.queue).join(Step, Step.job_id == Job.id).order_by(Job.created_at)
@@ -185,9 +185,9 @@ def _resend(session: Session, job_ids: list[UUID]) -> int:
 
 
 def resume_all(session: Session) -> int:
-    """Make every open job due again, at the start of the only process.
+    """Make all open jobs due again, at the start of the only process.
 
-    The broker of its predecessor was in memory, and the leases have no holder.
+    The broker of the previous process was in memory, and the holders of all leases have ended.
     """
     steps.give_all_leases_up(session)
     due.forget_all(session)
@@ -195,7 +195,7 @@ def resume_all(session: Session) -> int:
 
 
 class Reconciler(Periodic):
-    """Sweeps periodically."""
+    """Repairs stuck work periodically."""
 
     name = "reconciler"
     at_once = True
@@ -210,7 +210,7 @@ class Reconciler(Periodic):
         self._redispatch_seconds = redispatch_seconds
 
     def run_once(self) -> None:
-        """Repair everything that needs it now."""
+        """Repair all stuck work."""
         while self._repair().webhooks == deliveries.BATCH and not self.stopping.is_set():
             pass
 

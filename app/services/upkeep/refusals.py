@@ -16,7 +16,7 @@ MOST = 10_000  # refusals that wait to be written; further ones are not noted
 
 
 class Refusals(Periodic):
-    """The refusals of one API process. If it is killed, those of its last second are lost."""
+    """The refusals of one API process. If the process is killed, those of the last second are lost."""
 
     name = "refusals"
     unavailable = (SQLAlchemyError,)
@@ -32,7 +32,7 @@ class Refusals(Periodic):
         self._waiting: list[Refusal] = []
 
     def note(self, *, tenant: str, key_id: str, code: str) -> None:
-        """Note that a request was refused, without a statement."""
+        """Note a refused request in memory."""
         minute = int(self._clock() // 60)
         refusal = Refusal(tenant=tenant, key_id=key_id, code=code, minute=minute)
         with self._lock:
@@ -43,7 +43,7 @@ class Refusals(Periodic):
                 self._waiting.append(refusal)
 
     def run_once(self) -> int:
-        """Write the noted refusals; returns how many there were."""
+        """Write the noted refusals; returns their number."""
         with self._lock:
             refusals = self._waiting[: audit.PAGE]
         if refusals:

@@ -36,7 +36,7 @@ YOUNG_SECONDS = 3600  # age below which an object without a job is kept: an uplo
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """The outcome for a batch of expired jobs."""
+    """The outcome of the removal of a batch of expired jobs."""
 
     removed: list[UUID]
     #: jobs whose objects could not be deleted; they stay until the objects can be
@@ -44,14 +44,14 @@ class Removal:
 
     @property
     def is_last(self) -> bool:
-        """True if nothing more can be done now: no jobs are left, or the storage deletes nothing."""
+        """True if no more can be removed now: no expired jobs are left, or the storage cannot delete objects."""
         return len(self.removed) + len(self.kept) < BATCH or not self.removed
 
 
 def remove_expired_jobs(session: Session, storage: ObjectStore, passed_over: Sequence[UUID] = ()) -> Removal:
     """Remove a batch of expired jobs, oldest first.
 
-    They stay locked while their objects are deleted, so that no retry by a client begins in between.
+    The jobs stay locked while their objects are deleted, so that no retry by a client starts in between.
     """
     query = select(Job.id, Job.tenant, Job.expires_at).where(
         Job.expires_at < from_now(), Job.status.not_in(JOB_OPEN), Job.id.not_in(passed_over)
@@ -72,7 +72,7 @@ def _tombstone(row: Any) -> JobTombstone:
 
 
 async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUID, PixToolsError]:
-    """Delete the objects of these jobs; returns the jobs of which some are left, and why."""
+    """Delete the objects of these jobs; returns the jobs of which objects are left, with the errors."""
     slots = asyncio.Semaphore(PARALLEL)
     kept: dict[UUID, PixToolsError] = {}
 
@@ -89,7 +89,7 @@ async def _delete_objects(storage: ObjectStore, job_ids: list[UUID]) -> dict[UUI
 
 @dataclass
 class Postponed:
-    """Jobs whose objects could not be deleted: each is skipped for a while, every time for twice as long."""
+    """Jobs whose objects could not be deleted; each is skipped for a while, which doubles every time."""
 
     #: by job: end of its pause on the monotonic clock, and the number of failures
     _until: dict[UUID, tuple[float, int]] = field(default_factory=dict)
@@ -107,27 +107,27 @@ class Postponed:
 
 
 def remove_expired_keys(session: Session) -> int:
-    """Delete a batch of expired idempotency keys; returns how many."""
+    """Delete a batch of expired idempotency keys; returns their number."""
     key = tuple_(IdempotencyKey.tenant, IdempotencyKey.key)
     old = select(IdempotencyKey.tenant, IdempotencyKey.key).where(IdempotencyKey.expires_at < from_now()).limit(BATCH)
     return rows_changed(session, delete(IdempotencyKey).where(key.in_(old)))
 
 
 def remove_old_letters(session: Session, kept_seconds: float) -> int:
-    """Delete a batch of dead letters that are too old; returns how many."""
+    """Delete a batch of dead letters that are too old; returns their number."""
     old = select(DeadLetter.id).where(DeadLetter.created_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(DeadLetter).where(DeadLetter.id.in_(old)))
 
 
 def remove_old_tombstones(session: Session, kept_seconds: float) -> int:
-    """Delete the tombstones of a batch of jobs that expired long ago; returns how many."""
+    """Delete a batch of tombstones of jobs that expired long ago; returns their number."""
     old = select(JobTombstone.job_id).where(JobTombstone.expired_at < from_now(-kept_seconds)).limit(BATCH)
     return rows_changed(session, delete(JobTombstone).where(JobTombstone.job_id.in_(old)))
 
 
 @dataclass(frozen=True)
 class Orphans:
-    """Objects and rows without their counterparts."""
+    """Objects without rows, and rows without objects."""
 
     #: keys of objects below a job that does not exist
     objects: list[str]
@@ -136,9 +136,9 @@ class Orphans:
 
 
 def find_orphans(database: Database, storage: ObjectStore) -> Orphans:
-    """Compare every object with the jobs, and every upload and result with the objects.
+    """Find objects without a job, and uploads and results without an object.
 
-    An upload that is being accepted has an object before it has a job: young objects are skipped.
+    Young objects are skipped, since an upload is stored before its job is written.
     """
     lost: list[str] = []
     for job_ids in _pages(database):
@@ -164,7 +164,7 @@ def _pages(database: Database) -> Iterator[list[UUID]]:
 
 
 def _named(database: Database, job_ids: list[UUID]) -> list[str]:
-    """The keys of objects that these jobs have according to the database."""
+    """The keys of objects that these jobs should have according to the database."""
     with database.session(read_only=True) as session:
         arrived = (Job.id.in_(job_ids), Job.input_sha256.is_not(None))
         uploads = session.scalars(select(Job.input_key).where(*arrived).order_by(Job.id))
@@ -198,12 +198,12 @@ def _owner(key: str) -> UUID | None:
 
 
 def _is_young(job_id: UUID | None) -> bool:
-    """Whether a job with this id may still be written; a UUIDv7 begins with its milliseconds since 1970."""
+    """Whether a job with this id may still be written; a UUIDv7 begins with the milliseconds since 1970."""
     return job_id is not None and job_id.version == 7 and job_id.int >> 80 > (time.time() - YOUNG_SECONDS) * 1000
 
 
 class Retention(Periodic):
-    """Removes what has expired, periodically."""
+    """Removes expired rows and objects periodically."""
 
     name = "retention"
     unavailable = (SQLAlchemyError, PixToolsError)
@@ -229,7 +229,7 @@ class Retention(Periodic):
         self._postponed = Postponed()
 
     def run_once(self) -> int:
-        """Remove all that has expired by now; returns the number of jobs."""
+        """Remove everything that has expired; returns the number of jobs."""
         removed = self._remove_jobs()
         self._in_batches(remove_expired_keys)
         self._in_batches(partial(remove_old_tombstones, kept_seconds=self._tombstones_kept_seconds))
@@ -244,7 +244,7 @@ class Retention(Periodic):
         return removed
 
     def _remove_jobs(self) -> int:
-        """Remove expired jobs, each batch in a transaction; a job that cannot be removed does not hold up others."""
+        """Remove expired jobs, each batch in its own transaction; a job that cannot be removed delays no others."""
         removed = 0
         while not self.stopping.is_set():
             with self._database.session() as session:
@@ -259,7 +259,7 @@ class Retention(Periodic):
         return removed
 
     def _in_batches(self, remove: Callable[[Session], int]) -> int:
-        """Repeat a removal until nothing is left, each batch in a transaction."""
+        """Repeat a removal until nothing is left, each batch in its own transaction."""
         removed = 0
         while not self.stopping.is_set():
             with self._database.session() as session:

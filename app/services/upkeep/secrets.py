@@ -1,4 +1,4 @@
-"""All secrets in the database: how many another key has encrypted, and encrypting them with the current key."""
+"""Rotation of all secrets in the database: counts those encrypted with another key, and encrypts them again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +19,12 @@ KINDS: tuple[tuple[Callable[[Session], int], Callable[..., Rotation]], ...] = (
 
 
 def outdated(session: Session) -> int:
-    """How many secrets are not encrypted with the current key."""
+    """The number of secrets that are not encrypted with the current key."""
     return sum(count(session) for count, _ in KINDS)
 
 
 def rotate_all(database: Database) -> Rotation:
-    """Encrypt all secrets with the current key, a batch in each transaction; if interrupted, it can be repeated."""
+    """Encrypt all secrets with the current key, each batch in its own transaction; can be repeated if interrupted."""
     done = [_rotate_kind(database, rotate) for _, rotate in KINDS]
     return Rotation(sealed=sum(each.sealed for each in done), unreadable=sum(each.unreadable for each in done))
 

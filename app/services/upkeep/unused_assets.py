@@ -19,10 +19,10 @@ def _unused() -> ColumnElement[bool]:
 
 
 def remove_unused_assets(session: Session, storage: ObjectStore) -> int:
-    """Remove a batch of files that nothing needs; returns how many.
+    """Remove a batch of unused files; returns their number.
 
     Raises:
-        StoreUnavailable: the storage cannot delete now.
+        StoreUnavailable: the storage cannot delete objects now.
     """
     key = tuple_(AssetObject.tenant, AssetObject.sha256)
     columns = select(AssetObject.tenant, AssetObject.sha256)

@@ -1,7 +1,7 @@
 """Circuit breakers, one for each host that receives webhooks; all workers share their state through Redis.
 
-pybreaker keeps the state and decides. Three things are added: only one probe at a time, where pybreaker would let every
-worker try a host at once; an expiry of the keys of hosts that are no longer used; and the time of the next try.
+pybreaker keeps the state and decides. This module adds three things: only one probe of a host at a time, whereas
+pybreaker would let all workers try it at once; an expiry of the keys of unused hosts; and the time of the next try.
 """
 
 import logging
@@ -39,8 +39,8 @@ class HostPaused(Exception):
         """Set when to try again.
 
         Args:
-            seconds: until the next request is allowed.
-            grows: whether the pause should grow each time.
+            seconds: seconds until the next request is allowed.
+            grows: whether the pause grows each time.
         """
         super().__init__(seconds)
         self.seconds = seconds
@@ -48,7 +48,7 @@ class HostPaused(Exception):
 
 
 class HostFailed(Exception):
-    """A failure of the host: raised within `Breakers.guard`."""
+    """The host has failed; to be raised within `Breakers.guard`."""
 
 
 def _key(origin: str, name: str) -> str:
@@ -62,15 +62,15 @@ class Trials(Protocol):
     """Probes of hosts that have failed: one at a time for each host."""
 
     def take(self, origin: str, seconds: float) -> GiveBack | None:
-        """Begin a probe, which ends after so many seconds at the latest; returns a function that ends it.
+        """Start a probe, which ends after `seconds` at the latest; returns a function that ends it.
 
-        None: another probe is under way.
+        None: another probe is in progress.
         """
 
 
 @dataclass
 class MemoryTrials:
-    """Probes of one process."""
+    """Probes of one process, in memory."""
 
     _until: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -91,7 +91,7 @@ class MemoryTrials:
 
 @dataclass(frozen=True)
 class RedisTrials:
-    """Probes of all processes; the probe of a process that dies ends when its time is over."""
+    """Probes of all processes, in Redis; the probe of a process that dies ends when its time is over."""
 
     redis: Redis
 
@@ -100,7 +100,7 @@ class RedisTrials:
         return lock.release if lock.acquire(blocking=False) else None
 
     def forget_later(self, origin: str) -> None:
-        """Have the state of an unused host expire; pybreaker would keep it for ever."""
+        """Let the state of an unused host expire, which pybreaker would keep for ever."""
         pipe = self.redis.pipeline(transaction=False)
         for key in KEYS:
             pipe.expire(_key(origin, key), KEPT_SECONDS)
@@ -116,10 +116,10 @@ class Breakers:
         """Set up without connecting.
 
         Args:
-            failures: failures in a row after which a host's breaker opens.
-            reset_seconds: how long a breaker stays open.
-            probe_seconds: longest time of one attempt.
-            redis_url: the Redis that shares the state; None: there is only this process.
+            failures: number of consecutive failures after which the breaker of a host opens.
+            reset_seconds: seconds for which a breaker stays open.
+            probe_seconds: longest duration of an attempt.
+            redis_url: URL of the Redis with the shared state; None: there is only this process.
         """
         self._failures = failures
         self._reset_seconds = reset_seconds
@@ -132,7 +132,7 @@ class Breakers:
         self._open: dict[str, float] = {}
 
     def open_hosts(self) -> int:
-        """How many breakers are open now, among all workers; while Redis is away, in this process."""
+        """The number of open breakers of all workers; while Redis is away, of this process."""
         since = time.time() - KEPT_SECONDS
         if self._redis is not None:
             try:
@@ -156,7 +156,7 @@ class Breakers:
 
     @contextmanager
     def guard(self, origin: str) -> Iterator[None]:
-        """Guard a request to a host; raise `HostFailed` within the block for a failure that counts against the host.
+        """Guard a request to a host; a failure that counts against the host has to raise `HostFailed` in the block.
 
         Raises:
             HostPaused: the breaker is open; the block was not entered.
@@ -173,7 +173,7 @@ class Breakers:
             self._leave(probes, origin, give_back)
 
     def _choose(self, origin: str) -> tuple[pybreaker.CircuitBreaker, Trials]:
-        """The breaker that all workers share; while Redis is away, that of this process."""
+        """The shared breaker of all workers; while Redis is away, that of this process."""
         if self._redis is not None:
             try:
                 # A write, since a Redis that is read-only or out of memory answers reads, and pybreaker ignores errors
@@ -223,7 +223,7 @@ class Breakers:
         return give_back
 
     def _left(self, breaker: pybreaker.CircuitBreaker) -> float:
-        """Seconds until a host may be tried again."""
+        """The seconds until a host may be tried again."""
         opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no public name for it
         if breaker.current_state != pybreaker.STATE_OPEN or opened_at is None:
             return 0.0
@@ -233,7 +233,7 @@ class Breakers:
         return float(min(left, self._reset_seconds))
 
     def _begin_now(self, breaker: pybreaker.CircuitBreaker) -> None:
-        """Set the opening time of an open breaker to now; pybreaker itself only moves it forwards."""
+        """Set the opening time of an open breaker to now, since pybreaker only moves it forwards."""
         if self._redis is not None and isinstance(breaker._state_storage, pybreaker.CircuitRedisStorage):  # noqa: SLF001
             self._redis.delete(_key(str(breaker.name), "opened_at"))
         breaker._state_storage.opened_at = datetime.now(UTC)  # noqa: SLF001
@@ -271,7 +271,7 @@ def _is_no_failure(error: BaseException) -> bool:
 
 
 def _nothing() -> None:
-    """End a probe that was not noted in Redis."""
+    """Do nothing, to end a probe that is not recorded in Redis."""
 
 
 def _warn(error: RedisError) -> None:

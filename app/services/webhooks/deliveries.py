@@ -1,7 +1,7 @@
 """Deliveries: a row for each event that is to be sent to a receiver, and the guards around each attempt.
 
-Like a step, a delivery is claimed with a lease by the worker that has its message, so a copy of the message, or a
-worker that was believed dead, changes nothing. The schedule is in the row and in the outbox, never in the broker.
+Like a step, a delivery is claimed with a lease by the worker that has its message. So a copy of the message, or a
+worker that was believed dead, does no harm. The schedule is in the row and in the outbox, never in the broker.
 
 A transaction that locks several rows locks them in this order: endpoint, event, delivery, replay.
 """
@@ -55,7 +55,7 @@ EVENT_NAMED = joinedload(WebhookDelivery.event).load_only(Event.type, Event.job_
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """An attempt that has been claimed."""
+    """A claimed attempt."""
 
     delivery_id: str
     endpoint_id: str | None
@@ -71,7 +71,7 @@ class Due:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port, which a log may show."""
+        """Scheme, host and port of the URL, which may be logged."""
         return origin_of(self.url)
 
 
@@ -92,7 +92,7 @@ class AttemptResult:
 
 
 def create(session: Session, event: Event, target: Target) -> WebhookDelivery:
-    """Write a delivery of an event, and the message that starts it at once."""
+    """Write a delivery of an event, and the message that starts it."""
     delivery = WebhookDelivery(
         id=DELIVERY.new(),
         tenant=event.tenant,
@@ -126,18 +126,18 @@ def claim(
     lease_seconds: float,
     pauses: Sequence[float],
 ) -> Due | None:
-    """Begin an attempt.
+    """Claim an attempt.
 
     Args:
         session: the transaction.
         delivery_id: id of the delivery.
         links: makes the URLs in the event.
         owner: owner of the lease; the same for every copy of one message.
-        lease_seconds: time after which another message may begin.
-        pauses: the schedule, which begins with the first attempt; the delivery is given up some time after its end.
+        lease_seconds: seconds after which another message may claim the delivery.
+        pauses: schedule in seconds, from the first attempt on; some time after its end the delivery is given up.
 
     Returns:
-        None when there is nothing to do: it has ended, is not due yet, or another worker holds it.
+        None if there is nothing to do: the delivery has ended, is not due yet, or another worker holds it.
     """
     found = _claimable(session, delivery_id, owner)
     if found is None:
@@ -179,13 +179,13 @@ def _content(
 
 
 def _lock(session: Session, delivery_id: str) -> WebhookDelivery | None:
-    """A delivery that is still to be made, locked until the end of the transaction."""
+    """A delivery that has not ended, locked until the end of the transaction."""
     delivery = session.get(WebhookDelivery, delivery_id, with_for_update=True)
     return delivery if delivery is not None and delivery.status == DeliveryStatus.PENDING else None
 
 
 def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookDelivery, Event] | None:
-    """A delivery that is due and not being worked on, locked until the end of the transaction, and its event."""
+    """A delivery that is due and not being attempted, locked until the end of the transaction, and its event."""
     free = or_(
         WebhookDelivery.lease_until.is_(None),
         WebhookDelivery.lease_until < from_now(),
@@ -202,17 +202,17 @@ def _claimable(session: Session, delivery_id: str, owner: str) -> tuple[WebhookD
 def finish(session: Session, due: Due, outcome: AttemptResult, pauses: Sequence[float]) -> DeliveryStatus | None:
     """Record the outcome of an attempt, and its consequences.
 
-    An attempt that was overtaken by another one, or by a replay, was still made: it is listed, and if the receiver has
-    accepted the event, the delivery has succeeded. It does not change when the next attempt is due.
+    An attempt that was overtaken by another one, or by a replay, is still listed, and if the receiver has accepted the
+    event, the delivery has succeeded. But it does not change when the next attempt is due.
 
     Args:
         session: the transaction.
         due: the attempt.
-        outcome: its outcome.
-        pauses: seconds after the first, second, … failed attempt; after the last pause it is given up.
+        outcome: outcome of the attempt.
+        pauses: seconds after the first, second, … failed attempt; after the last pause the delivery is given up.
 
     Returns:
-        The state of the delivery; None when the attempt was overtaken and changes nothing.
+        The state of the delivery; None if the attempt was overtaken and changes nothing.
     """
     if outcome.gone and due.endpoint_id:
         reason = f"it answered {outcome.status_code}"
@@ -256,7 +256,7 @@ def _write(session: Session, delivery: WebhookDelivery, outcome: AttemptResult) 
 
 
 def _conclude(session: Session, delivery: WebhookDelivery, outcome: AttemptResult, pauses: Sequence[float]) -> None:
-    """Set the consequences of the attempt that holds the lease, or of a success."""
+    """Change the delivery after an attempt that holds the lease, or after a success."""
     delivery.last_status_code, delivery.last_error = outcome.status_code, outcome.error
     delivery.postponements = 0
     _release(delivery)
@@ -280,7 +280,7 @@ def _exhaust(delivery: WebhookDelivery, error: str) -> None:
 
 
 def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
-    """End a delivery without an attempt, and log that, since there is no log line of an attempt."""
+    """End a delivery without an attempt, and log that, since no attempt is logged."""
     _exhaust(delivery, error)
     fields = {"delivery_id": delivery.id, "webhook_id": delivery.event_id, "error": error}
     after_commit(session, partial(log.warning, "webhook_given_up", extra=fields))
@@ -288,7 +288,7 @@ def _give_up(session: Session, delivery: WebhookDelivery, error: str) -> None:
 
 
 def _is_over(session: Session, delivery: WebhookDelivery, seconds: float) -> bool:
-    """Whether a delivery will be given up within so many seconds."""
+    """Whether a delivery will be given up within `seconds`."""
     if delivery.expires_at is None:
         return False
     return bool(session.scalar(select(literal(delivery.expires_at, UtcDateTime) < from_now(seconds))))
@@ -309,13 +309,13 @@ def _jittered(seconds: float) -> float:
 
 
 def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None:
-    """Put off an attempt that was not made, and does not count.
+    """Postpone an attempt that was not made, and does not count.
 
     Args:
         session: the transaction.
         due: the attempt.
-        seconds: until the host may get a request.
-        grows: whether a delivery that is put off repeatedly waits longer each time.
+        seconds: seconds until the host may get a request.
+        grows: whether the wait grows each time that the delivery is postponed.
     """
     delivery = _lock(session, due.delivery_id)
     if delivery is None or delivery.lease_owner != due.owner:
@@ -328,13 +328,14 @@ def postpone(session: Session, due: Due, seconds: float, *, grows: bool) -> None
 
 
 def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callable[[], bool]) -> int:
-    """Write messages for deliveries whose message was lost or whose worker has died; returns how many.
+    """Write messages for deliveries whose message was lost or whose worker has died; returns their number.
 
     Args:
         session: the transaction.
-        redispatch_seconds: a message may be lost after so long without a sign of life; the first message of a delivery
+        redispatch_seconds: seconds without activity after which a message may be lost; the first message of a delivery
             may be lost sooner, since it was no row of the outbox.
-        is_queue_empty: if not, a message is lost only if a later one has been taken; called only if that matters.
+        is_queue_empty: called only if needed; in a queue that is not empty, a message is lost if a later one was
+            received.
     """
     died = WebhookDelivery.lease_until < from_now()
     never_sent = and_(
@@ -369,8 +370,8 @@ def sweep(session: Session, *, redispatch_seconds: float, is_queue_empty: Callab
 def resume(session: Session) -> int:
     """Restart every delivery that is due, at the start of a process whose broker was in memory.
 
-    They get an expired lease, so the sweep finds them, a batch in each transaction. Those that are not due yet have
-    their messages in the outbox.
+    They get an expired lease, so that the sweep finds them, a batch in each transaction. Deliveries that are not due
+    yet have their messages in the outbox.
 
     Returns:
         The number of deliveries.
@@ -384,7 +385,7 @@ def get(session: Session, delivery_id: str) -> WebhookDelivery:
     """One delivery with its event and attempts.
 
     Raises:
-        DeliveryNotFound: there is none with this id.
+        DeliveryNotFound: no delivery has this id.
     """
     query = select(WebhookDelivery).where(WebhookDelivery.id == DELIVERY.checked(delivery_id))
     loaded = query.options(EVENT_NAMED, selectinload(WebhookDelivery.tries)).execution_options(populate_existing=True)
@@ -406,7 +407,7 @@ def list_page(
     """A page of deliveries without their attempts, newest first, and the cursor of the next page.
 
     Raises:
-        InvalidCursor: it is not the id of a delivery.
+        InvalidCursor: the cursor is not the id of a delivery.
     """
     query = select(WebhookDelivery).options(EVENT_NAMED).order_by(WebhookDelivery.id.desc()).limit(limit + 1)
     if status:
@@ -424,11 +425,11 @@ def list_page(
 
 
 def replay(session: Session, delivery_id: str) -> WebhookDelivery:
-    """Send an event again, or now if it is still waiting: the same `webhook-id`, a new schedule.
+    """Send an event again, or now if it is still waiting, with the same `webhook-id` and a new schedule.
 
     Raises:
-        DeliveryNotFound: there is none with this id.
-        EndpointDisabled: it is disabled.
+        DeliveryNotFound: no delivery has this id.
+        EndpointDisabled: the endpoint is disabled.
     """
     endpoint_id = get(session, delivery_id).endpoint_id
     if endpoint_id:
@@ -441,7 +442,7 @@ def replay(session: Session, delivery_id: str) -> WebhookDelivery:
 
 
 def restart(session: Session, delivery: WebhookDelivery) -> None:
-    """Begin a new schedule, now."""
+    """Start a new schedule now."""
     _release(delivery)
     delivery.status, delivery.delivered_at, delivery.expires_at = DeliveryStatus.PENDING, None, None
     delivery.attempts_before, delivery.postponements = delivery.attempts, 0

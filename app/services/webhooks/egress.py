@@ -1,8 +1,8 @@
-"""Requests to addresses that clients choose: which are allowed, and how no other address is reached.
+"""Requests to URLs that clients choose: the rules for allowed addresses, and their enforcement.
 
-A name is resolved once, all its addresses are checked, and the connection goes to a checked address: a name that
-resolves differently a moment later changes nothing. Redirects and proxies are not followed; URLs with credentials are
-refused.
+A name is resolved once, all its addresses are checked, and the connection goes to a checked address. So a name that
+resolves differently a moment later does no harm. Redirects are not followed, proxies are not used, and URLs with
+credentials are refused.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """The purpose of a URL: its name in errors, and the error classes."""
+    """The purpose of a URL: its name in errors, and the classes of errors."""
 
     noun: str
     #: JSON pointer to the URL
@@ -109,7 +109,7 @@ def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
         purpose: its purpose.
 
     Raises:
-        PixToolsError: as the purpose says, if it is not an absolute http or https URL, or has credentials.
+        PixToolsError: the error of the purpose: the URL is not an absolute http or https URL, or has credentials.
     """
     if len(url) > MAX_URL:
         detail = f"The {purpose.noun} has {len(url)} characters, the limit is {MAX_URL}."
@@ -128,7 +128,7 @@ def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL; empty for a URL to which no request can be sent."""
+    """Scheme, host and port of a URL; empty for an invalid URL."""
     try:
         destination = parse(url)
     except InvalidWebhookUrl:
@@ -138,7 +138,7 @@ def origin_of(url: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A receiver's answer."""
+    """The response of a receiver."""
 
     status: int
     #: names in lower case
@@ -149,7 +149,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Egress:
-    """The rules of one deployment."""
+    """Outgoing requests by the rules of one deployment."""
 
     #: ports that are allowed for public addresses
     ports: frozenset[int]
@@ -171,10 +171,10 @@ class Egress:
     connector: httpcore.AsyncNetworkBackend = field(default_factory=httpcore.AnyIOBackend, repr=False)
 
     async def check(self, url: str) -> None:
-        """Refuse a URL to which no request may be sent. A name that does not resolve passes, since it may do so later.
+        """Refuse a URL to which no request may be sent. A name that does not resolve passes: it may resolve later.
 
         Raises:
-            PixToolsError: as the purpose says: the URL is not suitable, or leads to an address that is not allowed.
+            PixToolsError: the error of the purpose: the URL is invalid, or leads to a forbidden address.
         """
         destination = self._parse(url)
         try:
@@ -185,13 +185,13 @@ class Egress:
                 self._refuse_port(destination)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
-        """Send one request, in `seconds` at most, however slowly the answer comes.
+        """Send a POST request, and read the response, within `seconds` in total.
 
         Raises:
-            PixToolsError: the URL is refused, as the purpose says.
-            TimeoutError: it took too long.
+            PixToolsError: the error of the purpose: the URL is refused.
+            TimeoutError: the request took too long.
             OSError: the name does not resolve.
-            httpcore.NetworkError, httpcore.ProtocolError: the connection, TLS or the answer is broken.
+            httpcore.NetworkError, httpcore.ProtocolError: the connection, TLS or the response has failed.
         """
         async with asyncio.timeout(seconds), self.open("POST", url, headers, body) as response:
             return await _read(response)
@@ -200,12 +200,12 @@ class Egress:
     async def open(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[httpcore.Response]:
-        """Send one request; the caller reads the answer's body. Redirects are ordinary answers.
+        """Send a request; the caller reads the body of the response. Redirects are returned like other responses.
 
         Raises:
-            PixToolsError: the URL is refused, as the purpose says.
+            PixToolsError: the error of the purpose: the URL is refused.
             OSError: the name does not resolve.
-            httpcore.NetworkError, httpcore.ProtocolError: connection, TLS or answer are broken.
+            httpcore.NetworkError, httpcore.ProtocolError: the connection, TLS or the response has failed.
         """
         destination = self._parse(url)
         addresses = await self._addresses(destination, self.sending)

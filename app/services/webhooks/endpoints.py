@@ -29,10 +29,10 @@ class Target:
 
 
 def create(session: Session, *, url: str, events: Sequence[str], description: str) -> tuple[WebhookEndpoint, str]:
-    """Register a receiver of the session's tenant; its key is shown only once.
+    """Register a receiver of the session's tenant; returns its signing key, which is shown only once.
 
     Raises:
-        TooManyEndpoints: the tenant has `MAX_ENDPOINTS` already.
+        TooManyEndpoints: the tenant already has `MAX_ENDPOINTS` endpoints.
     """
     wait_for(session, AdvisoryLock.ENDPOINTS)
     own = WebhookEndpoint.tenant == tenant_of(session)
@@ -65,7 +65,7 @@ def get(session: Session, endpoint_id: str) -> WebhookEndpoint:
     """One endpoint.
 
     Raises:
-        EndpointNotFound: there is none with this id.
+        EndpointNotFound: no endpoint has this id.
     """
     return _found(endpoint_id, session.get(WebhookEndpoint, ENDPOINT.checked(endpoint_id)))
 
@@ -77,7 +77,7 @@ def _found(endpoint_id: str, endpoint: WebhookEndpoint | None) -> WebhookEndpoin
 
 
 def held(session: Session, endpoint_id: str) -> WebhookEndpoint | None:
-    """One endpoint, which cannot be deleted before this transaction ends, so that deliveries to it can be written."""
+    """One endpoint, which cannot be deleted until this transaction ends, so that deliveries to it can be written."""
     return session.get(WebhookEndpoint, endpoint_id, with_for_update={"read": True, "key_share": True})
 
 
@@ -92,8 +92,8 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
     """One enabled endpoint, which stays so until this transaction ends.
 
     Raises:
-        EndpointNotFound: there is none with this id.
-        EndpointDisabled: it is disabled.
+        EndpointNotFound: no endpoint has this id.
+        EndpointDisabled: the endpoint is disabled.
     """
     endpoint = _found(endpoint_id, held(session, ENDPOINT.checked(endpoint_id)))
     if not endpoint.enabled:
@@ -102,7 +102,7 @@ def enabled(session: Session, endpoint_id: str) -> WebhookEndpoint:
 
 
 def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> WebhookEndpoint:
-    """Change the given fields; enabling an endpoint clears the reason why it was disabled."""
+    """Change the given fields of an endpoint; enabling it clears the reason why it was disabled."""
     endpoint = _found(endpoint_id, locked(session, ENDPOINT.checked(endpoint_id)))
     for name, value in values.items():
         setattr(endpoint, name, value)
@@ -112,23 +112,23 @@ def change(session: Session, endpoint_id: str, values: dict[str, Any]) -> Webhoo
 
 
 def retire(session: Session, endpoint_id: str) -> None:
-    """Disable an endpoint that is about to be removed.
+    """Disable an endpoint before its removal.
 
     Raises:
-        EndpointNotFound: there is none with this id.
+        EndpointNotFound: no endpoint has this id.
     """
     change(session, endpoint_id, {"enabled": False}).disabled_reason = "it is being removed"
 
 
 def remove_deliveries(session: Session, endpoint_id: str) -> int:
-    """Remove a batch of the deliveries to an endpoint; returns how many."""
+    """Remove a batch of the deliveries to an endpoint; returns their number."""
     some = select(WebhookDelivery.id).where(WebhookDelivery.endpoint_id == endpoint_id).limit(BATCH)
     removed = delete_from(WebhookDelivery).where(WebhookDelivery.id.in_(some)).returning(WebhookDelivery.id)
     return len(session.scalars(removed.execution_options(synchronize_session=False)).all())
 
 
 def delete(session: Session, endpoint_id: str) -> bool:
-    """Remove an endpoint with its keys and the rest of its deliveries; False: it is gone already."""
+    """Remove an endpoint with its keys and the rest of its deliveries; returns False if it did not exist."""
     endpoint = session.get(WebhookEndpoint, endpoint_id, with_for_update=True)
     if endpoint is None:
         return False
@@ -137,19 +137,19 @@ def delete(session: Session, endpoint_id: str) -> bool:
 
 
 def disable(session: Session, endpoint_id: str, *, url: str, reason: str) -> bool:
-    """Disable an endpoint because the receiver at this URL wants no more; False: the endpoint has another URL now."""
+    """Disable an endpoint because its receiver refuses events; returns False if it no longer has this URL."""
     off = update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.url == url)
     disabled = off.values(enabled=False, disabled_reason=reason).returning(WebhookEndpoint.id)
     return session.scalar(disabled) is not None
 
 
 def rotate(session: Session, endpoint_id: str | None, overlap_seconds: float = OVERLAP_SECONDS) -> str:
-    """Make a new key; the one before signs as well for a while, older ones no longer do.
+    """Create and return a new key; for a while the previous key signs as well, but older ones no longer do.
 
     Args:
         session: the transaction.
-        endpoint_id: None: the key for the `webhook_url` of jobs of the session's tenant.
-        overlap_seconds: time for the receiver to change its key.
+        endpoint_id: id of the endpoint; None: the key is for the `webhook_url` of jobs of the session's tenant.
+        overlap_seconds: seconds in which both keys sign, for the receiver to change its key.
     """
     wait_for(session, AdvisoryLock.ENDPOINTS)
     tenant = tenant_of(session)
@@ -171,12 +171,12 @@ def add_secret(session: Session, endpoint_id: str | None, tenant: str | None) ->
 
 
 def secrets(session: Session, endpoint_id: str | None, tenant: str) -> list[str]:
-    """The keys that sign now, the current one first; a tenant's first job with a `webhook_url` makes its first key.
+    """The keys that sign now, the current one first; the key for `webhook_url` is created on first use.
 
     Args:
         session: the transaction.
-        endpoint_id: None: the keys for the `webhook_url` of jobs.
-        tenant: the tenant of the jobs.
+        endpoint_id: id of the endpoint; None: the keys are for the `webhook_url` of jobs.
+        tenant: tenant of the jobs.
     """
     valid = or_(WebhookSecret.expires_at.is_(None), WebhookSecret.expires_at > from_now())
     query = select(WebhookSecret).where(_of(endpoint_id, tenant), valid).order_by(WebhookSecret.id.desc())
@@ -203,9 +203,9 @@ ENABLED = (
 
 
 def targets(session: Session, tenant: str, type_: str, webhook_url: str | None) -> list[Target]:
-    """All receivers of an event of a tenant; an endpoint with the same URL as the job gets the event once.
+    """All receivers of an event of a tenant; if an endpoint has the same URL as the job, it gets the event once.
 
-    None of them is deleted before this transaction ends.
+    They cannot be deleted until this transaction ends.
     """
     every = session.scalars(ENABLED, {"tenant": tenant})
     found = [Target(endpoint_id=each.id, url=each.url) for each in every if takes(each, type_)]

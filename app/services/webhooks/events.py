@@ -1,8 +1,8 @@
-"""The log of events: the ends of jobs, in one order for all readers, and as the bodies of webhooks.
+"""The log of events: the ends of jobs, in the same order for all readers, and as bodies of webhooks.
 
-A number that a transaction takes may become visible after a higher one, since transactions do not commit in the order
-of their numbers; a reader that has passed it would never see it. So events are written without a number. A process that
-reads the log first numbers the events that have been committed by then, one process at a time.
+If transactions took the numbers of their events, a number could become visible after a higher one, and readers would
+miss the event, since transactions do not commit in that order. So events are written without a number. A process that
+reads the log first numbers all events that have been committed, one process at a time.
 """
 
 import copy
@@ -46,7 +46,7 @@ CURSOR = f"{pattern_of(PREFIX)}|^{BEGINNING}$"
 
 
 def record(session: Session, job: Job) -> Event:
-    """Write the event of a job that this transaction ends; its steps and results are loaded."""
+    """Write the event of a job that this transaction ends; steps and results must be loaded."""
     event = Event(
         id=new_id(),
         tenant=job.tenant,
@@ -61,17 +61,17 @@ def record(session: Session, job: Job) -> Event:
 
 
 def new_id() -> str:
-    """The `webhook-id` of an event; sorts by time."""
+    """A new `webhook-id` for an event; ids sort by time."""
     return id_with(PREFIX)
 
 
 def id_before(at: datetime) -> str:
-    """An id less than that of every event since this time; an hour is allowed for clocks that differ."""
+    """An id below those of all events since a time, with an hour of tolerance for differing clocks."""
     return _id_of(at.timestamp() - CLOCKS_DIFFER)
 
 
 def id_after(at: datetime) -> str:
-    """An id greater than that of every event before this time."""
+    """An id above those of all events before a time."""
     return _id_of(at.timestamp() + CLOCKS_DIFFER)
 
 
@@ -80,7 +80,7 @@ def _id_of(seconds: float) -> str:
 
 
 class _Unlinked:
-    """Leaves download URLs out: they expire long before the last attempt at a webhook, and are made when it is sent."""
+    """Omits download URLs, which would expire before the last attempt at a webhook; they are made when it is sent."""
 
     def url(self, job: Job, result: Result) -> tuple[str, datetime]:
         return "", job.created_at
@@ -94,7 +94,7 @@ def _snapshot(job: Job) -> dict[str, Any]:
 
 
 def payloads(session: Session, events: Sequence[Event], links: DownloadLinks) -> list[dict[str, Any]]:
-    """Events as receivers and readers see them; results that have been removed have no URL."""
+    """Events in the form for receivers and readers; results that have been removed have no URL."""
     ids = {event.job_id for event in events if event.data.get("results")}
     query = select(Job).where(Job.id.in_(ids)).options(joinedload(Job.results))
     found = session.scalars(query).unique() if ids else ()
@@ -163,7 +163,7 @@ TRIMS = (
 
 
 def number(session: Session) -> int:
-    """Give the events that have been committed their places in the log; returns how many, at most `BATCH`.
+    """Assign places in the log to committed events, at most `BATCH`; returns their number.
 
     An event that is deleted at the same time leaves a gap.
     """
@@ -183,7 +183,7 @@ def number(session: Session) -> int:
 
 
 def has_unnumbered(session: Session) -> bool:
-    """Whether there are events to number; this only reads, so that idle readers never wait for each other."""
+    """Whether there are events without a number. This only reads, so that idle readers never wait for each other."""
     return session.scalar(_unnumbered().limit(1)) is not None
 
 
@@ -195,20 +195,20 @@ def check(cursor: str) -> None:
     """Raise unless a cursor has the right form.
 
     Raises:
-        InvalidCursor: it cannot be the id of an event.
+        InvalidCursor: the cursor cannot be the id of an event.
     """
     if not re.fullmatch(CURSOR, cursor):
         raise InvalidCursor(f"`after` is the `next_after` of an answer, the id of an event, or {BEGINNING}.")
 
 
 def place(session: Session, cursor: str) -> int | None:
-    """The place in the log of the event that a reader has seen last; None: it has none yet, so call `number` first.
+    """The place in the log of the last event that a reader has seen; None: it has no place yet, so call `number` first.
 
-    If the event is gone, the place is an hour before its time: the reader may see some events again, but misses none.
-    The numbers themselves are never shown: their gaps would reveal the activity of other tenants.
+    If the event was deleted, the place is an hour before its time: the reader may see some events again, but misses
+    none. The numbers themselves are never shown, since their gaps would reveal the activity of other tenants.
 
     Raises:
-        InvalidCursor: this cannot be the id of an event.
+        InvalidCursor: the cursor cannot be the id of an event.
     """
     check(cursor)
     if cursor == BEGINNING:
@@ -232,7 +232,7 @@ def page(
 ) -> tuple[list[dict[str, Any]], int, bool]:
     """Events after a place in the log, the place from which to continue, and whether there are more.
 
-    That place is the end of the log if all of it has been read, even if the last events are of other types.
+    The place is the end of the log if all of it was read, even if the last events are of other types.
     """
     last_of_all = end(session)  # has to be read before the events
     query = select(Event).where(Event.position > after)
@@ -249,7 +249,7 @@ def page(
 
 
 class Entry(NamedTuple):
-    """An event's place in the log, and the facts that decide for which listeners it is."""
+    """The place of an event in the log, and the properties that determine its listeners."""
 
     position: int
     id: str
@@ -266,14 +266,14 @@ def behind(session: Session, after: int) -> list[Entry]:
 
 
 def views(session: Session, ids: Sequence[str], links: DownloadLinks) -> dict[str, dict[str, Any]]:
-    """Events as readers see them, by id; deleted ones are left out."""
+    """Events in the form for readers, by id, without deleted ones."""
     found = session.scalars(select(Event).where(Event.id.in_(ids))).all()
     said = payloads(session, found, links)
     return {event.id: {"id": event.id, **payload} for event, payload in zip(found, said, strict=True)}
 
 
 def end(session: Session) -> int:
-    """The end of the log: all events up to this place are visible to later readers, and new ones come after it."""
+    """The end of the log: all events up to this place are visible to later readers, and new events follow it."""
     return session.scalars(select(Counter.value).where(Counter.name == COUNTER)).one()
 
 
@@ -284,16 +284,16 @@ def latest(session: Session, place: int) -> str:
 
 
 def forget(session: Session, job_id: UUID) -> None:
-    """Erase the data of a job that its client has deleted; only its end stays, for receivers yet to be notified."""
+    """Erase the data of a deleted job from its events; only the end itself is kept, for deliveries."""
     for event in session.scalars(select(Event).where(Event.job_id == job_id).with_for_update()):
         event.data = {"id": str(job_id), "status": event.data["status"], "deleted": True}
 
 
 class Expiry:
-    """Removes events that are too old for the log, with their deliveries, a batch in each call.
+    """Removes events that are too old for the log, with their deliveries, a batch per call.
 
-    Events stay if they are still to be delivered, or were given up recently: they can be replayed. Each batch continues
-    after the one before, so that no event is examined twice.
+    Events that are still to be delivered are kept, as are those that were given up recently and can be replayed. Each
+    batch continues after the previous one, so that no event is examined twice.
     """
 
     def __init__(self, kept_seconds: float) -> None:
@@ -301,7 +301,7 @@ class Expiry:
         self._place = ""
 
     def __call__(self, session: Session) -> int:
-        """Examine the next events; returns how many."""
+        """Examine the next events, and remove old ones; returns the number of examined events."""
         before = from_now(-self._kept_seconds)
         last = id_after(datetime.now(UTC) - timedelta(seconds=self._kept_seconds))
         old = select(Event.id).where(Event.id > self._place, Event.id < last, Event.created_at < before)

@@ -38,22 +38,22 @@ class _Attempt:
     began: float
 
     def is_slow(self) -> bool:
-        """Whether this attempt, or the last one at its host, takes long."""
+        """Whether this attempt, or the last one at the same host, takes long."""
         return (self.host.seconds or 0) > SLOW_SECONDS or time.monotonic() - self.began > SLOW_SECONDS
 
     def may_be_slow(self) -> bool:
-        """Whether its host is slow or unknown."""
+        """Whether the host is slow or unknown."""
         return self.host.seconds is None or self.is_slow()
 
 
 class HostLimits:
-    """The slots of one process."""
+    """The slots of one process for attempts."""
 
     def __init__(self, most: int, threads: int) -> None:
-        """Start without attempts.
+        """Set up without attempts.
 
         Args:
-            most: most attempts at one host.
+            most: most simultaneous attempts at one host.
             threads: number of threads that make attempts.
         """
         self._most = most
@@ -69,7 +69,7 @@ class HostLimits:
         """Hold a slot for an attempt at a host.
 
         Raises:
-            HostPaused: no slot is free; has the seconds until the caller's turn.
+            HostPaused: no slot is free; the error has the seconds until the caller's turn.
         """
         with self._changed:
             self._enter(origin)
@@ -124,7 +124,7 @@ class HostLimits:
             self._waiting -= 1
 
     def _is_held_up(self, attempt: _Attempt) -> bool:
-        """Whether the host, or another one of its domain, is slow, so that no slot will be free soon."""
+        """Whether no slot will be free soon, because the host or another one of its domain is slow."""
         return attempt.is_slow() or any(
             other.is_slow() for other in self._running.values() if other.host.site == attempt.host.site
         )

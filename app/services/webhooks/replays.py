@@ -1,7 +1,7 @@
-"""Replays: rows that say which events an endpoint gets again. They are processed in batches.
+"""Replays: rows that define which events an endpoint gets again. They are processed in batches.
 
-A message names the place where its batch begins. The first copy of it advances the row in the transaction that sends
-the batch; the others find nothing left to do.
+A message names the place where its batch begins. The first copy of a message advances the row in the transaction that
+sends the batch; other copies find nothing left to do.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ LISTED = 100  # newest replays of an endpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The events that are to be sent again."""
+    """The events to send again."""
 
     endpoint_id: str
     since: datetime
@@ -40,8 +40,8 @@ def start(session: Session, wanted: Wanted) -> WebhookReplay:
     """Have all events of a period sent again, in the background.
 
     Raises:
-        EndpointNotFound: there is none with this id.
-        EndpointDisabled: it is disabled.
+        EndpointNotFound: no endpoint has this id.
+        EndpointDisabled: the endpoint is disabled.
     """
     endpoint = endpoints.enabled(session, wanted.endpoint_id)
     replay = WebhookReplay(
@@ -123,9 +123,9 @@ def _send_again(session: Session, event: Event, endpoint: WebhookEndpoint) -> No
 
 
 def sweep(session: Session, *, redispatch_seconds: float) -> int:
-    """Write messages for replays that have been silent for long; returns how many.
+    """Write messages for replays that have been silent for long; returns their number.
 
-    A replay whose message only waits in a long queue gets a copy, which does no harm.
+    If the message of a replay merely waits in a long queue, the copy does no harm.
     """
     silent = WebhookReplay.dispatched_at < from_now(-redispatch_seconds)
     return _send(session, _unfinished().where(silent).limit(BATCH))
@@ -151,7 +151,7 @@ def newest(session: Session, endpoint_id: str) -> list[WebhookReplay]:
     """The replays of an endpoint, newest first.
 
     Raises:
-        EndpointNotFound: there is none with this id.
+        EndpointNotFound: no endpoint has this id.
     """
     endpoint = endpoints.get(session, endpoint_id)
     query = select(WebhookReplay).where(WebhookReplay.endpoint_id == endpoint.id)
@@ -159,7 +159,7 @@ def newest(session: Session, endpoint_id: str) -> list[WebhookReplay]:
 
 
 def remove_old(session: Session, kept_seconds: float) -> int:
-    """Delete a batch of replays that ended long ago; returns how many."""
+    """Delete a batch of replays that ended long ago; returns their number."""
     old = select(WebhookReplay.id).where(WebhookReplay.finished_at < from_now(-kept_seconds)).limit(BATCH)
     ids = session.scalars(old).all()
     if ids:

@@ -1,4 +1,4 @@
-"""Host names: their owners and addresses; a slow name does not delay others."""
+"""Resolves host names, so that a slow name does not delay others."""
 
 import asyncio
 import errno
@@ -30,7 +30,7 @@ def _suffixes() -> PublicSuffixList:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a name; a number in any notation is an address itself."""
+    """All addresses of a host name, or the address itself in any notation."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -39,11 +39,11 @@ class Resolver:
     """Threads for name lookups: a slow name server can block a few of them, and no more."""
 
     def __init__(self, most: int = 32, of_one: int = 8) -> None:
-        """Start without lookups.
+        """Set up without lookups.
 
         Args:
-            most: most lookups at the same time.
-            of_one: most of them for names in one registrable domain.
+            most: most simultaneous lookups.
+            of_one: most simultaneous lookups for names in one registrable domain.
         """
         self._of_one = of_one
         # not asyncio's executor, since closing it waits for all lookups
@@ -55,7 +55,7 @@ class Resolver:
         """Resolve a name.
 
         Raises:
-            OSError: it does not resolve, or too many names of its domain are being looked up.
+            OSError: the name does not resolve, or too many names of its domain are being looked up.
         """
         site = site_of(host)
         with self._lock:

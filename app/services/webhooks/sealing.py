@@ -1,4 +1,4 @@
-"""Secrets of webhooks as the database keeps them: encrypted, and bound to their row.
+"""The storage of webhook secrets: encrypted, and bound to their row.
 
 A text that is copied to another row, endpoint or tenant cannot be decrypted there.
 """
@@ -21,7 +21,7 @@ TO_COME = ""  # placeholder until the row has the id to which its secret is boun
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """The outcome of encrypting again."""
+    """The outcome of encrypting a batch with the current key."""
 
     sealed: int = 0
     #: encrypted with a key that the settings do not name
@@ -40,7 +40,7 @@ def read(session: Session, row: WebhookSecret) -> str:
     """The secret of a row.
 
     Raises:
-        UnreadableSecret: no key fits.
+        UnreadableSecret: no key can decrypt it.
     """
     return keyring_of(session).decrypt(row.secret, _context(row))
 
@@ -50,7 +50,7 @@ def _context(row: WebhookSecret) -> str:
 
 
 def outdated(session: Session) -> int:
-    """How many secrets are not encrypted with the current key."""
+    """The number of secrets that are not encrypted with the current key."""
     return count(session, _outdated(session))
 
 
@@ -60,7 +60,7 @@ def _outdated(session: Session) -> Select[WebhookSecret]:
 
 
 def rotate(session: Session, after: int | None = None) -> Rotation:
-    """Encrypt with the current key a batch of secrets that another key encrypted; `after`: `last` of the last batch."""
+    """Encrypt a batch of outdated secrets with the current key; `after` is `last` of the previous batch."""
 
     def encrypt_again(row: WebhookSecret) -> None:
         row.secret = keyring_of(session).encrypt(read(session, row), _context(row))
@@ -72,7 +72,7 @@ def rotate(session: Session, after: int | None = None) -> Rotation:
 
 
 def count(session: Session, rows: Select[Any]) -> int:
-    """How many rows a query finds."""
+    """The number of rows that a query finds."""
     return session.scalars(select(func.count()).select_from(rows.subquery())).one()
 
 
@@ -87,10 +87,10 @@ def rotate_batch(
 
     Args:
         session: the transaction.
-        rows: the rows that another key has encrypted.
-        key: the column that identifies a row.
-        after: `last` of the batch before; None: there was none.
-        encrypt_again: encrypts one row; raises `UnreadableSecret`.
+        rows: query for the rows that are encrypted with another key.
+        key: column that identifies a row.
+        after: `last` of the previous batch; None: this is the first batch.
+        encrypt_again: encrypts a row, or raises `UnreadableSecret`.
     """
     ordered = rows.order_by(key).limit(BATCH)
     found = session.scalars((ordered if after is None else ordered.where(key > after)).with_for_update()).all()

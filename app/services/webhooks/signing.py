@@ -12,7 +12,7 @@ KEY_BYTES = 32  # the specification asks for 24 to 64
 
 
 def new_secret() -> str:
-    """A key for one receiver: `whsec_` and base64."""
+    """A new key for a receiver: `whsec_` and base64."""
     return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
@@ -23,7 +23,7 @@ def sign(keys: Iterable[str], *, message_id: str, timestamp: int, body: bytes) -
         keys: secrets as `new_secret` makes them.
         message_id: the `webhook-id`, without a dot.
         timestamp: the `webhook-timestamp`, in seconds since 1970.
-        body: exactly the bytes that are sent.
+        body: exactly the bytes to send.
     """
     content = b".".join((message_id.encode(), str(timestamp).encode(), body))
     return " ".join(f"{VERSION},{_hmac(key, content)}" for key in keys)

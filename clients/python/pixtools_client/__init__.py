@@ -1,4 +1,4 @@
-"""A client of PixTools' HTTP API: it knows the API and nothing of the server's code.
+"""A client for PixTools' HTTP API, independent of the server's code.
 
 `Client` and `AsyncClient` have the same methods. Neither prints anything or ends the process.
 """

@@ -1,4 +1,4 @@
-"""The client. Made of `async_client.py` by `make_sync.py`: change that one."""
+"""The client. Generated from `async_client.py` by `make_sync.py`: change that file instead."""
 
 import json
 import time
@@ -45,7 +45,7 @@ from pixtools_client.types import (
 
 
 class Client:
-    """Talks to one PixTools server."""
+    """A client of one PixTools server."""
 
     def __init__(
         self,
@@ -56,15 +56,14 @@ class Client:
         on_retry: Callable[[ClientError, float], None] | None = None,
         http: httpx.Client | None = None,
     ) -> None:
-        """Make a client, without a request yet.
+        """Create a client, without sending a request.
 
         Args:
-            server: its address; default: `PIXTOOLS_URL`, or the server on this machine.
-            key: default: that of `PIXTOOLS_KEY`, or of a file (`environment.key_of_environment`).
-            patience: seconds in which a request that may be repeated is sent again while the server is away, or says
-                that it has no room now.
-            on_retry: called with what went wrong, and after how many seconds the request is sent again.
-            http: to use instead of a client of its own, for proxies, certificates and the like.
+            server: URL of the server; default: `PIXTOOLS_URL`, or the server on this machine.
+            key: API key; default: `PIXTOOLS_KEY`, or the content of a file (see `environment.key_of_environment`).
+            patience: seconds for which a repeatable request is retried while the server is away or overloaded.
+            on_retry: called before each retry with the error and the seconds until the retry.
+            http: HTTP client to use, for proxies, certificates and the like; default: a new one.
         """
         self.server = (server or server_of_environment()).rstrip("/")
         self.patience = patience
@@ -89,11 +88,11 @@ class Client:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def call(self, call: Call) -> Any:
-        """Make one request; returns the decoded answer, or None if it has no body.
+        """Send one request; returns the decoded response, or None if it has no body.
 
         Raises:
-            Refused: the server does not take the request.
-            ServerAway: the server does not answer, or not now.
+            Refused: the server refuses the request.
+            ServerAway: the server does not answer, or cannot at the moment.
         """
         tries = Tries(self.patience if call.repeatable else 0)
         while True:
@@ -102,7 +101,7 @@ class Client:
                 return answer.json() if answer.content else None
 
     def _try(self, call: Call, tries: Tries, **body: Any) -> httpx.Response | None:
-        """The answer; None: try again."""
+        """Send a request once; returns the response, or None if it should be sent again."""
         try:
             response = self._http.request(
                 call.method,
@@ -164,28 +163,28 @@ class Client:
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> Job:
-        """Send an image, or say where the server finds it; returns the accepted job.
+        """Submit an image, or a reference to one that the server fetches; returns the accepted job.
 
         Args:
-            source: a path, the bytes, or an open file. Or what the server fetches: a URL, as a text or as
+            source: a path, the bytes, or an open file. For an image that the server fetches: a URL, as text or as
                 `{"url": …, "headers": {…}}`; `{"store": …, "key": …}`; `{"job": …, "result": …}`.
-            operations: the tree, as JSON text or as it is, or names separated by commas.
-            template: name of a template, in the place of operations; `shop@2` is one version of it.
-            params: values for the template.
-            filename: default: that of the path. What the server fetches has the name in its URL or key.
-            tags: to find the job by.
-            external_id: a name of your own for the job, which no second one may have.
-            keep_seconds: from the job's end until it is removed; default: that of the server.
-            output: a store that the results are written to as well.
-            webhook_url: gets a POST when the job has ended.
-            priority: 0 to 9; 9 goes first.
-            idempotency_key: the same key gives the same job for a day; default: a new one, so that the request can be
-                repeated when the answer is lost.
-            fields: further ones of the request, of servers that know them.
+            operations: the tree, as JSON text or as a value, or names separated by commas.
+            template: name of a template, instead of operations; `shop@2` is version 2 of `shop`.
+            params: values for the parameters of the template.
+            filename: name of the file; default: that of the path, or that in the URL or key of a fetched image.
+            tags: names and values by which the job can be found.
+            external_id: your own id for the job, which must be unique among your jobs.
+            keep_seconds: seconds from the job's end until it is removed; default: the setting of the server.
+            output: store to which copies of the results are written.
+            webhook_url: URL that gets a POST request when the job has ended.
+            priority: 0 to 9; jobs with 9 come first.
+            idempotency_key: for a day, the same key returns the same job; default: a new key, so that the request can
+                be repeated if the response is lost.
+            fields: additional fields of the request, for servers that support them.
 
         Raises:
-            Refused: the server does not take it.
-            ServerAway: the server does not answer, or not now.
+            Refused: the server refuses the request.
+            ServerAway: the server does not answer, or cannot at the moment.
         """
         order = {
             "template": template,
@@ -212,19 +211,19 @@ class Client:
         filename: str | None = None,
         **fields: Any,
     ) -> Plan:
-        """What a request would do and cost; no job is made, and nothing is fetched.
+        """Plan a request: returns what it would do and cost. No job is created, and nothing is fetched.
 
         Args:
-            source: as of `submit`, or `{"facts": {"format": …, "width": …, "height": …, "bytes": …}}` of an image that
+            source: see `submit`; or `{"facts": {"format": …, "width": …, "height": …, "bytes": …}}` for an image that
                 is not sent.
-            operations: as of `submit`.
-            template: as of `submit`.
-            params: as of `submit`.
-            filename: as of `submit`.
+            operations: see `submit`.
+            template: see `submit`.
+            params: see `submit`.
+            filename: see `submit`.
             fields: further arguments of `submit`.
 
         Raises:
-            Refused: `submit` would be refused; `errors` has every mistake.
+            Refused: the server would refuse the request; `errors` has all mistakes.
         """
         call = Call(method="POST", path="/plan", repeatable=True)
         order = {"template": template, "params": params, **fields}
@@ -265,19 +264,19 @@ class Client:
         timeout: float | None = None,
         **options: Any,
     ) -> Job:
-        """Send an image, or say where the server finds it, and wait for its results.
+        """Submit an image, or a reference to one that the server fetches, and wait for the results.
 
         Args:
-            source: as of `submit`.
-            operations: as of `submit`.
-            to: a folder, which is made; the results are written there.
-            if_exists: as of `download`.
-            timeout: as of `wait`.
-            options: further ones of `submit`, e.g. `template`.
+            source: see `submit`.
+            operations: see `submit`.
+            to: folder for the results, which is created if necessary; default: results are not downloaded.
+            if_exists: see `download`.
+            timeout: see `wait`.
+            options: further arguments of `submit`, e.g. `template`.
 
         Raises:
-            JobFailed: it ended without all its results; those that there are have been written.
-            WaitTimeout: it has not ended in time.
+            JobFailed: the job ended without all of its results; the existing ones have been written.
+            WaitTimeout: the job has not ended in time.
         """
         job = self.wait(self.submit(source, operations, **options), timeout=timeout)
         if to is not None:
@@ -289,7 +288,7 @@ class Client:
         return job
 
     def job(self, job_id: str) -> Job:
-        """A job as it is now, with fresh links to its results."""
+        """The current state of a job, with fresh links to its results."""
         return self.call(protocol.get(f"/jobs/{part(job_id)}"))  # type: ignore[no-any-return]
 
     def jobs(
@@ -306,13 +305,13 @@ class Client:
         """Jobs, newest first, fetched page by page. A job must match all filters.
 
         Args:
-            limit: how many at most.
-            status: that they have.
-            tag: name and value, as `sku:7`.
-            external_id: of at most one job.
-            filename: of the upload, exactly.
-            created_after: not before; with its zone.
-            created_before: before; with its zone.
+            limit: most jobs; default: all.
+            status: only jobs with this status.
+            tag: only jobs with this tag; name and value, e.g. `sku:7`.
+            external_id: only the job with this external id.
+            filename: only jobs with exactly this name of the upload.
+            created_after: only jobs created at or after this time, which has a time zone.
+            created_before: only jobs created before this time, which has a time zone.
         """
         filters = {"status": status, "tag": tag, "external_id": external_id, "filename": filename}
         times = {"created_after": created_after, "created_before": created_before}
@@ -320,11 +319,11 @@ class Client:
             yield job
 
     def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
-        """The job after every change, until it has ended: by live events, or by polling where there are none.
+        """The state of a job after every change until it has ended, by live events or, if there are none, by polling.
 
         Args:
-            job: or its id.
-            timeout: seconds, after which it ends with `WaitTimeout`; default: none.
+            job: the job or its id.
+            timeout: seconds to wait at most; default: no limit.
 
         Raises:
             WaitTimeout: the job has not ended in time.
@@ -369,10 +368,10 @@ class Client:
             time.sleep(protocol.POLL)
 
     def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
-        """The job when it has ended, whether or not it succeeded.
+        """Wait for the end of a job; returns the job, whether or not it has succeeded.
 
         Raises:
-            WaitTimeout: it has not ended in time; it goes on.
+            WaitTimeout: the job has not ended in time; it continues.
         """
         for latest in self.follow(job, timeout=timeout):
             if not protocol.is_open(latest):
@@ -380,12 +379,12 @@ class Client:
         raise ServerAway(f"{self.server} no longer reports the job")
 
     def cancel(self, job_id: str) -> Job:
-        """End a job now; its results so far are kept."""
+        """Cancel a job; existing results are kept."""
         call = protocol.post(f"/jobs/{part(job_id)}/cancel", repeatable=True)
         return self.call(call)  # type: ignore[no-any-return]
 
     def retry(self, job_id: str) -> Job:
-        """Repeat what failed, was skipped or cancelled."""
+        """Repeat the steps that failed, were skipped or were cancelled."""
         return self.call(protocol.post(f"/jobs/{part(job_id)}/retry"))  # type: ignore[no-any-return]
 
     def delete(self, job_id: str) -> None:
@@ -402,14 +401,14 @@ class Client:
         """Write one result to a file; returns the path of the file.
 
         Args:
-            result: of a job.
-            to: a folder that is there, or the file.
-            if_exists: what to do about a file that is there already and has another content: `fail`, `replace` it,
-                `skip` the result, or `rename` it, to a free name. One that has the same content is left as it is.
+            result: result of a job.
+            to: an existing folder, or the path of the file.
+            if_exists: what to do if a file with other content exists: `fail`, `replace` the file, `skip` the result, or
+                `rename` the result to a free name. A file with the same content is kept.
 
         Raises:
-            FileExists: there is another file of that name.
-            DownloadFailed: it cannot be fetched, or not be written.
+            FileExists: a file with this name and other content exists.
+            DownloadFailed: the result cannot be fetched or written.
         """
         path = protocol.target_of(result, Path(to))
         if protocol.there_already(path, result, if_exists):
@@ -463,8 +462,8 @@ class Client:
         """Write all results of a job to one ZIP file, which must not exist yet; returns its path.
 
         Raises:
-            FileExists: it is there.
-            DownloadFailed: it cannot be fetched, or not be written.
+            FileExists: the file exists.
+            DownloadFailed: the results cannot be fetched or written.
         """
         path = Path(to)
         path = path / f"pixtools-{job_id}.zip" if path.is_dir() else path
@@ -498,10 +497,10 @@ class Client:
             after = page["next_after"]
 
     def live_events(self, *, after: str | None = None, type: str | None = None) -> Iterator[Event]:  # noqa: A002
-        """Events as they happen, without end; it waits for a server that restarts, and misses nothing.
+        """An endless stream of events as they happen. It continues after a restart of the server, without gaps.
 
         Args:
-            after: id of an event behind which to begin; default: what is yet to come.
+            after: id of the event after which to start; default: only new events.
             type: only events of this type.
         """
         parser, tries = EventParser(after), Tries(self.patience)
@@ -523,13 +522,14 @@ class Client:
         """The lines of a stream of events, until the server ends it.
 
         Args:
-            path: of the stream.
-            cursor: id of the last event that was seen.
-            seconds: without a line, after which it has broken off; default: more than between two comments.
-            params: of the query.
+            path: path of the stream.
+            cursor: id of the last event that was received.
+            seconds: seconds without a line after which the connection counts as broken; default: longer than the
+                interval of comments.
+            params: parameters of the query.
 
         Raises:
-            ServerAway: it broke off.
+            ServerAway: the connection was lost.
         """
         timeout = protocol.silence(seconds)
         headers = {**self._own, **protocol.headers_behind(cursor)}
@@ -548,11 +548,11 @@ class Client:
     # -- webhooks ------------------------------------------------------------------------------------------------------
 
     def webhooks(self) -> list[Endpoint]:
-        """All receivers."""
+        """All webhook receivers."""
         return self.call(protocol.get("/webhooks"))["data"]  # type: ignore[no-any-return]
 
     def create_webhook(self, url: str, *, events: Sequence[str] = (), description: str = "") -> dict[str, Any]:
-        """Register a receiver; the answer has its `secret`, which is shown only once."""
+        """Register a receiver; the response has its `secret`, which is shown only once."""
         body = {"url": url, "events": list(events), "description": description}
         return self.call(protocol.post("/webhooks", body))  # type: ignore[no-any-return]
 
@@ -566,23 +566,23 @@ class Client:
         self.call(protocol.delete(f"/webhooks/{part(endpoint_id)}"))
 
     def rotate_webhook(self, endpoint_id: str, *, overlap_seconds: int = 86_400) -> str:
-        """Give a receiver a new secret; for `overlap_seconds` the old one signs as well."""
+        """Create and return a new secret for a receiver; for `overlap_seconds` the old one signs as well."""
         call = protocol.post(f"/webhooks/{part(endpoint_id)}/rotate", {"overlap_seconds": overlap_seconds})
         return self.call(call)["secret"]  # type: ignore[no-any-return]
 
     def test_webhook(self, endpoint_id: str) -> Delivery:
-        """Send an event of type `webhook.test`."""
+        """Send a test event of type `webhook.test`."""
         return self.call(protocol.post(f"/webhooks/{part(endpoint_id)}/test"))  # type: ignore[no-any-return]
 
     def replay_webhook(
         self, endpoint_id: str, *, since: Moment, until: Moment | None = None, missed_only: bool = False
     ) -> dict[str, Any]:
-        """Send all events of a period again."""
+        """Send all events of a period to a receiver again."""
         times = {"since": str(since), "until": None if until is None else str(until), "missed_only": missed_only}
         return self.call(protocol.post(f"/webhooks/{part(endpoint_id)}/replay", times))  # type: ignore[no-any-return]
 
     def replays(self, endpoint_id: str) -> list[dict[str, Any]]:
-        """Replays of a receiver, newest first."""
+        """The replays of a receiver, newest first."""
         path = f"/webhooks/{part(endpoint_id)}/replays"
         return self.call(protocol.get(path))["data"]  # type: ignore[no-any-return]
 
@@ -594,7 +594,7 @@ class Client:
         endpoint: str | None = None,
         job: str | None = None,
     ) -> Iterator[Delivery]:
-        """What was sent to receivers, newest first."""
+        """Deliveries to receivers, newest first."""
         for delivery in self._pages("/deliveries", limit, status=status, endpoint=endpoint, job=job):
             yield delivery
 
@@ -603,7 +603,7 @@ class Client:
         return self.call(protocol.get(f"/deliveries/{part(delivery_id)}"))  # type: ignore[no-any-return]
 
     def replay_delivery(self, delivery_id: str) -> Delivery:
-        """Send one event again."""
+        """Send the event of a delivery again."""
         return self.call(protocol.post(f"/deliveries/{part(delivery_id)}/replay"))  # type: ignore[no-any-return]
 
     # -- assets --------------------------------------------------------------------------------------------------------
@@ -616,7 +616,7 @@ class Client:
         """The properties of an image or a font.
 
         Raises:
-            AssetNotFound: there is none of this name.
+            AssetNotFound: there is no asset with this name.
         """
         return self.call(protocol.get(f"/assets/{part(name)}"))  # type: ignore[no-any-return]
 
@@ -624,7 +624,7 @@ class Client:
         """Store an image or a font, or replace it.
 
         Raises:
-            Refused: it is neither, or exceeds a limit.
+            Refused: the content is neither, or exceeds a limit.
         """
         return self.call(protocol.store(f"/assets/{part(name)}", content=content))  # type: ignore[no-any-return]
 
@@ -642,7 +642,7 @@ class Client:
         """A template, or one version of it: `shop@2`.
 
         Raises:
-            TemplateNotFound: there is none of this name, or no such version.
+            TemplateNotFound: there is no template with this name, or no such version.
         """
         return self.call(protocol.get(f"/templates/{part(name)}"))  # type: ignore[no-any-return]
 
@@ -654,17 +654,17 @@ class Client:
         params: Mapping[str, Any] | None = None,
         output: Mapping[str, Any] | None = None,
     ) -> Template:
-        """Store a template, or a new version of it; one that equals the latest version makes none.
+        """Store a template, or a new version of one, unless it is equal to the latest version.
 
         Args:
-            name: in requests.
-            operations: the tree, in which `{"param": "width"}` stands for a whole value.
+            name: name of the template in requests.
+            operations: the tree, in which `{"param": "width"}` is a placeholder for a whole value.
             params: JSON schema of the parameters.
-            output: a store that the results are written to as well.
+            output: store to which copies of the results are written.
 
         Raises:
-            Invalid: it cannot work; `errors` says where.
-            Conflict: the name is one of those that come with the server.
+            Invalid: the template cannot work; `errors` has the mistakes.
+            Conflict: a built-in template has this name.
         """
         body = {"operations": protocol.nodes_of(operations), "params": params or {}, "output": output}
         return self.call(protocol.store(f"/templates/{part(name)}", body=body))  # type: ignore[no-any-return]
@@ -681,7 +681,7 @@ class Client:
         """A connection to a bucket, without its credentials.
 
         Raises:
-            StoreNotFound: there is none of this name.
+            StoreNotFound: there is no store with this name.
         """
         return self.call(protocol.get(f"/stores/{part(name)}"))  # type: ignore[no-any-return]
 
@@ -697,14 +697,14 @@ class Client:
         """Save a connection to a bucket, or change it; the server tries it at once.
 
         Args:
-            name: in requests.
+            name: name of the store in requests.
             url: `s3://bucket`, `gs://bucket` or `az://container`.
-            credentials: by the names in the server's documentation; it never shows them again.
-            endpoint: one that the operator has allowed; default: the provider's own.
-            region: of S3; default: that of the server.
+            credentials: credentials, named as in the server's documentation; the server never shows them again.
+            endpoint: endpoint, which the operator must have allowed; default: that of the provider.
+            region: region of S3; default: the setting of the server.
 
         Raises:
-            Invalid: the bucket is not there, or not opened by these credentials.
+            Invalid: the bucket does not exist, or these credentials do not give access to it.
         """
         body = {"url": url, "credentials": dict(credentials), "endpoint": endpoint, "region": region}
         return self.call(protocol.store(f"/stores/{part(name)}", body=body))  # type: ignore[no-any-return]
@@ -716,28 +716,28 @@ class Client:
     # -- keys and accounts ---------------------------------------------------------------------------------------------
 
     def keys(self, *, tenant: str | None = None) -> list[Key]:
-        """All keys of the tenant."""
+        """All API keys of a tenant; default: the tenant of this client's key."""
         return self.call(protocol.get("/keys", tenant=tenant))["data"]  # type: ignore[no-any-return]
 
     def create_key(self, scopes: Sequence[str], *, description: str = "", **more: Any) -> dict[str, Any]:
-        """Make a key; the answer has its text as `key`, which is shown only once.
+        """Create an API key; the response has it as `key`, which is shown only once.
 
         Args:
-            scopes: what it may do.
-            description: for people.
-            more: `expires_at`, `tenant`.
+            scopes: permissions of the key.
+            description: a note for people.
+            more: further members of the request: `expires_at`, `tenant`.
         """
         body = {"scopes": list(scopes), "description": description, **more}
         return self.call(protocol.post("/keys", body))  # type: ignore[no-any-return]
 
     def revoke_key(self, key_id: str) -> None:
-        """Revoke a key; within 5 seconds it is refused everywhere."""
+        """Revoke an API key; within 5 seconds, all processes of the server refuse it."""
         self.call(protocol.delete(f"/keys/{part(key_id)}"))
 
     def usage(
         self, *, since: str | None = None, until: str | None = None, tenant: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Usage by day, key and template; days are texts like `2026-11-29`."""
+        """Usage by day, key and template; days are given as `2026-11-29`."""
         for entry in self._pages("/usage", None, since=since, until=until, tenant=tenant):
             yield entry
 
@@ -768,7 +768,7 @@ class Client:
             yield letter
 
     def redrive(self, letter_id: str) -> dict[str, Any]:
-        """Run work again that was given up."""
+        """Run the work of a dead letter again."""
         return self.call(protocol.post(f"/dead-letters/{part(letter_id)}/redrive"))  # type: ignore[no-any-return]
 
     def operations(self) -> list[dict[str, Any]]:
@@ -776,7 +776,7 @@ class Client:
         return self.call(protocol.get("/operations"))["operations"]  # type: ignore[no-any-return]
 
     def live(self) -> None:
-        """Return if the server answers at all, else throw."""
+        """Return if the server answers at all, or else raise an error."""
         self.call(protocol.get("/health/live"))
 
     def health(self) -> dict[str, Any]:
@@ -784,8 +784,7 @@ class Client:
         return self.call(protocol.get("/health/ready"))  # type: ignore[no-any-return]
 
     def checks(self) -> dict[str, dict[str, Any]]:
-        """Every part of the service by name, with its `status`, `seconds` and `error`; takes a key with the scope
-        `admin`."""
+        """The parts of the service by name, with `status`, `seconds` and `error`; needs the scope `admin`."""
         try:
             return self.call(protocol.get("/health"))["checks"]  # type: ignore[no-any-return]
         except ServerAway as error:

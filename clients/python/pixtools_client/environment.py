@@ -1,4 +1,4 @@
-"""Where the server is and which key opens it, if the caller does not say."""
+"""The default server and the default API key, from the environment."""
 
 import os
 import re
@@ -13,11 +13,12 @@ LINE = re.compile(r"\s*(?:export\s+)?(PIXTOOLS_(?:URL|PORT))\s*=\s*[\"']?([^\s\"
 
 
 def key_of_environment() -> str | None:
-    """The key that is sent: `PIXTOOLS_KEY`, or the content of a file that only its owner can read, which
-    `PIXTOOLS_KEY_FILE` names; by default `~/.config/pixtools/key`, if it is there.
+    """The API key: `PIXTOOLS_KEY`, or else the content of a file, which only its owner may be able to read.
+
+    The file is `PIXTOOLS_KEY_FILE`, or by default `~/.config/pixtools/key` if it exists.
 
     Raises:
-        Refused: the file cannot be read, or others may read it.
+        Refused: the file cannot be read, or other users can read it.
     """
     key = os.environ.get("PIXTOOLS_KEY", "").strip()
     if key:
@@ -37,8 +38,10 @@ def key_of_environment() -> str | None:
 
 
 def server_of_environment() -> str:
-    """`PIXTOOLS_URL`, or the server on this machine: `PIXTOOLS_PORT`, of the environment or of the `.env` file that
-    `make run` reads as well; by default http://127.0.0.1:8000."""
+    """The URL of the server: `PIXTOOLS_URL`, or the server on this machine at `PIXTOOLS_PORT`, by default 8000.
+
+    Both are read from the environment, or from the file `.env` that `make run` also reads.
+    """
     known = _of_file(Path(".env")) | {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
     return known.get("PIXTOOLS_URL") or f"http://127.0.0.1:{known.get('PIXTOOLS_PORT', PORT)}"
 

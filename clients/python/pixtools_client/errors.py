@@ -1,4 +1,4 @@
-"""All errors, in one tree:
+"""All errors as one tree:
 
 ClientError
 ├── Refused                 the server answered 4xx, or the request cannot be sent at all
@@ -20,9 +20,9 @@ ClientError
 │   └── LimitReached        429: `limit_name` of `problem` says which limit
 ├── ServerAway              no answer, or 5xx: the same request may succeed later
 ├── JobFailed               the job has ended without all of its results
-├── WaitTimeout             the job has not ended in time; it goes on
+├── WaitTimeout             the job has not ended in time; it continues
 ├── DownloadFailed          a result could not be fetched or written
-│   └── FileExists          there is a file of that name
+│   └── FileExists          a file with this name exists
 └── InvalidSignature        a webhook was not signed with the secret
 
 Decide by `code`, which is stable; the text is for people.
@@ -39,7 +39,7 @@ class ClientError(Exception):
 
 
 class Refused(ClientError):
-    """The server refuses the request."""
+    """The server refuses the request, or it cannot be sent."""
 
     code = "refused"
 
@@ -47,7 +47,7 @@ class Refused(ClientError):
         """Describe one refusal.
 
         Args:
-            message: for people.
+            message: text for people.
             status: HTTP status; None: the request was not sent.
             problem: the problem document (RFC 9457).
         """
@@ -103,7 +103,7 @@ class AssetNotFound(NotFound):
 
 
 class Conflict(Refused):
-    """The state does not allow this."""
+    """The state of the object does not allow this."""
 
 
 class ExternalIdTaken(Conflict):
@@ -111,7 +111,7 @@ class ExternalIdTaken(Conflict):
 
     @property
     def job_id(self) -> str | None:
-        """Id of the other job."""
+        """The id of the other job."""
         found: str | None = self.problem.get("job_id")
         return found
 
@@ -129,7 +129,7 @@ class Invalid(Refused):
 
 
 class LimitReached(Refused):
-    """A limit of the tenant was reached, and still was when the client's patience was used up."""
+    """A limit of the tenant is reached, and retries did not help within the client's patience."""
 
 
 class ServerAway(ClientError):
@@ -159,7 +159,7 @@ class JobFailed(ClientError):
 
 
 class WaitTimeout(ClientError):
-    """The job has not ended in time; it goes on."""
+    """The job has not ended in time; it continues."""
 
     code = "wait_timeout"
 
@@ -169,13 +169,13 @@ class WaitTimeout(ClientError):
 
 
 class DownloadFailed(ClientError):
-    """A result could not be fetched, or not be written to its file."""
+    """A result could not be fetched or written."""
 
     code = "download_failed"
 
 
 class FileExists(DownloadFailed):
-    """There is a file of that name already."""
+    """A file with this name already exists."""
 
     code = "file_exists"
 

@@ -1,4 +1,4 @@
-"""What both clients do without waiting for anything: what is sent, what an answer means, and when to try again."""
+"""The code without I/O that both clients share: requests, responses, errors and retries."""
 
 import hashlib
 import json
@@ -89,10 +89,10 @@ def delete(path: str) -> Call:
 
 
 def part(id_: str) -> str:
-    """An id as a part of a path.
+    """Encode an id as part of a path.
 
     Raises:
-        Refused: it would lead elsewhere.
+        Refused: the id is empty or consists of dots, so that the path would be that of another route.
     """
     if not id_.strip("."):
         raise Refused(f"An id is missing: {id_!r} is not an id.")
@@ -100,7 +100,7 @@ def part(id_: str) -> str:
 
 
 def tree_of(operations: Operations) -> str:
-    """The tree as text; each of several names separated by commas is a branch."""
+    """The tree as JSON text; names separated by commas are branches."""
     if not isinstance(operations, str):
         return json.dumps(operations)
     text = operations.strip()
@@ -121,7 +121,7 @@ def nodes_of(operations: Operations) -> list[Any]:
 
 
 def form_of(operations: Operations | None, given: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of an upload besides its file."""
+    """The fields of a form besides the file."""
     fields = {} if operations is None else {"operations": tree_of(operations)}
     for name, value in given.items():
         if value not in (None, ""):
@@ -130,7 +130,7 @@ def form_of(operations: Operations | None, given: Mapping[str, Any]) -> dict[str
 
 
 def elsewhere(source: Source | FactsSource) -> Mapping[str, Any] | None:
-    """What a request says of an image that is not sent; None: it is sent."""
+    """The member `input` for an image that is not sent; None: the image is sent."""
     if isinstance(source, str):
         return {"url": source} if URL.match(source) else None
     return cast("Mapping[str, Any]", source) if isinstance(source, Mapping) else None
@@ -143,14 +143,14 @@ def body_of(source: Mapping[str, Any], operations: Operations | None, given: Map
 
 
 class Upload:
-    """A file that can be sent again."""
+    """A file that can be sent repeatedly."""
 
     def __init__(self, source: File, filename: str | None) -> None:
-        """Nothing is opened yet.
+        """Prepare a file without opening it.
 
         Args:
-            source: what to send. An open file that cannot go back to where it is now is read as a whole.
-            filename: default: that of the path or of the open file.
+            source: the file to send. An open file that is not seekable is read as a whole.
+            filename: name of the file; default: that of the path or of the open file.
         """
         self._path: Path | None = None
         self._content: bytes | IO[bytes] = b""
@@ -168,7 +168,7 @@ class Upload:
         self.filename = filename or (Path(known).name if isinstance(known, str) and known else "image")
 
     def open(self) -> bytes | IO[bytes]:
-        """What to send now.
+        """Open the file, or return to its start, to send it.
 
         Raises:
             Refused: the file cannot be read.
@@ -196,7 +196,7 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def failure(response: httpx.Response) -> Refused | ServerAway:
-    """The error for an answer."""
+    """The error for a response."""
     problem = problem_of(response)
     message = _explained(problem) or f"The server answered {response.status_code}."
     if response.is_server_error:
@@ -219,21 +219,21 @@ def _explained(problem: Mapping[str, Any]) -> str:
 
 
 def may_pass(response: httpx.Response) -> bool:
-    """Whether the same request may succeed later."""
+    """Whether the same request may succeed later, by its response."""
     return response.status_code in PASSING or (
         response.status_code == httpx.codes.CONFLICT and problem_of(response).get("code") == IN_FLIGHT
     )
 
 
 class Tries:
-    """When to send a request again."""
+    """The schedule for retries of a request."""
 
     def __init__(self, patience: float) -> None:
         self._left = patience
         self._pause = FIRST_PAUSE
 
     def pause(self, response: httpx.Response | None = None) -> float | None:
-        """Seconds until the next try; None: patience is over."""
+        """The seconds until the next try; None: the patience is used up."""
         asked = response.headers.get("retry-after", "") if response is not None else ""
         wanted = max(float(asked) if asked.isdecimal() else 0.0, self._pause * random.uniform(0.5, 1))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -244,7 +244,7 @@ class Tries:
 
 
 def silence(seconds: float | None) -> httpx.Timeout:
-    """How long a stream may have no line before it counts as broken off."""
+    """The time-outs of a stream, which counts as broken after `seconds` without a line."""
     return httpx.Timeout(30, read=min(seconds or MOST_SILENT, MOST_SILENT))
 
 
@@ -254,7 +254,7 @@ def headers_behind(cursor: str | None) -> dict[str, str]:
 
 @dataclass
 class EventParser:
-    """Server-sent events from lines."""
+    """Parses lines into server-sent events."""
 
     #: of the last one, also of one without data
     last_id: str | None = None
@@ -262,7 +262,7 @@ class EventParser:
     _data: list[str] = field(default_factory=list)
 
     def feed(self, line: str) -> tuple[str, Any] | None:
-        """Name and data of the event that this line ends."""
+        """Parse a line; returns name and data of the event that it ends, or None."""
         if line:
             self._take(*line.partition(":")[::2])
             return None
@@ -284,7 +284,7 @@ class EventParser:
 
 
 def target_of(result: Result, to: Path) -> Path:
-    """The file for a result: in a folder under the result's own name."""
+    """The path of the file for a result; in a folder, it has the file name of the result."""
     return to / Path(result["filename"]).name if to.is_dir() else to
 
 
@@ -300,10 +300,10 @@ def is_same(path: Path, result: Result) -> bool:
 
 
 def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
-    """Whether the file exists already and need not be fetched.
+    """Whether the file already exists, so that the result need not be fetched.
 
     Raises:
-        FileExists: it is there, has other content, and may not be replaced.
+        FileExists: the file has other content, and may not be replaced.
     """
     if not path.exists() or if_exists in {"replace", "rename"}:
         return False
@@ -315,10 +315,10 @@ def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
 
 
 def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
-    """Give a complete file its name, at once or not at all.
+    """Give a complete file its final name, in one step or not at all; returns its path.
 
     Raises:
-        FileExists: somebody else has made a file of this name meanwhile.
+        FileExists: a file of this name was created meanwhile.
     """
     if if_exists == "replace":
         part_.replace(path)
@@ -343,7 +343,7 @@ def _names(path: Path) -> Iterator[Path]:
 
 
 class Check:
-    """Whether what arrives is the result."""
+    """Checks the hash of a result while it is downloaded."""
 
     def __init__(self, result: Result) -> None:
         self._result = result
@@ -354,10 +354,10 @@ class Check:
         return chunk
 
     def finish(self) -> None:
-        """Raise unless all of it has come.
+        """Raise unless the whole result has arrived.
 
         Raises:
-            DownloadFailed: it is not what the server has stored.
+            DownloadFailed: the download differs from what the server has stored.
         """
         if self._digest.hexdigest() != self._result["sha256"]:
             raise DownloadFailed(f"{self._result['name']}: the download is not what the server has stored")

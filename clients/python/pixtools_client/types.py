@@ -1,4 +1,4 @@
-"""What the server answers, as types of plain dictionaries: members that only a later server knows stay in them."""
+"""Types of the server's responses, which are plain dictionaries and keep members that only later servers send."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -13,7 +13,7 @@ class UrlSource(TypedDict):
 
 
 class StoreSource(TypedDict):
-    """An object of a store that was saved before."""
+    """An object in a saved store."""
 
     store: str
     key: str
@@ -27,7 +27,7 @@ class ResultSource(TypedDict):
 
 
 class Facts(TypedDict):
-    """What is known of an image that is not sent; the size is upright, as people see it."""
+    """Facts about an image that is not sent; width and height are those of the upright image."""
 
     format: str
     width: int
@@ -36,13 +36,13 @@ class Facts(TypedDict):
 
 
 class FactsSource(TypedDict):
-    """An image of which a plan needs nothing but this."""
+    """Facts instead of an image, for a plan."""
 
     facts: Facts
 
 
 class Output(TypedDict):
-    """Where results are written to as well."""
+    """The place to which copies of results are written."""
 
     store: str
     #: with places such as `{input.stem}`, `{name}` and `{ext}`
@@ -53,7 +53,7 @@ class Output(TypedDict):
 
 
 class ErrorRecord(TypedDict):
-    """Why a job or a step did not succeed."""
+    """The reason why a job or a step did not succeed."""
 
     code: str
     message: str
@@ -61,7 +61,7 @@ class ErrorRecord(TypedDict):
 
 
 class Input(TypedDict):
-    """The file that a job began with."""
+    """The input file of a job."""
 
     filename: str
     format: str | None
@@ -109,7 +109,7 @@ class Result(TypedDict):
 
 
 class Job(TypedDict):
-    """A job: what was sent, how far it is, what came out."""
+    """A job: its input and operations, its state, and its results."""
 
     id: str
     status: str
@@ -140,7 +140,7 @@ class PlannedStep(TypedDict):
 
 
 class PlannedResult(TypedDict):
-    """What will come out; None where only the pixels, or the source, show it."""
+    """An expected result; None: a value depends on the pixels, or on a source that is not fetched."""
 
     name: str
     step: str
@@ -151,7 +151,7 @@ class PlannedResult(TypedDict):
 
 
 class Plan(TypedDict):
-    """What a request would do and take."""
+    """The effects and the cost of a request that was not executed."""
 
     input: dict[str, Any]
     template: str | None
@@ -195,7 +195,7 @@ class Store(TypedDict):
 
 
 class Event(TypedDict):
-    """A stored event; of one that concerns a job, `data` is the job."""
+    """A stored event; if it is about a job, `data` is the job."""
 
     id: str
     type: str
@@ -216,7 +216,7 @@ class Endpoint(TypedDict):
 
 
 class Delivery(TypedDict):
-    """An event on its way to a receiver."""
+    """The delivery of an event to a receiver."""
 
     id: str
     event: str
@@ -229,7 +229,7 @@ class Delivery(TypedDict):
 
 
 class Asset(TypedDict):
-    """An image or a font that trees name."""
+    """An image or a font that trees can use."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""Webhooks: whether a request is from the server that it says (Standard Webhooks 1.0)."""
+"""Verifies the signatures of webhooks (Standard Webhooks 1.0)."""
 
 import base64
 import binascii
@@ -18,16 +18,16 @@ VERSION = "v1"
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes, *, tolerance: float = TOLERANCE) -> Event:
-    """The event of a webhook, if its signature is valid.
+    """Verify the signature of a webhook; returns its event.
 
     Args:
-        secret: of the endpoint, as `create_webhook` or `rotate_webhook` answered it.
-        headers: of the request; their names in any case.
+        secret: secret of the endpoint, as returned by `create_webhook` or `rotate_webhook`.
+        headers: headers of the request; the case of their names does not matter.
         body: exactly the bytes that were received.
-        tolerance: seconds that it may be old, or from the future.
+        tolerance: most seconds by which the time of the signature may differ from now.
 
     Raises:
-        InvalidSignature: it is not from the owner of the secret, or too old.
+        InvalidSignature: the signature does not match the secret, or its time differs too much.
     """
     given = {name.lower(): value for name, value in headers.items()}
     try:

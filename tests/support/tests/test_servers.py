@@ -1,4 +1,4 @@
-"""The private servers and the faulty network that other tests rely on work as documented."""
+"""Tests of the private servers and the faulty network on which other tests rely."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def servers(cluster_servers: ClusterServers) -> Iterator[ClusterServers]:
 
 
 class Client:
-    """What the life-cycle test needs for each kind of server: store a value, read it, notice missing answers."""
+    """The operations that the life-cycle test needs: store a value, read it, detect missing answers."""
 
     def __init__(self, put: Callable[[], object], get: Callable[[], object], errors: tuple[type[Exception], ...]):
         self.put, self.get, self.errors = put, get, errors
@@ -345,7 +345,7 @@ def test_proxy_delays(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
 
 
 def shortest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest of ten calls: on a busy machine some take long."""
+    """The seconds of the fastest of ten calls, since on a busy machine some take long."""
 
     def took() -> float:
         began = time.monotonic()
