@@ -52,7 +52,9 @@ def without_query(url: str) -> str:
     return re.split("[?#]", url, maxsplit=1)[0]
 
 
-ShownUrl = Annotated[str, AfterValidator(without_query), Field(description="Without its query, which may be secret.")]
+ShownUrl = Annotated[
+    str, AfterValidator(without_query), Field(description="URL without its query, which may be secret.")
+]
 
 
 def left_out(schema: dict[str, Any]) -> None:
@@ -154,7 +156,7 @@ class JobView(Model):
         description="When the job and its results are removed; null until it has ended, as the time counts from then."
     )
     priority: int = Field(ge=PRIORITIES[0], le=PRIORITIES[-1], description="9 goes first.", examples=[DEFAULT_PRIORITY])
-    tags: dict[str, str] = Field(description="As they were sent.", examples=[{"sku": "7"}])
+    tags: dict[str, str] = Field(description="The tags of the request.", examples=[{"sku": "7"}])
     external_id: str | None = Field(description="The client's own name for the job.", examples=["order-1234"])
     template: str | None = Field(description="Name and version of the template.", examples=["shop@2"])
     input: InputView
@@ -360,7 +362,7 @@ class NewApiKey(Body):
 
     scopes: list[Scope] = Field(min_length=1, description="What the key may do; not more than the key that makes it.")
     description: Description = ""
-    expires_at: Moment | None = Field(None, description="Null: never.")
+    expires_at: Moment | None = Field(None, description="Time from which the key is refused; null: never.")
     tenant: str | None = Field(
         None, max_length=64, description="Default: your own; another tenant needs the scope `admin`."
     )
@@ -539,7 +541,7 @@ class EventPage(Model):
 class UsageView(Model):
     """Usage of the jobs that ended on a day, by key and template; sums over their steps."""
 
-    day: date = Field(description="UTC.", examples=["2026-11-23"])
+    day: date = Field(description="Day in UTC.", examples=["2026-11-23"])
     key_id: str = Field(description="Empty: the requests had no key.")
     template: str = Field(description="Name and version; empty: the requests named none.")
     jobs: Count

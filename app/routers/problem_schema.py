@@ -35,9 +35,9 @@ class ProblemError(BaseModel):
     pointer: str = Field(
         description="JSON pointer to the mistake, as a URI fragment.", examples=["#/operations/0/width"]
     )
-    code: str = Field("", description="Of this mistake.", json_schema_extra=left_out)
-    limit: float = Field(0, description="What was exceeded.", json_schema_extra=left_out)
-    value: Any = Field(None, description="What was refused, shortened.", json_schema_extra=left_out)
+    code: str = Field("", description="Code of this mistake.", json_schema_extra=left_out)
+    limit: float = Field(0, description="The limit that was exceeded.", json_schema_extra=left_out)
+    value: Any = Field(None, description="The refused value, shortened.", json_schema_extra=left_out)
 
 
 class Problem(BaseModel):
@@ -48,14 +48,16 @@ class Problem(BaseModel):
     type: str = Field(examples=["/help/errors#job_not_found"], json_schema_extra={"format": "uri-reference"})
     title: str = Field(examples=["Not Found"])
     status: int = Field(ge=400, le=599)
-    detail: str = Field(description="For people.", examples=["There is no job with this id."])
+    detail: str = Field(
+        description="Description of the problem for people.", examples=["There is no job with this id."]
+    )
     code: str = Field(examples=["job_not_found"], json_schema_extra=one_of(PROBLEM_CODES))
     instance: str = Field("", description="Path of the request.", json_schema_extra=left_out)
     errors: list[ProblemError] = Field(
         [],
-        description="Where a mistake can be pointed at; not there otherwise.",
+        description="One entry for each mistake that has a place in the request; left out if there is none.",
         min_length=1,
         json_schema_extra=left_out,
     )
     limit: float = Field(0, description="The setting's limit that was exceeded.", json_schema_extra=left_out)
-    value: Any = Field(None, description="What was refused, shortened.", json_schema_extra=left_out)
+    value: Any = Field(None, description="The refused value, shortened.", json_schema_extra=left_out)

@@ -288,7 +288,7 @@ export interface DeliverySummary {
   job_id: string | null;
   /** Null: it goes to the `webhook_url` of the job. */
   endpoint_id: string | null;
-  /** Without its query, which may be secret. */
+  /** URL without its query, which may be secret. */
   url: string;
   status: DeliveryStatus;
   attempt_count: number;
@@ -312,7 +312,7 @@ export interface DeliveryView {
   job_id: string | null;
   /** Null: it goes to the `webhook_url` of the job. */
   endpoint_id: string | null;
-  /** Without its query, which may be secret. */
+  /** URL without its query, which may be secret. */
   url: string;
   status: DeliveryStatus;
   attempt_count: number;
@@ -369,7 +369,7 @@ export interface EndpointList {
 /** A registered receiver of webhooks. */
 export interface EndpointView {
   id: string;
-  /** Without its query, which may be secret. */
+  /** URL without its query, which may be secret. */
   url: string;
   description: string;
   /** Event types that it receives; empty: all. */
@@ -383,7 +383,7 @@ export interface EndpointView {
 /** An endpoint, and the secret with which its receiver checks signatures: shown only in this answer. */
 export interface EndpointWithSecret {
   id: string;
-  /** Without its query, which may be secret. */
+  /** URL without its query, which may be secret. */
   url: string;
   description: string;
   /** Event types that it receives; empty: all. */
@@ -588,7 +588,7 @@ export interface JobView {
   expires_at: string | null;
   /** 9 goes first. */
   priority: number;
-  /** As they were sent. */
+  /** The tags of the request. */
   tags: Record<string, string>;
   /** The client's own name for the job. */
   external_id: string | null;
@@ -648,7 +648,7 @@ export interface NewApiKey {
   /** What the key may do; not more than the key that makes it. */
   scopes: Scope[];
   description?: string;
-  /** Null: never. */
+  /** Time from which the key is refused; null: never. */
   expires_at?: string | null;
   /** Default: your own; another tenant needs the scope `admin`. */
   tenant?: string | null;
@@ -833,7 +833,7 @@ export interface Problem {
   type: string;
   title: string;
   status: number;
-  /** For people. */
+  /** Description of the problem for people. */
   detail: string;
   code:
     | "asset_in_use"
@@ -949,11 +949,11 @@ export interface Problem {
     | "webhook_url_refused";
   /** Path of the request. */
   instance?: string;
-  /** Where a mistake can be pointed at; not there otherwise. */
+  /** One entry for each mistake that has a place in the request; left out if there is none. */
   errors?: ProblemError[];
   /** The setting's limit that was exceeded. */
   limit?: number;
-  /** What was refused, shortened. */
+  /** The refused value, shortened. */
   value?: unknown;
   [member: string]: unknown;
 }
@@ -963,11 +963,11 @@ export interface ProblemError {
   detail: string;
   /** JSON pointer to the mistake, as a URI fragment. */
   pointer: string;
-  /** Of this mistake. */
+  /** Code of this mistake. */
   code?: string;
-  /** What was exceeded. */
+  /** The limit that was exceeded. */
   limit?: number;
-  /** What was refused, shortened. */
+  /** The refused value, shortened. */
   value?: unknown;
   [member: string]: unknown;
 }
@@ -1297,7 +1297,7 @@ export interface UsagePage {
 
 /** Usage of the jobs that ended on a day, by key and template; sums over their steps. */
 export interface UsageView {
-  /** UTC. */
+  /** Day in UTC. */
   day: string;
   /** Empty: the requests had no key. */
   key_id: string;
