@@ -47,8 +47,7 @@ def main() -> None:
         _main(sys.argv[1:])
     except KeyboardInterrupt:  # also while modules are loaded
         sys.stderr.write("\nInterrupted.\n")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _main(arguments: list[str]) -> None:

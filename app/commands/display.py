@@ -105,7 +105,7 @@ class Display:
         bars = Progress(
             *columns,
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, emoji=False),  # a name such as `a:fire:.jpg` stays as it is
             transient=True,
             redirect_stdout=False,  # it would take to the terminal what goes to a file
         )

@@ -33,6 +33,8 @@ CURES = {
     "too_many_open_jobs": "wait until some have ended, then give the same command again",
     "daily_limit_reached": "give the same command again tomorrow: it continues where it stopped",
 }
+#: the server's own text is for requests over HTTP
+DETAILS = {"missing_key": "The server takes only requests with a key."}
 #: codes of keys that the server does not know, or no longer
 OF_KEYS = {"key_refused", "malformed_key", "mistyped_key", "unknown_key", "expired_key", "revoked_key"}
 CHOICE = re.compile(r"'(.*)' is not one of (.*?)\.?")
@@ -50,7 +52,7 @@ def cure_of(code: str) -> str:
 def lines_of(error: "ClientError") -> list[str]:
     """An error of the client or the server, on lines that can be printed."""
     if error.problem:
-        lines = [f"{error.code}: {error.detail}"]
+        lines = [f"{error.code}: {DETAILS.get(error.code, error.detail)}"]
         for each in error.errors:
             own = each.get("detail", "")
             more = f": {own}" if own and own != error.problem.get("detail") else ""

@@ -52,9 +52,8 @@ def run() -> NoReturn:
 
         completion_init()
         app(prog_name="pixtools")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may have bytes that are not UTF-8
-            stream.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are not UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         code = _run()
         sys.stdout.flush()

@@ -21,6 +21,7 @@ from pixtools_client.protocol import sendable
 from app.commands.display import Outcome, failure, table
 from app.commands.inputs import Input, inputs_of
 from app.commands.jobs import Status
+from app.commands.mistakes import lines_of
 from app.commands.printing import escaped
 from app.commands.webhooks import DeliveryStatus
 from app.models import DeliveryStatus as StoredStatus
@@ -322,12 +323,13 @@ def test_a_key_that_no_server_knows_is_traced_to_where_it_came_from(
         Client("http://127.0.0.1:9")
     problem = json.dumps({"code": "unknown_key", "detail": "There is no such API key."}).encode()
     file.write_text("pxt_unknown")
-    from app.commands.mistakes import lines_of
-
     with receiving(answer(401, problem)) as site, Client(site.origin) as client, pytest.raises(Unauthorized) as refused:
         client.job("1")
     assert lines_of(refused.value)[0] == "unknown_key: There is no such API key."
     assert str(file) in lines_of(refused.value)[1]
+    missing = Unauthorized("", problem={"code": "missing_key", "detail": "Send `Authorization: Bearer …`."})
+    assert "Bearer" not in "".join(lines_of(missing))
+    assert "PIXTOOLS_KEY" in lines_of(missing)[1]
 
 
 def test_output_that_is_not_read_ends_a_command_as_it_ends_cat(deployment: Deployment, tmp_path: Path) -> None:
