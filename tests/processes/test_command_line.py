@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from app.commands.webhooks import DeliveryStatus
 from app.models import DeliveryStatus as StoredStatus
 from app.models import JobStatus
 from tests.conftest import make_photo
-from tests.support.deployment import ApiClient, Deployment, embedded
+from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
 from tests.support.processes import pixtools
 from tests.support.receiver import answer, receiving
 
@@ -211,21 +213,61 @@ def test_an_address_may_lack_its_scheme_on_this_machine_only() -> None:
             environment.address_of(wrong)
 
 
+@contextmanager
+def breaking_off() -> Iterator[str]:
+    """A server whose downloads begin and do not go on."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            url = f"http://127.0.0.1:{self.server.server_address[1]}/file"
+            result = {"name": "a", "filename": "a.png", "url": url, "bytes": 9999, "sha256": ""}
+            job = {"id": "1", "status": "completed", "operations": [], "steps": [], "results": [result]}
+            endless = self.path in {"/file", "/jobs/1/archive"}
+            body = b"begun" if endless else json.dumps(job).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(9999 if endless else len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            if endless:
+                over.wait(60)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        over.set()
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_a_download_that_is_ended_leaves_nothing(tmp_path: Path, ending: signal.Signals) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as connections:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        command = [sys.executable, "-m", "app", "jobs", "archive", "1", "-o", str(tmp_path), "--server", url]
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as running:
-            for body in (b"Content-Length: 2\r\n\r\n{}", b"Content-Length: 9999\r\n\r\nPK"):
-                connection = connections.enter_context(server.accept()[0])
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + body)
-            assert until(lambda: list(tmp_path.iterdir()))
+@pytest.mark.parametrize("command", [("jobs", "archive", "1"), ("run", "photo.jpg", "-p", "flip")])
+def test_a_download_that_is_ended_leaves_nothing(
+    tmp_path: Path, command: tuple[str, ...], ending: signal.Signals
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(make_photo(30, 20))
+    out = tmp_path / "out"
+    out.mkdir()
+    with breaking_off() as url:
+        arguments = [sys.executable, "-m", "app", *command, "-o", "out", "--server", url]
+        environment_ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, cwd=tmp_path, env=environment_) as running:
+            assert until(lambda: list(out.iterdir()))
             running.send_signal(ending)
-            running.communicate(timeout=30)
-    assert running.returncode == 128 + ending
-    assert list(tmp_path.iterdir()) == []
+            said = running.communicate(timeout=30)[1]
+    assert running.returncode == 128 + ending, said
+    assert list(out.iterdir()) == []
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(deployment: Deployment, tmp_path: Path) -> None:
@@ -245,6 +287,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(deployment: Deployment,
         assert running.returncode == 1
         assert re.fullmatch(rf"{out}/\S+: File too large\n", said[1]), said
         assert list(out.iterdir()) == []
+    with started(deployment, "run", str(image), "-p", "convert_png", "-o", str(out), preexec_fn=limited) as running:
+        said = running.communicate(timeout=60)
+    assert f"FAILED {image}: download_failed: {out}/a-convert_png.png: File too large\n" in said[1]
+    assert list(out.iterdir()) == []
 
 
 def test_an_archive_is_not_overwritten_unless_that_is_asked_for(deployment: Deployment, tmp_path: Path) -> None:
