@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from app.commands.common import Server, opened
+from app.commands.mistakes import suggesting
 from app.commands.printing import say
 
 assets_app = typer.Typer(help="Images and fonts that operations use, such as watermarks.", no_args_is_help=True)
@@ -34,5 +35,5 @@ def list_assets(server: Server = None) -> None:
 @assets_app.command("delete")
 def delete_asset(name: Annotated[str, typer.Argument(help="Name of the asset.")], server: Server = None) -> None:
     """Delete a file; refused while a job that has not ended uses it."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.assets())):
         client.delete_asset(name)

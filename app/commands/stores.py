@@ -6,6 +6,7 @@ import typer
 
 from app.commands.common import Server, current_settings, known_tenant, opened, transaction
 from app.commands.inputs import STANDARD_INPUT, json_of
+from app.commands.mistakes import suggesting
 from app.commands.printing import echo_json, say
 
 stores_app = typer.Typer(help="Connections to buckets that images come from and results go to.", no_args_is_help=True)
@@ -30,7 +31,7 @@ def list_stores(server: Server = None) -> None:
 @stores_app.command("show")
 def show_store(name: Name, server: Server = None) -> None:
     """Print one store as JSON, without its credentials."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.stores())):
         echo_json(client.store(name))
 
 
@@ -64,7 +65,7 @@ def put_store(
 @stores_app.command("delete")
 def delete_store(name: Name, server: Server = None) -> None:
     """Delete a connection; the bucket stays as it is."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.stores())):
         client.delete_store(name)
 
 

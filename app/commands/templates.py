@@ -1,6 +1,7 @@
 """`pixtools templates`: trees under a name."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +9,9 @@ from app.commands.common import Server, opened
 from app.commands.inputs import json_of
 from app.commands.mistakes import suggesting
 from app.commands.printing import echo_json, say
+
+if TYPE_CHECKING:
+    from pixtools_client import Client
 
 templates_app = typer.Typer(help="Trees under a name, with versions and parameters.", no_args_is_help=True)
 
@@ -31,10 +35,7 @@ def show_template(
     name: Annotated[str, typer.Argument(help="Name, or name and version: `shop@2`.")], server: Server = None
 ) -> None:
     """Print one template as JSON."""
-    with (
-        opened(server) as client,
-        suggesting(name.partition("@")[0], lambda: (each["template"].partition("@")[0] for each in client.templates())),
-    ):
+    with opened(server) as client, suggesting(name.partition("@")[0], lambda: _names(client)):
         echo_json(client.template(name))
 
 
@@ -62,5 +63,9 @@ def put_template(
 @templates_app.command("delete")
 def delete_template(name: Annotated[str, typer.Argument(help="Name of the template.")], server: Server = None) -> None:
     """Delete a template with all its versions; jobs keep their trees."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: _names(client)):
         client.delete_template(name)
+
+
+def _names(client: "Client") -> Iterator[str]:
+    return (each["template"].partition("@")[0] for each in client.templates())

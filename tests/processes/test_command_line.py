@@ -310,10 +310,14 @@ def test_an_archive_is_not_overwritten_unless_that_is_asked_for(deployment: Depl
     assert archive.read_bytes()[:2] == b"PK"
 
 
-def test_what_was_probably_meant_is_asked_in_the_same_words(deployment: Deployment) -> None:
+def test_what_was_probably_meant_is_asked_in_the_same_words(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "logo.png").write_bytes(make_photo(30, 20))
+    assert pixtools(deployment, "assets", "put", str(tmp_path / "logo.png")).returncode == 0
     for command, meant in (
         (("operations", "convert_wepb"), "convert_webp"),
         (("templates", "show", "avatr"), "avatar"),
+        (("templates", "delete", "avatr"), "avatar"),
+        (("assets", "delete", "logo.pgn"), "logo.png"),
         (("run", "--operaitons", "flip"), "--operations"),
         (("jobs", "list", "--status", "complete"), "completed"),
         (("jobs", "lst"), "list"),
