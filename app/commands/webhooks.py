@@ -120,10 +120,11 @@ def show_secret(
     """Print the secret that signs events for the `webhook_url` of jobs, from the database of the PIXTOOLS_ settings."""
     from app.services.webhooks import endpoints
 
-    name_database()
     with transaction(tenant=tenant) as session:
         known_tenant(session, tenant)
-        say(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None, tenant)[0])
+        secret = endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None, tenant)[0]
+    name_database()
+    say(secret)
 
 
 deliveries_app = typer.Typer(help="What was sent to receivers.", no_args_is_help=True)
