@@ -6,7 +6,7 @@ import sys
 import textwrap
 
 from app import __version__
-from app.commands.terminal import COMPLETE, WIDEST
+from app.commands.terminal import COMPLETE, INTERRUPTED, WIDEST
 
 #: the output of `pixtools -h`; a test compares it with the existing commands
 GROUPS: dict[str, dict[str, str]] = {
@@ -42,8 +42,15 @@ LAST = (
 
 
 def main() -> None:
-    """Entry point of the `pixtools` command; an error from a server ends it without a traceback."""
-    arguments = sys.argv[1:]
+    """Entry point of the `pixtools` command; neither an error from a server nor Ctrl-C ends it with a traceback."""
+    try:
+        _main(sys.argv[1:])
+    except KeyboardInterrupt:  # also while modules are loaded
+        sys.stderr.write("\nInterrupted.\n")
+        sys.exit(INTERRUPTED)
+
+
+def _main(arguments: list[str]) -> None:
     if COMPLETE in os.environ:
         _run()
     elif arguments in (["--version"], ["-V"]):

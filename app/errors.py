@@ -301,7 +301,7 @@ class KeyRefused(Unauthorized):
 
 
 class MalformedKey(KeyRefused):
-    """The text after `Bearer` is not an API key: keys begin with `pxt_` and have two parts, of 12 and 49 characters."""
+    """This is not an API key: keys begin with `pxt_` and have two parts, of 12 and 49 characters."""
 
     code = "malformed_key"
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.commands.common import Server, current_settings, database, opened, storage, transaction
+from app.commands.printing import say, warn
 
 database_keys_app = typer.Typer(
     help="API keys, in the database of the PIXTOOLS_ settings. Once there is a key, every request needs one.",
@@ -57,8 +58,8 @@ def create_key(
             audit.record(session, "key.created", key.id, tenant=tenant, details=details)
     except PixToolsError as error:
         raise SystemExit(error.message) from None
-    typer.echo(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only once.", err=True)
-    typer.echo(text)
+    warn(f"Key {key.id} of tenant {tenant}: {', '.join(key.scopes)}. It is shown only once.")
+    say(text)
 
 
 def _prepare() -> None:
@@ -79,7 +80,7 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only keys of this
     with transaction(read_only=True) as session:
         for key in keys.every(session, tenant):
             used = f"{key.last_used_at:%Y-%m-%dT%H:%M}" if key.last_used_at else "never used"
-            typer.echo(
+            say(
                 f"{key.id}  {key.tenant:<12}  {used:<16}  {keys.state_of(key):<8}  "
                 f"{','.join(key.scopes)}  {key.description}".rstrip()
             )
@@ -123,7 +124,7 @@ def list_tenants() -> None:
         for tenant in tenants.every(session):
             valid = sum(keys.state_of(key) == "valid" for key in keys.every(session, tenant.name))
             state = "being erased" if tenant.deleted_at else f"{valid} keys"
-            typer.echo(f"{tenant.name:<24}  {tenant.created_at:%Y-%m-%d}  {state}")
+            say(f"{tenant.name:<24}  {tenant.created_at:%Y-%m-%d}  {state}")
 
 
 @tenants_app.command("delete")
@@ -141,7 +142,7 @@ def delete_tenant(
     except PixToolsError as error:
         raise SystemExit(f"{error.message} What was erased so far is gone; repeat the command.") from None
     for kind, count in erased.items():
-        typer.echo(f"{count:>8}  {kind}")
+        say(f"{count:>8}  {kind}")
 
 
 keys_app = typer.Typer(
@@ -175,8 +176,8 @@ def create_key_anywhere(
         more["expires_at"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
     with opened(server) as client:
         made = client.create_key(scope or USUAL_SCOPES, description=description, **more)
-    typer.echo(f"Key {made['id']} of tenant {made['tenant']}: {', '.join(made['scopes'])}.", err=True)
-    typer.echo(made["key"])
+    warn(f"Key {made['id']} of tenant {made['tenant']}: {', '.join(made['scopes'])}.")
+    say(made["key"])
 
 
 @keys_app.command("list")
@@ -195,7 +196,7 @@ def list_keys_anywhere(
             used = (key["last_used_at"] or "never used")[:16]
             state = "revoked" if key["revoked_at"] else "expired" if _is_over(key["expires_at"]) else "valid"
             line = f"{key['id']}  {key['tenant']:<12}  {used:<16}  {state:<8}  {','.join(key['scopes'])}"
-            typer.echo(f"{line}  {key['description']}".rstrip())
+            say(f"{line}  {key['description']}".rstrip())
 
 
 def _is_over(at: str | None) -> bool:

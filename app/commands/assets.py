@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from app.commands.common import Server, opened
+from app.commands.mistakes import suggesting
+from app.commands.printing import say
 
 assets_app = typer.Typer(help="Images and fonts that operations use, such as watermarks.", no_args_is_help=True)
 
@@ -19,7 +21,7 @@ def put_asset(
     """Store a file, or replace it."""
     with opened(server) as client:
         asset = client.put_asset(name or file.name, file.read_bytes())
-    typer.echo(asset["name"])
+    say(asset["name"])
 
 
 @assets_app.command("list")
@@ -27,11 +29,11 @@ def list_assets(server: Server = None) -> None:
     """List all assets, one per line: bytes, kind and name."""
     with opened(server) as client:
         for asset in client.assets():
-            typer.echo(f"{asset['bytes']:>12}  {asset['kind']:<5}  {asset['name']}")
+            say(f"{asset['bytes']:>12}  {asset['kind']:<5}  {asset['name']}")
 
 
 @assets_app.command("delete")
 def delete_asset(name: Annotated[str, typer.Argument(help="Name of the asset.")], server: Server = None) -> None:
     """Delete a file; refused while a job that has not ended uses it."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.assets())):
         client.delete_asset(name)

@@ -1,8 +1,7 @@
-"""Shared by all commands: the server's address, the settings, and printing."""
+"""Shared by all commands: the server's address, times, and the settings."""
 
-import json
 import re
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from app.commands.ending import tidily
+from app.commands.printing import warn
 
 if TYPE_CHECKING:
     from pixtools_client import Client
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from app.services.storage.object_store import ObjectStore
 
 Server = Annotated[str | None, typer.Option(help="Address of the API; default: PIXTOOLS_URL, or this machine.")]
+PATIENCE = 2.0  # seconds in which a server that is away is asked again
+SLOW_SECONDS = 2.0  # without an answer, until the command says so
 QUIET_SECONDS = 15.0  # between two lines about a server that is away
 FAILED, AWAY = 1, 3  # exit codes: something was refused or failed; the server does not answer
 RELATIVE = re.compile(r"(\d+)\s*(s|m|h|d|w)")
@@ -28,15 +32,30 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @contextmanager
 def opened(server: str | None, **options: Any) -> Iterator["Client"]:
-    """The client of the server that a command names, or of the default one."""
+    """The client of the server that a command names, or of the default one.
+
+    Raises:
+        ServerAway: it does not answer, at a refused connection for 2 seconds, in silence for 10.
+    """
     from pixtools_client import Client
 
-    with Client(server, **{"patience": 2.0, "on_retry": Waiting(_to_stderr), **options}) as client:
+    with tidily(), Client(server, **{"patience": PATIENCE, "on_retry": Waiting(warn), **options}) as client:
+        _find(client)
         yield client
 
 
-def _to_stderr(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+def _find(client: "Client") -> None:
+    """Return if the server answers; later on a command may have more patience."""
+    from pixtools_client import Client
+
+    slow = threading.Timer(SLOW_SECONDS, warn, [f"{client.server} has not answered yet."])
+    slow.daemon = True
+    slow.start()
+    try:
+        with Client(client.server, patience=PATIENCE, on_retry=Waiting(warn)) as asking:
+            asking.live()
+    finally:
+        slow.cancel()
 
 
 class Waiting:
@@ -74,11 +93,6 @@ def moment(text: str | None) -> str | None:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
-def echo_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
-
-
 def current_settings() -> "Settings":
     """The settings; a mistake in one ends the command with the setting's name."""
     from pydantic import ValidationError
@@ -93,7 +107,7 @@ def current_settings() -> "Settings":
     except ValidationError as error:
         for mistake in error.errors():
             name = "_".join(str(part) for part in mistake["loc"]).upper()
-            typer.echo(f"PIXTOOLS_{name}: {mistake['msg'].removeprefix('Value error, ')}", err=True)
+            warn(f"PIXTOOLS_{name}: {mistake['msg'].removeprefix('Value error, ')}")
         raise SystemExit(2) from None
 
 
@@ -120,7 +134,15 @@ def usable(opened: "Database") -> Iterator[None]:
     except DBAPIError as error:
         where = opened.url().render_as_string(hide_password=True)
         reason = str(error.orig).strip().partition("\n")[0]
-        raise SystemExit(f"The database {where} cannot be used: {reason}") from None
+        raise SystemExit(
+            f"The database {where} cannot be used: {reason}. This command needs the server's own settings, such as "
+            "PIXTOOLS_DATA_DIR or PIXTOOLS_DATABASE_URL."
+        ) from None
+
+
+def name_database() -> None:
+    """Print on standard error which database a command reads that might be expected to ask the server."""
+    warn(f"From the database {database().url().render_as_string(hide_password=True)}, not from a running server.")
 
 
 def known_tenant(session: "Session", name: str) -> None:

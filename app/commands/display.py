@@ -9,33 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.mistakes import cure_of
+from app.commands.printing import escaped, plain_path
+
 if TYPE_CHECKING:
     from pixtools_client import Job
     from rich.progress import Progress
 
+OF_THE_FILE = "#/file"  # pointer to the image, which the name says already
 MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
-#: advice by error code
-CURES = {
-    "source_not_found": "check the address: the server found no file there",
-    "source_denied": "use an address that needs no credentials, or send a header through the API",
-    "source_url_refused": "download it and send the file, or allow the server to fetch from there",
-    "source_unavailable": "try later: the host did not answer, or broke the connection off",
-    "unknown_template": "`pixtools templates list` shows all templates",
-    "truncated_image": "the file ends too early: fetch or save it again",
-    "corrupt_image": "the file is damaged: fetch or save it again",
-    "unsupported_image": "save it as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
-    "empty_file": "the file has no bytes: fetch or save it again",
-    "known_poison": "the file has crashed every worker: see `pixtools dlq list`",
-    "upload_too_large": "make it smaller, or raise PIXTOOLS_MAX_UPLOAD_BYTES on the server",
-    "limit_exceeded": "make it smaller, or raise the limit on the server",
-    "file_exists": "choose another --out, or add --if-exists replace, skip or rename",
-    "missing_key": "set PIXTOOLS_KEY, or write the key to ~/.config/pixtools/key",
-    "missing_scope": "use a key that has this scope",
-    "server_away": "check the server, then give the same command again: it continues where it stopped",
-    "target_unreachable": "allow more bytes, or a lower quality",
-    "too_many_open_jobs": "wait until some have ended, then give the same command again",
-    "daily_limit_reached": "give the same command again tomorrow: it continues where it stopped",
-}
 
 
 @dataclass
@@ -52,6 +34,8 @@ class Outcome:
     urls: list[str] = field(default_factory=list)
     code: str | None = None
     message: str = ""
+    #: the place in the request that is wrong, as a JSON pointer
+    pointer: str | None = None
     #: an earlier run has done it
     earlier: bool = False
 
@@ -60,7 +44,7 @@ class Outcome:
         return self.status not in {"completed", "accepted"}
 
     def to_json(self) -> str:
-        error = {"code": self.code, "message": self.message} if self.code else None
+        error = {"code": self.code, "message": self.message, "pointer": self.pointer} if self.code else None
         fields: dict[str, Any] = {"file": self.name, "job": self.job_id, "status": self.status, "seconds": self.seconds}
         fields |= {"results": [{"file": str(path), "bytes": size} for path, size in self.files.items()]}
         return json.dumps(fields | {"urls": self.urls, "error": error, "earlier": self.earlier})
@@ -121,7 +105,7 @@ class Display:
         bars = Progress(
             *columns,
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, emoji=False),  # a name such as `a:fire:.jpg` stays as it is
             transient=True,
             redirect_stdout=False,  # redirection would send output meant for a file to the terminal
         )
@@ -138,10 +122,10 @@ class Display:
             yield lambda _: None
             return
         progress = self._progress
-        task = progress.add_task(f"  {name}: uploading", total=1.0)
+        task = progress.add_task(escaped(f"  {name}: uploading"), total=1.0)
 
         def update(job: "Job") -> None:
-            progress.update(task, completed=share_of(job), description=f"  {name}: {doing(job)}")
+            progress.update(task, completed=share_of(job), description=escaped(f"  {name}: {doing(job)}"))
 
         try:
             yield update
@@ -158,44 +142,58 @@ class Display:
                 took = f", {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
                 self.say(f"{outcome.name}: {outcome.status}{again}{took}")
         if outcome.failed:
-            self.say(failure(outcome))
+            self.say(*failure(outcome))
 
     def answer(self, text: str) -> None:
         """A line of standard output; above the bars where both are on a terminal."""
         if self._progress is not None and sys.stdout.isatty():
             self.say(text)
         else:
-            print(text, flush=True)
+            print(plain_path(text), flush=True)
 
-    def say(self, text: str) -> None:
-        """A line that stays, on standard error."""
+    def say(self, *lines: str) -> None:
+        """Lines that stay together, on standard error."""
+        text = "\n".join(map(escaped, lines))
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             sys.stderr.write(f"{text}\n")
 
 
-def failure(outcome: Outcome) -> str:
-    """The name of a file that failed, the reason, and what to do."""
-    cure = CURES.get(outcome.code or "")
-    message = outcome.message.removesuffix("\n  #/file")
-    shown = message if (outcome.code or "") in message else f"{outcome.code}: {message}"
-    return f"FAILED {outcome.name}: {shown}" + (f"\n       → {cure}" if cure else "")
+def failure(outcome: Outcome) -> list[str]:
+    """The name of a file that failed and the reason, and what to do."""
+    at = f" ({outcome.pointer})" if outcome.pointer and outcome.pointer != OF_THE_FILE else ""
+    cure = cure_of(outcome.code or "")
+    return [f"FAILED {outcome.name}: {outcome.code}: {outcome.message}{at}", *([f"       → {cure}"] if cure else [])]
 
 
 def table(outcomes: Sequence[Outcome], columns: int) -> str:
     """Bytes in and out, saving and seconds: a line for each file and one for all."""
     done = [each for each in outcomes if not each.failed]
+    label = _summary(len(outcomes), len(done))
     shown = list(outcomes) if len(outcomes) <= MOST_ROWS else []
-    width = max((len(each.name) for each in shown), default=0)
-    width = max(12, min(width, columns - 44))
-    lines = [f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"]
-    lines += [_row(_cut(each.name, width), width, [each]) for each in shown]
-    failed = len(outcomes) - len(done)
-    label = f"{len(done)} {'file' if len(done) == 1 else 'files'}" + (f", {failed} failed" if failed else "")
-    lines.append(_row(label, width, done))
-    lines += [f"FAILED {each.name}: {each.code}" for each in outcomes if each.failed and not shown]
+    names = [escaped(each.name) for each in shown]
+    errors = max((len(_error(each)) for each in shown), default=0)
+    width = max(map(len, names), default=0)
+    width = max(12, len(label), min(width, columns - 41 - (errors + 2 if errors else 0)))
+    header = f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"
+    lines = [header + ("  error" if errors else "")]
+    lines += [
+        f"{_row(_cut(name, width), width, [each])}  {_error(each)}".rstrip()
+        for name, each in zip(names, shown, strict=True)
+    ]
+    lines.append(_row(label, width, done) if done else label)
+    lines += [f"FAILED {escaped(each.name)}: {each.code}" for each in outcomes if each.failed and not shown]
     return "\n".join(lines)
+
+
+def _summary(number: int, done: int) -> str:
+    files = "1 file" if number == 1 else f"{number} files"
+    return files if done == number else f"{files}: {done} completed, {number - done} failed"
+
+
+def _error(outcome: Outcome) -> str:
+    return (outcome.code or outcome.status) if outcome.failed else ""
 
 
 def _cut(name: str, width: int) -> str:
@@ -204,11 +202,10 @@ def _cut(name: str, width: int) -> str:
 
 def _row(label: str, width: int, outcomes: Sequence[Outcome]) -> str:
     taken, given = sum(each.size for each in outcomes), sum(sum(each.files.values()) for each in outcomes)
-    if len(outcomes) == 1 and outcomes[0].failed:
-        return f"{label:<{width}}  {size_of(taken):>9}  {outcomes[0].code or outcomes[0].status}"
     saved = f"{1 - given / taken:>6.0%}" if taken and given else f"{'':>6}"
-    seconds = sum(each.seconds or 0 for each in outcomes)
-    return f"{label:<{width}}  {size_of(taken):>9}  {size_of(given) if given else '':>9}  {saved}  {seconds:>7.1f}"
+    seconds = [each.seconds for each in outcomes if each.seconds is not None]
+    took = f"{sum(seconds):.1f}" if seconds else ""
+    return f"{label:<{width}}  {size_of(taken):>9}  {size_of(given) if given else '':>9}  {saved}  {took:>7}"
 
 
 def size_of(size: float) -> str:

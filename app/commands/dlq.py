@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.common import FAILED, Server, current_settings, echo_json, opened, transaction
+from app.commands.common import FAILED, Server, current_settings, opened, transaction
+from app.commands.printing import echo_json, say
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ def list_letters(limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
 
     with transaction(read_only=True) as session:
         for letter in dead_letters.newest(session, limit):
-            typer.echo(
+            say(
                 f"{letter.id}  {letter.created_at:%Y-%m-%dT%H:%M:%S}  {letter.reason:<15}  "
                 f"{letter.job_id or '-'}  {'+'.join(letter.operations) or letter.task}"
             )
@@ -60,7 +61,7 @@ def redrive_letter(
             except JobNotFinished:
                 left += 1
                 done = f"not sent again: job {letter.job_id} has not ended; repeat this command when it has ended"
-            typer.echo(f"{letter.id}: {done}")
+            say(f"{letter.id}: {done}")
     if left:
         raise typer.Exit(1)
 
@@ -75,7 +76,7 @@ def purge_letters(
 
     _require_choice(letter_ids, every)
     with transaction() as session:
-        typer.echo(f"{dead_letters.purge(session, None if every else letter_ids or [])} deleted")
+        say(f"{dead_letters.purge(session, None if every else letter_ids or [])} deleted")
 
 
 def _require_choice(letter_ids: list[str] | None, every: bool) -> None:
@@ -104,7 +105,7 @@ def list_at_server(
     """List dead letters that have not been redriven, newest first, one per line."""
     with opened(server) as client:
         for letter in client.dead_letters(limit=limit):
-            typer.echo(
+            say(
                 f"{letter['id']}  {letter['created_at'][:19]}  {letter['reason']:<15}  "
                 f"{letter['job_id'] or '-'}  {'+'.join(letter['operations']) or letter['queue']}"
             )
@@ -134,10 +135,10 @@ def redrive_at_server(
     with opened(server) as client:
         for id_ in [each["id"] for each in client.dead_letters()] if every else letter_ids or []:
             try:
-                typer.echo(f"{id_}: {client.redrive(id_)['done']}")
+                say(f"{id_}: {client.redrive(id_)['done']}")
             except Conflict as error:
                 left += 1
-                typer.echo(f"{id_}: not sent again: {error}; repeat this command when the job has ended")
+                say(f"{id_}: not sent again: {error}; repeat this command when the job has ended")
     if left:
         raise typer.Exit(FAILED)
 

@@ -22,7 +22,7 @@ STANDARD_INPUT = "-"
 class Input:
     """One image, to send or to be fetched by the server."""
 
-    #: name of the file
+    #: name under which the file is sent
     name: str
     #: None: the image is `content`, or at `url`
     path: Path | None
@@ -33,6 +33,13 @@ class Input:
     stem: str = ""
     #: empty: the image is sent
     url: str = ""
+
+    @classmethod
+    def of(cls, path: Path, folder: Path = Path()) -> "Input":
+        """A file under a name that the server takes."""
+        from pixtools_client.protocol import sendable
+
+        return cls(sendable(path.name), path, folder)
 
     @property
     def shown(self) -> str:
@@ -92,7 +99,7 @@ def _of(argument: str) -> Iterator[Input]:
     if path.is_dir():
         yield from in_folder(path)
     elif path.is_file():
-        yield Input(path.name, path)
+        yield Input.of(path)
     elif path.exists():  # /dev/stdin, a pipe
         yield Input(path.name, None, content=path.read_bytes())
     else:
@@ -117,7 +124,7 @@ def _matches(pattern: str) -> Iterator[Input]:
     if not files:
         what = "matches no file" if glob.has_magic(pattern) else "does not exist"
         raise typer.BadParameter(f"{pattern} {what}.")
-    yield from (Input(path.name, path) for path in files)
+    yield from map(Input.of, files)
 
 
 def in_folder(folder: Path) -> Iterator[Input]:
@@ -126,7 +133,7 @@ def in_folder(folder: Path) -> Iterator[Input]:
         below = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in below.parts)
         if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            yield Input(path.name, path, below.parent)
+            yield Input.of(path, below.parent)
 
 
 def _apart(inputs: Iterable[Input]) -> Iterator[Input]:
@@ -169,7 +176,8 @@ def operations_of(text: str) -> str:
         try:
             given = Path(text[1:]).read_text()
         except (OSError, UnicodeError) as error:
-            raise typer.BadParameter(f"{text[1:]}: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise typer.BadParameter(f"{text[1:]}: {reason}.") from None
     given = given.strip()
     if not given.startswith(("[", "{", '"')):
         return json.dumps([name.strip() for name in given.split(",") if name.strip()])
@@ -189,7 +197,7 @@ def json_of(file: str) -> Any:
     try:
         return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
     except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+        raise typer.BadParameter(f"{file}: {error.strerror}.") from None
     except ValueError as error:  # its message does not quote the text, which may be a secret
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
 
@@ -206,8 +214,8 @@ class Journal:
     """The files that earlier runs into this folder have finished; they are not sent again."""
 
     file: Path
-    #: checksums of the results by their names, and bytes of the image
-    _known: dict[str, tuple[dict[str, str], int]] = field(default_factory=dict)
+    #: what was noted, by the keys of the files
+    _known: dict[str, "Entry"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> "Journal":
@@ -219,31 +227,38 @@ class Journal:
         for line in lines:
             try:
                 entry = json.loads(line)
-                journal._known[entry["key"]] = (entry["files"], entry.get("bytes", 0))
+                journal._known[entry["key"]] = Entry(entry["files"], entry.get("bytes", 0), entry.get("job"))
             except (ValueError, KeyError, TypeError):
                 continue  # the end of a run that was killed
         return journal
 
-    def files(self, key: str) -> list[Path] | None:
-        """The results of a finished file, if they all still exist as they were written."""
-        known, _ = self._known.get(key, (None, 0))
+    def finished(self, key: str) -> tuple[list[Path], "Entry"] | None:
+        """The results of a finished file, if they all still exist as they were written, and what was noted of it."""
+        known = self._known.get(key)
         if known is None:
             return None
-        paths = {self.file.parent / name: sha256 for name, sha256 in known.items()}
-        if all(path.is_file() and _sha256(path) == sha256 for path, sha256 in paths.items()):
-            return list(paths)
-        return None
+        paths = {self.file.parent / name: sha256 for name, sha256 in known.files.items()}
+        whole = all(path.is_file() and _sha256(path) == sha256 for path, sha256 in paths.items())
+        return (list(paths), known) if whole else None
 
-    def size(self, key: str) -> int:
-        """Bytes of an image that was finished."""
-        return self._known[key][1]
-
-    def note(self, key: str, files: dict[Path, str], size: int) -> None:
+    def note(self, key: str, files: dict[Path, str], size: int, job_id: str | None) -> None:
         named = {str(path.relative_to(self.file.parent)): sha256 for path, sha256 in files.items()}
+        line = json.dumps({"key": key, "files": named, "bytes": size, "job": job_id})
+        self.file.parent.mkdir(parents=True, exist_ok=True)  # a job may have no result
         with self.file.open("a") as file:
-            file.write(
-                json.dumps({"key": key, "files": named, "bytes": size}) + "\n"
-            )  # one short write: lines of threads stay whole
+            file.write(f"{line}\n")  # one short write: lines of threads stay whole
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the journal knows of one finished file."""
+
+    #: checksums of the results by their names
+    files: dict[str, str]
+    #: of the image
+    size: int
+    #: None: it was written by a version that did not note it
+    job_id: str | None
 
 
 def _sha256(path: Path) -> str:

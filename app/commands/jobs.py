@@ -1,17 +1,18 @@
 """`pixtools jobs`: inspect and control jobs at a server."""
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from app.commands.common import FAILED, Server, echo_json, moment, opened
+from app.commands.common import FAILED, Server, moment, opened
 from app.commands.display import Display, Outcome, doing
-from app.commands.run import IfExists, make_folder
+from app.commands.printing import echo_json, say, say_path, warn
+from app.commands.run import IfExists, refuse_place
 
 jobs_app = typer.Typer(help="Inspect and control jobs.", no_args_is_help=True)
 
+Status = Literal["pending", "processing", "completed", "completed_with_errors", "failed", "cancelled"]
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 JobIds = Annotated[list[str], typer.Argument(help="Ids of jobs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
@@ -20,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per
 @jobs_app.command("list")
 def list_jobs(
     server: Server = None,
-    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only jobs in this state.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, NAME:VALUE.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Only the job with this external id.")] = None,
     filename: Annotated[str | None, typer.Option(help="Only uploads with exactly this name.")] = None,
@@ -36,7 +37,7 @@ def list_jobs(
                 _line(job)
                 continue
             done = sum(step["status"] == "succeeded" for step in job["steps"])
-            typer.echo(
+            say(
                 f"{job['id']}  {job['created_at'][:19]}  {job['status']:<21}  "
                 f"{done}/{len(job['steps'])} steps  {job['input']['filename']}"
             )
@@ -45,7 +46,7 @@ def list_jobs(
 def _line(value: object) -> None:
     import json
 
-    typer.echo(json.dumps(value))
+    say(json.dumps(value))
 
 
 @jobs_app.command("show")
@@ -77,7 +78,7 @@ def wait_for_jobs(
             failed = failed or job["status"] != "completed"
             display.finished(Outcome(f"{job_id} {job['input']['filename']}", status="completed"))
             if not quiet:
-                typer.echo(f"{job_id}  {job['status']}")
+                say(f"{job_id}  {job['status']}")
     if failed:
         raise typer.Exit(FAILED)
 
@@ -90,25 +91,40 @@ def download_results(
     server: Server = None,
 ) -> None:
     """Write the results of jobs to a folder, and print the names of the files."""
-    make_folder(out)
+    refuse_place(out)
     with opened(server) as client:
         for job_id in job_ids:
             job = client.job(job_id)
             if not job["results"]:
-                sys.stderr.write(f"{job_id} has no results: it is {doing(job)}\n")
+                warn(f"{job_id} has no results: it is {doing(job)}")
+                continue
+            make_folder(out)
             for result in job["results"]:
-                typer.echo(str(client.download(result, out, if_exists=if_exists)))
+                say_path(client.download(result, out, if_exists=if_exists))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        BadParameter: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}.") from None
 
 
 @jobs_app.command("archive")
 def download_archive(
     job_id: JobId,
     out: Annotated[Path, typer.Option("--out", "-o", help="The ZIP file, or a folder for it.")] = Path(),
+    if_exists: Annotated[IfExists, typer.Option(help="What to do if there is a file of this name.")] = "fail",
     server: Server = None,
 ) -> None:
     """Write all results of a job to one ZIP file, and print its name."""
     with opened(server) as client:
-        typer.echo(str(client.archive(job_id, out)))
+        say_path(client.archive(job_id, out, if_exists=if_exists))
 
 
 @jobs_app.command("cancel")
@@ -116,7 +132,7 @@ def cancel_jobs(job_ids: JobIds, server: Server = None) -> None:
     """End jobs now."""
     with opened(server) as client:
         for job_id in job_ids:
-            typer.echo(f"{job_id}  {client.cancel(job_id)['status']}")
+            say(f"{job_id}  {client.cancel(job_id)['status']}")
 
 
 @jobs_app.command("retry")
@@ -124,7 +140,7 @@ def retry_jobs(job_ids: JobIds, server: Server = None) -> None:
     """Repeat what failed, was skipped or cancelled."""
     with opened(server) as client:
         for job_id in job_ids:
-            typer.echo(f"{job_id}  {client.retry(job_id)['status']}")
+            say(f"{job_id}  {client.retry(job_id)['status']}")
 
 
 @jobs_app.command("delete")
@@ -139,4 +155,5 @@ def delete_jobs(job_ids: JobIds, server: Server = None) -> None:
 def explain_job(job_id: JobId, server: Server = None) -> None:
     """Print the timeline of one job."""
     with opened(server) as client:
-        typer.echo("\n".join(client.timeline(job_id)))
+        for line in client.timeline(job_id):
+            say(line)

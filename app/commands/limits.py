@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from app.commands.common import transaction
+from app.commands.printing import say
 
 DEFAULT = "default"
 SWITCH = {"yes": True, "no": False}
@@ -52,8 +53,8 @@ def set_limits(
             own = usual.of(tenant)
             for limit in limits.NAMES:
                 default = "" if getattr(tenant, limit) is not None else "  (default)"
-                typer.echo(f"{limit:<20} {getattr(own, limit)}{default}")
-            typer.echo(f"{'templates_only':<20} {'yes' if tenant.templates_only else 'no'}")
+                say(f"{limit:<20} {getattr(own, limit)}{default}")
+            say(f"{'templates_only':<20} {'yes' if tenant.templates_only else 'no'}")
     except PixToolsError as error:
         raise SystemExit(error.message) from None
 

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.common import Server, echo_json, opened
+from app.commands.common import Server, opened
 from app.commands.display import size_of
 from app.commands.inputs import one_input
 from app.commands.orders import OperationsOption, ParamOption, TemplateOption, order_of
+from app.commands.printing import echo_json, say
 
 if TYPE_CHECKING:
     from pixtools_client import Plan
@@ -36,7 +37,8 @@ def plan(
     if as_json:
         echo_json(planned)
         return
-    typer.echo("\n".join(lines_of(planned)))
+    for line in lines_of(planned):
+        say(line)
 
 
 def lines_of(planned: "Plan") -> list[str]:

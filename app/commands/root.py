@@ -1,19 +1,26 @@
 """All commands, put together."""
 
+import errno
+import io
 import os
 import shutil
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.main
+from typer._click.exceptions import UsageError
 
 from app import __version__
 from app.commands.access import keys_app, tenants_app
 from app.commands.assets import assets_app
 from app.commands.common import AWAY, FAILED, Server, opened
 from app.commands.dlq import dlq_app
+from app.commands.ending import end_unread
 from app.commands.jobs import jobs_app
+from app.commands.mistakes import lines_of, show_usage
 from app.commands.plan import plan
+from app.commands.printing import echo_json, say, similar, warn
 from app.commands.run import run_files, submit
 from app.commands.secrets import secrets_app
 from app.commands.server import serve, server_app
@@ -22,6 +29,7 @@ from app.commands.templates import templates_app
 from app.commands.terminal import COMPLETE, WIDEST
 from app.commands.webhooks import deliveries_app, follow_events, webhooks_app
 
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 SHELLS = ("bash", "zsh", "fish")
 
 app = typer.Typer(
@@ -43,30 +51,61 @@ def run() -> NoReturn:
         from typer._completion_classes import completion_init
 
         completion_init()
-    try:
         app(prog_name="pixtools")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are not UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_unread()
+    except OSError as error:
+        if error.filename is not None or error.errno not in CANNOT_WRITE:
+            raise
+        warn(f"The output cannot be written: {error.strerror}.")  # such as to a full disk
+        os._exit(FAILED)  # Python would try again, and complain
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command."""
+    command: Any = typer.main.get_command(app)
+    try:
+        with command.make_context("pixtools", sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as error:
+        return error.exit_code
+    except UsageError as error:
+        show_usage(error)
+        return error.exit_code
+    except (typer.Abort, EOFError):
+        warn("Aborted.")
+        return FAILED
+    except SystemExit as error:
+        if not isinstance(error.code, str):
+            raise
+        warn(error.code)
+        return FAILED
     except Exception as error:  # noqa: BLE001 - raised again, unless it comes from the client
-        _explain(error)
-    sys.exit(0)
+        return _explained(error)
+    return 0
 
 
-def _explain(error: Exception) -> NoReturn:
-    """Print an error of the client and exit; raise any other error again."""
+def _explained(error: Exception) -> int:
+    """Print an error of the client; raise any other error again."""
     errors = sys.modules.get("pixtools_client.errors")  # only commands that need the client load it
     if errors is None or not isinstance(error, errors.ClientError):
         raise error
-    typer.echo(str(error), err=True)
-    if isinstance(error, errors.ServerAway):
-        typer.echo("Is it running? `make run` starts a server here; --server or PIXTOOLS_URL names another.", err=True)
-        sys.exit(AWAY)
-    sys.exit(FAILED)
+    sys.stderr.write("\n".join(lines_of(error)) + "\n")
+    if not isinstance(error, errors.ServerAway):
+        return FAILED
+    warn("Is it running? `make run` starts a server here; --server or PIXTOOLS_URL names another.")
+    return AWAY
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pixtools {__version__}")
+        say(f"pixtools {__version__}")
         raise typer.Exit
 
 
@@ -109,17 +148,18 @@ def list_operations(
     server: Server = None,
 ) -> None:
     """List all operations, one per line."""
-    from app.commands.common import echo_json
 
     with opened(server) as client:
         operations = client.operations()
     if name is None:
         for operation in operations:
-            typer.echo(f"{operation['name']:<14} {operation['description']}".rstrip())
+            say(f"{operation['name']:<14} {operation['description']}".rstrip())
         return
     found = next((each for each in operations if each["name"] == name), None)
     if found is None:
-        raise typer.BadParameter(f"There is no operation {name!r}.")
+        raise typer.BadParameter(
+            f"There is no operation {name!r}.{similar(name, (each['name'] for each in operations))}"
+        )
     echo_json(found)
 
 
@@ -130,4 +170,4 @@ def print_completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fis
 
     if shell not in SHELLS:
         raise typer.BadParameter(f"There is no script for {shell!r}; choose one of {', '.join(SHELLS)}.")
-    typer.echo(get_completion_script(prog_name="pixtools", complete_var=COMPLETE, shell=shell))
+    print(get_completion_script(prog_name="pixtools", complete_var=COMPLETE, shell=shell))

@@ -6,15 +6,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from app.commands.common import AWAY, FAILED, Server, Waiting, opened
+from app.commands.common import FAILED, Server, Waiting, opened
 from app.commands.display import Display, Outcome, table
+from app.commands.ending import leave_interrupted
 from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, one_input, operations_of
 from app.commands.orders import OperationsOption, ParamOption, TagOption, TemplateOption, order_of
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 900.0  # seconds to wait for a server that has answered before
 STARTED = time.time()
-INTERRUPTED = 130  # exit code
 LOOK_SECONDS = 1.0  # between two looks at a watched folder
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
@@ -54,30 +55,37 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def do(self, given: Input) -> Outcome:
-        """Send a file and write its results; the outcome says if that failed."""
+        """Send a file and write its results; the outcome says if that failed.
+
+        Raises:
+            ClientError: every other file would fail in the same way.
+        """
         from pixtools_client import ClientError
 
         outcome = Outcome(given.shown)
-        if self.stop.is_set():
-            outcome.status, outcome.code, outcome.message = "skipped", "skipped", "not sent"
-            return outcome
         try:
-            self._do(given, outcome)
-        except ClientError as error:
-            outcome.status, outcome.code = "failed", error.code
-            outcome.message = str(error)
-            if _concerns_all(error):
-                self.stop.set()
+            content = given.url.encode() or given.read()
         except OSError as error:
             outcome.code, outcome.message = "unreadable", error.strerror or str(error)
+            return outcome
+        try:
+            self._do(given, content, outcome)
+        except ClientError as error:
+            if _concerns_all(error):
+                raise
+            outcome.status, outcome.code, outcome.message = "failed", error.code, error.detail
+            outcome.pointer = next((each["pointer"] for each in error.errors if "pointer" in each), None)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            outcome.status, outcome.code = "failed", "unwritable"
+            outcome.message = f"{where}{error.strerror or error}"
         return outcome
 
-    def _do(self, given: Input, outcome: Outcome) -> None:
-        content = given.url.encode() or given.read()
+    def _do(self, given: Input, content: bytes, outcome: Outcome) -> None:
         outcome.size = 0 if given.url else len(content)
         key = key_of(content, {"operations": self.tree, "filename": given.name, **self.fields})
         place = f"{key}/{given.folder / given.stem}"
-        if self.journal and not self.again and self._is_done(self.journal, place, outcome):
+        if self.journal and not self.again and not self.own_key and self._is_done(self.journal, place, outcome):
             return
         began = time.monotonic()
         with self.display.working(outcome.name) as update:
@@ -92,17 +100,18 @@ class Run:
         if outcome.failed:
             _note_error(outcome, job)
         elif self.journal:
-            self.journal.note(place, written, outcome.size)
+            self.journal.note(place, written, outcome.size, outcome.job_id)
 
     @staticmethod
     def _is_done(journal: Journal, place: str, outcome: Outcome) -> bool:
         """Whether an earlier run has finished a file; the outcome then says so."""
-        known = journal.files(place)
-        if known is None:
+        found = journal.finished(place)
+        if found is None:
             return False
-        outcome.status, outcome.earlier = "completed", True
-        outcome.size = outcome.size or journal.size(place)
-        outcome.files = {path: path.stat().st_size for path in known}
+        paths, entry = found
+        outcome.status, outcome.earlier, outcome.job_id = "completed", True, entry.job_id
+        outcome.size = outcome.size or entry.size
+        outcome.files = {path: path.stat().st_size for path in paths}
         return True
 
     def _ended(
@@ -115,13 +124,17 @@ class Run:
         if not self.waits:
             outcome.job_id, outcome.status = job["id"], "accepted"
             return None
-        try:
-            ended = self._follow(job, outcome, update)
-        except JobNotFound:  # it has expired
-            ended = None
-        if ended is None or (ended["status"] != "completed" and _is_older(ended) and not self.own_key):
-            ended = self._follow(self._submit(given, content, None), outcome, update)
-        return ended
+        # the second key joins the job that an interrupted command made in the place of one that had failed
+        for next_key in (f"{key}-{job['id']}", None):
+            try:
+                ended = self._follow(job, outcome, update)
+            except JobNotFound:  # it has expired
+                pass
+            else:
+                if ended["status"] == "completed" or not _is_older(ended) or self.own_key:
+                    return ended
+            job = self._submit(given, content, next_key)
+        return self._follow(job, outcome, update)
 
     def _submit(self, given: Input, content: bytes, key: str | None) -> "Job":
         filename = None if given.url else given.name
@@ -226,10 +239,9 @@ def run_files(
         raise typer.BadParameter("There is no image in these folders.")
     keep = out if wait_ else None
     if keep:
-        make_folder(keep)
+        refuse_place(keep)
     display = Display(len(inputs), quiet=quiet)
     with opened(server, patience=PATIENCE, on_retry=Waiting(display.say)) as client:
-        check(client)
         run = Run(
             client=client,
             tree=tree,
@@ -243,13 +255,18 @@ def run_files(
         )
         outcomes: list[Outcome] = []
         try:
-            with display.shown():
+            with _shown(run):
                 for outcome in _outcomes(run, inputs, folders if watch else [], parallel):
                     outcomes.append(outcome)
                     _print(outcome, display, as_json=as_json, quiet=quiet)
-        except KeyboardInterrupt:
-            _interrupted(run, display)
-    _end(run, outcomes, quiet=quiet or as_json)
+        except BrokenPipeError:  # nothing reads what this run says
+            quiet = True
+            raise
+        finally:
+            if wait_ and outcomes and not quiet and not as_json:
+                sys.stderr.write(table(outcomes, shutil.get_terminal_size().columns) + "\n")
+    if any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(FAILED)
 
 
 def submit(
@@ -260,72 +277,98 @@ def submit(
     webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="With the same key, a repeat makes no second job.")
+        str | None, typer.Option(help="The same key gives the same job; default: one made from file and operations.")
     ] = None,
+    again: Annotated[bool, typer.Option(help="Do a finished file again as well.")] = False,
     if_exists: Annotated[IfExists, typer.Option(help="What to do if a file has other content.")] = "fail",
     wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
 ) -> None:
-    """Send one file, watch its job, and print its results: files with -o, else links."""
+    """Send one file, watch its job, and print its results: files with -o, else links.
+
+    If you give the same command again, also after it was interrupted, it joins the job that there is.
+    """
     tree, given = operations_of(operations), one_input(file)
     keep = output if wait_ else None
     if keep:
-        make_folder(keep)
+        refuse_place(keep)
     display = Display(1, quiet=False)
     fields = {"webhook_url": webhook_url, "priority": priority}
-    with opened(server, patience=PATIENCE) as client:
-        check(client)
-        run = Run(client, tree, keep, None, display, if_exists, waits=wait_, again=True, fields=fields)
+    journal = Journal.of(keep) if keep else None
+    with opened(server, patience=PATIENCE, on_retry=Waiting(display.say)) as client:
+        run = Run(client, tree, keep, journal, display, if_exists, waits=wait_, again=again, fields=fields)
         run.own_key = idempotency_key
-        try:
-            with display.shown():
-                outcome = next(_outcomes(run, [given], [], 1))
-        except KeyboardInterrupt:
-            _interrupted(run, display)
+        with _shown(run):
+            [outcome] = _outcomes(run, [given], [], 1)
     _print(outcome, display)
     if outcome.failed:
         raise typer.Exit(FAILED)
 
 
-def check(client: "Client") -> None:
-    """Raise at once if the server does not answer; later on the command waits for it.
+def refuse_place(folder: Path) -> None:
+    """Refuse a folder that cannot be written to; it is made when there is something to write.
 
     Raises:
-        ServerAway: it does not answer.
-    """
-    from pixtools_client import Client
-
-    with Client(client.server, patience=2.0) as asking:
-        asking.live()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results.
-
-    Raises:
-        BadParameter: it cannot be made.
+        BadParameter: it, or the folder that it would be made in, is a file or may not be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        there = next(each for each in (folder, *folder.absolute().parents) if each.is_symlink() or each.exists())
     except OSError as error:
-        raise typer.BadParameter(f"{folder}: {error.strerror}") from None
+        raise typer.BadParameter(f"{folder}: {error.strerror}.") from None
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is a file, not a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{there} is a folder that you may not write to.")
+
+
+@contextmanager
+def _shown(run: Run) -> Iterator[None]:
+    """Show the progress of a run; Ctrl-C ends the command."""
+    try:
+        with run.display.shown():
+            yield
+    except KeyboardInterrupt:
+        _interrupted(run)
 
 
 def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parallel: int) -> Iterator[Outcome]:
-    """The outcome of each file as it ends; for watched folders the iterator never ends."""
-    threads = ThreadPoolExecutor(parallel, thread_name_prefix="run")
+    """The outcome of each file as it ends; for watched folders the iterator never ends.
+
+    Raises:
+        ClientError: every other file would fail in the same way; no further one is sent.
+    """
+    todo: SimpleQueue[Input] = SimpleQueue()
+    ended: SimpleQueue[Outcome | Exception] = SimpleQueue()
+    for _ in range(parallel if watched else min(parallel, len(inputs))):
+        threading.Thread(target=_work, args=(run, todo, ended), name="run", daemon=True).start()
     seen = {each.path.resolve() for each in inputs if each.path}
-    waiting: set[Future[Outcome]] = {threads.submit(run.do, each) for each in inputs}
     sizes: dict[Path, int] = {}
-    while waiting or watched:
-        done, waiting = wait(waiting, timeout=LOOK_SECONDS if watched else 0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            outcome = future.result()
+    for each in inputs:
+        todo.put(each)
+    left = len(inputs)
+    while left or watched:
+        try:
+            outcome = ended.get(timeout=LOOK_SECONDS)
+        except Empty:
+            pass
+        else:
+            if isinstance(outcome, Exception):
+                raise outcome
+            left -= 1
             run.display.finished(outcome)
             yield outcome
         for each in _new(watched, seen, sizes):
-            waiting.add(threads.submit(run.do, each))
-        if watched and not waiting:
-            time.sleep(LOOK_SECONDS)
+            todo.put(each)
+            left += 1
+
+
+def _work(run: Run, todo: SimpleQueue[Input], ended: SimpleQueue[Outcome | Exception]) -> None:
+    """Do files until one of them shows that all would fail; the process does not wait for this thread."""
+    while not run.stop.is_set():
+        try:
+            ended.put(run.do(todo.get()))
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            run.stop.set()
+            ended.put(error)
 
 
 def _new(folders: Sequence[Path], seen: set[Path], sizes: dict[Path, int]) -> Iterator[Input]:
@@ -352,7 +395,7 @@ def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: 
             display.answer(str(line))
 
 
-def _interrupted(run: Run, display: Display) -> None:
+def _interrupted(run: Run) -> NoReturn:
     """Print which jobs continue at the server and how to end them; waiting threads are abandoned."""
     run.stop.set()
     ids = list(run.open_jobs)
@@ -361,17 +404,7 @@ def _interrupted(run: Run, display: Display) -> None:
         shown = " ".join(ids[:20]) + (" …" if len(ids) > 20 else "")
         jobs = "1 job continues" if len(ids) == 1 else f"{len(ids)} jobs continue"
         lines += [f"{jobs} at {run.client.server}:", f"  pixtools jobs wait {shown}", f"  pixtools jobs cancel {shown}"]
-    lines.append("Give the same command again to continue where it stopped.")
+    if not run.again:
+        lines.append("Give the same command again to continue where it stopped.")
     sys.stderr.write("\n".join(lines) + "\n")
-    sys.stderr.flush()
-    sys.stdout.flush()
-    os._exit(INTERRUPTED)
-
-
-def _end(run: Run, outcomes: list[Outcome], *, quiet: bool) -> None:
-    if run.waits and not quiet and outcomes:
-        sys.stderr.write(table(outcomes, shutil.get_terminal_size().columns) + "\n")
-    if any(outcome.code == "server_away" for outcome in outcomes):
-        raise typer.Exit(AWAY)
-    if any(outcome.failed for outcome in outcomes):
-        raise typer.Exit(FAILED)
+    leave_interrupted()

@@ -3,6 +3,7 @@
 import typer
 
 from app.commands.common import database, usable
+from app.commands.printing import say, warn
 
 secrets_app = typer.Typer(help="Encrypted secrets in the database.", no_args_is_help=True)
 
@@ -24,7 +25,7 @@ def rotate_secrets() -> None:
     opened = database()
     with usable(opened):
         rotated = upkeep.rotate_all(opened)
-    typer.echo(f"{rotated.sealed} encrypted with the current key.")
+    say(f"{rotated.sealed} encrypted with the current key.")
     if rotated.unreadable:
-        typer.echo(f"{rotated.unreadable} cannot be decrypted with any key of PIXTOOLS_SECRET_KEY.", err=True)
+        warn(f"{rotated.unreadable} cannot be decrypted with any key of PIXTOOLS_SECRET_KEY.")
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from app.commands.access import database_keys_app, tenants_app
 from app.commands.common import Server, current_settings, database, storage
 from app.commands.dlq import letters_app
 from app.commands.limits import set_limits
+from app.commands.printing import say
 from app.commands.secrets import secrets_app
 from app.commands.stores import folders_app
 
@@ -134,7 +135,7 @@ def migrate(
             migrations.upgrade(settings.database)
         except CannotStart as error:
             raise SystemExit(error.message) from None
-    typer.echo("The database is up to date.")
+    say("The database is up to date.")
 
 
 @server_app.command("doctor")
@@ -149,7 +150,7 @@ def doctor(server: Server = None) -> None:
     from app.doctor import examine, report
 
     settings = current_settings()
-    if not report(chain(examine(settings), look_at(server, settings)), typer.echo):
+    if not report(chain(examine(settings), look_at(server, settings)), say):
         raise typer.Exit(1)
 
 
@@ -163,11 +164,11 @@ def orphans(
     objects = storage()
     found = find_orphans(database(), objects)
     for key in found.objects:
-        typer.echo(f"object without job  {key}")
+        say(f"object without job  {key}")
         if remove:
             objects.delete(key)
     for key in found.rows:
-        typer.echo(f"row without object  {key}")
+        say(f"row without object  {key}")
     raise typer.Exit(1 if found.objects or found.rows else 0)
 
 
@@ -176,10 +177,11 @@ def explain_job(job_id: Annotated[str, typer.Argument(help="Id of the job.")]) -
     """Print the timeline of one job, from the database of the PIXTOOLS_ settings."""
     from uuid import UUID
 
-    from app.commands.common import transaction
+    from app.commands.common import name_database, transaction
     from app.errors import JobExpired, JobNotFound
     from app.services.monitoring import timeline
 
+    name_database()
     try:
         with transaction(read_only=True) as session:
             lines = timeline.describe(session, UUID(job_id))
@@ -187,7 +189,8 @@ def explain_job(job_id: Annotated[str, typer.Argument(help="Id of the job.")]) -
         raise SystemExit(error.message) from None
     except (ValueError, JobNotFound):
         raise SystemExit(f"There is no job {job_id}.") from None
-    typer.echo("\n".join(lines))
+    for line in lines:
+        say(line)
 
 
 tenants_app.command("set")(set_limits)

@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from app.commands.common import Server, current_settings, echo_json, known_tenant, opened, transaction
+from app.commands.common import Server, current_settings, known_tenant, opened, transaction
 from app.commands.inputs import STANDARD_INPUT, json_of
+from app.commands.mistakes import suggesting
+from app.commands.printing import echo_json, say
 
 stores_app = typer.Typer(help="Connections to buckets that images come from and results go to.", no_args_is_help=True)
 folders_app = typer.Typer(
@@ -23,13 +25,13 @@ def list_stores(server: Server = None) -> None:
     """List all stores, one per line: name and bucket."""
     with opened(server) as client:
         for store in client.stores():
-            typer.echo(f"{store['name']:<16}  {store['url']}  {store['endpoint'] or store['region']}")
+            say(f"{store['name']:<16}  {store['url']}  {store['endpoint'] or store['region']}")
 
 
 @stores_app.command("show")
 def show_store(name: Name, server: Server = None) -> None:
     """Print one store as JSON, without its credentials."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.stores())):
         echo_json(client.store(name))
 
 
@@ -57,13 +59,13 @@ def put_store(
         given = {each: given[each] for each in OF_GOOGLE if each in given}
     with opened(server) as client:
         client.put_store(name, url, given, endpoint=endpoint, region=region)
-    typer.echo(name)
+    say(name)
 
 
 @stores_app.command("delete")
 def delete_store(name: Name, server: Server = None) -> None:
     """Delete a connection; the bucket stays as it is."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.stores())):
         client.delete_store(name)
 
 
@@ -91,4 +93,4 @@ def put_folder(
             audit.record(session, "store.saved", name, tenant=tenant, details={"url": connection.url})
     except PixToolsError as error:
         raise SystemExit(error.message) from None
-    typer.echo(name)
+    say(name)

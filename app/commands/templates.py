@@ -1,11 +1,17 @@
 """`pixtools templates`: trees under a name."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.common import Server, echo_json, opened
+from app.commands.common import Server, opened
 from app.commands.inputs import json_of
+from app.commands.mistakes import suggesting
+from app.commands.printing import echo_json, say
+
+if TYPE_CHECKING:
+    from pixtools_client import Client
 
 templates_app = typer.Typer(help="Trees under a name, with versions and parameters.", no_args_is_help=True)
 
@@ -21,7 +27,7 @@ def list_templates(server: Server = None) -> None:
     for each in found:
         origin = "built-in" if each["built_in"] else (each["created_at"] or "")[:10]
         names = ", ".join(each["params"].get("properties", {}))
-        typer.echo(f"{each['template']:<{width}}  {origin:<10}  {names}".rstrip())
+        say(f"{each['template']:<{width}}  {origin:<10}  {names}".rstrip())
 
 
 @templates_app.command("show")
@@ -29,7 +35,7 @@ def show_template(
     name: Annotated[str, typer.Argument(help="Name, or name and version: `shop@2`.")], server: Server = None
 ) -> None:
     """Print one template as JSON."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name.partition("@")[0], lambda: _names(client)):
         echo_json(client.template(name))
 
 
@@ -51,11 +57,15 @@ def put_template(
         raise typer.BadParameter(f"{file} {wrong}; a template has operations, params and output.")
     with opened(server) as client:
         stored = client.put_template(name, given["operations"], params=given.get("params"), output=given.get("output"))
-    typer.echo(stored["template"])
+    say(stored["template"])
 
 
 @templates_app.command("delete")
 def delete_template(name: Annotated[str, typer.Argument(help="Name of the template.")], server: Server = None) -> None:
     """Delete a template with all its versions; jobs keep their trees."""
-    with opened(server) as client:
+    with opened(server) as client, suggesting(name, lambda: _names(client)):
         client.delete_template(name)
+
+
+def _names(client: "Client") -> Iterator[str]:
+    return (each["template"].partition("@")[0] for each in client.templates())

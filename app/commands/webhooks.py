@@ -2,16 +2,18 @@
 
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from app.commands.common import Server, echo_json, known_tenant, moment, opened, transaction
+from app.commands.common import Server, known_tenant, moment, name_database, opened, transaction
+from app.commands.printing import echo_json, say
 
 FOR_EVER = 10.0**9  # seconds
 
 webhooks_app = typer.Typer(help="Receivers of events, and what was sent to them.", no_args_is_help=True)
 
+DeliveryStatus = Literal["pending", "delivered", "exhausted"]
 EndpointId = Annotated[str, typer.Argument(help="Id of the endpoint.")]
 DeliveryId = Annotated[str, typer.Argument(help="Id of the delivery.")]
 EventTypes = Annotated[
@@ -38,7 +40,7 @@ def list_webhooks(server: Server = None) -> None:
         for endpoint in client.webhooks():
             state = "enabled" if endpoint["enabled"] else f"disabled: {endpoint['disabled_reason'] or 'on request'}"
             types = ",".join(endpoint["events"]) or "every event"
-            typer.echo(f"{endpoint['id']}  {endpoint['url']}  {types}  {state}")
+            say(f"{endpoint['id']}  {endpoint['url']}  {types}  {state}")
 
 
 @webhooks_app.command("update")
@@ -120,7 +122,9 @@ def show_secret(
 
     with transaction(tenant=tenant) as session:
         known_tenant(session, tenant)
-        typer.echo(endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None, tenant)[0])
+        secret = endpoints.rotate(session, None) if rotate else endpoints.secrets(session, None, tenant)[0]
+    name_database()
+    say(secret)
 
 
 deliveries_app = typer.Typer(help="What was sent to receivers.", no_args_is_help=True)
@@ -128,7 +132,7 @@ deliveries_app = typer.Typer(help="What was sent to receivers.", no_args_is_help
 
 @deliveries_app.command("list")
 def list_deliveries(
-    status: Annotated[str | None, typer.Option(help="pending, delivered or exhausted.")] = None,
+    status: Annotated[DeliveryStatus | None, typer.Option(help="Only deliveries in this state.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Only to this endpoint.")] = None,
     job: Annotated[str | None, typer.Option(help="Only about this job.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
@@ -137,7 +141,7 @@ def list_deliveries(
     """List the newest deliveries, one per line."""
     with opened(server) as client:
         for delivery in client.deliveries(limit=limit, status=status, endpoint=endpoint, job=job):
-            typer.echo(
+            say(
                 f"{delivery['id']}  {delivery['created_at'][:19]}  {delivery['event']:<25}  {delivery['status']:<9}  "
                 f"{delivery['attempt_count']} attempts  {delivery['error'] or ''}"
             )
@@ -170,4 +174,4 @@ def follow_events(
     with opened(server, patience=FOR_EVER if follow else 2.0) as client:
         listing = client.live_events if follow else client.events
         for event in listing(after=after, type=event_type):
-            typer.echo(json.dumps(event))
+            say(json.dumps(event))

@@ -230,4 +230,6 @@ def test_explaining_what_is_not_there(tmp_path: Path) -> None:
     for job_id in ("x", "01a20cac-c361-7262-b82c-57f5cc454359"):
         done = command(running, "server", "explain", job_id)
         assert done.returncode == 1
-        assert done.stderr.strip() == f"There is no job {job_id}."
+        where, said = done.stderr.splitlines()
+        assert where.startswith(f"From the database sqlite:///{tmp_path}")
+        assert said == f"There is no job {job_id}."

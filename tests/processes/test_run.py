@@ -105,7 +105,7 @@ def test_a_folder_is_run_with_its_failures_by_name_and_again_without_doing_it_tw
     assert sorted(failed) == sorted(
         map(str, (folder / "photo2.jpg", folder / "below/photo5.jpg", folder / "below/photo9.jpg"))
     )
-    assert re.search(r"^9 files, 3 failed +\S+ kB +\S+ kB +\d+% +\d", ran.stderr, re.MULTILINE)
+    assert re.search(r"^12 files: 9 completed, 3 failed +\S+ kB +\S+ kB +\d+% +\d", ran.stderr, re.MULTILINE)
     made = {path.relative_to(out) for path in out.rglob("*.webp")}
     assert made == {
         Path(f"below/photo{number}-small.webp" if number % 2 else f"photo{number}-small.webp")
@@ -203,9 +203,10 @@ def test_an_image_may_come_on_standard_input_and_a_tree_from_a_file(
 
 
 def test_a_mistake_that_all_files_share_is_told_once(deployment: Deployment, folder: Path) -> None:
-    ran = pixtools(deployment, "run", str(folder), "-p", '[{"op": "resise"}]', "-j", "1")
+    ran = pixtools(deployment, "run", str(folder), "-p", '[{"op": "resise"}]', "-o", str(folder / "out"))
     assert ran.returncode == 1
-    assert ran.stderr.count("There is no operation 'resise'") == 1
+    assert re.fullmatch(r"unknown_operation: There is no operation 'resise'.*\n  #/operations/0/op\n", ran.stderr)
+    assert not (folder / "out").exists()
     for text, said in (("[", "not valid JSON"), ("@/nowhere.json", "/nowhere.json")):
         refused = pixtools(deployment, "run", str(folder), "-p", text)
         assert (refused.returncode, said in refused.stderr) == (2, True)
@@ -461,8 +462,11 @@ def test_the_overview_names_the_commands_that_there_are() -> None:
 
 
 def test_a_mistyped_command_or_option_is_answered_with_the_right_one() -> None:
-    assert "Did you mean 'list'" in here("jobs", "lst").stderr
-    assert "--limit" in here("jobs", "list", "--limt", "3").stderr
+    assert "No such command 'lst'. Did you mean 'list'?" in here("jobs", "lst").stderr
+    assert "No such option '--limt'. Did you mean '--limit'?" in here("jobs", "list", "--limt", "3").stderr
+    status = here("jobs", "list", "--status", "complete").stderr
+    assert "'complete' is not one of" in status
+    assert "Did you mean 'completed'?" in status
 
 
 def test_shells_complete_commands() -> None:

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
 import httpx
 
 from pixtools_client import protocol
-from pixtools_client.environment import key_of_environment, server_of_environment
+from pixtools_client.environment import address_of, key_of_environment, origin_of_key, server_of_environment
 from pixtools_client.errors import (
     ClientError,
     DownloadFailed,
@@ -60,19 +59,20 @@ class AsyncClient:
         """Create a client, without sending a request.
 
         Args:
-            server: URL of the server; default: `PIXTOOLS_URL`, or the server on this machine.
+            server: URL of the server, for this machine also without `http://`; default: `PIXTOOLS_URL`, or the server on
+                this machine.
             key: API key; default: `PIXTOOLS_KEY`, or the content of a file (see `environment.key_of_environment`).
             patience: seconds for which a repeatable request is retried while the server is away or overloaded.
             on_retry: called before each retry with the error and the seconds until the retry.
             http: HTTP client to use, for proxies, certificates and the like; default: a new one.
         """
-        self.server = (server or server_of_environment()).rstrip("/")
+        self.server = address_of(server or server_of_environment())
         self.patience = patience
         self._on_retry = on_retry
         self._http = http or httpx.AsyncClient(timeout=protocol.TIMEOUT)
         known = key or key_of_environment()
         #: of requests to the server itself; no other server that its links lead to gets the key
-        self._own = {"Authorization": f"Bearer {known}"} if known else {}
+        self._own = protocol.authorization(known, "the argument `key`" if key else origin_of_key())
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,7 +115,8 @@ class AsyncClient:
         except (UnicodeError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Refused(f"The request cannot be sent: {error}") from None
         except httpx.HTTPError as error:
-            await self._later(tries, ServerAway(f"{self.server} does not answer: {error}"))
+            tries.spend(error)
+            await self._later(tries, protocol.away(self.server, error))
             return None
         if not response.is_error:
             return response
@@ -415,9 +416,8 @@ class AsyncClient:
         if protocol.there_already(path, result, if_exists):
             return path
         try:
-            with TemporaryDirectory(dir=path.parent, prefix=".") as unfinished:
-                written = Path(unfinished) / "part"
-                with written.open("wb") as file:
+            with protocol.unfinished(path) as written:
+                with written.open("xb") as file:
                     await self._fetch(result, file)
                 return protocol.put(written, path, if_exists)
         except OSError as error:
@@ -459,8 +459,14 @@ class AsyncClient:
             raise DownloadFailed(f"{result['name']}: {protocol.failure(response)}")
         return response.content
 
-    async def archive(self, job_id: str, to: str | Path) -> Path:
-        """Write all results of a job to one ZIP file, which must not exist yet; returns its path.
+    async def archive(self, job_id: str, to: str | Path, *, if_exists: IfExists = "fail") -> Path:
+        """Write all results of a job to one ZIP file; returns its path.
+
+        Args:
+            job_id: of the job.
+            to: a folder that is there, or the file.
+            if_exists: what to do about a file that is there already: `fail`, `replace` it, `skip` the archive, or
+                `rename` it, to a free name.
 
         Raises:
             FileExists: the file exists.
@@ -468,18 +474,19 @@ class AsyncClient:
         """
         path = Path(to)
         path = path / f"pixtools-{job_id}.zip" if path.is_dir() else path
+        if protocol.there_already(path, None, if_exists):
+            return path
         url = f"{self.server}/jobs/{part(job_id)}/archive"
         try:
-            with TemporaryDirectory(dir=path.parent, prefix=".") as unfinished:
-                written = Path(unfinished) / "part"
+            with protocol.unfinished(path) as written:
                 async with self._http.stream("GET", url, headers=self._own) as response:
                     if response.is_error:
                         await response.aread()
                         raise protocol.failure(response)
-                    with written.open("wb") as file:
+                    with written.open("xb") as file:
                         async for chunk in response.aiter_bytes(protocol.CHUNK):
                             file.write(chunk)
-                return protocol.put(written, path, "fail")
+                return protocol.put(written, path, if_exists)
         except httpx.HTTPError as error:
             raise DownloadFailed(f"{path}: the download broke off: {error}") from None
         except OSError as error:
@@ -544,7 +551,7 @@ class AsyncClient:
                     raise protocol.failure(response)
                 yield response.aiter_lines()
         except httpx.HTTPError as error:
-            raise ServerAway(f"{self.server} does not answer: {error}") from None
+            raise protocol.away(self.server, error) from None
 
     # -- webhooks ------------------------------------------------------------------------------------------------------
 
@@ -778,7 +785,7 @@ class AsyncClient:
 
     async def live(self) -> None:
         """Return if the server answers at all, or else raise an error."""
-        await self.call(protocol.get("/health/live"))
+        await self.call(protocol.get("/health/live", timeout=protocol.FIRST_CONTACT))
 
     async def health(self) -> dict[str, Any]:
         """Whether the server can take work."""

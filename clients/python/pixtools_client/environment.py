@@ -12,6 +12,9 @@ PORT = 8000
 LINE = re.compile(r"\s*(?:export\s+)?(PIXTOOLS_(?:URL|PORT))\s*=\s*[\"']?([^\s\"'#]+)")
 
 
+LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(/.*)?", re.IGNORECASE)
+
+
 def key_of_environment() -> str | None:
     """The API key: `PIXTOOLS_KEY`, or else the content of a file, which only its owner may be able to read.
 
@@ -23,10 +26,8 @@ def key_of_environment() -> str | None:
     key = os.environ.get("PIXTOOLS_KEY", "").strip()
     if key:
         return key
-    named = os.environ.get("PIXTOOLS_KEY_FILE")
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    file = Path(named) if named else folder / "pixtools" / "key"
-    if not named and not file.exists():
+    file = _key_file()
+    if file is None:
         return None
     try:
         with file.open() as opened:
@@ -35,6 +36,36 @@ def key_of_environment() -> str | None:
             return opened.read(MAX_KEY).strip() or None
     except (OSError, UnicodeError) as error:
         raise Refused(f"The key file {file} cannot be read: {error}") from None
+
+
+def origin_of_key() -> str:
+    """Where the key comes from; empty: there is none."""
+    if os.environ.get("PIXTOOLS_KEY", "").strip():
+        return "PIXTOOLS_KEY"
+    file = _key_file()
+    return f"the file {file}" if file else ""
+
+
+def _key_file() -> Path | None:
+    named = os.environ.get("PIXTOOLS_KEY_FILE")
+    if named:
+        return Path(named)
+    file = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pixtools" / "key"
+    return file if file.exists() else None
+
+
+def address_of(server: str) -> str:
+    """The address of a server with its scheme, which may be missing for this machine.
+
+    Raises:
+        Refused: it has none, or another one than http and https.
+    """
+    address = server.strip().rstrip("/")
+    if LOOPBACK.fullmatch(address):
+        return f"http://{address}"
+    if not re.match(r"https?://[^/]", address, re.IGNORECASE):
+        raise Refused(f"{server!r} is not the address of a server: it begins with https:// or http://.")
+    return address
 
 
 def server_of_environment() -> str:

@@ -36,6 +36,23 @@ class ClientError(Exception):
 
     #: code of the problem document, or of this kind of error
     code = "client_error"
+    #: the problem document (RFC 9457), if the server sent one
+    problem: dict[str, Any]
+
+    def __init__(self, message: str, *, problem: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem or {}
+        self.code = self.problem.get("code", type(self).code)
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, without the code and without where it is."""
+        return str(self.problem.get("detail") or self)
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The mistakes in a request, each with a `detail` and a JSON `pointer`."""
+        return list(self.problem.get("errors", ()))
 
 
 class Refused(ClientError):
@@ -51,15 +68,8 @@ class Refused(ClientError):
             status: HTTP status; None: the request was not sent.
             problem: the problem document (RFC 9457).
         """
-        super().__init__(message)
+        super().__init__(message, problem=problem)
         self.status = status
-        self.problem = problem or {}
-        self.code = self.problem.get("code", type(self).code)
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The mistakes, each with a `detail` and a JSON `pointer`."""
-        return list(self.problem.get("errors", ()))
 
 
 class BadRequest(Refused):
@@ -137,11 +147,6 @@ class ServerAway(ClientError):
 
     code = "server_away"
 
-    def __init__(self, message: str, *, problem: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.problem = problem or {}
-        self.code = self.problem.get("code", type(self).code)
-
 
 class JobFailed(ClientError):
     """A job ended without all of its results."""
@@ -153,9 +158,9 @@ class JobFailed(ClientError):
         self.job = job
         failed = [step["error"] for step in job["steps"] if step["error"]]
         self.error = job["error"] or (failed[0] if failed else None)
-        self.code = self.error["code"] if self.error else job["status"]
         reason = f": {self.error['code']}: {self.error['message']}" if self.error else ""
         super().__init__(f"{job['input']['filename']}: job {job['id']} is {job['status']}{reason}")
+        self.code = self.error["code"] if self.error else job["status"]
 
 
 class WaitTimeout(ClientError):

@@ -5,7 +5,9 @@ import json
 import os
 import random
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +16,14 @@ from urllib.parse import quote
 
 import httpx
 
-from pixtools_client.errors import BY_CODE, BY_STATUS, DownloadFailed, FileExists, Refused, ServerAway
+from pixtools_client.errors import BY_CODE, BY_STATUS, DownloadFailed, FileExists, Refused, ServerAway, Unauthorized
 from pixtools_client.types import FactsSource, Job, Result, ResultSource, StoreSource, UrlSource
 
 OPEN = ("pending", "processing")
 MAX_PAGE = 100  # entries in one page of the server
-TIMEOUT = httpx.Timeout(30, write=300)  # seconds; a large upload over a thin line takes its time
+SILENCE = 30.0  # seconds without an answer, after which a request has failed
+TIMEOUT = httpx.Timeout(SILENCE, write=300)  # seconds; a large upload over a thin line takes its time
+FIRST_CONTACT = httpx.Timeout(10)  # seconds, of the question whether a server is there
 WAITING = httpx.Timeout(30, read=100)  # of an answer that the server holds
 MOST_SILENT = 45.0  # seconds of a stream, in which there is a comment each 15
 HELD = 20  # seconds that an answer is asked to be held
@@ -30,6 +34,9 @@ POLL = 0.5  # seconds between two looks at a job, where a server holds no answer
 PASSING = {429, 502, 503, 504}
 IN_FLIGHT = "idempotency_key_in_flight"
 CHUNK = 64 * 1024
+MAX_FILENAME = 255  # characters
+#: what the server refuses in the name of a file; the last range stands for bytes that are not UTF-8
+NOT_IN_FILENAME = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
 
 #: a path, the bytes themselves, or an open file
 File = str | os.PathLike[str] | bytes | IO[bytes]
@@ -165,7 +172,8 @@ class Upload:
             known = getattr(source, "name", "")
             self._content = source if source.seekable() else source.read()
             self._start = source.tell() if source.seekable() else 0
-        self.filename = filename or (Path(known).name if isinstance(known, str) and known else "image")
+        own = Path(known).name if isinstance(known, str) and known else "image"
+        self.filename = filename or sendable(own)
 
     def open(self) -> bytes | IO[bytes]:
         """Open the file, or return to its start, to send it.
@@ -185,6 +193,31 @@ class Upload:
     def close(self, opened: bytes | IO[bytes]) -> None:
         if self._path is not None and not isinstance(opened, bytes):
             opened.close()
+
+
+def sendable(name: str) -> str:
+    """The name of a file as the server takes it.
+
+    A name that has to be changed gets a part of its checksum, so that names which were different stay so.
+    """
+    plain = NOT_IN_FILENAME.sub("_", name)
+    if plain == name and len(name) <= MAX_FILENAME:
+        return name
+    own = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:6]
+    stem, suffix = Path(plain).stem, Path(plain).suffix[:16]
+    return f"{stem[: MAX_FILENAME - len(suffix) - 7]}-{own}{suffix}"
+
+
+def authorization(key: str | None, origin: str) -> dict[str, str]:
+    """The header that has the key.
+
+    Raises:
+        Unauthorized: it cannot be in a header.
+    """
+    if key and not (key.isascii() and key.isprintable()):
+        message = f"malformed_key: The key of {origin} has characters that no key has."
+        raise Unauthorized(message, problem={"code": "malformed_key", "detail": message.partition(": ")[2]})
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def problem_of(response: httpx.Response) -> dict[str, Any]:
@@ -218,6 +251,12 @@ def _explained(problem: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def away(server: str, error: httpx.HTTPError) -> ServerAway:
+    """The error for a request without an answer."""
+    reason = str(error) or ("no answer in time" if isinstance(error, httpx.TimeoutException) else type(error).__name__)
+    return ServerAway(f"{server} does not answer: {reason}")
+
+
 def may_pass(response: httpx.Response) -> bool:
     """Whether the same request may succeed later, by its response."""
     return response.status_code in PASSING or (
@@ -231,6 +270,11 @@ class Tries:
     def __init__(self, patience: float) -> None:
         self._left = patience
         self._pause = FIRST_PAUSE
+
+    def spend(self, error: httpx.HTTPError) -> None:
+        """Count the time in which a server was silent; an upload that broke off has not tried anyone's patience."""
+        if isinstance(error, httpx.TimeoutException):
+            self._left -= SILENCE
 
     def pause(self, response: httpx.Response | None = None) -> float | None:
         """The seconds until the next try; None: the patience is used up."""
@@ -299,19 +343,48 @@ def is_same(path: Path, result: Result) -> bool:
         return False
 
 
-def there_already(path: Path, result: Result, if_exists: IfExists) -> bool:
+def there_already(path: Path, result: Result | None, if_exists: IfExists) -> bool:
     """Whether the file already exists, so that the result need not be fetched.
+
+    Args:
+        path: of the file.
+        result: what it may be; None: that cannot be said.
+        if_exists: what to do about another file.
 
     Raises:
         FileExists: the file has other content, and may not be replaced.
     """
     if not path.exists() or if_exists in {"replace", "rename"}:
         return False
-    if is_same(path, result):
+    if if_exists == "skip" or (result is not None and is_same(path, result)):
         return True
-    if if_exists == "skip":
-        return True
-    raise FileExists(f"{path}: another file of this name exists")
+    raise another(path)
+
+
+def another(path: Path) -> FileExists:
+    return FileExists(f"{path}: another file of this name exists")
+
+
+_unfinished: set[Path] = set()
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A name next to a file, for its content until it is complete; in the end there is nothing of this name."""
+    part_ = path.with_name(f".{secrets.token_hex(6)}.part")
+    _unfinished.add(part_)
+    try:
+        yield part_
+    finally:
+        part_.unlink(missing_ok=True)
+        _unfinished.discard(part_)
+
+
+def remove_unfinished() -> None:
+    """Remove what threads have begun to write, before the process ends without waiting for them."""
+    for part_ in tuple(_unfinished):
+        with suppress(OSError):
+            part_.unlink(missing_ok=True)
 
 
 def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
@@ -333,7 +406,9 @@ def put(part_: Path, path: Path, if_exists: IfExists) -> Path:
                 continue
             part_.replace(name)
         return name
-    raise FileExists(f"{path}: another file of this name exists")
+    if if_exists == "skip":
+        return path
+    raise another(path)
 
 
 def _names(path: Path) -> Iterator[Path]:
