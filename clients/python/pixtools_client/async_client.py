@@ -59,8 +59,8 @@ class AsyncClient:
         """Create a client, without sending a request.
 
         Args:
-            server: URL of the server, for this machine also without `http://`; default: `PIXTOOLS_URL`, or the server on
-                this machine.
+            server: URL of the server; an address on this machine may lack `http://`. Default: `PIXTOOLS_URL`, or the
+                server on this machine.
             key: API key; default: `PIXTOOLS_KEY`, or the content of a file (see `environment.key_of_environment`).
             patience: seconds for which a repeatable request is retried while the server is away or overloaded.
             on_retry: called before each retry with the error and the seconds until the retry.
@@ -463,10 +463,10 @@ class AsyncClient:
         """Write all results of a job to one ZIP file; returns its path.
 
         Args:
-            job_id: of the job.
-            to: a folder that is there, or the file.
-            if_exists: what to do about a file that is there already: `fail`, `replace` it, `skip` the archive, or
-                `rename` it, to a free name.
+            job_id: id of the job.
+            to: an existing folder, or the path of the file.
+            if_exists: what to do if the file exists: `fail`, `replace` it, `skip` the archive, or `rename` the new
+                file to a free name.
 
         Raises:
             FileExists: the file exists.

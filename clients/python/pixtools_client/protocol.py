@@ -347,9 +347,9 @@ def there_already(path: Path, result: Result | None, if_exists: IfExists) -> boo
     """Whether the file already exists, so that the result need not be fetched.
 
     Args:
-        path: of the file.
-        result: what it may be; None: that cannot be said.
-        if_exists: what to do about another file.
+        path: path of the file.
+        result: the result that the file may be; None: unknown.
+        if_exists: what to do if the file has other content.
 
     Raises:
         FileExists: the file has other content, and may not be replaced.
