@@ -55,16 +55,16 @@ HERE = Path(__file__).parent
 # What `make test-fast` leaves out: by mark, by folder, and by file those that start programs. Of a table of cases it
 # has the first few; of tests that share a deployment those of one file, in the mode that needs no server.
 SLOW = {"integration", "full", "slow"}
-PROCESSES = {"chaos", "contract", "damage", "hostile", "infra", "page", "processes"}
+LEFT_OUT = {"benchmarks", "chaos", "contract", "damage", "hostile", "infra", "ml", "page", "processes"}
 STARTERS = ("subprocess", "run_bare", "command", "pixtools")  # names in a file whose tests start programs
-FEW = 3  # cases
+FEW = 2  # cases
 CORE = HERE / "test_api.py"
 _cases: Counter[str] = Counter()  # seen so far, by test
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave folders in which nothing is fast unread where only that is asked for."""
-    is_left_out = collection_path.parent == HERE and collection_path.name in PROCESSES
+    is_left_out = collection_path.parent == HERE and collection_path.name in LEFT_OUT
     return True if is_left_out and config.option.markexpr == "fast" else None
 
 
@@ -75,7 +75,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if _mode(item) is None:
         is_slow = SLOW & {mark.name for mark in item.iter_markers()}
         starts_programs = any(hasattr(item.module, name) for name in STARTERS)
-        is_fast = not is_slow and not starts_programs and item.path.relative_to(HERE).parts[0] not in PROCESSES
+        is_fast = not is_slow and not starts_programs and item.path.relative_to(HERE).parts[0] not in LEFT_OUT
     else:
         is_fast = _mode(item) == "embedded" and item.path == CORE
     test = item.nodeid.partition("[")[0]

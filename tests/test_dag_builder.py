@@ -260,6 +260,7 @@ def _entries(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from _entries(node.get("then", []))
 
 
+@pytest.mark.slow
 @given(trees())
 def test_a_plan_covers_its_tree(tree: list[Any]) -> None:
     branches = parse_tree(json.dumps(tree), LIMITS)[1]
@@ -398,6 +399,7 @@ def test_a_canvas_runs_everything_left_once_and_after_its_parent(tree: list[Any]
         assert parent is None or parent in done or parent in before[id_]
 
 
+@pytest.mark.slow
 @given(trees())
 def test_signatures_are_immutable_and_carry_ids_only(tree: list[Any]) -> None:
     found = planned(tree)

@@ -39,6 +39,7 @@ def test_keys_and_tenants_are_in_the_log_that_the_tenant_or_the_operator_reads(p
     assert (tenant, action, subject, details["API keys"]) == ("default", "tenant.deleted", "acme", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "-3", "many", "1.5", str(2**31)])
 def test_what_is_no_limit_is_refused_in_a_line(pixtools: Run, tmp_path: Path, value: str) -> None:
     assert pixtools("tenants", "create", "acme").exit_code == 0

@@ -135,6 +135,7 @@ def test_routes_work_on_the_rows_of_their_tenant_only() -> None:
         assert used == allowed.get(file.name, 0), file.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", [scope.value for scope in Scope])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_scope_opens_its_own_routes_and_no_others(service: Service, database: Database, scope: str) -> None:
@@ -153,6 +154,7 @@ def _spoiled(key: str) -> str:
     return key[:-1] + ("A" if key[-1] != "A" else "B")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", ["missing_key", "malformed_key", "mistyped_key", "unknown_key", "expired_key", "revoked_key"]
 )

@@ -146,12 +146,14 @@ def _check(request: Request, answer: httpx.Response, whose: Belongings) -> None:
     assert not shown(whose.marks - request.named, answer.text), what
 
 
+@pytest.mark.slow
 def test_every_route_of_the_description_is_blind_to_another_tenant(
     service: Service, ann: Belongings, bob: Belongings
 ) -> None:
     see_nothing(service, bob.key, ann)
 
 
+@pytest.mark.slow
 def test_with_the_own_key_everything_is_there(service: Service, ann: Belongings, bob: Belongings) -> None:
     """Without this, the test above could look for what is never shown."""
 
@@ -168,6 +170,7 @@ def test_with_the_own_key_everything_is_there(service: Service, ann: Belongings,
     assert len(statuses) > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forgotten", [Job, JobTombstone, Event, WebhookEndpoint, WebhookDelivery, ApiKey, TemplateVersion, Template, Asset]
 )
@@ -284,6 +287,7 @@ def test_events_go_to_the_endpoints_of_their_tenant_signed_with_its_secrets(
         assert endpoints.secrets(session, ann.endpoint, "bob") == []
 
 
+@pytest.mark.slow
 def test_a_replay_sends_its_own_tenants_events_only(database: Database, ann: Belongings, bob: Belongings) -> None:
     with database.session() as session:
         replay = session.get_one(WebhookReplay, bob.replay)

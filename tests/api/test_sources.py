@@ -127,6 +127,7 @@ def test_a_job_that_is_cancelled_while_its_input_comes_can_be_repeated(api: ApiC
         assert api.ended(job["id"])["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_in_the_middle_of_a_fetch_goes_on(tmp_path: Any, photo: bytes) -> None:
     deployment: Deployment = embedded(tmp_path)
     deployment.start()
@@ -145,6 +146,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_fetch_goes_on(tmp_path: Any
         deployment.stop()
 
 
+@pytest.mark.slow
 def test_loopback_is_fetched_from_only_until_there_is_a_key(tmp_path: Any) -> None:
     deployment: Deployment = embedded(tmp_path)
     deployment.start()

@@ -14,6 +14,7 @@ from app.parameters import BlurParams
 from tests.imaging.conftest import Pixels, as_image
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(sigma=st.floats(0.3, 100), height=st.integers(1, 60), width=st.integers(1, 60))
 def test_brightness_stays_and_contrast_falls(sigma: float, height: int, width: int) -> None:

@@ -99,6 +99,7 @@ def test_odd_headers_and_damage_are_damage(file: Path) -> None:
         jpeg.load(file, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["4x2", "3x1", "1x4"])
 def test_rare_sampling_is_decoded_by_libvips(file: Path, tmp_path: Path, sampling: str) -> None:
     ppm = tmp_path / "picture.ppm"

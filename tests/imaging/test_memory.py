@@ -44,6 +44,7 @@ def _encoded(source: Path, memory: int, op: str, **params: Any) -> dict[str, Any
     return monitor.reports.get(0, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "free"),
     [
@@ -67,6 +68,7 @@ def test_what_is_admitted_is_encoded_and_the_rest_refused_at_once(
     assert not caught.value.retryable
 
 
+@pytest.mark.slow
 def test_colour_in_full_resolution_gives_way_where_the_encoder_may_choose(tmp_path: Path) -> None:
     source = _source(tmp_path, 4)
     work = Work("convert_avif", AvifParams(quality=95, effort=0), 4_000_000)

@@ -291,6 +291,7 @@ def test_the_smallest_pictures_can_be_described(tmp_path: Path, size: tuple[int,
     assert _described(tmp_path / "source", tmp_path)["dominant_colours"]
 
 
+@pytest.mark.slow
 def test_damaged_metadata_is_none() -> None:
     block = _exif().tobytes()
     for read, whole in ((read_exif, block), (read_iptc, unwrapped(_iptc())), (read_xmp, XMP)):

@@ -72,6 +72,7 @@ def _params(operation: Operation) -> st.SearchStrategy[Schema]:
     return st.fixed_dictionaries(required, optional=fields).filter(accepts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "op", [operation.name for operation in OPERATIONS.values() if operation.queue is Queue.DEFAULT]
 )

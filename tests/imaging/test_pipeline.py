@@ -53,6 +53,7 @@ def _resize(**params: object) -> Stage:
     return Stage("resize", params)
 
 
+@pytest.mark.slow
 def test_every_sample_can_be_rendered(samples: dict[str, Path], photo: Pixels) -> None:
     for name, path in samples.items():
         rendered, result = _render(path)

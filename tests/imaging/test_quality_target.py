@@ -41,6 +41,7 @@ def test_what_fits_at_once_is_encoded_once_at_the_quality_asked_for(tmp_path: Pa
     assert (report["quality"], report["encodes"]) == (50, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", LOSSY)
 def test_the_smallest_file_that_is_alike_enough(tmp_path: Path, photo: Pixels, op: str) -> None:
     target, report = written(photo, tmp_path, op, quality=1, min_ssim=0.9)

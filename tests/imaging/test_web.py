@@ -114,6 +114,7 @@ def test_the_image_is_decoded_once(source: Path, monkeypatch: pytest.MonkeyPatch
     assert (made.manifest["width"], made.manifest["height"]) == (800, 600)
 
 
+@pytest.mark.slow
 def test_a_small_width_looks_as_if_it_was_made_of_the_whole(tmp_path: Path, photo: Pixels) -> None:
     path = tmp_path / "source.png"
     Image.fromarray(photograph(1600, 1200)).save(path)

@@ -271,6 +271,7 @@ def test_what_an_earlier_version_has_stored_belongs_to_the_first_tenant(
 # -- tenants -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_assets_belong_to_their_tenants(service: Service, database: Database, ann: Belongings, bob: Belongings) -> None:
     put(service, key=ann.key)
     assert call(service, "GET", "/assets/logo.png", bob.key).status_code == 404

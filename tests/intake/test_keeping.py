@@ -117,6 +117,7 @@ def test_a_retry_and_an_earlier_version_keep_what_they_have(database: Database) 
 # -- a name of its own -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_job_of_the_same_name_is_refused_with_the_first(
     service: Service, ann: Belongings, bob: Belongings, database: Database
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_plan_has_every_file_of_a_set(service: Service) -> None:
     assert stepped["memory_bytes"] < told["memory_bytes"], "1920 pixels at most"
 
 
+@pytest.mark.slow
 @ON_SQLITE
 def test_plans_and_jobs_agree_on_random_trees(service: Service, database: Database, tmp_path: Path) -> None:
     chance = random.Random(20)

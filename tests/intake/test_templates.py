@@ -238,6 +238,7 @@ def test_a_job_keeps_the_tree_that_came_of_its_template(service: Service, databa
         ({"template": "text", "params": {"caption": "\U000e0fff"}}, "invalid_parameter", "#/params/caption"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_does_not_fit_is_pointed_at_in_what_was_sent(
     service: Service, fields: dict[str, Any], code: str, pointer: str
 ) -> None:

@@ -185,6 +185,7 @@ def test_no_secret_is_in_any_log(watched: Watched, photo: bytes) -> None:
         assert secret not in text
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_the_log_of_the_single_process(tmp_path: Path, photo: bytes) -> None:
     running = embedded(tmp_path, PIXTOOLS_LOG_LEVEL="DEBUG", PIXTOOLS_SECRET_KEY=f"key-{SECRET}")
     running.start()

@@ -136,9 +136,7 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(
         before = jobs_of(api)
         command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_avif", "--out", str(out), "-j", "1"]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
-            deadline = time.monotonic() + 60
-            while not list(out.glob("*.avif")) and time.monotonic() < deadline:
-                time.sleep(0.02)
+            until(lambda out=out: list(out.glob("*.avif")))
             killed.kill()
         if (done := len(list(out.glob("*.avif")))) < 8:
             break

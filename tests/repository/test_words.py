@@ -7,6 +7,7 @@ import pytest
 from tests.support import words
 
 
+@pytest.mark.slow
 def test_no_file_has_an_unwanted_word() -> None:
     assert list(words.findings()) == []
 

@@ -298,6 +298,7 @@ def test_a_job_that_is_deleted_while_a_task_runs_leaves_no_object(
         assert not (storage.folder / key).exists()
 
 
+@pytest.mark.slow
 def test_the_lease_is_kept_as_long_as_the_work_takes(
     database: Database, storage: LocalFolder, tmp_path: Path, photo: bytes
 ) -> None:

@@ -165,6 +165,7 @@ def test_without_hard_links_it_still_works(cache: InputCache, tmp_path: Path, mo
     assert store.downloads == 2
 
 
+@pytest.mark.slow
 def test_locks_do_not_grow(cache: InputCache, tmp_path: Path) -> None:
     for number in range(300):
         data = number.to_bytes(2) * 8

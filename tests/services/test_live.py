@@ -180,6 +180,7 @@ def test_only_events_of_the_type_are_told(database: Database) -> None:
     assert [data["data"]["id"] for _, _, data in shown] == [str(accepted[1])]
 
 
+@pytest.mark.slow
 def test_a_listener_that_falls_behind_keeps_little_and_misses_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def queries(database: Database) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
+@pytest.mark.slow
 def test_idle_listeners_share_one_reader(database: Database) -> None:
     """What they cost while nothing happens does not depend on their number."""
     job_ids = [accept(database, TREE) for _ in range(10)]
@@ -243,6 +245,7 @@ def test_idle_listeners_share_one_reader(database: Database) -> None:
     assert many <= 2 * few
 
 
+@pytest.mark.slow
 def test_the_end_of_a_key_ends_its_streams_and_no_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "KEY_SECONDS", 0.2)
     text = [new_key(database, DEFAULT_TENANT) for _ in range(2)]
@@ -274,6 +277,7 @@ def test_the_first_key_ends_streams_without_one(database: Database, monkeypatch:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_another_tenant_hears_nothing(database: Database) -> None:
     from app.services.access import tenants
 
@@ -286,6 +290,7 @@ def test_another_tenant_hears_nothing(database: Database) -> None:
     assert len(parsed(run(database, chunks(stream(live_of(database), principal=own, cursor="0"), until=2)))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limits", "named"), [({"most": 2}, "max_"), ({"of_tenant": 2}, "tenant_max_")])
 def test_listeners_are_bounded(database: Database, limits: dict[str, int], named: str) -> None:
     told_by = live_of(database, **limits)
@@ -309,6 +314,7 @@ def test_a_process_that_stops_ends_its_streams(database: Database) -> None:
         run(database, chunks(stream(told_by)))
 
 
+@pytest.mark.slow
 def test_a_database_that_was_away_is_nothing_that_listeners_see(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

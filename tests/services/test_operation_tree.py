@@ -382,6 +382,7 @@ def outcome(text: str | bytes, limits: TreeLimits) -> Any:
         return error
 
 
+@pytest.mark.slow
 @given(JSON | st.lists(ENTRIES | JSON, max_size=5), st.booleans())
 def test_any_json_is_a_tree_or_refused_with_an_answer_that_can_be_sent(value: Any, escape: bool) -> None:
     text = json.dumps(value, ensure_ascii=escape).replace("Infinity", "1e999").encode(errors="replace")

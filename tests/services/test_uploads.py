@@ -203,6 +203,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_arrives(tmp_path: Path) ->
     assert sent <= 60_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_form_that_ends_early_is_refused_wherever_it_ends(tmp_path: Path, size: int) -> None:
     body, boundary = form(b"image", operations=OPERATIONS)

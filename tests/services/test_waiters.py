@@ -148,6 +148,7 @@ def test_a_request_too_many_does_not_wait(database: Database) -> None:
     assert shown == [False, True]
 
 
+@pytest.mark.slow
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:
     waiters, job_id = waiters_of(database, alone=False), accept(database)
     asked: list[str] = []

@@ -308,6 +308,7 @@ def test_answers_below_500_are_no_reason_to_leave_a_host_alone(database: Databas
         assert len(receiver.requests) == FAILURES + 2
 
 
+@pytest.mark.slow
 def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
     hooks = sender(database, host_limits=HostLimits(2, 16))
     with receiving(hang) as slow, receiving() as fast:

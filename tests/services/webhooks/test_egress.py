@@ -233,6 +233,7 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
         assert (len(receiver.requests), proxy.requests) == (1, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [hang, drip, drip_body])
 def test_the_time_limit_holds_for_the_whole(behaviour: Callable[[Any], None]) -> None:
     with receiving(behaviour) as receiver, pytest.raises(TimeoutError):

@@ -106,6 +106,7 @@ def test_a_host_that_was_slow_is_waited_for_no_more_until_it_is_quick_again(cloc
 THREADS = 16
 
 
+@pytest.mark.slow
 def test_those_who_wait_for_a_host_leave_threads_for_others() -> None:
     shares, log = HostLimits(4, THREADS), []
 
