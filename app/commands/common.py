@@ -61,11 +61,14 @@ def _find(client: "Client") -> None:
 class Waiting:
     """Reports now and then, not at every attempt, that the command waits for a server."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], stopped: threading.Event | None = None) -> None:
         self._say = say
+        self._stopped = stopped or threading.Event()
         self._said_at = float("-inf")
 
     def __call__(self, error: Exception, _pause: float) -> None:
+        if self._stopped.is_set():  # the command ends and closes its connections, which other threads still use
+            return
         now = time.monotonic()
         if now - self._said_at >= QUIET_SECONDS:
             self._said_at = now

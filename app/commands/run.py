@@ -240,8 +240,8 @@ def run_files(
     keep = out if wait_ else None
     if keep:
         refuse_place(keep)
-    display = Display(len(inputs), quiet=quiet)
-    with opened(server, patience=PATIENCE, on_retry=Waiting(display.say)) as client:
+    display, stop = Display(len(inputs), quiet=quiet), threading.Event()
+    with opened(server, patience=PATIENCE, on_retry=Waiting(display.say, stop)) as client:
         run = Run(
             client=client,
             tree=tree,
@@ -251,6 +251,7 @@ def run_files(
             if_exists=if_exists,
             waits=wait_,
             again=again,
+            stop=stop,
             fields={"webhook_url": webhook_url, "priority": priority, **order},
         )
         outcomes: list[Outcome] = []

@@ -77,7 +77,7 @@ CLOSED: dict[str, dict[str, set[str]]] = {
     },
     "pixtools_uploads": {"outcome": {*CODES, *PROBLEM_CODES, metrics.ACCEPTED, metrics.REPLAYED}},
     "pixtools_steps": {"outcome": {"succeeded", "failed", "outdated", "abandoned", "handed_back"}},
-    "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated"}},
+    "pixtools_webhook_attempts": {"outcome": {"delivered", "failed", "exhausted", "postponed", "outdated", "given_up"}},
     "pixtools_outbox_messages": {"outcome": {"sent", "failed"}},
     "pixtools_listeners": {"kind": {"job", "log"}},
     "pixtools_listeners_ended": {"reason": set(Ended)},

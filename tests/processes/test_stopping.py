@@ -88,4 +88,4 @@ def test_a_cancel_ends_the_pixel_process_of_a_cluster(pixels: Deployment) -> Non
         until(lambda: api.job(job_id)["steps"][0]["progress"] > 0)
         before = pixel_processes(pixels)
         api.http.post(f"/jobs/{job_id}/cancel")
-        until(lambda: before - pixel_processes(pixels), 10)
+        until(lambda: before - pixel_processes(pixels))
