@@ -1,6 +1,7 @@
 """What tasks do to the steps of a job, on both kinds of database: claims, failures and attempts."""
 
 import importlib
+import multiprocessing
 from pathlib import Path
 from uuid import UUID
 
@@ -316,6 +317,33 @@ def test_the_time_to_drain() -> None:
     assert not drain.is_over()
     drain.begin(0)
     assert drain.is_over()
+    drain.reset()
+
+
+def test_a_drain_concerns_the_worker_and_the_forks_that_it_has_made() -> None:
+    drain.reset()
+    context = multiprocessing.get_context("fork")
+    began, seen, answers = context.Event(), context.Event(), context.SimpleQueue()
+
+    def wait() -> None:
+        began.wait(30)
+        answers.put(drain.is_over())
+
+    def another_worker() -> None:
+        drain.reset()
+        drain.begin(0)
+        seen.set()
+
+    child, other = context.Process(target=wait), context.Process(target=another_worker)
+    child.start()
+    other.start()
+    assert seen.wait(30)
+    assert not drain.is_over()
+    drain.begin(0)
+    began.set()
+    assert answers.get() is True
+    child.join()
+    other.join()
     drain.reset()
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutting_down
 from kombu import Exchange
 from kombu import Queue as KombuQueue
 
@@ -135,6 +135,11 @@ def use(settings: Settings) -> None:
     if celery_app.configured:
         celery_app.conf.update(configuration())
         celery_app.__dict__.pop("amqp", None)  # its queues are those of the settings before
+
+
+@worker_init.connect
+def _start(**_: object) -> None:
+    drain.reset()
 
 
 @worker_shutting_down.connect

@@ -209,7 +209,9 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
     for library in libraries:
         importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
-        raise RuntimeError("A library has started a thread when it was imported: take it from LIBRARIES.")
+        raise RuntimeError("A module has started a thread when it was imported: take it from LIBRARIES or OWN.")
+    if "rw-s " in Path("/proc/self/maps").read_text():
+        raise RuntimeError("A module has mapped memory when it was imported, which all forks would share.")
     gc.collect()
     gc.freeze()  # garbage collection in a fork would copy every page
     with socket.socket(fileno=descriptor) as asking:
