@@ -27,7 +27,7 @@ from app.models import Job
 from app.services import jobs, steps
 from app.services.dag_builder import plan
 from app.services.intake.operation_tree import TreeLimits, parse_tree
-from app.services.steps import Claim, Outcome, Usage
+from app.services.steps import Claim, StoredResult, Usage
 from app.services.storage.local import LocalFolder
 from app.services.upkeep.retention import remove_expired_jobs
 from benchmarks.processes import cpu_seconds, family
@@ -125,7 +125,7 @@ def claim(database: Database, ids: Sequence[UUID]) -> list[Claim]:
 def finish(database: Database, claims: Sequence[Claim]) -> None:
     usage = Usage(cpu_seconds=0.2, pixels=1_920_000, bytes_in=400_000, bytes_out=100_000)
     for held in claims:
-        outcome = Outcome(
+        result = StoredResult(
             key=f"jobs/{held.job.id}/results/0",
             filename="photo-convert_webp.webp",
             format="webp",
@@ -136,7 +136,7 @@ def finish(database: Database, claims: Sequence[Claim]) -> None:
             sha256=SHA,
         )
         with database.session() as session:
-            assert steps.succeed(session, held, {held.task.id: outcome}, usage=usage)
+            assert steps.succeed(session, held, {held.task.id: [result]}, usage=usage)
 
 
 def read_pages(database: Database, times: int) -> None:
