@@ -210,8 +210,8 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
         importlib.import_module(library)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A module has started a thread when it was imported: take it from LIBRARIES or OWN.")
-    if "rw-s " in Path("/proc/self/maps").read_text():
-        raise RuntimeError("A module has mapped memory when it was imported, which all forks would share.")
+    if "multiprocessing.heap" in sys.modules:
+        raise RuntimeError("A module has made a shared value when it was imported: all forks would share it.")
     gc.collect()
     gc.freeze()  # garbage collection in a fork would copy every page
     with socket.socket(fileno=descriptor) as asking:
