@@ -214,7 +214,7 @@ class Journal:
     """The files that earlier runs into this folder have finished; they are not sent again."""
 
     file: Path
-    #: what was noted, by the keys of the files
+    #: entries by the keys of the files
     _known: dict[str, "Entry"] = field(default_factory=dict)
 
     @classmethod
@@ -255,9 +255,9 @@ class Entry:
 
     #: checksums of the results by their names
     files: dict[str, str]
-    #: of the image
+    #: size of the image in bytes
     size: int
-    #: None: it was written by a version that did not note it
+    #: id of the job; None: an older version wrote this entry
     job_id: str | None
 
 

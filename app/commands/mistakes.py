@@ -79,11 +79,11 @@ def show_usage(error: Any) -> None:
 
 @contextmanager
 def suggesting(name: str, names: Callable[[], Iterable[str]]) -> Iterator[None]:
-    """Ask, where there is nothing of a name, whether another one was meant.
+    """Add a similar name to the error for a name that does not exist.
 
     Args:
-        name: that was given.
-        names: gives all names.
+        name: the name that was given.
+        names: function that returns all names.
     """
     from pixtools_client import NotFound
 

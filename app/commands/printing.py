@@ -44,6 +44,6 @@ def echo_json(value: Any) -> None:
 
 
 def similar(name: str, names: Iterable[str]) -> str:
-    """A question about the name that was probably meant; empty: there is none like it."""
+    """A question with the most similar name; empty: no name is similar."""
     meant = difflib.get_close_matches(name, list(names), n=1)
     return f" Did you mean {meant[0]!r}?" if meant else ""
