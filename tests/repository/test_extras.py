@@ -13,7 +13,7 @@ import pytest
 from app.config import WEIGHTS, installing
 from tests.support.deployment import ROOT, embedded, run_bare
 
-PIXELS = ("blurhash", "numpy", "pyvips", "simplejpeg")
+PIXELS = ("numpy", "pyvips", "simplejpeg")
 NETWORK = ("onnxruntime",)
 CLUSTER = ("psycopg", "opentelemetry.exporter", "opentelemetry.sdk")
 NO_BROKER = "amqp://127.0.0.1:1//"

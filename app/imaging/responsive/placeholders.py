@@ -5,11 +5,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import blurhash
 import pyvips
 
 from app.imaging.colours.colour import COLOUR_BANDS, GREY_BANDS, full_scale, to_eight_bits, to_srgb
-from app.imaging.responsive import thumbhash
+from app.imaging.responsive import blurhash, thumbhash
 
 LOOKED_AT = 64  # pixels of the longer side of the small image for colours and BlurHash
 BLURHASH_COMPONENTS = (4, 3)  # along the longer and the shorter side
@@ -86,15 +85,7 @@ def blurhash_of(few: pyvips.Image) -> str:
     """A placeholder of about thirty characters (github.com/woltapp/blurhash)."""
     across, down = BLURHASH_COMPONENTS if few.width >= few.height else BLURHASH_COMPONENTS[::-1]
     few = few.thumbnail_image(LOOKED_AT // 2, height=LOOKED_AT // 2, size="down")
-    hashed: str = blurhash.encode(_rows(few), components_x=across, components_y=down)
-    return hashed
-
-
-def _rows(few: pyvips.Image) -> list[list[bytes]]:
-    """The pixels row by row, each as the three bytes of its colour."""
-    pixels, side = bytes(few.write_to_memory()), 3 * few.width
-    rows = [pixels[begin : begin + side] for begin in range(0, len(pixels), side)]
-    return [[row[begin : begin + 3] for begin in range(0, side, 3)] for row in rows]
+    return blurhash.encode(few.width, few.height, bytes(few.write_to_memory()), across, down)
 
 
 def _thumbhash(image: pyvips.Image) -> bytes:
