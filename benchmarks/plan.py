@@ -8,9 +8,9 @@ time and the peak of the address space are measured, and names, sizes and format
 constants of app/services/intake/costs.py with the least relative error on these trees; check them with another seed and
 other photographs. `--worst` shows the trees with the largest errors.
 
-Other load on a machine lengthens CPU time. Therefore the reference decode, of docs/sample.jpg, is timed several times
-before and after each task in the same process, and the time of the task is given in terms of the mean of both minima:
-effects on both cancel out, and results are repeatable on a busy machine.
+Other load on a machine lengthens CPU time, by half within a tenth of a second where two virtual CPUs share a core.
+Therefore each tree is run several times in its process, and the reference decode, of docs/sample.jpg, is timed before
+each task. The least time of a task is given in terms of the least time of the decode.
 
 A peak is the growth of the process's address space, plus the memory of an idle process. The first line of the output is
 the setting of this machine, PIXTOOLS_REFERENCE_DECODE_SECONDS: the least of these decode times. `--record` keeps the
@@ -28,7 +28,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,7 +54,8 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "docs" / "sample.jpg"
 LIMITS = Limits(pixels=100_000_000, side=20_000)
 TREES = TreeLimits(nodes=64, depth=8, bytes=65_536)
-ROUNDS = 2  # of the reference decode, before and after each task
+ROUNDS = 5  # of each tree
+DECODES = 2  # of the reference, before each task
 WITHIN = 0.3  # relative error up to which a prediction counts as good
 #: operations of the warm-up on a small image
 WARM = (
@@ -74,8 +75,9 @@ class Run:
 
     #: ids of the task and of those that it did inline
     tasks: list[str]
+    #: the least CPU time of all rounds
     cpu_seconds: float
-    #: CPU seconds of the reference decode before and after it
+    #: the least CPU time of the reference decode in the same process
     reference: float
     #: peak of the address space in bytes, from the start of the process
     peak: int
@@ -172,7 +174,7 @@ def _memory(name: str) -> int:
 
 def _reference_seconds() -> float:
     seconds = []
-    for _ in range(ROUNDS):
+    for _ in range(DECODES):
         began = time.process_time()
         pyvips.Image.jpegload(str(SAMPLE)).write_to_memory()
         seconds.append(time.process_time() - began)
@@ -193,21 +195,26 @@ def photographs(folder: Path | None, into: Path) -> list[Path]:
 
 
 def run(planned: Plan, photo: Path, folder: Path) -> list[Run]:
-    """Run every task as an executor would."""
+    """Run every task as an executor would, several times."""
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     _warm()
-    done: list[Run] = []
-    before, held = _reference_seconds(), _memory("VmPeak")
-    for task in planned.tasks:
-        if any(task.id in one.tasks for one in done):
-            continue
-        began = time.process_time()
-        tasks, files = _render(planned, task, photo, folder)
-        spent, after = time.process_time() - began, _reference_seconds()
-        done.append(Run(tasks, spent, (before + after) / 2, BASE + _memory("VmPeak") - held, files))
-        before = after
-    return done
+    held, reference = _memory("VmPeak"), math.inf
+    done: dict[str, Run] = {}
+    for _ in range(ROUNDS):
+        inline: set[str] = set()
+        for task in planned.tasks:
+            if task.id in inline:
+                continue
+            reference = min(reference, _reference_seconds())
+            began = time.process_time()
+            tasks, files = _render(planned, task, photo, folder)
+            spent = time.process_time() - began
+            inline.update(tasks)
+            # The peak of the first round is the one of a worker: later rounds find the memory of earlier ones.
+            one = done.setdefault(task.id, Run(tasks, spent, reference, BASE + _memory("VmPeak") - held, files))
+            done[task.id] = replace(one, cpu_seconds=min(one.cpu_seconds, spent))
+    return [replace(one, reference=reference) for one in done.values()]
 
 
 def _render(planned: Plan, task: PlannedTask, photo: Path, folder: Path) -> tuple[list[str], dict[str, Any]]:
