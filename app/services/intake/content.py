@@ -17,8 +17,8 @@ from app.operations import BLUR, GRAYSCALE, RESIZE, ROTATE
 TYPICAL = {"jpeg": 0.35, "png": 1.7, "webp": 0.2, "avif": 0.12, "heic": 0.12, "tiff": 2.6, "gif": 0.75}
 LEAST, MOST = 0.05, 20.0  # bounds of detail, relative to a typical upload; beyond, the size says little about detail
 #: exponents with which detail grows as an image shrinks, and falls as it is blurred
-SHRUNK, BLURRED = 0.9, 2.0
-ENLARGED = 0.5  # standard deviation of the blur that an image has when it is enlarged, in its own pixels
+SHRUNK, BLURRED = 0.6, 1.2
+ENLARGED = 0.3  # standard deviation of the blur that an image has when it is enlarged, in its own pixels
 GREY = 0.7  # detail of a grey image, relative to the same image in colour
 
 

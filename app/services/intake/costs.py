@@ -23,13 +23,13 @@ from app.services.intake.content import Content, after, area, of_upload, scaled,
 
 REFERENCE_SECONDS = 0.0107
 #: fixed cost of a task: opening the file, headers, profiles
-TASK_SECONDS = 0.00455
-FILE_SECONDS = 0.00234  # per file that is written
-SET_SECONDS = 0.0274  # placeholders, manifest and markup of a set
+TASK_SECONDS = 0.00355
+FILE_SECONDS = 0.0016  # per file that is written
+SET_SECONDS = 0.0154  # placeholders, manifest and markup of a set
 CHEAP_PIXELS = 4_000_000  # `pipeline.CHEAP_PIXELS`: limit of pixels over all files of one task
 #: nanoseconds per pixel and per byte of the upload, by its format
 DECODE = {
-    "jpeg": (2.48, 6.41),
+    "jpeg": (1.54, 8.63),
     "png": (4.0, 3.5),
     "webp": (12.0, 30.0),
     "avif": (20.0, 75.0),
@@ -37,36 +37,38 @@ DECODE = {
     "tiff": (2.0, 2.0),
     "gif": (8.0, 14.0),
 }
-INTERMEDIATE_READ, INTERMEDIATE_WRITE = 6.18, 5.5
+INTERMEDIATE_READ, INTERMEDIATE_WRITE = 2.1, 4.91
 #: nanoseconds per pixel of a JPEG that is shrunk while decoding, by divisor; the time per byte does not change
-DECODE_SHRUNK = {2: 1.0, 4: 0.8, 8: 0.6}
+DECODE_SHRUNK = {2: 1.9, 4: 1.3, 8: 0.6}
 #: nanoseconds by kind of work, for each of the two numbers of `_amounts`: mostly pixels of the input and of the output
 WORK: dict[str, tuple[float, float]] = {
-    "resize": (3.69, 5.18),
-    "resize, enlarging": (0.939, 36.4),
-    "resize, linear": (19.8, 29.5),
+    "resize": (3.59, 5.75),
+    "resize, enlarging": (1.69, 33.6),
+    "resize, linear": (19.5, 37.2),
     "crop": (0.0, 0.0),
-    "rotate": (0.168, 0.168),
-    "rotate, any angle": (1.88, 11.4),
-    "flip": (1.82, 1.82),
+    "rotate": (1.05, 1.04),
+    "rotate, any angle": (3.62, 15.3),
+    "flip": (1.54, 1.54),
     "trim": (130.0, 0.0),
-    "blur": (5.09, 21.7),
-    "sharpen": (82.7, 0.0),
-    "grayscale": (2.51, 0.0),
+    "blur": (16.4, 19.4),
+    "sharpen": (84.1, 0.0),
+    "grayscale": (9.11, 0.0),
     "watermark": (5.0, 0.0),
     "metadata": (9.0, 0.0),
-    "web": (1.49, 4.49),
+    "web": (1.23, 7.46),
     "denoise": (430_000.0, 0.0),
 }
 #: nanoseconds per pixel that is written with the default effort, and per byte of the file
 ENCODE = {
-    "convert_webp": (57.0, 181.0),
-    "convert_avif": (270.0, 1930.0),
-    "convert_jpeg": (6.02, 66.9),
-    "convert_png": (90.4, 1.69),
+    "convert_webp": (57.8, 232.0),
+    "convert_avif": (438.0, 570.0),
+    "convert_jpeg": (5.82, 62.4),
+    "convert_png": (90.5, 0.0),
     "convert_gif": (200.0, 160.0),
     "convert_tiff": (10.0, 8.0),
 }
+#: exponents with which the time per pixel grows with the detail of the image
+BUSY = {"convert_avif": 0.3, "convert_png": 0.2}
 LIKENESS = 80.0  # nanoseconds per pixel of a file that is read again and compared
 JSON_BYTES = 2000
 #: formats in which each channel costs the same; in other formats colour costs little compared with luminance
@@ -93,10 +95,10 @@ class Density(NamedTuple):
 
 
 DENSITY = {
-    "webp": Density(0.13, 0.44, 0.6, 6.5),
-    "avif": Density(0.111, 0.38, 0.57, 13.5),
-    "jpeg": Density(0.17, 0.3, 0.47),
-    "png": Density(1.41, 0.2),
+    "webp": Density(0.145, 0.62, 0.69, 6.5),
+    "avif": Density(0.13, 0.63, 0.82, 13.5),
+    "jpeg": Density(0.191, 0.46, 0.57),
+    "png": Density(1.5, 0.4),
     "gif": Density(0.75, 0.2),
     "tiff": Density(2.6, 0.1),
 }
@@ -427,6 +429,7 @@ def _of_encoder(name: str, params: Any, content: Content) -> float:
     """The CPU seconds for writing a file of one frame."""
     format_ = str(OPERATIONS[name].format)
     likely, (of_pixel, of_byte) = _file_bytes(format_, params, content), ENCODE[name]
+    of_pixel *= content.busyness ** BUSY.get(name, 0.0)
     nanoseconds = of_pixel * _written(format_, content) + of_byte * likely
     once = FILE_SECONDS + nanoseconds * FACTORS.get(name, lambda _: 1.0)(params) * 1e-9
     if not isinstance(params, QualityTarget) or params.is_unconstrained:
