@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pixtools_client import Job
     from rich.progress import Progress
 
-OF_THE_FILE = "#/file"  # pointer to the image, which the name says already
+OF_THE_FILE = "#/file"  # pointer to the image, which the message names already
 MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
 
 
@@ -36,7 +36,7 @@ class Outcome:
     message: str = ""
     #: the place in the request that is wrong, as a JSON pointer
     pointer: str | None = None
-    #: an earlier run has done it
+    #: whether an earlier run has finished the file
     earlier: bool = False
 
     @property
@@ -60,7 +60,7 @@ def names_of(operations: Sequence[Any], path: str = "") -> Iterator[tuple[str, s
 
 
 def share_of(job: "Job") -> float:
-    """How much of a job is done, 0 to 1."""
+    """The share of a job that is done, 0 to 1."""
     steps = job["steps"]
     return sum(1.0 if step["finished"] else step["progress"] for step in map(_plain, steps)) / max(1, len(steps))
 
@@ -117,7 +117,7 @@ class Display:
 
     @contextmanager
     def working(self, name: str) -> Iterator[Any]:
-        """Show that a file is being worked on; the function that it gives is called with each state of the job."""
+        """Show that a file is being processed; the caller passes each state of the job to the yielded function."""
         if self._progress is None:
             yield lambda _: None
             return
@@ -145,7 +145,7 @@ class Display:
             self.say(*failure(outcome))
 
     def answer(self, text: str) -> None:
-        """A line of standard output; above the bars where both are on a terminal."""
+        """A line of standard output; above the bars if both are on a terminal."""
         if self._progress is not None and sys.stdout.isatty():
             self.say(text)
         else:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-#: suffixes of the files that are sent from a folder; a file that is named itself may have any suffix
+#: suffixes of the files that are sent from a folder; a file that is named in the arguments may have any suffix
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 STANDARD_INPUT = "-"
 
@@ -77,7 +77,7 @@ def one_input(argument: str) -> Input:
     """The only image that an argument names.
 
     Raises:
-        BadParameter: it names none, or several.
+        BadParameter: the argument names no image, or several.
     """
     inputs = inputs_of([argument])
     if len(inputs) != 1 or Path(argument).is_dir():
@@ -89,7 +89,7 @@ def _of(argument: str) -> Iterator[Input]:
     if argument == STANDARD_INPUT:
         content = sys.stdin.buffer.read()
         if not content:
-            raise typer.BadParameter("There is nothing on standard input.")
+            raise typer.BadParameter("Standard input is empty.")
         yield Input("stdin", None, content=content)
         return
     if "://" in argument:
@@ -107,10 +107,10 @@ def _of(argument: str) -> Iterator[Input]:
 
 
 def _name_in(url: str) -> str:
-    """What the server calls a file that it fetches from there.
+    """The name that the server gives to a file that it fetches from a URL.
 
     Raises:
-        BadParameter: it is not a URL.
+        BadParameter: the text is not a URL.
     """
     try:
         return PurePosixPath(unquote(urlsplit(url).path)).name or "image"
@@ -169,14 +169,14 @@ def operations_of(text: str) -> str:
     """The tree as JSON text, from JSON, names separated by commas, or `@file`.
 
     Raises:
-        BadParameter: it is not JSON, or the file cannot be read.
+        BadParameter: the text is not JSON, or the file cannot be read.
     """
     given = text
     if text.startswith("@"):
         try:
             given = Path(text[1:]).read_text()
         except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            reason = error.strerror if isinstance(error, OSError) else "the file is not text in UTF-8"
             raise typer.BadParameter(f"{text[1:]}: {reason}.") from None
     given = given.strip()
     if not given.startswith(("[", "{", '"')):
@@ -192,7 +192,7 @@ def json_of(file: str) -> Any:
     """The JSON in a file, or on standard input.
 
     Raises:
-        BadParameter: it cannot be read, or is not JSON.
+        BadParameter: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
@@ -203,7 +203,7 @@ def json_of(file: str) -> Any:
 
 
 def key_of(content: bytes, fields: dict[str, Any]) -> str:
-    """The idempotency key of a file and its operations: the same again is the same job."""
+    """The idempotency key of a file and its operations: an equal request is the same job."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     digest.update(hashlib.sha256(content).digest())
     return f"pixtools-run-{digest.hexdigest()[:40]}"
@@ -229,11 +229,11 @@ class Journal:
                 entry = json.loads(line)
                 journal._known[entry["key"]] = Entry(entry["files"], entry.get("bytes", 0), entry.get("job"))
             except (ValueError, KeyError, TypeError):
-                continue  # the end of a run that was killed
+                continue  # a line that was cut off when a run was killed
         return journal
 
     def finished(self, key: str) -> tuple[list[Path], "Entry"] | None:
-        """The results of a finished file, if they all still exist as they were written, and what was noted of it."""
+        """The results of a finished file, if they all still exist as they were written, and the entry."""
         known = self._known.get(key)
         if known is None:
             return None
@@ -251,7 +251,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal knows of one finished file."""
+    """The journal's record of one finished file."""
 
     #: checksums of the results by their names
     files: dict[str, str]

@@ -47,7 +47,7 @@ class Run:
     if_exists: IfExists
     waits: bool = True
     again: bool = False
-    #: idempotency key of the only file; None: it is made from the content
+    #: idempotency key of the only file; None: the key is made from the content
     own_key: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     #: names of files by the ids of their jobs, which were accepted and have not ended yet
@@ -55,7 +55,7 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def do(self, given: Input) -> Outcome:
-        """Send a file and write its results; the outcome says if that failed.
+        """Send a file and write its results; a failure is part of the outcome.
 
         Raises:
             ClientError: every other file would fail in the same way.
@@ -104,7 +104,7 @@ class Run:
 
     @staticmethod
     def _is_done(journal: Journal, place: str, outcome: Outcome) -> bool:
-        """Whether an earlier run has finished a file; the outcome then says so."""
+        """Whether an earlier run has finished a file, which is then noted in the outcome."""
         found = journal.finished(place)
         if found is None:
             return False
@@ -128,7 +128,7 @@ class Run:
         for next_key in (f"{key}-{job['id']}", None):
             try:
                 ended = self._follow(job, outcome, update)
-            except JobNotFound:  # it has expired
+            except JobNotFound:  # the job has expired
                 pass
             else:
                 if ended["status"] == "completed" or not _is_older(ended) or self.own_key:
@@ -148,7 +148,7 @@ class Run:
         for latest in self.client.follow(job["id"]):
             job = latest
             update(latest)
-        self.open_jobs.pop(job["id"], None)  # it may be gone already: equal files share a job
+        self.open_jobs.pop(job["id"], None)  # the id may be gone already: equal files share a job
         return job
 
     def _write(self, given: Input, job: "Job") -> dict[Path, str]:
@@ -211,24 +211,24 @@ def run_files(
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", "-j", min=1, max=64, help="Files at the same time.")] = 4,
     if_exists: Annotated[
-        IfExists, typer.Option(help="What to do if a file with other content is in the place of a result.")
+        IfExists, typer.Option(help="What to do if a file of a result's name exists with other content.")
     ] = "fail",
-    again: Annotated[bool, typer.Option(help="Do finished files again as well.")] = False,
-    watch: Annotated[bool, typer.Option(help="Keep running, and do files that appear in the folders later.")] = False,
+    again: Annotated[bool, typer.Option(help="Repeat finished files too.")] = False,
+    watch: Annotated[bool, typer.Option(help="Keep running, and process files that appear later.")] = False,
     wait_: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for results; --no-wait prints the ids of the jobs and exits.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     tag: TagOption = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when each job has ended.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="URL that gets a POST when a job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     server: Server = None,
 ) -> None:
     """Send files through operations or a template and write the results to a folder; the server fetches URLs.
 
-    If you give the same command again, also after it was killed, it skips finished files. The exit code is 0 if every
-    file succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
+    The same command given again skips finished files, even after it was killed. The exit code is 0 if every file
+    succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
     """
     tree, order = order_of(operations, template, param, tag)
     inputs = inputs_of(files)
@@ -260,7 +260,7 @@ def run_files(
                 for outcome in _outcomes(run, inputs, folders if watch else [], parallel):
                     outcomes.append(outcome)
                     _print(outcome, display, as_json=as_json, quiet=quiet)
-        except BrokenPipeError:  # nothing reads what this run says
+        except BrokenPipeError:  # no process reads the output
             quiet = True
             raise
         finally:
@@ -275,18 +275,18 @@ def submit(
     operations: Annotated[str, typer.Argument(help="The tree: JSON, @FILE, or names separated by commas.")],
     server: Server = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="URL that gets a POST when the job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key gives the same job; default: one made from file and operations.")
+        str | None, typer.Option(help="The same key gives the same job; default: made from file and operations.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Do a finished file again as well.")] = False,
+    again: Annotated[bool, typer.Option(help="Repeat a finished file too.")] = False,
     if_exists: Annotated[IfExists, typer.Option(help="What to do if a file has other content.")] = "fail",
     wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
 ) -> None:
     """Send one file, watch its job, and print its results: files with -o, else links.
 
-    If you give the same command again, also after it was interrupted, it joins the job that there is.
+    The same command given again joins the existing job, even after an interruption.
     """
     tree, given = operations_of(operations), one_input(file)
     keep = output if wait_ else None
@@ -306,10 +306,10 @@ def submit(
 
 
 def refuse_place(folder: Path) -> None:
-    """Refuse a folder that cannot be written to; it is made when there is something to write.
+    """Refuse a folder that cannot be written to; a missing folder is made with its first file.
 
     Raises:
-        BadParameter: it, or the folder that it would be made in, is a file or may not be written to.
+        BadParameter: the folder, or the one that it would be made in, is a file or cannot be written to.
     """
     try:
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_symlink() or each.exists())
