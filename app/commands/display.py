@@ -1,6 +1,7 @@
 """What a run shows while it works and at its end: bars on a terminal, lines elsewhere."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 OF_THE_FILE = "#/file"  # pointer to the image, which the message names already
+NUMBERS = {"in": 9, "out": 9, "saved": 6, "seconds": 7}  # columns of the table, with their widths
+DROPPED = ("seconds", "in", "out", "saved")  # columns in the order in which a narrow table drops them
+UNLIMITED = 10_000  # columns
+LEAST_NAME = 12  # characters of the column for names
 MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
 
 
@@ -132,11 +137,22 @@ class Display:
         finally:
             progress.remove_task(task)
 
+    def expect_another(self) -> None:
+        """Count a file that was not known at the start."""
+        with self._lock:
+            self._total += 1
+            self._update_total()
+
+    def _update_total(self) -> None:
+        if self._progress is not None:
+            description = f"{self._done} of {self._total} files"
+            self._progress.update(self._all, completed=self._done, total=self._total, description=description)
+
     def finished(self, outcome: Outcome) -> None:
         with self._lock:
             self._done += 1
             if self._progress is not None:
-                self._progress.update(self._all, advance=1, description=f"{self._done} of {self._total} files")
+                self._update_total()
             elif not self._quiet and not outcome.failed:
                 again = ", done earlier" if outcome.earlier else ""
                 took = f", {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
@@ -167,29 +183,60 @@ def failure(outcome: Outcome) -> list[str]:
     return [f"FAILED {outcome.name}: {outcome.code}: {outcome.message}{at}", *([f"       → {cure}"] if cure else [])]
 
 
-def table(outcomes: Sequence[Outcome], columns: int) -> str:
-    """Bytes in and out, saving and seconds: a line for each file and one for all."""
+def table(outcomes: Sequence[Outcome], most: int) -> str:
+    """Bytes in and out, saving and seconds: a line for each file and one for all.
+
+    Args:
+        outcomes: the files.
+        most: width of the terminal in characters; a narrow table has fewer columns.
+    """
     done = [each for each in outcomes if not each.failed]
-    label = _summary(len(outcomes), len(done))
     shown = list(outcomes) if len(outcomes) <= MOST_ROWS else []
     names = [escaped(each.name) for each in shown]
     errors = max((len(_error(each)) for each in shown), default=0)
-    width = max(map(len, names), default=0)
-    width = max(12, len(label), min(width, columns - 41 - (errors + 2 if errors else 0)))
-    header = f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"
+    room, numbers = _fitting(most - (errors + 2 if errors else 0))
+    labels = _summaries(len(outcomes), len(done))
+    label = next((each for each in labels if len(each) <= room), labels[-1]) if done else ""
+    width = max(LEAST_NAME, len(label), min(max(map(len, names), default=0), room))
+    header = "  ".join((f"{'file':<{width}}", *(f"{name:>{NUMBERS[name]}}" for name in numbers)))
     lines = [header + ("  error" if errors else "")]
     lines += [
-        f"{_row(_cut(name, width), width, [each])}  {_error(each)}".rstrip()
+        f"{_row(_cut(name, width), width, [each], numbers)}  {_error(each)}".rstrip()
         for name, each in zip(names, shown, strict=True)
     ]
-    lines.append(_row(label, width, done) if done else label)
+    lines.append(_row(label, width, done, numbers).rstrip() if done else labels[0])
     lines += [f"FAILED {escaped(each.name)}: {each.code}" for each in outcomes if each.failed and not shown]
     return "\n".join(lines)
 
 
-def _summary(number: int, done: int) -> str:
+def columns() -> int:
+    """Columns of standard error: those of `COLUMNS` or of the terminal; a file or a pipe has room for whole names."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or UNLIMITED
+    except OSError:
+        return UNLIMITED
+
+
+def _fitting(most: int) -> tuple[int, list[str]]:
+    """The room for names, and the columns of numbers that fit next to them."""
+    numbers = list(NUMBERS)
+    for name in ("", *DROPPED):
+        numbers = [each for each in numbers if each != name]
+        room = most - sum(NUMBERS[each] + 2 for each in numbers)
+        if room >= LEAST_NAME:
+            break
+    return room, numbers
+
+
+def _summaries(number: int, done: int) -> list[str]:
+    """Labels for the line of all files, the longest first."""
     files = "1 file" if number == 1 else f"{number} files"
-    return files if done == number else f"{files}: {done} completed, {number - done} failed"
+    if done == number:
+        return [files]
+    return [f"{files}: {done} completed, {number - done} failed", f"{done} of {number} completed", files]
 
 
 def _error(outcome: Outcome) -> str:
@@ -200,12 +247,16 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def _row(label: str, width: int, outcomes: Sequence[Outcome]) -> str:
+def _row(label: str, width: int, outcomes: Sequence[Outcome], numbers: Sequence[str]) -> str:
     taken, given = sum(each.size for each in outcomes), sum(sum(each.files.values()) for each in outcomes)
-    saved = f"{1 - given / taken:>6.0%}" if taken and given else f"{'':>6}"
     seconds = [each.seconds for each in outcomes if each.seconds is not None]
-    took = f"{sum(seconds):.1f}" if seconds else ""
-    return f"{label:<{width}}  {size_of(taken):>9}  {size_of(given) if given else '':>9}  {saved}  {took:>7}"
+    cells = {
+        "in": size_of(taken) if outcomes else "",
+        "out": size_of(given) if given else "",
+        "saved": f"{1 - given / taken:.0%}" if taken and given else "",
+        "seconds": f"{sum(seconds):.1f}" if seconds else "",
+    }
+    return "  ".join((f"{label:<{width}}", *(f"{cells[name]:>{NUMBERS[name]}}" for name in numbers)))
 
 
 def size_of(size: float) -> str:

@@ -61,11 +61,14 @@ class Input:
 
 
 def inputs_of(arguments: Sequence[str]) -> list[Input]:
-    """Every file that the arguments name, each once.
+    """Every file that the arguments name, each once; a file that does not exist too, for a failure under its name.
 
     Raises:
-        BadParameter: one names nothing.
+        BadParameter: none of the files exists.
     """
+    missing = [argument for argument in arguments if _is_missing(argument)]
+    if missing and len(missing) == len(arguments):
+        raise typer.BadParameter(" ".join(map(_absence, missing)))
     found: dict[Path | str, Input] = {}
     for argument in arguments:
         for each in _of(argument):
@@ -103,7 +106,7 @@ def _of(argument: str) -> Iterator[Input]:
     elif path.exists():  # /dev/stdin, a pipe
         yield Input(path.name, None, content=path.read_bytes())
     else:
-        yield from _matches(argument)
+        yield from map(Input.of, _matches(argument) or [Path(argument)])
 
 
 def _name_in(url: str) -> str:
@@ -118,13 +121,19 @@ def _name_in(url: str) -> str:
         raise typer.BadParameter(f"{url}: {error}.") from None
 
 
-def _matches(pattern: str) -> Iterator[Input]:
+def _is_missing(argument: str) -> bool:
+    is_path = argument != STANDARD_INPUT and "://" not in argument
+    return is_path and not Path(argument).exists() and not _matches(argument)
+
+
+def _absence(argument: str) -> str:
+    return f"{argument} {'matches no file' if glob.has_magic(argument) else 'does not exist'}."
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that a pattern matches."""
     paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones as well
-    files = [path for path in paths if path.is_file()]
-    if not files:
-        what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-        raise typer.BadParameter(f"{pattern} {what}.")
-    yield from map(Input.of, files)
+    return [path for path in paths if path.is_file()]
 
 
 def in_folder(folder: Path) -> Iterator[Input]:

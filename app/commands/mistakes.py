@@ -33,8 +33,13 @@ CURES = {
     "too_many_open_jobs": "wait until some have ended, then give the same command again",
     "daily_limit_reached": "give the same command again tomorrow: it continues where it stopped",
 }
-#: the server's own text is for requests over HTTP
-DETAILS = {"missing_key": "The server accepts only requests with a key."}
+#: in place of the server's own sentences, which are for requests over HTTP
+DETAILS = {
+    "missing_key": "The server accepts only requests with a key.",
+    "unknown_template": "There is no template {value!r}.",
+}
+#: pointer to a value that the sentence quotes
+OF_THE_TEMPLATE = "#/template"
 #: codes for keys that the server does not accept
 OF_KEYS = {"key_refused", "malformed_key", "mistyped_key", "unknown_key", "expired_key", "revoked_key"}
 CHOICE = re.compile(r"'(.*)' is not one of (.*?)\.?")
@@ -52,15 +57,23 @@ def cure_of(code: str) -> str:
 def lines_of(error: "ClientError") -> list[str]:
     """An error of the client or the server, on lines that can be printed."""
     if error.problem:
-        lines = [f"{error.code}: {DETAILS.get(error.code, error.detail)}"]
+        first = _detail({"detail": error.detail, **error.problem})
+        lines = [f"{error.code}: {first}"]
         for each in error.errors:
-            own = each.get("detail", "")
-            more = f": {own}" if own and own != error.problem.get("detail") else ""
-            lines += [f"  {each['pointer']}{more}"] if "pointer" in each else []
+            own = _detail({"code": error.code, "value": error.problem.get("value"), **each})
+            more = f": {own}" if own and own != first else ""
+            if "pointer" in each and (more or each["pointer"] != OF_THE_TEMPLATE):
+                lines.append(f"  {each['pointer']}{more}")
     else:
         lines = [str(error)]
     cure = cure_of(error.code)
     return [escaped(line) for line in (*lines, *([f"  → {cure}"] if cure else []))]
+
+
+def _detail(problem: dict[str, Any]) -> str:
+    """The sentence of a problem or of one of its mistakes, in the words of the command line."""
+    own = DETAILS.get(problem.get("code", ""))
+    return own.format(value=problem.get("value")) if own else str(problem.get("detail", ""))
 
 
 def show_usage(error: Any) -> None:

@@ -1,7 +1,6 @@
 """`pixtools run | submit`: files to a server, results to a folder."""
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -15,17 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from app.commands.common import FAILED, Server, Waiting, opened
-from app.commands.display import Display, Outcome, table
+from app.commands.display import Display, Outcome, columns, table
 from app.commands.ending import leave_interrupted
-from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, one_input, operations_of
+from app.commands.inputs import Input, Journal, inputs_of, key_of, one_input, operations_of
 from app.commands.orders import OperationsOption, ParamOption, TagOption, TemplateOption, order_of
+from app.commands.watching import LOOK_SECONDS, Watch
 
 if TYPE_CHECKING:
     from pixtools_client import Client, Job
 
 PATIENCE = 900.0  # seconds to wait for a server that has answered before
 STARTED = time.time()
-LOOK_SECONDS = 1.0  # between two looks at a watched folder
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
 #: pointers of mistakes that concern all images, not a single one
@@ -66,7 +65,8 @@ class Run:
         try:
             content = given.url.encode() or given.read()
         except OSError as error:
-            outcome.code, outcome.message = "unreadable", error.strerror or str(error)
+            outcome.code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable"
+            outcome.message = error.strerror or str(error)
             return outcome
         try:
             self._do(given, content, outcome)
@@ -265,7 +265,7 @@ def run_files(
             raise
         finally:
             if wait_ and outcomes and not quiet and not as_json:
-                sys.stderr.write(table(outcomes, shutil.get_terminal_size().columns) + "\n")
+                sys.stderr.write(table(outcomes, columns()) + "\n")
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(FAILED)
 
@@ -341,8 +341,7 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
     ended: SimpleQueue[Outcome | Exception] = SimpleQueue()
     for _ in range(parallel if watched else min(parallel, len(inputs))):
         threading.Thread(target=_work, args=(run, todo, ended), name="run", daemon=True).start()
-    seen = {each.path.resolve() for each in inputs if each.path}
-    sizes: dict[Path, int] = {}
+    watch = Watch(watched, (each.path for each in inputs if each.path))
     for each in inputs:
         todo.put(each)
     left = len(inputs)
@@ -356,8 +355,10 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
                 raise outcome
             left -= 1
             run.display.finished(outcome)
+            watch.note(Path(outcome.name), failed=outcome.failed)
             yield outcome
-        for each in _new(watched, seen, sizes):
+        for each in watch.new():
+            run.display.expect_another()
             todo.put(each)
             left += 1
 
@@ -370,20 +371,6 @@ def _work(run: Run, todo: SimpleQueue[Input], ended: SimpleQueue[Outcome | Excep
         except Exception as error:  # noqa: BLE001 - raised in the thread that waits
             run.stop.set()
             ended.put(error)
-
-
-def _new(folders: Sequence[Path], seen: set[Path], sizes: dict[Path, int]) -> Iterator[Input]:
-    """New files that have stopped growing."""
-    for folder in folders:
-        for each in in_folder(folder):
-            path = each.path.resolve() if each.path else None
-            if path is None or path in seen:
-                continue
-            size = path.stat().st_size
-            if size and sizes.get(path) == size:
-                seen.add(path)
-                yield each
-            sizes[path] = size
 
 
 def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: bool = False) -> None:
