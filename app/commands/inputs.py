@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,8 +65,10 @@ def inputs_of(arguments: Sequence[str]) -> list[Input]:
     """Every file that the arguments name, each once; a file that does not exist too, for a failure under its name.
 
     Raises:
-        BadParameter: none of the files exists.
+        BadParameter: none of the files exists, or a name is empty.
     """
+    if "" in arguments:  # such as a variable of a shell that is not set; as a path, this would be the current folder
+        raise typer.BadParameter("The name of a file is empty.")
     missing = [argument for argument in arguments if _is_missing(argument)]
     if missing and len(missing) == len(arguments):
         raise typer.BadParameter(" ".join(map(_absence, missing)))
@@ -83,7 +86,7 @@ def one_input(argument: str) -> Input:
         BadParameter: the argument names no image, or several.
     """
     inputs = inputs_of([argument])
-    if len(inputs) != 1 or Path(argument).is_dir():
+    if len(inputs) != 1 or is_folder(argument):
         raise typer.BadParameter(f"{argument} is not a single file: use `pixtools run` for several files.")
     return inputs[0]
 
@@ -99,11 +102,12 @@ def _of(argument: str) -> Iterator[Input]:
         yield Input(_name_in(argument), None, url=argument)
         return
     path = Path(argument)
-    if path.is_dir():
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
         yield from in_folder(path)
-    elif path.is_file():
+    elif stat.S_ISREG(mode):
         yield Input.of(path)
-    elif path.exists():  # /dev/stdin, a pipe
+    elif mode:  # /dev/stdin, a pipe
         yield Input(path.name, None, content=path.read_bytes())
     else:
         yield from map(Input.of, _matches(argument) or [Path(argument)])
@@ -121,9 +125,22 @@ def _name_in(url: str) -> str:
         raise typer.BadParameter(f"{url}: {error}.") from None
 
 
+def is_folder(argument: str) -> bool:
+    """Whether an argument names a folder."""
+    return stat.S_ISDIR(_mode(Path(argument)))
+
+
+def _mode(path: Path) -> int:
+    """The type and the permissions of a file; 0: there is none, or its name is too long."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
 def _is_missing(argument: str) -> bool:
     is_path = argument != STANDARD_INPUT and "://" not in argument
-    return is_path and not Path(argument).exists() and not _matches(argument)
+    return is_path and not _mode(Path(argument)) and not _matches(argument)
 
 
 def _absence(argument: str) -> str:

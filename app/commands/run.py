@@ -16,7 +16,7 @@ import typer
 from app.commands.common import FAILED, Server, Waiting, opened
 from app.commands.display import Display, Outcome, columns, table
 from app.commands.ending import leave_interrupted
-from app.commands.inputs import Input, Journal, inputs_of, key_of, one_input, operations_of
+from app.commands.inputs import Input, Journal, inputs_of, is_folder, key_of, one_input, operations_of
 from app.commands.orders import OperationsOption, ParamOption, TagOption, TemplateOption, order_of
 from app.commands.watching import LOOK_SECONDS, Watch
 
@@ -232,7 +232,7 @@ def run_files(
     """
     tree, order = order_of(operations, template, param, tag)
     inputs = inputs_of(files)
-    folders = [Path(file) for file in files if Path(file).is_dir()]
+    folders = [Path(file) for file in files if is_folder(file)]
     if watch and not folders:
         raise typer.BadParameter("--watch needs a folder.")
     if not inputs and not watch:

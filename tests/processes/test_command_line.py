@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from pixtools_client import Client, Refused, Unauthorized, environment
 from pixtools_client.protocol import sendable
+from typer import BadParameter
 
 from app.commands.display import Outcome, failure, table
 from app.commands.inputs import Input, inputs_of
@@ -184,6 +185,16 @@ def test_a_file_that_does_not_exist_fails_by_its_name_and_the_others_run(
     none = pixtools(deployment, "run", absent, pattern, "-p", "flip", "-o", str(tmp_path / "other"))
     assert (none.returncode, none.stdout) == (2, "")
     assert f"{absent} does not exist. {pattern} matches no file." in none.stderr
+
+
+def test_a_name_that_is_empty_or_too_long_is_a_wrong_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty name is often a variable that is not set: it must not mean the current folder with all its images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    for names, said in (([""], "is empty"), (["a.jpg", ""], "is empty"), (["x" * 300], "does not exist")):
+        with pytest.raises(BadParameter, match=said):
+            inputs_of(names)
+    assert len(inputs_of(["x" * 300, "a.jpg"])) == 2
 
 
 def test_an_unknown_template_is_explained_in_words_of_the_command_line(deployment: Deployment, tmp_path: Path) -> None:
