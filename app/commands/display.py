@@ -15,12 +15,13 @@ from app.commands.printing import escaped, plain_path
 
 if TYPE_CHECKING:
     from pixtools_client import Job
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 OF_THE_FILE = "#/file"  # pointer to the image, which the message names already
 NUMBERS = {"in": 9, "out": 9, "saved": 6, "seconds": 7}  # columns of the table, with their widths
 DROPPED = ("seconds", "in", "out", "saved")  # columns in the order in which a narrow table drops them
 UNLIMITED = 10_000  # columns
+WIDE = 100  # columns of a terminal with room for long bars and the time
 LEAST_NAME = 12  # characters of the column for names
 MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
 
@@ -97,6 +98,7 @@ class Display:
         self._all: Any = None
         self._lock = threading.Lock()
         self._done = 0
+        self._room = LEAST_NAME
 
     @contextmanager
     def shown(self) -> Iterator["Display"]:
@@ -104,13 +106,14 @@ class Display:
             yield self
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+        console = Console(stderr=True, emoji=False)  # a name such as `a:fire:.jpg` stays as it is
+        self._room = max(LEAST_NAME, console.width // 3)
         bars = Progress(
-            *columns,
-            TimeElapsedColumn(),
-            console=Console(stderr=True, emoji=False),  # a name such as `a:fire:.jpg` stays as it is
+            *bar_columns(console.width),
+            console=console,
+            expand=True,
             transient=True,
             redirect_stdout=False,  # redirection would send output meant for a file to the terminal
         )
@@ -127,10 +130,11 @@ class Display:
             yield lambda _: None
             return
         progress = self._progress
-        task = progress.add_task(escaped(f"  {name}: uploading"), total=1.0)
+        shown = _cut(escaped(name), self._room)
+        task = progress.add_task(f"  {shown}: uploading", total=1.0)
 
         def update(job: "Job") -> None:
-            progress.update(task, completed=share_of(job), description=escaped(f"  {name}: {doing(job)}"))
+            progress.update(task, completed=share_of(job), description=f"  {shown}: {escaped(doing(job))}")
 
         try:
             yield update
@@ -174,6 +178,18 @@ class Display:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             sys.stderr.write(f"{text}\n")
+
+
+def bar_columns(width: int) -> "Iterator[ProgressColumn]":
+    """The columns of a progress bar on a terminal of this width; the text takes what the others leave."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    yield TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True))
+    yield BarColumn(40 if width >= WIDE else 10)
+    yield TaskProgressColumn()
+    if width >= WIDE:
+        yield TimeElapsedColumn()
 
 
 def failure(outcome: Outcome) -> list[str]:

@@ -1,5 +1,6 @@
 """How the command line fails, ends and prints: names from elsewhere, mistakes, interruptions, servers that are away."""
 
+import io
 import json
 import os
 import re
@@ -19,9 +20,11 @@ from typing import Any
 import pytest
 from pixtools_client import Client, Refused, Unauthorized, environment
 from pixtools_client.protocol import sendable
+from rich.console import Console
+from rich.progress import Progress
 from typer import BadParameter
 
-from app.commands.display import Outcome, failure, table
+from app.commands.display import Outcome, bar_columns, failure, table
 from app.commands.inputs import Input, inputs_of
 from app.commands.jobs import Status
 from app.commands.mistakes import lines_of
@@ -402,6 +405,18 @@ def test_the_table_fits_into_the_terminal(most: int) -> None:
         assert max(map(len, lines)) <= most, lines
         assert good not in outcomes or "84%" in lines[-1]
         assert bad not in outcomes or lines[-2].endswith("truncated_image")
+
+
+@pytest.mark.parametrize("most", [40, 60, 80, 120])
+def test_bars_fit_into_the_terminal(most: int) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=most, color_system=None)
+    bars = Progress(*bar_columns(most), console=console, expand=True)
+    bars.add_task("  photos/beach/IMG_0001.jpg: resize.convert_webp 25%, 12 s left", total=4, completed=1)
+    console.print(bars.get_renderable())
+    [line] = written.getvalue().splitlines()
+    assert len(line) <= most
+    assert " 25%" in line[-15:], line
 
 
 def test_json_has_code_message_and_pointer_apart_and_the_job_of_an_earlier_run(
