@@ -100,6 +100,8 @@ def _explained(error: Exception) -> int:
     if not isinstance(error, errors.ServerAway):
         return FAILED
     warn("Is the server running? `make run` starts one here; --server or PIXTOOLS_URL names another.")
+    for note in getattr(error, "__notes__", ()):
+        warn(note)
     return AWAY
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PATIENCE = 900.0  # seconds to wait for a server that has answered before
 STARTED = time.time()
 
+CONTINUE = "Give the same command again to continue where it stopped."
+
 IfExists = Literal["fail", "replace", "skip", "rename"]
 #: pointers of mistakes that concern all images, not a single one
 OF_ALL = tuple(
@@ -324,11 +326,17 @@ def refuse_place(folder: Path) -> None:
 @contextmanager
 def _shown(run: Run) -> Iterator[None]:
     """Show the progress of a run; Ctrl-C ends the command."""
+    from pixtools_client import ServerAway
+
     try:
         with run.display.shown():
             yield
     except KeyboardInterrupt:
         _interrupted(run)
+    except ServerAway as error:
+        if not run.again:
+            error.add_note(CONTINUE)
+        raise
 
 
 def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parallel: int) -> Iterator[Outcome]:
@@ -393,6 +401,6 @@ def _interrupted(run: Run) -> NoReturn:
         jobs = "1 job continues" if len(ids) == 1 else f"{len(ids)} jobs continue"
         lines += [f"{jobs} at {run.client.server}:", f"  pixtools jobs wait {shown}", f"  pixtools jobs cancel {shown}"]
     if not run.again:
-        lines.append("Give the same command again to continue where it stopped.")
+        lines.append(CONTINUE)
     sys.stderr.write("\n".join(lines) + "\n")
     leave_interrupted()

@@ -1,4 +1,4 @@
-"""`pixtools run --watch`: files that come later, in pieces, and again."""
+"""`pixtools run` for a long time: files that come later, in pieces, and again, and a server that stays away."""
 
 import os
 import signal
@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pixtools_client import Client, ServerAway
 
+from app.commands.common import AWAY
+from app.commands.display import Display
+from app.commands.root import _explained
+from app.commands.run import CONTINUE, Run, _shown
 from app.commands.watching import LOOK_SECONDS, Watch
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, embedded
@@ -114,3 +119,11 @@ def _read(terminal: int, shown: bytearray) -> None:
             shown += os.read(terminal, 4096)
         except OSError:  # the other side is closed
             return
+
+
+def test_a_run_that_gives_up_on_its_server_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(Client("http://127.0.0.1:9"), None, None, None, Display(1, quiet=True), "fail")
+    with pytest.raises(ServerAway) as given_up, _shown(run):
+        raise ServerAway("http://127.0.0.1:9 does not answer")
+    assert _explained(given_up.value) == AWAY
+    assert capsys.readouterr().err.splitlines()[-1] == CONTINUE
