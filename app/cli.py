@@ -13,19 +13,19 @@ GROUPS: dict[str, dict[str, str]] = {
     "Images, at a server": {
         "run": "Send files, folders and URLs through operations or a template; the results go to a folder.",
         "submit": "Send one file, watch its job, and download the results.",
-        "plan": "Show what a request would give and cost, or every mistake in it; no job is made.",
+        "plan": "Show the results and the cost of a request, or every mistake in it; no job is made.",
         "jobs": "List, show, wait for, download, cancel, retry, delete and explain jobs.",
         "events": "Print the log of events, once or live.",
         "operations": "List all operations.",
         "assets": "Images and fonts that operations use.",
-        "templates": "Trees under a name.",
+        "templates": "Named operation trees, with versions and parameters.",
         "stores": "Connections to buckets.",
     },
     "Receivers and access, at a server": {
         "webhooks": "Receivers of events.",
-        "deliveries": "What was sent to receivers.",
+        "deliveries": "Events sent to receivers, with every attempt.",
         "dlq": "Work that was given up.",
-        "keys": "API keys: at the server of --server or PIXTOOLS_KEY, else in this machine's database.",
+        "keys": "API keys: at a server if --server or PIXTOOLS_KEY is given, else in this machine's database.",
     },
     "On the server's machine": {
         "serve": "Run everything in one process.",
@@ -36,8 +36,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 LAST = (
-    "pixtools COMMAND -h explains a command. The server is that of --server or PIXTOOLS_URL, else the one on this "
-    "machine. The key is that of PIXTOOLS_KEY or of a file (PIXTOOLS_KEY_FILE)."
+    "pixtools COMMAND -h explains a command. --server or PIXTOOLS_URL names the server; the default is the one on this "
+    "machine. The key comes from PIXTOOLS_KEY or from a file (PIXTOOLS_KEY_FILE)."
 )
 
 

@@ -218,8 +218,8 @@ def count_job(status: str, code: str | None, operations: Iterable[str], seconds:
 
     Args:
         status: final state of the job.
-        code: code of its error; None: there is none.
-        operations: names of all operations in its tree.
+        code: code of the job's error; None: the job has no error.
+        operations: names of all operations in the job's tree.
         seconds: time since the job was accepted; None for a job that was retried, whose age is not its duration.
     """
     fault = "none" if code is None else "service" if code in SERVICE_FAULTS else "input"

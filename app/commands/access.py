@@ -14,7 +14,7 @@ database_keys_app = typer.Typer(
     no_args_is_help=True,
 )
 tenants_app = typer.Typer(
-    help="Tenants, in the database of the PIXTOOLS_ settings: users of the service who see nothing of each other.",
+    help="Tenants, in the database of the PIXTOOLS_ settings: users of the service who cannot see each other's data.",
     no_args_is_help=True,
 )
 
@@ -22,7 +22,7 @@ USUAL_SCOPES = ("jobs:write", "jobs:read", "templates:write", "stores:write", "w
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and `-`.")]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option(help="What the key may do; can be given several times; default: everything of the tenant."),
+    typer.Option(help="Scope of the key; can be given several times; default: all scopes except `admin`."),
 ]
 DescriptionOption = Annotated[str, typer.Option(help="A note for people.")]
 DaysOption = Annotated[float | None, typer.Option(min=0.0001, help="Days until the key expires; default: never.")]
@@ -63,7 +63,7 @@ def create_key(
 
 
 def _prepare() -> None:
-    """Make the database of the single process, since its first key may be made before its first start."""
+    """Create the database of the single process: the first key may be made before the first start."""
     from app.migrations import upgrade
 
     settings = current_settings()
@@ -131,7 +131,7 @@ def list_tenants() -> None:
 def delete_tenant(
     name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
-    """Erase a tenant with everything that it owns, and print how much that was; running jobs are cancelled first."""
+    """Erase a tenant with all its data, and print the number of rows by kind; running jobs are cancelled first."""
     from app.errors import PixToolsError
     from app.services.upkeep import erasure
 
@@ -140,7 +140,7 @@ def delete_tenant(
     try:
         erased = erasure.erase(database(), storage(), name)
     except PixToolsError as error:
-        raise SystemExit(f"{error.message} What was erased so far is gone; repeat the command.") from None
+        raise SystemExit(f"{error.message} The data erased so far is gone; repeat the command.") from None
     for kind, count in erased.items():
         say(f"{count:>8}  {kind}")
 
@@ -151,7 +151,7 @@ keys_app = typer.Typer(
     no_args_is_help=True,
 )
 Tenant = Annotated[
-    str | None, typer.Option(help="Tenant of the key; default: that of your own key, or `default` in the database.")
+    str | None, typer.Option(help="Tenant of the key; default: your own key's, or `default` in the database.")
 ]
 
 

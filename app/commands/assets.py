@@ -15,7 +15,7 @@ assets_app = typer.Typer(help="Images and fonts that operations use, such as wat
 @assets_app.command("put")
 def put_asset(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The image or font.")],
-    name: Annotated[str | None, typer.Option(help="Name in operations; default: that of the file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in operations; default: the file's name.")] = None,
     server: Server = None,
 ) -> None:
     """Store a file, or replace it."""
@@ -34,6 +34,6 @@ def list_assets(server: Server = None) -> None:
 
 @assets_app.command("delete")
 def delete_asset(name: Annotated[str, typer.Argument(help="Name of the asset.")], server: Server = None) -> None:
-    """Delete a file; refused while a job that has not ended uses it."""
+    """Delete a file; refused while an unfinished job uses the file."""
     with opened(server) as client, suggesting(name, lambda: (each["name"] for each in client.assets())):
         client.delete_asset(name)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from app.services.storage.object_store import ObjectStore
 
 Server = Annotated[str | None, typer.Option(help="Address of the API; default: PIXTOOLS_URL, or this machine.")]
-PATIENCE = 2.0  # seconds in which a server that is away is asked again
-SLOW_SECONDS = 2.0  # without an answer, until the command says so
+PATIENCE = 2.0  # seconds for which requests to a server that is away are repeated
+SLOW_SECONDS = 2.0  # without an answer, after which the command says so
 QUIET_SECONDS = 15.0  # between two lines about a server that is away
 FAILED, AWAY = 1, 3  # exit codes: something was refused or failed; the server does not answer
 RELATIVE = re.compile(r"(\d+)\s*(s|m|h|d|w)")
@@ -35,7 +35,7 @@ def opened(server: str | None, **options: Any) -> Iterator["Client"]:
     """The client of the server that a command names, or of the default one.
 
     Raises:
-        ServerAway: it does not answer, at a refused connection for 2 seconds, in silence for 10.
+        ServerAway: the server refuses connections for 2 seconds, or is silent for 10.
     """
     from pixtools_client import Client
 
@@ -45,7 +45,7 @@ def opened(server: str | None, **options: Any) -> Iterator["Client"]:
 
 
 def _find(client: "Client") -> None:
-    """Return if the server answers; later on a command may have more patience."""
+    """Check that the server answers; after that, a command may have more patience."""
     from pixtools_client import Client
 
     slow = threading.Timer(SLOW_SECONDS, warn, [f"{client.server} has not answered yet."])
@@ -76,10 +76,10 @@ class Waiting:
 
 
 def moment(text: str | None) -> str | None:
-    """A time as the API takes it: `1h` and the like are as long ago.
+    """A time in the form that the API takes; `1h` means an hour ago.
 
     Raises:
-        BadParameter: it is not a time.
+        BadParameter: the text is not a time.
     """
     if text is None:
         return None
@@ -91,7 +91,7 @@ def moment(text: str | None) -> str | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is not a time: give how long ago as 90s, 30m, 1h, 2d or 1w, or a time as 2026-11-23T12:00:00Z."
+            f"{text!r} is not a time: give an age such as 90s, 30m, 1h, 2d or 1w, or a time such as 2026-11-23T12:00Z."
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
@@ -144,12 +144,12 @@ def usable(opened: "Database") -> Iterator[None]:
 
 
 def name_database() -> None:
-    """Print on standard error which database a command reads that might be expected to ask the server."""
+    """Print on standard error which database a command reads, as its user might expect an answer of the server."""
     warn(f"From the database {database().url().render_as_string(hide_password=True)}, not from a running server.")
 
 
 def known_tenant(session: "Session", name: str) -> None:
-    """End the command where there is no tenant of this name."""
+    """End the command if there is no tenant of this name."""
     from app.errors import TenantNotFound
     from app.services.access import tenants
 

@@ -1,6 +1,7 @@
 """What a run shows while it works and at its end: bars on a terminal, lines elsewhere."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,14 @@ from app.commands.printing import escaped, plain_path
 
 if TYPE_CHECKING:
     from pixtools_client import Job
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
-OF_THE_FILE = "#/file"  # pointer to the image, which the name says already
+OF_THE_FILE = "#/file"  # pointer to the image, which the message names already
+NUMBERS = {"in": 9, "out": 9, "saved": 6, "seconds": 7}  # columns of the table, with their widths
+DROPPED = ("seconds", "in", "out", "saved")  # columns in the order in which a narrow table drops them
+UNLIMITED = 10_000  # columns
+WIDE = 100  # columns of a terminal with room for long bars and the time
+LEAST_NAME = 12  # characters of the column for names
 MOST_ROWS = 30  # rows of the table; with more files, only totals and failures are shown
 
 
@@ -36,7 +42,7 @@ class Outcome:
     message: str = ""
     #: the place in the request that is wrong, as a JSON pointer
     pointer: str | None = None
-    #: an earlier run has done it
+    #: whether an earlier run has finished the file
     earlier: bool = False
 
     @property
@@ -60,7 +66,7 @@ def names_of(operations: Sequence[Any], path: str = "") -> Iterator[tuple[str, s
 
 
 def share_of(job: "Job") -> float:
-    """How much of a job is done, 0 to 1."""
+    """The share of a job that is done, 0 to 1."""
     steps = job["steps"]
     return sum(1.0 if step["finished"] else step["progress"] for step in map(_plain, steps)) / max(1, len(steps))
 
@@ -92,6 +98,7 @@ class Display:
         self._all: Any = None
         self._lock = threading.Lock()
         self._done = 0
+        self._room = LEAST_NAME
 
     @contextmanager
     def shown(self) -> Iterator["Display"]:
@@ -99,13 +106,14 @@ class Display:
             yield self
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+        console = Console(stderr=True, emoji=False)  # a name such as `a:fire:.jpg` stays as it is
+        self._room = max(LEAST_NAME, console.width // 3)
         bars = Progress(
-            *columns,
-            TimeElapsedColumn(),
-            console=Console(stderr=True, emoji=False),  # a name such as `a:fire:.jpg` stays as it is
+            *bar_columns(console.width),
+            console=console,
+            expand=True,
             transient=True,
             redirect_stdout=False,  # redirection would send output meant for a file to the terminal
         )
@@ -117,26 +125,38 @@ class Display:
 
     @contextmanager
     def working(self, name: str) -> Iterator[Any]:
-        """Show that a file is being worked on; the function that it gives is called with each state of the job."""
+        """Show that a file is being processed; the caller passes each state of the job to the yielded function."""
         if self._progress is None:
             yield lambda _: None
             return
         progress = self._progress
-        task = progress.add_task(escaped(f"  {name}: uploading"), total=1.0)
+        shown = _cut(escaped(name), self._room)
+        task = progress.add_task(f"  {shown}: uploading", total=1.0)
 
         def update(job: "Job") -> None:
-            progress.update(task, completed=share_of(job), description=escaped(f"  {name}: {doing(job)}"))
+            progress.update(task, completed=share_of(job), description=f"  {shown}: {escaped(doing(job))}")
 
         try:
             yield update
         finally:
             progress.remove_task(task)
 
+    def expect_another(self) -> None:
+        """Count a file that was not known at the start."""
+        with self._lock:
+            self._total += 1
+            self._update_total()
+
+    def _update_total(self) -> None:
+        if self._progress is not None:
+            description = f"{self._done} of {self._total} files"
+            self._progress.update(self._all, completed=self._done, total=self._total, description=description)
+
     def finished(self, outcome: Outcome) -> None:
         with self._lock:
             self._done += 1
             if self._progress is not None:
-                self._progress.update(self._all, advance=1, description=f"{self._done} of {self._total} files")
+                self._update_total()
             elif not self._quiet and not outcome.failed:
                 again = ", done earlier" if outcome.earlier else ""
                 took = f", {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
@@ -145,7 +165,7 @@ class Display:
             self.say(*failure(outcome))
 
     def answer(self, text: str) -> None:
-        """A line of standard output; above the bars where both are on a terminal."""
+        """A line of standard output; above the bars if both are on a terminal."""
         if self._progress is not None and sys.stdout.isatty():
             self.say(text)
         else:
@@ -160,6 +180,18 @@ class Display:
             sys.stderr.write(f"{text}\n")
 
 
+def bar_columns(width: int) -> "Iterator[ProgressColumn]":
+    """The columns of a progress bar on a terminal of this width; the text takes what the others leave."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    yield TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True))
+    yield BarColumn(40 if width >= WIDE else 10)
+    yield TaskProgressColumn()
+    if width >= WIDE:
+        yield TimeElapsedColumn()
+
+
 def failure(outcome: Outcome) -> list[str]:
     """The name of a file that failed and the reason, and what to do."""
     at = f" ({outcome.pointer})" if outcome.pointer and outcome.pointer != OF_THE_FILE else ""
@@ -167,29 +199,60 @@ def failure(outcome: Outcome) -> list[str]:
     return [f"FAILED {outcome.name}: {outcome.code}: {outcome.message}{at}", *([f"       → {cure}"] if cure else [])]
 
 
-def table(outcomes: Sequence[Outcome], columns: int) -> str:
-    """Bytes in and out, saving and seconds: a line for each file and one for all."""
+def table(outcomes: Sequence[Outcome], most: int) -> str:
+    """Bytes in and out, saving and seconds: a line for each file and one for all.
+
+    Args:
+        outcomes: the files.
+        most: width of the terminal in characters; a narrow table has fewer columns.
+    """
     done = [each for each in outcomes if not each.failed]
-    label = _summary(len(outcomes), len(done))
     shown = list(outcomes) if len(outcomes) <= MOST_ROWS else []
     names = [escaped(each.name) for each in shown]
     errors = max((len(_error(each)) for each in shown), default=0)
-    width = max(map(len, names), default=0)
-    width = max(12, len(label), min(width, columns - 41 - (errors + 2 if errors else 0)))
-    header = f"{'file':<{width}}  {'in':>9}  {'out':>9}  {'saved':>6}  {'seconds':>7}"
+    room, numbers = _fitting(most - (errors + 2 if errors else 0))
+    labels = _summaries(len(outcomes), len(done))
+    label = next((each for each in labels if len(each) <= room), labels[-1]) if done else ""
+    width = max(LEAST_NAME, len(label), min(max(map(len, names), default=0), room))
+    header = "  ".join((f"{'file':<{width}}", *(f"{name:>{NUMBERS[name]}}" for name in numbers)))
     lines = [header + ("  error" if errors else "")]
     lines += [
-        f"{_row(_cut(name, width), width, [each])}  {_error(each)}".rstrip()
+        f"{_row(_cut(name, width), width, [each], numbers)}  {_error(each)}".rstrip()
         for name, each in zip(names, shown, strict=True)
     ]
-    lines.append(_row(label, width, done) if done else label)
+    lines.append(_row(label, width, done, numbers).rstrip() if done else labels[0])
     lines += [f"FAILED {escaped(each.name)}: {each.code}" for each in outcomes if each.failed and not shown]
     return "\n".join(lines)
 
 
-def _summary(number: int, done: int) -> str:
+def columns() -> int:
+    """Columns of standard error: those of `COLUMNS` or of the terminal; a file or a pipe has room for whole names."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or UNLIMITED
+    except OSError:
+        return UNLIMITED
+
+
+def _fitting(most: int) -> tuple[int, list[str]]:
+    """The room for names, and the columns of numbers that fit next to them."""
+    numbers = list(NUMBERS)
+    for name in ("", *DROPPED):
+        numbers = [each for each in numbers if each != name]
+        room = most - sum(NUMBERS[each] + 2 for each in numbers)
+        if room >= LEAST_NAME:
+            break
+    return room, numbers
+
+
+def _summaries(number: int, done: int) -> list[str]:
+    """Labels for the line of all files, the longest first."""
     files = "1 file" if number == 1 else f"{number} files"
-    return files if done == number else f"{files}: {done} completed, {number - done} failed"
+    if done == number:
+        return [files]
+    return [f"{files}: {done} completed, {number - done} failed", f"{done} of {number} completed", files]
 
 
 def _error(outcome: Outcome) -> str:
@@ -200,12 +263,16 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def _row(label: str, width: int, outcomes: Sequence[Outcome]) -> str:
+def _row(label: str, width: int, outcomes: Sequence[Outcome], numbers: Sequence[str]) -> str:
     taken, given = sum(each.size for each in outcomes), sum(sum(each.files.values()) for each in outcomes)
-    saved = f"{1 - given / taken:>6.0%}" if taken and given else f"{'':>6}"
     seconds = [each.seconds for each in outcomes if each.seconds is not None]
-    took = f"{sum(seconds):.1f}" if seconds else ""
-    return f"{label:<{width}}  {size_of(taken):>9}  {size_of(given) if given else '':>9}  {saved}  {took:>7}"
+    cells = {
+        "in": size_of(taken) if outcomes else "",
+        "out": size_of(given) if given else "",
+        "saved": f"{1 - given / taken:.0%}" if taken and given else "",
+        "seconds": f"{sum(seconds):.1f}" if seconds else "",
+    }
+    return "  ".join((f"{label:<{width}}", *(f"{cells[name]:>{NUMBERS[name]}}" for name in numbers)))
 
 
 def size_of(size: float) -> str:

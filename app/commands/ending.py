@@ -45,7 +45,7 @@ def leave_interrupted() -> NoReturn:
 
 
 def end_unread() -> NoReturn:
-    """End as `cat` does if nothing reads what it writes: by SIGPIPE, without a word."""
+    """End as `cat` does when no process reads its output: by SIGPIPE, without a message."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
     os._exit(128 + signal.SIGPIPE)

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-#: suffixes of the files that are sent from a folder; a file that is named itself may have any suffix
+#: suffixes of the files that are sent from a folder; a file that is named in the arguments may have any suffix
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 STANDARD_INPUT = "-"
 
@@ -61,11 +62,16 @@ class Input:
 
 
 def inputs_of(arguments: Sequence[str]) -> list[Input]:
-    """Every file that the arguments name, each once.
+    """Every file that the arguments name, each once; a file that does not exist too, for a failure under its name.
 
     Raises:
-        BadParameter: one names nothing.
+        BadParameter: none of the files exists, or a name is empty.
     """
+    if "" in arguments:  # such as a variable of a shell that is not set; as a path, this would be the current folder
+        raise typer.BadParameter("The name of a file is empty.")
+    missing = [argument for argument in arguments if _is_missing(argument)]
+    if missing and len(missing) == len(arguments):
+        raise typer.BadParameter(" ".join(map(_absence, missing)))
     found: dict[Path | str, Input] = {}
     for argument in arguments:
         for each in _of(argument):
@@ -77,10 +83,10 @@ def one_input(argument: str) -> Input:
     """The only image that an argument names.
 
     Raises:
-        BadParameter: it names none, or several.
+        BadParameter: the argument names no image, or several.
     """
     inputs = inputs_of([argument])
-    if len(inputs) != 1 or Path(argument).is_dir():
+    if len(inputs) != 1 or is_folder(argument):
         raise typer.BadParameter(f"{argument} is not a single file: use `pixtools run` for several files.")
     return inputs[0]
 
@@ -89,28 +95,29 @@ def _of(argument: str) -> Iterator[Input]:
     if argument == STANDARD_INPUT:
         content = sys.stdin.buffer.read()
         if not content:
-            raise typer.BadParameter("There is nothing on standard input.")
+            raise typer.BadParameter("Standard input is empty.")
         yield Input("stdin", None, content=content)
         return
     if "://" in argument:
         yield Input(_name_in(argument), None, url=argument)
         return
     path = Path(argument)
-    if path.is_dir():
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
         yield from in_folder(path)
-    elif path.is_file():
+    elif stat.S_ISREG(mode):
         yield Input.of(path)
-    elif path.exists():  # /dev/stdin, a pipe
+    elif mode:  # /dev/stdin, a pipe
         yield Input(path.name, None, content=path.read_bytes())
     else:
-        yield from _matches(argument)
+        yield from map(Input.of, _matches(argument) or [Path(argument)])
 
 
 def _name_in(url: str) -> str:
-    """What the server calls a file that it fetches from there.
+    """The name that the server gives to a file that it fetches from a URL.
 
     Raises:
-        BadParameter: it is not a URL.
+        BadParameter: the text is not a URL.
     """
     try:
         return PurePosixPath(unquote(urlsplit(url).path)).name or "image"
@@ -118,13 +125,32 @@ def _name_in(url: str) -> str:
         raise typer.BadParameter(f"{url}: {error}.") from None
 
 
-def _matches(pattern: str) -> Iterator[Input]:
+def is_folder(argument: str) -> bool:
+    """Whether an argument names a folder."""
+    return stat.S_ISDIR(_mode(Path(argument)))
+
+
+def _mode(path: Path) -> int:
+    """The type and the permissions of a file; 0: there is none, or its name is too long."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _is_missing(argument: str) -> bool:
+    is_path = argument != STANDARD_INPUT and "://" not in argument
+    return is_path and not _mode(Path(argument)) and not _matches(argument)
+
+
+def _absence(argument: str) -> str:
+    return f"{argument} {'matches no file' if glob.has_magic(argument) else 'does not exist'}."
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that a pattern matches."""
     paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute ones as well
-    files = [path for path in paths if path.is_file()]
-    if not files:
-        what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-        raise typer.BadParameter(f"{pattern} {what}.")
-    yield from map(Input.of, files)
+    return [path for path in paths if path.is_file()]
 
 
 def in_folder(folder: Path) -> Iterator[Input]:
@@ -169,14 +195,14 @@ def operations_of(text: str) -> str:
     """The tree as JSON text, from JSON, names separated by commas, or `@file`.
 
     Raises:
-        BadParameter: it is not JSON, or the file cannot be read.
+        BadParameter: the text is not JSON, or the file cannot be read.
     """
     given = text
     if text.startswith("@"):
         try:
             given = Path(text[1:]).read_text()
         except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            reason = error.strerror if isinstance(error, OSError) else "the file is not text in UTF-8"
             raise typer.BadParameter(f"{text[1:]}: {reason}.") from None
     given = given.strip()
     if not given.startswith(("[", "{", '"')):
@@ -192,7 +218,7 @@ def json_of(file: str) -> Any:
     """The JSON in a file, or on standard input.
 
     Raises:
-        BadParameter: it cannot be read, or is not JSON.
+        BadParameter: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text())
@@ -203,7 +229,7 @@ def json_of(file: str) -> Any:
 
 
 def key_of(content: bytes, fields: dict[str, Any]) -> str:
-    """The idempotency key of a file and its operations: the same again is the same job."""
+    """The idempotency key of a file and its operations: an equal request is the same job."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     digest.update(hashlib.sha256(content).digest())
     return f"pixtools-run-{digest.hexdigest()[:40]}"
@@ -229,11 +255,11 @@ class Journal:
                 entry = json.loads(line)
                 journal._known[entry["key"]] = Entry(entry["files"], entry.get("bytes", 0), entry.get("job"))
             except (ValueError, KeyError, TypeError):
-                continue  # the end of a run that was killed
+                continue  # a line that was cut off when a run was killed
         return journal
 
     def finished(self, key: str) -> tuple[list[Path], "Entry"] | None:
-        """The results of a finished file, if they all still exist as they were written, and what was noted of it."""
+        """The results of a finished file, if they all still exist as they were written, and the entry."""
         known = self._known.get(key)
         if known is None:
             return None
@@ -251,7 +277,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal knows of one finished file."""
+    """The journal's record of one finished file."""
 
     #: checksums of the results by their names
     files: dict[str, str]

@@ -25,7 +25,9 @@ def list_jobs(
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag, NAME:VALUE.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Only the job with this external id.")] = None,
     filename: Annotated[str | None, typer.Option(help="Only uploads with exactly this name.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only jobs since 1h, 2d ago, or a time with its zone.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only jobs of the last 1h or 2d, or since a time such as 2026-11-23T12:00Z.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +61,7 @@ def show_job(job_id: JobId, server: Server = None) -> None:
 @jobs_app.command("wait")
 def wait_for_jobs(
     job_ids: JobIds,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for all of them; default: no limit.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for all jobs; default: no limit.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     server: Server = None,
 ) -> None:
@@ -96,7 +98,7 @@ def download_results(
         for job_id in job_ids:
             job = client.job(job_id)
             if not job["results"]:
-                warn(f"{job_id} has no results: it is {doing(job)}")
+                warn(f"{job_id} has no results ({doing(job)}).")
                 continue
             make_folder(out)
             for result in job["results"]:
@@ -107,7 +109,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder for results.
 
     Raises:
-        BadParameter: it cannot be made.
+        BadParameter: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,7 @@ def cancel_jobs(job_ids: JobIds, server: Server = None) -> None:
 
 @jobs_app.command("retry")
 def retry_jobs(job_ids: JobIds, server: Server = None) -> None:
-    """Repeat what failed, was skipped or cancelled."""
+    """Repeat the steps that failed, were skipped or were cancelled."""
     with opened(server) as client:
         for job_id in job_ids:
             say(f"{job_id}  {client.retry(job_id)['status']}")

@@ -23,10 +23,10 @@ def set_limits(
     max_keep_seconds: Value = None,
     templates_only: Annotated[
         str | None,
-        typer.Option(metavar="yes|no", help="Whether its jobs must name templates and may not send trees."),
+        typer.Option(metavar="yes|no", help="Whether the tenant's jobs must name templates and may not send trees."),
     ] = None,
 ) -> None:
-    """Give a tenant limits of its own, or remove them with `default`; print the limits that apply."""
+    """Set a tenant's own limits, or remove them with `default`; print the limits that apply."""
     from app.commands.common import current_settings
     from app.errors import PixToolsError
     from app.services.access import audit, limits, tenants

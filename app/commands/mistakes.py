@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 CURES = {
     "source_not_found": "check the address: the server found no file there",
     "source_denied": "use an address that needs no credentials, or send a header through the API",
-    "source_url_refused": "download it and send the file, or allow the server to fetch from there",
-    "source_unavailable": "try later: the host did not answer, or broke the connection off",
+    "source_url_refused": "download the file and send it, or allow the server to fetch from there",
+    "source_unavailable": "try later: the host did not answer, or closed the connection too early",
     "unknown_template": "`pixtools templates list` shows all templates",
     "truncated_image": "the file ends too early: fetch or save it again",
     "corrupt_image": "the file is damaged: fetch or save it again",
-    "unsupported_image": "save it as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
+    "unsupported_image": "save the image as JPEG, PNG, WebP, GIF, TIFF, AVIF or HEIC",
     "empty_file": "the file has no bytes: fetch or save it again",
     "known_poison": "the file has crashed every worker: see `pixtools dlq list`",
-    "upload_too_large": "make it smaller, or raise PIXTOOLS_MAX_UPLOAD_BYTES on the server",
-    "limit_exceeded": "make it smaller, or raise the limit on the server",
+    "upload_too_large": "send a smaller file, or raise PIXTOOLS_MAX_UPLOAD_BYTES on the server",
+    "limit_exceeded": "send a smaller image, or raise the limit on the server",
     "file_exists": "choose another folder or name, or add --if-exists replace, skip or rename",
     "missing_key": "set PIXTOOLS_KEY, or write the key to ~/.config/pixtools/key",
     "missing_scope": "use a key that has this scope",
@@ -33,34 +33,47 @@ CURES = {
     "too_many_open_jobs": "wait until some have ended, then give the same command again",
     "daily_limit_reached": "give the same command again tomorrow: it continues where it stopped",
 }
-#: the server's own text is for requests over HTTP
-DETAILS = {"missing_key": "The server takes only requests with a key."}
-#: codes of keys that the server does not know, or no longer
+#: in place of the server's own sentences, which are for requests over HTTP
+DETAILS = {
+    "missing_key": "The server accepts only requests with a key.",
+    "unknown_template": "There is no template {value!r}.",
+}
+#: pointer to a value that the sentence quotes
+OF_THE_TEMPLATE = "#/template"
+#: codes for keys that the server does not accept
 OF_KEYS = {"key_refused", "malformed_key", "mistyped_key", "unknown_key", "expired_key", "revoked_key"}
 CHOICE = re.compile(r"'(.*)' is not one of (.*?)\.?")
 
 
 def cure_of(code: str) -> str:
-    """What to do about an error; empty: its text says that."""
+    """What to do about an error; empty: the error's own text says that."""
     if code not in OF_KEYS:
         return CURES.get(code, "")
     from pixtools_client.environment import origin_of_key
 
-    return f"the key is that of {origin_of_key()}; PIXTOOLS_KEY or PIXTOOLS_KEY_FILE gives another one"
+    return f"the key comes from {origin_of_key()}; to use another one, set PIXTOOLS_KEY or PIXTOOLS_KEY_FILE"
 
 
 def lines_of(error: "ClientError") -> list[str]:
     """An error of the client or the server, on lines that can be printed."""
     if error.problem:
-        lines = [f"{error.code}: {DETAILS.get(error.code, error.detail)}"]
+        first = _detail({"detail": error.detail, **error.problem})
+        lines = [f"{error.code}: {first}"]
         for each in error.errors:
-            own = each.get("detail", "")
-            more = f": {own}" if own and own != error.problem.get("detail") else ""
-            lines += [f"  {each['pointer']}{more}"] if "pointer" in each else []
+            own = _detail({"code": error.code, "value": error.problem.get("value"), **each})
+            more = f": {own}" if own and own != first else ""
+            if "pointer" in each and (more or each["pointer"] != OF_THE_TEMPLATE):
+                lines.append(f"  {each['pointer']}{more}")
     else:
         lines = [str(error)]
     cure = cure_of(error.code)
     return [escaped(line) for line in (*lines, *([f"  → {cure}"] if cure else []))]
+
+
+def _detail(problem: dict[str, Any]) -> str:
+    """The sentence of a problem or of one of its mistakes, in the words of the command line."""
+    own = DETAILS.get(problem.get("code", ""))
+    return own.format(value=problem.get("value")) if own else str(problem.get("detail", ""))
 
 
 def show_usage(error: Any) -> None:

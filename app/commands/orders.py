@@ -22,7 +22,7 @@ ParamOption = Annotated[
 ]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="NAME:VALUE, to find the jobs by; can be given several times."),
+    typer.Option("--tag", help="NAME:VALUE, for finding the jobs later; can be given several times."),
 ]
 
 
@@ -37,7 +37,7 @@ def order_of(
     if (operations is None) == (template is None):
         raise typer.BadParameter("Give either --operations or --template.")
     if param and template is None:
-        raise typer.BadParameter("--param is for a --template.")
+        raise typer.BadParameter("--param needs a --template.")
     given = {"template": template, "params": _params(param or ()), "tags": _pairs(tag or (), ":", "--tag")}
     tree = None if operations is None else operations_of(operations)
     return tree, {name: value for name, value in given.items() if value}

@@ -24,10 +24,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
     server: Server = None,
 ) -> None:
-    """Show what a request would give and cost, or every mistake in it; no job is made and no URL is fetched.
+    """Show the results and the cost of a request, or every mistake in it; no job is made and no URL is fetched.
 
-    Sizes of files, CPU time and memory are estimates. A question mark stands for what depends on the pixels, or on an
-    image that has not been fetched.
+    Sizes of files, CPU time and memory are estimates. A question mark stands for a value that depends on the pixels, or
+    on an image that has not been fetched.
     """
     tree, order = order_of(operations, template, param)
     given = one_input(file)

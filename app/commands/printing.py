@@ -1,4 +1,4 @@
-"""What commands print for people: no text from elsewhere moves the cursor or looks like another line."""
+"""Output for people: text from elsewhere cannot move the cursor or look like another line."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line, with `\n`, `\x1b` and the like for what cannot be seen."""
+    r"""The text on one line, with `\n`, `\x1b` and the like for characters that cannot be seen."""
     return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -29,7 +29,7 @@ def warn(text: str) -> None:
 
 
 def plain_path(path: Path | str) -> str:
-    """A path for standard output: as it is for another program, escaped on a terminal, as `ls` has it."""
+    """A path for standard output: unchanged for another program, escaped on a terminal, as `ls` does."""
     return escaped(str(path)) if sys.stdout.isatty() else str(path)
 
 

@@ -99,7 +99,9 @@ def _explained(error: Exception) -> int:
     sys.stderr.write("\n".join(lines_of(error)) + "\n")
     if not isinstance(error, errors.ServerAway):
         return FAILED
-    warn("Is it running? `make run` starts a server here; --server or PIXTOOLS_URL names another.")
+    warn("Is the server running? `make run` starts one here; --server or PIXTOOLS_URL names another.")
+    for note in getattr(error, "__notes__", ()):
+        warn(note)
     return AWAY
 
 

@@ -1,7 +1,6 @@
 """`pixtools run | submit`: files to a server, results to a folder."""
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -15,17 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from app.commands.common import FAILED, Server, Waiting, opened
-from app.commands.display import Display, Outcome, table
+from app.commands.display import Display, Outcome, columns, table
 from app.commands.ending import leave_interrupted
-from app.commands.inputs import Input, Journal, in_folder, inputs_of, key_of, one_input, operations_of
+from app.commands.inputs import Input, Journal, inputs_of, is_folder, key_of, one_input, operations_of
 from app.commands.orders import OperationsOption, ParamOption, TagOption, TemplateOption, order_of
+from app.commands.watching import LOOK_SECONDS, Watch
 
 if TYPE_CHECKING:
     from pixtools_client import Client, Job
 
 PATIENCE = 900.0  # seconds to wait for a server that has answered before
 STARTED = time.time()
-LOOK_SECONDS = 1.0  # between two looks at a watched folder
+
+CONTINUE = "Give the same command again to continue where it stopped."
 
 IfExists = Literal["fail", "replace", "skip", "rename"]
 #: pointers of mistakes that concern all images, not a single one
@@ -47,7 +48,7 @@ class Run:
     if_exists: IfExists
     waits: bool = True
     again: bool = False
-    #: idempotency key of the only file; None: it is made from the content
+    #: idempotency key of the only file; None: the key is made from the content
     own_key: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     #: names of files by the ids of their jobs, which were accepted and have not ended yet
@@ -55,7 +56,7 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def do(self, given: Input) -> Outcome:
-        """Send a file and write its results; the outcome says if that failed.
+        """Send a file and write its results; a failure is part of the outcome.
 
         Raises:
             ClientError: every other file would fail in the same way.
@@ -66,7 +67,8 @@ class Run:
         try:
             content = given.url.encode() or given.read()
         except OSError as error:
-            outcome.code, outcome.message = "unreadable", error.strerror or str(error)
+            outcome.code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable"
+            outcome.message = error.strerror or str(error)
             return outcome
         try:
             self._do(given, content, outcome)
@@ -104,7 +106,7 @@ class Run:
 
     @staticmethod
     def _is_done(journal: Journal, place: str, outcome: Outcome) -> bool:
-        """Whether an earlier run has finished a file; the outcome then says so."""
+        """Whether an earlier run has finished a file, which is then noted in the outcome."""
         found = journal.finished(place)
         if found is None:
             return False
@@ -128,7 +130,7 @@ class Run:
         for next_key in (f"{key}-{job['id']}", None):
             try:
                 ended = self._follow(job, outcome, update)
-            except JobNotFound:  # it has expired
+            except JobNotFound:  # the job has expired
                 pass
             else:
                 if ended["status"] == "completed" or not _is_older(ended) or self.own_key:
@@ -148,7 +150,7 @@ class Run:
         for latest in self.client.follow(job["id"]):
             job = latest
             update(latest)
-        self.open_jobs.pop(job["id"], None)  # it may be gone already: equal files share a job
+        self.open_jobs.pop(job["id"], None)  # the id may be gone already: equal files share a job
         return job
 
     def _write(self, given: Input, job: "Job") -> dict[Path, str]:
@@ -211,28 +213,28 @@ def run_files(
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", "-j", min=1, max=64, help="Files at the same time.")] = 4,
     if_exists: Annotated[
-        IfExists, typer.Option(help="What to do if a file with other content is in the place of a result.")
+        IfExists, typer.Option(help="What to do if a file of a result's name exists with other content.")
     ] = "fail",
-    again: Annotated[bool, typer.Option(help="Do finished files again as well.")] = False,
-    watch: Annotated[bool, typer.Option(help="Keep running, and do files that appear in the folders later.")] = False,
+    again: Annotated[bool, typer.Option(help="Repeat finished files too.")] = False,
+    watch: Annotated[bool, typer.Option(help="Keep running, and process files that appear later.")] = False,
     wait_: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for results; --no-wait prints the ids of the jobs and exits.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     tag: TagOption = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when each job has ended.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="URL that gets a POST when a job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     server: Server = None,
 ) -> None:
     """Send files through operations or a template and write the results to a folder; the server fetches URLs.
 
-    If you give the same command again, also after it was killed, it skips finished files. The exit code is 0 if every
-    file succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
+    The same command given again skips finished files, even after it was killed. The exit code is 0 if every file
+    succeeded, 1 if some failed, 3 if the server does not answer, and 130 after Ctrl-C.
     """
     tree, order = order_of(operations, template, param, tag)
     inputs = inputs_of(files)
-    folders = [Path(file) for file in files if Path(file).is_dir()]
+    folders = [Path(file) for file in files if is_folder(file)]
     if watch and not folders:
         raise typer.BadParameter("--watch needs a folder.")
     if not inputs and not watch:
@@ -260,12 +262,12 @@ def run_files(
                 for outcome in _outcomes(run, inputs, folders if watch else [], parallel):
                     outcomes.append(outcome)
                     _print(outcome, display, as_json=as_json, quiet=quiet)
-        except BrokenPipeError:  # nothing reads what this run says
+        except BrokenPipeError:  # no process reads the output
             quiet = True
             raise
         finally:
             if wait_ and outcomes and not quiet and not as_json:
-                sys.stderr.write(table(outcomes, shutil.get_terminal_size().columns) + "\n")
+                sys.stderr.write(table(outcomes, columns()) + "\n")
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(FAILED)
 
@@ -275,18 +277,18 @@ def submit(
     operations: Annotated[str, typer.Argument(help="The tree: JSON, @FILE, or names separated by commas.")],
     server: Server = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to download the results to.")] = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Gets a POST when the job has ended.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="URL that gets a POST when the job has ended.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 goes first; default: 5.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key gives the same job; default: one made from file and operations.")
+        str | None, typer.Option(help="The same key gives the same job; default: made from file and operations.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Do a finished file again as well.")] = False,
+    again: Annotated[bool, typer.Option(help="Repeat a finished file too.")] = False,
     if_exists: Annotated[IfExists, typer.Option(help="What to do if a file has other content.")] = "fail",
     wait_: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
 ) -> None:
     """Send one file, watch its job, and print its results: files with -o, else links.
 
-    If you give the same command again, also after it was interrupted, it joins the job that there is.
+    The same command given again joins the existing job, even after an interruption.
     """
     tree, given = operations_of(operations), one_input(file)
     keep = output if wait_ else None
@@ -306,10 +308,10 @@ def submit(
 
 
 def refuse_place(folder: Path) -> None:
-    """Refuse a folder that cannot be written to; it is made when there is something to write.
+    """Refuse a folder that cannot be written to; a missing folder is made with its first file.
 
     Raises:
-        BadParameter: it, or the folder that it would be made in, is a file or may not be written to.
+        BadParameter: the folder, or the one that it would be made in, is a file or cannot be written to.
     """
     try:
         there = next(each for each in (folder, *folder.absolute().parents) if each.is_symlink() or each.exists())
@@ -324,11 +326,17 @@ def refuse_place(folder: Path) -> None:
 @contextmanager
 def _shown(run: Run) -> Iterator[None]:
     """Show the progress of a run; Ctrl-C ends the command."""
+    from pixtools_client import ServerAway
+
     try:
         with run.display.shown():
             yield
     except KeyboardInterrupt:
         _interrupted(run)
+    except ServerAway as error:
+        if not run.again:
+            error.add_note(CONTINUE)
+        raise
 
 
 def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parallel: int) -> Iterator[Outcome]:
@@ -341,8 +349,7 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
     ended: SimpleQueue[Outcome | Exception] = SimpleQueue()
     for _ in range(parallel if watched else min(parallel, len(inputs))):
         threading.Thread(target=_work, args=(run, todo, ended), name="run", daemon=True).start()
-    seen = {each.path.resolve() for each in inputs if each.path}
-    sizes: dict[Path, int] = {}
+    watch = Watch(watched, (each.path for each in inputs if each.path))
     for each in inputs:
         todo.put(each)
     left = len(inputs)
@@ -356,8 +363,10 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
                 raise outcome
             left -= 1
             run.display.finished(outcome)
+            watch.note(Path(outcome.name), failed=outcome.failed)
             yield outcome
-        for each in _new(watched, seen, sizes):
+        for each in watch.new():
+            run.display.expect_another()
             todo.put(each)
             left += 1
 
@@ -370,20 +379,6 @@ def _work(run: Run, todo: SimpleQueue[Input], ended: SimpleQueue[Outcome | Excep
         except Exception as error:  # noqa: BLE001 - raised in the thread that waits
             run.stop.set()
             ended.put(error)
-
-
-def _new(folders: Sequence[Path], seen: set[Path], sizes: dict[Path, int]) -> Iterator[Input]:
-    """New files that have stopped growing."""
-    for folder in folders:
-        for each in in_folder(folder):
-            path = each.path.resolve() if each.path else None
-            if path is None or path in seen:
-                continue
-            size = path.stat().st_size
-            if size and sizes.get(path) == size:
-                seen.add(path)
-                yield each
-            sizes[path] = size
 
 
 def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -406,6 +401,6 @@ def _interrupted(run: Run) -> NoReturn:
         jobs = "1 job continues" if len(ids) == 1 else f"{len(ids)} jobs continue"
         lines += [f"{jobs} at {run.client.server}:", f"  pixtools jobs wait {shown}", f"  pixtools jobs cancel {shown}"]
     if not run.again:
-        lines.append("Give the same command again to continue where it stopped.")
+        lines.append(CONTINUE)
     sys.stderr.write("\n".join(lines) + "\n")
     leave_interrupted()

@@ -17,11 +17,11 @@ SUBJECT = "server"
 
 
 def look_at(server: str | None, settings: Settings) -> Iterator[Finding]:
-    """Ask the server that the client commands would ask.
+    """Ask the server that client commands would use.
 
     Args:
-        server: its address; None: `PIXTOOLS_URL`, or the server on this machine.
-        settings: those that the other checks were made with.
+        server: address of the server; None: `PIXTOOLS_URL`, or the server on this machine.
+        settings: the settings of the other checks.
     """
     from pixtools_client import Client, Refused
 
@@ -47,7 +47,7 @@ def _ask(client: "Client", settings: Settings) -> Iterator[Finding]:
             yield Finding(Health.DEGRADED, SUBJECT, what, "give its port with PIXTOOLS_PORT")
         return
     except ClientError as error:
-        what = f"what answers at {client.server} is not PixTools: {error}"
+        what = f"the program that answers at {client.server} is not PixTools: {error}"
         yield Finding(Health.DOWN, SUBJECT, what, "give another address with --server or PIXTOOLS_URL")
         return
     taken = (time.monotonic() - began) * 1000
@@ -86,6 +86,6 @@ def is_in_use(data_dir: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # not made yet, or not readable: the checks of the folder report that
+    except OSError:  # the folder is missing or not readable, which its own checks report
         return False
     return False

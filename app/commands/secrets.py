@@ -15,10 +15,10 @@ def secrets() -> None:
 
 @secrets_app.command("rotate")
 def rotate_secrets() -> None:
-    """Encrypt all secrets with the first key of PIXTOOLS_SECRET_KEY, also secrets that were stored unencrypted.
+    """Encrypt all secrets with the first key of PIXTOOLS_SECRET_KEY, including secrets that were stored in plain.
 
-    It can be repeated, also while the service runs. It fails if a secret is encrypted with a key that the setting does
-    not have.
+    The command can be repeated, even while the service runs. It fails if a secret is encrypted with a key that the
+    setting does not have.
     """
     from app.services.upkeep import secrets as upkeep
 

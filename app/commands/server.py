@@ -12,7 +12,7 @@ from app.commands.printing import say
 from app.commands.secrets import secrets_app
 from app.commands.stores import folders_app
 
-#: options of `celery worker`: workers here need nothing from each other, and asking would take a second of each start
+#: options of `celery worker`: workers here need nothing from each other, and asking would delay each start by a second
 ALONE = ("--without-mingle", "--without-gossip")
 
 server_app = typer.Typer(help="Commands that run on the server's machine.", no_args_is_help=True)
@@ -52,7 +52,7 @@ def worker(
 ) -> None:
     """Run a worker of a cluster.
 
-    It works in processes that can be killed; for webhooks and fetching it works in threads. The worker of default_queue
+    The work runs in processes that can be killed; for webhooks and fetching, in threads. The worker of default_queue
     has one more process, for small work only.
     """
     from app.operations import Queue
@@ -117,7 +117,7 @@ def celery_exporter() -> None:
 @server_app.command("migrate")
 def migrate(
     wait: Annotated[
-        bool, typer.Option("--wait", help="Change nothing; wait until another process has done it.")
+        bool, typer.Option("--wait", help="Change nothing; wait until another process has migrated the database.")
     ] = False,
 ) -> None:
     """Bring the database to the current schema."""

@@ -43,10 +43,10 @@ def put_store(
         str, typer.Option(help="File with a JSON object, or a key file of Google; default: standard input.")
     ] = STANDARD_INPUT,
     endpoint: Annotated[str | None, typer.Option(help="An endpoint that the operator has allowed.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region of S3; default: that of the server.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region of S3; default: the server's region.")] = None,
     server: Server = None,
 ) -> None:
-    """Save a connection, or change it; the server tries it at once.
+    """Save or change a connection; the server tries it at once.
 
     Credentials are read from a file or from standard input, never from arguments, which every user of the machine can
     see: for S3 {"access_key_id": "…", "secret_access_key": "…"}, for Azure {"account": "…", "account_key": "…"}, for

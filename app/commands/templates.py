@@ -1,4 +1,4 @@
-"""`pixtools templates`: trees under a name."""
+"""`pixtools templates`: named operation trees."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from app.commands.printing import echo_json, say
 if TYPE_CHECKING:
     from pixtools_client import Client
 
-templates_app = typer.Typer(help="Trees under a name, with versions and parameters.", no_args_is_help=True)
+templates_app = typer.Typer(help="Named operation trees, with versions and parameters.", no_args_is_help=True)
 
 MEMBERS = {"operations", "params", "output"}
 
@@ -48,7 +48,7 @@ def put_template(
     ],
     server: Server = None,
 ) -> None:
-    """Store a template, or a new version of it, and print name and version; an equal one makes no new version."""
+    """Store a template, or a new version of a changed one, and print its name and version."""
     content = json_of(file)
     given = content if isinstance(content, dict) and "op" not in content else {"operations": content}
     unknown = sorted(set(given) - MEMBERS)

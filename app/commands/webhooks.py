@@ -1,4 +1,4 @@
-"""`pixtools webhooks | deliveries | events`: receivers, what was sent to them, and the log of events."""
+"""`pixtools webhooks | deliveries | events`: receivers, the deliveries to them, and the log of events."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from app.commands.printing import echo_json, say
 
 FOR_EVER = 10.0**9  # seconds
 
-webhooks_app = typer.Typer(help="Receivers of events, and what was sent to them.", no_args_is_help=True)
+webhooks_app = typer.Typer(help="Receivers of events.", no_args_is_help=True)
 
 DeliveryStatus = Literal["pending", "delivered", "exhausted"]
 EndpointId = Annotated[str, typer.Argument(help="Id of the endpoint.")]
@@ -23,7 +23,7 @@ EventTypes = Annotated[
 
 @webhooks_app.command("create")
 def create_webhook(
-    url: Annotated[str, typer.Argument(help="Where events are posted to.")],
+    url: Annotated[str, typer.Argument(help="URL that events are posted to.")],
     event: EventTypes = None,
     description: Annotated[str, typer.Option(help="A note for people.")] = "",
     server: Server = None,
@@ -52,7 +52,7 @@ def update_webhook(
     enabled: Annotated[bool | None, typer.Option("--enable/--disable")] = None,
     server: Server = None,
 ) -> None:
-    """Change a receiver; what is not given stays as it is."""
+    """Change a receiver; options that are not given change nothing."""
     values = {"url": url, "events": event, "description": description, "enabled": enabled}
     given = {name: value for name, value in values.items() if value is not None}
     with opened(server) as client:
@@ -94,7 +94,7 @@ def send_test(endpoint_id: EndpointId, server: Server = None) -> None:
 @webhooks_app.command("replay")
 def replay_webhook(
     endpoint_id: EndpointId,
-    since: Annotated[str, typer.Option(help="1h, 2d ago, or a time with its zone, e.g. 2026-11-23T12:00:00Z.")],
+    since: Annotated[str, typer.Option(help="An age such as 1h or 2d, or a time such as 2026-11-23T12:00Z.")],
     until: Annotated[str | None, typer.Option(help="Default: now.")] = None,
     missed_only: Annotated[bool, typer.Option(help="Leave out events that the receiver has accepted.")] = False,
     server: Server = None,
@@ -127,7 +127,7 @@ def show_secret(
     say(secret)
 
 
-deliveries_app = typer.Typer(help="What was sent to receivers.", no_args_is_help=True)
+deliveries_app = typer.Typer(help="Events sent to receivers, with every attempt.", no_args_is_help=True)
 
 
 @deliveries_app.command("list")
@@ -169,7 +169,7 @@ def follow_events(
 ) -> None:
     """Print the log of events, oldest first, one JSON object per line.
 
-    With --follow it goes on with new events, and waits for a server that restarts.
+    With --follow the command goes on with new events, and waits for a server that restarts.
     """
     with opened(server, patience=FOR_EVER if follow else 2.0) as client:
         listing = client.live_events if follow else client.events

@@ -37,7 +37,7 @@ BARE = re.compile(r"[\x21\x23-\x7e]([\x20\x21\x23-\x7e]*[\x21\x23-\x7e])?")
 
 
 def key_of(headers: Sequence[str]) -> str | None:
-    """The idempotency key of a request; None: it has none.
+    """The idempotency key of a request; None: the request has none.
 
     Args:
         headers: the values of all `Idempotency-Key` headers.
@@ -195,7 +195,7 @@ class RedisFront:
 
 
 def stored_answer(session: Session, scope: Scope) -> dict[str, Any] | None:
-    """The stored response for a key; None: there is none.
+    """The stored response for a key; None: no response is stored.
 
     Raises:
         IdempotencyKeyReused: the key was used with another payload.

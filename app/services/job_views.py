@@ -53,7 +53,7 @@ def job_view(job: Job, links: DownloadLinks) -> JobView:
     """The representation of a job, with fresh download URLs.
 
     Args:
-        job: the job, with its steps and results.
+        job: the job, with steps and results.
         links: makes the URLs.
     """
     return JobView(

@@ -77,7 +77,7 @@ def start_args(job_id: UUID, root: str | None = None, *, small: bool = False) ->
     Args:
         job_id: id of the job.
         root: start only this task and its descendants; None: the whole job.
-        small: whether its small tasks go to the small queue, in which places are reserved for them.
+        small: whether small tasks go to the small queue, in which places are reserved for them.
     """
     if small:
         return [str(job_id), root, small]
@@ -112,7 +112,7 @@ def enqueue(
         session: the transaction that the message belongs to.
         task: Celery's name of the task.
         args: arguments of the task, only ids.
-        delay: seconds until it is sent.
+        delay: seconds until the message is sent.
         queue: name of the queue.
     """
     session.add(

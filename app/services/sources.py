@@ -107,7 +107,7 @@ def opened(session: Session, job: Job) -> Source:
     """The source of a job.
 
     Raises:
-        UnreadableSecret: no key can decrypt it.
+        UnreadableSecret: no key can decrypt the source.
     """
     record = job.input_source or {}
     if SEALED in record:

@@ -24,7 +24,7 @@ MAX_CREDENTIAL = 8192  # characters
 
 
 def checked(connection: Connection, endpoints: Collection[str]) -> Connection:
-    """Check and return a connection; refuse one that is malformed, or whose endpoint is not allowed.
+    """Check and return a connection; refuse a malformed one, or one whose endpoint is not allowed.
 
     Args:
         connection: the connection as it was sent.

@@ -195,7 +195,7 @@ def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
     assert "ok    server    reaches its database" in done.stdout
     assert "note  server" not in done.stdout
     assert f"note  server    does not use the data folder {elsewhere / 'data'}" in other.stdout
-    assert "FAIL  server    what answers at" in wrong.stdout
+    assert "FAIL  server    the program that answers at" in wrong.stdout
     assert wrong.returncode == 1
     assert "note  server    shows the state of its parts only to a key with the scope admin" in without_key.stdout
     assert "ok    server    reaches its database" in with_key.stdout

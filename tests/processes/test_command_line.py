@@ -1,5 +1,6 @@
 """How the command line fails, ends and prints: names from elsewhere, mistakes, interruptions, servers that are away."""
 
+import io
 import json
 import os
 import re
@@ -19,8 +20,11 @@ from typing import Any
 import pytest
 from pixtools_client import Client, Refused, Unauthorized, environment
 from pixtools_client.protocol import sendable
+from rich.console import Console
+from rich.progress import Progress
+from typer import BadParameter
 
-from app.commands.display import Outcome, failure, table
+from app.commands.display import Outcome, bar_columns, failure, table
 from app.commands.inputs import Input, inputs_of
 from app.commands.jobs import Status
 from app.commands.mistakes import lines_of
@@ -166,6 +170,55 @@ def test_a_mistake_of_the_command_is_one_error_and_not_one_of_each_file(
     assert "Bearer" not in ran.stderr
     assert not key or "PIXTOOLS_KEY" in ran.stderr
     assert not out.exists()
+
+
+def test_a_file_that_does_not_exist_fails_by_its_name_and_the_others_run(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    image, out = tmp_path / "a.jpg", tmp_path / "out"
+    image.write_bytes(make_photo(30, 20))
+    absent, pattern = str(tmp_path / "absent.jpg"), str(tmp_path / "none" / "*.jpg")
+    ran = pixtools(deployment, "run", absent, str(image), pattern, "-p", "flip", "-o", str(out), "--json")
+    assert ran.returncode == 1, ran.stderr
+    lines = {each["file"]: each for each in map(json.loads, ran.stdout.splitlines())}
+    codes = {name: each["error"] and each["error"]["code"] for name, each in lines.items()}
+    assert codes == {absent: "file_not_found", str(image): None, pattern: "file_not_found"}
+    assert f"FAILED {absent}: file_not_found: No such file or directory" in ran.stderr
+    assert (out / "a-flip.jpg").stat().st_size
+    none = pixtools(deployment, "run", absent, pattern, "-p", "flip", "-o", str(tmp_path / "other"))
+    assert (none.returncode, none.stdout) == (2, "")
+    assert f"{absent} does not exist. {pattern} matches no file." in none.stderr
+
+
+def test_a_name_that_is_empty_or_too_long_is_a_wrong_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty name is often a variable that is not set: it must not mean the current folder with all its images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    for names, said in (([""], "is empty"), (["a.jpg", ""], "is empty"), (["x" * 300], "does not exist")):
+        with pytest.raises(BadParameter, match=said):
+            inputs_of(names)
+    assert len(inputs_of(["x" * 300, "a.jpg"])) == 2
+
+
+def test_an_unknown_template_is_explained_in_words_of_the_command_line(deployment: Deployment, tmp_path: Path) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(make_photo(30, 20))
+    said = "unknown_template: There is no template 'nowhere@2'.\n  → `pixtools templates list` shows all templates\n"
+    for command in ("run", "plan"):
+        assert pixtools(deployment, command, str(image), "-t", "nowhere@2").stderr == said
+
+
+def test_one_of_several_mistakes_is_an_unknown_template() -> None:
+    mistakes = [
+        {"code": "invalid_tags", "detail": "Tags are an object.", "pointer": "#/tags"},
+        {"code": "unknown_template", "detail": "No; GET /templates lists them.", "pointer": "#/template", "value": "x"},
+    ]
+    error = Refused("No.", status=422, problem={**mistakes[0], "errors": mistakes})
+    assert lines_of(error) == [
+        "invalid_tags: Tags are an object.",
+        "  #/tags",
+        "  #/template: There is no template 'x'.",
+    ]
 
 
 def test_a_folder_is_made_when_there_is_something_to_write(deployment: Deployment, tmp_path: Path) -> None:
@@ -341,6 +394,29 @@ def test_the_table_keeps_its_columns() -> None:
     assert table([bad], 80).splitlines()[-1] == "1 file: 0 completed, 1 failed"
     assert table([good], 80).splitlines()[-1].startswith("1 file  ")
     assert failure(bad) == ["FAILED b\n.jpg: a_code_that_is_longer_than_a_column: It is\nwrong."]
+
+
+@pytest.mark.parametrize("most", [40, 60, 80, 100])
+def test_the_table_fits_into_the_terminal(most: int) -> None:
+    good = Outcome("photos/beach/IMG_0001.jpg", 3_200_000, status="completed", seconds=0.5, files={Path("a"): 500_000})
+    bad = Outcome("photos/mountains/IMG_0002.jpg", 1000, code="truncated_image")
+    for outcomes in ([good], [bad], [good, bad], [good] * 20 + [bad]):
+        lines = table(outcomes, most).splitlines()
+        assert max(map(len, lines)) <= most, lines
+        assert good not in outcomes or "84%" in lines[-1]
+        assert bad not in outcomes or lines[-2].endswith("truncated_image")
+
+
+@pytest.mark.parametrize("most", [40, 60, 80, 120])
+def test_bars_fit_into_the_terminal(most: int) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=most, color_system=None)
+    bars = Progress(*bar_columns(most), console=console, expand=True)
+    bars.add_task("  photos/beach/IMG_0001.jpg: resize.convert_webp 25%, 12 s left", total=4, completed=1)
+    console.print(bars.get_renderable())
+    [line] = written.getvalue().splitlines()
+    assert len(line) <= most
+    assert " 25%" in line[-15:], line
 
 
 def test_json_has_code_message_and_pointer_apart_and_the_job_of_an_earlier_run(

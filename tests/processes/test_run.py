@@ -250,7 +250,7 @@ def test_a_run_needs_a_tree_or_a_template(deployment: Deployment, folder: Path) 
     for options, said in (
         ((), "--operations or --template"),
         (("-p", "flip", "-t", "avatar"), "--operations or --template"),
-        (("-p", "flip", "--param", "size=1"), "--param is for a --template"),
+        (("-p", "flip", "--param", "size=1"), "--param needs a --template"),
         (("-t", "avatar", "--param", "size"), "--param is NAME=VALUE"),
         (("-p", "flip", "--tag", "a:1", "--tag", "a:2"), "gives 'a' twice"),
     ):

@@ -32,7 +32,7 @@ class ImageFile:
         """Read the header of a file.
 
         Raises:
-            InvalidUpload: it is not an intact file of a supported format.
+            InvalidUpload: the file is not intact, or its format is not supported.
         """
         with path.open("rb") as file:
             return cls(path, probe(file))

@@ -34,7 +34,7 @@ def refuse_unsupported(*, compression: int, photometric: int, bits: int, sample_
     """Refuse kinds of TIFF that the decoder cannot decode, or would decode wrongly.
 
     Raises:
-        UnsupportedImage: names the reason.
+        UnsupportedImage: the decoder does not support the file; the error names the reason.
     """
     if photometric in _RAW:
         raise UnsupportedImage("The TIFF holds raw sensor data of a camera; please develop it first.")

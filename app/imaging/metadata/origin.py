@@ -76,7 +76,7 @@ class Origin(BaseModel):
         Args:
             image: the image as decoded from the file.
             path: the file.
-            header: its header.
+            header: header of the file.
             losses: losses during decoding.
         """
         if path.suffix == INTERMEDIATE_SUFFIX:

@@ -16,7 +16,7 @@ def refuse_unsupported(reader: Reader, meta: list[Box], item: int) -> None:
     """Refuse a main image whose codec is not supported.
 
     Raises:
-        UnsupportedImage: names the codec.
+        UnsupportedImage: the codec is not supported; the error names it.
     """
     kind = next((kind for number, kind in _kinds(reader, meta) if number == item), None)
     if kind is not None and kind not in _CODED | _DERIVED:

@@ -151,7 +151,7 @@ def store(session: Session, tenant: str, limits: TenantLimits, bytes_: int) -> N
     """Check the storage limit for something other than a job that this transaction stores for a tenant.
 
     Raises:
-        StorageLimitReached: it exceeds the rest of the storage limit.
+        StorageLimitReached: the bytes exceed the rest of the storage limit.
         TenantNotFound: the tenant is being erased.
     """
     stored = (

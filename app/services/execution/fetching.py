@@ -159,7 +159,7 @@ def _check_unchanged(job: Job, fetched: Fetched) -> None:
     """Refuse a file that differs from the one from which this job already has results.
 
     Raises:
-        SourceChanged: its bytes or its ETag differ.
+        SourceChanged: the bytes or the ETag of the file differ.
     """
     if job.input_sha256 is None:
         return

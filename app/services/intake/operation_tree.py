@@ -57,7 +57,7 @@ def parse_tree(text: str | bytes, limits: TreeLimits) -> tuple[list[Any], tuple[
 
     Args:
         text: the JSON array as it was sent.
-        limits: limits on its size.
+        limits: limits on the size of the tree.
 
     Returns:
         The array as sent, and the checked branches.

@@ -68,7 +68,7 @@ class Plans:
         """Plan a form with a file.
 
         Raises:
-            PixToolsError: its submission would be refused with this error; each mistake has an entry.
+            PixToolsError: a submission would be refused with this error; each mistake has an entry.
         """
         form = await self.submissions.receive(body, boundary)
         findings, header = Findings(at_once=False), None
@@ -83,7 +83,7 @@ class Plans:
         """Plan a JSON body; its source is not fetched.
 
         Raises:
-            PixToolsError: its submission would be refused with this error; each mistake has an entry.
+            PixToolsError: a submission would be refused with this error; each mistake has an entry.
         """
         findings = Findings(at_once=False)
         wanted = read_request(body, findings, {**MEMBERS, "input": _read_input})

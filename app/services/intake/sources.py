@@ -45,7 +45,7 @@ def read_source(value: Any, pointer: str) -> DataSource | Source:
 
     Args:
         value: the value that was sent.
-        pointer: the pointer to it.
+        pointer: JSON pointer to the value.
 
     Raises:
         InvalidSource: the value has none of the known forms.

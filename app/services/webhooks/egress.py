@@ -106,7 +106,7 @@ def parse(url: str, purpose: Purpose = EVENTS) -> Destination:
 
     Args:
         url: the URL.
-        purpose: its purpose.
+        purpose: purpose of the request.
 
     Raises:
         PixToolsError: the error of the purpose: the URL is not an absolute http or https URL, or has credentials.

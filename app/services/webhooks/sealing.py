@@ -40,7 +40,7 @@ def read(session: Session, row: WebhookSecret) -> str:
     """The secret of a row.
 
     Raises:
-        UnreadableSecret: no key can decrypt it.
+        UnreadableSecret: no key can decrypt the secret.
     """
     return keyring_of(session).decrypt(row.secret, _context(row))
 

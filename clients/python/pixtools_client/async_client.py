@@ -173,7 +173,7 @@ class AsyncClient:
             operations: the tree, as JSON text or as a value, or names separated by commas.
             template: name of a template, instead of operations; `shop@2` is version 2 of `shop`.
             params: values for the parameters of the template.
-            filename: name of the file; default: that of the path, or that in the URL or key of a fetched image.
+            filename: name of the file; default: the name in the path, or in the URL or key of a fetched image.
             tags: names and values by which the job can be found.
             external_id: your own id for the job, which must be unique among your jobs.
             keep_seconds: seconds from the job's end until it is removed; default: the setting of the server.
@@ -632,7 +632,7 @@ class AsyncClient:
         """Store an image or a font, or replace it.
 
         Raises:
-            Refused: the content is neither, or exceeds a limit.
+            Refused: the content is neither an image nor a font, or exceeds a limit.
         """
         return await self.call(protocol.store(f"/assets/{part(name)}", content=content))  # type: ignore[no-any-return]
 

@@ -39,7 +39,7 @@ def key_of_environment() -> str | None:
 
 
 def origin_of_key() -> str:
-    """Where the key comes from; empty: there is none."""
+    """The origin of the key, for messages; empty: there is no key."""
     if os.environ.get("PIXTOOLS_KEY", "").strip():
         return "PIXTOOLS_KEY"
     file = _key_file()
@@ -58,7 +58,7 @@ def address_of(server: str) -> str:
     """The address of a server with its scheme, which may be missing for this machine.
 
     Raises:
-        Refused: it has none, or another one than http and https.
+        Refused: the address has no scheme, or one other than http and https.
     """
     address = server.strip().rstrip("/")
     if LOOPBACK.fullmatch(address):

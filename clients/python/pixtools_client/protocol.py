@@ -157,7 +157,7 @@ class Upload:
 
         Args:
             source: the file to send. An open file that is not seekable is read as a whole.
-            filename: name of the file; default: that of the path or of the open file.
+            filename: name of the file; default: the name of the path or of the open file.
         """
         self._path: Path | None = None
         self._content: bytes | IO[bytes] = b""
@@ -212,7 +212,7 @@ def authorization(key: str | None, origin: str) -> dict[str, str]:
     """The header that has the key.
 
     Raises:
-        Unauthorized: it cannot be in a header.
+        Unauthorized: the key cannot be sent in a header.
     """
     if key and not (key.isascii() and key.isprintable()):
         message = f"malformed_key: The key of {origin} has characters that no key has."

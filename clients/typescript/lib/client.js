@@ -1,4 +1,4 @@
-// The client for browsers, Node and everything else that has `fetch`.
+// The client for every platform with `fetch`, such as browsers and Node.
 
 import {
   ClientError,
@@ -29,7 +29,7 @@ import { EventParser, Limit, Lines, Tries } from "./protocol.js";
  * @typedef {object} Sending
  * @property {Record<string, string>} [headers]
  * @property {BodyInit} [body] instead of JSON
- * @property {boolean} [repeatable] whether it may be sent twice; default: unless it is a POST
+ * @property {boolean} [repeatable] whether the request may be sent twice; default: true, except for a POST
  * @property {number} [timeoutSeconds]
  * @property {AbortSignal | undefined} [signal]
  */
@@ -144,7 +144,7 @@ export class Client {
   /**
    * Wait until the next try.
    * @param {Tries} tries
-   * @param {ClientError} error thrown when the patience is used up
+   * @param {ClientError} error error to throw when the patience is used up
    * @param {AbortSignal} [signal]
    * @param {string | null} [asked] `Retry-After`
    */
@@ -201,7 +201,7 @@ export class Client {
       throw error instanceof ClientError ? error : this.#away(error, limit);
     } finally {
       limit.clear();
-      await reader?.cancel().catch(() => undefined); // one that broke off has nothing to be closed
+      await reader?.cancel().catch(() => undefined); // a lost connection has nothing left to close
     }
   }
 
@@ -222,7 +222,7 @@ export class Client {
   // -- jobs -----------------------------------------------------------------------------------------------------------
 
   /**
-   * Send an image, or say where the server finds it; returns the accepted job.
+   * Send an image, or a reference to one that the server fetches; returns the accepted job.
    * @param {Source} source a file, a blob, bytes or a stream; or an image that the server fetches: a URL,
    *   `{ url, headers }`, `{ store, key }`, `{ job, result }`
    * @param {Operations | SubmitOptions} what the operations, or options with a `template`
@@ -282,7 +282,7 @@ export class Client {
   }
 
   /**
-   * Send an image, or say where the server finds it, and wait for its results.
+   * Send an image, or a reference to one that the server fetches, and wait for its results.
    * @param {Source} source as for `submit`
    * @param {Operations | RunOptions} what as for `submit`
    * @param {RunOptions} [options] as for `submit` and `wait`
@@ -317,7 +317,7 @@ export class Client {
   }
 
   /**
-   * The job after every change, until it has ended: by live events, or by polling where there are none.
+   * The job after every change, until it has ended: by live events, or by polling if the server has none.
    * @param {Job | string} job or its id
    * @param {WaitOptions} [options]
    * @returns {AsyncGenerator<Job, void, void>}
@@ -396,7 +396,7 @@ export class Client {
   }
 
   /**
-   * Repeat what failed, was skipped or cancelled.
+   * Repeat the steps that failed, were skipped or were cancelled.
    * @param {string} jobId
    * @returns {Promise<Job>}
    */
@@ -429,7 +429,7 @@ export class Client {
    * @param {Result} result of a job
    * @param {Abortable} [options]
    * @returns {Promise<Blob>}
-   * @throws {DownloadFailed} it cannot be fetched, or its checksum is wrong.
+   * @throws {DownloadFailed} the result cannot be fetched, or its checksum is wrong.
    */
   async read(result, { signal } = {}) {
     const parts = new Parts();
@@ -445,7 +445,7 @@ export class Client {
    * @param {string} jobId
    * @param {Abortable} [options]
    * @returns {Promise<Blob>}
-   * @throws {DownloadFailed} it cannot be fetched.
+   * @throws {DownloadFailed} the archive cannot be fetched.
    */
   async readArchive(jobId, { signal } = {}) {
     const parts = new Parts();
@@ -538,7 +538,7 @@ export class Client {
   }
 
   /**
-   * Events as they happen, without end; it waits for a server that restarts, and misses nothing.
+   * Events as they happen, without end. The iterator waits for a server that restarts, and misses no event.
    * @param {EventFilters & Abortable} [options] without `after`: only new events
    * @returns {AsyncGenerator<Event, void, void>}
    */
@@ -634,7 +634,7 @@ export class Client {
   }
 
   /**
-   * What was sent to receivers, newest first.
+   * Deliveries to receivers, newest first.
    * @param {DeliveryFilters} [filters]
    * @returns {AsyncGenerator<Delivery, void, void>}
    */
@@ -684,7 +684,7 @@ export class Client {
    * @param {string} name
    * @param {Bytes} content
    * @returns {Promise<Asset>}
-   * @throws {Refused} the content is neither, or exceeds a limit.
+   * @throws {Refused} the content is neither an image nor a font, or exceeds a limit.
    */
   async putAsset(name, content) {
     const body = await protocol.blobOf(content);
@@ -724,13 +724,13 @@ export class Client {
   }
 
   /**
-   * Store a template, or a new version of it; one that equals the latest version makes none.
-   * @param {string} name its name in requests
+   * Store a template, or a new version of one, unless it is equal to the latest version.
+   * @param {string} name name in requests
    * @param {string | readonly unknown[]} operations the tree, in which `{ param: "width" }` stands for a whole value
    * @param {NewTemplate} [options] `params`: JSON schema of the parameters; `output`: a store for the results
    * @returns {Promise<Template>}
    * @throws {Invalid} the template cannot work; `errors` says where.
-   * @throws {Conflict} the name belongs to a template that comes with the server.
+   * @throws {Conflict} a built-in template has this name.
    */
   async putTemplate(name, operations, options) {
     const json = { operations: protocol.nodesOf(operations), ...options };
@@ -765,10 +765,10 @@ export class Client {
 
   /**
    * Save a connection to a bucket, or change it; the server tries it at once.
-   * @param {string} name its name in requests
+   * @param {string} name name in requests
    * @param {NewStore} connection
    * @returns {Promise<Store>}
-   * @throws {Invalid} the bucket does not exist, or denies access with these credentials.
+   * @throws {Invalid} the bucket does not exist, or these credentials do not give access to it.
    */
   async putStore(name, connection) {
     return this.call("PUT /stores/{store}", { path: { store: name }, json: connection });
@@ -848,7 +848,7 @@ export class Client {
   }
 
   /**
-   * Run work again that was given up.
+   * Redrive a dead letter: run its work again.
    * @param {string} letterId
    */
   async redrive(letterId) {
@@ -860,7 +860,7 @@ export class Client {
     return (await this.call("GET /operations", {})).operations;
   }
 
-  /** Return if the server answers at all, else throw. */
+  /** Check that the server answers at all; throw if it does not. */
   async live() {
     await this.call("GET /health/live", {});
   }
@@ -901,7 +901,7 @@ class Parts {
 }
 
 /**
- * Whether a stream is refused where the job is not: by an older server, or one that has as many as it may.
+ * Whether a server refuses the stream but not the job: an older server, or one at its limit of streams.
  * @param {unknown} error
  */
 function isNoStream(error) {

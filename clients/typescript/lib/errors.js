@@ -12,17 +12,17 @@
 // │   │   ├── TemplateNotFound `template_not_found`
 // │   │   ├── StoreNotFound   `store_not_found`
 // │   │   └── AssetNotFound   `asset_not_found`
-// │   ├── Conflict            409: the state does not allow it
+// │   ├── Conflict            409: the state does not allow the request
 // │   │   └── ExternalIdTaken `external_id_taken`
 // │   ├── TooLarge            413
 // │   ├── UnsupportedImage    415
-// │   ├── Invalid             422: `errors` says where
+// │   ├── Invalid             422: `errors` has the places
 // │   └── LimitReached        429: `limit_name` of `problem` says which limit
 // ├── ServerAway              no answer, or 5xx: the same request may succeed later
 // ├── JobFailed               the job has ended without all of its results
 // ├── WaitTimeout             the job has not ended in time; it goes on
 // ├── DownloadFailed          a result could not be fetched or written
-// │   └── FileExists          there is a file of that name
+// │   └── FileExists          a file of that name exists
 // └── InvalidSignature        a webhook was not signed with the secret
 //
 // Decide by `code`, which is stable; the text is for people.
@@ -88,7 +88,7 @@ export class BadRequest extends Refused {}
 /** The request needs a key, or has an invalid one. */
 export class Unauthorized extends Refused {}
 
-/** The key may not do this. */
+/** The key does not permit the request. */
 export class Forbidden extends Refused {}
 
 /** The object does not exist, or belongs to another tenant. */
@@ -112,7 +112,7 @@ export class StoreNotFound extends NotFound {}
 /** There is no such image or font. */
 export class AssetNotFound extends NotFound {}
 
-/** The state does not allow this. */
+/** The state does not allow the request. */
 export class Conflict extends Refused {}
 
 /** Another job has this external id. */
@@ -175,19 +175,19 @@ export class JobFailed extends ClientError {
 export class WaitTimeout extends ClientError {
   code = "wait_timeout";
 
-  /** @param {Job} job its last known state */
+  /** @param {Job} job last known state of the job */
   constructor(job) {
     super(`job ${job.id} has not ended yet: ${job.status}`);
     this.job = job;
   }
 }
 
-/** A result could not be fetched, or not be written to its file. */
+/** A result could not be fetched or written to its file. */
 export class DownloadFailed extends ClientError {
   code = "download_failed";
 }
 
-/** There is a file of that name already. */
+/** A file of that name exists already. */
 export class FileExists extends DownloadFailed {
   code = "file_exists";
 }

@@ -1,4 +1,4 @@
-// A client of PixTools' HTTP API, for browsers, Node and whatever else has `fetch`; "pixtools-client/node" adds files.
+// A client of PixTools' HTTP API, for every platform with `fetch`; "pixtools-client/node" adds files.
 
 /** @typedef {import("../types.js").Abortable} Abortable */
 /** @typedef {import("../types.js").Asset} Asset */

@@ -23,8 +23,8 @@ export class Client extends AnyClient {
   /**
    * Makes a client, without a request yet.
    * @param {string | URL} [server] address; default: `PIXTOOLS_URL`, or the server on this machine
-   * @param {ClientOptions} [options] default for `key`: `PIXTOOLS_KEY`, or that of the file which `PIXTOOLS_KEY_FILE`
-   *   names, which only its owner may read
+   * @param {ClientOptions} [options] default for `key`: `PIXTOOLS_KEY`, or the content of the file
+   *   `PIXTOOLS_KEY_FILE`, which only its owner may read
    */
   constructor(server = serverOfEnvironment(), options = {}) {
     super(server, { ...options, key: options.key ?? keyOfEnvironment() });
@@ -39,7 +39,7 @@ export class Client extends AnyClient {
   async _open(source) {
     if (typeof source !== "string") return super._open(source);
     try {
-      if (!(await stat(source)).isFile()) throw new Refused(`${source}: it is not a file`);
+      if (!(await stat(source)).isFile()) throw new Refused(`${source}: not a file`);
       return new File([await openAsBlob(source)], basename(source));
     } catch (cause) {
       if (cause instanceof Refused) throw cause;
@@ -48,13 +48,13 @@ export class Client extends AnyClient {
   }
 
   /**
-   * Send an image, or say where the server finds it, and wait for its results.
+   * Send an image, or a reference to one that the server fetches, and wait for its results.
    * @override
    * @param {Source} source as for `submit`
    * @param {Operations | RunToOptions} what as for `submit`
    * @param {RunToOptions} [options] as for `submit`, `wait` and `download`; `to`: folder of the results, made if absent
    * @returns {Promise<Job>}
-   * @throws {JobFailed} the job ended without all of its results; those that exist were written.
+   * @throws {JobFailed} the job ended without all of its results; the existing ones have been written.
    * @throws {WaitTimeout} the job has not ended in time.
    */
   async run(source, what, options) {
@@ -217,7 +217,7 @@ function* names(path) {
  * @param {string} path
  * @param {Result} result
  * @param {IfExists} ifExists
- * @throws {FileExists} it exists with other content and may not be replaced.
+ * @throws {FileExists} the file exists with other content and may not be replaced.
  */
 async function isThere(path, result, ifExists) {
   if (ifExists === "replace" || ifExists === "rename") return false;

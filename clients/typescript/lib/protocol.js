@@ -27,11 +27,11 @@ const TREE_TEXT = /^\s*[[{"]/;
 /**
  * The address of a route.
  * @param {string} server
- * @param {string} template with names in braces
- * @param {Record<string, string>} [path] their values
+ * @param {string} template of the path, with names in braces
+ * @param {Record<string, string>} [path] values for these names
  * @param {Record<string, unknown>} [query]
  * @returns {URL}
- * @throws {Refused} it is not a valid address.
+ * @throws {Refused} the result is not a valid address.
  */
 export function addressOf(server, template, path = {}, query = {}) {
   const filled = template.replace(/\{(\w+)\}/g, (_, name) => part(path[name] ?? ""));
@@ -49,7 +49,7 @@ export function addressOf(server, template, path = {}, query = {}) {
 /**
  * @param {Record<string, string>} headers
  * @returns {Headers}
- * @throws {Refused} one of them cannot be sent, such as a key with a line end.
+ * @throws {Refused} a header cannot be sent, such as a key with a line end.
  */
 export function headersOf(headers) {
   try {
@@ -121,7 +121,7 @@ function isBytes(source) {
  * The content of an image in a form that can be sent again. A stream is read to its end first.
  * @param {Source | FactsSource} source
  * @returns {Promise<Blob>}
- * @throws {Refused} it is not an image source.
+ * @throws {Refused} the value is not an image source.
  */
 export async function blobOf(source) {
   if (source instanceof Blob) return source;
@@ -268,7 +268,7 @@ export function mayPass(status, code) {
  */
 export function check(result, sha256) {
   if (sha256 !== result.sha256) {
-    throw new DownloadFailed(`${result.name}: the download is not what the server has stored`);
+    throw new DownloadFailed(`${result.name}: the download differs from what the server has stored`);
   }
 }
 
@@ -319,7 +319,7 @@ export class Limit {
 
   /**
    * @param {number} seconds may be `Infinity`
-   * @param {(AbortSignal | undefined)[]} signals that end it as well
+   * @param {(AbortSignal | undefined)[]} signals further signals that abort this one
    */
   constructor(seconds, signals) {
     this.#seconds = seconds;

@@ -1,5 +1,5 @@
-// Checks the signatures of webhooks (Standard Webhooks 1.0). It needs WebCrypto, which browsers
-// have only on pages with TLS.
+// Checks the signatures of webhooks (Standard Webhooks 1.0). This module needs WebCrypto, which browsers have only on
+// pages with TLS.
 
 import { InvalidSignature } from "./errors.js";
 
@@ -12,12 +12,13 @@ const HMAC = { name: "HMAC", hash: "SHA-256" };
 
 /**
  * The event of a webhook, if its signature is valid.
- * @param {string} secret of the endpoint, as `createWebhook` or `rotateWebhook` answered it
+ * @param {string} secret of the endpoint, as `createWebhook` or `rotateWebhook` returned it
  * @param {Headers | Record<string, string | string[] | undefined>} headers of the request, with names in any case
  * @param {string | ArrayBuffer | Uint8Array} body exactly what was received
- * @param {{ toleranceSeconds?: number }} [options] how old it may be, or how far in the future
+ * @param {{ toleranceSeconds?: number }} [options] how far the time of the webhook may be in the past or in the
+ *   future
  * @returns {Promise<Event>}
- * @throws {InvalidSignature} it was not signed with the secret, or is too old.
+ * @throws {InvalidSignature} the webhook was not signed with the secret, or is too old.
  */
 export async function verify(secret, headers, body, { toleranceSeconds = TOLERANCE } = {}) {
   const id = headerOf(headers, "webhook-id");
@@ -56,7 +57,7 @@ function headerOf(headers, name) {
 
 /**
  * @param {string} base64
- * @returns {Uint8Array<ArrayBuffer> | undefined} undefined: it is not base64
+ * @returns {Uint8Array<ArrayBuffer> | undefined} undefined: the text is not base64
  */
 function bytesOf(base64) {
   try {

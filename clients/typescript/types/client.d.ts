@@ -11,7 +11,7 @@
  * @typedef {object} Sending
  * @property {Record<string, string>} [headers]
  * @property {BodyInit} [body] instead of JSON
- * @property {boolean} [repeatable] whether it may be sent twice; default: unless it is a POST
+ * @property {boolean} [repeatable] whether the request may be sent twice; default: true, except for a POST
  * @property {number} [timeoutSeconds]
  * @property {AbortSignal | undefined} [signal]
  */
@@ -41,7 +41,7 @@ export class Client {
      */
     call<R extends keyof Routes>(route: R, ask: Pick<Routes[R], "path" | "query" | "json">, sending?: Sending): Promise<Routes[R]["answer"]>;
     /**
-     * Send an image, or say where the server finds it; returns the accepted job.
+     * Send an image, or a reference to one that the server fetches; returns the accepted job.
      * @param {Source} source a file, a blob, bytes or a stream; or an image that the server fetches: a URL,
      *   `{ url, headers }`, `{ store, key }`, `{ job, result }`
      * @param {Operations | SubmitOptions} what the operations, or options with a `template`
@@ -69,7 +69,7 @@ export class Client {
      */
     protected _open(source: Bytes | string): Promise<Blob>;
     /**
-     * Send an image, or say where the server finds it, and wait for its results.
+     * Send an image, or a reference to one that the server fetches, and wait for its results.
      * @param {Source} source as for `submit`
      * @param {Operations | RunOptions} what as for `submit`
      * @param {RunOptions} [options] as for `submit` and `wait`
@@ -92,7 +92,7 @@ export class Client {
      */
     jobs(filters?: JobFilters): AsyncGenerator<Job, void, void>;
     /**
-     * The job after every change, until it has ended: by live events, or by polling where there are none.
+     * The job after every change, until it has ended: by live events, or by polling if the server has none.
      * @param {Job | string} job or its id
      * @param {WaitOptions} [options]
      * @returns {AsyncGenerator<Job, void, void>}
@@ -114,7 +114,7 @@ export class Client {
      */
     cancel(jobId: string): Promise<Job>;
     /**
-     * Repeat what failed, was skipped or cancelled.
+     * Repeat the steps that failed, were skipped or were cancelled.
      * @param {string} jobId
      * @returns {Promise<Job>}
      */
@@ -136,7 +136,7 @@ export class Client {
      * @param {Result} result of a job
      * @param {Abortable} [options]
      * @returns {Promise<Blob>}
-     * @throws {DownloadFailed} it cannot be fetched, or its checksum is wrong.
+     * @throws {DownloadFailed} the result cannot be fetched, or its checksum is wrong.
      */
     read(result: Result, { signal }?: Abortable): Promise<Blob>;
     /**
@@ -144,7 +144,7 @@ export class Client {
      * @param {string} jobId
      * @param {Abortable} [options]
      * @returns {Promise<Blob>}
-     * @throws {DownloadFailed} it cannot be fetched.
+     * @throws {DownloadFailed} the archive cannot be fetched.
      */
     readArchive(jobId: string, { signal }?: Abortable): Promise<Blob>;
     /**
@@ -168,7 +168,7 @@ export class Client {
      */
     events({ after, type }?: EventFilters): AsyncGenerator<Event, void, void>;
     /**
-     * Events as they happen, without end; it waits for a server that restarts, and misses nothing.
+     * Events as they happen, without end. The iterator waits for a server that restarts, and misses no event.
      * @param {EventFilters & Abortable} [options] without `after`: only new events
      * @returns {AsyncGenerator<Event, void, void>}
      */
@@ -222,7 +222,7 @@ export class Client {
      */
     replays(endpointId: string): Promise<import("../api.js").ReplayView[]>;
     /**
-     * What was sent to receivers, newest first.
+     * Deliveries to receivers, newest first.
      * @param {DeliveryFilters} [filters]
      * @returns {AsyncGenerator<Delivery, void, void>}
      */
@@ -255,7 +255,7 @@ export class Client {
      * @param {string} name
      * @param {Bytes} content
      * @returns {Promise<Asset>}
-     * @throws {Refused} the content is neither, or exceeds a limit.
+     * @throws {Refused} the content is neither an image nor a font, or exceeds a limit.
      */
     putAsset(name: string, content: Bytes): Promise<Asset>;
     /**
@@ -276,13 +276,13 @@ export class Client {
      */
     template(name: string): Promise<Template>;
     /**
-     * Store a template, or a new version of it; one that equals the latest version makes none.
-     * @param {string} name its name in requests
+     * Store a template, or a new version of one, unless it is equal to the latest version.
+     * @param {string} name name in requests
      * @param {string | readonly unknown[]} operations the tree, in which `{ param: "width" }` stands for a whole value
      * @param {NewTemplate} [options] `params`: JSON schema of the parameters; `output`: a store for the results
      * @returns {Promise<Template>}
      * @throws {Invalid} the template cannot work; `errors` says where.
-     * @throws {Conflict} the name belongs to a template that comes with the server.
+     * @throws {Conflict} a built-in template has this name.
      */
     putTemplate(name: string, operations: string | readonly unknown[], options?: NewTemplate): Promise<Template>;
     /**
@@ -304,10 +304,10 @@ export class Client {
     store(name: string): Promise<Store>;
     /**
      * Save a connection to a bucket, or change it; the server tries it at once.
-     * @param {string} name its name in requests
+     * @param {string} name name in requests
      * @param {NewStore} connection
      * @returns {Promise<Store>}
-     * @throws {Invalid} the bucket does not exist, or denies access with these credentials.
+     * @throws {Invalid} the bucket does not exist, or these credentials do not give access to it.
      */
     putStore(name: string, connection: NewStore): Promise<Store>;
     /**
@@ -357,13 +357,13 @@ export class Client {
         limit?: number;
     }): AsyncGenerator<import("../api.js").LetterView, void, void>;
     /**
-     * Run work again that was given up.
+     * Redrive a dead letter: run its work again.
      * @param {string} letterId
      */
     redrive(letterId: string): Promise<import("../api.js").RedriveView>;
     /** All operations, each with the JSON schema of its parameters. */
     operations(): Promise<import("../api.js").OperationView[]>;
-    /** Return if the server answers at all, else throw. */
+    /** Check that the server answers at all; throw if it does not. */
     live(): Promise<void>;
     /** Whether the server can take work. */
     health(): Promise<import("../api.js").Readiness>;
@@ -382,7 +382,7 @@ export type Sending = {
      */
     body?: BodyInit | undefined;
     /**
-     * whether it may be sent twice; default: unless it is a POST
+     * whether the request may be sent twice; default: true, except for a POST
      */
     repeatable?: boolean | undefined;
     timeoutSeconds?: number | undefined;

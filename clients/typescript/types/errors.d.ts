@@ -46,7 +46,7 @@ export class BadRequest extends Refused {
 /** The request needs a key, or has an invalid one. */
 export class Unauthorized extends Refused {
 }
-/** The key may not do this. */
+/** The key does not permit the request. */
 export class Forbidden extends Refused {
 }
 /** The object does not exist, or belongs to another tenant. */
@@ -70,7 +70,7 @@ export class StoreNotFound extends NotFound {
 /** There is no such image or font. */
 export class AssetNotFound extends NotFound {
 }
-/** The state does not allow this. */
+/** The state does not allow the request. */
 export class Conflict extends Refused {
 }
 /** Another job has this external id. */
@@ -119,14 +119,14 @@ export class JobFailed extends ClientError {
 }
 /** The job has not ended in time; it goes on. */
 export class WaitTimeout extends ClientError {
-    /** @param {Job} job its last known state */
+    /** @param {Job} job last known state of the job */
     constructor(job: Job);
     job: import("../api.js").JobView;
 }
-/** A result could not be fetched, or not be written to its file. */
+/** A result could not be fetched or written to its file. */
 export class DownloadFailed extends ClientError {
 }
-/** There is a file of that name already. */
+/** A file of that name exists already. */
 export class FileExists extends DownloadFailed {
 }
 /** A webhook was not signed with the secret, or is too old. */

@@ -2,13 +2,13 @@ export * from "./index.js";
 /** Talks to one PixTools server. A source may be the path of a file: a text that is not a URL. */
 export class Client extends AnyClient {
     /**
-     * Send an image, or say where the server finds it, and wait for its results.
+     * Send an image, or a reference to one that the server fetches, and wait for its results.
      * @override
      * @param {Source} source as for `submit`
      * @param {Operations | RunToOptions} what as for `submit`
      * @param {RunToOptions} [options] as for `submit`, `wait` and `download`; `to`: folder of the results, made if absent
      * @returns {Promise<Job>}
-     * @throws {JobFailed} the job ended without all of its results; those that exist were written.
+     * @throws {JobFailed} the job ended without all of its results; the existing ones have been written.
      * @throws {WaitTimeout} the job has not ended in time.
      */
     override run(source: Source, what: Operations | RunToOptions, options?: RunToOptions): Promise<Job>;

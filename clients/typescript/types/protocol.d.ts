@@ -1,17 +1,17 @@
 /**
  * The address of a route.
  * @param {string} server
- * @param {string} template with names in braces
- * @param {Record<string, string>} [path] their values
+ * @param {string} template of the path, with names in braces
+ * @param {Record<string, string>} [path] values for these names
  * @param {Record<string, unknown>} [query]
  * @returns {URL}
- * @throws {Refused} it is not a valid address.
+ * @throws {Refused} the result is not a valid address.
  */
 export function addressOf(server: string, template: string, path?: Record<string, string>, query?: Record<string, unknown>): URL;
 /**
  * @param {Record<string, string>} headers
  * @returns {Headers}
- * @throws {Refused} one of them cannot be sent, such as a key with a line end.
+ * @throws {Refused} a header cannot be sent, such as a key with a line end.
  */
 export function headersOf(headers: Record<string, string>): Headers;
 /**
@@ -39,7 +39,7 @@ export function elsewhere(source: Source | FactsSource): RemoteSource | FactsSou
  * The content of an image in a form that can be sent again. A stream is read to its end first.
  * @param {Source | FactsSource} source
  * @returns {Promise<Blob>}
- * @throws {Refused} it is not an image source.
+ * @throws {Refused} the value is not an image source.
  */
 export function blobOf(source: Source | FactsSource): Promise<Blob>;
 /**
@@ -188,7 +188,7 @@ export class Tries {
 export class Limit {
     /**
      * @param {number} seconds may be `Infinity`
-     * @param {(AbortSignal | undefined)[]} signals that end it as well
+     * @param {(AbortSignal | undefined)[]} signals further signals that abort this one
      */
     constructor(seconds: number, signals: (AbortSignal | undefined)[]);
     /** Whether the time is over. */
