@@ -278,7 +278,7 @@ def test_a_result_is_written_once_and_replaces_nothing(client: Client, tmp_path:
     renamed = client.download(result, tmp_path, if_exists="rename")
     assert (renamed.name, path.read_bytes()) == ("a-convert_png-2.png", b"mine")
     assert client.download(result, tmp_path, if_exists="replace").read_bytes() == client.read(result)
-    with pytest.raises(DownloadFailed, match="not what the server has stored"):
+    with pytest.raises(DownloadFailed, match="differs from what the server has stored"):
         client.download({**result, "sha256": "0" * 64}, tmp_path / "other.png")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a-convert_png-2.png", "a-convert_png.png"]
     archive = client.archive(result["url"].split("/jobs/")[1].split("/")[0], tmp_path)

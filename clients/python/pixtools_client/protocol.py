@@ -435,7 +435,7 @@ class Check:
             DownloadFailed: the download differs from what the server has stored.
         """
         if self._digest.hexdigest() != self._result["sha256"]:
-            raise DownloadFailed(f"{self._result['name']}: the download is not what the server has stored")
+            raise DownloadFailed(f"{self._result['name']}: the download differs from what the server has stored")
 
 
 def is_open(job: Job) -> bool:

@@ -184,7 +184,7 @@ test("a download is checked, begun anew when it breaks off, and gets no key", as
   const result = { name: "a", url: `${url}/a`, content_type: "image/png", sha256 };
   const blob = await client.read(result);
   assert.deepEqual([await blob.text(), blob.type], ["image", "image/png"]);
-  await assert.rejects(client.read({ ...result, sha256: "0" }), /not what the server has stored/);
+  await assert.rejects(client.read({ ...result, sha256: "0" }), /differs from what the server has stored/);
   assert.ok(heard.every(({ headers }) => headers.authorization === undefined));
 });
 

@@ -191,7 +191,7 @@ test("a result is written once and replaces nothing", async () => {
   assert.deepEqual(await readFile(path), Buffer.from(await (await client.read(result)).arrayBuffer()));
   await assert.rejects(
     client.download({ ...result, sha256: "0" }, join(to, "b.png")),
-    /not what the server has stored/,
+    /differs from what the server has stored/,
   );
   await assert.rejects(
     client.download({ ...result, url: `${client.server}/nothing` }, join(to, "b.png")),
