@@ -349,7 +349,7 @@ def _outcomes(run: Run, inputs: Sequence[Input], watched: Sequence[Path], parall
     ended: SimpleQueue[Outcome | Exception] = SimpleQueue()
     for _ in range(parallel if watched else min(parallel, len(inputs))):
         threading.Thread(target=_work, args=(run, todo, ended), name="run", daemon=True).start()
-    watch = Watch(watched, (each.path for each in inputs if each.path))
+    watch = Watch(watched, inputs)
     for each in inputs:
         todo.put(each)
     left = len(inputs)

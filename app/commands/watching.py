@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from app.commands.inputs import Input, in_folder
@@ -19,7 +20,7 @@ class Watch:
     """
 
     def __init__(
-        self, folders: Sequence[Path], known: Iterable[Path], clock: Callable[[], float] = time.monotonic
+        self, folders: Sequence[Path], known: Iterable[Input], clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Watch folders.
 
@@ -31,9 +32,15 @@ class Watch:
         self._folders = folders
         self._clock = clock
         self._look_at = float("-inf")
-        self._taken = {path.resolve(): stamp for path in known if (stamp := _stamp(path))}
+        self._taken: dict[Path, Stamp] = {}
         self._failed: set[Path] = set()
         self._last: dict[Path, Stamp] = {}
+        #: the first file of each folder and stem; the results of others have the suffix in their names
+        self._first: dict[tuple[Path, str], Path] = {}
+        for each in known:
+            if each.path and (stamp := _stamp(each.path)):
+                self._taken[each.path.resolve()] = stamp
+                self._apart(each, each.path.resolve())
 
     def new(self) -> Iterator[Input]:
         """The files that are new and complete, at most one look per `LOOK_SECONDS`."""
@@ -47,12 +54,17 @@ class Watch:
             if before.get(path) == stamp:
                 self._taken[path] = stamp
                 self._failed.discard(path)
-                yield each
+                yield self._apart(each, path)
 
     def note(self, path: Path, *, failed: bool) -> None:
         """Note how a file ended; one that failed is new again when it has changed."""
         if failed:
             self._failed.add(path.resolve())
+
+    def _apart(self, each: Input, path: Path) -> Input:
+        """The file with a stem that no other file of its folder has."""
+        first = self._first.setdefault((each.folder, Path(each.name).stem), path)
+        return each if first == path else replace(each, stem=each.name.replace(".", "_"))
 
     def _candidates(self) -> Iterator[tuple[Path, Stamp, Input]]:
         for each in (each for folder in self._folders for each in in_folder(folder)):

@@ -13,6 +13,7 @@ from pixtools_client import Client, ServerAway
 
 from app.commands.common import AWAY
 from app.commands.display import Display
+from app.commands.inputs import Input
 from app.commands.root import _explained
 from app.commands.run import CONTINUE, Run, _shown
 from app.commands.watching import LOOK_SECONDS, Watch
@@ -45,7 +46,7 @@ def found(watch: Watch, clock: Clock) -> list[str]:
 def test_a_file_is_new_once_and_only_after_it_has_stopped_growing(tmp_path: Path, clock: Clock) -> None:
     known, image = tmp_path / "known.jpg", tmp_path / "a.jpg"
     known.write_bytes(b"1")
-    watch = Watch([tmp_path], [known, tmp_path / "absent.jpg"], clock)
+    watch = Watch([tmp_path], map(Input.of, [known, tmp_path / "absent.jpg"]), clock)
     for content in (b"", b"1", b"12"):
         image.write_bytes(content)
         assert found(watch, clock) == []
@@ -55,6 +56,18 @@ def test_a_file_is_new_once_and_only_after_it_has_stopped_growing(tmp_path: Path
     assert (found(watch, clock), found(watch, clock)) == ([], ["b.jpg"])
     (tmp_path / "absent.jpg").write_bytes(b"1")
     assert (found(watch, clock), found(watch, clock)) == ([], ["absent.jpg"])
+
+
+def test_files_with_the_same_stem_have_results_with_different_names(tmp_path: Path, clock: Clock) -> None:
+    for name in ("a.jpg", "a.png", "b.png", "below/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    watch = Watch([tmp_path], [Input.of(tmp_path / "a.jpg")], clock)
+    assert found(watch, clock) == []
+    clock.now += LOOK_SECONDS
+    new = {each.shown: each.renamed(f"{Path(each.name).stem}-x.webp") for each in watch.new()}
+    expected = {"a.png": "a_png-x.webp", "b.png": "b-x.webp", "below/a.jpg": "a-x.webp"}
+    assert new == {str(tmp_path / name): result for name, result in expected.items()}
 
 
 def test_looks_are_a_second_apart_however_often_files_end(tmp_path: Path, clock: Clock) -> None:
@@ -68,7 +81,7 @@ def test_looks_are_a_second_apart_however_often_files_end(tmp_path: Path, clock:
 def test_a_file_that_failed_is_new_again_when_it_has_changed(tmp_path: Path, clock: Clock) -> None:
     image = tmp_path / "a.jpg"
     image.write_bytes(b"1")
-    watch = Watch([tmp_path], [image], clock)
+    watch = Watch([tmp_path], [Input.of(image)], clock)
     watch.note(image, failed=True)
     assert (found(watch, clock), found(watch, clock)) == ([], [])
     image.write_bytes(b"12")
