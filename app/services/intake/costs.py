@@ -429,7 +429,7 @@ def _of_encoder(name: str, params: Any, content: Content) -> float:
     """The CPU seconds for writing a file of one frame."""
     format_ = str(OPERATIONS[name].format)
     likely, (of_pixel, of_byte) = _file_bytes(format_, params, content), ENCODE[name]
-    of_pixel *= content.busyness ** BUSY.get(name, 0.0)
+    of_pixel *= math.pow(content.busyness, BUSY.get(name, 0.0))
     nanoseconds = of_pixel * _written(format_, content) + of_byte * likely
     once = FILE_SECONDS + nanoseconds * FACTORS.get(name, lambda _: 1.0)(params) * 1e-9
     if not isinstance(params, QualityTarget) or params.is_unconstrained:
