@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 from pixtools_client import Client, Refused, Unauthorized, environment
-from pixtools_client.protocol import sendable
+from pixtools_client.protocol import FIRST_CONTACT, SILENCE, sendable
 
+from app.commands import common
 from app.commands.display import Outcome, failure, table
 from app.commands.inputs import Input, inputs_of
 from app.commands.jobs import Status
@@ -30,7 +31,8 @@ from app.models import DeliveryStatus as StoredStatus
 from app.models import JobStatus
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
-from tests.support.processes import pixtools
+from tests.support.preloaded import run
+from tests.support.processes import LONG, held, pixtools
 from tests.support.receiver import answer, receiving
 
 pytestmark = pytest.mark.integration
@@ -47,7 +49,7 @@ def _interrupts_are_heard() -> None:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("line"))
+    running = embedded(tmp_path_factory.mktemp("line"), PIXTOOLS_WORKER_CONCURRENCY="2")
     running.start()
     yield running
     running.stop()
@@ -68,27 +70,40 @@ def until(what: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
-@pytest.mark.parametrize("command", [("submit", "denoise"), ("run", "-p", "denoise")])
+DEAR = json.dumps([LONG])
+
+
+@pytest.mark.parametrize("command", [("submit", DEAR), ("run", "-p", DEAR)])
 def test_the_same_command_after_ctrl_c_joins_the_job_that_runs(
     deployment: Deployment, api: ApiClient, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     image, out = tmp_path / "photo.jpg", tmp_path / "out"
-    image.write_bytes(make_photo(640, 480, seed=len(command)))
+    image.write_bytes(make_photo(120, 90, seed=len(command)))
 
     def jobs() -> set[str]:
         return {job["id"] for job in api.http.get("/jobs", params={"limit": 100}).json()["data"]}
 
-    before = jobs()
-    with started(deployment, command[0], str(image), *command[1:], "-o", str(out)) as running:
-        assert until(lambda: jobs() - before)
-        running.send_signal(signal.SIGINT)
-        said = running.communicate(timeout=30)[1]
-    assert running.returncode == 130
-    assert "Give the same command again" in said
-    assert not out.exists()
-    again = pixtools(deployment, command[0], str(image), *command[1:], "-o", str(out))
-    assert again.returncode == 0, again.stderr
-    assert len(list(out.glob("photo-denoise.*"))) == 1
+    def heard() -> bool:
+        return 'pixtools_listeners{kind="job"} 1.0' in api.http.get("/metrics").text
+
+    ahead = api.accepted(make_photo(1000, 750), [{**LONG, "as": f"file{number}"} for number in range(2)])["id"]
+    with held(deployment, api, ahead):  # both pixel processes for work that is not small, so that the job waits
+        before = jobs()
+        with started(deployment, command[0], str(image), *command[1:], "-o", str(out)) as running:
+            assert until(lambda: jobs() - before)
+            assert until(heard)
+            running.send_signal(signal.SIGINT)
+            said = running.communicate(timeout=30)[1]
+        assert running.returncode == 130
+        assert "Give the same command again" in said
+        assert not out.exists()
+        assert until(lambda: not heard())
+        with started(deployment, command[0], str(image), *command[1:], "-o", str(out)) as again:
+            assert until(heard)
+            assert api.http.post(f"/jobs/{ahead}/cancel").is_success
+            said = again.communicate(timeout=60)[1]
+    assert again.returncode == 0, said
+    assert len(list(out.glob("photo-convert_avif.*"))) == 1
     assert len(jobs() - before) == 1
 
 
@@ -154,12 +169,11 @@ def test_names_stay_different_when_they_are_made_sendable(tmp_path: Path) -> Non
 def test_a_mistake_of_the_command_is_one_error_and_not_one_of_each_file(
     deployment: Deployment, tmp_path: Path, options: tuple[str, ...], key: str, said: str
 ) -> None:
-    for number in range(8):
+    for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(make_photo(30, 20, seed=number))
     out = tmp_path / "out"
     environment_ = {**deployment.variables(), "PIXTOOLS_URL": deployment.url} | ({"PIXTOOLS_KEY": key} if key else {})
-    command = [sys.executable, "-m", "app", "run", str(tmp_path), *options, "-o", str(out)]
-    ran = subprocess.run(command, env=environment_, capture_output=True, text=True, timeout=60, check=False)
+    ran = run(["app", "run", str(tmp_path), *options, "-o", str(out)], environment_)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith(said), ran.stderr
     assert len(ran.stderr.splitlines()) <= 3
@@ -187,20 +201,28 @@ def test_a_folder_is_made_when_there_is_something_to_write(deployment: Deploymen
 def test_a_server_that_is_silent_is_named_and_not_waited_for_long(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.write_bytes(make_photo(30, 20))
+    assert common.SLOW_SECONDS < FIRST_CONTACT.read < SILENCE
+    code = """
+from app.cli import main
+from app.commands import common
+from pixtools_client import protocol
+common.SLOW_SECONDS, protocol.FIRST_CONTACT = 0.1, 1
+main()
+"""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for command in (("run", str(image), "-p", "flip", "-o", str(tmp_path / "out")), ("jobs", "list")):
             began = time.monotonic()
             ran = subprocess.run(
-                [sys.executable, "-m", "app", *command, "--server", url.removeprefix("http://")],
+                [sys.executable, "-c", code, *command, "--server", url.removeprefix("http://")],
                 capture_output=True,
                 text=True,
                 timeout=60,
                 check=False,
             )
-            assert ran.returncode == 3
+            assert ran.returncode == 3, ran.stderr
             assert ran.stderr.startswith(f"{url} has not answered yet.\n{url} does not answer: ")
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 25, "the patience with a server that has answered before"
     assert not (tmp_path / "out").exists()
 
 
