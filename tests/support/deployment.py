@@ -193,7 +193,10 @@ class ApiClient:
 
 
 def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m` to its end, with only these environment variables and with its data in the folder."""
+    """Run `python -m` to its end, with its data in the folder.
+
+    Of the environment of this process it has only what is read before Python starts, so that it can be a fork.
+    """
     same = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
     own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
     return run(command, {**same, **own, **environment})
