@@ -190,7 +190,8 @@ def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
 
 def _await_accepted(load: Load, more: int) -> None:
     load.most = len(load.accepted) + more
-    await_(lambda: len(load.accepted) >= load.most, PATIENCE, "too few jobs are accepted")
+    await_(lambda: len(load.accepted) >= load.most or bool(load.wrong), PATIENCE, "too few jobs are accepted")
+    assert not load.wrong
 
 
 def _runs(api: ApiClient, jobs: list[str]) -> bool:
