@@ -46,7 +46,8 @@ from standardwebhooks import Webhook
 from app.errors import PixToolsError
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, Deployment, embedded
-from tests.support.receiver import answer, receiving
+from tests.support.receiver import answer, hang, receiving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -389,12 +390,13 @@ def test_a_job_is_followed_over_a_restart(tmp_path: Path) -> None:
     running = embedded(tmp_path)
     running.start()
     try:
-        with Client(running.url, patience=60) as client:
-            job = client.submit(make_photo(600, 400), ["denoise"])
+        with receiving(hang, answer(200, PHOTO)) as site, Client(running.url, patience=60) as client:
+            job = client.submit(f"{site.origin}/a.jpg", ["flip"])
             states: list[str] = []
             following = threading.Thread(target=lambda: states.extend(each["status"] for each in client.follow(job)))
             following.start()
-            time.sleep(0.5)
+            site.await_requests(1)
+            until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{running.url}/metrics").text)
             running.kill()
             running.start()
             following.join(90)

@@ -23,7 +23,8 @@ from app.services import steps
 from app.services.monitoring.checks import Health
 from app.services.monitoring.disk_space import Room
 from tests.conftest import MODES, make_photo
-from tests.support.deployment import ROOT, Deployment, cluster, embedded
+from tests.support.deployment import ROOT, ApiClient, Deployment, cluster, embedded
+from tests.support.processes import frozen, pixel_processes
 from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk
 from tests.support.work import accept, claimed, messages, step_of
 
@@ -32,7 +33,7 @@ SLOW = [{"op": "resize", "width": 1000, "enlarge": True, "then": [{"op": "conver
 RESULTS = [["convert_png", "resize.convert_webp"], ["resize.convert_webp"]]
 MEGABYTES = 64
 NOTICED = 30.0  # seconds until the service must have seen what has become of its disk
-FULL_SECONDS = 6.0  # longer than all attempts at a step and their pauses would take if they counted
+FULL_SECONDS = 4.0  # longer than all attempts at a step and their pauses would take if they counted
 PATIENCE = 120.0  # seconds until what waited has ended
 REFUSALS = {"no_room", "storage_unavailable", "database_unavailable"}
 SETTINGS = {"PIXTOOLS_MIN_FREE_BYTES": "4000000", "PIXTOOLS_STEP_MAX_ATTEMPTS": "2"}
@@ -44,7 +45,7 @@ class Load:
 
     url: str
     clients: int = 2
-    most: int = 40
+    most: int = 0
     accepted: list[str] = field(default_factory=list)
     refused: list[httpx.Response] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -150,27 +151,10 @@ def test_a_disk_that_is_filled_and_freed_again_and_again_costs_no_job(service: S
 
 
 def _fill_and_free(service: Service, rounds: int) -> None:
-    with service.deployment.client() as api, Load(service.deployment.url) as load:
-        for number in range(1, rounds + 1):
-            load.most = len(load.accepted) + 40
-            await_(lambda enough=6 * number: len(load.accepted) >= enough, PATIENCE, "too few jobs are accepted")  # type: ignore[misc]
-            # in flight when the disk becomes full, each for longer than that takes
-            load.accepted += [api.accepted(make_photo(seed=99), SLOW)["id"] for _ in range(12)]
-            load.most = (
-                len(load.accepted) + 40
-            )  # so that there are uploads while the disk is full, on a fast machine too
-            with filled(service.disk):
-                await_(lambda: service.ready() == 503, NOTICED, "a full disk is not noticed")
-                refused = len(load.refused)
-                until = time.monotonic() + FULL_SECONDS
-                while time.monotonic() < until:
-                    failed = [job["error"] for job in map(api.job, list(load.accepted)) if job["status"] == "failed"]
-                    assert not failed
-                    assert service.ready() == 503
-                    time.sleep(0.5)
-                await_(lambda before=refused: len(load.refused) > before, NOTICED, "no upload is refused")  # type: ignore[misc]
-            await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
-        load.stop.set()
+    with service.deployment.client() as api:
+        with Load(service.deployment.url) as load:
+            for _ in range(rounds):
+                _fill_and_free_once(service, api, load)
         assert not load.wrong
         for job_id in load.accepted:
             _check(api, api.ended(job_id, timeout=PATIENCE))
@@ -178,6 +162,40 @@ def _fill_and_free(service: Service, rounds: int) -> None:
     log = service.deployment.log.read_text()
     assert '"task_put_off"' in log or '"database_away"' in log, "no work has met the full disk"
     assert "Traceback" not in log, log[log.index("Traceback") - 2000 :][:6000]
+
+
+def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
+    _await_accepted(load, 6)
+    photo = make_photo(seed=99)
+    slow = [api.accepted(photo, SLOW)["id"] for _ in range(4)]  # in flight when the disk becomes full, because ...
+    load.accepted += slow
+    await_(lambda: _runs(api, slow), PATIENCE, "no work is under way")
+    with ExitStack() as full:
+        with frozen(pixel_processes(service.deployment)):  # ... nothing ends before that
+            load.most = sys.maxsize
+            full.enter_context(filled(service.disk))
+        await_(lambda: service.ready() == 503, NOTICED, "a full disk is not noticed")
+        refused = len(load.refused)
+        until = time.monotonic() + FULL_SECONDS
+        while time.monotonic() < until:
+            failed = [job["error"] for job in map(api.job, list(load.accepted)) if job["status"] == "failed"]
+            assert not failed
+            assert service.ready() == 503
+            time.sleep(0.5)
+        await_(lambda: len(load.refused) > refused, NOTICED, "no upload is refused")
+        load.most = 0
+    await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
+    _await_accepted(load, 1)
+
+
+def _await_accepted(load: Load, more: int) -> None:
+    load.most = len(load.accepted) + more
+    await_(lambda: len(load.accepted) >= load.most or bool(load.wrong), PATIENCE, "too few jobs are accepted")
+    assert not load.wrong
+
+
+def _runs(api: ApiClient, jobs: list[str]) -> bool:
+    return any(step["status"] == "running" for job_id in jobs for step in api.job(job_id)["steps"])
 
 
 def _check(api: Any, job: dict[str, Any]) -> None:

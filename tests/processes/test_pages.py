@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +9,9 @@ import pytest
 
 from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
+from tests.support.shell import run_script
 
 pytestmark = pytest.mark.integration
-
-FUNCTIONS = f"""
-pixtools() {{ {sys.executable} -m app "$@"; }}
-python3() {{ {sys.executable} "$@"; }}
-curl() {{ command curl --fail-with-body "$@"; }}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +26,8 @@ def run_blocks(page: str, folder: Path, deployment: Deployment, *, at_least: int
     """Run every block of a page that is marked as shell, one after the other; what they print."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
     assert len(blocks) >= at_least
-    script = FUNCTIONS + "\n".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{deployment.port}")
-    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    script = "\n".join(blocks).replace("127.0.0.1:8000", f"127.0.0.1:{deployment.port}")
+    ran = run_script(script, folder, deployment)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
     return ran.stdout + ran.stderr
 

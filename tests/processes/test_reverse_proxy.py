@@ -97,9 +97,9 @@ def test_a_client_of_the_proxy_is_not_a_local_one(deployment: Deployment, public
 
 
 def test_uploads_of_megabytes_and_waiting_answers_pass(proxied: ApiClient, public: str) -> None:
-    photo = make_photo(3600, 2800)
+    photo = make_photo(900, 700, format_="TIFF")
     assert len(photo) > 1_100_000, "more than nginx takes by default"
-    answer = proxied.process(photo, ["convert_webp"], headers={"Prefer": "wait=30"})
+    answer = proxied.process(photo, ["convert_webp"], filename="photo.tif", headers={"Prefer": "wait=30"})
     assert (answer.status_code, answer.json()["status"]) == (200, "completed")
     (result,) = answer.json()["results"]
     assert result["url"].startswith(f"{public}/")

@@ -15,7 +15,7 @@ from app.operations import DEAD_LETTER_QUEUE
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster
 from tests.support.fixtures import ClusterServers
-from tests.support.processes import listed
+from tests.support.processes import frozen, listed, pixel_processes
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -92,9 +92,11 @@ def test_jobs_end_while_redis_is_away(running: Deployment, cluster_servers: Clus
 def test_a_restart_of_the_database_costs_seconds(running: Deployment, cluster_servers: ClusterServers) -> None:
     """Tasks wait for it where they are: nothing is left to leases of a minute and looks after ten."""
     with running.client() as api:
-        waiting = [api.accepted(make_photo(640, 480), ["convert_webp", "convert_png"])["id"] for _ in range(30)]
-        cluster_servers.postgresql.kill()
-        time.sleep(2)
+        with frozen(pixel_processes(running)):
+            waiting = [api.accepted(make_photo(64, 48), ["convert_webp", "convert_png"])["id"] for _ in range(8)]
+            until(lambda: any(step["status"] == "running" for job_id in waiting for step in api.job(job_id)["steps"]))
+            cluster_servers.postgresql.kill()
+        time.sleep(1)  # in which results come that cannot be recorded
         cluster_servers.postgresql.start()
         until(lambda: api.http.get("/health/ready").is_success)
         assert {api.ended(job_id, 45)["status"] for job_id in waiting} == {"completed"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.migrations import upgrade
 from tests.support.deployment import Deployment, embedded, run_bare
+from tests.support.schema import migrated_file
 from tests.support.waiting import until
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(200_000)
@@ -35,10 +35,20 @@ def lines(deployment: Deployment) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found]
 
 
-@pytest.mark.parametrize("spoil", SPOIL)
-def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: Path, spoil: str) -> None:
+@pytest.fixture
+def migrated(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a data folder, with the current schema."""
     path = tmp_path / "data" / "pixtools.db"
-    upgrade(f"sqlite:///{path}")
+    path.parent.mkdir(mode=0o700)
+    migrated_file(path, tmp_path_factory.getbasetemp() / "migrated.db")
+    return path
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(
+    migrated: Path, tmp_path: Path, spoil: str
+) -> None:
+    path = migrated
     SPOIL[spoil](path)
     for command in ("serve", "migrate"):
         done = run_bare(tmp_path, "app", command)
@@ -53,10 +63,8 @@ def test_a_damaged_database_is_told_in_one_line_that_says_what_to_do(tmp_path: P
     assert "restore it from a backup" in line
 
 
-def test_a_database_of_a_later_version_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "pixtools.db"
-    upgrade(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as database:
+def test_a_database_of_a_later_version_is_refused_in_one_line(migrated: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(migrated)) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
         database.commit()
     for command in ("serve", "migrate"):
@@ -102,6 +110,7 @@ def unnamed_files(pid: int, folder: Path) -> int:
 
 def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: Path) -> None:
     deployment = embedded(tmp_path)
+    deployment.commands = [["tests.support.little_grace", "app", "serve"]]
     deployment.start()
     chunk = f"{len(PART):x}\r\n".encode() + PART + b"\r\n"
     held = []

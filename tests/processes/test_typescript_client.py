@@ -16,7 +16,8 @@ from tests.conftest import make_photo
 from tests.processes.test_client import signed
 from tests.support.deployment import ROOT, Deployment, embedded, free_port
 from tests.support.node import CLIENT, EXAMPLE, environment, installed, node
-from tests.support.receiver import answer, receiving
+from tests.support.receiver import answer, hang, receiving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +103,7 @@ def test_its_own_tests_pass(file: str, server: Deployment, folder: Path) -> None
 FOLLOW = """
 import { Client } from "pixtools-client/node";
 const client = new Client(undefined, { patienceSeconds: 60 });
-for await (const { status } of client.follow(await client.submit("photo.jpg", ["denoise"]))) {
+for await (const { status } of client.follow(await client.submit(process.env.SOURCE, ["flip"]))) {
   console.log(status);
 }
 """
@@ -112,16 +113,17 @@ def test_a_job_is_followed_over_a_restart(folder: Path) -> None:
     running = embedded(folder)
     running.start()
     (folder / "follow.mjs").write_text(FOLLOW)
-    own = environment(PIXTOOLS_URL=running.url)
     try:
-        with subprocess.Popen(
-            ["node", "follow.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True
-        ) as following:
-            assert following.stdout
-            assert following.stdout.readline() == "pending\n"
-            running.kill()
-            running.start()
-            said, _ = following.communicate(timeout=120)
+        with receiving(hang, answer(200, make_photo(320, 200))) as site:
+            own = environment(PIXTOOLS_URL=running.url, SOURCE=f"{site.origin}/a.jpg")
+            with subprocess.Popen(
+                ["node", "follow.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True
+            ) as following:
+                site.await_requests(1)
+                until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{running.url}/metrics").text)
+                running.kill()
+                running.start()
+                said, _ = following.communicate(timeout=120)
         assert said.split()[-1] == "completed"
     finally:
         running.kill()

@@ -108,7 +108,16 @@ class Preloaded:
             )
         self._answers = self._socket.makefile("r")
 
-    def start(self, args: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> Fork:
+    def start(
+        self,
+        args: Sequence[str],
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path,
+        *,
+        inputs: Path = Path(os.devnull),
+        folder: Path | None = None,
+    ) -> Fork:
         """Start `python ARGS` as leader of a new session.
 
         Args:
@@ -116,22 +125,24 @@ class Preloaded:
             environment: all environment variables of the process.
             out: file to which standard output is appended.
             err: file to which standard error is appended.
+            inputs: file that is standard input.
+            folder: working directory; default: that of this process.
         """
-        job = {"args": list(args), "environment": dict(environment), "folder": str(Path.cwd())}
-        pid: int = self.ask({**job, "out": str(out), "err": str(err)})
+        job = {"args": list(args), "environment": dict(environment), "folder": str(folder or Path.cwd())}
+        pid: int = self.ask({**job, "in": str(inputs), "out": str(out), "err": str(err)})
         return Fork(self, pid, ["python", *args])
 
     def run(
-        self, args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
+        self, args: Sequence[str], environment: Mapping[str, str], timeout: float = 60, **options: Path
     ) -> subprocess.CompletedProcess[str]:
-        """Run `python ARGS` to its end.
+        """Run `python ARGS` to its end; `options` are those of `start`.
 
         Raises:
             subprocess.TimeoutExpired: the process took longer than `timeout` seconds, and was killed.
         """
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
-            process = self.start(args, environment, out, err)
+            process = self.start(args, environment, out, err, **options)
             try:
                 code = process.wait(timeout)
             finally:
@@ -169,7 +180,7 @@ def forking() -> Iterator[None]:
 def start(args: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
     """Start `python -m ARGS` as leader of a new session, with its output appended to the log."""
     if _is_forking and can_fork(environment):
-        return _shared(args, environment).start(["-m", *args], environment, log, log)
+        return preloaded(args, environment).start(["-m", *args], environment, log, log)
     with log.open("ab") as file:
         command = [sys.executable, "-m", *args]
         return subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file, start_new_session=True)
@@ -182,12 +193,15 @@ def run(args: Sequence[str], environment: Mapping[str, str], timeout: float = 60
         subprocess.TimeoutExpired: the process took longer than `timeout` seconds, and was killed.
     """
     if _is_forking and can_fork(environment):
-        return _shared(args, environment).run(["-m", *args], environment, timeout)
+        return preloaded(args, environment).run(["-m", *args], environment, timeout)
     command = [sys.executable, "-m", *args]
     return subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def _shared(args: Sequence[str], environment: Mapping[str, str]) -> Preloaded:
+def preloaded(args: Sequence[str], environment: Mapping[str, str]) -> Preloaded:
+    """The process of which these arguments are run as a fork; started on first use, within `forking` only."""
+    if not _is_forking:
+        raise RuntimeError("nothing would end the process")
     shares_metrics = SHARED_METRICS in environment or ("app" in args and "worker" in args)
     modules = LIBRARIES if shares_metrics else (*LIBRARIES, *OWN)
     if modules not in _preloaded:
@@ -242,7 +256,7 @@ def _become(job: dict[str, Any]) -> None:
     os.chdir(job["folder"])
     sys.path[0] = job["folder"]
     for target, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
+        (0, job["in"], os.O_RDONLY),
         (1, job["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
         (2, job["err"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
     ):

@@ -1,10 +1,17 @@
 """The processes of a deployment, and `pixtools` commands for it."""
 
+import os
+import signal
 import subprocess
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .deployment import Deployment
+from .deployment import ApiClient, Deployment
 from .preloaded import run
+from .waiting import until
+
+LONG = {"op": "convert_avif", "effort": 9}  # with any photograph: many seconds of pixel work
 
 
 def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,6 +41,35 @@ def pixel_processes(deployment: Deployment) -> set[int]:
         if b"app.imaging.child" in arguments and _descends(parent, {process.pid for process in deployment.processes}):
             found.add(int(path.parent.name))
     return found
+
+
+@contextmanager
+def frozen(processes: Collection[int]) -> Iterator[None]:
+    """Suspend processes within the block."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            with suppress(ProcessLookupError):  # it was killed meanwhile
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def held(deployment: Deployment, api: ApiClient, job_id: str) -> Iterator[None]:
+    """Hold a job in the middle of its pixel work, where it takes no CPU time, until the end of the block.
+
+    Every step must have started by itself, each in a process of its own, and must take seconds.
+    """
+
+    def running() -> bool:
+        return {step["status"] for step in api.job(job_id)["steps"]} == {"running"}
+
+    until(lambda: running() and pixel_processes(deployment))
+    with frozen(pixel_processes(deployment)):
+        assert running(), "the work has ended before its processes were suspended"
+        yield
 
 
 def _descends(pid: int, ancestors: set[int]) -> bool:

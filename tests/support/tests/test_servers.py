@@ -150,9 +150,8 @@ def server_and_client(servers: ClusterServers, kind: str) -> tuple[Server, Clien
     "kind",
     [
         "redis",
-        "postgresql",
-        pytest.param("rabbitmq", marks=pytest.mark.full),  # its four starts take half a minute
-        pytest.param("object_store", marks=pytest.mark.full),
+        # their four starts each take many seconds
+        *(pytest.param(kind, marks=pytest.mark.full) for kind in ("postgresql", "rabbitmq", "object_store")),
     ],
 )
 def test_life_of_a_server(servers: ClusterServers, kind: str) -> None:
@@ -282,7 +281,8 @@ import sys, time
 from pathlib import Path
 from threading import Thread
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, ObjectStoreServer
-servers = [kind(Path(sys.argv[1]) / kind.name) for kind in (PostgreSQL, RabbitMQ, Redis, ObjectStoreServer)]
+kinds = {kind.name: kind for kind in (PostgreSQL, RabbitMQ, Redis, ObjectStoreServer)}
+servers = [kinds[name](Path(sys.argv[1]) / name) for name in sys.argv[2:]]
 threads = [Thread(target=server.start) for server in servers]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -292,12 +292,17 @@ time.sleep(60)
 """
 
 
-def test_servers_die_with_the_test_process(tmp_path: Path) -> None:
-    test = subprocess.Popen([sys.executable, "-c", DYING_TEST, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with test:
+QUICK = {"postgresql": {"postgres"}, "redis": {"redis-server"}}
+EVERY = {**QUICK, "rabbitmq": {"beam.smp", "epmd"}, "seaweedfs": {"weed"}}
+
+
+@pytest.mark.parametrize("programs", [QUICK, pytest.param(EVERY, marks=pytest.mark.full)], ids=["quick", "every"])
+def test_servers_die_with_the_test_process(tmp_path: Path, programs: dict[str, set[str]]) -> None:
+    command = [sys.executable, "-c", DYING_TEST, tmp_path, *programs]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as test:
         assert test.stdout is not None
         processes = [psutil.Process(int(pid)) for pid in test.stdout.readline().split()]
-        assert {"beam.smp", "epmd", "postgres", "redis-server", "weed"} <= {process.name() for process in processes}
+        assert set().union(*programs.values()) <= {process.name() for process in processes}
         test.send_signal(signal.SIGKILL)
     eventually(lambda: not any(running(process) for process in processes), ())
 
