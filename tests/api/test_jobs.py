@@ -1,14 +1,19 @@
 """Jobs from outside, the same in both modes: listed, cancelled, repeated, deleted."""
 
-import time
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.conftest import make_photo
-from tests.support.deployment import ApiClient
+from tests.support.deployment import OPEN, ApiClient, Deployment
+from tests.support.processes import pixel_processes
 from tests.support.results import TREE
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -60,23 +65,54 @@ def test_a_job_that_is_not_there(api: ApiClient, method: str, path: str, job_id:
     assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
 
 
-def test_cancel_ends_a_job(api: ApiClient) -> None:
-    slow = make_photo(1400, 1300)
-    for _ in range(3):  # if the machine pauses at the wrong moment, there is nothing left to cancel
-        for _ in range(3):  # keep the workers busy
-            api.accepted(slow, [{"op": "convert_avif", "effort": 4}])
-        job_id = api.accepted(slow, [{"op": "convert_avif", "effort": 4}, "convert_png"])["id"]
-        answer = api.http.post(f"/jobs/{job_id}/cancel")
-        if answer.is_success:
-            break
-    job = answer.json()
-    assert job["status"] == "cancelled"
-    assert job["finished_at"]
-    assert "cancelled" in {step["status"] for step in job["steps"]}
-    assert api.http.post(f"/jobs/{job_id}/cancel").status_code == 200
-    for _ in range(20):
+def freeze(deployment: Deployment) -> set[int]:
+    """Stop all pixel processes, so that their work takes as long as a test wants; returns their process ids."""
+    found = pixel_processes(deployment)
+    for pid in found:
+        _send(pid, signal.SIGSTOP)
+    return found
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@contextmanager
+def frozen(deployment: Deployment) -> Iterator[None]:
+    """Let the pixel processes go on behind the block, whoever froze them."""
+    try:
+        yield
+    finally:
+        for pid in pixel_processes(deployment):
+            _send(pid, signal.SIGCONT)
+
+
+def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
+    api.await_all()  # a frozen process may not be that of another job
+    seen: set[int] = set()
+
+    def is_frozen(job_id: str) -> bool:
+        """Also by processes that are started for it."""
+        seen.update(freeze(deployment))
+        return api.job(job_id)["status"] != "pending"
+
+    def one_that_is_held() -> str | None:
+        job_id: str = api.accepted(photo, ["convert_webp", "convert_png"])["id"]
+        until(lambda: is_frozen(job_id))
+        freeze(deployment)
+        return job_id if api.job(job_id)["status"] in OPEN else None
+
+    with frozen(deployment):
+        freeze(deployment)
+        job_id = until(one_that_is_held)
+        job = api.http.post(f"/jobs/{job_id}/cancel").json()
+        assert job["status"] == "cancelled"
+        assert job["finished_at"]
+        assert "cancelled" in {step["status"] for step in job["steps"]}
+        assert api.http.post(f"/jobs/{job_id}/cancel").status_code == 200
+        until(lambda: is_frozen(job_id) and seen - pixel_processes(deployment))
         assert api.job(job_id)["status"] == "cancelled"
-        time.sleep(0.05)
 
     retried = api.http.post(f"/jobs/{job_id}/retry")
     assert retried.status_code == 202
