@@ -80,7 +80,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 @contextmanager
 def frozen(deployment: Deployment) -> Iterator[None]:
-    """Let the pixel processes go on behind the block, whoever froze them."""
+    """Let the pixel processes go on when the block ends, frozen in it or not."""
     try:
         yield
     finally:
