@@ -49,6 +49,7 @@ SETTINGS = {
     "PIXTOOLS_MAX_DEPTH": "4",
     "PIXTOOLS_IDEMPOTENCY_WAIT_SECONDS": "20",
     "PIXTOOLS_WORKER_CONCURRENCY": "2",  # as the workers of a cluster have, on a machine of many cores too
+    "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,300,1800",
 }
 
 

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 SIGMA = 25
+#: for what the pixel process decides, which is the same in both modes
+ONE_MODE = pytest.mark.parametrize(
+    "deployment", ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
+)
 
 
 def clean_picture(width: int, height: int) -> np.ndarray:
@@ -57,6 +61,7 @@ def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
     assert psnr(api.download(result).content, clean) > psnr(upload, clean) + 5
 
 
+@ONE_MODE
 def test_the_fast_network_is_there_for_who_asks(api: ApiClient) -> None:
     clean = clean_picture(300, 200)
     upload = noisy_upload(clean)

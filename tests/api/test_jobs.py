@@ -1,14 +1,19 @@
 """Jobs from outside, the same in both modes: listed, cancelled, repeated, deleted."""
 
-import time
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.conftest import make_photo
-from tests.support.deployment import ApiClient
+from tests.support.deployment import ApiClient, Deployment
+from tests.support.processes import pixel_processes
 from tests.support.results import TREE
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -60,27 +65,58 @@ def test_a_job_that_is_not_there(api: ApiClient, method: str, path: str, job_id:
     assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
 
 
-def test_cancel_ends_a_job(api: ApiClient) -> None:
-    slow = make_photo(1400, 1300)
-    for _ in range(3):  # if the machine pauses at the wrong moment, there is nothing left to cancel
-        for _ in range(3):  # keep the workers busy
-            api.accepted(slow, [{"op": "convert_avif", "effort": 4}])
-        job_id = api.accepted(slow, [{"op": "convert_avif", "effort": 4}, "convert_png"])["id"]
-        answer = api.http.post(f"/jobs/{job_id}/cancel")
-        if answer.is_success:
-            break
-    job = answer.json()
-    assert job["status"] == "cancelled"
-    assert job["finished_at"]
-    assert "cancelled" in {step["status"] for step in job["steps"]}
-    assert api.http.post(f"/jobs/{job_id}/cancel").status_code == 200
-    for _ in range(20):
-        assert api.job(job_id)["status"] == "cancelled"
-        time.sleep(0.05)
+def freeze(deployment: Deployment) -> set[int]:
+    """Stop all pixel processes, so that their work takes as long as a test wants; returns their process ids."""
+    found = pixel_processes(deployment)
+    for pid in found:
+        _send(pid, signal.SIGSTOP)
+    return found
 
-    retried = api.http.post(f"/jobs/{job_id}/retry")
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@contextmanager
+def frozen(deployment: Deployment) -> Iterator[None]:
+    """Let the pixel processes go on when the block ends, frozen in it or not."""
+    try:
+        yield
+    finally:
+        for pid in pixel_processes(deployment):
+            _send(pid, signal.SIGCONT)
+
+
+def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
+    api.await_all()  # a frozen process may not be that of another job
+    seen: set[int] = set()
+
+    def killed() -> set[int]:
+        seen.update(freeze(deployment))
+        return seen - pixel_processes(deployment)
+
+    def cancelled_at_work() -> dict[str, Any] | None:
+        """None: the work was done by a process that was started for it, before that was frozen too."""
+        killed()
+        job_id = api.accepted(photo, ["convert_webp"])["id"]
+        until(lambda: api.job(job_id)["status"] != "pending")
+        answer = api.http.post(f"/jobs/{job_id}/cancel")
+        with suppress(AssertionError):
+            until(killed, 5)
+        return answer.json() if answer.is_success and killed() else None
+
+    with frozen(deployment):
+        job = until(cancelled_at_work)
+        assert job["status"] == "cancelled"
+        assert job["finished_at"]
+        assert [step["status"] for step in job["steps"]] == ["cancelled"]
+        assert api.http.post(f"/jobs/{job['id']}/cancel").status_code == 200
+        assert api.job(job["id"])["status"] == "cancelled"
+
+    retried = api.http.post(f"/jobs/{job['id']}/retry")
     assert retried.status_code == 202
-    assert api.ended(job_id)["status"] == "completed"
+    assert api.ended(job["id"])["status"] == "completed"
 
 
 def test_an_ended_job_cannot_be_cancelled_and_has_nothing_to_retry(api: ApiClient, photo: bytes) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from app.database import Database
 from app.models import Event, EventType
-from app.services.webhooks import events
+from app.services.webhooks import events, replays
 from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.endpoints import SOON, delivery_in, registered
@@ -145,7 +145,7 @@ def test_who_follows_the_log_goes_on_when_the_server_is_back(stopping: Deploymen
             follower.kill()
 
 
-MANY = 420  # more than two batches
+MANY = replays.BATCH + 50
 
 
 def test_a_replay_that_is_killed_in_the_middle_reaches_its_end(running: Deployment) -> None:

@@ -1,23 +1,21 @@
 """What a job costs the database: transactions and statements from the request to the last answer."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.support.deployment import ROOT
+from tests.support.preloaded import run
 from tests.support.receiver import receiving
 from tests.support.schema import migrated_database
 from tests.support.servers import PostgreSQL
 
 
 def costs(url: str, folder: Path, *webhook: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.support.cost", url, str(folder / "data"), *webhook]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
+    ran = run(["tests.support.cost", url, str(folder / "data"), *webhook], os.environ, timeout=150)
     assert ran.returncode == 0, ran.stderr[-4000:]
     measured: list[dict[str, Any]] = json.loads(ran.stdout)
     assert [job["status"] for job in measured] == ["completed"] * (1 + len(webhook))

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from app.database import Database
-from app.migrations import LOCK_TIMEOUT, state, upgrade
+from app.migrations import state, upgrade
 from tests.support.servers import PostgreSQL
 
 NOW = "2026-11-28 12:00:00.000000"
@@ -115,7 +115,6 @@ ROWS_BEFORE_TENANTS: dict[str, dict[str, Any]] = {
 }
 BEFORE = "0007"
 BEFORE_TENANTS = "0011"
-LOCK_SECONDS = int(LOCK_TIMEOUT.removesuffix("s"))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
@@ -231,16 +230,17 @@ def test_what_an_interrupted_migration_has_left_is_made_anew(old: Database) -> N
 
 @pytest.mark.integration
 @pytest.mark.parametrize("old", ["postgresql"], indirect=True)
-def test_rows_are_written_while_indexes_are_made(old: Database) -> None:
+def test_rows_are_written_while_indexes_are_made(old: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that has begun holds an index up, and neither it nor another one is held up by that."""
+    monkeypatch.setattr("app.migrations.LOCK_TIMEOUT", "1s")
     url = old._url.render_as_string(hide_password=False)
     upgrade(url, "0008")
     migrating = threading.Thread(target=upgrade, args=(url,), daemon=True)
     with old.engine.connect() as first, old.engine.connect() as second:
         first.execute(text("UPDATE jobs SET run = 2"))
         migrating.start()
-        migrating.join(LOCK_SECONDS + 1)
-        assert migrating.is_alive()
+        migrating.join(2)
+        assert migrating.is_alive(), "it waits for longer than it would for a lock"
         for table in ("job_results", "events"):
             second.execute(text(f"UPDATE {table} SET position = 7"))
         second.commit()

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -208,30 +210,20 @@ def test_a_commit_wakes_the_relay_and_a_rollback_does_not(database: Database) ->
 
 def test_a_running_relay_sends_at_once_what_is_committed(database: Database) -> None:
     sent = threading.Event()
-    relay = Relay(database, lambda _: sent.set(), poll_seconds=60)
-    relay.start()
-    try:
-        await_relay(database)
+    with running(Relay(database, lambda _: sent.set(), poll_seconds=60), database):
         enqueue(database, 1)
         assert sent.wait(PATIENCE)
-    finally:
-        relay.stop()
     assert outbox_rows(database) == []
 
 
 @ON_POSTGRESQL
 def test_a_running_relay_sends_at_once_what_another_process_commits(database: Database) -> None:
     sent = threading.Event()
-    relay = Relay(database, lambda _: sent.set(), poll_seconds=60)
     other = Database(database.url().render_as_string(hide_password=False))
-    relay.start()
-    try:
-        await_relay(database)
+    with running(Relay(database, lambda _: sent.set(), poll_seconds=60), database):
         enqueue(other, 1)
         assert sent.wait(PATIENCE)
-    finally:
-        relay.stop()
-        other.close()
+    other.close()
 
 
 def send_after_commit(database: Database, *numbers: int) -> None:
@@ -242,26 +234,17 @@ def send_after_commit(database: Database, *numbers: int) -> None:
 
 def test_what_another_row_stands_for_is_sent_without_a_row_of_the_outbox(database: Database) -> None:
     broker = Broker()
-    relay = Relay(database, broker, poll_seconds=60)
-    relay.start()
-    try:
+    with running(Relay(database, broker, poll_seconds=60), database):
         crash_after(database, lambda session: outbox.send_after_commit(session, START_JOB, [0]))
         send_after_commit(database, 1)
         assert until(lambda: [message.args for message in broker.sent] == [[1]])
         assert outbox_rows(database) == []
-    finally:
-        relay.stop()
 
 
 def test_what_cannot_be_sent_at_once_is_written_down_and_sent_later(database: Database) -> None:
-    broker = Broker(down=True)
-    relay = Relay(database, broker, poll_seconds=60)
-    relay.start()
-    try:
+    with running(Relay(database, Broker(down=True), poll_seconds=60), database):
         send_after_commit(database, 1, 2)
         assert until(lambda: len(outbox_rows(database)) == 2)
-    finally:
-        relay.stop()
     assert all(row.available_at > row.created_at for row in outbox_rows(database)), "the broker gets time to come back"
     change(database, update(OutboxMessage).values(available_at=from_now()))
     heir = Broker()
@@ -320,26 +303,20 @@ def test_what_comes_while_the_broker_takes_nothing_is_written_down_after_one_fai
         release.wait(PATIENCE)
         raise ConnectionError("blocked")
 
-    relay = Relay(database, send, poll_seconds=60)
-    relay.start()
-    try:
+    with running(Relay(database, send, poll_seconds=60), database):
         send_after_commit(database, 0)
         assert until(lambda: tried == [[0]])
         send_after_commit(database, *range(1, 3 * outbox.BATCH))
         release.set()
         assert until(lambda: len(outbox_rows(database)) == 3 * outbox.BATCH)
         assert tried == [[0]]
-    finally:
-        relay.stop()
     assert [row.args for row in outbox_rows(database)] == [[number] for number in range(3 * outbox.BATCH)]
 
 
 def test_a_relay_that_stops_sends_what_was_committed_before(database: Database) -> None:
     broker = Broker()
-    relay = Relay(database, broker, poll_seconds=60)
-    relay.start()
-    send_after_commit(database, *range(3 * outbox.BATCH))
-    relay.stop()
+    with running(Relay(database, broker, poll_seconds=60), database):
+        send_after_commit(database, *range(3 * outbox.BATCH))
     assert [message.args for message in broker.sent] == [[number] for number in range(3 * outbox.BATCH)]
     assert database.hooks.take_over is None
 
@@ -355,17 +332,31 @@ def test_a_running_relay_finds_by_itself_what_became_due(database: Database) -> 
         relay.stop()
 
 
+@contextmanager
+def running(relay: Relay, database: Database) -> Iterator[None]:
+    """A relay that listens, until it stops behind the block: its poll would notice that too, but late."""
+    relay.start()
+    try:
+        await_relay(database)
+        yield
+    finally:
+        relay._stopping.set()
+        with database.session() as session:
+            outbox.wake_relays(session)
+        relay.stop()
+
+
 def await_relay(database: Database) -> None:
     """Wait until a running relay has looked once, and listens."""
     listening = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
     )
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        time.sleep(0.3)
-        if database.is_sqlite:
-            return
+
+    def is_listening() -> bool:
         with database.session(read_only=True) as session:
-            if session.scalar(listening):
-                return
-    pytest.fail("the relay does not listen")
+            return bool(session.scalar(listening))
+
+    if database.is_sqlite:
+        time.sleep(0.3)
+    else:
+        until(is_listening)

@@ -174,6 +174,11 @@ class ApiClient:
             time.sleep(0.05)
         return job
 
+    def await_all(self) -> None:
+        """Wait for the end of the newest jobs, for a test that those of tests before would disturb."""
+        for job in self.http.get("/jobs", params={"limit": 100}).json()["data"]:
+            self.ended(job["id"])
+
     def run(self, image: bytes, operations: Any, **options: Any) -> dict[str, Any]:
         """Upload an image and wait for the end of its job; returns the job."""
         return self.ended(self.accepted(image, operations, **options)["id"])
