@@ -192,10 +192,15 @@ class ApiClient:
                 return count
 
 
+def bare(folder: Path, **environment: str) -> dict[str, str]:
+    """An environment of only these variables, in which data is in the folder."""
+    own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
+    return {**own, **environment}
+
+
 def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m` to its end, with only these environment variables and with its data in the folder."""
-    own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
-    return run(command, {**own, **environment})
+    return run(command, bare(folder, **environment))
 
 
 def embedded(folder: Path, **settings: str) -> Deployment:
