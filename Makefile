@@ -100,7 +100,7 @@ check: $(VENV)/dev ## Format, lint, types, import contract, API, words, compose,
 
 .PHONY: check-typescript
 check-typescript: $(VENV)/dev $(TYPESCRIPT)/done ## The part of `make check` that needs npm: types and examples of clients/typescript
-	$(BIN)/python -m pytest tests/repository/test_typescript.py --quiet
+	$(BIN)/python -m pytest tests/repository/test_typescript.py --quiet -m 'full or not full'
 
 .PHONY: client-types
 client-types: $(VENV)/dev $(TYPESCRIPT)/done ## Make the types of clients/typescript anew: api.d.ts of the API, types/ of lib/

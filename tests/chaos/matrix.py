@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,6 +68,10 @@ class Fault:
     only: str = ""
     #: SQL query that counts the effects of the fault, if the database shows them
     trace: str = ""
+
+    def every(self, calls: int) -> "Fault":
+        """The same fault, but processes are killed at each of so many calls."""
+        return replace(self, environment={**self.environment, "CHAOS_EVERY": str(calls)})
 
 
 @dataclass

@@ -25,7 +25,7 @@ def test_sound_frames_pass(file: Path, variant: str) -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 17, 256])
-@pytest.mark.parametrize("side", [1, 2, 90, 700])
+@pytest.mark.parametrize("side", [1, 2, 90, 300, pytest.param(700, marks=pytest.mark.full)])
 def test_every_size_of_codes_and_of_pictures_passes(file: Path, levels: int, side: int) -> None:
     for image in (picture(1, side, side), Image.new("RGB", (side, side), "red"), _noise(side)):
         file.write_bytes(saved(image.quantize(levels), "GIF"))

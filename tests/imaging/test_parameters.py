@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.errors import AreaOutsideImage, GlyphMissing, ImageTooLarge, InvisibleText, TargetUnreachable
 from app.imaging.pipeline import Limits, Stage, Target, render
 from app.operations import OPERATIONS, Operation, Queue
+from tests.support.sampling import WHOLE
 
 LIMITS = Limits(pixels=1_000_000, side=4000)
 REFUSALS = (AreaOutsideImage, TargetUnreachable, ImageTooLarge, InvisibleText, GlyphMissing)
@@ -76,7 +77,7 @@ def _params(operation: Operation) -> st.SearchStrategy[Schema]:
 @pytest.mark.parametrize(
     "op", [operation.name for operation in OPERATIONS.values() if operation.queue is Queue.DEFAULT]
 )
-@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=25 if WHOLE else 12, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_all_that_is_allowed_is_done_or_refused(
     samples: dict[str, Path], tmp_path: Path, op: str, data: st.DataObject

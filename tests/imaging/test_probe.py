@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from app.errors import EmptyFile, TruncatedImage, UnsupportedImage
 from app.imaging.probe import ImageHeader, probe
 from app.imaging.probe.reader import SEARCH_BLOCK
+from tests.support.sampling import sampled
 
 SOUND_PREFIXES = (
     b"\xff\xd8\xff",
@@ -369,7 +370,7 @@ def test_random_bytes(prefix: bytes, content: bytes) -> None:
     _probe_calmly(prefix + content)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=sampled(800), deadline=None)
 @given(data=st.data())
 def test_damaged_files(samples: dict[str, Path], data: st.DataObject) -> None:
     """Sound files with some bytes overwritten, left out or cut off; mostly near the start, where the structure is."""

@@ -29,6 +29,7 @@ REMOVED = ("PIXTOOLS_", "RABBITMQ_", "PROMETHEUS_")
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.full,  # half a minute; `make infra-test` runs it
     pytest.mark.timeout(600),
     pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine: pods of k8s/ are NOT run"),
 ]

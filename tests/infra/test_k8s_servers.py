@@ -10,7 +10,6 @@ import amqp
 import httpx
 import pytest
 import redis
-import yaml
 
 from app.config import Settings
 from app.operations import Queue
@@ -18,7 +17,7 @@ from tests.support.server import HOST
 from tests.support.servers import RabbitMQ, Redis
 
 from .conftest import ROOT
-from .manifests import K8S, Json, Pod, kustomize, of_kind, pods_of
+from .manifests import K8S, Json, Pod, of_kind, pods_of
 
 SECRET = {"username": "someone", "password": "secret1", "keda-username": "looker", "keda-password": "secret2"}
 CONFIGURATION = (K8S / "rabbitmq" / "rabbitmq.conf").read_text()
@@ -30,11 +29,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine: k8s/ is NOT tested"),
 ]
-
-
-@pytest.fixture(scope="module")
-def objects() -> list[Json]:
-    return list(yaml.safe_load_all(kustomize(K8S)))
+BROKER = pytest.mark.full  # its start takes half a minute; `make infra-test` runs these tests
 
 
 def pod(objects: list[Json], name: str) -> Pod:
@@ -109,6 +104,7 @@ def test_passwords_are_read_by_nobody_else(objects: list[Json], tmp_path: Path) 
     assert not re.search(r"\$\w", written.read_text())
 
 
+@BROKER
 def test_pixtools_may_do_everything_but_administrate(broker: Broker) -> None:
     with connected(broker, broker.USER, broker.password) as connection:
         channel = connection.channel()
@@ -120,6 +116,7 @@ def test_pixtools_may_do_everything_but_administrate(broker: Broker) -> None:
     assert httpx.get(f"{broker.api}/queues", auth=(broker.USER, broker.password)).status_code == 401
 
 
+@BROKER
 def test_keda_sees_the_length_of_a_queue_and_can_change_nothing(broker: Broker) -> None:
     with connected(broker, broker.USER, broker.password) as connection:
         connection.channel().queue_declare(Queue.ML, durable=True, auto_delete=False)
@@ -161,12 +158,22 @@ def test_keda_logs_in_with_that_user(objects: list[Json]) -> None:
     assert all(f"--from-literal={key}=" in documented for _, key in found.values())
 
 
-def test_a_message_is_held_for_as_long_as_its_work_may_take(broker: Broker) -> None:
+def test_a_message_is_held_for_as_long_as_its_work_may_take() -> None:
     longest = max(Settings.model_fields[f"{kind}_timeout_seconds"].default for kind in ("step", "denoise"))
     for text in (CONFIGURATION, COMPOSE):
-        (milliseconds,) = re.findall(r"^ *consumer_timeout = (\d+)$", text, re.MULTILINE)
-        assert int(milliseconds) / 1000 >= 2 * longest
-    assert broker.ctl("eval", "application:get_env(rabbit, consumer_timeout).").strip() == f"{{ok,{milliseconds}}}"
+        assert consumer_timeout(text) / 1000 >= 2 * longest
+
+
+@BROKER
+def test_the_broker_takes_that_time_from_its_configuration(broker: Broker) -> None:
+    known = broker.ctl("eval", "application:get_env(rabbit, consumer_timeout).").strip()
+    assert known == f"{{ok,{consumer_timeout(CONFIGURATION)}}}"
+
+
+def consumer_timeout(text: str) -> int:
+    """In milliseconds."""
+    (milliseconds,) = re.findall(r"^ *consumer_timeout = (\d+)$", text, re.MULTILINE)
+    return int(milliseconds)
 
 
 class Counts(Redis):

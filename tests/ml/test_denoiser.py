@@ -16,10 +16,11 @@ from app.ml import dncnn
 from app.ml.denoiser import BYTES_PER_PIXEL, MIN_TILE, Denoiser, DenoiserConfig
 from tests.support.checkpoints import random_weights, write_checkpoint
 from tests.support.pictures import picture
-from tests.support.sampling import sampled
+from tests.support.sampling import WHOLE, sampled
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
+SIDES = st.integers(1, 260 if WHOLE else 160)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def one_tile(checkpoint: Path) -> Denoiser:
 
 
 @settings(deadline=None, max_examples=sampled(30))
-@given(height=st.integers(1, 260), width=st.integers(1, 260), seed=st.integers(0, 9))
+@given(height=SIDES, width=SIDES, seed=st.integers(0, 9))
 def test_tiled_equals_untiled(small_tiles: Denoiser, one_tile: Denoiser, height: int, width: int, seed: int) -> None:
     tiled, whole = picture(height, width, seed=seed), picture(height, width, seed=seed)
     shares: list[float] = []
@@ -134,7 +135,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
     with Image.open(ROOT / "docs" / "sample.jpg") as image:
-        return np.asarray(image.resize((480, 320), Image.Resampling.LANCZOS))
+        return np.asarray(image.resize((300, 200), Image.Resampling.LANCZOS))
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +166,12 @@ from app.ml.denoiser import Denoiser, DenoiserConfig
 
 class Enough(Exception): pass
 def stop(share):
-    if share > 0.2: raise Enough
+    if share > 0.1: raise Enough
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-budget = 60
+budget = 40
 denoiser = Denoiser(DenoiserConfig(weights=WEIGHTS, memory_bytes=budget * 2**20))
-pixels = np.full((1600, 800, 3), 128, np.uint8)
+pixels = np.full((1600, 400, 3), 128, np.uint8)
 before = peak()
 try: denoiser.denoise(pixels, on_tile=stop)
 except Enough: pass
@@ -179,6 +180,6 @@ print(peak() - before)
 
 
 def test_memory_is_bounded_by_the_budget() -> None:
-    # the whole image at once would take 0.6 GB
+    # the whole image at once would take 0.7 GB
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 60 + 15, "MiB; besides the budget one row of tiles as it was"
+    assert float(done.stdout) < 40 + 15, "MiB; besides the budget one row of tiles as it was"

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.commands.running import look_at
 from app.config import Settings
 from app.doctor import examine
 from app.services.monitoring.checks import Health
-from tests.support.deployment import Deployment, cluster, embedded
+from tests.conftest import make_photo
+from tests.support.deployment import PLAIN, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
 from tests.support.processes import command
 from tests.support.proxy import TcpProxy
@@ -40,10 +43,13 @@ class Proxied:
     proxies: dict[str, TcpProxy]
 
     def health(self) -> httpx.Response:
-        return httpx.get(f"{self.deployment.url}/health", timeout=10)
+        return httpx.get(f"{self.deployment.url}/health", timeout=10, verify=PLAIN)
 
-    def status(self, path: str) -> int:
-        return httpx.get(f"{self.deployment.url}{path}", timeout=10).status_code
+    def statuses(self, *paths: str) -> list[int]:
+        """Of the answers to requests that are sent at once."""
+        with ThreadPoolExecutor(len(paths)) as pool:
+            answers = pool.map(lambda path: httpx.get(f"{self.deployment.url}{path}", timeout=10, verify=PLAIN), paths)
+            return [answer.status_code for answer in answers]
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +83,19 @@ def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
 @pytest.mark.parametrize("how", ["cut", "blackhole"])
 @pytest.mark.parametrize("part", ADDRESSES)
 def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, part: str, how: str) -> None:
-    whole = await_health(proxied, part, "ok")
-    assert set(whole["checks"]) == {"database", "storage", "disk", "redis", "broker", "workers", "model"}
+    shown = await_health(proxied, part, "ok")
+    assert set(shown["checks"]) == {"database", "storage", "disk", "redis", "broker", "workers", "model"}
     api = proxied.deployment.processes[0]
     getattr(proxied.proxies[part], how)()
     try:
         shown = await_health(proxied, part, "down")
         assert shown["status"] == ("down" if part in ESSENTIAL else "degraded")
         assert all(check["seconds"] < 5 for check in shown["checks"].values())
-        assert proxied.status("/health") == (503 if part in ESSENTIAL else 200)
-        assert proxied.status("/health/ready") == (503 if part in ESSENTIAL else 200)
-        assert proxied.status("/health/live") == 200, "a blip must not restart the API"
-        assert proxied.status("/metrics") == 200
+        expected = 503 if part in ESSENTIAL else 200
+        whole, ready, live, metrics = proxied.statuses("/health", "/health/ready", "/health/live", "/metrics")
+        assert (whole, ready) == (expected, expected)
+        assert live == 200, "a blip must not restart the API"
+        assert metrics == 200
     finally:
         proxied.proxies[part].heal()
     await_health(proxied, part, "ok")
@@ -96,7 +103,7 @@ def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, part: s
 
 
 @pytest.mark.integration
-def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxied, photo: bytes) -> None:
+def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxied) -> None:
     await_health(proxied, "model", "ok")
     worker = proxied.deployment.processes[2]
     worker.terminate()
@@ -109,14 +116,14 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(proxied: Proxi
             time.sleep(0.3)
         assert shown["status"] == shown["checks"]["workers"]["status"] == shown["checks"]["model"]["status"] == "ok"
         with proxied.deployment.client() as client:
-            job = client.accepted(photo, ["denoise"])
+            job = client.accepted(make_photo(64, 48), ["denoise"])
         shown = await_health(proxied, "workers", "degraded")
         assert shown["status"] == "degraded"
         assert shown["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
         assert shown["checks"]["model"]["status"] == "degraded"
         assert shown["queues"]["ml_inference_queue"]["workers"] == 0
         assert shown["queues"]["default_queue"]["workers"] == 1
-        assert proxied.status("/health/ready") == 200
+        assert proxied.statuses("/health/ready") == [200]
         explained = command(proxied.deployment, "jobs", "explain", job["id"])
         assert "Waiting for a worker of ml_inference_queue: 0 denoise" in explained.stdout
         doctor = command(proxied.deployment, "doctor")
@@ -174,31 +181,36 @@ def test_the_doctor_looks_at_this_machine(tmp_path: Path, said: dict[tuple[str, 
     assert "Traceback" not in done.stderr
 
 
-def test_the_doctor_asks_the_server_that_runs(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
+def test_the_doctor_asks_the_server_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, elsewhere = embedded(tmp_path), tmp_path / "elsewhere"
     elsewhere.mkdir()
-    running, other_folder = embedded(tmp_path), embedded(elsewhere)
+
+    def seen(folder: Path, path: str = "") -> str:
+        """What the doctor says of the server."""
+        settings = Settings(_env_file=None, data_dir=folder)
+        return "\n".join(map(str, look_at(f"{running.url}{path}", settings)))
+
+    data = tmp_path / "data"
     running.start()
     try:
         done = command(running, "doctor")
-        other = command(other_folder, "doctor", "--server", running.url)
-        wrong = command(other_folder, "doctor", "--server", f"{running.url}/help")
-        key = running.new_key("default", "admin")
-        without_key = command(running, "doctor")
-        running.environment["PIXTOOLS_KEY"] = key
-        with_key = command(running, "doctor")
+        other, wrong = seen(elsewhere), seen(elsewhere, "/help")
+        with running.client() as client:  # over HTTP, so that the server knows of the key at once
+            key = client.http.post("/keys", json={"scopes": ["admin"]}).json()["key"]
+        without_key = seen(data)
+        monkeypatch.setenv("PIXTOOLS_KEY", key)
+        with_key = seen(data)
     finally:
         running.stop()
-    away = command(running, "doctor")
+    away = command(embedded(elsewhere), "doctor", "--server", running.url)
     assert done.returncode == 0, done.stdout
     assert f"ok    server    answers at {running.url}" in done.stdout
     assert "ok    server    reaches its database" in done.stdout
     assert "note  server" not in done.stdout
-    assert f"note  server    does not use the data folder {elsewhere / 'data'}" in other.stdout
-    assert "FAIL  server    the program that answers at" in wrong.stdout
-    assert wrong.returncode == 1
-    assert "note  server    shows the state of its parts only to a key with the scope admin" in without_key.stdout
-    assert "ok    server    reaches its database" in with_key.stdout
+    assert f"note  server    does not use the data folder {elsewhere}" in other
+    assert "FAIL  server    the program that answers at" in wrong
+    assert "note  server    shows the state of its parts only to a key with the scope admin" in without_key
+    assert "ok    server    reaches its database" in with_key
     assert f"note  server    does not answer at {running.url} -> start it" in away.stdout
     assert away.returncode == 0
 

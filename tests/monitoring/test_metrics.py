@@ -25,8 +25,9 @@ from app.routers.problem_schema import PROBLEM_CODES
 from app.routers.site import SITE
 from app.services.execution.fetching import KINDS
 from app.services.live import Ended
+from tests.conftest import make_photo
 from tests.support.catalogue import all_names, classes_below
-from tests.support.deployment import START_TIMEOUT, Deployment, cluster, embedded, free_port
+from tests.support.deployment import PLAIN, START_TIMEOUT, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
 
@@ -35,7 +36,7 @@ PATIENCE = 20.0  # seconds
 
 
 def scrape(url: str) -> list[Metric]:
-    answer = httpx.get(f"{url}/metrics", timeout=10)
+    answer = httpx.get(f"{url}/metrics", timeout=10, verify=PLAIN)
     assert answer.status_code == 200
     return list(text_string_to_metric_families(answer.text))
 
@@ -112,7 +113,8 @@ def test_what_one_job_leaves_behind_and_that_labels_are_closed(deployment: Deplo
                 assert label == "le" or value in closed[label], (family.name, label, value)
 
 
-def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path, photo: bytes) -> None:
+def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path) -> None:
+    photo = make_photo(160, 120)
     running = embedded(tmp_path)
     running.start()
     try:
@@ -126,7 +128,7 @@ def test_a_job_in_one_process_is_counted_from_upload_to_end(tmp_path: Path, phot
         webp = next(result for result in job["results"] if result["format"] == "webp")
         expected = {
             ("pixtools_upload_bytes_total", ("format", "jpeg")): len(photo) + len(photo) // 2 + 2,
-            ("pixtools_upload_pixels_total", ("format", "jpeg")): 2 * 640 * 480,
+            ("pixtools_upload_pixels_total", ("format", "jpeg")): 2 * 160 * 120,
             ("pixtools_result_bytes_total", ("format", "webp")): webp["bytes"],
             ("pixtools_result_pixels_total", ("format", "webp")): webp["width"] * webp["height"],
             ("pixtools_job_seconds_count", ("op", "resize")): 1,
@@ -176,7 +178,7 @@ def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterSer
     running.start()
     try:
         for _ in range(60):  # connections of their own, so that both processes get some
-            assert httpx.get(f"{running.url}/operations", timeout=10).is_success
+            assert httpx.get(f"{running.url}/operations", timeout=10, verify=PLAIN).is_success
         await_total(running.url, 60, "pixtools_http_requests_total", route="/operations")
         for _ in range(10):
             assert total(running.url, "pixtools_http_requests_total", route="/operations") == 60
@@ -187,7 +189,7 @@ def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterSer
         deadline = time.monotonic() + PATIENCE
         while total(running.url, "pixtools_http_requests_total", route="/operations") < 60:
             assert time.monotonic() < deadline
-        assert httpx.get(f"{running.url}/operations", timeout=10).is_success
+        assert httpx.get(f"{running.url}/operations", timeout=10, verify=PLAIN).is_success
         await_total(running.url, 61, "pixtools_http_requests_total", route="/operations")
     finally:
         running.stop()

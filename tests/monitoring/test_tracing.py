@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import make_photo
 from tests.support.collector import CollectedSpan, Collector
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
@@ -72,9 +73,9 @@ def watched(
     running.stop()
 
 
-def followed(client: ApiClient, receiver: Receiver, photo: bytes) -> dict[str, Any]:
+def followed(client: ApiClient, receiver: Receiver) -> dict[str, Any]:
     url = f"{receiver.url}?token={SECRET}"
-    job = client.run(photo, TREE, headers=HEADERS, webhook_url=url)
+    job = client.run(make_photo(64, 48), TREE, headers=HEADERS, webhook_url=url)
     assert job["status"] == "completed"
     receiver.await_requests(1)
     return job
@@ -93,11 +94,9 @@ def traced(collector: Collector) -> list[CollectedSpan]:
 
 
 @pytest.mark.integration
-def test_one_trace_and_one_request_id_go_through_five_processes(
-    watched: Watched, collector: Collector, photo: bytes
-) -> None:
+def test_one_trace_and_one_request_id_go_through_five_processes(watched: Watched, collector: Collector) -> None:
     with receiving() as receiver, watched.client() as client:
-        job = followed(client, receiver, photo)
+        job = followed(client, receiver)
         (shown,) = receiver.requests
     wait_for(lambda: {"webhook", "pixtools.deliver_webhook"} <= {span.name for span in collector.spans})
     # Each process sends its spans when it comes to it, so that a parent may come after its children.
@@ -173,7 +172,7 @@ def secrets_of(deployment: Deployment) -> list[str]:
 @pytest.mark.integration
 def test_no_secret_is_in_any_log(watched: Watched, photo: bytes) -> None:
     with receiving() as receiver, watched.client() as client:
-        job = followed(client, receiver, photo)
+        job = followed(client, receiver)
         client.download(job["results"][0])
         client.process(photo, ["flip"], webhook_url=f"http://127.0.0.1:1/hook?token={SECRET}")
         client.http.get("/jobs", params={"cursor": SECRET}, headers={"Authorization": f"Bearer {SECRET}"})

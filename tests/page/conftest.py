@@ -28,7 +28,9 @@ def browser() -> Iterator[Browser]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     # what a killed process had begun is soon begun again
     soon = {"PIXTOOLS_STEP_LEASE_SECONDS": "10", "PIXTOOLS_RECONCILE_SECONDS": "1"}
-    running = embedded(tmp_path_factory.mktemp("page"), **soon)
+    # however many cores there are, the network takes long enough to be looked at, in many small tiles
+    slowly = {"PIXTOOLS_DENOISE_THREADS": "1", "PIXTOOLS_DENOISE_MEMORY_BYTES": "60000000"}
+    running = embedded(tmp_path_factory.mktemp("page"), **soon, **slowly)
     try:
         running.start()
         yield running
@@ -61,7 +63,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three photographs, small enough to be quick; the first one has work for the network."""
     folder = tmp_path_factory.mktemp("photographs")
     with Image.open(SAMPLE) as sample:
-        large, small = sample.resize((640, 427)), sample.resize((192, 128))
+        large, small = sample.resize((480, 320)), sample.resize((192, 128))
     made = []
     for name, image in (("lake", large), ("mirrored", ImageOps.mirror(small)), ("upside-down", ImageOps.flip(small))):
         buffer = io.BytesIO()

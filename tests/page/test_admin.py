@@ -13,7 +13,7 @@ from tests.support.deployment import Deployment
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def furnished(served: Deployment) -> dict[str, Any]:
     """A job that failed, an upload that was refused, and an event that was not delivered."""
     with served.client() as api:

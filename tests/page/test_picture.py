@@ -14,7 +14,7 @@ from tests.page.conftest import PATIENCE_MS
 from tests.support.deployment import Deployment
 
 SITE = "http://page.test/"
-VIEWPORTS = (320, 400, 640)  # CSS pixels
+VIEWPORTS = (160, 200, 320)  # CSS pixels
 RATIOS = (1, 2, 3)
 WIDTHS = sorted({width * ratio for width in VIEWPORTS for ratio in RATIOS})
 TYPES = {"avif": "image/avif", "webp": "image/webp", "jpg": "image/jpeg", "html": "text/html"}
@@ -25,7 +25,7 @@ FLUID = "img { width: 100vw; height: auto }"  # as `sizes` says
 def _files(served: Deployment, **params: Any) -> dict[str, bytes]:
     """The files of a set, by their names, out of the archive of its job."""
     with served.client() as api:
-        job = api.run(make_photo(1920, 1080), [{"op": "web", "as": "hero", **params}])
+        job = api.run(make_photo(960, 540), [{"op": "web", "as": "hero", **params}])
         assert job["status"] == "completed", job
         with zipfile.ZipFile(io.BytesIO(api.http.get(job["links"]["archive"]).content)) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
@@ -80,13 +80,13 @@ def test_the_file_fits_the_screen(browser: Browser, fluid: dict[str, bytes], vie
 def test_an_image_of_one_size_fits_the_ratio_of_the_screen(
     browser: Browser, fixed: dict[str, bytes], ratio: int
 ) -> None:
-    with _shown(browser, fixed, 640, ratio, "") as page:
+    with _shown(browser, fixed, 320, ratio, "") as page:
         assert _chosen(page) == f"hero.{200 * ratio}.webp"
         assert page.evaluate("[document.images[0].width, document.images[0].height]") == [200, 112]
 
 
 def test_what_was_sent_is_the_text_and_the_preview_lies_below(browser: Browser, fluid: dict[str, bytes]) -> None:
-    with _shown(browser, fluid, 320, 1, FLUID) as page:
+    with _shown(browser, fluid, 160, 1, FLUID) as page:
         assert page.get_by_alt_text("Red & <green>").count() == 1
         assert page.evaluate("getComputedStyle(document.images[0]).backgroundImage").startswith('url("data:image/webp')
         assert page.evaluate("document.querySelectorAll('picture > *').length") == 3

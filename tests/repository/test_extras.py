@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.config import WEIGHTS, installing
-from tests.support.deployment import ROOT, embedded, run_bare
+from tests.support.deployment import ROOT, bare, embedded, run_bare
+from tests.support.preloaded import LIBRARIES, OWN, Preloaded
 
 PIXELS = ("numpy", "pyvips", "simplejpeg")
 NETWORK = ("onnxruntime",)
@@ -19,15 +21,50 @@ CLUSTER = ("psycopg", "opentelemetry.exporter", "opentelemetry.sdk")
 NO_BROKER = "amqp://127.0.0.1:1//"
 
 
+OPTIONAL = (*NETWORK, *PIXELS, *CLUSTER)
+LOADED = [module for module in (*LIBRARIES, *OWN) if not re.search("alembic|psycopg", module)]
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """A process that has imported what others import, with all of the packages hidden."""
+    folder = tmp_path_factory.mktemp("hidden")
+    hide(folder, OPTIONAL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        preloaded = Preloaded(LOADED)
+    yield preloaded
+    preloaded.close()
+
+
 def hide(folder: Path, without: tuple[str, ...]) -> None:
     """Make packages look as if they were not installed, to processes with this folder as their PYTHONPATH."""
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n")
 
 
-def run(folder: Path, without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A process for which some packages are not installed."""
-    hide(folder, without)
-    return run_bare(folder, *command, PYTHONPATH=str(folder), **settings)
+Run = Callable[..., subprocess.CompletedProcess[str]]
+START = """
+import runpy, sys
+for name in SHOWN:
+    del sys.modules[name]
+sys.modules.update(dict.fromkeys(HIDDEN))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture
+def run(forked: Preloaded, tmp_path: Path) -> Run:
+    """Runs a process for which some packages are not installed, nor for the processes that it starts."""
+
+    def ran(without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        hide(tmp_path, without)
+        environment = bare(tmp_path, PYTHONPATH=str(tmp_path), **settings)
+        shown = [name for name in OPTIONAL if name not in without]
+        start = START.replace("SHOWN", repr(shown)).replace("HIDDEN", repr(without))
+        return forked.run(["-c", start, *command], environment)
+
+    return ran
 
 
 @pytest.mark.parametrize(
@@ -38,9 +75,9 @@ def run(folder: Path, without: tuple[str, ...], *command: str, **settings: str) 
     ],
 )
 def test_a_worker_that_could_do_nothing_does_not_start(
-    tmp_path: Path, queue: str, without: tuple[str, ...], file: str
+    run: Run, queue: str, without: tuple[str, ...], file: str
 ) -> None:
-    done = run(tmp_path, without, "app", "worker", "--queue", queue, PIXTOOLS_BROKER_URL=NO_BROKER)
+    done = run(without, "app", "worker", "--queue", queue, PIXTOOLS_BROKER_URL=NO_BROKER)
     assert done.returncode != 0
     assert f"and {queue} needs it: {installing(file)}" in done.stderr
     assert (ROOT / file).is_file()
@@ -48,8 +85,8 @@ def test_a_worker_that_could_do_nothing_does_not_start(
 
 
 @pytest.mark.parametrize("without", [NETWORK, (*NETWORK, *PIXELS)])
-def test_the_single_process_does_not_start_without_its_network(tmp_path: Path, without: tuple[str, ...]) -> None:
-    done = run(tmp_path, without, "app", "serve")
+def test_the_single_process_does_not_start_without_its_network(run: Run, without: tuple[str, ...]) -> None:
+    done = run(without, "app", "serve")
     assert done.returncode != 0
     assert installing("requirements.txt") in done.stderr
     assert "Traceback" not in done.stderr
@@ -63,9 +100,9 @@ def test_the_single_process_does_not_start_without_its_network(tmp_path: Path, w
     ],
 )
 def test_a_setting_whose_extra_is_missing_says_how_to_install_it(
-    tmp_path: Path, setting: str, value: str, extra: str, module: str
+    run: Run, setting: str, value: str, extra: str, module: str
 ) -> None:
-    done = run(tmp_path, CLUSTER, "app", "serve", **{setting: value})
+    done = run(CLUSTER, "app", "serve", **{setting: value})
     assert done.returncode != 0
     [line] = done.stderr.splitlines()
     assert line.startswith(f"{setting}: needs the extra")
@@ -79,13 +116,11 @@ def test_the_command_that_installs_names_what_is_there() -> None:
     assert Path(environment, "bin", "python").exists()
 
 
-def test_the_single_process_does_without_the_parts_of_a_cluster(tmp_path: Path) -> None:
-    hide(tmp_path, (*CLUSTER, "onnx"))
+def test_the_single_process_does_without_the_parts_of_a_cluster(run: Run, tmp_path: Path) -> None:
+    assert run((*CLUSTER, "onnx"), "app", "migrate").returncode == 0
+    hide(tmp_path, (*CLUSTER, "onnx", "alembic"))  # which only the first start needs
     deployment = embedded(tmp_path, PYTHONPATH=str(tmp_path))
     try:
-        deployment.start()
-        deployment.stop()
-        hide(tmp_path, (*CLUSTER, "onnx", "alembic"))  # which only the first start needs
         deployment.start()
         with deployment.client() as client:
             job = client.run((ROOT / "docs" / "sample.jpg").read_bytes(), ["convert_webp"])
@@ -94,15 +129,15 @@ def test_the_single_process_does_without_the_parts_of_a_cluster(tmp_path: Path) 
     assert job["status"] == "completed"
 
 
-def test_the_doctor_of_an_api_misses_nothing(tmp_path: Path) -> None:
-    done = run(tmp_path, (*NETWORK, *PIXELS), "app", "doctor", PIXTOOLS_BROKER_URL=NO_BROKER)
+def test_the_doctor_of_an_api_misses_nothing(run: Run) -> None:
+    done = run((*NETWORK, *PIXELS), "app", "doctor", PIXTOOLS_BROKER_URL=NO_BROKER)
     assert "ok    weights   onnxruntime is not installed" in done.stdout
     assert "ok    pixels    pyvips is not installed" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_the_doctor_of_the_single_process_misses_it(tmp_path: Path) -> None:
-    done = run(tmp_path, NETWORK, "app", "doctor")
+def test_the_doctor_of_the_single_process_misses_it(run: Run) -> None:
+    done = run(NETWORK, "app", "doctor")
     assert "FAIL  weights   onnxruntime is not installed" in done.stdout
     assert "ok    pixels    a pixel process decodes and encodes" in done.stdout
     assert done.returncode == 1
@@ -114,7 +149,8 @@ def test_what_every_process_loads_needs_none_of_it(tmp_path: Path) -> None:
         "from app.tasks.celery_app import celery_app\n"
         "celery_app.loader.import_default_modules()\n"
     )
-    done = run(tmp_path, (*NETWORK, *PIXELS, *CLUSTER, "alembic"), "everything")
+    hide(tmp_path, (*NETWORK, *PIXELS, *CLUSTER, "alembic"))
+    done = run_bare(tmp_path, "everything", PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 

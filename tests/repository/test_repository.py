@@ -20,7 +20,7 @@ from sqlalchemy import inspect, text
 
 from app import __version__, errors, models
 from app.config import Settings
-from app.database import LOCK_TIMEOUT, Base, Database
+from app.database import Base, Database
 from app.locks import AdvisoryLock
 from app.migrations import check, state, upgrade, wait
 from app.operations import OPERATIONS
@@ -29,7 +29,6 @@ from tests.support.servers import PostgreSQL
 
 ROOT = Path(__file__).parents[2]
 MIGRATION_LOCK = AdvisoryLock.MIGRATE.value
-LOCK_SECONDS = int(LOCK_TIMEOUT.removesuffix("s"))
 
 
 def migrated(url: str) -> Database:
@@ -84,17 +83,29 @@ def test_waiting_for_the_schema_ends_when_others_have_migrated(tmp_path: Path) -
     assert not waiting.is_alive()
 
 
+IMPATIENT = """
+import app.database
+app.database.LOCK_TIMEOUT = "1s"
+from app.cli import main
+main()
+"""
+ASKING = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%advisory_lock(%%' AND datname = %s AND pid <> %s"
+
+
 @pytest.mark.integration
 def test_migrators_wait_for_each_other_however_long_one_takes(postgresql: PostgreSQL) -> None:
     url = postgresql.create_database("two_migrators")
     name = url.rpartition("/")[2]
-    command = [sys.executable, "-m", "app", "migrate"]
+    command = [sys.executable, "-c", IMPATIENT, "migrate"]
     environment = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATABASE_URL": url, "PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
     with postgresql.connect(name) as first:  # a migrator at its work
         first.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
         others = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
-        time.sleep(LOCK_SECONDS + 3)
-        assert [other.poll() for other in others] == [None, None], "they wait for longer than for any other lock"
+        while first.execute(ASKING, [name, first.info.backend_pid]).fetchone() != (2,):
+            assert [other.poll() for other in others] == [None, None]
+            time.sleep(0.1)
+        time.sleep(3)  # longer than any other lock is waited for
+        assert [other.poll() for other in others] == [None, None], "a migrator gave up"
         first.execute(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
     for other in others:
         _, said = other.communicate(timeout=60)

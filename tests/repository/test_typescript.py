@@ -1,4 +1,7 @@
-"""The types of the TypeScript client: made of the API and of the code as they are, strict, and of use to others."""
+"""The types of the TypeScript client: made of the API and of the code as they are, strict, and of use to others.
+
+`make check` runs the compiler, and `make test-full` runs it again; `make test` does not.
+"""
 
 import json
 import re
@@ -69,12 +72,14 @@ def compile_(*arguments: str | Path) -> None:
     assert ran.returncode == 0, ran.stdout
 
 
+@pytest.mark.full
 def test_the_declarations_are_those_of_the_code(tmp_path: Path) -> None:
     compile_("--project", CLIENT, "--outDir", tmp_path)
     made, committed = ({file.name: file.read_text() for file in at.iterdir()} for at in (tmp_path, CLIENT / "types"))
     assert made == committed, "run `make client-types`"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("module", MODULES, ids=["node", "bundler"])
 def test_programs_of_others_are_checked_by_them(tmp_path: Path, module: dict[str, str]) -> None:
     """The examples of the page, and what the types allow and do not."""

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 
 from .fixtures import ClusterServers
-from .preloaded import READ_AT_START, Process, run, start
+from .preloaded import Process, run, start
 from .schema import migrated_database
 from .server import HeldPorts
 
@@ -197,14 +197,15 @@ class ApiClient:
                 return count
 
 
-def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m` to its end, with its data in the folder.
-
-    Of the environment of this process it has only what is read before Python starts, so that it can be a fork.
-    """
-    same = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
+def bare(folder: Path, **environment: str) -> dict[str, str]:
+    """An environment of only these variables, in which data is in the folder."""
     own = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATA_DIR": str(folder / "data"), "PIXTOOLS_PORT": str(free_port())}
-    return run(command, {**same, **own, **environment})
+    return {**own, **environment}
+
+
+def run_bare(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m` to its end, with only these environment variables and with its data in the folder."""
+    return run(command, bare(folder, **environment))
 
 
 def embedded(folder: Path, **settings: str) -> Deployment:
