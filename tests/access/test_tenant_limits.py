@@ -287,7 +287,8 @@ def _accepts_until_told(client: ApiClient, photo: bytes, folder: Path) -> None:
     assert first.status_code == 202
     assert first.headers["ratelimit-policy"] == '"requests";q=12;w=60'
     assert first.headers["ratelimit"].startswith('"requests";r=11;t=')
-    assert client.process(photo, ["flip"]).status_code == 202
+    second = client.process(photo, ["flip"])
+    assert second.status_code == 202
     repeated = client.process(photo, ["flip"], headers={"Idempotency-Key": "same"})
     assert (repeated.status_code, repeated.headers["idempotent-replayed"]) == (202, "true"), "a repeat costs nothing"
     daily = client.process(photo, ["flip"])
@@ -300,6 +301,8 @@ def _accepts_until_told(client: ApiClient, photo: bytes, folder: Path) -> None:
     assert (stored.status_code, stored.json()["code"]) == (403, "storage_limit_reached")
     assert "retry-after" not in stored.headers
     assert set_limits(folder, "--max-storage-bytes", "default", "--max-open-jobs", "1").returncode == 0
+    for job in (first.json(), second.json()):  # one request each
+        assert client.http.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()["status"] == "completed"
     assert client.process(photo, ["denoise"]).status_code == 202
     for upload in (photo, b"not even an image: what is too much anyway is not read"):
         full = client.process(upload, ["flip"])

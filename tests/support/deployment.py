@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT = 60.0  # seconds
 JOB_TIMEOUT = 120.0  # seconds
 OPEN = ("pending", "processing")
+NOT_INHERITED = ("PIXTOOLS_", "COLUMNS")  # pytest-xdist gives its workers a width of the terminal
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without certificates, which httpx would load for each client
 WORKERS = {
     "default_queue": ("-P", "prefork", "-c", "2", "--spare"),
@@ -86,7 +87,7 @@ class Deployment:
 
     def variables(self) -> dict[str, str]:
         """The environment of all processes."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         return {**own, "PIXTOOLS_PORT": str(self.port), **self.environment}
 
     def _ready(self) -> bool:
