@@ -1,9 +1,6 @@
 """Jobs from outside, the same in both modes: listed, cancelled, repeated, deleted."""
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +8,7 @@ import pytest
 
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment
-from tests.support.processes import pixel_processes
+from tests.support.processes import pixel_processes, resume, suspend
 from tests.support.results import TREE
 from tests.support.waiting import until
 
@@ -65,35 +62,14 @@ def test_a_job_that_is_not_there(api: ApiClient, method: str, path: str, job_id:
     assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
 
 
-def freeze(deployment: Deployment) -> set[int]:
-    """Stop all pixel processes, so that their work takes as long as a test wants; returns their process ids."""
-    found = pixel_processes(deployment)
-    for pid in found:
-        _send(pid, signal.SIGSTOP)
-    return found
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-@contextmanager
-def frozen(deployment: Deployment) -> Iterator[None]:
-    """Let the pixel processes go on when the block ends, frozen in it or not."""
-    try:
-        yield
-    finally:
-        for pid in pixel_processes(deployment):
-            _send(pid, signal.SIGCONT)
-
-
 def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
     api.await_all()  # a frozen process may not be that of another job
     seen: set[int] = set()
 
     def killed() -> set[int]:
-        seen.update(freeze(deployment))
+        processes = pixel_processes(deployment)
+        suspend(processes)
+        seen.update(processes)
         return seen - pixel_processes(deployment)
 
     def cancelled_at_work() -> dict[str, Any] | None:
@@ -106,13 +82,15 @@ def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: Ap
             until(killed, 5)
         return answer.json() if answer.is_success and killed() else None
 
-    with frozen(deployment):
+    try:
         job = until(cancelled_at_work)
         assert job["status"] == "cancelled"
         assert job["finished_at"]
         assert [step["status"] for step in job["steps"]] == ["cancelled"]
         assert api.http.post(f"/jobs/{job['id']}/cancel").status_code == 200
         assert api.job(job["id"])["status"] == "cancelled"
+    finally:
+        resume(pixel_processes(deployment))
 
     retried = api.http.post(f"/jobs/{job['id']}/retry")
     assert retried.status_code == 202

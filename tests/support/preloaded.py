@@ -37,7 +37,7 @@ OWN = ("app.doctor", "app.server", "app.tasks.image_ops", "app.tasks.webhooks")
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # read when metrics are imported
 ROOT = Path(__file__).parent.parent.parent
 READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library or the interpreter reads
-NO_MATTER = {"PYTHONUNBUFFERED"}  # one of them, which changes when output is written, not what
+IGNORED = {"PYTHONUNBUFFERED"}  # exceptions: this one decides when output is written, and not what
 POLL = 0.02  # seconds
 
 
@@ -214,7 +214,7 @@ def can_fork(environment: Mapping[str, str]) -> bool:
     """Whether a fork can have this environment: variables that are read before Python starts must be the same."""
     return all(
         environment.get(name) == os.environ.get(name)
-        for name in {*environment, *os.environ} - NO_MATTER
+        for name in {*environment, *os.environ} - IGNORED
         if name.startswith(READ_AT_START)
     )
 

@@ -43,17 +43,30 @@ def pixel_processes(deployment: Deployment) -> set[int]:
     return found
 
 
+def suspend(processes: Collection[int]) -> None:
+    """Stop processes, so that their work takes as long as a test needs."""
+    _send(processes, signal.SIGSTOP)
+
+
+def resume(processes: Collection[int]) -> None:
+    """Let suspended processes continue."""
+    _send(processes, signal.SIGCONT)
+
+
+def _send(processes: Collection[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):  # it has ended, or was killed
+            os.kill(pid, number)
+
+
 @contextmanager
 def frozen(processes: Collection[int]) -> Iterator[None]:
     """Suspend processes within the block."""
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
+    suspend(processes)
     try:
         yield
     finally:
-        for pid in processes:
-            with suppress(ProcessLookupError):  # it was killed meanwhile
-                os.kill(pid, signal.SIGCONT)
+        resume(processes)
 
 
 @contextmanager
