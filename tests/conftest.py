@@ -3,9 +3,10 @@
 import io
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -54,14 +55,13 @@ SETTINGS = {
 
 
 HERE = Path(__file__).parent
-# What `make test-fast` leaves out: by mark, by folder, and by file those that start programs. Of a table of cases it
-# has the first few; of tests that share a deployment those of one file, in the mode that needs no server.
+# What `make test-fast` leaves out: by mark, by folder, and files with functions that start programs. Of a table of
+# cases it has the first one; of tests that share a deployment those of one file, in the mode that needs no server.
 SLOW = {"integration", "full", "slow"}
 LEFT_OUT = {"benchmarks", "chaos", "contract", "damage", "hostile", "infra", "ml", "page", "processes"}
-STARTERS = ("subprocess", "run_bare", "command", "pixtools")  # names in a file whose tests start programs
-FEW = 2  # cases
+STARTERS = {"subprocess", "tests.support.deployment", "tests.support.preloaded", "tests.support.processes"}
 CORE = HERE / "test_api.py"
-_cases: Counter[str] = Counter()  # seen so far, by test
+_fast: set[str] = set()  # tests of which a case is marked
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -76,14 +76,23 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         return
     if _mode(item) is None:
         is_slow = SLOW & {mark.name for mark in item.iter_markers()}
-        starts_programs = any(hasattr(item.module, name) for name in STARTERS)
-        is_fast = not is_slow and not starts_programs and item.path.relative_to(HERE).parts[0] not in LEFT_OUT
+        is_left_out = item.path.relative_to(HERE).parts[0] in LEFT_OUT
+        is_fast = not (is_slow or is_left_out or _starts_programs(item.module))
     else:
         is_fast = _mode(item) == "embedded" and item.path == CORE
     test = item.nodeid.partition("[")[0]
-    if is_fast and _cases[test] < FEW:
-        _cases[test] += 1
+    if is_fast and test not in _fast:
+        _fast.add(test)
         item.add_marker("fast")
+
+
+@cache
+def _starts_programs(module: ModuleType) -> bool:
+    return any(
+        each.__name__ in STARTERS if isinstance(each, ModuleType) else each.__module__ in STARTERS
+        for each in vars(module).values()
+        if isinstance(each, ModuleType | FunctionType)
+    )
 
 
 @pytest.hookimpl(trylast=True)  # when the tests of one mode stand together
