@@ -69,9 +69,8 @@ def inputs_of(arguments: Sequence[str]) -> list[Input]:
     """
     if "" in arguments:  # such as a variable of a shell that is not set; as a path, this would be the current folder
         raise typer.BadParameter("The name of a file is empty.")
-    missing = [argument for argument in arguments if _is_missing(argument)]
-    if missing and len(missing) == len(arguments):
-        raise typer.BadParameter(" ".join(map(_absence, missing)))
+    if arguments and all(map(_is_missing, arguments)):
+        raise typer.BadParameter(" ".join(map(_absence, arguments)))
     found: dict[Path | str, Input] = {}
     for argument in arguments:
         for each in _of(argument):

@@ -4,7 +4,8 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+
+from app.imaging.responsive.channels import Channel, total
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 MOST_COMPONENTS = 9  # along each side
@@ -12,8 +13,6 @@ STEPS = 166  # of the largest factor, of which the hash can hold half
 LARGEST_STEP = 82
 HALF_LEVELS = 9  # a factor has this many levels below zero, and as many above
 LEVELS = 2 * HALF_LEVELS + 1
-
-Channel = NDArray[np.float64]
 
 
 def encode(width: int, height: int, rgb: bytes, across: int, down: int) -> str:
@@ -32,9 +31,9 @@ def encode(width: int, height: int, rgb: bytes, across: int, down: int) -> str:
     if not (1 <= across <= MOST_COMPONENTS and 1 <= down <= MOST_COMPONENTS):
         raise ValueError(f"{across}x{down} components; a BlurHash has 1 to {MOST_COMPONENTS} along each side")
     pixels = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
-    channels = np.moveaxis(_to_linear()[pixels], 2, 0)
+    channels = np.moveaxis(_linear_bytes()[pixels], 2, 0)
     factors = [
-        [_sum(channel * _wave(width, x, 2.0 if x or y else 1.0) * _wave(height, y)[:, None]) for channel in channels]
+        [total(channel * _wave(width, x, 2.0 if x or y else 1.0) * _wave(height, y)[:, None]) for channel in channels]
         for y in range(down)
         for x in range(across)
     ]
@@ -63,21 +62,20 @@ def _wave(length: int, halves: int, factor: float = 1.0) -> Channel:
 
 
 @lru_cache
-def _to_linear() -> Channel:
+def _linear_bytes() -> Channel:
     """The linear value of each byte of sRGB."""
-    values = [byte / 255 for byte in range(256)]
-    return np.array([value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values])
+    return np.array([to_linear(byte / 255) for byte in range(256)])
+
+
+def to_linear(value: float) -> float:
+    """The linear value of a value of sRGB, both 0 to 1."""
+    return float(value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4)
 
 
 def _to_srgb(value: float) -> int:
     value = max(0.0, min(1.0, value))
     encoded = value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
     return int(encoded * 255 + 0.5)
-
-
-def _sum(values: Channel) -> float:
-    """The sum, added in the order of the pixels: the same on every processor."""
-    return float(np.add.accumulate(values.ravel())[-1])
 
 
 def _base83(number: int, digits: int) -> str:

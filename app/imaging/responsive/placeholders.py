@@ -72,13 +72,9 @@ def dominant_colours(few: pyvips.Image, most: int) -> list[dict[str, Any]]:
 
 def contrast(colour: str) -> str:
     """Black or white, whichever has the higher contrast ratio on a colour (WCAG 2)."""
-    red, green, blue = (_linear(number / 255) for number in bytes.fromhex(colour.removeprefix("#")))
+    red, green, blue = (blurhash.to_linear(number / 255) for number in bytes.fromhex(colour.removeprefix("#")))
     luminance = RED * red + GREEN * green + BLUE * blue
     return BLACK if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else WHITE
-
-
-def _linear(value: float) -> float:
-    return float(value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4)
 
 
 def blurhash_of(few: pyvips.Image) -> str:

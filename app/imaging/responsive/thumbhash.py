@@ -4,13 +4,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from app.imaging.responsive.channels import Channel, total
 from app.imaging.responsive.cosine import cos
 
 MAX_SIDE = 100  # pixels; a larger image is slower and gives no better hash
-
-Channel = NDArray[np.float64]
 
 
 def encode(width: int, height: int, rgba: bytes) -> bytes:
@@ -25,13 +23,13 @@ def encode(width: int, height: int, rgba: bytes) -> bytes:
         raise ValueError(f"{width}x{height} does not fit into {MAX_SIDE}x{MAX_SIDE}")
     red, green, blue, opacity = np.frombuffer(rgba, np.uint8).reshape(-1, 4).T.astype(np.float64)
     alpha = opacity / 255
-    total = _sum(alpha)
+    opaque = total(alpha)
     colours = []
     for values in (red, green, blue):
-        average = _sum(alpha / 255 * values) / (total or 1.0)
+        average = total(alpha / 255 * values) / (opaque or 1.0)
         colours.append(average * (1 - alpha) + alpha / 255 * values)  # composited over the average colour
     red, green, blue = colours
-    has_alpha, is_landscape = total < width * height, width > height
+    has_alpha, is_landscape = opaque < width * height, width > height
 
     longest = 5 if has_alpha else 7  # alpha leaves fewer bits for lightness
     across, down = (max(1, _round(longest * side / max(width, height))) for side in (width, height))
@@ -65,7 +63,7 @@ def _coefficients(channel: Channel, size: tuple[int, int], across: int, down: in
         for cx in range(across):
             if cx * down >= across * (down - cy):
                 break
-            factor = _sum((rows * _wave(width, cx) * fy[:, None]).ravel()) / (width * height)
+            factor = total(rows * _wave(width, cx) * fy[:, None]) / (width * height)
             if cx or cy:
                 varying.append(factor)
             else:
@@ -80,11 +78,6 @@ def _coefficients(channel: Channel, size: tuple[int, int], across: int, down: in
 def _wave(length: int, halves: int) -> Channel:
     """`halves` half waves of a cosine over a side."""
     return np.array([cos(math.pi / length * halves * (place + 0.5)) for place in range(length)])
-
-
-def _sum(values: Channel) -> float:
-    """The sum, added in the order of the reference: another order may round to another byte."""
-    return float(np.add.accumulate(values)[-1])
 
 
 def _round(value: float) -> int:
