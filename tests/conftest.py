@@ -54,6 +54,17 @@ SETTINGS = {
 }
 
 
+def in_one_mode(fixture: str = "deployment") -> pytest.MarkDecorator:
+    """Test on the single process alone what both modes decide alike; `make test-full` has the cluster as well.
+
+    Args:
+        fixture: name of the fixture whose parameter is the mode.
+    """
+    return pytest.mark.parametrize(
+        fixture, ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
+    )
+
+
 HERE = Path(__file__).parent
 # What `make test-fast` leaves out: by mark, by folder, and files with functions that start programs. Of a table of
 # cases it has the first one; of tests that share a deployment those of one file, in the mode that needs no server.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.config import FAST_WEIGHTS, WEIGHTS
 from app.ml.unet import quantized_file
-from tests.conftest import make_photo
+from tests.conftest import in_one_mode, make_photo
 from tests.support.checkpoints import random_weights, write_checkpoint
 from tests.support.deployment import ApiClient, run_bare
 
@@ -21,10 +21,6 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 SIGMA = 25
-#: for what the pixel process decides, which is the same in both modes
-ONE_MODE = pytest.mark.parametrize(
-    "deployment", ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
-)
 
 
 def clean_picture(width: int, height: int) -> np.ndarray:
@@ -61,7 +57,7 @@ def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
     assert psnr(api.download(result).content, clean) > psnr(upload, clean) + 5
 
 
-@ONE_MODE
+@in_one_mode()
 def test_the_fast_network_is_there_for_who_asks(api: ApiClient) -> None:
     clean = clean_picture(300, 200)
     upload = noisy_upload(clean)

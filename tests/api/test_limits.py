@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.conftest import in_one_mode
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.waiting import until
 
@@ -30,9 +31,7 @@ SETTINGS = {
 }
 FORM = "multipart/form-data; boundary=b"
 #: for what no database and no worker has a part in: the same process serves in both modes
-ONE_MODE = pytest.mark.parametrize(
-    "server", ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
-)
+ONE_MODE = in_one_mode("server")
 
 
 @pytest.fixture(scope="module", params=["embedded", "cluster"])

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from standardwebhooks import Webhook
 
-from tests.conftest import make_photo
+from tests.conftest import in_one_mode, make_photo
 from tests.support.commands import run
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.endpoints import SOON, delivery_in, registered
@@ -190,7 +190,7 @@ def test_who_waits_for_an_event_gets_it_at_once(api: ApiClient, photo: bytes) ->
     assert response.headers["preference-applied"] == "wait=30"
 
 
-@pytest.mark.parametrize("deployment", ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True)
+@in_one_mode()
 def test_the_command_line_does_all_of_it(
     deployment: Deployment, api: ApiClient, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

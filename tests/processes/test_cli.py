@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import in_one_mode
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.processes import pixtools
 
 pytestmark = pytest.mark.integration
-
-IN_ONE_MODE = pytest.mark.parametrize(
-    "deployment", ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
-)
 
 
 @pytest.fixture
@@ -33,7 +30,7 @@ def test_submit_waits_and_downloads(deployment: Deployment, picture: Path, tmp_p
     assert "completed" in ended.stderr
 
 
-@IN_ONE_MODE
+@in_one_mode()
 def test_submit_explains_a_mistake_and_fails(deployment: Deployment, picture: Path) -> None:
     ended = pixtools(deployment, "submit", str(picture), '[{"op": "resize", "width": -1}]')
     assert ended.returncode == 1
@@ -41,7 +38,7 @@ def test_submit_explains_a_mistake_and_fails(deployment: Deployment, picture: Pa
     assert "#/operations/0/width" in ended.stderr
 
 
-@IN_ONE_MODE
+@in_one_mode()
 def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
     job_id = api.run(photo, ["convert_png"])["id"]
     assert job_id in pixtools(deployment, "jobs", "list").stdout
