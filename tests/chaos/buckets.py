@@ -86,7 +86,7 @@ def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
     deployment = cluster(
         folder,
         servers,
-        ("default_queue", "fetch_queue"),
+        ("default_queue", "small_queue", "fetch_queue"),
         **SETTINGS | {"PIXTOOLS_STEP_LEASE_SECONDS": "15", "PIXTOOLS_STORE_ENDPOINTS": store.endpoint},
     )
     deployment.commands.append(["app", "relay"])

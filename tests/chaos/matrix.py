@@ -37,7 +37,7 @@ SETTINGS = {
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
     "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,2,4,8,16",
 }
-WORKERS = ("default_queue", "webhook_queue")
+QUEUES = ("default_queue", "small_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, like a container supervisor
 END_WITHIN = 600.0  # seconds after the fault; jobs on a busy machine are slow, but not lost
@@ -312,7 +312,7 @@ def _staged(fault: Fault, servers: ClusterServers, folder: Path, kills: int) -> 
             name: stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             for name, url in addresses.items()
         }
-        deployment = cluster(folder, servers, WORKERS, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
+        deployment = cluster(folder, servers, QUEUES, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
         deployment.environment |= {**fault.environment, "CHAOS_KILLS": str(kills)}
         for variable, name in (("PIXTOOLS_BROKER_URL", "rabbitmq"), ("PIXTOOLS_S3_ENDPOINT", "object_store")):
             there = f":{addresses[name].port}"

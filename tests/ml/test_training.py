@@ -26,7 +26,7 @@ Run = Callable[..., str]
 @pytest.fixture(scope="module")
 def run_training() -> Iterator[Run]:
     """Run PyTorch's Python with these arguments, `-m` or `-c` first; what it prints."""
-    preloaded = Preloaded(("torch", "numpy", "PIL.Image"), PYTHON)
+    preloaded = Preloaded(("torch", "torch._dynamo", "numpy", "PIL.Image"), PYTHON)  # each optimizer imports _dynamo
 
     def run(*arguments: str) -> str:
         done = preloaded.run(arguments, os.environ, timeout=150)

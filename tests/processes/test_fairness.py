@@ -133,7 +133,7 @@ def test_the_usual_priority_is_five(api: ApiClient, photo: bytes) -> None:
 @pytest.fixture(scope="module")
 def own(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """API, pixel worker and relay, to be killed."""
-    running = cluster(tmp_path_factory.mktemp("own"), cluster_servers, ["default_queue"])
+    running = cluster(tmp_path_factory.mktemp("own"), cluster_servers, ["default_queue", "small_queue"])
     running.commands.append(["app", "relay"])
     try:
         running.start()

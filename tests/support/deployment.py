@@ -28,11 +28,12 @@ OPEN = ("pending", "processing")
 NOT_INHERITED = ("PIXTOOLS_", "COLUMNS")  # pytest-xdist gives its workers a width of the terminal
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without certificates, which httpx would load for each client
 WORKERS = {
-    "default_queue": ("-P", "prefork", "-c", "2", "--spare"),
+    "default_queue": ("-P", "prefork", "-c", "2"),
     "ml_inference_queue": ("-P", "prefork", "-c", "1"),
     "webhook_queue": ("-P", "threads", "-c", "16"),
     "fetch_queue": ("-P", "threads", "-c", "16"),
 }
+SMALL = "small_queue"  # that of the spare process, which the worker of the default queue starts
 
 
 def free_port() -> int:
@@ -216,7 +217,7 @@ def embedded(folder: Path, **settings: str) -> Deployment:
 
 
 def cluster(
-    folder: Path, servers: ClusterServers, workers: Sequence[str] = tuple(WORKERS), **settings: str
+    folder: Path, servers: ClusterServers, queues: Sequence[str] = (*WORKERS, SMALL), **settings: str
 ) -> Deployment:
     """API and worker processes on real servers, with their own database, virtual host and bucket.
 
@@ -239,9 +240,12 @@ def cluster(
         "PIXTOOLS_SECRET_KEY": token_hex(32),
         **settings,
     }
-    return Deployment("cluster", folder, environment, [["app", "api"], *(_worker(queue, name) for queue in workers)])
+    return Deployment("cluster", folder, environment, [["app", "api"], *_workers(queues, name)])
 
 
-def _worker(queue: str, name: str) -> list[str]:
-    worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", queue, *WORKERS[queue]]
-    return [*worker, "--without-mingle", "--without-gossip", "-n", f"{name}-{queue}@%h"]
+def _workers(queues: Sequence[str], name: str) -> Iterator[list[str]]:
+    for queue, options in WORKERS.items():
+        if queue in queues:
+            spare = ["--spare"] if queue == "default_queue" and SMALL in queues else []
+            worker = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", queue, *options, *spare]
+            yield [*worker, "--without-mingle", "--without-gossip", "-n", f"{name}-{queue}@%h"]
