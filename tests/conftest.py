@@ -25,17 +25,21 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
     server_pool,
 )
 from tests.support.preloaded import forking
-from tests.support.sampling import WHOLE
-from tests.support.work import database, database_url  # noqa: F401
+from tests.support.sampling import WHOLE, sampled
+from tests.support.work import database, database_url, engine  # noqa: F401
 
 # Tests start hundreds of processes, each of which would compile all of the code again where none may keep the result
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# `make test` tries the same examples every time, `make test-full` new ones
+# `make test` tries the same examples every time, `make test-full` new ones, and more of them
 # A busy machine is no reason to fail: whether examples come slowly depends on what else runs
 settings.register_profile(
-    "seeded", derandomize=not WHOLE, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "seeded",
+    derandomize=not WHOLE,
+    max_examples=sampled(100),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("seeded")
 

@@ -67,7 +67,10 @@ def erlang_c(servers: int, load: float) -> float:
     return last / (sum(terms) + last)
 
 
-@pytest.mark.parametrize(("servers", "utilization"), [(1, 0.7), (3, 0.8), (6, 0.9)])
+@pytest.mark.parametrize(
+    ("servers", "utilization"),
+    [pytest.param(1, 0.7, marks=pytest.mark.full), pytest.param(3, 0.8, marks=pytest.mark.full), (6, 0.9)],
+)
 def test_a_fixed_fleet_waits_as_long_as_the_theory_of_queues_says(servers: int, utilization: float) -> None:
     random = np.random.default_rng(7)
     number, service = 400_000, 1.0

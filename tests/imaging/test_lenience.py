@@ -20,7 +20,7 @@ from app.imaging.pipeline import Limits, Target, render
 from app.imaging.probe import probe
 from tests.damage.judges import judge, shown
 from tests.damage.originals import FORMATS, originals
-from tests.support.sampling import WHOLE
+from tests.support.sampling import sampled
 
 LIMITS = Limits(pixels=50_000_000, side=16384)
 
@@ -236,7 +236,7 @@ def _changed(draw: st.DrawFn) -> _Changed:
 @pytest.mark.slow
 @settings(
     deadline=None,
-    max_examples=250 if WHOLE else 100,
+    max_examples=sampled(250),
     derandomize=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

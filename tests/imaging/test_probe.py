@@ -364,7 +364,7 @@ def _probe_calmly(content: bytes) -> None:
     assert time.process_time() - start < SLOWEST
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=sampled(400), deadline=None)
 @given(prefix=st.sampled_from((b"", *SOUND_PREFIXES)), content=st.binary(max_size=400))
 def test_random_bytes(prefix: bytes, content: bytes) -> None:
     _probe_calmly(prefix + content)

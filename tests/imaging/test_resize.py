@@ -13,6 +13,7 @@ from PIL import Image
 from app.imaging import resize
 from app.parameters import ResizeParams
 from tests.imaging.conftest import Pixels, as_image, similarity
+from tests.support.sampling import sampled
 
 sides = st.integers(1, 3000)
 boxes = st.builds(dict, width=sides, height=sides, enlarge=st.booleans())
@@ -94,7 +95,7 @@ def test_the_aspect_ratio_is_kept(width: int, height: int, side: int, fit: str) 
     assert abs(result[1] - height * result[0] / width) <= 0.5 or result[1] == 1
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=sampled(150))
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),
@@ -194,7 +195,7 @@ def test_golden(tmp_path: Path, photo: Pixels, matches_golden: Callable[[Path], 
     assert matches_golden(result)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=sampled(100))
 @given(width=st.integers(1, 90), height=st.integers(1, 90), box=small_boxes)
 def test_contain_has_the_size_of_the_box(width: int, height: int, box: dict[str, int]) -> None:
     picture = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")

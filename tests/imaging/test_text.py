@@ -142,15 +142,11 @@ def test_without_fonts_on_the_machine_it_looks_the_same(tmp_path: Path) -> None:
     empty = tmp_path / "fonts.conf"
     empty.write_text("<fontconfig></fontconfig>")
     root = str(Path(__file__).parents[2])
-
-    def inks(**more: str) -> list[int]:
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(
-            command, env={"PYTHONPATH": root, **more}, capture_output=True, text=True, check=True, cwd=root
-        )
-        return [int(ink) for ink in done.stdout.split()]
-
-    bare, usual = np.array(inks(FONTCONFIG_FILE=str(empty))), np.array(inks())
+    environment = {"PYTHONPATH": root, "FONTCONFIG_FILE": str(empty)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=root)
+    bare = np.array([int(ink) for ink in done.stdout.split()])
+    usual = np.array([_ink(text) for text in SCRIPTS.values()])
     assert (bare / usual).min() > 0.6  # up to hinting
     assert (bare / usual).max() < 1.7
 

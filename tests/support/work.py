@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -103,11 +103,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     return migrated_database(request.getfixturevalue("postgresql"), f"tasks-{uuid4().hex[:8]}")
 
 
+@pytest.fixture(scope="module")
+def engine(database_url: str) -> Engine:
+    """The engine of all tests of a file, which compiles each statement once."""
+    return Database(database_url).engine
+
+
 @pytest.fixture
-def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database that is emptied after each test; random pauses always have their greatest value."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     database = Database(database_url, keyring=lambda: KEYRING)
+    database.engine = engine
     yield database
     with database.session() as session:
         for table in EVERY_ROW:

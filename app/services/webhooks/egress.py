@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -209,8 +209,9 @@ class Egress:
         """
         destination = self._parse(url)
         addresses = await self._addresses(destination, self.sending)
+        pinned = _Pinned(addresses, self.connector)
         async with (
-            httpcore.AsyncConnectionPool(self._tls, network_backend=_Pinned(addresses, self.connector)) as pool,
+            httpcore.AsyncConnectionPool(self.tls or _tls_context(), network_backend=pinned) as pool,
             pool.stream(
                 method,
                 httpcore.URL(
@@ -262,9 +263,11 @@ class Egress:
         detail = f"The {self.purpose.noun} leads back to this PixTools server."
         return self.purpose.refused(detail, pointer=self.purpose.pointer, value=destination.host)
 
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return self.tls or httpx.create_ssl_context()
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Trust in the usual authorities; all requests of a process share it, since loading them takes 35 ms."""
+    return httpx.create_ssl_context()
 
 
 def _bracketed(host: str) -> str:
