@@ -1,14 +1,14 @@
 """The command line against a running server."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import in_one_mode
 from tests.support.deployment import ApiClient, Deployment
+from tests.support.preloaded import run
 from tests.support.processes import pixtools
 
 pytestmark = pytest.mark.integration
@@ -21,6 +21,7 @@ def picture(tmp_path: Path, photo: bytes) -> Path:
     return path
 
 
+@in_one_mode()
 def test_submit_waits_and_downloads(deployment: Deployment, picture: Path, tmp_path: Path) -> None:
     ended = pixtools(deployment, "submit", str(picture), "convert_webp,convert_png", "-o", str(tmp_path / "out"))
     assert ended.returncode == 0, ended.stderr
@@ -50,8 +51,7 @@ def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api
 
 
 def test_a_server_that_is_not_there_is_named(picture: Path) -> None:
-    command = [sys.executable, "-m", "app", "submit", str(picture), "convert_png", "--server", "http://127.0.0.1:9"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = run(["app", "submit", str(picture), "convert_png", "--server", "http://127.0.0.1:9"], os.environ)
     assert ended.returncode == 3
     assert "http://127.0.0.1:9 does not answer" in ended.stderr
     assert "--server or PIXTOOLS_URL" in ended.stderr
