@@ -89,7 +89,7 @@ def moment(text: str) -> datetime:
 
 
 @in_one_mode()
-def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
+def test_a_newcomer_does_not_wait_for_another_tenant_nor_the_highest_priority_for_a_low_one(
     deployment: Deployment, api: ApiClient
 ) -> None:
     photo = make_photo(120, 90)
@@ -97,25 +97,15 @@ def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
         with all_held(deployment, api):
             others = [api.accepted(photo, SLOW)["id"] for _ in range(16)]
             give(database, others, "another")  # there are no keys that would separate them
-            newcomer = api.accepted(photo, SLOW, priority="0")
-        with cancelled_after(api, *others):
+            low = [api.accepted(photo, SLOW, priority="4")["id"] for _ in range(8)]
+            newcomer = api.accepted(photo, SLOW, priority="9")
+        assert newcomer["priority"] == 9
+        with cancelled_after(api, *others, *low):
             ended = api.ended(newcomer["id"])
             assert ended["status"] == "completed"
             give(database, others, "default")  # which may see them
             assert begun_later(api, ended, others) >= 4
-
-
-@in_one_mode()
-def test_the_highest_priority_goes_first(deployment: Deployment, api: ApiClient) -> None:
-    photo = make_photo(120, 90)
-    with all_held(deployment, api):
-        low = [api.accepted(photo, SLOW, priority="4")["id"] for _ in range(16)]
-        high = api.accepted(photo, SLOW, priority="9")
-    assert high["priority"] == 9
-    with cancelled_after(api, *low):
-        ended = api.ended(high["id"])
-        assert ended["status"] == "completed"
-        assert begun_later(api, ended, low) >= 4
+            assert begun_later(api, ended, low) >= 4
 
 
 @pytest.mark.parametrize("value", ["10", "-1", "x", "5.0", "\N{SUPERSCRIPT TWO}"])
