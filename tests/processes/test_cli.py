@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import in_one_mode
+from tests.support import commands
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.preloaded import run
 from tests.support.processes import pixtools
@@ -40,14 +41,17 @@ def test_submit_explains_a_mistake_and_fails(deployment: Deployment, picture: Pa
 
 
 @in_one_mode()
-def test_jobs_are_listed_shown_cancelled_and_deleted(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
+def test_jobs_are_listed_shown_cancelled_and_deleted(
+    deployment: Deployment, api: ApiClient, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
     job_id = api.run(photo, ["convert_png"])["id"]
-    assert job_id in pixtools(deployment, "jobs", "list").stdout
-    assert json.loads(pixtools(deployment, "jobs", "show", job_id).stdout)["status"] == "completed"
-    assert "job_already_finished" in pixtools(deployment, "jobs", "cancel", job_id).stderr
-    assert "nothing_to_retry" in pixtools(deployment, "jobs", "retry", job_id).stderr
-    assert pixtools(deployment, "jobs", "delete", job_id).returncode == 0
-    assert "job_not_found" in pixtools(deployment, "jobs", "show", job_id).stderr
+    assert job_id in commands.run("jobs", "list").stdout
+    assert json.loads(commands.run("jobs", "show", job_id).stdout)["status"] == "completed"
+    assert "job_already_finished" in str(commands.run("jobs", "cancel", job_id).exception)
+    assert "nothing_to_retry" in str(commands.run("jobs", "retry", job_id).exception)
+    assert commands.run("jobs", "delete", job_id).exit_code == 0
+    assert "job_not_found" in str(commands.run("jobs", "show", job_id).exception)
 
 
 def test_a_server_that_is_not_there_is_named(picture: Path) -> None:
