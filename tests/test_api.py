@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import make_photo
+from tests.conftest import in_one_mode, make_photo
 from tests.support.deployment import ApiClient
 from tests.support.receiver import answer, receiving
 from tests.support.results import TREE, opened
@@ -66,6 +66,7 @@ def test_every_result_downloads_as_what_it_says(api: ApiClient, photo: bytes) ->
         assert timedelta(minutes=50) < expires_at - datetime.now(UTC) < timedelta(minutes=70)
 
 
+@in_one_mode()
 def test_orientation_is_applied(api: ApiClient) -> None:
     job = api.run(make_photo(orientation=6), [{"op": "resize", "width": 320}])
     image = opened(api.download(job["results"][0]).content)
@@ -75,6 +76,7 @@ def test_orientation_is_applied(api: ApiClient) -> None:
     assert not image.getexif()
 
 
+@in_one_mode()
 def test_kept_and_linear_operations(api: ApiClient, photo: bytes) -> None:
     tree = [
         {"op": "resize", "width": 400, "keep": True, "then": [{"op": "resize", "width": 100, "then": ["convert_webp"]}]}
@@ -98,6 +100,7 @@ def test_prefer_wait_gives_up_in_time(api: ApiClient, photo: bytes) -> None:
     assert response.status_code == 202
 
 
+@in_one_mode()
 def test_one_failed_branch_costs_no_other_branch(api: ApiClient) -> None:
     image = make_photo(1000, 100)  # upscaled over the pixel limit in one branch only
     tree = [
@@ -134,6 +137,7 @@ def test_broken_pixels_fail_at_once_with_a_clear_error(api: ApiClient, photo: by
     assert [step["attempts"] for step in job["steps"]] == [1, 1]
 
 
+@in_one_mode()
 def test_an_output_contract_is_kept_and_reported_or_fails_its_branch(api: ApiClient, photo: bytes) -> None:
     tree = [
         {"op": "resize", "width": 320, "then": [{"op": "convert_jpeg", "max_bytes": 6000}]},
@@ -147,6 +151,7 @@ def test_an_output_contract_is_kept_and_reported_or_fails_its_branch(api: ApiCli
     assert job["steps"][-1]["error"]["code"] == "target_unreachable"
 
 
+@in_one_mode()
 def test_pixel_operations_in_a_row(api: ApiClient, photo: bytes) -> None:
     tree = [
         {
@@ -195,6 +200,7 @@ def test_operations_are_described(api: ApiClient) -> None:
     assert answer["limits"]["max_nodes"] == 8
 
 
+@in_one_mode()
 def test_every_operations_example_runs(api: ApiClient) -> None:
     photo = make_photo(240, 180)
     answer = api.http.get("/operations").json()

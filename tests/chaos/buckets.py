@@ -1,5 +1,9 @@
-"""Processes all objects of a bucket by one template into another bucket, while each process is killed in turn, and the
-broker and Redis are restarted. The outputs are compared with those of a run without faults."""
+"""Processes all objects of a bucket by one template into another bucket, while processes are killed, and the broker and
+Redis are restarted. The outputs are compared with those of a run without faults.
+
+Either every process is killed in turn, evenly spread over the work. Or one process of each kind is killed while it
+works, and its work is suspended, so that a few objects are enough.
+"""
 
 import os
 import signal
@@ -16,13 +20,16 @@ import obstore
 import psutil
 from obstore.store import S3Store
 
+from app.operations import Queue
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster
 from tests.support.fixtures import ClusterServers
+from tests.support.processes import pixel_processes, resume, suspend
 from tests.support.servers import ObjectStoreServer
+from tests.support.waiting import until
 
 from .load import CLIENTS, HTTP, accepted
-from .matrix import SETTINGS, counted, supervised
+from .matrix import SETTINGS, counted, kill_count, supervised
 
 TEMPLATE = {
     "operations": [{"op": "resize", "width": {"param": "width"}, "then": [{"op": "convert_webp", "as": "small"}]}],
@@ -35,6 +42,7 @@ END_WITHIN = 1800.0  # seconds; jobs on a busy machine are slow, but not lost
 ENDED = "SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL AND tags->>'pass' = '{}'"
 WHOLE = "SELECT count(*) FROM jobs WHERE status = 'completed' AND tags->>'pass' = '{}'"
 ATTEMPTS = "SELECT count(*) FROM step_attempts JOIN jobs ON jobs.id = job_id WHERE tags->>'pass' = '{}'"
+RUNNING = "SELECT count(*) FROM job_steps WHERE status = 'running' AND queue = '{}'"
 TASKS = f"SELECT count(DISTINCT (job_id, task)) {ATTEMPTS.removeprefix('SELECT count(*) ')}"
 
 
@@ -78,8 +86,18 @@ class Report:
         )
 
 
-def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
-    """Process the objects twice: without faults, and while everything is struck in turn."""
+def run(
+    servers: ClusterServers, folder: Path, objects: int, *, in_turn: bool = True, lease_seconds: int = 15
+) -> Report:
+    """Process the objects twice: without faults, and with them.
+
+    Args:
+        servers: servers of the deployment, two of which are restarted.
+        folder: a new folder for the deployment.
+        objects: number of objects.
+        in_turn: whether all processes are killed, evenly spread over the work; else one of each kind, in its work.
+        lease_seconds: length of a lease; the work of a killed process begins again after it.
+    """
     report, store = Report(objects), servers.object_store
     source, calm, storm = (_bucket(servers, role) for role in ("in", "calm", "storm"))
     keys = _fill(store.store(source), objects)
@@ -87,9 +105,11 @@ def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
         folder,
         servers,
         ("default_queue", "small_queue", "fetch_queue"),
-        **SETTINGS | {"PIXTOOLS_STEP_LEASE_SECONDS": "15", "PIXTOOLS_STORE_ENDPOINTS": store.endpoint},
+        **SETTINGS | {"PIXTOOLS_STEP_LEASE_SECONDS": str(lease_seconds), "PIXTOOLS_STORE_ENDPOINTS": store.endpoint},
     )
     deployment.commands.append(["app", "relay"])
+    if not in_turn:
+        _arm_api(deployment, objects)
     try:
         deployment.start()
         for name, bucket in (("in", source), ("calm", calm), ("storm", storm)):
@@ -101,10 +121,8 @@ def run(servers: ClusterServers, folder: Path, objects: int) -> Report:
         report.seconds_undisturbed = time.monotonic() - started
         with supervised(deployment):
             started = time.monotonic()
-            sending = threading.Thread(target=_send, args=(deployment, keys, "storm"))
-            sending.start()
-            _strike_all(_strikes(deployment, servers), deployment, report)
-            sending.join()
+            send = partial(_send, deployment, keys, "storm")
+            (_strike_in_turn if in_turn else _strike_in_work)(deployment, servers, report, send)
             _await_end(deployment, "storm", objects)
             report.seconds = time.monotonic() - started
         _compare(report, keys, *(dict(_contents(store.store(name))) for name in (calm, storm)))
@@ -223,14 +241,69 @@ def _kill(deployment: Deployment, number: int, path: tuple[int, ...]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _strike_all(strikes: list[Strike], deployment: Deployment, report: Report) -> None:
+def _strike_in_turn(deployment: Deployment, servers: ClusterServers, report: Report, send: Callable[[], None]) -> None:
     """Run the strikes one after the other, evenly spread over the work."""
+    strikes = _strikes(deployment, servers)
+    sending = threading.Thread(target=send)
+    sending.start()
     for number, strike in enumerate(strikes):
         due = report.objects * number // len(strikes)
-        while (ended := counted(deployment, ENDED.format("storm"))) < due:
+        while counted(deployment, ENDED.format("storm")) < due:
             time.sleep(0.05)
-        report.strikes.append((strike.name, report.objects - ended))
-        strike.act()
+        _strike(strike, deployment, report)
+    sending.join()
+
+
+def _strike(strike: Strike, deployment: Deployment, report: Report) -> None:
+    report.strikes.append((strike.name, report.objects - counted(deployment, ENDED.format("storm"))))
+    strike.act()
+
+
+API, PIXELS, FETCHER, RELAY = range(4)
+
+
+def _arm_api(deployment: Deployment, objects: int) -> None:
+    """Let the API die in the middle of the second run: after the commit of a job and before the answer."""
+    deployment.commands[API] = ["tests.chaos.run", *deployment.commands[API]]
+    deployment.environment |= {
+        "CHAOS_POINT": "app.services.intake.submission:Submissions._write_new:after",
+        "CHAOS_EVERY": str(objects + objects // 2),
+        "CHAOS_KILLS": "1",
+        "CHAOS_COUNT": str(deployment.folder / "count"),
+    }
+
+
+def _strike_in_work(deployment: Deployment, servers: ClusterServers, report: Report, send: Callable[[], None]) -> None:
+    """Strike a process of each kind while it works: its work does not end before that."""
+    suspended: set[int] = set()
+
+    def is_at_work(queue: Queue) -> bool:
+        new = pixel_processes(deployment) - suspended
+        suspend(new)
+        suspended.update(new)
+        return counted(deployment, RUNNING.format(queue.value)) > 0
+
+    def strike(name: str, act: Callable[[], None]) -> None:
+        _strike(Strike(name, act), deployment, report)
+
+    fetcher = deployment.processes[FETCHER].pid
+    try:
+        os.killpg(fetcher, signal.SIGSTOP)
+        strike("kill -9 API after a commit", send)
+        assert kill_count(deployment.folder) == 1, "the API was not killed"
+        servers.object_store.pause()
+        os.killpg(fetcher, signal.SIGCONT)
+        until(lambda: is_at_work(Queue.FETCH))
+        strike("kill -9 fetch_queue", partial(_kill, deployment, FETCHER, ()))
+        servers.object_store.resume()
+        until(lambda: is_at_work(Queue.DEFAULT))
+        strike("restart Redis", servers.redis.restart)
+        strike("restart RabbitMQ", servers.rabbitmq.restart)
+        strike("kill -9 relay", partial(_kill, deployment, RELAY, ()))
+        strike("kill -9 default_queue", partial(_kill, deployment, PIXELS, ()))
+    finally:
+        servers.object_store.resume()
+        resume(suspended)
 
 
 def _contents(bucket: S3Store) -> Iterator[tuple[str, bytes]]:

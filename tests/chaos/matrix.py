@@ -37,7 +37,7 @@ SETTINGS = {
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
     "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,2,4,8,16",
 }
-QUEUES = ("default_queue", "small_queue", "webhook_queue")
+QUEUES = ("default_queue", "webhook_queue")
 OPEN = {"pending", "processing"}
 RESTART_AFTER = 1.0  # seconds, like a container supervisor
 END_WITHIN = 600.0  # seconds after the fault; jobs on a busy machine are slow, but not lost
@@ -273,12 +273,19 @@ CONTROL = Fault(
 
 
 def run(
-    fault: Fault, servers: ClusterServers, folder: Path, jobs: int, *, kills: int = 8, end_within: float = END_WITHIN
+    fault: Fault,
+    servers: ClusterServers,
+    folder: Path,
+    jobs: int,
+    *,
+    kills: int = 8,
+    spare: bool = True,
+    end_within: float = END_WITHIN,
 ) -> Row:
-    """Run a row of the matrix with a number of jobs, and at most `kills` kills."""
+    """Run a row of the matrix with a number of jobs and at most `kills` kills, with or without a spare process."""
     row = Row(fault.name)
     with ExitStack() as stack:
-        stage = stack.enter_context(_staged(fault, servers, folder, kills))
+        stage = stack.enter_context(_staged(fault, servers, folder, kills, spare=spare))
         receiver = stack.enter_context(receiving())
         stack.enter_context(supervised(stage.deployment))
         healed: list[datetime] = []
@@ -290,7 +297,7 @@ def run(
         found = ended(stage.deployment.url, submitted, end_within)
         row.ended = len(found)
         _await_webhooks(receiver, row.ended, end_within)
-        row.kills = _kills(folder)
+        row.kills = kill_count(folder)
         row.struck = _has_struck(fault, row, stage.deployment)
         _check(row, submitted, found, receiver)
         row.wrong += sum(_has_changed(stage.deployment.url, ended) for ended in found.values())
@@ -302,7 +309,7 @@ def run(
 
 
 @contextmanager
-def _staged(fault: Fault, servers: ClusterServers, folder: Path, kills: int) -> Iterator[Stage]:
+def _staged(fault: Fault, servers: ClusterServers, folder: Path, kills: int, *, spare: bool) -> Iterator[Stage]:
     with ExitStack() as stack:
         addresses = {
             "rabbitmq": urlsplit(servers.rabbitmq.url),
@@ -312,7 +319,8 @@ def _staged(fault: Fault, servers: ClusterServers, folder: Path, kills: int) -> 
             name: stack.enter_context(TcpProxy(str(url.hostname), int(url.port or 0)))
             for name, url in addresses.items()
         }
-        deployment = cluster(folder, servers, QUEUES, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
+        queues = [*QUEUES, *(["small_queue"] if spare else [])]
+        deployment = cluster(folder, servers, queues, **SETTINGS, CHAOS_COUNT=str(folder / "count"))
         deployment.environment |= {**fault.environment, "CHAOS_KILLS": str(kills)}
         for variable, name in (("PIXTOOLS_BROKER_URL", "rabbitmq"), ("PIXTOOLS_S3_ENDPOINT", "object_store")):
             there = f":{addresses[name].port}"
@@ -396,7 +404,8 @@ def _has_changed(url: str, ended: dict[str, Any]) -> bool:
     return any(now.get(name) != ended[name] for name in ("status", "finished_at", "steps"))
 
 
-def _kills(folder: Path) -> int:
+def kill_count(folder: Path) -> int:
+    """How many times the fault of `tests.chaos.run` has killed a process."""
     count = folder / "count"
     return int(count.read_text().split()[1]) if count.exists() else 0
 

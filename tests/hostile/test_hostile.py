@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.conftest import in_one_mode
 from tests.hostile import bodies, forms, heads, images, queries
 from tests.hostile.wire import Answered, Hostile, send
 from tests.support.deployment import ApiClient, Deployment
@@ -57,6 +58,7 @@ def answers(deployment: Deployment, requests: Iterable[Hostile]) -> list[tuple[H
     return pairs
 
 
+@in_one_mode()
 @pytest.mark.usefixtures("_no_endpoints_left")
 @pytest.mark.parametrize("share", [pytest.param(1, id="all", marks=pytest.mark.full), pytest.param(3, id="a third")])
 @pytest.mark.parametrize("kind", KINDS)

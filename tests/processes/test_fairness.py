@@ -1,8 +1,7 @@
 """A small job never waits behind a giant one, in both modes: by the order in which things end, not by the clock."""
 
 import os
-import signal
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,15 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 
 from app.database import Database
-from app.models import DueTask, Job, Step, StepStatus
-from app.operations import Queue
+from app.models import DueTask, Job
 from app.tasks import spare
-from tests.conftest import SETTINGS, make_photo
-from tests.support.deployment import ApiClient, Deployment, cluster
-from tests.support.fixtures import ClusterServers
+from tests.conftest import SETTINGS, in_one_mode, make_photo
+from tests.support.deployment import ApiClient, Deployment
+from tests.support.preloaded import run
 from tests.support.processes import LONG, held
 
 PATIENCE = 90.0  # seconds
@@ -90,7 +88,8 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
+@in_one_mode()
+def test_a_newcomer_does_not_wait_for_another_tenant_nor_the_highest_priority_for_a_low_one(
     deployment: Deployment, api: ApiClient
 ) -> None:
     photo = make_photo(120, 90)
@@ -98,24 +97,15 @@ def test_a_newcomer_does_not_wait_for_all_that_another_tenant_sent_before(
         with all_held(deployment, api):
             others = [api.accepted(photo, SLOW)["id"] for _ in range(16)]
             give(database, others, "another")  # there are no keys that would separate them
-            newcomer = api.accepted(photo, SLOW, priority="0")
-        with cancelled_after(api, *others):
+            low = [api.accepted(photo, SLOW, priority="4")["id"] for _ in range(8)]
+            newcomer = api.accepted(photo, SLOW, priority="9")
+        assert newcomer["priority"] == 9
+        with cancelled_after(api, *others, *low):
             ended = api.ended(newcomer["id"])
             assert ended["status"] == "completed"
             give(database, others, "default")  # which may see them
             assert begun_later(api, ended, others) >= 4
-
-
-def test_the_highest_priority_goes_first(deployment: Deployment, api: ApiClient) -> None:
-    photo = make_photo(120, 90)
-    with all_held(deployment, api):
-        low = [api.accepted(photo, SLOW, priority="4")["id"] for _ in range(16)]
-        high = api.accepted(photo, SLOW, priority="9")
-    assert high["priority"] == 9
-    with cancelled_after(api, *low):
-        ended = api.ended(high["id"])
-        assert ended["status"] == "completed"
-        assert begun_later(api, ended, low) >= 4
+            assert begun_later(api, ended, low) >= 4
 
 
 @pytest.mark.parametrize("value", ["10", "-1", "x", "5.0", "\N{SUPERSCRIPT TWO}"])
@@ -130,82 +120,10 @@ def test_the_usual_priority_is_five(api: ApiClient, photo: bytes) -> None:
     assert [api.run(photo, ["flip"], **given)["priority"] for given in ({}, {"priority": ""})] == [5, 5]
 
 
-@pytest.fixture(scope="module")
-def own(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """API, pixel worker and relay, to be killed."""
-    running = cluster(tmp_path_factory.mktemp("own"), cluster_servers, ["default_queue", "small_queue"])
-    running.commands.append(["app", "relay"])
-    try:
-        running.start()
-        yield running
-    finally:
-        running.kill()
-
-
-@pytest.mark.integration
-def test_a_spare_process_is_started_again_and_ends_with_its_worker(own: Deployment) -> None:
-    worker = own.processes[1].pid
-
-    def spare() -> int | None:
-        """Of the processes of the worker's group."""
-        found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"spare-" in _read(path)]
-        groups = {int(folder.name): _read(folder / "stat").rpartition(b")")[2].split()[2:3] for folder in found}
-        return next((pid for pid, group in groups.items() if group == [str(worker).encode()]), None)
-
-    def takes_work() -> bool:
-        with own.client() as api:
-            queues = api.http.get("/health").json()["queues"]
-        return bool(queues[Queue.SMALL]["workers"] == 1)
-
-    until(takes_work)
-    first = spare()
-    assert first
-    os.kill(first, signal.SIGKILL)
-    until(lambda: spare() not in (None, first))
-    until(takes_work)
-    os.kill(worker, signal.SIGKILL)
-    until(lambda: spare() is None)
-    own.processes[1].wait(10)
-    own.processes[1] = own.restart(1)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-@pytest.mark.integration
-def test_another_process_goes_on_when_the_one_that_chooses_is_killed(own: Deployment) -> None:
-    database = database_of(own)
-
-    def left() -> int:
-        with database.session(read_only=True) as session:
-            unfinished = select(func.count()).where(Step.status != StepStatus.SUCCEEDED)
-            return session.scalars(unfinished).one()
-
-    try:
-        os.killpg(own.processes[1].pid, signal.SIGSTOP)  # so that there is work left, whatever the machine does
-        try:
-            with own.client() as api:
-                for _ in range(12):
-                    api.accepted(make_photo(120, 90), SLOW)
-            with database.session(read_only=True) as session:
-                assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
-            own.processes[0].send_signal(signal.SIGKILL)
-        finally:
-            os.killpg(own.processes[1].pid, signal.SIGCONT)
-        until(lambda: left() == 0)
-    finally:
-        database.close()
-
-
 def test_a_spare_process_whose_worker_is_killed_while_it_starts_ends_too(tmp_path: Path) -> None:
     settings = {spare.SPARE_OF: "1", "PIXTOOLS_DATA_DIR": str(tmp_path)}  # not this process, which starts it
-    command = spare._command("worker@here")
-    ended = subprocess.run(
-        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
-    )
+    python, dash_m, *command = spare._command("worker@here")
+    assert (python, dash_m) == (sys.executable, "-m")
+    ended = run(command, {**os.environ, **settings})
     assert ended.returncode == 1
     assert "The worker of this spare process has ended." in ended.stderr

@@ -22,7 +22,7 @@ from app.errors import NoRoom, StoreUnavailable
 from app.services import steps
 from app.services.monitoring.checks import Health
 from app.services.monitoring.disk_space import Room
-from tests.conftest import MODES, make_photo
+from tests.conftest import make_photo
 from tests.support.deployment import ROOT, ApiClient, Deployment, cluster, embedded
 from tests.support.processes import frozen, pixel_processes
 from tests.support.small_disk import INSIDE, CannotMount, filled, run_in_namespace, small_disk
@@ -92,7 +92,7 @@ class Service:
         return httpx.get(f"{self.deployment.url}/health/ready", timeout=10).status_code
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.full)])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service | None]:
     """None: the test has run in a namespace."""
     with ExitStack() as stack:
@@ -165,9 +165,9 @@ def _fill_and_free(service: Service, rounds: int) -> None:
 
 
 def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
-    _await_accepted(load, 6)
+    _await_accepted(load, 3)
     photo = make_photo(seed=99)
-    slow = [api.accepted(photo, SLOW)["id"] for _ in range(4)]  # in flight when the disk becomes full, because ...
+    slow = [api.accepted(photo, SLOW)["id"] for _ in range(2)]  # in flight when the disk becomes full, because ...
     load.accepted += slow
     await_(lambda: _runs(api, slow), PATIENCE, "no work is under way")
     with ExitStack() as full:

@@ -18,7 +18,7 @@ from tests.support.sse import Breaking, events_of
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"PIXTOOLS_MAX_LISTENERS": "500", "PIXTOOLS_TENANT_MAX_LISTENERS": "500"}
-SHORT = {"listeners": 6, "breaks": 15, "kills": 1, "hold": 0.2}
+SHORT = {"listeners": 4, "breaks": 8, "kills": 1, "hold": 0.1}
 LEAST = 12  # events
 LONG = {"listeners": 50, "breaks": 200, "kills": 20, "hold": 1.0}  # seconds: the API has time for something else
 
@@ -45,7 +45,7 @@ class Apis:
             each.kill()
 
 
-@pytest.fixture(params=["embedded", "cluster"])
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.full), "cluster"])
 def apis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Apis]:
     if request.param == "embedded":
         deployments = [embedded(tmp_path, **SETTINGS)]

@@ -134,6 +134,8 @@ def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: 
     assert list((tmp_path / "data" / "spool").iterdir()) == []
 
 
+# the processes of a cluster say what a single one says, and what Celery says
+@pytest.mark.parametrize("deployment", [pytest.param("embedded", marks=pytest.mark.full), "cluster"], indirect=True)
 def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deployment, photo: bytes) -> None:
     """Also one of many tasks; requests that look how it is are the client's."""
     tree = [{"op": "resize", "width": 100 + n, "then": ["convert_webp", "convert_png"]} for n in range(2)]

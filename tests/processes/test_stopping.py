@@ -1,15 +1,13 @@
-"""Processes that have to stop, jobs that are cancelled, and a server that is full."""
+"""A single process that has to stop, and one that is full until a job is cancelled."""
 
-import signal
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tests.conftest import make_photo
-from tests.support.deployment import Deployment, cluster, embedded
-from tests.support.fixtures import ClusterServers
-from tests.support.processes import LONG, held, pixel_processes
+from tests.support.deployment import Deployment, embedded
+from tests.support.processes import LONG, held
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -17,21 +15,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """One process that has room for one job."""
-    running = embedded(tmp_path_factory.mktemp("single"), PIXTOOLS_MAX_OPEN_JOBS="1")
-    try:
-        running.start()
-        yield running
-    finally:
-        running.kill()
-
-
-@pytest.fixture(scope="module")
-def pixels(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A cluster that sends no webhooks, whose workers have little time to end."""
-    running = cluster(
-        tmp_path_factory.mktemp("pixels"), cluster_servers, ["default_queue"], PIXTOOLS_DRAIN_SECONDS="0.5"
-    )
+    """One process that has room for one job, and one thread for large work."""
+    settings = {"PIXTOOLS_MAX_OPEN_JOBS": "1", "PIXTOOLS_WORKER_CONCURRENCY": "1"}
+    running = embedded(tmp_path_factory.mktemp("single"), **settings)
     try:
         running.start()
         yield running
@@ -66,29 +52,7 @@ def test_a_full_server_answers_before_it_reads_the_upload(single: Deployment) ->
             answer = until(refused)
             assert (answer.json()["code"], answer.headers["retry-after"]) == ("too_much_work", "30")
             assert api.http.post(f"/jobs/{job_id}/cancel").status_code == 200
-        small = until(lambda: (a := api.process(make_photo(64, 64), ["convert_png"])).status_code == 202 and a)
-        assert api.ended(small.json()["id"])["status"] == "completed"
-
-
-def test_a_worker_that_is_stopped_hands_its_task_to_the_next(pixels: Deployment) -> None:
-    with pixels.client() as api:
-        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
-        worker = pixels.processes[1]
-        with held(pixels, api, job_id):
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(60) == 0
-        step = api.job(job_id)["steps"][0]
-        assert (step["status"], step["attempts"]) == ("pending", 0)
-        pixels.processes[1] = pixels.restart(1)
-        step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
-        assert step["attempts"] == 1
-        api.http.post(f"/jobs/{job_id}/cancel")
-
-
-def test_a_cancel_ends_the_pixel_process_of_a_cluster(pixels: Deployment) -> None:
-    with pixels.client() as api:
-        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
-        with held(pixels, api, job_id):
-            before = pixel_processes(pixels)
-            api.http.post(f"/jobs/{job_id}/cancel")
-            until(lambda: before - pixel_processes(pixels))
+            # the next one needs the thread, whose pixel process would not end by itself
+            large = [{"op": "convert_avif", "effort": 8}]
+            accepted = until(lambda: (a := api.process(make_photo(120, 90), large)).status_code == 202 and a)
+            assert api.ended(accepted.json()["id"])["status"] == "completed"

@@ -31,6 +31,7 @@ from app.services.intake.uploads import (
     check_content_length,
     receive,
 )
+from tests.support.sampling import SHARE, WHOLE
 
 LIMITS = FormLimits(file_bytes=1_000_000, fields={"operations": 100, "webhook_url": 50})
 OPERATIONS = '["convert_webp"]'
@@ -207,8 +208,8 @@ def test_a_file_that_is_too_large_is_refused_while_it_arrives(tmp_path: Path) ->
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_form_that_ends_early_is_refused_wherever_it_ends(tmp_path: Path, size: int) -> None:
     body, boundary = form(b"image", operations=OPERATIONS)
-    # the closing boundary is complete without the line break that clients write after it
-    for end in range(1, len(body) - 2):
+    ends = range(1, len(body) - 2)  # the closing boundary is complete without the line break after it
+    for end in ends if size > 1 or WHOLE else ends[::SHARE]:
         refused(TruncatedRequest, body[:end], boundary, tmp_path, sizes=every(size))
 
 

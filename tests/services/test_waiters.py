@@ -91,7 +91,7 @@ def test_nobody_is_told_of_other_jobs_or_of_what_was_undone(database: Database) 
         cancel(database, other)
         crash_after(database, lambda session: jobs.cancel(session, job_id))
 
-    assert waited(waiters, job_id, meanwhile, seconds=1.0) >= 1.0
+    assert waited(waiters, job_id, meanwhile, seconds=0.5) >= 0.5
     assert not waiters._waiting
 
 
@@ -142,27 +142,29 @@ def test_a_request_too_many_does_not_wait(database: Database) -> None:
     shown: list[bool] = []
 
     async def wait() -> None:
-        shown.append(await waiters.job(job_id, 1.0, never))
+        shown.append(await waiters.job(job_id, 0.5, never))
 
     together(waiters, lambda: None, wait(), wait())
     assert shown == [False, True]
 
 
-@pytest.mark.slow
 def test_the_database_is_asked_as_often_for_many_as_for_one(database: Database) -> None:
     waiters, job_id = waiters_of(database, alone=False), accept(database)
     asked: list[str] = []
     engine = database.engine if database.is_sqlite else database.async_engine.sync_engine
     event.listen(engine, "before_cursor_execute", lambda *shown: asked.append(shown[2]))
-    waiting = [waiters.job(job_id, 1.5, never, is_new=True) for _ in range(20)]
-    waiting += [waiters.event(0, None, 1.5, never, tenant=DEFAULT_TENANT) for _ in range(20)]
+    waiting = [waiters.job(job_id, 0.8, never, is_new=True) for _ in range(20)]
+    waiting += [waiters.event(0, None, 0.8, never, tenant=DEFAULT_TENANT) for _ in range(20)]
     together(waiters, lambda: None, *waiting)
     looks = [statement for statement in asked if statement.startswith("SELECT")]
     assert 2 <= len(looks) <= 40
     assert not waiters._waiting
 
 
-def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Database) -> None:
+def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.waiters.LONGEST_PAUSE", 0.1)
     waiters, job_id = waiters_of(database, alone=False), accept(database)
 
     async def wait() -> None:
@@ -171,7 +173,7 @@ def test_a_reader_of_the_log_is_told_of_events_of_its_type_only(database: Databa
             for type_ in (EventType.COMPLETED, EventType.CANCELLED)
         )
         await wanted
-        done, _ = await asyncio.wait({other}, timeout=1)  # with several looks
+        done, _ = await asyncio.wait({other}, timeout=0.3)  # with several looks
         assert not done
         other.cancel()
         await asyncio.wait({other})

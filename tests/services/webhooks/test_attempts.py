@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,10 @@ from app.models import (
 )
 from app.services import webhook
 from app.services.outbox import DELIVER_WEBHOOK
-from app.services.webhooks import deliveries, endpoints
+from app.services.webhooks import deliveries, endpoints, host_limits
 from app.services.webhooks.breakers import Breakers
 from app.services.webhooks.egress import Egress
-from app.services.webhooks.host_limits import BUSY_SECONDS, HostLimits
+from app.services.webhooks.host_limits import BUSY_SECONDS, SLOW_SECONDS, HostLimits
 from app.tenancy import DEFAULT_TENANT
 from tests.support.receiver import (
     Behaviour,
@@ -101,23 +102,34 @@ FAILING: list[tuple[str, Behaviour, int | None, str]] = [
     ("500", answer(500, b"oh no"), 500, "answered 500"),
     ("404", answer(404), 404, "answered 404"),
     ("redirect", answer(307, location="http://127.0.0.1:1/"), 307, "answered 307; redirects are not followed"),
-    ("hang", hang, None, "no complete answer within 2 s"),
-    ("drip", drip, None, "no complete answer within 2 s"),
-    ("drip_body", drip_body, None, "no complete answer within 2 s"),
+    ("hang", hang, None, "no complete answer within 1 s"),
+    ("drip", drip, None, "no complete answer within 1 s"),
+    ("drip_body", drip_body, None, "no complete answer within 1 s"),
     ("reset", reset, None, "the connection broke"),
     ("garble", garble, None, "the answer is not HTTP, or ends early"),
 ]
 
 
+def on(kind: str, case: tuple[str, Behaviour, int | None, str]) -> Any:
+    """A case on a kind of database; the wait for a time-out needs no database, and is on one kind enough."""
+    name, *given = case
+    marks = [pytest.mark.integration] if kind == "postgresql" else []
+    if kind == "postgresql" and "within 1 s" in case[-1]:
+        marks.append(pytest.mark.full)
+    return pytest.param(kind, *given, id=f"{kind}-{name}", marks=marks)
+
+
 @pytest.mark.parametrize(
-    ("behaviour", "code", "error"), [case[1:] for case in FAILING], ids=[case[0] for case in FAILING]
+    ("database_url", "behaviour", "code", "error"),
+    [on(kind, case) for kind in ("sqlite", "postgresql") for case in FAILING],
+    indirect=["database_url"],
 )
 def test_a_failure_is_written_down_and_tried_again_with_the_same_id(
     database: Database, behaviour: Behaviour, code: int | None, error: str
 ) -> None:
     with receiving(behaviour, answer(204)) as receiver:
         delivery_id = delivery_to(database, receiver.url)
-        impatient = {"timeout_seconds": 2} if "within 2 s" in error else {}
+        impatient = {"timeout_seconds": 1} if "within 1 s" in error else {}
         sender(database, **impatient).attempt(delivery_id, "worker")
         delivery = fetched(database, delivery_id)
         assert (delivery.status, delivery.attempts) == (DeliveryStatus.PENDING, 1)
@@ -308,8 +320,9 @@ def test_answers_below_500_are_no_reason_to_leave_a_host_alone(database: Databas
         assert len(receiver.requests) == FAILURES + 2
 
 
-@pytest.mark.slow
-def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
+def test_a_slow_host_holds_no_more_than_its_share(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]  # by the clock of the limits
+    monkeypatch.setattr(host_limits, "time", SimpleNamespace(monotonic=lambda: now[0]))
     hooks = sender(database, host_limits=HostLimits(2, 16))
     with receiving(hang) as slow, receiving() as fast:
         hooks.attempt(delivery_to(database, fast.url), "w")
@@ -318,7 +331,7 @@ def test_a_slow_host_holds_no_more_than_its_share(database: Database) -> None:
         for thread in threads:
             thread.start()
         slow.await_requests(2)
-        time.sleep(1.1)
+        now[0] += SLOW_SECONDS + 0.1
         began = datetime.now(UTC)
         hooks.attempt(stuck[2], "w")
         assert len(slow.requests) == 2

@@ -153,7 +153,8 @@ def test_of_many_workers_one_probes(new: New, move: Move) -> None:
 
 
 @pytest.mark.integration
-def test_without_redis_each_process_decides_for_itself(redis_server: Redis) -> None:
+def test_without_redis_each_process_decides_for_itself(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REDIS_SECONDS", 0.3)
     guards = breakers(redis_server.url)
     succeed(guards)
     redis_server.pause()

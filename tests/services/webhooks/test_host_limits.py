@@ -33,6 +33,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts wait hardly any time for a place, of which a clock that stands knows nothing."""
+    monkeypatch.setattr(host_limits, "SLOW_SECONDS", 0.1)
+
+
+@pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host is quick, and is waited for, on a busy machine as well."""
     monkeypatch.setattr(host_limits, "SLOW_SECONDS", LONG)
@@ -144,6 +150,7 @@ def test_many_names_of_one_domain_have_no_more_places_than_two_hosts(clock: Cloc
     end(threads, release)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_hosts_that_were_never_asked_have_half_of_the_threads(clock: Clock) -> None:
     shares, release = HostLimits(4, THREADS), threading.Event()
     with shares.one(HOST):
@@ -158,6 +165,7 @@ def test_hosts_that_were_never_asked_have_half_of_the_threads(clock: Clock) -> N
     end(threads, release)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_attempt_that_a_breaker_has_stopped_makes_no_host_a_quick_one(clock: Clock) -> None:
     shares, release = HostLimits(4, THREADS), threading.Event()
     hosts = [f"https://{number}.test{number}:443" for number in range(9)]

@@ -237,17 +237,7 @@ def crowded(database: Database) -> str:
 
 
 @ON_POSTGRESQL
-def test_finding_what_an_endpoint_has_missed_takes_no_time_among_many(database: Database, crowded: str) -> None:
-    replay = begin(database, crowded, missed_only=True)
-    with database.session() as session:
-        session.execute(text("SET LOCAL work_mem = '64kB'"))  # as if there were a hundred times as many
-        session.execute(text("SET LOCAL statement_timeout = '3s'"))
-        replays.run_batch(session, replay.id, replay.after)
-    assert replay_of(database, crowded).events == 1
-
-
-@ON_POSTGRESQL
-def test_frequent_questions_are_answered_by_an_index(database: Database, crowded: str) -> None:
+def test_questions_about_a_few_among_many_are_answered_by_an_index(database: Database, crowded: str) -> None:
     leased = select(func.max(WebhookDelivery.dispatched_at)).where(WebhookDelivery.lease_until > from_now())
     failed = select(Event.id).where(Event.tenant == DEFAULT_TENANT, Event.position > 0, Event.type == "job.failed")
     failed = failed.order_by(Event.position).limit(51)
@@ -255,4 +245,11 @@ def test_frequent_questions_are_answered_by_an_index(database: Database, crowded
         sql = str(query.compile(database.engine, compile_kwargs={"literal_binds": True}))
         with database.engine.connect() as connection:
             plan = "\n".join(connection.scalars(text(f"EXPLAIN {sql}".replace(":", "\\:"))))
-        assert index in plan, crowded
+        assert index in plan
+
+    replay = begin(database, crowded, missed_only=True)
+    with database.session() as session:
+        session.execute(text("SET LOCAL work_mem = '64kB'"))  # as if there were a hundred times as many
+        session.execute(text("SET LOCAL statement_timeout = '3s'"))
+        replays.run_batch(session, replay.id, replay.after)
+    assert replay_of(database, crowded).events == 1

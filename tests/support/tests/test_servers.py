@@ -200,6 +200,7 @@ def test_servers_listen_on_the_loopback_address_only(servers: ClusterServers) ->
         assert listening - {"::1"} == {HOST}, server.name
 
 
+@pytest.mark.full  # each call of its tool takes a second; all clusters have virtual hosts made by it
 def test_rabbitmq_vhost_and_policy(servers: ClusterServers) -> None:
     server = servers.rabbitmq
     assert server.create_vhost("other/one").endswith("/other%2Fone")
@@ -334,9 +335,13 @@ def test_proxy_cuts_and_heals(proxy: TcpProxy, behind_proxy: redis.Redis) -> Non
 def test_proxy_swallows(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
     assert behind_proxy.ping()
     proxy.blackhole()
-    for _ in ("open connection", "new connection"):
-        with pytest.raises(redis.TimeoutError):
-            behind_proxy.ping()
+    open_one = behind_proxy.connection_pool.get_connection()
+    open_one.send_command("PING")
+    assert not open_one.can_read(timeout=0.5)
+    open_one.disconnect()
+    new_one = redis.Redis(host=HOST, port=proxy.port, socket_timeout=0.5, retry=ONCE)
+    with closing(new_one), pytest.raises(redis.TimeoutError):
+        new_one.ping()
     proxy.heal()
     assert behind_proxy.ping()
 
@@ -344,20 +349,20 @@ def test_proxy_swallows(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
 def test_proxy_delays(proxy: TcpProxy, behind_proxy: redis.Redis) -> None:
     assert behind_proxy.ping()
     proxy.latency(0.1)
-    assert 0.2 <= shortest(behind_proxy.ping) < 0.4, "once in each direction"
+    assert 0.2 <= shortest(behind_proxy.ping, 0.4) < 0.4, "once in each direction"
     proxy.latency(0)
-    assert shortest(behind_proxy.ping) < 0.1
+    assert shortest(behind_proxy.ping, 0.1) < 0.1
 
 
-def shortest(call: Callable[[], object]) -> float:
-    """The seconds of the fastest of ten calls, since on a busy machine some take long."""
-
-    def took() -> float:
+def shortest(call: Callable[[], object], enough: float) -> float:
+    """The seconds of the fastest of at most ten calls, since on a busy machine some take long; the last is below
+    `enough`."""
+    took = []
+    while len(took) < 10 and min(took, default=enough) >= enough:
         began = time.monotonic()
         call()
-        return time.monotonic() - began
-
-    return min(took() for _ in range(10))
+        took.append(time.monotonic() - began)
+    return min(took)
 
 
 def test_proxy_passes_much_data_and_the_end_of_streams() -> None:

@@ -1,0 +1,268 @@
+"""A cluster whose servers go away and whose processes end; what Redis is there for, and what RabbitMQ gives up.
+
+All tests share one cluster. What they end and do not need again is started for the next test that asks for it.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from kombu import Connection
+from sqlalchemy import func, select
+from uuid_utils.compat import uuid7
+
+from app.database import Database
+from app.models import DueTask, Step, StepStatus
+from app.operations import DEAD_LETTER_QUEUE, Queue
+from tests.conftest import make_photo
+from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.fixtures import ClusterServers
+from tests.support.processes import LONG, command, frozen, held, listed, pixel_processes
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.integration
+
+TREE: list[Any] = [{"op": "resize", "width": 32, "then": ["convert_webp", {"op": "flip", "then": ["convert_png"]}]}]
+
+
+API, WORKER, RELAY = range(3)
+SETTINGS = {
+    "PIXTOOLS_OTLP_ENDPOINT": "http://127.0.0.1:1",  # the collector of traces is away all the time
+    "PIXTOOLS_STEP_MAX_ATTEMPTS": "2",
+    "PIXTOOLS_DRAIN_SECONDS": "0.5",
+}
+
+
+@pytest.fixture(scope="module")
+def started(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """API, pixel worker and relay."""
+    deployment = cluster(tmp_path_factory.mktemp("cluster"), cluster_servers, ["default_queue", "small_queue"], **SETTINGS)
+    deployment.commands.append(["app", "relay"])
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.kill()
+
+
+@pytest.fixture
+def running(started: Deployment) -> Deployment:
+    """The cluster, with all of its processes."""
+    for number, process in enumerate(started.processes):
+        if process.poll() is not None:
+            started.processes[number] = started.restart(number)
+    started.await_ready()
+    return started
+
+
+def test_a_collector_that_is_away_costs_nothing(running: Deployment, photo: bytes) -> None:
+    with running.client() as client:
+        assert client.run(photo, ["flip"])["status"] == "completed"
+
+
+def test_redis_counts_chords_and_keeps_nothing_else(running: Deployment, cluster_servers: ClusterServers) -> None:
+    """Otherwise every job would leave keys, and subscriptions that last as long as the worker."""
+    server = redis.Redis.from_url(cluster_servers.redis.url, decode_responses=True)
+    server.flushall()
+    with running.client() as api:
+        assert api.run(make_photo(64, 48), TREE)["status"] == "completed"
+    [counted] = until(lambda: list(server.scan_iter("*.ended")))
+    until(lambda: server.scard(counted) == int(server.get(counted.replace(".ended", ".s"))) == 2)
+    assert {key.rpartition(".")[2] for key in server.scan_iter("celery-*")} == {"ended", "s"}
+    assert all(0 < server.ttl(key) <= 3600 for key in server.scan_iter("celery-*"))
+    assert server.pubsub_channels("celery-task-meta-*") == []
+
+
+@pytest.mark.parametrize("mode", [pytest.param("embedded", marks=pytest.mark.full), "cluster"])
+def test_poison_is_given_up_listed_refused_and_redriven(
+    tmp_path: Path, mode: str, request: pytest.FixtureRequest
+) -> None:
+    """Every pixel process that takes the task is killed, as the system does when memory is short."""
+    if mode == "cluster":
+        _poison(request.getfixturevalue("running"))
+        return
+    deployment = embedded(tmp_path, **SETTINGS)
+    try:
+        deployment.start()
+        _poison(deployment)
+    finally:
+        deployment.kill()
+
+
+def _poison(deployment: Deployment) -> None:
+    photo, tree = make_photo(1000, 750), [LONG, "convert_png"]
+    with deployment.client() as api:
+        job_id = api.accepted(photo, tree)["id"]
+        until(lambda: api.job(job_id)["steps"][1]["status"] == "succeeded")  # its process will not be killed
+
+        def given_up() -> Any:
+            step = api.job(job_id)["steps"][0]
+            if step["status"] == "running":
+                for pid in pixel_processes(deployment):
+                    os.kill(pid, signal.SIGKILL)
+            return step["status"] == "failed" and step
+
+        assert until(given_up, 90)["error"]["code"] == "poison_input"
+        job = api.ended(job_id)
+        assert job["status"] == "completed_with_errors"
+        assert [result["name"] for result in job["results"]] == ["convert_png"]
+
+        [line] = until(lambda: listed(deployment))
+        letter_id = line.split()[0]
+        assert job_id in line
+        shown = json.loads(command(deployment, "dlq", "show", letter_id).stdout)
+        assert (shown["reason"], shown["operations"]) == ("poison_input", ["convert_avif"])
+
+        refused = api.process(photo, tree)
+        assert (refused.status_code, refused.json()["code"]) == (422, "known_poison")
+        assert api.run(photo, ["convert_webp"])["status"] == "completed"
+
+        assert "runs again" in command(deployment, "dlq", "redrive", letter_id).stdout
+        until(lambda: api.job(job_id)["steps"][0]["status"] == "running")
+        again = api.accepted(photo, tree)["id"]
+        assert command(deployment, "dlq", "list").stdout == ""
+        assert command(deployment, "dlq", "purge", "--all").stdout == "1 deleted\n"
+        for each in (job_id, again):
+            api.http.post(f"/jobs/{each}/cancel")
+
+
+def test_rabbitmq_gives_up_what_no_worker_can_take(running: Deployment) -> None:
+    """A message of a task that no worker knows is rejected, and written down."""
+    with running.client() as api:
+        api.run(make_photo(64, 64), ["convert_png"])  # then there is a worker, and its queues
+    with Connection(running.environment["PIXTOOLS_BROKER_URL"]) as connection:
+        producer = connection.Producer()
+        headers = {"task": "pixtools.of_tomorrow", "id": "message-of-tomorrow", "lang": "py"}
+        producer.publish(
+            [[str(uuid7()), "0"], {}, {}],
+            exchange="pixtools",
+            routing_key="default_queue",
+            headers=headers,
+            serializer="json",
+            delivery_mode=2,
+        )
+        [line] = until(lambda: listed(running))
+        assert line.startswith("message-of-tomorrow")
+        assert "rejected" in line
+        with connection.channel() as channel:
+            assert channel.queue_declare(DEAD_LETTER_QUEUE, passive=True).message_count == 0
+
+
+def test_jobs_end_while_redis_is_away(running: Deployment, cluster_servers: ClusterServers) -> None:
+    """Redis only counts chords, and marks keys; without it the database knows as well."""
+    cluster_servers.redis.stop()
+    try:
+        with running.client() as api:
+            headers = {"Idempotency-Key": uuid4().hex}
+            waiting = [api.accepted(make_photo(64, 48), TREE, headers=headers)["id"]]
+            waiting += [api.accepted(make_photo(64, 48), TREE)["id"] for _ in range(5)]
+            assert {api.ended(job_id)["status"] for job_id in waiting} == {"completed"}
+    finally:
+        cluster_servers.redis.start()
+
+
+def test_a_restart_of_the_database_costs_seconds(running: Deployment, cluster_servers: ClusterServers) -> None:
+    """Tasks wait for it where they are: nothing is left to leases of a minute and looks after ten."""
+    with running.client() as api:
+        with frozen(pixel_processes(running)):
+            waiting = [api.accepted(make_photo(64, 48), ["convert_webp", "convert_png"])["id"] for _ in range(8)]
+            until(lambda: any(step["status"] == "running" for job_id in waiting for step in api.job(job_id)["steps"]))
+            cluster_servers.postgresql.kill()
+        time.sleep(1)  # in which results come that cannot be recorded
+        cluster_servers.postgresql.start()
+        until(lambda: api.http.get("/health/ready").is_success)
+        assert {api.ended(job_id, 45)["status"] for job_id in waiting} == {"completed"}
+
+
+def test_a_cancel_ends_the_pixel_process(running: Deployment) -> None:
+    with running.client() as api:
+        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
+        with held(running, api, job_id):
+            before = pixel_processes(running)
+            api.http.post(f"/jobs/{job_id}/cancel")
+            until(lambda: before - pixel_processes(running))
+
+
+# -- processes that end ------------------------------------------------------------------------------------------------
+
+
+def test_another_process_goes_on_when_the_one_that_chooses_is_killed(running: Deployment) -> None:
+    large = [{"op": "convert_webp", "effort": 6}]  # by the estimate, so that it waits for the worker
+    with closing(Database(running.environment["PIXTOOLS_DATABASE_URL"])) as database, running.client() as api:
+        workers = running.processes[WORKER].pid
+        os.killpg(workers, signal.SIGSTOP)  # so that there is work left, whatever the machine does
+        try:
+            ids = [UUID(api.accepted(make_photo(200, 150), large)["id"]) for _ in range(12)]
+            with database.session(read_only=True) as session:
+                assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
+            running.processes[API].kill()
+        finally:
+            os.killpg(workers, signal.SIGCONT)
+
+        def left() -> int:
+            with database.session(read_only=True) as session:
+                unfinished = select(func.count()).where(Step.job_id.in_(ids), Step.status != StepStatus.SUCCEEDED)
+                return session.scalars(unfinished).one()
+
+        until(lambda: left() == 0)
+
+
+def test_a_worker_that_is_stopped_hands_its_task_to_the_next(running: Deployment) -> None:
+    with running.client() as api:
+        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
+        worker = running.processes[WORKER]
+        with held(running, api, job_id):
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(60) == 0
+        step = api.job(job_id)["steps"][0]
+        assert (step["status"], step["attempts"]) == ("pending", 0)
+        running.processes[WORKER] = running.restart(WORKER)
+        step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
+        assert step["attempts"] == 1
+        api.http.post(f"/jobs/{job_id}/cancel")
+
+
+def test_a_relay_of_its_own_does_the_work_of_the_apis(running: Deployment) -> None:
+    with running.client() as api:
+        assert api.run(make_photo(64, 64), ["convert_png"])["status"] == "completed"
+    running.processes[RELAY].send_signal(signal.SIGTERM)
+    assert running.processes[RELAY].wait(60) == 0
+
+
+def spare_of(worker: int) -> int | None:
+    """The id of the spare process in a worker's group."""
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"spare-" in _read(path)]
+    groups = {int(folder.name): _read(folder / "stat").rpartition(b")")[2].split()[2:3] for folder in found}
+    return next((pid for pid, group in groups.items() if group == [str(worker).encode()]), None)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_spare_process_is_started_again_and_ends_with_its_worker(running: Deployment) -> None:
+    worker = running.processes[WORKER].pid
+    with running.client() as api:
+
+        def takes_work() -> bool:
+            return bool(api.http.get("/health").json()["queues"][Queue.SMALL]["workers"] == 1)
+
+        until(takes_work)
+        first = spare_of(worker)
+        assert first
+        os.kill(first, signal.SIGKILL)
+        until(lambda: spare_of(worker) not in {None, first})
+        until(takes_work)
+    running.processes[WORKER].kill()
+    until(lambda: spare_of(worker) is None)
