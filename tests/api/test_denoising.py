@@ -44,7 +44,7 @@ def psnr(content: bytes, clean: np.ndarray) -> float:
 
 
 def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
-    clean = clean_picture(300, 200)
+    clean = clean_picture(180, 120)
     upload = noisy_upload(clean)
     job = api.run(upload, ["denoise"], filename="night.png")
     assert job["status"] == "completed"
@@ -61,7 +61,7 @@ def test_a_noisy_photograph_gets_clean(api: ApiClient) -> None:
 
 @in_one_mode()
 def test_the_fast_network_is_there_for_who_asks(api: ApiClient) -> None:
-    clean = clean_picture(300, 200)
+    clean = clean_picture(180, 120)
     upload = noisy_upload(clean)
     tree = [{"op": "denoise", "profile": profile, "as": profile} for profile in ("exact", "fast", "auto")]
     job = api.run(upload, tree)

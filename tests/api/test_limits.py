@@ -321,7 +321,7 @@ def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) ->
 def few_descriptors(tmp_path: Path) -> Iterator[Deployment]:
     """A process that may open 256 files and sockets."""
     deployment = embedded(tmp_path)
-    deployment.commands = [["tests.support.few_descriptors", *command] for command in deployment.commands]
+    deployment.commands = [["tests.support.few_descriptors", "tests.support.little_grace", "app", "serve"]]
     try:
         deployment.start()
         yield deployment
