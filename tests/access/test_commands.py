@@ -21,6 +21,7 @@ from app.services.storage.local import LocalFolder
 from app.services.upkeep import erasure
 from tests.support.commands import Run
 from tests.support.deployment import embedded, free_port, run_bare
+from tests.support.schema import migrated_file
 from tests.support.tenants import new_key
 
 PUBLIC = "203.0.113.9"  # of documentation; nothing is sent there
@@ -82,8 +83,10 @@ def test_the_port_of_metrics_is_another_one(tmp_path: Path) -> None:
         (("webhooks", "secret", "--tenant", "absent"), "There is no tenant 'absent'"),
     ],
 )
-def test_mistakes_of_commands_are_explained(pixtools: Run, arguments: tuple[str, ...], shown: str) -> None:
-    assert pixtools("tenants", "create", "first").exit_code == 0  # makes the database
+def test_mistakes_of_commands_are_explained(
+    pixtools: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, arguments: tuple[str, ...], shown: str
+) -> None:
+    migrated_file(tmp_path / "pixtools.db", tmp_path_factory.getbasetemp() / "migrated.db")
     ran = pixtools(*arguments)
     assert ran.exit_code != 0
     assert shown in " ".join(f"{ran.output} {ran.exception}".split())

@@ -21,6 +21,7 @@ from app.services.storage.links import ApiLinks
 from app.services.upkeep import secrets
 from app.services.webhooks import endpoints, sealing
 from app.tenancy import DEFAULT_TENANT
+from tests.support.commands import Run
 from tests.support.deployment import ApiClient, Deployment, embedded, run_bare
 from tests.support.receiver import receiving
 from tests.support.work import KEYS, crash_after
@@ -234,7 +235,13 @@ def test_the_query_of_a_webhook_reaches_its_receiver_and_is_shown_nowhere(
 
 
 @pytest.mark.parametrize(
-    "command", [("app", "api"), ("app", "worker", "--queue", "webhook_queue")], ids=["api", "worker"]
+    "command",
+    [
+        ("app", "api"),
+        ("celery", "-A", "app.tasks.celery_app", "worker", "-Q", "webhook_queue"),
+        pytest.param(("app", "worker", "--queue", "webhook_queue"), marks=pytest.mark.full),  # which runs that one
+    ],
+    ids=["api", "worker", "worker of the command line"],
 )
 def test_a_part_of_a_cluster_that_needs_the_key_does_not_start_without(
     command: tuple[str, ...], tmp_path: Path
@@ -246,23 +253,25 @@ def test_a_part_of_a_cluster_that_needs_the_key_does_not_start_without(
     assert "Traceback" not in ran.stderr
 
 
-def test_the_single_process_makes_a_key_and_the_command_encrypts_with_the_first_one(tmp_path: Path) -> None:
-    assert run_bare(tmp_path, "app", "migrate").returncode == 0
-    assert run_bare(tmp_path, "app", "secrets", "rotate").stdout.startswith("0 encrypted"), "nothing was ever in plain"
-    shown = run_bare(tmp_path, "app", "webhooks", "secret").stdout
+def test_the_single_process_makes_a_key_and_the_command_encrypts_with_the_first_one(
+    pixtools: Run, tmp_path: Path
+) -> None:
+    assert pixtools("migrate").exit_code == 0
+    assert pixtools("secrets", "rotate").stdout.startswith("0 encrypted"), "nothing was ever in plain"
+    shown = run_bare(tmp_path, "app", "webhooks", "secret", PIXTOOLS_DATA_DIR=str(tmp_path)).stdout
     assert shown.startswith("whsec_")
-    file = tmp_path / "data" / "secret.key"
+    file = tmp_path / "secret.key"
     assert file.stat().st_mode & 0o077 == 0
-    assert shown.strip().removeprefix("whsec_").encode() not in (tmp_path / "data" / "pixtools.db").read_bytes()
+    assert shown.strip().removeprefix("whsec_").encode() not in (tmp_path / "pixtools.db").read_bytes()
     old = file.read_text()
     file.write_text(f"{NEW},{old}")
-    assert "1 encrypted" in run_bare(tmp_path, "app", "secrets", "rotate").stdout
+    assert "1 encrypted" in pixtools("secrets", "rotate").stdout
     file.write_text(NEW)
-    assert run_bare(tmp_path, "app", "webhooks", "secret").stdout == shown
+    assert pixtools("webhooks", "secret").stdout == shown
     file.write_text(old)
-    lost = run_bare(tmp_path, "app", "webhooks", "secret")
+    lost = run_bare(tmp_path, "app", "webhooks", "secret", PIXTOOLS_DATA_DIR=str(tmp_path))
     assert (lost.returncode, lost.stdout, len(lost.stderr.splitlines())) == (1, "", 1)
-    assert run_bare(tmp_path, "app", "secrets", "rotate").returncode == 1
+    assert pixtools("secrets", "rotate").exit_code == 1
 
 
 def test_what_an_earlier_version_stored_is_encrypted_at_the_next_start_of_the_single_process(tmp_path: Path) -> None:

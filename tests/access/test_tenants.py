@@ -154,6 +154,7 @@ def test_every_route_of_the_description_is_blind_to_another_tenant(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.full)], indirect=True)
 def test_with_the_own_key_everything_is_there(service: Service, ann: Belongings, bob: Belongings) -> None:
     """Without this, the test above could look for what is never shown."""
 
@@ -172,7 +173,15 @@ def test_with_the_own_key_everything_is_there(service: Service, ann: Belongings,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "forgotten", [Job, JobTombstone, Event, WebhookEndpoint, WebhookDelivery, ApiKey, TemplateVersion, Template, Asset]
+    "forgotten",
+    [
+        Job,
+        Event,
+        *(
+            pytest.param(table, marks=pytest.mark.full)
+            for table in (JobTombstone, WebhookEndpoint, WebhookDelivery, ApiKey, TemplateVersion, Template, Asset)
+        ),
+    ],
 )
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_filter_that_is_missing_is_found(

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import make_photo
+from tests.conftest import in_one_mode, make_photo
 from tests.support.deployment import ApiClient, Deployment
 from tests.support.processes import pixel_processes, resume, suspend
 from tests.support.results import TREE
@@ -31,6 +31,7 @@ def test_listing_pages_through_every_job_once(api: ApiClient, photo: bytes) -> N
     assert len(set(seen)) == len(seen)
 
 
+@in_one_mode()
 def test_listing_filters_by_status_and_refuses_foreign_cursors(api: ApiClient, photo: bytes) -> None:
     for _ in range(2):
         api.run(photo, ["convert_png"])
@@ -62,6 +63,7 @@ def test_a_job_that_is_not_there(api: ApiClient, method: str, path: str, job_id:
     assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
 
 
+@in_one_mode()
 def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
     api.await_all()  # a frozen process may not be that of another job
     seen: set[int] = set()
@@ -97,6 +99,7 @@ def test_cancel_ends_a_job_and_its_pixel_process(deployment: Deployment, api: Ap
     assert api.ended(job["id"])["status"] == "completed"
 
 
+@in_one_mode()
 def test_an_ended_job_cannot_be_cancelled_and_has_nothing_to_retry(api: ApiClient, photo: bytes) -> None:
     job_id = api.run(photo, ["convert_png"])["id"]
     for action, code in (("cancel", "job_already_finished"), ("retry", "nothing_to_retry")):
@@ -127,6 +130,7 @@ def test_delete_erases_a_job_and_its_results(api: ApiClient, photo: bytes) -> No
     assert api.accepted(photo, TREE, headers=headers)["id"] != job["id"]
 
 
+@in_one_mode()
 def test_a_running_job_can_be_deleted(api: ApiClient) -> None:
     job_id = api.accepted(make_photo(2000, 1900), [{"op": "convert_avif", "effort": 4}])["id"]
     assert api.http.delete(f"/jobs/{job_id}").status_code == 204

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ SETTINGS = {
     "PIXTOOLS_WEBHOOK_PORTS": "80,443,8080",
 }
 FORM = "multipart/form-data; boundary=b"
-#: for what no database and no worker has a part in: the same process serves in both modes
+#: the process that bounds all of this is the same in both modes
 ONE_MODE = in_one_mode("server")
 
 
@@ -152,48 +153,54 @@ def test_a_body_of_json_is_as_large_as_its_limit(server: Deployment) -> None:
     assert answer.json()["code"] == "invalid_json", "it was read"
 
 
-@ONE_MODE
-def test_a_body_that_stops_is_given_up(server: Deployment) -> None:
-    kinds = [("POST /webhooks", "application/json"), ("POST /process", FORM)]
-    starts = [head(line, f"Content-Type: {kind}", "Content-Length: 1000") + b"--b\r\n" for line, kind in kinds]
-    with ExitStack() as stack:
-        opened = [stack.enter_context(connect(server, start)) for start in starts for _ in range(20)]
-        for connection in opened:
-            shown = problem(read(connection))
-            assert (shown["code"], shown["limit"]) == ("request_timeout", 2)
-
-
-@ONE_MODE
-def test_the_rest_of_a_body_that_nobody_reads_is_not_awaited_for_ever(server: Deployment) -> None:
-    with connect(server, head("GET /health/live", "Content-Length: 1000")) as connection:
-        connection.settimeout(20)
-        assert read(connection).startswith(b"HTTP/1.1 200 ")
-
-
-@ONE_MODE
-def test_a_head_that_does_not_come_is_not_awaited_for_ever(server: Deployment) -> None:
-    began = time.monotonic()
-    with (
-        connect(server) as silent,
-        connect(server, b"GET / HT") as line,
-        connect(server, b"GET / HTTP/1.1\r\nHost: a\r\nX: ") as headers,
-    ):
-        assert not read(silent)  # which has a time-out
-        assert time.monotonic() - began > 1.5
-        for connection in (line, headers):
-            shown = problem(read(connection))
-            assert (shown["status"], shown["code"], shown["limit"]) == (408, "request_timeout", 2)
-
-
-@ONE_MODE
-def test_a_head_that_drips_is_given_up(server: Deployment) -> None:
+def drip(server: Deployment) -> float:
+    """Send a head that never ends, in pieces; returns the seconds after which the server gives up."""
     with connect(server) as connection:
         began = time.monotonic()
         with suppress(ConnectionError):
             while time.monotonic() - began < 15:
                 connection.sendall(b"\r\n")
                 time.sleep(0.1)
-        assert time.monotonic() - began < 14
+        return time.monotonic() - began
+
+
+@ONE_MODE
+def test_what_does_not_come_is_not_awaited_for_ever(server: Deployment) -> None:
+    """A head, the rest of one or of a body, and a reader."""
+    kinds = [("POST /webhooks", "application/json"), ("POST /process", FORM)]
+    bodies = [head(line, f"Content-Type: {kind}", "Content-Length: 1000") + b"--b\r\n" for line, kind in kinds]
+    began = time.monotonic()
+    with ExitStack() as stack:
+        dripping = stack.enter_context(ThreadPoolExecutor(1)).submit(drip, server)
+        silent, unread, *stopped = (
+            stack.enter_context(connect(server, sent))
+            for sent in (
+                b"",
+                head("GET /health/live", "Content-Length: 1000"),
+                *(b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\nX: "),
+                *(body for body in bodies for _ in range(20)),
+            )
+        )
+        idle = stack.enter_context(reader_that_stops(server))
+        assert not read(silent)  # which has a time-out
+        assert time.monotonic() - began > 1.5
+        assert read(unread).startswith(b"HTTP/1.1 200 ")
+        for connection in stopped:
+            shown = problem(read(connection))
+            assert (shown["status"], shown["code"], shown["limit"]) == (408, "request_timeout", 2)
+        until_closed(server, idle)
+        assert dripping.result() < 14
+
+
+@contextmanager
+def reader_that_stops(server: Deployment) -> Iterator[socket.socket]:
+    """A client that reads nothing of many answers."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        for _ in range(15):
+            connection.sendall(head("GET /docs/swagger-ui-bundle.js"))
+        yield connection
 
 
 @ONE_MODE
@@ -236,16 +243,6 @@ def raise_own_descriptors(number: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(number, hard)), hard))
 
 
-@ONE_MODE
-def test_a_reader_that_stops_reading_is_given_up(server: Deployment) -> None:
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", server.port))
-        for _ in range(15):
-            connection.sendall(head("GET /docs/swagger-ui-bundle.js"))
-        until_closed(server, connection)
-
-
 def until_closed(server: Deployment, connection: socket.socket) -> None:
     """Wait until the server has left a connection."""
     own = connection.getsockname()[1]
@@ -277,6 +274,7 @@ def accept(server: Deployment, photo: bytes) -> str:
 NEVER = f"msg_{'f' * 32}"
 
 
+@ONE_MODE
 def test_waits_are_bounded_and_end_with_their_client(server: Deployment, photo: bytes) -> None:
     waits = [head(f"GET /events?after={NEVER}", "Prefer: wait=60")] * 300
     with stays_flat(server) as look:
@@ -304,6 +302,7 @@ def one_more_wait(server: Deployment) -> httpx.Response:
     return answer
 
 
+@ONE_MODE
 def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) -> None:
     job_id = accept(server, photo)
     began = time.monotonic()
@@ -322,7 +321,7 @@ def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) ->
 def few_descriptors(tmp_path: Path) -> Iterator[Deployment]:
     """A process that may open 256 files and sockets."""
     deployment = embedded(tmp_path)
-    deployment.commands = [["tests.support.few_descriptors", *command] for command in deployment.commands]
+    deployment.commands = [["tests.support.few_descriptors", "tests.support.little_grace", "app", "serve"]]
     try:
         deployment.start()
         yield deployment

@@ -11,6 +11,7 @@ from app.config import Settings
 from app.manual import pages
 from app.routers.problem_schema import PROBLEM_CODES
 from app.schemas import STEP_CODES
+from tests.conftest import in_one_mode
 from tests.support.deployment import ROOT, ApiClient
 
 
@@ -31,6 +32,7 @@ class _Addresses(HTMLParser):
         assert tag != "script"
 
 
+@in_one_mode()
 def test_every_link_between_pages_leads_somewhere(api: ApiClient) -> None:
     read: dict[str, _Addresses] = {}
 
@@ -86,6 +88,7 @@ def _picture(whole: Any, shown: Any) -> None:
         assert whole == shown
 
 
+@in_one_mode()
 def test_the_answer_of_the_readme_is_what_comes(api: ApiClient) -> None:
     readme = (ROOT / "README.md").read_text()
     command = re.search(r"\$ (curl .*?)\n```", readme, re.DOTALL)

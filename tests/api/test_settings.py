@@ -1,10 +1,9 @@
 """Settings that are given to the API hold for all of it, whatever the environment says."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.support.deployment import ROOT
+from tests.support.preloaded import preloaded
 
 PROGRAM = """
 import asyncio
@@ -37,16 +36,7 @@ def test_given_settings_hold_for_celery_and_the_drain_as_well(tmp_path: Path) ->
         "PIXTOOLS_RECONCILE_SECONDS": "1000",
         "PIXTOOLS_DRAIN_SECONDS": "1000",
     }
-    program = PROGRAM.format(folder=str(tmp_path / "data"))
     # by the environment alone this would be a cluster; what is given makes it one process
-    program = program.replace("Settings(", 'Settings(broker_url="memory://", ')
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    program = PROGRAM.format(folder=str(tmp_path / "data")).replace("Settings(", 'Settings(broker_url="memory://", ')
+    ran = preloaded([], environment).run(["-c", program], environment, 120, folder=ROOT)
     assert ran.stdout.split() == ["app.tasks.memory_broker:Transport", "7.0", "True", "True"], ran.stderr[-2000:]

@@ -2,14 +2,18 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from app.database import Database
+from app.tenancy import DEFAULT_TENANT
 from tests.conftest import make_photo
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.receiver import answer, by_path, hang, receiving
+from tests.support.tenants import new_key
 
 TREE = [{"op": "resize", "width": 64, "then": ["convert_webp"]}, "flip"]
 
@@ -127,40 +131,41 @@ def test_a_job_that_is_cancelled_while_its_input_comes_can_be_repeated(api: ApiC
         assert api.ended(job["id"])["status"] == "completed"
 
 
-@pytest.mark.slow
-def test_a_process_that_is_killed_in_the_middle_of_a_fetch_goes_on(tmp_path: Any, photo: bytes) -> None:
-    deployment: Deployment = embedded(tmp_path)
-    deployment.start()
-    try:
-        with receiving(hang, answer(200, photo)) as site:
-            with deployment.client() as api:
-                job = taken(api, input={"url": f"{site.origin}/1.jpg"})
-            site.await_requests(1)
-            deployment.kill()
-            deployment.start()
-            with deployment.client() as api:
-                ended = api.ended(job["id"])
-        assert (ended["status"], ended["steps"][0]["attempts"]) == ("completed", 2)
-        assert ended["input"]["sha256"] == hashlib.sha256(photo).hexdigest()
-    finally:
-        deployment.stop()
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    running = embedded(tmp_path_factory.mktemp("own"))
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.mark.slow
-def test_loopback_is_fetched_from_only_until_there_is_a_key(tmp_path: Any) -> None:
-    deployment: Deployment = embedded(tmp_path)
-    deployment.start()
-    try:
-        with receiving(answer(200, make_photo(32, 32))) as site:
-            source = {"url": f"{site.origin}/1.jpg"}
-            with deployment.client() as api:
-                assert api.ended(taken(api, input=source)["id"])["status"] == "completed"
-            key = deployment.new_key("default", "jobs:write", "jobs:read")
-            deadline = time.monotonic() + 20
-            with deployment.client(key) as api:
-                while (answered := post(api, input=source)).status_code == 202:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.2)
-            assert answered.json()["code"] == "source_url_refused"
-    finally:
-        deployment.stop()
+def test_a_process_that_is_killed_in_the_middle_of_a_fetch_goes_on(own: Deployment, photo: bytes) -> None:
+    with receiving(hang, answer(200, photo)) as site:
+        with own.client() as api:
+            job = taken(api, input={"url": f"{site.origin}/1.jpg"})
+        site.await_requests(1)
+        own.kill()
+        own.start()
+        with own.client() as api:
+            ended = api.ended(job["id"])
+    assert (ended["status"], ended["steps"][0]["attempts"]) == ("completed", 2)
+    assert ended["input"]["sha256"] == hashlib.sha256(photo).hexdigest()
+
+
+@pytest.mark.slow
+def test_loopback_is_fetched_from_only_until_there_is_a_key(own: Deployment) -> None:
+    """The last of this server, which asks everyone for a key from then on."""
+    database = Database(f"sqlite:///{own.folder / 'data' / 'pixtools.db'}")
+    with receiving(answer(200, make_photo(32, 32))) as site:
+        source = {"url": f"{site.origin}/1.jpg"}
+        with own.client() as api:
+            assert api.ended(taken(api, input=source)["id"])["status"] == "completed"
+        key = new_key(database, DEFAULT_TENANT)
+        deadline = time.monotonic() + 20
+        with own.client(key) as api:
+            while (answered := post(api, input=source)).status_code == 202:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        assert answered.json()["code"] == "source_url_refused"
+    database.close()

@@ -9,6 +9,7 @@ import obstore
 import pytest
 from pixtools_client import Client, Invalid
 
+from tests.support.commands import run
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.processes import pixtools
 from tests.support.servers import ObjectStoreServer
@@ -77,7 +78,12 @@ def test_a_store_that_does_not_work_is_not_saved(api: ApiClient, connection: dic
 
 
 def test_the_client_and_the_command_line_save_stores_and_show_no_secret(
-    server: Deployment, connection: dict[str, Any], object_store_server: ObjectStoreServer, photo: bytes, tmp_path: Path
+    server: Deployment,
+    connection: dict[str, Any],
+    object_store_server: ObjectStoreServer,
+    photo: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     obstore.put(object_store_server.store(), "by-client/1.jpg", photo)
     url, endpoint, credentials = (connection[name] for name in ("url", "endpoint", "credentials"))
@@ -96,14 +102,15 @@ def test_the_client_and_the_command_line_save_stores_and_show_no_secret(
     file = tmp_path / "credentials.json"
     file.write_text(json.dumps(credentials))
     put = ("stores", "put", "own", url, "--endpoint", endpoint, "--credentials")
-    assert pixtools(server, *put, str(file)).stdout == "own\n"
-    shown = [pixtools(server, "stores", *which).stdout for which in (("list",), ("show", "own"))]
+    monkeypatch.setenv("PIXTOOLS_URL", server.url)
+    assert run(*put, str(file)).stdout == "own\n"
+    shown = [run("stores", *which).stdout for which in (("list",), ("show", "own"))]
     assert all(url in text and credentials["secret_access_key"] not in text for text in shown)
     file.write_text("secret, and no JSON")
     wrong = pixtools(server, *put, str(file))
     assert (wrong.returncode, "is not JSON" in wrong.stderr, "secret," in wrong.stderr) == (2, True, False)
-    assert pixtools(server, "stores", "delete", "own").returncode == 0
-    assert pixtools(server, "stores", "list").stdout == ""
+    assert run("stores", "delete", "own").exit_code == 0
+    assert run("stores", "list").stdout == ""
 
 
 def test_an_object_of_a_store_is_an_input(

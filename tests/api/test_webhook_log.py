@@ -3,29 +3,28 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import httpx
 import psutil
 import pytest
 
 from app.database import Database
 from app.models import Event, EventType
-from app.services.webhooks import events, replays
+from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
+from tests.access.conftest import pixtools  # noqa: F401 - pytest finds the fixture by its name here
+from tests.conftest import in_one_mode
+from tests.support import preloaded
+from tests.support.commands import Run, run
 from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.endpoints import SOON, delivery_in, registered
-from tests.support.preloaded import run
-from tests.support.processes import pixtools
 from tests.support.receiver import receiving
+from tests.support.small_batches import BATCH
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -67,98 +66,96 @@ def test_of_a_deleted_job_nothing_is_told_but_its_end(api: ApiClient, photo: byt
     assert again.headers["webhook-id"] == delivery["webhook_id"]
 
 
-def test_commands_that_lack_an_id_or_a_database_say_so_in_a_line(deployment: Deployment, tmp_path: Path) -> None:
-    for command in (["deliveries", "show"], ["webhooks", "test"], ["jobs", "show"]):
-        without = pixtools(deployment, *command, "")
-        assert (without.returncode, without.stderr.splitlines()) == (1, ["An id is missing: '' is not an id."])
-    for url, reason in (
-        (f"sqlite:///{tmp_path}/nowhere/pixtools.db", "unable to open database file"),
-        ("postgresql://someone:secret@127.0.0.1:9/z", "refused"),
-    ):
-        environment = {**deployment.variables(), "PIXTOOLS_DATABASE_URL": url}
-        ended = run(["app", "webhooks", "secret"], environment)
-        (line,) = ended.stderr.splitlines()
-        assert ended.returncode == 1
-        assert "cannot be used" in line
-        assert reason in line
-        assert "secret@" not in line
+@in_one_mode()
+@pytest.mark.parametrize("command", [["deliveries", "show"], ["webhooks", "test"], ["jobs", "show"]])
+def test_commands_that_lack_an_id_say_so(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
+    ran = run(*command, "")
+    assert (ran.exit_code, str(ran.exception)) == (1, "An id is missing: '' is not an id.")
 
 
-SETTINGS = {"PIXTOOLS_WEBHOOK_CONCURRENCY": "2", "PIXTOOLS_RECONCILE_SECONDS": "1"}
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Deployment]:
-    deployment = embedded(tmp_path, **SETTINGS)
-    deployment.start()
-    yield deployment
-    deployment.stop()
+def test_commands_that_lack_a_database_say_so_in_a_line(
+    pixtools: Run,  # noqa: F811 - the fixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIXTOOLS_DATABASE_URL", f"sqlite:///{tmp_path}/nowhere/pixtools.db")
+    said = str(pixtools("webhooks", "secret").exception)
+    assert ("cannot be used" in said, "unable to open database file" in said) == (True, True)
+    url = "postgresql://someone:secret@127.0.0.1:9/z"
+    ended = preloaded.run(["app", "webhooks", "secret"], {**os.environ, "PIXTOOLS_DATABASE_URL": url})
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert ("cannot be used" in line, "refused" in line, "secret@" in line) == (True, True, False)
 
 
 @pytest.fixture(scope="module")
-def stopping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """One that a test stops, and starts again if it needs to."""
-    deployment = embedded(tmp_path_factory.mktemp("stopped"), **SETTINGS)
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server that a test stops and starts again; it kills itself in the second batch of a replay."""
+    folder = tmp_path_factory.mktemp("stopped")
+    fault = {"CHAOS_POINT": "app.services.webhooks.replays:run_batch:after", "CHAOS_EVERY": "2", "CHAOS_KILLS": "1"}
+    deployment = embedded(folder, PIXTOOLS_RECONCILE_SECONDS="1", CHAOS_COUNT=str(folder / "count"), **fault)
+    deployment.commands = [["tests.chaos.run", "tests.support.small_batches", "app", "serve"]]
     deployment.start()
     yield deployment
     deployment.stop()
 
 
-def test_who_waits_for_an_event_is_answered_when_the_server_stops(stopping: Deployment) -> None:
-    answers: list[httpx.Response] = []
-
-    def wait() -> None:
-        answers.append(httpx.get(f"{stopping.url}/events", headers={"Prefer": "wait=30"}, timeout=60))
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    server = psutil.Process(stopping.processes[0].pid)
-    until(lambda: any(each.raddr for each in server.net_connections("tcp")))
-    time.sleep(1)
-    began = time.monotonic()
-    os.kill(stopping.processes[0].pid, signal.SIGTERM)
-    waiting.join(30)
-    assert (answers[0].status_code, answers[0].json()["data"]) == (200, [])
-    stopping.processes[0].wait(30)
-    assert time.monotonic() - began < 8, "it did not wait for its own limit"
-    assert "Traceback" not in stopping.log.read_text()
+NEVER = f"msg_{'f' * 32}"  # an event that is yet to come
 
 
-def test_who_follows_the_log_goes_on_when_the_server_is_back(stopping: Deployment, photo: bytes) -> None:
-    if stopping.processes[0].poll() is not None:
-        stopping.start()
-    with stopping.client() as api:
+def test_when_a_server_stops_who_waits_is_answered_and_who_follows_goes_on_later(
+    running: Deployment, photo: bytes, tmp_path: Path
+) -> None:
+    with running.client() as api:
         first = api.run(photo, ["convert_png"])["id"]
-    command = [sys.executable, "-m", "app", "events", "--follow", "--server", stopping.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
-        try:
-            assert follower.stdout is not None
-            assert follower.stderr is not None
-            assert json.loads(follower.stdout.readline())["data"]["id"] == first
-            stopping.stop()
-            assert "does not answer" in follower.stderr.readline()
-            stopping.start()
-            with stopping.client() as api:
-                second = api.run(photo, ["convert_png"])["id"]
-            assert json.loads(follower.stdout.readline())["data"]["id"] == second
-        finally:
-            follower.kill()
+    server, seen = running.processes[0], tmp_path / "seen"
+    seen.touch()
+    command = ["app", "events", "--follow", "--type", "job.completed", "--server", running.url]
+    follower = preloaded.start(command, running.variables(), seen)
+    try:
+        until(lambda: first in seen.read_text())
+        with socket.create_connection(("127.0.0.1", running.port), 60) as waiting:
+            asked = f"GET /events?after={NEVER} HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=30\r\n\r\n"
+            waiting.sendall(asked.encode())
+            process = psutil.Process(server.pid)
+            own = waiting.getsockname()[1]
+            until(lambda: own in {each.raddr.port for each in process.net_connections("tcp") if each.raddr})
+            time.sleep(1)
+            began = time.monotonic()
+            server.terminate()
+            came = b"".join(iter(lambda: waiting.recv(65536), b""))
+        assert came.startswith(b"HTTP/1.1 200 ")
+        assert json.loads(came.partition(b"\r\n\r\n")[2])["data"] == []
+        server.wait(30)
+        assert time.monotonic() - began < 8, "it did not wait for its own limit"
+        assert "Traceback" not in running.log.read_text()
+        until(lambda: "does not answer" in seen.read_text())
+        running.start()
+        with running.client() as api:
+            second = api.run(photo, ["convert_png"])["id"]
+        until(lambda: second in seen.read_text())
+    finally:
+        follower.kill()
+    printed = [json.loads(line)["data"]["id"] for line in seen.read_text().splitlines() if line.startswith("{")]
+    assert printed == [first, second]
 
 
-MANY = replays.BATCH + 50
+MANY = 3 * BATCH
 
 
 def test_a_replay_that_is_killed_in_the_middle_reaches_its_end(running: Deployment) -> None:
+    """Of failed jobs, of which there are no others."""
     write_events(running, MANY)
-    with receiving() as receiver, running.client() as api:
-        endpoint: dict[str, Any] = api.http.post("/webhooks", json={"url": receiver.url}).json()
+    with receiving() as receiver, running.client() as api, registered(api, receiver, "job.failed") as endpoint:
         answered = api.http.post(f"/webhooks/{endpoint['id']}/replay", json={"since": EPOCH})
         assert answered.status_code == 202
-        receiver.await_requests(20)
-        running.kill()
-        assert len(set(receiver.ids)) < MANY - 100
+        assert running.processes[0].wait(SOON) == -signal.SIGKILL
+        assert len(set(receiver.ids)) <= BATCH
         running.start()
-        deadline = time.monotonic() + 2 * SOON
+        deadline = time.monotonic() + 3 * SOON
         while len(set(receiver.ids)) < MANY:
             assert time.monotonic() < deadline, f"{len(set(receiver.ids))} of {MANY}"
             time.sleep(0.2)
@@ -171,7 +168,7 @@ def write_events(running: Deployment, count: int) -> None:
     ended = datetime.now(UTC) - timedelta(minutes=5)
     with database.session() as session:
         for _ in range(count):
-            event = Event(id=events.new_id(), type=EventType.COMPLETED, job_id=uuid4(), run=1, created_at=ended)
-            event.tenant, event.data = DEFAULT_TENANT, {"status": "completed"}
+            event = Event(id=events.new_id(), type=EventType.FAILED, job_id=uuid4(), run=1, created_at=ended)
+            event.tenant, event.data = DEFAULT_TENANT, {"status": "failed"}
             session.add(event)
     database.close()

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
+from pixtools_client import ClientError
 from standardwebhooks import Webhook
 
+from app.config import Settings
+from app.services.webhooks.breakers import HostFailed, HostPaused
+from app.wiring import Resources
 from tests.conftest import in_one_mode, make_photo
 from tests.support.commands import run
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
@@ -21,9 +26,12 @@ from tests.support.endpoints import SOON, delivery_in, registered
 from tests.support.processes import pixtools
 from tests.support.proxy import TcpProxy
 from tests.support.receiver import Behaviour, answer, hang, receiving
+from tests.support.servers import Redis
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
+
+FAILURES = 4  # in a row, which open a breaker
 
 
 def test_an_endpoint_is_told_of_jobs_and_can_check_that_it_is_us(api: ApiClient, photo: bytes) -> None:
@@ -54,6 +62,7 @@ def test_the_secret_is_shown_once(api: ApiClient) -> None:
         assert Webhook(secret).verify(request.body, request.headers)["type"] == "webhook.test"
 
 
+@in_one_mode()
 def test_every_outcome_reaches_those_who_want_it(api: ApiClient, photo: bytes) -> None:
     broken = make_photo()[:-4000] + bytes(3998) + b"\xff\xd9"
     big = {"op": "resize", "width": 4000, "height": 4000, "fit": "fill", "enlarge": True}
@@ -136,6 +145,7 @@ def test_a_job_with_a_url_that_leads_inside_is_refused(api: ApiClient, photo: by
     assert "secret" not in response.text
 
 
+@in_one_mode()
 def test_deliveries_are_listed_in_pages_shown_and_replayed(api: ApiClient, photo: bytes) -> None:
     with receiving() as receiver:
         jobs = [api.run(photo, ["convert_png"], webhook_url=receiver.url)["id"] for _ in range(3)]
@@ -157,6 +167,7 @@ def test_deliveries_are_listed_in_pages_shown_and_replayed(api: ApiClient, photo
     assert api.http.get("/deliveries", params={"status": "lost"}).status_code == 422
 
 
+@in_one_mode()
 def test_the_log_tells_the_same_to_who_asks(api: ApiClient, photo: bytes) -> None:
     after = "0"
     while (page := api.http.get("/events", params={"after": after, "limit": 100}).json())["data"]:
@@ -194,10 +205,10 @@ def test_who_waits_for_an_event_gets_it_at_once(api: ApiClient, photo: bytes) ->
 def test_the_command_line_does_all_of_it(
     deployment: Deployment, api: ApiClient, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here and, where its own output or the database matters, in processes."""
+    """Here and, where the database matters, in a process."""
     monkeypatch.setenv("PIXTOOLS_URL", deployment.url)
     with receiving() as receiver:
-        endpoint = json.loads(pixtools(deployment, "webhooks", "create", receiver.url, "--event", "job.failed").stdout)
+        endpoint = json.loads(run("webhooks", "create", receiver.url, "--event", "job.failed").stdout)
         assert f"{endpoint['id']}  {receiver.url}  job.failed  enabled" in run("webhooks", "list").stdout
         tested = run("webhooks", "test", endpoint["id"])
         assert (tested.exit_code, json.loads(tested.stdout)["status"]) == (0, "delivered")
@@ -215,7 +226,9 @@ def test_the_command_line_does_all_of_it(
         events = [json.loads(line) for line in run("events").stdout.splitlines()]
         assert events[-1]["data"]["id"] == job["id"]
         assert run("webhooks", "delete", endpoint["id"]).exit_code == 0
-        assert "endpoint_not_found" in pixtools(deployment, "webhooks", "test", endpoint["id"]).stderr
+        gone = run("webhooks", "test", endpoint["id"]).exception
+        assert isinstance(gone, ClientError)
+        assert gone.code == "endpoint_not_found"
 
 
 def test_no_secret_and_no_query_of_a_url_is_in_the_log(deployment: Deployment, api: ApiClient, photo: bytes) -> None:
@@ -231,7 +244,6 @@ def test_no_secret_and_no_query_of_a_url_is_in_the_log(deployment: Deployment, a
 
 # -- killed ------------------------------------------------------------------------------------------------------------
 
-SENDING = ("default_queue", "webhook_queue")
 QUICK = {
     "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,1,1,1,1,1",
     "PIXTOOLS_WEBHOOK_TIMEOUT_SECONDS": "3",
@@ -240,14 +252,14 @@ QUICK = {
 }
 
 
-@pytest.fixture(scope="module", params=["embedded", "cluster"])
+@pytest.fixture(scope="module", params=[pytest.param("embedded", marks=pytest.mark.full), "cluster"])
 def killable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A deployment of its own for each mode."""
+    """A deployment of its own for each mode, which sends and does nothing else."""
     folder = tmp_path_factory.mktemp(f"killed-{request.param}")
     if request.param == "embedded":
         running = embedded(folder, **QUICK)
     else:
-        running = cluster(folder, request.getfixturevalue("cluster_servers"), SENDING, **QUICK)
+        running = cluster(folder, request.getfixturevalue("cluster_servers"), ["webhook_queue"], **QUICK)
     try:
         running.start()
         yield running
@@ -276,55 +288,71 @@ def taken_then_killed(kill: threading.Event) -> Behaviour:
     return behave
 
 
-def test_a_sender_that_is_killed_while_it_waits_sends_again_with_the_same_id(
-    killable: Deployment, photo: bytes
-) -> None:
+def test_a_sender_that_is_killed_while_it_waits_sends_again_with_the_same_id(killable: Deployment) -> None:
     kill = threading.Event()
-    with receiving(taken_then_killed(kill), answer(204)) as receiver, killable.client() as api:
-        job = api.run(photo, ["convert_png"], webhook_url=receiver.url)
+    with (
+        receiving(taken_then_killed(kill), answer(204)) as receiver,
+        killable.client() as api,
+        registered(api, receiver) as endpoint,
+    ):
+        api.http.post(f"/webhooks/{endpoint['id']}/test")
         assert kill.wait(SOON)
         kill_sender(killable)
         receiver.await_requests(2, timeout=60)
         killable.await_ready()
-        delivery = delivery_in(api, "delivered", job=job["id"])
+        delivery = delivery_in(api, "delivered", endpoint=endpoint["id"])
     assert set(receiver.ids) == {delivery["webhook_id"]}
 
 
-def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployment, photo: bytes) -> None:
-    with receiving() as receiver, killable.client() as api:
-        jobs = []
+@pytest.mark.full
+def test_senders_that_are_killed_again_and_again_lose_nothing(killable: Deployment) -> None:
+    with receiving() as receiver, killable.client() as api, registered(api, receiver) as endpoint:
+        sent: list[str] = []
         for _ in range(2):
-            jobs += [api.accepted(photo, ["convert_png"], webhook_url=receiver.url)["id"] for _ in range(5)]
+            sent += [api.http.post(f"/webhooks/{endpoint['id']}/test").json()["webhook_id"] for _ in range(5)]
             time.sleep(0.4)
             kill_sender(killable)
             killable.await_ready()
         deadline = time.monotonic() + 90
-        while set(jobs) - (shown := {request.event["data"]["id"] for request in receiver.requests}):
-            assert time.monotonic() < deadline, f"{len(shown)} of {len(jobs)} delivered"
+        while missing := set(sent) - set(receiver.ids):
+            assert time.monotonic() < deadline, f"{len(missing)} of {len(sent)} not delivered"
             time.sleep(0.1)
-        ids: dict[str, set[str]] = {}
-        for request in receiver.requests:
-            ids.setdefault(request.event["data"]["id"], set()).add(request.headers["webhook-id"])
-    assert all(len(of_one_job) == 1 for of_one_job in ids.values())
+    assert set(receiver.ids) == set(sent), "whatever is sent again has its id"
 
 
+def test_processes_share_what_they_know_of_a_host(patient_redis: Redis, tmp_path: Path) -> None:
+    settings = Settings(
+        _env_file=None, data_dir=tmp_path, redis_url=patient_redis.url, webhook_breaker_failures=FAILURES
+    )
+    one, other = (Resources(settings).breakers for _ in range(2))
+    origin = f"http://{uuid4()}.test:80"
+    for _ in range(FAILURES):
+        with pytest.raises(HostFailed), one.guard(origin):
+            raise HostFailed
+    with pytest.raises(HostPaused), other.guard(origin):
+        pytest.fail("the host was asked")
+
+
+@pytest.mark.full
 def test_a_breaker_is_seen_by_every_worker_and_others_are_delivered_meanwhile(
     tmp_path: Path, request: pytest.FixtureRequest, photo: bytes
 ) -> None:
     """Two sending processes share what they know of a host."""
     settings = {
-        "PIXTOOLS_WEBHOOK_BREAKER_FAILURES": "4",
+        "PIXTOOLS_WEBHOOK_BREAKER_FAILURES": str(FAILURES),
         "PIXTOOLS_WEBHOOK_BREAKER_SECONDS": "3",
         "PIXTOOLS_WEBHOOK_RETRY_SECONDS": "1,1,1,1,1,1,1",
     }
-    running = cluster(tmp_path, request.getfixturevalue("cluster_servers"), SENDING, **settings)
+    running = cluster(
+        tmp_path, request.getfixturevalue("cluster_servers"), ["default_queue", "webhook_queue"], **settings
+    )
     running.commands.append([*running.commands[-1][:-1], "second@%h"])
     with receiving(answer(500)) as dead, receiving() as healthy:
         try:
             running.start()
             with running.client() as api:
                 jobs = [api.run(photo, ["convert_png"], webhook_url=dead.url)["id"] for _ in range(6)]
-                opened = dead.await_requests(4)[3].at
+                opened = dead.await_requests(FAILURES)[FAILURES - 1].at
                 settled, until = opened + 2, opened + 6  # what was on its way is there by then
                 time.sleep(max(0, until - time.monotonic()))
                 probes = [sent for sent in dead.requests if settled < sent.at < until]
@@ -349,6 +377,7 @@ def test_the_servers_own_address_is_no_receiver(api: ApiClient, deployment: Depl
     assert api.process(photo, ["convert_png"], webhook_url=url).json()["code"] == "webhook_url_refused"
 
 
+@in_one_mode()
 def test_an_endpoint_that_leads_back_by_another_way_does_not_feed_itself(
     api: ApiClient, deployment: Deployment
 ) -> None:

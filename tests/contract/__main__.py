@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.support.deployment import Deployment, cluster, embedded
 from tests.support.fixtures import ServerPool
 from tests.support.loopback import is_isolated, isolated
+from tests.support.preloaded import forking
 
 UPLOADS = re.compile(r'^pixtools_uploads_total\{outcome="(\w+)"\} (\S+)$', re.MULTILINE)
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def main() -> int:
     arguments = _arguments()
     if not is_isolated():
         return subprocess.run(isolated([sys.executable, "-m", "tests.contract", *sys.argv[1:]]), check=False).returncode
-    with tempfile.TemporaryDirectory() as folder, _running(arguments.mode, Path(folder)) as deployment:
+    with tempfile.TemporaryDirectory() as folder, forking(), _running(arguments.mode, Path(folder)) as deployment:
         key = deployment.new_key("default", "admin")
         code = _examine(deployment, arguments, key)
         print("Uploads by outcome:", _uploads(deployment, key))

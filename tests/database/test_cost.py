@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,26 +29,34 @@ def within(measured: dict[str, Any], commits: int, statements: int) -> None:
     assert len(measured["statements"]) <= statements, f"{len(measured['statements'])} statements\n{listed}"
 
 
+Measured = dict[str, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def on_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """A job, and one with a webhook."""
+def measured(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """On PostgreSQL a job and one with a webhook, on SQLite a job; both at once, since they mostly wait."""
+    folder = tmp_path_factory.mktemp("cost")
     url = migrated_database(postgresql, f"cost-{uuid4().hex[:8]}")
-    with receiving() as receiver:
-        found = costs(url, tmp_path_factory.mktemp("cost"), receiver.url)
+    with receiving() as receiver, ThreadPoolExecutor(2) as pool:
+        found = {
+            "postgresql": pool.submit(costs, url, folder / "cluster", receiver.url),
+            "sqlite": pool.submit(costs, f"sqlite:///{folder / 'pixtools.db'}", folder),
+        }
+        each = {name: future.result() for name, future in found.items()}
         assert len(receiver.requests) == 2
-    return found
+    return each
 
 
 @pytest.mark.integration
-def test_a_job_of_one_step_costs_four_commits_and_eighteen_statements(on_postgresql: list[dict[str, Any]]) -> None:
-    within(on_postgresql[0], 4, 18)
+def test_a_job_of_one_step_costs_four_commits_and_eighteen_statements(measured: Measured) -> None:
+    within(measured["postgresql"][0], 4, 18)
 
 
 @pytest.mark.integration
-def test_a_webhook_adds_two_commits_and_eight_statements(on_postgresql: list[dict[str, Any]]) -> None:
-    within(on_postgresql[1], 6, 26)
+def test_a_webhook_adds_two_commits_and_eight_statements(measured: Measured) -> None:
+    within(measured["postgresql"][1], 6, 26)
 
 
-def test_one_process_with_sqlite_pays_the_same(tmp_path: Path) -> None:
-    [job] = costs(f"sqlite:///{tmp_path / 'pixtools.db'}", tmp_path)
-    within(job, 4, 18)
+@pytest.mark.integration
+def test_one_process_with_sqlite_pays_the_same(measured: Measured) -> None:
+    within(measured["sqlite"][0], 4, 18)

@@ -17,6 +17,7 @@ from app.services.storage.local import LocalFolder
 from tests.conftest import make_photo
 from tests.intake.test_assets import render
 from tests.support.executing import executor_with
+from tests.support.sampling import sampled
 from tests.support.submitting import accepted, asked, call, submit
 from tests.support.tenants import Belongings, Service
 from tests.support.trees import random_tree
@@ -24,7 +25,7 @@ from tests.support.work import job_of, messages
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 FACTS = {"format": "jpeg", "width": 4000, "height": 3000, "bytes": 2_000_000}
-TREES = 12
+TREES = sampled(12)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
 
 
