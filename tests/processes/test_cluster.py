@@ -44,7 +44,9 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def started(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """API, pixel worker and relay."""
-    deployment = cluster(tmp_path_factory.mktemp("cluster"), cluster_servers, ["default_queue", "small_queue"], **SETTINGS)
+    deployment = cluster(
+        tmp_path_factory.mktemp("cluster"), cluster_servers, ["default_queue", "small_queue"], **SETTINGS
+    )
     deployment.commands.append(["app", "relay"])
     try:
         deployment.start()
