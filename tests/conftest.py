@@ -120,9 +120,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(item: pytest.Item) -> str:
-    mode = _mode(item)
-    if mode is None and item.path.parent.name == "chaos":  # one row takes as long as many a file
+    mode, folder = _mode(item), item.path.parent.name
+    if mode is None and folder == "chaos":  # one row takes as long as many a file
         return item.nodeid
+    if mode is None and folder == "page":  # they share a browser
+        return folder
     return mode or str(item.path.relative_to(HERE))
 
 

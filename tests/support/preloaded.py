@@ -294,6 +294,7 @@ def _become(job: dict[str, Any]) -> None:
         source = os.open(path, flags, 0o644)
         os.dup2(source, target)
         os.close(source)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)  # as they are now
     os.environ.clear()
     os.environ.update(job["environment"])
     how, what, *arguments = job["args"]
