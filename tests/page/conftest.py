@@ -63,7 +63,8 @@ def _new_key(served: Deployment, key: str | None, *scopes: str) -> str:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    # Frames of movements would be drawn without a graphics card
+    made = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True, reduced_motion="reduce")
     made.set_default_timeout(PATIENCE_MS)
     yield made
     made.close()
