@@ -108,7 +108,7 @@ def _starts_programs(module: ModuleType) -> bool:
 
 @pytest.hookimpl(trylast=True)  # when the tests of one mode stand together
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Share the tests out among the processes of `pytest -n`: a file to each, and to one all those of a mode.
+    """Share the tests out among the processes of `pytest -n`: a file or `page` to each, and to one all those of a mode.
 
     Every process starts servers of its own when a test asks for them. What takes longest comes first.
     """

@@ -3,7 +3,8 @@
 Imports take most of the CPU time of a PixTools process at its start (`python -X importtime -m app serve`), and the
 tests start hundreds of processes. PixTools' own modules read no settings when they are imported, so that each fork runs
 with its own. The exception are metrics, which are kept in files if a variable says so. Processes that share metrics are
-therefore forks of a second process, which has imported only libraries. Benchmarks do not use this: their processes
+therefore forks of a second process, which has imported only libraries. The width of the terminal is read as well: the
+help of a command is as wide as without a terminal, whatever COLUMNS says. Benchmarks do not use this: their processes
 start as they do for users.
 """
 
