@@ -112,7 +112,7 @@ def _starts_programs(module: ModuleType) -> bool:
 
 @pytest.hookimpl(trylast=True)  # when the tests of one mode stand together
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Share the tests out among the processes of `pytest -n`: a file to each, and to one all those of a mode.
+    """Share the tests out among the processes of `pytest -n`: a file or `page` to each, and to one all those of a mode.
 
     Every process starts servers of its own when a test asks for them. What takes longest comes first.
     """
@@ -124,9 +124,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(item: pytest.Item) -> str:
-    mode = _mode(item)
-    if mode is None and item.path.parent.name == "chaos":  # one row takes as long as many a file
+    mode, folder = _mode(item), item.path.parent.name
+    if mode is None and folder == "chaos":  # one row takes as long as many a file
         return item.nodeid
+    if mode is None and folder == "page":  # they share a browser
+        return folder
     return mode or str(item.path.relative_to(HERE))
 
 

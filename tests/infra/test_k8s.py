@@ -271,7 +271,14 @@ def changed(folder: Path, *changes: tuple[str, str]) -> list[Json]:
     return list(yaml.safe_load_all(kustomize(copy)))
 
 
-@pytest.mark.parametrize("registry", ["registry.example", "registry.example:5000", "registry.example:5000/team"])
+@pytest.mark.parametrize(
+    "registry",
+    [
+        pytest.param("registry.example", marks=pytest.mark.full),
+        pytest.param("registry.example:5000", marks=pytest.mark.full),
+        "registry.example:5000/team",
+    ],
+)
 def test_the_migration_is_named_by_its_version_whatever_the_registry(tmp_path: Path, registry: str) -> None:
     entry = "  - name: pixtools-api\n    newTag: 0.1.0\n"
     other = f"  - name: pixtools-api\n    newName: {registry}/pixtools-api\n    newTag: 1.2.3\n"

@@ -29,12 +29,3 @@ def show(page: Page, served: Deployment) -> None:
     """Open the page of a deployment and wait until it has started."""
     page.goto(served.url)
     page.wait_for_selector("#app:not([hidden])")
-
-
-def first_key(served: Deployment, *scopes: str) -> str:
-    """An API key, made over HTTP while none is needed: the server knows of it at once."""
-    with served.client() as api:
-        made = api.http.post("/keys", json={"scopes": list(scopes)})
-        assert made.status_code == 201, made.text
-        key: str = made.json()["key"]
-        return key

@@ -6,20 +6,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.page.chromium import first_key, show
-from tests.page.conftest import PATIENCE_MS, SAMPLE
+from tests.page.conftest import PATIENCE_MS, SAMPLE, Closed
 from tests.support.deployment import Deployment
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture(scope="module")
+BROKEN = SAMPLE.read_bytes()[:60_000] + b"\xff\xd9"
+
+
+@pytest.fixture
 def furnished(served: Deployment) -> dict[str, Any]:
     """A job that failed, an upload that was refused, and an event that was not delivered."""
     with served.client() as api:
-        broken = SAMPLE.read_bytes()[:60_000] + b"\xff\xd9"
         assert api.process(b"no image", ["convert_webp"]).status_code == 415
-        return api.run(broken, ["convert_webp"], filename="broken.jpg", webhook_url="http://127.0.0.1:9/hooks")
+        return api.run(BROKEN, ["convert_webp"], filename="broken.jpg", webhook_url="http://127.0.0.1:9/hooks")
 
 
 def test_operators_see_what_failed_and_why(page: Page, served: Deployment, furnished: dict[str, Any]) -> None:
@@ -42,15 +43,14 @@ def test_operators_see_what_failed_and_why(page: Page, served: Deployment, furni
     expect(page.locator("#corrupt_image")).to_be_in_viewport()
     found = Axe().run(page).response["violations"]
     assert [each["id"] for each in found if each["impact"] in {"serious", "critical"}] == []
-    show(page, served)
 
 
-def test_the_page_holds_no_data_without_a_key(page: Page, served: Deployment, furnished: dict[str, Any]) -> None:
-    """The last one: from its key on the door is closed."""
-    key = first_key(served, "admin")
-    page.goto(f"{served.url}/admin")
-    expect(page.get_by_label("Key", exact=True)).to_be_visible()
-    assert "broken.jpg" not in page.content()
-    page.get_by_label("Key", exact=True).fill(key)
-    page.get_by_role("button", name="Use this key").click()
-    expect(page.locator("#jobs")).to_contain_text("broken.jpg")
+def test_the_page_holds_no_data_without_a_key(tab: Page, closed: Closed) -> None:
+    with closed.served.client(closed.of_client) as api:
+        api.accepted(BROKEN, ["convert_webp"], filename="broken.jpg")
+    tab.goto(f"{closed.served.url}/admin")
+    expect(tab.get_by_label("Key", exact=True)).to_be_visible()
+    assert "broken.jpg" not in tab.content()
+    tab.get_by_label("Key", exact=True).fill(closed.of_operator)
+    tab.get_by_role("button", name="Use this key").click()
+    expect(tab.locator("#jobs")).to_contain_text("broken.jpg")

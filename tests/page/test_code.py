@@ -3,59 +3,61 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import Page
 
-from tests.page.chromium import first_key, show
+from tests.page.chromium import show
+from tests.page.conftest import Closed
 from tests.page.test_workbench import add_operation
-from tests.support.deployment import Deployment
+from tests.support.preloaded import preloaded
 
-PROGRAMS = {
-    "curl": ("request.sh", ("bash", "request.sh")),
-    "Python": ("request.py", (sys.executable, "request.py")),
-    "TypeScript": ("request.mjs", ("node", "request.mjs")),
-}
+PROGRAMS = {"curl": "request.sh", "Python": "request.py", "TypeScript": "request.mjs"}
 
 
-def said_by(page: Page, tab: str, folder: Path, photograph: Path, **variables: str) -> str:
-    """What the text of a tab says when it is run in the photograph's folder."""
+def programs(page: Page, folder: Path, photograph: Path) -> dict[str, str]:
+    """The texts of a recipe by their languages, in the photograph's folder."""
     page.get_by_role("button", name="Clear").first.click()
     add_operation(page, "Add an operation", "resize")
     page.get_by_label("Width", exact=True).fill("64")
     add_operation(page, "Continue after resize", "webp")
     page.set_input_files("#files", photograph)
-    page.get_by_role("tab", name=tab).click()
-    name, command = PROGRAMS[tab]
-    (folder / name).write_text(page.locator("#code-text").inner_text())
     (folder / photograph.name).write_bytes(photograph.read_bytes())
+    texts = {}
+    for language, name in PROGRAMS.items():
+        page.get_by_role("tab", name=language).click()
+        texts[language] = page.locator("#code-text").inner_text()
+        (folder / name).write_text(texts[language])
+    return texts
+
+
+def assert_each_runs(folder: Path, texts: dict[str, str], **variables: str) -> None:
+    """Each program says what came out."""
     own = {"PATH": os.environ["PATH"], "NO_PROXY": "*", **variables}
-    ran = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=90)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    for language, program in (("curl", "bash"), ("TypeScript", "node")):
+        command = [program, PROGRAMS[language]]
+        ran = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=90)
+        assert ran.returncode == 0, ran.stderr
+        assert "resize.convert_webp" in ran.stdout
+        if language == "curl":
+            assert json.loads(ran.stdout)["results"][0]["width"] == 64
+    alike = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
+    python = preloaded(["app"], alike).run(["-c", texts["Python"]], {**alike, **own}, 90, folder=folder)
+    assert python.returncode == 0, python.stderr
+    assert "resize.convert_webp" in python.stdout
 
 
-@pytest.mark.parametrize("tab", PROGRAMS)
-def test_each_text_is_a_program(page: Page, tab: str, tmp_path: Path, photographs: list[Path]) -> None:
-    said = said_by(page, tab, tmp_path, photographs[2])
-    assert "resize.convert_webp" in said
-    if tab == "curl":
-        assert json.loads(said)["results"][0]["width"] == 64
+def test_each_text_is_a_program(page: Page, tmp_path: Path, photographs: list[Path]) -> None:
+    assert_each_runs(tmp_path, programs(page, tmp_path, photographs[2]))
 
 
 def test_each_text_sends_a_key_where_there_is_one(
-    context: BrowserContext, served: Deployment, tmp_path: Path, photographs: list[Path]
+    tab: Page, closed: Closed, tmp_path: Path, photographs: list[Path]
 ) -> None:
-    """The last one: from its key on the door is closed."""
-    key = first_key(served, "jobs:read", "jobs:write")
-    page = context.new_page()
-    show(page, served)
-    page.get_by_role("link", name="History").click()
-    page.get_by_label("Key", exact=True).fill(key)
-    page.get_by_role("button", name="Use this key").click()
-    page.goto(served.url)
-    for tab in PROGRAMS:
-        assert key not in page.locator("#code-text").inner_text()
-        assert "resize.convert_webp" in said_by(page, tab, tmp_path, photographs[2], PIXTOOLS_KEY=key)
+    show(tab, closed.served)
+    tab.get_by_role("button", name="API key").click()
+    tab.get_by_label("Key", exact=True).fill(closed.of_client)
+    tab.get_by_role("button", name="Use this key").click()
+    texts = programs(tab, tmp_path, photographs[2])
+    assert not [name for name, text in texts.items() if closed.of_client in text]
+    assert_each_runs(tmp_path, texts, PIXTOOLS_KEY=closed.of_client)

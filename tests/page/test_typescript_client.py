@@ -18,7 +18,7 @@ HTML = """<!doctype html>
 
 
 @pytest.fixture
-def client(page: Page, served: Deployment) -> Page:
+def client(tab: Page, served: Deployment) -> Page:
     """A page with the browser's example of the documentation."""
     [example] = [text for text in re.findall(EXAMPLE, PAGE.read_text(), re.DOTALL) if "document." in text]
 
@@ -31,9 +31,9 @@ def client(page: Page, served: Deployment) -> Page:
         else:
             route.fulfill(body=HTML, content_type="text/html")
 
-    page.route("**/client/**", answer)
-    page.goto(f"{served.url}/client/")
-    return page
+    tab.route("**/client/**", answer)
+    tab.goto(f"{served.url}/client/")
+    return tab
 
 
 def test_the_example_of_the_page_shows_a_result(client: Page, photographs: list[Path]) -> None:

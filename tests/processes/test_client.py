@@ -57,10 +57,8 @@ PHOTO = make_photo(320, 200)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("client"))
-    running.start()
-    yield running
-    running.stop()
+    with embedded(tmp_path_factory.mktemp("client")).running() as deployment:
+        yield deployment
 
 
 @pytest.fixture
@@ -386,23 +384,18 @@ def test_a_limit_of_the_tenant_is_an_error_of_its_own() -> None:
     assert limit.value.code == "rate_limited"
 
 
-def test_a_job_is_followed_over_a_restart(tmp_path: Path) -> None:
-    running = embedded(tmp_path)
-    running.start()
-    try:
-        with receiving(hang, answer(200, PHOTO)) as site, Client(running.url, patience=60) as client:
-            job = client.submit(f"{site.origin}/a.jpg", ["flip"])
-            states: list[str] = []
-            following = threading.Thread(target=lambda: states.extend(each["status"] for each in client.follow(job)))
-            following.start()
-            site.await_requests(1)
-            until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{running.url}/metrics").text)
-            running.kill()
-            running.start()
-            following.join(90)
-        assert states[-1] == "completed"
-    finally:
-        running.kill()
+def test_a_job_is_followed_over_a_restart(server: Deployment) -> None:
+    with receiving(hang, answer(200, PHOTO)) as site, Client(server.url, patience=60) as client:
+        job = client.submit(f"{site.origin}/a.jpg", ["flip"])
+        states: list[str] = []
+        following = threading.Thread(target=lambda: states.extend(each["status"] for each in client.follow(job)))
+        following.start()
+        site.await_requests(1)
+        until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics").text)
+        server.kill()
+        server.start()
+        following.join(90)
+    assert states[-1] == "completed"
 
 
 def test_the_asynchronous_client_does_the_same(server: Deployment, tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,11 @@ from app.commands.webhooks import DeliveryStatus
 from app.models import DeliveryStatus as StoredStatus
 from app.models import JobStatus
 from tests.conftest import make_photo
-from tests.support.deployment import ROOT, ApiClient, Deployment, embedded
+from tests.support.deployment import ApiClient, Deployment, embedded
 from tests.support.preloaded import run
-from tests.support.processes import LONG, held, pixtools
+from tests.support.processes import LONG, client_of, held, pixtools, started
 from tests.support.receiver import answer, receiving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -49,62 +49,57 @@ def _interrupts_are_heard() -> None:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("line"), PIXTOOLS_WORKER_CONCURRENCY="2")
-    running.start()
-    yield running
-    running.stop()
-
-
-def started(deployment: Deployment, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    environment_ = {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
-    command = [sys.executable, "-m", "app", *arguments]
-    return subprocess.Popen(
-        command, env=environment_, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-def until(what: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
+    with embedded(tmp_path_factory.mktemp("line"), PIXTOOLS_WORKER_CONCURRENCY="2").running() as deployment:
+        yield deployment
 
 
 DEAR = json.dumps([LONG])
 
 
-@pytest.mark.parametrize("command", [("submit", DEAR), ("run", "-p", DEAR)])
+COMMANDS = (("submit", DEAR), ("run", "-p", DEAR))
+
+
 def test_the_same_command_after_ctrl_c_joins_the_job_that_runs(
-    deployment: Deployment, api: ApiClient, tmp_path: Path, command: tuple[str, ...]
+    deployment: Deployment, api: ApiClient, tmp_path: Path
 ) -> None:
-    image, out = tmp_path / "photo.jpg", tmp_path / "out"
-    image.write_bytes(make_photo(120, 90, seed=len(command)))
+    commands, outs = [], []
+    for number, (name, *options) in enumerate(COMMANDS):
+        image, out = tmp_path / f"photo{number}.jpg", tmp_path / f"out{number}"
+        image.write_bytes(make_photo(120, 90, seed=number))
+        commands.append((name, str(image), *options, "-o", str(out)))
+        outs.append(out)
 
     def jobs() -> set[str]:
         return {job["id"] for job in api.http.get("/jobs", params={"limit": 100}).json()["data"]}
 
-    def heard() -> bool:
-        return 'pixtools_listeners{kind="job"} 1.0' in api.http.get("/metrics").text
+    def heard() -> int:
+        found = re.search(r'^pixtools_listeners\{kind="job"\} (\d+)', api.http.get("/metrics").text, re.MULTILINE)
+        return int(found[1]) if found else 0
 
     ahead = api.accepted(make_photo(1000, 750), [{**LONG, "as": f"file{number}"} for number in range(2)])["id"]
-    with held(deployment, api, ahead):  # both pixel processes for work that is not small, so that the job waits
+    with held(deployment, api, ahead):  # both pixel processes for work that is not small, so that the jobs wait
         before = jobs()
-        with started(deployment, command[0], str(image), *command[1:], "-o", str(out)) as running:
-            assert until(lambda: jobs() - before)
-            assert until(heard)
-            running.send_signal(signal.SIGINT)
-            said = running.communicate(timeout=30)[1]
-        assert running.returncode == 130
-        assert "Give the same command again" in said
-        assert not out.exists()
-        assert until(lambda: not heard())
-        with started(deployment, command[0], str(image), *command[1:], "-o", str(out)) as again:
-            assert until(heard)
+        with ExitStack() as stack:
+            running = [stack.enter_context(started(client_of(deployment), *command)) for command in commands]
+            until(lambda: heard() == len(commands))
+            for each in running:
+                each.process.send_signal(signal.SIGINT)
+            for each in running:
+                interrupted = each.ended()
+                assert interrupted.returncode == 130
+                assert "Give the same command again" in interrupted.stderr
+        assert [out for out in outs if out.exists()] == []
+        until(lambda: heard() == 0)
+        with ExitStack() as stack:
+            again = [stack.enter_context(started(client_of(deployment), *command)) for command in commands]
+            until(lambda: heard() == len(commands))
             assert api.http.post(f"/jobs/{ahead}/cancel").is_success
-            said = again.communicate(timeout=60)[1]
-    assert again.returncode == 0, said
-    assert len(list(out.glob("photo-convert_avif.*"))) == 1
-    assert len(jobs() - before) == 1
+            for each in again:
+                ended = each.ended()
+                assert ended.returncode == 0, ended.stderr
+    for out in outs:
+        assert len(list(out.glob("photo*-convert_avif.*"))) == 1
+    assert len(jobs() - before) == len(commands)
 
 
 @pytest.mark.parametrize("module", ["typer", "httpx", "json"])
@@ -172,7 +167,7 @@ def test_a_mistake_of_the_command_is_one_error_and_not_one_of_each_file(
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(make_photo(30, 20, seed=number))
     out = tmp_path / "out"
-    environment_ = {**deployment.variables(), "PIXTOOLS_URL": deployment.url} | ({"PIXTOOLS_KEY": key} if key else {})
+    environment_ = client_of(deployment) | ({"PIXTOOLS_KEY": key} if key else {})
     ran = run(["app", "run", str(tmp_path), *options, "-o", str(out)], environment_)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith(said), ran.stderr
@@ -251,24 +246,18 @@ def test_a_server_that_is_silent_is_named_and_not_waited_for_long(tmp_path: Path
     image = tmp_path / "a.jpg"
     image.write_bytes(make_photo(30, 20))
     assert common.SLOW_SECONDS < FIRST_CONTACT.read < SILENCE
-    code = """
-from app.cli import main
+    impatient = """
 from app.commands import common
 from pixtools_client import protocol
 common.SLOW_SECONDS, protocol.FIRST_CONTACT = 0.1, 1
-main()
 """
+    environment_ = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for command in (("run", str(image), "-p", "flip", "-o", str(tmp_path / "out")), ("jobs", "list")):
             began = time.monotonic()
-            ran = subprocess.run(
-                [sys.executable, "-c", code, *command, "--server", url.removeprefix("http://")],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            with started(environment_, *command, "--server", url.removeprefix("http://"), first=impatient) as running:
+                ran = running.ended()
             assert ran.returncode == 3, ran.stderr
             assert ran.stderr.startswith(f"{url} has not answered yet.\n{url} does not answer: ")
             assert time.monotonic() - began < 25, "the patience with a server that has answered before"
@@ -330,14 +319,14 @@ def test_a_download_that_is_ended_leaves_nothing(
     (tmp_path / "photo.jpg").write_bytes(make_photo(30, 20))
     out = tmp_path / "out"
     out.mkdir()
-    with breaking_off() as url:
-        arguments = [sys.executable, "-m", "app", *command, "-o", "out", "--server", url]
-        environment_ = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(arguments, stderr=subprocess.PIPE, cwd=tmp_path, env=environment_) as running:
-            assert until(lambda: list(out.iterdir()))
-            running.send_signal(ending)
-            said = running.communicate(timeout=30)[1]
-    assert running.returncode == 128 + ending, said
+    with (
+        breaking_off() as url,
+        started(dict(os.environ), *command, "-o", "out", "--server", url, folder=tmp_path) as running,
+    ):
+        until(lambda: list(out.iterdir()))
+        running.process.send_signal(ending)
+        ended = running.ended()
+    assert ended.returncode == 128 + ending, ended.stderr
     assert list(out.iterdir()) == []
 
 
@@ -349,18 +338,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(deployment: Deployment,
     pixtools(deployment, "jobs", "wait", job)
     out.mkdir()
 
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
     for command in (("download", job), ("archive", job)):
-        with started(deployment, "jobs", *command, "-o", str(out), preexec_fn=limited) as running:
-            said = running.communicate(timeout=60)
-        assert running.returncode == 1
-        assert re.fullmatch(rf"{out}/\S+: File too large\n", said[1]), said
+        with started(client_of(deployment), "jobs", *command, "-o", str(out), first=limited) as running:
+            ended = running.ended()
+        assert ended.returncode == 1
+        assert re.fullmatch(rf"{out}/\S+: File too large\n", ended.stderr), ended.stderr
         assert list(out.iterdir()) == []
-    with started(deployment, "run", str(image), "-p", "convert_png", "-o", str(out), preexec_fn=limited) as running:
-        said = running.communicate(timeout=60)
-    assert f"FAILED {image}: download_failed: {out}/a-convert_png.png: File too large\n" in said[1]
+    again = ("run", str(image), "-p", "convert_png", "-o", str(out))
+    with started(client_of(deployment), *again, first=limited) as running:
+        said = running.ended().stderr
+    assert f"FAILED {image}: download_failed: {out}/a-convert_png.png: File too large\n" in said
     assert list(out.iterdir()) == []
 
 
@@ -443,19 +431,12 @@ def test_a_key_that_no_server_knows_is_traced_to_where_it_came_from(
 def test_output_that_is_not_read_ends_a_command_as_it_ends_cat(deployment: Deployment, tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.write_bytes(make_photo(30, 20))
+    unread = "import os, sys; ours, theirs = os.pipe(); os.close(ours); sys.stdout = open(theirs, 'w')"
     for command in (("jobs", "list"), ("run", str(image), "-p", "flip")):
-        with started(deployment, *command) as running:
-            running.stdout.close()  # type: ignore[union-attr]
-            said = running.stderr.read()  # type: ignore[union-attr]
-            running.wait(timeout=60)
-        assert running.returncode == -signal.SIGPIPE
-        assert re.fullmatch(r"(\S+: completed, .*\n)?", said)
-    full = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m app operations > /dev/full"],
-        env={**deployment.variables(), "PIXTOOLS_URL": deployment.url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+        with started(client_of(deployment), *command, first=unread) as running:
+            ended = running.ended()
+        assert ended.returncode == -signal.SIGPIPE
+        assert re.fullmatch(r"(\S+: completed, .*\n)?", ended.stderr)
+    with started(client_of(deployment), "operations", out=Path("/dev/full")) as running:
+        full = running.ended()
     assert (full.returncode, full.stderr) == (1, "The output cannot be written: No space left on device.\n")

@@ -26,10 +26,8 @@ PAGE = ROOT / "docs" / "client-typescript.md"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("client"))
-    running.start()
-    yield running
-    running.stop()
+    with embedded(tmp_path_factory.mktemp("client")).running() as deployment:
+        yield deployment
 
 
 @pytest.fixture
@@ -109,24 +107,19 @@ for await (const { status } of client.follow(await client.submit(process.env.SOU
 """
 
 
-def test_a_job_is_followed_over_a_restart(folder: Path) -> None:
-    running = embedded(folder)
-    running.start()
+def test_a_job_is_followed_over_a_restart(server: Deployment, folder: Path) -> None:
     (folder / "follow.mjs").write_text(FOLLOW)
-    try:
-        with receiving(hang, answer(200, make_photo(320, 200))) as site:
-            own = environment(PIXTOOLS_URL=running.url, SOURCE=f"{site.origin}/a.jpg")
-            with subprocess.Popen(
-                ["node", "follow.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True
-            ) as following:
-                site.await_requests(1)
-                until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{running.url}/metrics").text)
-                running.kill()
-                running.start()
-                said, _ = following.communicate(timeout=120)
-        assert said.split()[-1] == "completed"
-    finally:
-        running.kill()
+    with receiving(hang, answer(200, make_photo(320, 200))) as site:
+        own = environment(PIXTOOLS_URL=server.url, SOURCE=f"{site.origin}/a.jpg")
+        with subprocess.Popen(
+            ["node", "follow.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True
+        ) as following:
+            site.await_requests(1)
+            until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics").text)
+            server.kill()
+            server.start()
+            said, _ = following.communicate(timeout=120)
+    assert said.split()[-1] == "completed"
 
 
 SHOW = """

@@ -1,10 +1,6 @@
 """`pixtools run` for a long time: files that come later, in pieces, and again, and a server that stays away."""
 
-import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from app.commands.run import CONTINUE, Run, _shown
 from app.commands.watching import LOOK_SECONDS, Watch
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, embedded
+from tests.support.processes import client_of, started, terminal
 from tests.support.waiting import until
 
 
@@ -93,45 +90,30 @@ def test_a_file_that_failed_is_new_again_when_it_has_changed(tmp_path: Path, clo
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    running = embedded(tmp_path_factory.mktemp("watching"))
-    running.start()
-    yield running
-    running.stop()
+    with embedded(tmp_path_factory.mktemp("watching")).running() as deployment:
+        yield deployment
 
 
 @pytest.mark.integration
-def test_a_half_written_file_fails_and_succeeds_when_it_is_whole(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_half_written_file_fails_and_succeeds_when_it_is_whole_and_one_that_comes_later_is_done(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     folder, out, image = tmp_path / "in", tmp_path / "out", make_photo(300, 200)
     folder.mkdir()
-    ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "app", "run", str(folder), "-p", "convert_png", "-o", str(out), "--watch"]
-    environment = {**deployment.variables(), "PIXTOOLS_URL": deployment.url, "TERM": "xterm", "COLUMNS": "200"}
-    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    shown = bytearray()
-    reader = threading.Thread(target=_read, args=(ours, shown))
-    reader.start()
-    try:
+    command = ("run", str(folder), "-p", "convert_png", "-o", str(out), "--watch")
+    environment = {**client_of(deployment), "TERM": "xterm", "COLUMNS": "200"}
+    with terminal() as (screen, shown), started(environment, *command, err=screen) as running:
+        until(lambda: b"0 of 0 files" in shown)
         (folder / "photo.jpg").write_bytes(image[: len(image) // 2])
-        until(lambda: b"truncated_image" in shown, 60)
+        until(lambda: b"truncated_image" in shown)
         (folder / "photo.jpg").write_bytes(image)
-        until(lambda: list(out.glob("photo*.png")), 60)
-        until(lambda: b"2 of 2 files" in shown, 60)
-        running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 130
-    finally:
-        running.kill()
-        running.communicate()
-        reader.join(10)
-        os.close(ours)
-
-
-def _read(terminal: int, shown: bytearray) -> None:
-    while True:
-        try:
-            shown += os.read(terminal, 4096)
-        except OSError:  # the other side is closed
-            return
+        (folder / "later.jpg").write_bytes(make_photo(60, 40))
+        until(lambda: list(out.glob("photo*.png")) and list(out.glob("later*.png")))
+        until(lambda: b"3 of 3 files" in shown)
+        running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+    assert ended.returncode == 130
+    assert {path.name for path in out.glob("*.png")} == {"photo-convert_png.png", "later-convert_png.png"}
 
 
 def test_a_run_that_gives_up_on_its_server_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from app.config import WEIGHTS, installing
-from tests.support.deployment import ROOT, bare, embedded, run_bare
+from tests.conftest import make_photo
+from tests.support.deployment import ROOT, bare, embedded
 from tests.support.preloaded import LIBRARIES, OWN, Preloaded
 
 PIXELS = ("numpy", "pyvips", "simplejpeg")
@@ -53,6 +54,12 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+def starting(without: tuple[str, ...]) -> str:
+    """The code of a fork for which only these packages are not installed."""
+    shown = [name for name in OPTIONAL if name not in without]
+    return START.replace("SHOWN", repr(shown)).replace("HIDDEN", repr(without))
+
+
 @pytest.fixture
 def run(forked: Preloaded, tmp_path: Path) -> Run:
     """Runs a process for which some packages are not installed, nor for the processes that it starts."""
@@ -60,9 +67,7 @@ def run(forked: Preloaded, tmp_path: Path) -> Run:
     def ran(without: tuple[str, ...], *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
         hide(tmp_path, without)
         environment = bare(tmp_path, PYTHONPATH=str(tmp_path), **settings)
-        shown = [name for name in OPTIONAL if name not in without]
-        start = START.replace("SHOWN", repr(shown)).replace("HIDDEN", repr(without))
-        return forked.run(["-c", start, *command], environment)
+        return forked.run(["-c", starting(without), *command], environment)
 
     return ran
 
@@ -116,14 +121,19 @@ def test_the_command_that_installs_names_what_is_there() -> None:
     assert Path(environment, "bin", "python").exists()
 
 
-def test_the_single_process_does_without_the_parts_of_a_cluster(run: Run, tmp_path: Path) -> None:
-    assert run((*CLUSTER, "onnx"), "app", "migrate").returncode == 0
-    hide(tmp_path, (*CLUSTER, "onnx", "alembic"))  # which only the first start needs
-    deployment = embedded(tmp_path, PYTHONPATH=str(tmp_path))
+def test_the_single_process_does_without_the_parts_of_a_cluster(run: Run, forked: Preloaded, tmp_path: Path) -> None:
+    without = (*CLUSTER, "onnx")
+    assert run(without, "app", "migrate").returncode == 0
+    without += ("alembic",)  # which only the first start needs
+    hide(tmp_path, without)
+    deployment = embedded(tmp_path)
+    environment = {**deployment.variables(), "PYTHONPATH": str(tmp_path)}
+    start = ["-c", starting(without), "app", "serve"]
+    deployment.processes = [forked.start(start, environment, deployment.log, deployment.log)]
     try:
-        deployment.start()
+        deployment.await_ready()
         with deployment.client() as client:
-            job = client.run((ROOT / "docs" / "sample.jpg").read_bytes(), ["convert_webp"])
+            job = client.run(make_photo(64, 48), ["convert_webp"])
     finally:
         deployment.stop()
     assert job["status"] == "completed"
@@ -143,14 +153,18 @@ def test_the_doctor_of_the_single_process_misses_it(run: Run) -> None:
     assert done.returncode == 1
 
 
-def test_what_every_process_loads_needs_none_of_it(tmp_path: Path) -> None:
-    (tmp_path / "everything.py").write_text(
-        "import app.background, app.server, app.commands.webhooks\n"
-        "from app.tasks.celery_app import celery_app\n"
-        "celery_app.loader.import_default_modules()\n"
-    )
-    hide(tmp_path, (*NETWORK, *PIXELS, *CLUSTER, "alembic"))
-    done = run_bare(tmp_path, "everything", PYTHONPATH=str(tmp_path))
+def test_what_every_process_loads_needs_none_of_it(forked: Preloaded, tmp_path: Path) -> None:
+    """The fork has loaded most of it without the packages."""
+    code = """
+import sys
+assert "alembic" not in sys.modules
+sys.modules["alembic"] = None
+import app.background, app.server, app.commands.webhooks
+from app.tasks.celery_app import celery_app
+celery_app.loader.import_default_modules()
+assert not [name for name in OPTIONAL if sys.modules[name]]
+"""
+    done = forked.run(["-c", code.replace("OPTIONAL", repr(OPTIONAL))], bare(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
@@ -165,26 +179,43 @@ def test_no_text_says_to_install_a_package_that_belongs_to_somebody_else() -> No
     assert said.search("pip" + " install 'pixtools[ml]'")
 
 
+AS_COMMANDS = """
+import os, runpy, sys
+import app.commands.root, app.doctor, app.server
+for command in sys.argv[1:]:
+    if os.fork() == 0:
+        os.dup2(os.open(f"{command}.err", os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv = ["pixtools", command]
+        runpy.run_module("app", run_name="__main__", alter_sys=True)
+    _, status = os.wait()
+    print(command, os.waitstatus_to_exitcode(status), app.__file__, flush=True)
+"""
+
+
 def test_code_without_its_folders_says_so_in_a_line(tmp_path: Path) -> None:
     """As it is in a wheel."""
     shutil.copytree(ROOT / "app", tmp_path / "app")
-    for command in (["serve"], ["migrate"], ["doctor"]):
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "app", *command],
-            cwd=tmp_path,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "PYTHONPATH": str(tmp_path),
-                "PIXTOOLS_DATA_DIR": str(tmp_path / "data"),
-                "PIXTOOLS_DENOISE_WEIGHTS": str(WEIGHTS),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stderr
-        if command != ["doctor"]:
-            assert done.returncode != 0
-            [line] = done.stderr.splitlines()
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", AS_COMMANDS, "serve", "migrate", "doctor"],
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(tmp_path),
+            "PIXTOOLS_DATA_DIR": str(tmp_path / "data"),
+            "PIXTOOLS_DENOISE_WEIGHTS": str(WEIGHTS),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    codes = dict(line.split()[:2] for line in done.stdout.splitlines() if str(tmp_path / "app") in line)
+    assert codes.keys() == {"serve", "migrate", "doctor"}
+    for command, code in codes.items():
+        said = (tmp_path / f"{command}.err").read_text()
+        assert "Traceback" not in said
+        if command != "doctor":
+            assert code != "0"
+            [line] = said.splitlines()
             assert "make run" in line

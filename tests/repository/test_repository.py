@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import subprocess
-import sys
 import threading
 import time
 from importlib import metadata
@@ -25,6 +24,8 @@ from app.locks import AdvisoryLock
 from app.migrations import check, state, upgrade, wait
 from app.operations import OPERATIONS
 from tests.support.catalogue import classes_below
+from tests.support.deployment import bare
+from tests.support.preloaded import preloaded
 from tests.support.servers import PostgreSQL
 
 ROOT = Path(__file__).parents[2]
@@ -93,23 +94,22 @@ ASKING = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%advisory_loc
 
 
 @pytest.mark.integration
-def test_migrators_wait_for_each_other_however_long_one_takes(postgresql: PostgreSQL) -> None:
+def test_migrators_wait_for_each_other_however_long_one_takes(postgresql: PostgreSQL, tmp_path: Path) -> None:
     url = postgresql.create_database("two_migrators")
     name = url.rpartition("/")[2]
-    command = [sys.executable, "-c", IMPATIENT, "migrate"]
-    environment = {"PATH": "/usr/bin:/bin", "PIXTOOLS_DATABASE_URL": url, "PIXTOOLS_BROKER_URL": "amqp://127.0.0.1:1//"}
+    environment = bare(tmp_path, PIXTOOLS_DATABASE_URL=url, PIXTOOLS_BROKER_URL="amqp://127.0.0.1:1//")
+    log = tmp_path / "log"
+    parent = preloaded(["app"], environment)
     with postgresql.connect(name) as first:  # a migrator at its work
         first.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
-        others = [subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+        others = [parent.start(["-c", IMPATIENT, "migrate"], environment, log, log) for _ in range(2)]
         while first.execute(ASKING, [name, first.info.backend_pid]).fetchone() != (2,):
-            assert [other.poll() for other in others] == [None, None]
+            assert [other.poll() for other in others] == [None, None], log.read_text()
             time.sleep(0.1)
-        time.sleep(3)  # longer than any other lock is waited for
+        time.sleep(1.5)  # longer than any other lock is waited for
         assert [other.poll() for other in others] == [None, None], "a migrator gave up"
         first.execute(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})")
-    for other in others:
-        _, said = other.communicate(timeout=60)
-        assert other.returncode == 0, said.decode()
+    assert [other.wait(60) for other in others] == [0, 0], log.read_text()
     assert_schema(Database(url))
 
 
@@ -197,11 +197,12 @@ def test_statuses_are_the_documented_ones() -> None:
         assert f"`{status}`" in readme
 
 
-def test_the_api_loads_no_codec() -> None:
+def test_the_api_loads_no_codec(tmp_path: Path) -> None:
+    """Nor does anything else that processes of the tests are forks of."""
     code = "import sys, app.main; print(sorted({'pyvips', 'PIL', 'torch', 'onnxruntime'} & set(sys.modules)))"
-    command = [sys.executable, "-c", code]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
-    assert loaded.stdout.strip() == "[]"
+    environment = bare(tmp_path)
+    loaded = preloaded(["app"], environment).run(["-c", code], environment)
+    assert (loaded.returncode, loaded.stdout) == (0, "[]\n"), loaded.stderr
 
 
 def test_every_error_is_in_the_one_tree_and_its_picture_is_true() -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.services.webhooks import signing
+from tests.conftest import in_one_mode
 from tests.support.deployment import ApiClient, Deployment, free_port
 from tests.support.processes import pixtools
 
@@ -61,6 +62,7 @@ def await_answer(url: str) -> None:
             return
 
 
+@in_one_mode()
 def test_a_documented_receiver_takes_what_is_genuine_and_nothing_else(
     receiver: tuple[str, Path], api: ApiClient, photo: bytes, secret: str
 ) -> None:

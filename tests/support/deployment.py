@@ -69,6 +69,15 @@ class Deployment:
         self.processes = [self._spawn(command) for command in self.commands]
         self.await_ready()
 
+    @contextmanager
+    def running(self) -> Iterator["Deployment"]:
+        """Start it, and stop it at the end of the block."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
+
     def await_ready(self) -> None:
         """Wait until work is accepted; fails with the end of the log if that takes too long."""
         deadline = time.monotonic() + START_TIMEOUT

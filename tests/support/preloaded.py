@@ -3,10 +3,12 @@
 Imports take most of the CPU time of a PixTools process at its start (`python -X importtime -m app serve`), and the
 tests start hundreds of processes. PixTools' own modules read no settings when they are imported, so that each fork runs
 with its own. The exception are metrics, which are kept in files if a variable says so. Processes that share metrics are
-therefore forks of a second process, which has imported only libraries. Benchmarks do not use this: their processes
+therefore forks of a second process, which has imported only libraries. The width of the terminal is read as well: the
+help of a command is as wide as without a terminal, whatever COLUMNS says. Benchmarks do not use this: their processes
 start as they do for users.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -29,11 +31,13 @@ LIBRARIES = (
     "cryptography.hazmat.primitives.ciphers.aead", "cryptography.x509", "fastapi", "fastapi.openapi.utils",
     "fastapi.responses", "httptools", "httpx", "kombu.transport.memory", "kombu.transport.pyamqp", "markdown_it",
     "multipart", "obstore", "prometheus_client", "psycopg", "publicsuffixlist", "pybreaker", "pydantic_settings",
-    "redis.asyncio", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
+    "redis.asyncio", "rich.progress", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
     "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog", "typer", "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
-OWN = ("app.doctor", "app.server", "app.tasks.image_ops", "app.tasks.webhooks")
+OWN = (
+    "app.commands.root", "app.doctor", "app.server", "app.tasks.image_ops", "app.tasks.webhooks", "pixtools_client",
+)  # fmt: skip
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # read when metrics are imported
 ROOT = Path(__file__).parent.parent.parent
 READ_AT_START = ("LD_", "MALLOC_", "PYTHON")  # variables that the linker, the C library or the interpreter reads
@@ -103,7 +107,7 @@ class Preloaded:
             self._process = subprocess.Popen(
                 [python, "-m", __name__, str(theirs.fileno()), *libraries],
                 cwd=ROOT,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # otherwise importing NumPy starts threads
+                env=_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -219,6 +223,13 @@ def can_fork(environment: Mapping[str, str]) -> bool:
     )
 
 
+def _environment() -> dict[str, str]:
+    """The variables under which modules are imported."""
+    own = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # otherwise importing NumPy starts threads
+    own.pop("COLUMNS", None)  # the commands' help is made for the terminal's width
+    return own
+
+
 def main(descriptor: int, libraries: Sequence[str]) -> None:
     """Import the libraries, and fork on request until the other end closes the socket."""
     for library in libraries:
@@ -232,7 +243,7 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
     with socket.socket(fileno=descriptor) as asking:
         job = _serve(asking)
     if job:  # this is the fork
-        _become(job)
+        _do(job)
 
 
 def _serve(asking: socket.socket) -> dict[str, Any] | None:
@@ -252,8 +263,28 @@ def _status(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
+def _do(job: dict[str, Any]) -> None:
+    """Do a job and end as the interpreter does, except that nothing is freed.
+
+    To free what the parent has imported would take longer than most jobs: each object's page would be copied first.
+    """
+    try:
+        _become(job)
+        code = 0
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        code = ended.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def _become(job: dict[str, Any]) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell has started in the background ignores it
     os.chdir(job["folder"])
     sys.path[0] = job["folder"]
     for target, path, flags in (
@@ -264,6 +295,7 @@ def _become(job: dict[str, Any]) -> None:
         source = os.open(path, flags, 0o644)
         os.dup2(source, target)
         os.close(source)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)  # as they are now
     os.environ.clear()
     os.environ.update(job["environment"])
     how, what, *arguments = job["args"]

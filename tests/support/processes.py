@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
-from collections.abc import Collection, Iterator
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from .deployment import ApiClient, Deployment
-from .preloaded import run
+from .preloaded import Process, preloaded, run
 from .waiting import until
 
 LONG = {"op": "convert_avif", "effort": 9}  # with any photograph: many seconds of pixel work
@@ -21,7 +24,81 @@ def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProc
 
 def pixtools(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a `pixtools` command as a client of the server."""
-    return run(["app", *arguments], {**deployment.variables(), "PIXTOOLS_URL": deployment.url})
+    return run(["app", *arguments], client_of(deployment))
+
+
+def client_of(deployment: Deployment) -> dict[str, str]:
+    """The environment of commands that are clients of the server."""
+    return {**deployment.variables(), "PIXTOOLS_URL": deployment.url}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A `pixtools` command that has been started."""
+
+    process: Process
+    out: Path
+    err: Path
+
+    def ended(self, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; what it wrote on a terminal is not in the result."""
+        code = self.process.wait(timeout)
+        out, err = (path.read_text() if path.is_file() else "" for path in (self.out, self.err))
+        return subprocess.CompletedProcess(self.process.args, code, out, err)
+
+
+@contextmanager
+def started(
+    environment: Mapping[str, str],
+    *arguments: str,
+    first: str = "",
+    folder: Path | None = None,
+    inputs: Path = Path(os.devnull),
+    out: Path | None = None,
+    err: Path | None = None,
+) -> Iterator[Command]:
+    """A `pixtools` command, which is killed if it still runs at the end of the block.
+
+    Args:
+        environment: all of its environment variables.
+        arguments: its arguments.
+        first: statements that its process runs first.
+        folder: its working folder.
+        inputs: file that is its standard input.
+        out: file that is its standard output; default: one of its own.
+        err: the same for standard error.
+    """
+    code = f"{first}\nfrom app.cli import main\nmain()"
+    parent = preloaded(["app"], environment)
+    with tempfile.TemporaryDirectory() as own:
+        out, err = out or Path(own, "out"), err or Path(own, "err")
+        process = parent.start(["-c", code, *arguments], environment, out, err, inputs=inputs, folder=folder)
+        try:
+            yield Command(process, out, err)
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[Path, bytearray]]:
+    """A terminal: its file, and what has been shown on it; that is complete after the block."""
+    ours, theirs = os.openpty()
+    shown = bytearray()
+    reader = threading.Thread(target=_read, args=(ours, shown))
+    reader.start()
+    try:
+        yield Path(os.ttyname(theirs)), shown
+    finally:
+        os.close(theirs)
+        reader.join(30)
+        os.close(ours)
+
+
+def _read(ours: int, shown: bytearray) -> None:
+    with suppress(OSError):  # the other end is closed
+        while True:
+            shown += os.read(ours, 65_536)
 
 
 def listed(deployment: Deployment) -> list[str]:
