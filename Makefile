@@ -8,7 +8,8 @@ INFRA := .venv-infra
 AZURITE := .azurite
 TYPESCRIPT := .typescript
 BIN := $(VENV)/bin
-PROCESSES ?= 2
+# of pytest: one more than the cores of CI, because a quarter of the time is waiting
+PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 

@@ -44,6 +44,7 @@ settings.register_profile(
 settings.load_profile("seeded")
 
 MODES = ("embedded", "cluster")
+PAGE = "page"  # folder
 ORIENTATION = 0x0112  # EXIF tag
 SETTINGS = {
     "PIXTOOLS_MAX_UPLOAD_BYTES": "3000000",
@@ -120,14 +121,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             # As xdist does it for its own mark, but in an attribute that pytest 9.2 no longer reads
             item._id = type(item.id).parse(f"{item.nodeid}@{_group(item)}")
-    items.sort(key=lambda item: _group(item) not in MODES)
+    items.sort(key=lambda item: _group(item) not in {*MODES, PAGE})
 
 
 def _group(item: pytest.Item) -> str:
     mode, folder = _mode(item), item.path.parent.name
     if mode is None and folder == "chaos":  # one row takes as long as many a file
         return item.nodeid
-    if mode is None and folder == "page":  # they share a browser
+    if mode is None and folder == PAGE:  # they share a browser
         return folder
     return mode or str(item.path.relative_to(HERE))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,9 @@ def _fill_and_free(service: Service, rounds: int) -> None:
 
 def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
     _await_accepted(load, 3)
-    photo = make_photo(seed=99)
-    slow = [api.accepted(photo, SLOW)["id"] for _ in range(2)]  # in flight when the disk becomes full, because ...
-    load.accepted += slow
-    await_(lambda: _runs(api, slow), PATIENCE, "no work is under way")
     with ExitStack() as full:
-        with frozen(pixel_processes(service.deployment)):  # ... nothing ends before that
-            load.most = sys.maxsize
-            full.enter_context(filled(service.disk))
+        _fill_during_work(service, api, load, full)
+        load.most = sys.maxsize
         await_(lambda: service.ready() == 503, NOTICED, "a full disk is not noticed")
         refused = len(load.refused)
         until = time.monotonic() + FULL_SECONDS
@@ -186,6 +182,21 @@ def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
         load.most = 0
     await_(lambda: service.ready() == 200, NOTICED, "a free disk is not noticed")
     _await_accepted(load, 1)
+
+
+def _fill_during_work(service: Service, api: ApiClient, load: Load, full: ExitStack) -> None:
+    """Fill the disk while steps are running, which meet it when they end; `full` frees it."""
+    photo = make_photo(seed=99)
+    for _ in range(5):
+        slow = [api.accepted(photo, SLOW)["id"] for _ in range(2)]
+        load.accepted += slow
+        await_(partial(_runs, api, slow), PATIENCE, "no work is under way")
+        with frozen(pixel_processes(service.deployment)):
+            full.enter_context(filled(service.disk))
+            if _runs(api, slow):
+                return
+            full.close()
+    pytest.fail("all work had ended before the disk was full")
 
 
 def _await_accepted(load: Load, more: int) -> None:
