@@ -1,5 +1,6 @@
 """Fixtures of all tests: real servers, and PixTools itself in both modes."""
 
+import gc
 import io
 import os
 import sys
@@ -122,6 +123,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # As xdist does it for its own mark, but in an attribute that pytest 9.2 no longer reads
             item._id = type(item.id).parse(f"{item.nodeid}@{_group(item)}")
     items.sort(key=lambda item: _group(item) not in {*MODES, PAGE})
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking at modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _group(item: pytest.Item) -> str:

@@ -38,7 +38,7 @@ def run(*arguments: str) -> None:
 @pytest.mark.timeout(4 * START)
 @pytest.mark.parametrize(("mode", "phases"), SAMPLE)
 def test_a_sample_of_requests_is_answered_as_described(mode: str, phases: str) -> None:
-    examples, share = (3, 1) if WHOLE else (2, 6 * SHARE)
+    examples, share = (3, 1) if WHOLE else (2, 12 * SHARE)
     run(mode, "--examples", str(examples), "--seed", "20261128", "--phases", phases, "--share", str(share))
 
 

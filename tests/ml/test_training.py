@@ -256,7 +256,7 @@ for one in (through, first, second, ending, again):
 """
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "camera"])
+@pytest.mark.parametrize("noise", [pytest.param("gaussian", marks=pytest.mark.full), "camera"])
 def test_a_guided_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     run_training: Run, tmp_path: Path, noise: str
 ) -> None:

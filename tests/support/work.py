@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from app.database import Database
+from app.database import Base, Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
 from app.keyring import Keyring
@@ -60,7 +61,7 @@ LONG_AGO = 3600.0  # seconds
 PATIENCE = 20.0  # seconds to wait for something that should happen at once
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
-EVERY_ROW = (
+EMPTIED = (
     ApiKey,
     DueTask,
     TenantTurn,
@@ -79,6 +80,9 @@ EVERY_ROW = (
     Asset,
     AssetObject,
 )
+EMPTYING = [
+    delete(Base.metadata.tables[table.__tablename__]) for table in EMPTIED
+]  # of Core, which does less than the ORM
 KEYS = "of the tests and of nothing else"
 KEYRING = Keyring.of(KEYS)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
@@ -104,9 +108,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Engine:
-    """The engine of all tests of a file, which compiles each statement once."""
-    return Database(database_url).engine
+def engine(database_url: str) -> Iterator[Engine]:
+    """The engine of all tests of a file, which connects and compiles each statement once."""
+    with closing(Database(database_url)) as database:
+        yield database.engine
 
 
 @pytest.fixture
@@ -117,11 +122,12 @@ def database(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch)
     database.engine = engine
     yield database
     with database.session() as session:
-        for table in EVERY_ROW:
-            session.execute(delete(table))
+        for statement in EMPTYING:
+            session.execute(statement)
         session.execute(delete(WebhookSecret).where(WebhookSecret.tenant != DEFAULT_TENANT))
         session.execute(delete(TenantRecord).where(TenantRecord.name != DEFAULT_TENANT))
         session.execute(update(Counter).where(Counter.name == keys.COUNTER).values(value=0))
+    del database.engine  # the next test has it too
     database.close()
 
 
