@@ -88,11 +88,9 @@ def _compare(page: Page, opener: Any) -> None:
     opener.click()
     divider = page.get_by_role("slider", name="Divider")
     expect(divider).to_have_attribute("aria-valuenow", "50")
-    box = divider.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 200)
+    divider.hover()  # once it stands still
     page.mouse.down()
-    page.mouse.move(320, box["y"] + 200)
+    page.mouse.move(320, 300)
     page.mouse.up()
     expect(divider).to_have_attribute("aria-valuenow", "25")
     page.keyboard.press("Shift+ArrowRight")
