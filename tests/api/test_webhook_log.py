@@ -130,7 +130,7 @@ def test_when_a_server_stops_who_waits_is_answered_and_who_follows_goes_on_later
         assert came.startswith(b"HTTP/1.1 200 ")
         assert json.loads(came.partition(b"\r\n\r\n")[2])["data"] == []
         server.wait(30)
-        assert time.monotonic() - began < 8, "it did not wait for its own limit"
+        assert time.monotonic() - began < 20, "it waited for its own limit of 30 s"
         assert "Traceback" not in running.log.read_text()
         until(lambda: "does not answer" in seen.read_text())
         running.start()
