@@ -83,6 +83,7 @@ def test_redis_counts_chords_and_keeps_nothing_else(running: Deployment, cluster
     assert server.pubsub_channels("celery-task-meta-*") == []
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", [pytest.param("embedded", marks=pytest.mark.full), "cluster"])
 def test_poison_is_given_up_listed_refused_and_redriven(
     tmp_path: Path, mode: str, request: pytest.FixtureRequest
@@ -112,7 +113,7 @@ def _poison(deployment: Deployment) -> None:
                     os.kill(pid, signal.SIGKILL)
             return step["status"] == "failed" and step
 
-        assert until(given_up, 90)["error"]["code"] == "poison_input"
+        assert until(given_up, 240)["error"]["code"] == "poison_input"
         job = api.ended(job_id)
         assert job["status"] == "completed_with_errors"
         assert [result["name"] for result in job["results"]] == ["convert_png"]
