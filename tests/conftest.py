@@ -60,15 +60,15 @@ SETTINGS = {
 }
 
 
-def in_one_mode(fixture: str = "deployment") -> pytest.MarkDecorator:
-    """Test on the single process alone what both modes decide alike; `make test-full` has the cluster as well.
+def in_one_mode(fixture: str = "deployment", mode: str = "embedded") -> pytest.MarkDecorator:
+    """Test in one mode alone what both decide alike; `make test-full` has the other as well.
 
     Args:
         fixture: name of the fixture whose parameter is the mode.
+        mode: mode that `make test` has.
     """
-    return pytest.mark.parametrize(
-        fixture, ["embedded", pytest.param("cluster", marks=pytest.mark.full)], indirect=True
-    )
+    modes = [each if each == mode else pytest.param(each, marks=pytest.mark.full) for each in MODES]
+    return pytest.mark.parametrize(fixture, modes, indirect=True)
 
 
 HERE = Path(__file__).parent
@@ -163,11 +163,8 @@ def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         running = embedded(folder, **SETTINGS)
     else:
         running = cluster(folder, request.getfixturevalue("cluster_servers"), **SETTINGS)
-    try:
-        running.start()
+    with running.running():
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

@@ -106,9 +106,8 @@ def test_wrong_parameters_are_named(api: ApiClient, photo: bytes) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "deployment", [pytest.param("embedded", marks=pytest.mark.full), "cluster"], indirect=True
-)  # the same code looks at the job between two tiles; in the cluster more processes have a part in it
+# the same code looks at the job between two tiles; in the cluster more processes have a part in it
+@in_one_mode(mode="cluster")
 def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClient) -> None:
     large = api.accepted(make_photo(2000, 1900), ["denoise"])
     step = await_progress(api, large["id"])

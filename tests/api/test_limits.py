@@ -43,11 +43,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         deployment = embedded(folder, **SETTINGS)
     else:
         deployment = cluster(folder, request.getfixturevalue("cluster_servers"), [], **SETTINGS)
-    try:
-        deployment.start()
+    with deployment.running():
         yield deployment
-    finally:
-        deployment.stop()
 
 
 def connect(server: Deployment, sent: bytes = b"") -> socket.socket:
@@ -322,11 +319,8 @@ def few_descriptors(tmp_path: Path) -> Iterator[Deployment]:
     """A process that may open 256 files and sockets."""
     deployment = embedded(tmp_path)
     deployment.commands = [["tests.support.few_descriptors", "tests.support.little_grace", "app", "serve"]]
-    try:
-        deployment.start()
+    with deployment.running():
         yield deployment
-    finally:
-        deployment.stop()
 
 
 def test_few_descriptors_are_shared_out_and_a_stop_during_uploads_leaves_no_traceback(

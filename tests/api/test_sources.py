@@ -134,9 +134,8 @@ def test_a_job_that_is_cancelled_while_its_input_comes_can_be_repeated(api: ApiC
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     running = embedded(tmp_path_factory.mktemp("own"))
-    running.start()
-    yield running
-    running.stop()
+    with running.running():
+        yield running
 
 
 @pytest.mark.slow

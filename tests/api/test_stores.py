@@ -23,11 +23,8 @@ def server(object_store_server: ObjectStoreServer, tmp_path_factory: pytest.Temp
     deployment = embedded(
         folder, PIXTOOLS_STORE_ENDPOINTS=f"{endpoint}/", PIXTOOLS_FILE_STORE_ROOTS=str(folder / "shared")
     )
-    try:
-        deployment.start()
+    with deployment.running():
         yield deployment
-    finally:
-        deployment.stop()
 
 
 @pytest.fixture

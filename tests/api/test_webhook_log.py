@@ -98,9 +98,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     fault = {"CHAOS_POINT": "app.services.webhooks.replays:run_batch:after", "CHAOS_EVERY": "2", "CHAOS_KILLS": "1"}
     deployment = embedded(folder, PIXTOOLS_RECONCILE_SECONDS="1", CHAOS_COUNT=str(folder / "count"), **fault)
     deployment.commands = [["tests.chaos.run", "tests.support.small_batches", "app", "serve"]]
-    deployment.start()
-    yield deployment
-    deployment.stop()
+    with deployment.running():
+        yield deployment
 
 
 NEVER = f"msg_{'f' * 32}"  # an event that is yet to come

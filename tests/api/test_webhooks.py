@@ -260,11 +260,8 @@ def killable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         running = embedded(folder, **QUICK)
     else:
         running = cluster(folder, request.getfixturevalue("cluster_servers"), ["webhook_queue"], **QUICK)
-    try:
-        running.start()
+    with running.running():
         yield running
-    finally:
-        running.stop()
 
 
 def kill_sender(running: Deployment) -> None:

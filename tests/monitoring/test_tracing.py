@@ -68,9 +68,8 @@ def watched(
     api, *workers = plain.commands
     commands = [["tests.support.api_alone", *api], ["app", "relay"], *workers]
     running = Watched(plain.mode, plain.folder, plain.environment, commands)
-    running.start()
-    yield running
-    running.stop()
+    with running.running():
+        yield running
 
 
 def followed(client: ApiClient, receiver: Receiver) -> dict[str, Any]:

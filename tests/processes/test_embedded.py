@@ -64,9 +64,8 @@ def test_killed_in_the_middle_of_its_jobs_it_completes_them_after_a_restart(tmp_
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = embedded(tmp_path_factory.mktemp("running"))
-    deployment.start()
-    yield deployment
-    deployment.stop()
+    with deployment.running():
+        yield deployment
 
 
 def test_a_request_head_without_end_is_refused(running: Deployment) -> None:

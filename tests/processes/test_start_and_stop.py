@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import in_one_mode
 from tests.support.deployment import Deployment, embedded, run_bare
 from tests.support.schema import migrated_file
 from tests.support.waiting import until
@@ -135,7 +136,7 @@ def test_a_process_that_stops_during_uploads_says_nothing_of_its_code(tmp_path: 
 
 
 # the processes of a cluster say what a single one says, and what Celery says
-@pytest.mark.parametrize("deployment", [pytest.param("embedded", marks=pytest.mark.full), "cluster"], indirect=True)
+@in_one_mode(mode="cluster")
 def test_an_ordinary_job_is_at_most_four_lines_in_each_process(deployment: Deployment, photo: bytes) -> None:
     """Also one of many tasks; requests that look how it is are the client's."""
     tree = [{"op": "resize", "width": 100 + n, "then": ["convert_webp", "convert_png"]} for n in range(2)]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
@@ -70,7 +70,7 @@ class Deployment:
         self.await_ready()
 
     @contextmanager
-    def running(self) -> Iterator["Deployment"]:
+    def running(self) -> Iterator[Self]:
         """Start it, and stop it at the end of the block."""
         try:
             self.start()

@@ -80,9 +80,8 @@ EMPTIED = (
     Asset,
     AssetObject,
 )
-EMPTYING = [
-    delete(Base.metadata.tables[table.__tablename__]) for table in EMPTIED
-]  # of Core, which does less than the ORM
+# Statements of Core, which do less than those of the ORM
+EMPTYING = [delete(Base.metadata.tables[table.__tablename__]) for table in EMPTIED]
 KEYS = "of the tests and of nothing else"
 KEYRING = Keyring.of(KEYS)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
