@@ -70,6 +70,8 @@ TEMPORARY_MEGABYTE = (
     "CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat('x', 1000) AS data FROM generate_series(1, 1000)"
 )
 
+CLOSE_SECONDS = 2.0  # longest wait for cancelled transactions, whose server may be away
+
 RETRIES = Backoff(first=0.1, longest=5.0, least_share=0.5)  # pauses while the database is away
 PATIENCE = 900.0  # seconds of retries; RabbitMQ redelivers a message that is not acknowledged within 30 minutes
 
@@ -298,6 +300,8 @@ class Database:
         # SQLite has one writer at a time, and a waiting one polls every few milliseconds; this lock does not poll.
         # Reentrant: a callback after a commit may write again while its thread still holds the lock
         self._writing = threading.RLock()
+        #: tasks with a connection of the asynchronous engine
+        self._in_use: set[asyncio.Task[Any]] = set()
 
     def url(self) -> URL:
         return self._url.set(drivername="sqlite" if self.is_sqlite else "postgresql+psycopg")
@@ -431,9 +435,20 @@ class Database:
             keyring=self._keyring,
             tenant=tenant,
         )
-        with self._noting_room():
+        with self._noting_room(), self._noting_use():
             async with session, session.begin():
                 yield session
+
+    @contextmanager
+    def _noting_use(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a transaction needs a task")
+        self._in_use.add(task)
+        try:
+            yield
+        finally:
+            self._in_use.discard(task)
 
     async def call(self, service: Callable[Concatenate[Session, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a service function in its own transaction, which has ended when this returns or is cancelled."""
@@ -467,6 +482,14 @@ class Database:
             self.engine.dispose()
 
     async def aclose(self) -> None:
+        """Close all connections; a transaction that another task has open is cancelled.
+
+        The engine would forget a connection that comes back later, and nothing would close it.
+        """
+        if self._in_use:
+            for task in self._in_use:
+                task.cancel()
+            await asyncio.wait(self._in_use, timeout=CLOSE_SECONDS)
         if "async_engine" in self.__dict__:
             await self.async_engine.dispose()
         self.close()

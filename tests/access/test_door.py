@@ -115,8 +115,7 @@ async def _close_after(database: Database, work: Any) -> Any:
     try:
         return await work()
     finally:
-        if "async_engine" in database.__dict__:
-            await database.__dict__.pop("async_engine").dispose()
+        await database.aclose()
 
 
 def test_a_revoked_key_opens_nothing_after_some_seconds_in_every_process(database: Database, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, after_commit
 from app.locks import AdvisoryLock, take
+from tests.support.servers import PostgreSQL
+from tests.support.waiting import until
 from tests.support.work import ON_POSTGRESQL
 
 calls: list[str] = []
@@ -117,6 +120,26 @@ def test_a_request_that_is_cancelled_leaves_no_transaction_of_sqlite_behind(tmp_
         await database.aclose()
 
     asyncio.run(run())
+
+
+@pytest.mark.integration
+def test_closing_cancels_a_transaction_of_another_task_and_leaves_no_connection(postgresql: PostgreSQL) -> None:
+    database = Database(postgresql.create_database("closing"))
+
+    async def run() -> None:
+        reader = asyncio.create_task(database.read(lambda session: session.execute(text("SELECT pg_sleep(60)"))))
+        while "pg_sleep" not in in_progress():  # noqa: ASYNC110 - PostgreSQL does not report it
+            await asyncio.sleep(0.02)
+        await database.aclose()
+        assert reader.cancelled()
+
+    def in_progress() -> str:
+        with postgresql.connect() as connection:
+            return str(connection.execute("SELECT query FROM pg_stat_activity WHERE datname = 'closing'").fetchall())
+
+    asyncio.run(run())
+    gc.collect()  # warns of a connection that was not closed
+    until(lambda: in_progress() == "[]")
 
 
 def test_a_service_knows_the_request_that_it_runs_for(database: Database) -> None:

@@ -224,7 +224,7 @@ def answer_of(database: Database, statement: str) -> tuple[httpx.Response, dict[
         try:
             return await _answers(database, statement)
         finally:
-            await _forget_engine(database)
+            await database.aclose()  # the next call has an event loop of its own
 
     answer = asyncio.run(main())
     return answer, answer.json()
@@ -285,18 +285,11 @@ def _drop(postgresql: PostgreSQL) -> None:
         connection.execute("DROP TABLESPACE small")
 
 
-async def _forget_engine(database: Database) -> None:
-    """The next call has an event loop of its own."""
-    if "async_engine" in database.__dict__:
-        await database.async_engine.dispose()
-        del database.__dict__["async_engine"]
-
-
 async def _checked(database: Database) -> None:
     try:
         await database.check_room()
     finally:
-        await _forget_engine(database)
+        await database.aclose()  # the next call has an event loop of its own
 
 
 def test_a_client_is_asked_to_come_back_while_sqlite_is_full(sqlite: Database) -> None:

@@ -166,6 +166,7 @@ class Preloaded:
 
 
 _preloaded: dict[tuple[str, ...], Preloaded] = {}  # by what they have imported
+_starting = threading.Lock()  # tests run programs from several threads
 _is_forking = False
 
 
@@ -209,9 +210,10 @@ def preloaded(args: Sequence[str], environment: Mapping[str, str]) -> Preloaded:
         raise RuntimeError("nothing would end the process")
     shares_metrics = SHARED_METRICS in environment or ("app" in args and "worker" in args)
     modules = LIBRARIES if shares_metrics else (*LIBRARIES, *OWN)
-    if modules not in _preloaded:
-        _preloaded[modules] = Preloaded(modules)
-    return _preloaded[modules]
+    with _starting:
+        if modules not in _preloaded:
+            _preloaded[modules] = Preloaded(modules)
+        return _preloaded[modules]
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
