@@ -89,13 +89,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Create the API; nothing is opened or read before its lifespan begins.
 
     Args:
-        settings: the settings; default: read from the environment.
+        settings: the settings, which become `app.state.settings`; default: read from the environment.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.resources = await _start(settings or Settings(), stack)
+            app.state.resources = await _start(app.state.settings or Settings(), stack)
             # What is loaded now stays: a full collection over it would stop the event loop for more than 100 ms
             gc.collect()
             gc.freeze()
@@ -116,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # our own spans are in the middleware; FastAPI's would contain the signatures of download links
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.settings = settings
     app.add_middleware(BodyMiddleware)
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(RequestMiddleware)  # the outermost: what is refused is counted and logged as well

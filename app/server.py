@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from app import migrations
 from app.config import LOOPBACK_HOSTS, Settings
@@ -19,7 +18,7 @@ from app.database_errors import DATABASE_ERRORS, is_away
 from app.embedded import only_process
 from app.errors import CannotStart
 from app.logging_config import configure_logging
-from app.main import create_app
+from app.main import app
 from app.services.access import keys
 from app.wiring import Resources
 
@@ -39,7 +38,7 @@ def serve(settings: Settings) -> None:
     _refuse_in_a_line(_check_files, settings)
     _refuse_in_a_line(_check_port, settings)
     print(_greeting(settings), flush=True)  # noqa: T201
-    run(create_app(settings), settings)
+    _run(settings)
 
 
 def _greeting(settings: Settings) -> str:
@@ -59,7 +58,7 @@ def serve_api(settings: Settings) -> None:
     _refuse_in_a_line(_check_keyring, settings)
     _refuse_in_a_line(_check_access, settings)
     _refuse_in_a_line(_check_port, settings)
-    run(create_app(settings), settings)
+    _run(settings)
 
 
 def _refuse_in_a_line(check: Callable[[Settings], None], settings: Settings) -> None:
@@ -128,9 +127,10 @@ def _may_have_keys(settings: Settings) -> bool:
         database.close()
 
 
-def run(app: ASGIApp, settings: Settings) -> None:
+def _run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_logging(settings.log_level)
+    app.state.settings = settings
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -5,7 +5,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -398,7 +398,7 @@ class Resources:
             _check_weights(unet.load, weights, f"{setting} to a residual U-Net")
             quantized = unet.quantized_file(weights)
             if settings.denoise_int8 != "no" and quantized.exists():
-                _check_weights(partial(unet.load, quantized=True), quantized, "PIXTOOLS_DENOISE_INT8 to no")
+                _check_weights(unet.load, quantized, "PIXTOOLS_DENOISE_INT8 to no", quantized=True)
 
     @cached_property
     def sandbox(self) -> Sandbox:
@@ -553,9 +553,10 @@ def check_installed(queue: Queue) -> None:
         raise NotInstalled(f"{module} is not installed, and {queue} needs it: {installing(requirements)}")
 
 
-def _check_weights(load: Callable[[Path], object], file: Path, setting: str) -> None:
+@cache  # `pixtools serve` checks before it starts, and its ML worker once more
+def _check_weights(load: Callable[..., object], file: Path, setting: str, **options: bool) -> None:
     try:
-        load(file)
+        load(file, **options)
     except InvalidWeights as error:
         raise InvalidWeights(f"{error.message} Set {setting}.") from None
 

@@ -69,10 +69,9 @@ def run() -> NoReturn:
 
 def _run() -> int:
     """The exit code of the command."""
-    command: Any = typer.main.get_command(app)
     try:
-        with command.make_context("pixtools", sys.argv[1:]) as context:
-            command.invoke(context)
+        with COMMAND.make_context("pixtools", sys.argv[1:]) as context:
+            COMMAND.invoke(context)
     except typer.Exit as error:
         return error.exit_code
     except UsageError as error:
@@ -173,3 +172,6 @@ def print_completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fis
     if shell not in SHELLS:
         raise typer.BadParameter(f"There is no script for {shell!r}; choose one of {', '.join(SHELLS)}.")
     print(get_completion_script(prog_name="pixtools", complete_var=COMPLETE, shell=shell))
+
+
+COMMAND: Any = typer.main.get_command(app)

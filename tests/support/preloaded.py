@@ -27,16 +27,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LIBRARIES = (
-    "alembic.command", "celery.bin.worker", "celery.concurrency.prefork", "celery.concurrency.thread", "celery.worker",
-    "cryptography.hazmat.primitives.ciphers.aead", "cryptography.x509", "fastapi", "fastapi.openapi.utils",
-    "fastapi.responses", "httptools", "httpx", "kombu.transport.memory", "kombu.transport.pyamqp", "markdown_it",
-    "multipart", "obstore", "prometheus_client", "psycopg", "publicsuffixlist", "pybreaker", "pydantic_settings",
-    "redis.asyncio", "rich.progress", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite",
-    "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog", "typer", "uvicorn.lifespan.on",
-    "uvicorn.protocols.http.httptools_impl", "uvloop",
+    "alembic.command", "anyio._backends._asyncio", "celery.app.control", "celery.backends.base", "celery.bin.worker",
+    "celery.concurrency.prefork", "celery.concurrency.thread", "celery.worker", "celery.worker.autoscale",
+    "celery.worker.components", "celery.worker.consumer", "celery.worker.control", "celery.worker.loops",
+    "celery.worker.strategy", "cryptography.hazmat.primitives.ciphers.aead", "cryptography.x509", "fastapi",
+    "fastapi.openapi.utils", "fastapi.responses", "httptools", "httpx", "kombu.transport.memory",
+    "kombu.transport.pyamqp", "markdown_it", "multipart", "obstore", "prometheus_client", "psycopg", "publicsuffixlist",
+    "pybreaker", "pydantic_settings", "redis.asyncio", "rich.progress", "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog",
+    "typer", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
 OWN = (
-    "app.commands.root", "app.doctor", "app.server", "app.tasks.image_ops", "app.tasks.webhooks", "pixtools_client",
+    "app.commands.root", "app.doctor", "app.server", "app.tasks.fetch", "app.tasks.finalize", "app.tasks.image_ops",
+    "app.tasks.maintenance", "app.tasks.ml_ops", "app.tasks.start", "app.tasks.webhooks", "pixtools_client",
 )  # fmt: skip
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # read when metrics are imported
 ROOT = Path(__file__).parent.parent.parent
@@ -236,6 +239,8 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
     """Import the libraries, and fork on request until the other end closes the socket."""
     for library in libraries:
         importlib.import_module(library)
+    if "app.main" in sys.modules:
+        _build_routes()
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A module has started a thread when it was imported: take it from LIBRARIES or OWN.")
     if "multiprocessing.heap" in sys.modules:
@@ -246,6 +251,12 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
         job = _serve(asking)
     if job:  # this is the fork
         _do(job)
+
+
+def _build_routes() -> None:
+    """Build all routes of the API, as the first requests would in each fork, at the cost of half a start."""
+    for route in sys.modules["app.main"].app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/nowhere", "headers": []})
 
 
 def _serve(asking: socket.socket) -> dict[str, Any] | None:
