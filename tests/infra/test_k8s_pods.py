@@ -118,7 +118,7 @@ def given(cluster_servers: ClusterServers) -> dict[str, str]:
         **settings,
         "PIXTOOLS_RESULT_BACKEND": cluster_servers.redis.url,
         "PIXTOOLS_REDIS_URL": cluster_servers.redis.url,
-        "PIXTOOLS_BROKER_URL": cluster_servers.rabbitmq.create_vhost(name),
+        "PIXTOOLS_BROKER_URL": cluster_servers.rabbitmq.new_vhost(),
         "PIXTOOLS_DATABASE_URL": cluster_servers.postgresql.create_database(name),
         "PIXTOOLS_STORAGE_URL": f"s3://{name}",
         "PIXTOOLS_S3_ENDPOINT": cluster_servers.object_store.endpoint,

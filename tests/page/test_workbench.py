@@ -357,7 +357,7 @@ def test_nothing_serious_is_in_the_way_of_anybody(
 
 
 def _check(page: Page, where: str, part: str = "html") -> None:
-    """Judge the page, or a part of it, by all of axe's rules, and again in dark colours, which change contrasts alone."""
+    """Judge the page or a part by all of axe's rules, and again in dark colours, which change contrasts alone."""
     assert _serious(page, part) == [], where
     _colour(page, "dark")
     assert _serious(page, part, "color-contrast") == [], f"{where}, dark"

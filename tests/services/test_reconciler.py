@@ -2,7 +2,6 @@
 
 import threading
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -177,7 +176,7 @@ def test_a_job_that_has_just_gone_a_step_further_is_alive(database: Database) ->
 
 @pytest.mark.integration
 def test_the_length_of_a_queue_is_what_nobody_has_taken(rabbitmq: RabbitMQ) -> None:
-    url = rabbitmq.create_vhost(f"lengths-{uuid4().hex[:8]}")
+    url = rabbitmq.new_vhost()
     app = Celery("lengths", broker=url)
     waiting = waiting_in(app)
     assert waiting("default_queue") == 0  # there is no such queue yet

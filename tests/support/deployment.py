@@ -237,7 +237,7 @@ def cluster(
     environment = {
         "PIXTOOLS_DATA_DIR": str(folder / "data"),
         "PIXTOOLS_DATABASE_URL": migrated_database(servers.postgresql, name),
-        "PIXTOOLS_BROKER_URL": servers.rabbitmq.create_vhost(name),
+        "PIXTOOLS_BROKER_URL": servers.rabbitmq.new_vhost(),
         "PIXTOOLS_RESULT_BACKEND": servers.redis.url,
         "PIXTOOLS_REDIS_URL": servers.redis.url,
         "PIXTOOLS_STORAGE_URL": f"s3://{name}",

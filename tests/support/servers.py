@@ -32,6 +32,8 @@ from redis.retry import Retry
 from . import watchdog
 from .server import _SCRATCH, GRPC_OFFSET, HOST, LOG_TAIL, OWNER, MissingProgram, Server, ServerFailed, program
 
+VHOSTS_AT_ONCE = 4
+
 
 class RabbitMQ(Server):
     """A RabbitMQ node without plugins; `url` is its virtual host `/`."""
@@ -47,6 +49,7 @@ class RabbitMQ(Server):
         self.password = secrets.token_hex(8)
         self._scripts = _rabbitmq_scripts()
         self._ctl_lock = threading.Lock()
+        self._vhosts: list[str] = []  # made, but not given away yet
 
     @property
     def url(self) -> str:
@@ -61,16 +64,24 @@ class RabbitMQ(Server):
         path = vhost if vhost == "/" else quote(vhost, safe="")
         return f"amqp://{self.USER}:{self.password}@{HOST}:{self.port}/{path}"
 
-    def create_vhost(self, name: str) -> str:
-        """Create a virtual host with permissions for the user; returns its URL."""
+    def new_vhost(self) -> str:
+        """The URL of an empty virtual host, on which the user has all permissions."""
+        if not self._vhosts:
+            self._vhosts = [f"pixtools-{uuid.uuid4().hex[:8]}" for _ in range(VHOSTS_AT_ONCE)]
+            self.create_vhosts(*self._vhosts)
+        return self.vhost_url(self._vhosts.pop())
+
+    def create_vhosts(self, *names: str) -> None:
+        """Create virtual hosts with permissions for the user."""
         user, all_ = f'<<"{self.USER}">>', ", ".join(['<<".*">>'] * 3)
-        # one call instead of two commands, each of which starts an Erlang VM for a second
+        listed = ", ".join(f'<<"{name}">>' for name in names)
+        # one call instead of two commands for each name, every one of which starts an Erlang VM for a second
         self.ctl(
             "eval",
-            f'ok = rabbit_vhost:add(<<"{name}">>, {user}), '
-            f'ok = rabbit_auth_backend_internal:set_permissions({user}, <<"{name}">>, {all_}, {user}).',
+            f"[begin ok = rabbit_vhost:add(Name, {user}), "
+            f"ok = rabbit_auth_backend_internal:set_permissions({user}, Name, {all_}, {user}) end "
+            f"|| Name <- [{listed}]].",
         )
-        return self.vhost_url(name)
 
     def sync_queues(self) -> None:
         """Write the names of new quorum queues to disk, so that they survive a kill.

@@ -203,7 +203,8 @@ def test_servers_listen_on_the_loopback_address_only(servers: ClusterServers) ->
 @pytest.mark.full  # each call of its tool takes a second; all clusters have virtual hosts made by it
 def test_rabbitmq_vhost_and_policy(servers: ClusterServers) -> None:
     server = servers.rabbitmq
-    assert server.create_vhost("other/one").endswith("/other%2Fone")
+    server.create_vhosts("other/one")
+    assert server.vhost_url("other/one").endswith("/other%2Fone")
     server.ctl("set_policy", "--vhost", "other/one", "short", "^q", '{"max-length":1}')
     with amqp_connection(server, "other/one") as connection, closing(connection.channel()) as channel:
         channel.queue_declare("q1", durable=True, auto_delete=False)
