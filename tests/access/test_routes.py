@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter
 
 from app.database import Database
-from app.main import ROUTERS, create_app
+from app.main import ROUTERS, app
 from app.models import Scope
 from app.routers.access import check_declared
 from app.routers.site import SITE
@@ -20,7 +20,7 @@ from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ROOT
 from tests.support.tenants import PORT, Service, new_key
 
-DOCUMENT: dict[str, Any] = create_app().openapi()
+DOCUMENT: dict[str, Any] = app.openapi()
 #: what answers without a key, in the description
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py

@@ -10,12 +10,12 @@ import pytest
 from starlette.requests import Request
 
 from app import errors, problems
-from app.main import create_app
+from app.main import app
 from app.operations import OPERATIONS
 from app.services.intake import operation_tree
 from app.services.intake.operation_tree import TreeLimits, parse_tree
 
-DOCUMENT: dict[str, Any] = create_app().openapi()
+DOCUMENT: dict[str, Any] = app.openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 ROUTES = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
 LIMITS = TreeLimits(nodes=32, depth=8, bytes=65_536)

@@ -104,7 +104,7 @@ def run(
     deployment = cluster(
         folder,
         servers,
-        ("default_queue", "small_queue", "fetch_queue"),
+        ("default_queue", *(("small_queue",) if in_turn else ()), "fetch_queue"),
         **SETTINGS | {"PIXTOOLS_STEP_LEASE_SECONDS": str(lease_seconds), "PIXTOOLS_STORE_ENDPOINTS": store.endpoint},
     )
     deployment.commands.append(["app", "relay"])

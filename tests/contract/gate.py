@@ -40,9 +40,9 @@ def main() -> int:
 
 def description() -> Document:
     """The current API, as `/openapi.json` describes it."""
-    from app.main import create_app
+    from app.main import app
 
-    return create_app().openapi()
+    return app.openapi()
 
 
 def as_text(document: Document) -> str:
