@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def samples(tmp_path_factory: pytest.TempPathFactory, photo: Pixels, display_p3:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return {name: folder / name for name in files}
+
+
+def in_turn(names: Sequence[str], ops: Sequence[str], ways: Sequence[tuple[object, ...]]) -> list[Any]:
+    """Cases of each source, operation and way. `make test` has each pair in one way, and each of both in many ways."""
+    return [
+        pytest.param(name, op, *way, marks=[pytest.mark.full] * ((i + j - k) % len(ways) > 0))
+        for (i, name), (j, op), (k, way) in product(enumerate(names), enumerate(ops), enumerate(ways))
+    ]
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -225,15 +234,20 @@ def similarity(first: Pixels, second: Pixels) -> float:
     assert first.shape == second.shape
     if first.ndim == 3:
         return min(similarity(first[..., band], second[..., band]) for band in range(first.shape[-1]))
-    one, two = (
-        np.lib.stride_tricks.sliding_window_view(picture.astype(np.float64), (7, 7)) for picture in (first, second)
-    )
-    mean_one, mean_two = one.mean((-1, -2)), two.mean((-1, -2))
-    covariance = (one * two).mean((-1, -2)) - mean_one * mean_two
+    one, two = first.astype(np.float64), second.astype(np.float64)
+    mean_one, mean_two = _means(one), _means(two)
+    covariance = _means(one * two) - mean_one * mean_two
+    variances = _means(one**2) - mean_one**2 + _means(two**2) - mean_two**2
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_one * mean_two + c1) / (mean_one**2 + mean_two**2 + c1)
-    structure = (2 * covariance + c2) / (one.var((-1, -2)) + two.var((-1, -2)) + c2)
-    return float((luminance * structure).mean())
+    return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
+
+
+def _means(values: NDArray[np.float64], side: int = 7) -> NDArray[np.float64]:
+    """The mean of each square window, by sums of all values above and to the left."""
+    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    windows: NDArray[np.float64] = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return windows / side**2
 
 
 def as_image(picture: Pixels) -> pyvips.Image:

@@ -37,9 +37,8 @@ def test_the_pixels_are_those_that_libvips_decodes(file: Path, variant: str, shr
     assert np.abs(_pixels(image) - _pixels(expected)).max() <= 2
 
 
-@pytest.mark.parametrize("shrink", SHRINKS)
 @pytest.mark.parametrize("variant", originals("jpeg"))
-def test_random_bytes_in_the_scan_are_found_at_every_scale(file: Path, variant: str, shrink: int) -> None:
+def test_random_bytes_in_the_scan_are_found_at_every_scale(file: Path, variant: str) -> None:
     content = originals("jpeg")[variant]
     found = 0
     for seed in range(20):
@@ -50,8 +49,9 @@ def test_random_bytes_in_the_scan_are_found_at_every_scale(file: Path, variant: 
         file.write_bytes(damaged)
         if judge("jpeg", file, first=True).damaged:
             found += 1
-            with pytest.raises(CorruptImage):
-                jpeg.load(file, shrink)
+            for shrink in SHRINKS:
+                with pytest.raises(CorruptImage):
+                    jpeg.load(file, shrink)
     assert found >= 5
 
 

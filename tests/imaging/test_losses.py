@@ -89,11 +89,13 @@ def test_a_profile_of_srgb_is_no_wide_gamut(tmp_path: Path, photo: Pixels) -> No
 @pytest.mark.parametrize("length", [64_000, 70_000, 300_000])
 def test_long_xmp_reaches_every_format(tmp_path: Path, photo: Pixels, length: int) -> None:
     source = encoded(Image.fromarray(photo), "WEBP", xmp=XMP.format("x" * length).encode())
-    for op in ("convert_jpeg", "convert_png", "convert_webp", "convert_avif"):
-        assert _lost(source, tmp_path, op, keep_metadata="all") == {}, op
-        [read] = exiftool(tmp_path / "result")
-        assert len(read["XMP-photoshop:Instructions"]) == length, op
-        assert pixels(tmp_path / "result").shape[:2] == photo.shape[:2]
+    results = [tmp_path / op for op in ("convert_jpeg", "convert_png", "convert_webp", "convert_avif")]
+    for result in results:
+        assert _lost(source, tmp_path, result.name, keep_metadata="all") == {}, result
+        (tmp_path / "result").rename(result)
+        assert pixels(result).shape[:2] == photo.shape[:2]
+    for result, read in zip(results, exiftool(*results), strict=True):
+        assert len(read["XMP-photoshop:Instructions"]) == length, result
 
 
 def test_what_is_too_large_to_travel_is_told(tmp_path: Path, photo: Pixels) -> None:

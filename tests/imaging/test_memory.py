@@ -46,14 +46,21 @@ def _encoded(source: Path, memory: int, op: str, **params: Any) -> dict[str, Any
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("params", "free"),
+    ("params", "free", "alpha"),
     [
-        ({"quality": 95, "chroma": "4:4:4"}, 48),
-        ({"quality": 60}, 30),
-        pytest.param({"lossless": True}, 48, marks=pytest.mark.full),
+        ({"quality": 95, "chroma": "4:4:4"}, 48, True),
+        ({"quality": 60}, 30, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.full)
+            for case in (
+                ({"quality": 95, "chroma": "4:4:4"}, 48, False),
+                ({"quality": 60}, 30, True),
+                ({"lossless": True}, 48, False),
+                ({"lossless": True}, 48, True),
+            )
+        ),
     ],
 )
-@pytest.mark.parametrize("alpha", [False, True])
 def test_what_is_admitted_is_encoded_and_the_rest_refused_at_once(
     tmp_path: Path, params: dict[str, Any], free: int, alpha: bool
 ) -> None:

@@ -18,6 +18,7 @@ from app.imaging.pipeline import INTERMEDIATE, Limits, Stage, Target, render
 from app.operations import ENCODERS, OPERATIONS, Queue
 from tests.imaging.conftest import encoded
 from tests.support.exiftool import exiftool
+from tests.support.sampling import sampled
 
 LIMITS = Limits(pixels=1_000_000, side=4000)
 KEEPS = ("none", "copyright", "icc", "all")
@@ -175,12 +176,13 @@ def test_nothing_leaves_whatever_is_done(sources: dict[str, Path], tmp_path: Pat
     _judge(sources, tmp_path, PRODUCT[part::20])
 
 
-@pytest.mark.parametrize("format_", ["jpeg", "png", "webp", "avif"])
-def test_all_keeps_what_is_no_picture(sources: dict[str, Path], tmp_path: Path, format_: str) -> None:
-    [read] = exiftool(_rendered(sources, tmp_path, 0, ("jpeg", "crop", format_, "all", False)))
-    assert (read["IFD0:Artist"], read["XMP-photoshop:City"]) == ("Ann", "Home")
-    if format_ == "jpeg":
-        assert read["IPTC:City"] == "Home"
+def test_all_keeps_what_is_no_picture(sources: dict[str, Path], tmp_path: Path) -> None:
+    formats = ("jpeg", "png", "webp", "avif")
+    paths = [_rendered(sources, tmp_path, 0, ("jpeg", "crop", format_, "all", False)) for format_ in formats]
+    for format_, read in zip(formats, exiftool(*paths), strict=True):
+        assert (read["IFD0:Artist"], read["XMP-photoshop:City"]) == ("Ann", "Home"), format_
+        if format_ == "jpeg":
+            assert read["IPTC:City"] == "Home"
 
 
 def test_records_end_where_their_length_says() -> None:
@@ -191,7 +193,7 @@ def test_hostile_blocks_are_cleaned_in_time_or_dropped() -> None:
     rng = random.Random(3)
     whole = {"exif-data": _exif(), "xmp-data": XMP, "iptc-data": RECORDS}
     for name, block in whole.items():
-        for _ in range(150):
+        for _ in range(sampled(150)):
             damaged = bytearray(block)
             for _ in range(rng.randint(1, 6)):
                 damaged[rng.randrange(min(len(block), 300))] = rng.randrange(256)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,11 @@ SCRIPTS = {
 }
 
 
+@cache
 def _drawn(text: str, width: int = 300, height: int = 60) -> pyvips.Image:
     ground = as_image(np.full((height, width, 3), 40, np.uint8))
     params = WatermarkParams(text=text, scale=1, margin=0.05, opacity=1, gravity="west")
-    return watermark.run(ground, params, Context(Monitor(), 0))
+    return watermark.run(ground, params, Context(Monitor(), 0)).copy_memory()
 
 
 def _ink(text: str) -> int:

@@ -18,6 +18,7 @@ from app.imaging import watermark
 from app.imaging.recipe import Context, Monitor
 from app.parameters import WatermarkParams
 from tests.imaging.conftest import Pixels, as_image, encoded
+from tests.support.sampling import sampled
 
 GROUND = 90
 
@@ -65,7 +66,7 @@ def test_opacity_mixes(logo: dict[str, Path]) -> None:
     assert (_marked(_ground(), logo, image="logo.png", opacity=0) == _ground()).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=sampled(80))
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),

@@ -1,3 +1,34 @@
 """The API in this process over a database of each kind, without workers."""
 
+from collections.abc import Iterator
+from functools import cache, cached_property
+
+import pytest
+
+from app.database import Database
+from app.main import app
 from tests.access.conftest import ann, bob, pixtools, service  # noqa: F401 - pytest finds fixtures by their names here
+from tests.support import tenants
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _made_once() -> Iterator[None]:
+    """Give all tests of a file one app and one engine, each of which would build its routes and statements anew.
+
+    What differs from test to test is in the app's resources. `Database.aclose` closes the connections of an engine, so
+    that it can be used in the next event loop.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tenants, "create_app", lambda _settings: app)
+        for name in ("engine", "async_engine"):
+            patch.setattr(Database, name, _of_url(name))
+        yield
+
+
+def _of_url(name: str) -> cached_property:
+    """An engine of `Database` that all instances with the same URL share."""
+    make = vars(Database)[name].func
+    made = cache(lambda url: make(Database(url)))
+    shared = cached_property(lambda database: made(database.url().render_as_string(hide_password=False)))
+    shared.__set_name__(Database, name)
+    return shared

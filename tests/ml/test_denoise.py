@@ -18,17 +18,18 @@ from tests.imaging.conftest import photograph, pixels, similarity
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(pixels=1_000_000, side=2000)
+MEMORY = 100_000_000  # bytes: enough for the pictures of these tests in one tile
 STAGES = [Stage("denoise", {"strength": 0.5})]
 
 
 @pytest.fixture(autouse=True)
 def _network(checkpoint: Path) -> None:
     weights = {"exact": str(checkpoint), "fast": str(FAST_WEIGHTS)}
-    denoise.configure(weights=weights, memory_bytes=10_000_000, threads=1)
+    denoise.configure(weights=weights, memory_bytes=MEMORY, threads=1)
 
 
 def test_golden(tmp_path: Path) -> None:
-    denoise.configure(weights={"exact": str(WEIGHTS)}, memory_bytes=10_000_000, threads=1)
+    denoise.configure(weights={"exact": str(WEIGHTS)}, memory_bytes=MEMORY, threads=1)
     picture = photograph().astype(float)
     noisy = np.clip(np.rint(picture + np.random.default_rng(0).standard_normal(picture.shape) * 20), 0, 255)
     pyvips.Image.new_from_array(noisy.astype(np.uint8)).copy(interpretation="srgb").pngsave(str(tmp_path / "in.png"))
@@ -40,10 +41,10 @@ def test_golden(tmp_path: Path) -> None:
     assert similarity(pixels(result), pixels(golden)) > 0.99
 
 
-def image_file(path: Path, bands: int, *, deep: bool) -> Path:
+def image_file(path: Path, bands: int, *, deep: bool, size: tuple[int, int] = (50, 65)) -> Path:
     random = np.random.default_rng(0)
     dtype, most = (np.uint16, 65535) if deep else (np.uint8, 255)
-    pixels = random.integers(most // 4, most // 2, (100, 130, bands)).astype(dtype)
+    pixels = random.integers(most // 4, most // 2, (*size, bands)).astype(dtype)
     grey, colour = ("grey16", "rgb16") if deep else ("b-w", "srgb")
     image = pyvips.Image.new_from_array(pixels).copy(interpretation=grey if bands <= 2 else colour)
     image.pngsave(str(path))
@@ -59,7 +60,7 @@ def test_depth_grey_and_alpha_stay(tmp_path: Path, bands: int, deep: bool) -> No
     targets = [Target(result, "convert_png", {}), Target(between, INTERMEDIATE, {})]
     render(source, STAGES, targets, LIMITS, monitor)
 
-    before = pyvips.Image.new_from_file(str(source)).numpy().reshape(100, 130, bands)
+    before = pyvips.Image.new_from_file(str(source)).numpy().reshape(50, 65, bands)
     for path in (result, between):
         after = pyvips.Image.new_from_file(str(path))
         assert (after.bands, after.format) == (bands, "ushort" if deep else "uchar")
@@ -84,9 +85,10 @@ def test_an_intermediate_of_16_bits_goes_on_as_such(tmp_path: Path) -> None:
     }
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_told(tmp_path: Path, checkpoint: Path) -> None:
+    denoise.configure(weights={"exact": str(checkpoint)}, memory_bytes=1, threads=1)
     shares: list[float] = []
-    source = image_file(tmp_path / "in.png", 3, deep=False)
+    source = image_file(tmp_path / "in.png", 3, deep=False, size=(100, 130))
     render(source, STAGES, [Target(tmp_path / "out.png", "convert_png", {})], LIMITS, Monitor(shares.append))
     assert len(shares) > 2
     assert shares[-1] == 1
@@ -112,7 +114,7 @@ def denoised(source: Path, **params: object) -> tuple[np.ndarray, dict[str, obje
 @pytest.fixture
 def _own_weights() -> None:
     weights = {"exact": str(WEIGHTS), "fast": str(FAST_WEIGHTS), "camera": str(CAMERA_WEIGHTS)}
-    denoise.configure(weights=weights, memory_bytes=10_000_000, threads=1)
+    denoise.configure(weights=weights, memory_bytes=MEMORY, threads=1)
 
 
 @pytest.mark.usefixtures("_own_weights")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -16,11 +16,11 @@ from app.ml import dncnn
 from app.ml.denoiser import BYTES_PER_PIXEL, MIN_TILE, Denoiser, DenoiserConfig
 from tests.support.checkpoints import random_weights, write_checkpoint
 from tests.support.pictures import picture
-from tests.support.sampling import WHOLE, sampled
+from tests.support.sampling import WHOLE
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
-SIDES = st.integers(1, 260 if WHOLE else 160)
+SIDES = st.integers(1, 260 if WHOLE else 120)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,9 @@ def one_tile(checkpoint: Path) -> Denoiser:
     return Denoiser(DenoiserConfig(weights=checkpoint, memory_bytes=400 * 400 * BYTES_PER_PIXEL))
 
 
-@settings(deadline=None, max_examples=sampled(30))
+@settings(deadline=None, max_examples=30 if WHOLE else 4)
 @given(height=SIDES, width=SIDES, seed=st.integers(0, 9))
+@example(height=127, width=90, seed=0)  # tiles with neighbours on both sides
 def test_tiled_equals_untiled(small_tiles: Denoiser, one_tile: Denoiser, height: int, width: int, seed: int) -> None:
     tiled, whole = picture(height, width, seed=seed), picture(height, width, seed=seed)
     shares: list[float] = []
@@ -50,7 +51,7 @@ def test_tiled_equals_untiled(small_tiles: Denoiser, one_tile: Denoiser, height:
 
 
 def test_tiled_equals_untiled_before_rounding(small_tiles: Denoiser, one_tile: Denoiser) -> None:
-    tiled, whole = picture(211, 173, dtype=np.uint16), picture(211, 173, dtype=np.uint16)
+    tiled, whole = picture(131, 97, dtype=np.uint16), picture(131, 97, dtype=np.uint16)
     small_tiles.denoise(tiled)
     one_tile.denoise(whole)
     assert np.abs(tiled.astype(int) - whole).max() <= 1, "of 65535"
@@ -135,7 +136,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
     with Image.open(ROOT / "docs" / "sample.jpg") as image:
-        return np.asarray(image.resize((300, 200), Image.Resampling.LANCZOS))
+        return np.asarray(image.resize((180, 120), Image.Resampling.LANCZOS))
 
 
 @pytest.fixture(scope="module")
@@ -158,17 +159,20 @@ def test_noise_goes_and_the_picture_stays(trained: Denoiser, photo: np.ndarray, 
 
 
 MEMORY = """
-import resource, sys
 from pathlib import Path
 import numpy as np
 from app.config import WEIGHTS
 from app.ml.denoiser import Denoiser, DenoiserConfig
 
 class Enough(Exception): pass
+done = []
 def stop(share):
-    if share > 0.1: raise Enough
+    done.append(share)
+    if len(done) == 2: raise Enough
 
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # in MiB; that of `getrusage` begins with what the parent process had
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 budget = 40
 denoiser = Denoiser(DenoiserConfig(weights=WEIGHTS, memory_bytes=budget * 2**20))
 pixels = np.full((1600, 400, 3), 128, np.uint8)
@@ -179,6 +183,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_bounded_by_the_budget() -> None:
     # the whole image at once would take 0.7 GB
     done = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -22,14 +22,17 @@ from app.services.execution.sandbox import Sandbox
 
 LIMITS = Limits(pixels=5_000_000, side=4000)
 LONG = 60.0  # seconds; no render here takes as long
+SMALL = "small.png"
 SLOW = {"effort": 9, "quality": 90}  # of an AVIF file, over ten seconds for the picture below
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A large picture, and next to it `SMALL`."""
     path = tmp_path_factory.mktemp("sandbox") / "source.png"
     pixels = np.random.default_rng(3).integers(0, 255, (1200, 1600, 3), np.uint8)
     Image.fromarray(pixels).save(path, compress_level=1)
+    Image.fromarray(pixels[:120, :160]).save(path.with_name(SMALL))
     return path
 
 
@@ -39,9 +42,16 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Sandbox]:
+    """A sandbox whose child no test ends."""
+    with Sandbox(processes=1) as sandbox:
+        yield sandbox
+
+
 def _quick(sandbox: Sandbox, source: Path, name: str = "quick") -> list[Rendered]:
     target = Target(source.parent / name, "convert_jpeg", {})
-    return sandbox.render(source, [Stage("resize", {"width": 40})], [target], LIMITS, LONG)
+    return sandbox.render(source.with_name(SMALL), [Stage("resize", {"width": 40})], [target], LIMITS, LONG)
 
 
 def _slow(sandbox: Sandbox, source: Path, timeout: float = LONG) -> list[Rendered]:
@@ -78,8 +88,8 @@ def _is_working(sandbox: Sandbox) -> bool:
     return any(_seconds_of_cpu(pid) > 0.6 for pid in _pids(sandbox))
 
 
-def test_renders(sandbox: Sandbox, source: Path) -> None:
-    assert _quick(sandbox, source) == [Rendered("jpeg", 40, 30)]
+def test_renders(lasting: Sandbox, source: Path) -> None:
+    assert _quick(lasting, source) == [Rendered("jpeg", 40, 30)]
     with Image.open(source.parent / "quick") as image:
         assert image.size == (40, 30)
 
@@ -120,17 +130,17 @@ def test_a_slow_render_is_killed(sandbox: Sandbox, source: Path) -> None:
     assert _quick(sandbox, source) == [Rendered("jpeg", 40, 30)]
 
 
-def test_errors_arrive_as_they_were_raised(sandbox: Sandbox, source: Path, tmp_path: Path) -> None:
+def test_errors_arrive_as_they_were_raised(lasting: Sandbox, source: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageTooLarge) as too_large:
-        sandbox.render(source, [], [], Limits(pixels=1000, side=4000), LONG)
+        lasting.render(source, [], [], Limits(pixels=1000, side=4000), LONG)
     assert too_large.value.message == "The image has 1920000 pixels; the limit is 1000."
     assert (too_large.value.limit, too_large.value.value) == (1000, 1_920_000)
     with pytest.raises(WorkspaceFailed):
-        sandbox.render(tmp_path / "lost", [], [], LIMITS, LONG)
+        lasting.render(tmp_path / "lost", [], [], LIMITS, LONG)
     (tmp_path / "broken").write_bytes(b"no image")
     with pytest.raises(UnsupportedImage):
-        sandbox.render(tmp_path / "broken", [], [], LIMITS, LONG)
-    assert len(_pids(sandbox)) == 1
+        lasting.render(tmp_path / "broken", [], [], LIMITS, LONG)
+    assert len(_pids(lasting)) == 1
 
 
 def test_an_error_of_any_kind_can_arrive() -> None:
@@ -211,13 +221,13 @@ def test_no_secret_reaches_a_child(sandbox: Sandbox, source: Path, monkeypatch: 
     assert b"keep secret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_ctrl_c_does_not_reach_a_child(sandbox: Sandbox, source: Path) -> None:
-    _quick(sandbox, source)
-    [pid] = _pids(sandbox)
+def test_ctrl_c_does_not_reach_a_child(lasting: Sandbox, source: Path) -> None:
+    _quick(lasting, source)
+    [pid] = _pids(lasting)
     assert os.getpgid(pid) != os.getpgid(0)
     os.kill(pid, signal.SIGINT)
-    _quick(sandbox, source)
-    assert _pids(sandbox) == [pid]
+    _quick(lasting, source)
+    assert _pids(lasting) == [pid]
 
 
 def test_a_child_dies_with_its_parent(source: Path) -> None:
