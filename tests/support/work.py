@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from app.database import Base, Database
+from app.database import Database
 from app.errors import CorruptImage
 from app.imaging.probe import ImageHeader
 from app.keyring import Keyring
@@ -80,8 +80,12 @@ EMPTIED = (
     Asset,
     AssetObject,
 )
-# Statements of Core, which do less than those of the ORM
-EMPTYING = [delete(Base.metadata.tables[table.__tablename__]) for table in EMPTIED]
+EMPTYING = [
+    *(f"DELETE FROM {table.__tablename__}" for table in EMPTIED),
+    f"DELETE FROM {WebhookSecret.__tablename__} WHERE tenant <> '{DEFAULT_TENANT}'",
+    f"DELETE FROM {TenantRecord.__tablename__} WHERE name <> '{DEFAULT_TENANT}'",
+    f"UPDATE {Counter.__tablename__} SET value = 0 WHERE name = '{keys.COUNTER}'",
+]
 KEYS = "of the tests and of nothing else"
 KEYRING = Keyring.of(KEYS)
 TREE: list[Any] = [{"op": "resize", "width": 100, "then": ["convert_webp", "convert_png"]}, "convert_jpeg"]
@@ -121,11 +125,9 @@ def database(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch)
     database.engine = engine
     yield database
     with database.session() as session:
-        for statement in EMPTYING:
-            session.execute(statement)
-        session.execute(delete(WebhookSecret).where(WebhookSecret.tenant != DEFAULT_TENANT))
-        session.execute(delete(TenantRecord).where(TenantRecord.name != DEFAULT_TENANT))
-        session.execute(update(Counter).where(Counter.name == keys.COUNTER).values(value=0))
+        # PostgreSQL takes all of them in one message
+        for statement in EMPTYING if database.is_sqlite else ["; ".join(EMPTYING)]:
+            session.connection().exec_driver_sql(statement)
     del database.engine  # the next test has it too
     database.close()
 
