@@ -9,6 +9,7 @@ from sqlalchemy.engine import Engine
 
 from app import config
 from app.database import Database
+from app.main import app
 from tests.support import commands
 from tests.support.commands import Run
 from tests.support.cost import Meter
@@ -19,6 +20,7 @@ from tests.support.tenants import Belongings, Service, furnish
 def service(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
     """Empty; the fixture `database` takes away what a test leaves."""
     running = Service(database_url, tmp_path)
+    running.app = app  # has built its routes; settings and state are in the resources
     yield running
     running.resources.database.close()
 
