@@ -38,8 +38,6 @@ TREE: list[Any] = [{"op": "resize", "width": 32, "then": ["convert_webp", {"op":
 
 
 API, WORKER, RELAY = range(3)
-CELERY = ["celery", "-A", "app.tasks.celery_app", "worker", "-Q", "default_queue", "-P", "prefork", "-c", "1"]
-WITHOUT_SPARE = [*CELERY, "--without-mingle", "--without-gossip"]  # starts with half the CPU time
 SETTINGS = {
     "PIXTOOLS_OTLP_ENDPOINT": "http://127.0.0.1:1",  # the collector of traces is away all the time
     "PIXTOOLS_STEP_MAX_ATTEMPTS": "2",
@@ -231,6 +229,44 @@ def test_a_cancel_ends_the_pixel_process(running: Deployment) -> None:
 # -- processes that end ------------------------------------------------------------------------------------------------
 
 
+def test_a_relay_of_its_own_goes_on_when_the_api_that_chooses_is_killed(running: Deployment) -> None:
+    large = [{"op": "convert_webp", "effort": 6}]  # by the estimate, so that it waits for the worker
+    with closing(Database(running.environment["PIXTOOLS_DATABASE_URL"])) as database, running.client() as api:
+        workers = running.processes[WORKER].pid
+        os.killpg(workers, signal.SIGSTOP)  # so that there is work left, whatever the machine does
+        try:
+            ids = [UUID(api.accepted(make_photo(200, 150), large)["id"]) for _ in range(12)]
+            with database.session(read_only=True) as session:
+                assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
+            running.processes[API].kill()
+        finally:
+            os.killpg(workers, signal.SIGCONT)
+
+        def left() -> int:
+            with database.session(read_only=True) as session:
+                unfinished = select(func.count()).where(Step.job_id.in_(ids), Step.status != StepStatus.SUCCEEDED)
+                return session.scalars(unfinished).one()
+
+        until(lambda: left() == 0)
+    running.processes[RELAY].send_signal(signal.SIGTERM)
+    assert running.processes[RELAY].wait(60) == 0
+
+
+def test_a_worker_that_is_stopped_hands_its_task_to_the_next(running: Deployment) -> None:
+    with running.client() as api:
+        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
+        worker = running.processes[WORKER]
+        with held(running, api, job_id):
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(60) == 0
+        step = api.job(job_id)["steps"][0]
+        assert (step["status"], step["attempts"]) == ("pending", 0)
+        running.processes[WORKER] = running.restart(WORKER)
+        step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
+        assert step["attempts"] == 1
+        api.http.post(f"/jobs/{job_id}/cancel")
+
+
 def spare_of(worker: int) -> int | None:
     """The id of the spare process in a worker's group."""
     found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"spare-" in _read(path)]
@@ -260,43 +296,3 @@ def test_a_spare_process_is_started_again_and_ends_with_its_worker(running: Depl
         until(takes_work)
     running.processes[WORKER].kill()
     until(lambda: spare_of(worker) is None)
-    running.commands[WORKER] = WITHOUT_SPARE  # for the tests below
-
-
-def test_a_worker_that_is_stopped_hands_its_task_to_the_next(running: Deployment) -> None:
-    with running.client() as api:
-        job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
-        worker = running.processes[WORKER]
-        with held(running, api, job_id):
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(60) == 0
-        step = api.job(job_id)["steps"][0]
-        assert (step["status"], step["attempts"]) == ("pending", 0)
-        running.commands[WORKER] = WITHOUT_SPARE
-        running.processes[WORKER] = running.restart(WORKER)
-        step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
-        assert step["attempts"] == 1
-        api.http.post(f"/jobs/{job_id}/cancel")
-
-
-def test_a_relay_of_its_own_goes_on_when_the_api_that_chooses_is_killed(running: Deployment) -> None:
-    large = [{"op": "convert_webp", "effort": 6}]  # by the estimate, so that it waits for the worker
-    with closing(Database(running.environment["PIXTOOLS_DATABASE_URL"])) as database, running.client() as api:
-        workers = running.processes[WORKER].pid
-        os.killpg(workers, signal.SIGSTOP)  # so that there is work left, whatever the machine does
-        try:
-            ids = [UUID(api.accepted(make_photo(200, 150), large)["id"]) for _ in range(12)]
-            with database.session(read_only=True) as session:
-                assert session.scalars(select(func.count()).select_from(DueTask)).one() >= 4
-            running.processes[API].kill()
-        finally:
-            os.killpg(workers, signal.SIGCONT)
-
-        def left() -> int:
-            with database.session(read_only=True) as session:
-                unfinished = select(func.count()).where(Step.job_id.in_(ids), Step.status != StepStatus.SUCCEEDED)
-                return session.scalars(unfinished).one()
-
-        until(lambda: left() == 0)
-    running.processes[RELAY].send_signal(signal.SIGTERM)
-    assert running.processes[RELAY].wait(60) == 0
