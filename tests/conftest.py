@@ -173,6 +173,7 @@ def api(deployment: Deployment) -> Iterator[ApiClient]:
         yield client
 
 
+@cache
 def make_photo(
     width: int = 640, height: int = 480, *, format_: str = "JPEG", orientation: int = 1, seed: int = 3
 ) -> bytes:

@@ -16,10 +16,12 @@ from tests.support.tenants import Belongings, Service, furnish
 
 
 @pytest.fixture
-def service(database: Database, database_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(database: Database, database_url: str, engine: Engine, tmp_path: Path) -> Iterator[Service]:
     """Empty; the fixture `database` takes away what a test leaves."""
     running = Service(database_url, tmp_path)
+    running.resources.database.engine = engine
     yield running
+    del running.resources.database.engine  # the next test has it too
     running.resources.database.close()
 
 

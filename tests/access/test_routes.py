@@ -20,7 +20,6 @@ from app.tenancy import DEFAULT_TENANT
 from tests.support.deployment import ROOT
 from tests.support.tenants import PORT, Service, new_key
 
-DOCUMENT: dict[str, Any] = app.openapi()
 #: what answers without a key, in the description
 OPEN = {("get", "/operations"), ("get", "/health/live"), ("get", "/health/ready")}
 #: what answers without a key, and is not in the description; signed links are opened in test_tenants.py
@@ -76,7 +75,6 @@ SCOPES = {
     ("get", "/health"): "admin",
     ("get", "/metrics"): "admin",
 }
-ROUTES = {(method, path): each for path, methods in DOCUMENT["paths"].items() for method, each in methods.items()}
 #: ids that nothing has: what gets through finds nothing, and changes nothing
 IDS = {
     "job_id": str(uuid4()),
@@ -106,9 +104,11 @@ def ask_every_route(
 
 
 def test_every_route_declares_the_scope_that_it_needs() -> None:
-    declared = {route: each["security"][0]["key"][0] for route, each in ROUTES.items() if "security" in each}
+    paths = app.openapi()["paths"]
+    routes = {(method, path): each for path, methods in paths.items() for method, each in methods.items()}
+    declared = {route: each["security"][0]["key"][0] for route, each in routes.items() if "security" in each}
     assert declared == SCOPES
-    assert ROUTES.keys() - declared.keys() == OPEN
+    assert routes.keys() - declared.keys() == OPEN
 
 
 def test_a_route_that_declares_nothing_is_not_served() -> None:

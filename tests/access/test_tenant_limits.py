@@ -27,6 +27,7 @@ from app.services import jobs
 from app.services.access import limits, storage, tenants
 from app.services.access.limits import TenantLimits
 from tests.support.deployment import ApiClient, embedded, run_bare
+from tests.support.receiver import hang, receiving
 from tests.support.work import ON_POSTGRESQL, accept, change, claimed, fail, in_parallel, run_task
 
 ONE: list[Any] = ["convert_png"]
@@ -303,10 +304,12 @@ def _accepts_until_told(client: ApiClient, photo: bytes, folder: Path) -> None:
     assert set_limits(folder, "--max-storage-bytes", "default", "--max-open-jobs", "1").returncode == 0
     for job in (first.json(), second.json()):  # one request each
         assert client.http.get(f"/jobs/{job['id']}", headers={"Prefer": "wait=60"}).json()["status"] == "completed"
-    assert client.process(photo, ["denoise"]).status_code == 202
-    for upload in (photo, b"not even an image: what is too much anyway is not read"):
-        full = client.process(upload, ["flip"])
-        assert (full.status_code, full.json()["code"], full.json()["limit"]) == (429, "too_many_open_jobs", 1)
+    with receiving(hang) as site:  # a job that stays open
+        source = {"input": {"url": f"{site.origin}/a.jpg"}, "operations": ["flip"]}
+        assert client.http.post("/process", json=source).status_code == 202
+        for upload in (photo, b"not even an image: what is too much anyway is not read"):
+            full = client.process(upload, ["flip"])
+            assert (full.status_code, full.json()["code"], full.json()["limit"]) == (429, "too_many_open_jobs", 1)
     answers = [client.http.get("/jobs") for _ in range(12)]
     rate = answers[-1]
     assert (rate.status_code, rate.json()["code"]) == (429, "rate_limited")

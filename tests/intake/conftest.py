@@ -6,20 +6,16 @@ from functools import cache, cached_property
 import pytest
 
 from app.database import Database
-from app.main import app
 from tests.access.conftest import ann, bob, pixtools, service  # noqa: F401 - pytest finds fixtures by their names here
-from tests.support import tenants
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _made_once() -> Iterator[None]:
-    """Give all tests of a file one app and one engine, each of which would build its routes and statements anew.
+    """Give all tests of a file one engine, which compiles each statement once.
 
-    What differs from test to test is in the app's resources. `Database.aclose` closes the connections of an engine, so
-    that it can be used in the next event loop.
+    `Database.aclose` closes the connections of an engine, so that it can be used in the next event loop.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tenants, "create_app", lambda _settings: app)
         for name in ("engine", "async_engine"):
             patch.setattr(Database, name, _of_url(name))
         yield

@@ -1,10 +1,8 @@
 """Metrics of real processes: what they count, that they count together, and that labels are closed."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +30,9 @@ from tests.support.catalogue import all_names, classes_below
 from tests.support.deployment import PLAIN, START_TIMEOUT, Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
-from tests.support.sampling import WHOLE
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0  # seconds
-ROUNDS = 3 if WHOLE else 2  # of jobs, with the death of every child between two
 
 
 def scrape(url: str) -> list[Metric]:
@@ -206,39 +202,6 @@ def test_several_processes_of_uvicorn_count_together(cluster_servers: ClusterSer
         await_total(running.url, 61, "pixtools_http_requests_total", route="/operations")
     finally:
         running.stop()
-
-
-@pytest.mark.integration
-def test_the_processes_of_a_worker_count_together_whatever_dies(
-    cluster_servers: ClusterServers, tmp_path: Path, photo: bytes
-) -> None:
-    running = cluster(tmp_path, cluster_servers, [])
-    running.commands = [["app", "api"], ["app", "worker", "--concurrency", "2"]]
-    running.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())
-    running.of_command["api"] = {"PIXTOOLS_METRICS_PORT": ""}  # which would take it for itself
-    running.start()
-    try:
-        await_worker(running)
-        with running.client() as client:
-            for number in range(1, ROUNDS + 1):
-                if number > 1:
-                    for child in children(running.processes[1]):
-                        os.kill(child, signal.SIGKILL)
-                for job in [client.accepted(photo, ["flip"]) for _ in range(2)]:
-                    assert client.ended(job["id"])["status"] == "completed"
-                await_total(worker_url(running), 2 * number, "pixtools_steps_total", op="flip", outcome="succeeded")
-                await_total(worker_url(running), 2 * number, "pixtools_jobs_total", status="completed")
-        assert total(running.url, "pixtools_steps_total") == 0, "the API counts what it does itself"
-        (folder,) = (tmp_path / "data" / "spool").glob("metrics-*")
-        assert len(list(folder.glob("slot-*.lock"))) <= 5
-    finally:
-        running.stop()
-
-
-def children(worker: "subprocess.Popen[bytes]") -> list[int]:
-    """The processes of its pool."""
-    found = psutil.Process(worker.pid).children()
-    return [child.pid for child in found if "app.imaging.child" not in child.cmdline()]
 
 
 def test_a_port_that_is_taken_costs_only_the_metrics(caplog: pytest.LogCaptureFixture) -> None:

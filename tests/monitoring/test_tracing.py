@@ -62,6 +62,7 @@ def watched(
     plain = cluster(
         tmp_path_factory.mktemp("watched"),
         cluster_servers,
+        ["default_queue", "ml_inference_queue", "webhook_queue"],
         PIXTOOLS_OTLP_ENDPOINT=f"{collector.endpoint}/",
         PIXTOOLS_LOG_LEVEL="DEBUG",  # at INFO a task says nothing while all is well
     )

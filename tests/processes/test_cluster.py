@@ -9,13 +9,17 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
+import psutil
 import pytest
 import redis
 from kombu import Connection
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 from uuid_utils.compat import uuid7
 
@@ -23,7 +27,7 @@ from app.database import Database
 from app.models import DueTask, Step, StepStatus
 from app.operations import DEAD_LETTER_QUEUE, Queue
 from tests.conftest import make_photo
-from tests.support.deployment import Deployment, cluster, embedded
+from tests.support.deployment import PLAIN, Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.processes import LONG, command, frozen, held, listed, pixel_processes
 from tests.support.waiting import until
@@ -44,10 +48,10 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def started(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """API, pixel worker and relay."""
-    deployment = cluster(
-        tmp_path_factory.mktemp("cluster"), cluster_servers, ["default_queue", "small_queue"], **SETTINGS
-    )
-    deployment.commands.append(["app", "relay"])
+    deployment = cluster(tmp_path_factory.mktemp("cluster"), cluster_servers, [], **SETTINGS)
+    deployment.commands = [["app", "api"], ["app", "worker", "--concurrency", "2"], ["app", "relay"]]
+    deployment.environment["PIXTOOLS_METRICS_PORT"] = str(free_port())  # of the worker
+    deployment.of_command = {command: {"PIXTOOLS_METRICS_PORT": ""} for command in ("api", "relay")}
     try:
         deployment.start()
         yield deployment
@@ -130,11 +134,10 @@ def _poison(deployment: Deployment) -> None:
 
         assert "runs again" in command(deployment, "dlq", "redrive", letter_id).stdout
         until(lambda: api.job(job_id)["steps"][0]["status"] == "running")
-        again = api.accepted(photo, tree)["id"]
+        for each in (job_id, api.accepted(photo, tree)["id"]):
+            api.http.post(f"/jobs/{each}/cancel")
         assert command(deployment, "dlq", "list").stdout == ""
         assert command(deployment, "dlq", "purge", "--all").stdout == "1 deleted\n"
-        for each in (job_id, again):
-            api.http.post(f"/jobs/{each}/cancel")
 
 
 def test_rabbitmq_gives_up_what_no_worker_can_take(running: Deployment) -> None:
@@ -185,6 +188,35 @@ def test_a_restart_of_the_database_costs_seconds(running: Deployment, cluster_se
         assert {api.ended(job_id, 45)["status"] for job_id in waiting} == {"completed"}
 
 
+def test_the_processes_of_a_worker_count_together_whatever_dies(running: Deployment) -> None:
+    tree = [{"op": "grayscale", "then": ["convert_gif"]}]  # of these jobs alone; not small
+    photo, url = make_photo(600, 450), f"http://127.0.0.1:{running.environment['PIXTOOLS_METRICS_PORT']}"
+    with running.client() as api:
+        for number in (2, 4):
+            for job in [api.accepted(photo, tree) for _ in range(2)]:
+                assert api.ended(job["id"])["status"] == "completed"
+            for name, labels in (("steps_total", {"op": "convert_gif"}), ("job_seconds_count", {"op": "grayscale"})):
+                until(partial(counts, url, number, f"pixtools_{name}", labels))
+            for child in pool_of(running.processes[WORKER].pid):
+                os.kill(child, signal.SIGKILL)
+    assert counts(running.url, 0, "pixtools_steps_total", {}), "the API counts what it does itself"
+    (folder,) = (running.folder / "data" / "spool").glob("metrics-*")
+    assert len(list(folder.glob("slot-*.lock"))) <= 5
+
+
+def counts(url: str, number: int, name: str, labels: dict[str, str]) -> bool:
+    """Whether all samples of a metric that have these labels make up the number."""
+    text = httpx.get(f"{url}/metrics", timeout=10, verify=PLAIN).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items()) == number
+
+
+def pool_of(worker: int) -> list[int]:
+    """The processes of its pool."""
+    found = psutil.Process(worker).children()
+    return [child.pid for child in found if not {"app.imaging.child", "small_queue"} & {*child.cmdline()}]
+
+
 def test_a_cancel_ends_the_pixel_process(running: Deployment) -> None:
     with running.client() as api:
         job_id = api.accepted(make_photo(1000, 750), [LONG])["id"]
@@ -197,7 +229,7 @@ def test_a_cancel_ends_the_pixel_process(running: Deployment) -> None:
 # -- processes that end ------------------------------------------------------------------------------------------------
 
 
-def test_another_process_goes_on_when_the_one_that_chooses_is_killed(running: Deployment) -> None:
+def test_a_relay_of_its_own_goes_on_when_the_api_that_chooses_is_killed(running: Deployment) -> None:
     large = [{"op": "convert_webp", "effort": 6}]  # by the estimate, so that it waits for the worker
     with closing(Database(running.environment["PIXTOOLS_DATABASE_URL"])) as database, running.client() as api:
         workers = running.processes[WORKER].pid
@@ -216,6 +248,8 @@ def test_another_process_goes_on_when_the_one_that_chooses_is_killed(running: De
                 return session.scalars(unfinished).one()
 
         until(lambda: left() == 0)
+    running.processes[RELAY].send_signal(signal.SIGTERM)
+    assert running.processes[RELAY].wait(60) == 0
 
 
 def test_a_worker_that_is_stopped_hands_its_task_to_the_next(running: Deployment) -> None:
@@ -231,13 +265,6 @@ def test_a_worker_that_is_stopped_hands_its_task_to_the_next(running: Deployment
         step = until(lambda: (s := api.job(job_id)["steps"][0])["status"] == "running" and s)
         assert step["attempts"] == 1
         api.http.post(f"/jobs/{job_id}/cancel")
-
-
-def test_a_relay_of_its_own_does_the_work_of_the_apis(running: Deployment) -> None:
-    with running.client() as api:
-        assert api.run(make_photo(64, 64), ["convert_png"])["status"] == "completed"
-    running.processes[RELAY].send_signal(signal.SIGTERM)
-    assert running.processes[RELAY].wait(60) == 0
 
 
 def spare_of(worker: int) -> int | None:

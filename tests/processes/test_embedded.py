@@ -33,7 +33,7 @@ def check_results(api: ApiClient, job: dict[str, Any]) -> None:
 def test_killed_in_the_middle_of_its_jobs_it_completes_them_after_a_restart(tmp_path: Path) -> None:
     deployment = embedded(tmp_path, PIXTOOLS_WORKER_CONCURRENCY="1")
     spool = tmp_path / "data" / "spool"
-    photos = [make_photo(seed=seed) for seed in range(JOBS)]
+    photos = [make_photo(320, 240, seed=seed) for seed in range(JOBS)]
     deployment.start()
     try:
         with deployment.client() as api:

@@ -64,9 +64,9 @@ class Load:
             thread.join()
 
     def _upload(self, number: int) -> None:
-        photo = make_photo(seed=number)
+        photo = make_photo(320, 240, seed=number)
         with httpx.Client(base_url=self.url, timeout=60) as http:
-            while not self.stop.wait(0.2):
+            while not self.stop.wait(0.4):
                 if len(self.accepted) >= self.most:
                     continue
                 data = {"operations": json.dumps(TREE)}
@@ -186,7 +186,7 @@ def _fill_and_free_once(service: Service, api: ApiClient, load: Load) -> None:
 
 def _fill_during_work(service: Service, api: ApiClient, load: Load, full: ExitStack) -> None:
     """Fill the disk while steps are running, which meet it when they end; `full` frees it."""
-    photo = make_photo(seed=99)
+    photo = make_photo(320, 240, seed=99)
     for _ in range(5):
         slow = [api.accepted(photo, SLOW)["id"] for _ in range(2)]
         load.accepted += slow

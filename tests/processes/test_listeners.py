@@ -18,9 +18,9 @@ from tests.support.sse import Breaking, events_of
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"PIXTOOLS_MAX_LISTENERS": "500", "PIXTOOLS_TENANT_MAX_LISTENERS": "500"}
-SHORT = {"listeners": 4, "breaks": 8, "kills": 1, "hold": 0.1}
+SHORT = {"listeners": 4, "breaks": 8, "kills": 1, "hold": 0.1, "pause": 0.15}
 LEAST = 12  # events
-LONG = {"listeners": 50, "breaks": 200, "kills": 20, "hold": 1.0}  # seconds: the API has time for something else
+LONG = {"listeners": 50, "breaks": 200, "kills": 20, "hold": 1.0, "pause": 0.03}  # seconds: the API has time for more
 
 
 class Apis:
@@ -62,7 +62,9 @@ def apis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Apis]:
         running.stop()
 
 
-async def _make_events(urls: list[str], image: bytes, http: httpx.AsyncClient, done: asyncio.Event) -> None:
+async def _make_events(
+    urls: list[str], image: bytes, http: httpx.AsyncClient, pause: float, done: asyncio.Event
+) -> None:
     """Jobs that end at once, each with an event; a server that is away is passed over."""
     number = made = 0
     while not done.is_set() or made < LEAST:
@@ -73,7 +75,7 @@ async def _make_events(urls: list[str], image: bytes, http: httpx.AsyncClient, d
             job = (await http.post(f"{url}/process", data=data, files=files)).json()
             answer = await http.post(f"{url}/jobs/{job['id']}/cancel")
             made += answer.is_success or answer.status_code == httpx.codes.CONFLICT  # it has ended by itself
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(pause)
 
 
 def _log(url: str) -> list[str]:
@@ -92,7 +94,7 @@ async def _torment(apis: Apis, image: bytes, size: dict[str, Any]) -> list[Break
     listening = [Breaking(apis.urls, random.Random(seed), size["hold"]) for seed in range(size["listeners"])]
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=20, verify=PLAIN, limits=limits) as http:
-        making = asyncio.create_task(_make_events(apis.urls, image, http, done))
+        making = asyncio.create_task(_make_events(apis.urls, image, http, size["pause"], done))
         tasks = [asyncio.create_task(each.listen(http, size["breaks"], done)) for each in listening]
         for _ in range(size["kills"]):
             await asyncio.sleep(10 * size["hold"])

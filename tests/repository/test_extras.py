@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +180,10 @@ def test_no_text_says_to_install_a_package_that_belongs_to_somebody_else() -> No
 
 AS_COMMANDS = """
 import os, runpy, sys
+for name in OPTIONAL:
+    del sys.modules[name]
+for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
+    del sys.modules[name]
 import app.commands.root, app.doctor, app.server
 for command in sys.argv[1:]:
     if os.fork() == 0:
@@ -192,23 +195,11 @@ for command in sys.argv[1:]:
 """
 
 
-def test_code_without_its_folders_says_so_in_a_line(tmp_path: Path) -> None:
+def test_code_without_its_folders_says_so_in_a_line(forked: Preloaded, tmp_path: Path) -> None:
     """As it is in a wheel."""
     shutil.copytree(ROOT / "app", tmp_path / "app")
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", AS_COMMANDS, "serve", "migrate", "doctor"],
-        cwd=tmp_path,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(tmp_path),
-            "PIXTOOLS_DATA_DIR": str(tmp_path / "data"),
-            "PIXTOOLS_DENOISE_WEIGHTS": str(WEIGHTS),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    code = ["-c", AS_COMMANDS.replace("OPTIONAL", repr(OPTIONAL)), "serve", "migrate", "doctor"]
+    done = forked.run(code, bare(tmp_path, PIXTOOLS_DENOISE_WEIGHTS=str(WEIGHTS)), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     codes = dict(line.split()[:2] for line in done.stdout.splitlines() if str(tmp_path / "app") in line)
     assert codes.keys() == {"serve", "migrate", "doctor"}

@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from app.config import Settings
 from app.database import Base, Database
-from app.main import create_app
+from app.main import app
 from app.models import DeadLetter, Event, Job, JobTombstone, Result, Scope, WebhookDelivery
 from app.operations import AssetKind
 from app.services import stores
@@ -183,7 +183,7 @@ class Service:
     def __init__(self, database_url: str, folder: Path, **settings: Any) -> None:
         settings.setdefault("listen_seconds", 0.3)  # answers are only visible here when they end
         self.settings = Settings(_env_file=None, database_url=database_url, data_dir=folder, **settings)
-        self.app: FastAPI = create_app(self.settings)
+        self.app: FastAPI = app  # has built its routes; settings and state are in the resources
         #: for changes that a test makes without the API
         self.resources = Resources(self.settings)
 
