@@ -3,9 +3,9 @@
 Imports take most of the CPU time of a PixTools process at its start (`python -X importtime -m app serve`), and the
 tests start hundreds of processes. PixTools' own modules read no settings when they are imported, so that each fork runs
 with its own. The exception are metrics, which are kept in files if a variable says so. Processes that share metrics are
-therefore forks of a second process, which has imported only libraries. The width of the terminal is read as well: the
-help of a command is as wide as without a terminal, whatever COLUMNS says. Benchmarks do not use this: their processes
-start as they do for users.
+therefore forks of a second process, which has imported nothing that has metrics. The width of the terminal is read as
+well: the help of a command is as wide as without a terminal, whatever COLUMNS says. Benchmarks do not use this: their
+processes start as they do for users.
 """
 
 import atexit
@@ -28,14 +28,25 @@ from typing import Any, Protocol
 
 LIBRARIES = (
     "alembic.command", "anyio._backends._asyncio", "celery.app.control", "celery.backends.base", "celery.bin.worker",
-    "celery.concurrency.prefork", "celery.concurrency.thread", "celery.worker", "celery.worker.autoscale",
-    "celery.worker.components", "celery.worker.consumer", "celery.worker.control", "celery.worker.loops",
-    "celery.worker.strategy", "cryptography.hazmat.primitives.ciphers.aead", "cryptography.x509", "fastapi",
-    "fastapi.openapi.utils", "fastapi.responses", "httptools", "httpx", "kombu.transport.memory",
-    "kombu.transport.pyamqp", "markdown_it", "multipart", "obstore", "prometheus_client", "psycopg", "publicsuffixlist",
-    "pybreaker", "pydantic_settings", "redis.asyncio", "rich.progress", "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "stream_zip", "structlog",
-    "typer", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl", "uvloop",
+    "celery.concurrency.prefork", "celery.concurrency.thread", "celery.fixups.django", "celery.loaders.app",
+    "celery.worker", "celery.worker.autoscale", "celery.worker.components", "celery.worker.consumer",
+    "celery.worker.control", "celery.worker.loops", "celery.worker.strategy", "certifi",
+    "cryptography.hazmat.primitives.ciphers.aead", "cryptography.hazmat.primitives.kdf.hkdf", "cryptography.x509",
+    "fastapi", "fastapi.openapi.utils", "fastapi.responses", "h11", "httpcore", "httptools", "httpx",
+    "kombu.transport.memory", "kombu.transport.pyamqp", "markdown_it", "multipart", "obstore", "prometheus_client",
+    "psycopg", "publicsuffixlist", "pybreaker", "pydantic.v1", "pydantic_settings", "redis.asyncio", "rich.progress",
+    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.ext.asyncio",
+    "sqlalchemy.orm", "stream_zip", "structlog", "typer", "uuid_utils.compat", "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.httptools_impl", "uvloop",
+)  # fmt: skip
+WITHOUT_METRICS = (
+    "app.absent_redis", "app.logging_config", "app.manual.pages", "app.ml.unet", "app.private",
+    "app.routers.tree_schema", "app.services.access.door", "app.services.execution.delivering",
+    "app.services.execution.input_cache", "app.services.intake.costs", "app.services.intake.json_request",
+    "app.services.monitoring.backlog", "app.services.s3", "app.services.storage.azure", "app.services.storage.gcs",
+    "app.services.storage.local", "app.services.upkeep.accounts", "app.services.upkeep.refusals",
+    "app.services.upkeep.unused_assets", "app.services.webhooks.endpoints", "app.tasks.memory_broker",
+    "app.tasks.spare",
 )  # fmt: skip
 OWN = (
     "app.commands.root", "app.doctor", "app.server", "app.tasks.fetch", "app.tasks.finalize", "app.tasks.image_ops",
@@ -212,7 +223,7 @@ def preloaded(args: Sequence[str], environment: Mapping[str, str]) -> Preloaded:
     if not _is_forking:
         raise RuntimeError("nothing would end the process")
     shares_metrics = SHARED_METRICS in environment or ("app" in args and "worker" in args)
-    modules = LIBRARIES if shares_metrics else (*LIBRARIES, *OWN)
+    modules = (*LIBRARIES, *(WITHOUT_METRICS if shares_metrics else OWN))
     with _starting:
         if modules not in _preloaded:
             _preloaded[modules] = Preloaded(modules)
@@ -241,6 +252,8 @@ def main(descriptor: int, libraries: Sequence[str]) -> None:
         importlib.import_module(library)
     if "app.main" in sys.modules:
         _build_routes()
+    elif "app.metrics" in sys.modules:
+        raise RuntimeError("A module has imported the metrics: take it from WITHOUT_METRICS.")
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - a fork would lack these threads
         raise RuntimeError("A module has started a thread when it was imported: take it from LIBRARIES or OWN.")
     if "multiprocessing.heap" in sys.modules:
