@@ -67,7 +67,7 @@ test: $(VENV)/dev $(TRAINING)/done ## Install what is missing, start private ser
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-fast
-test-fast: $(VENV)/dev ## Units, services on SQLite and the API of the single process, one of each table of cases; 80 seconds
+test-fast: $(VENV)/dev ## Units, services on SQLite and the API of the single process, one of each table of cases; 65 seconds
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder -m fast $(ARGS)
 
 .PHONY: test-full
