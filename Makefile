@@ -72,7 +72,7 @@ test-fast: $(VENV)/dev ## Units, services on SQLite and the API of the single pr
 
 .PHONY: test-full
 test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; more than an hour
-	@TEST_WHOLE=1 $(MAKE) test ARGS="-m 'full or not full' $(ARGS)"
+	@TEST_WHOLE=1 $(MAKE) test ARGS="-m 'full or not full' --timeout 1800 $(ARGS)"
 
 .PHONY: azurite
 azurite: $(AZURITE)/done ## Install the emulator of Azure Blob Storage that the tests of stores use
