@@ -28,9 +28,8 @@ def run_training() -> Iterator[Run]:
     """Run PyTorch's Python with these arguments, `-m` or `-c` first; what it prints."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # several would take CPU time while they wait for one another
-        preloaded = Preloaded(
-            ("torch", "torch._dynamo", "numpy", "PIL.Image"), PYTHON
-        )  # each optimizer imports _dynamo
+        modules = ("torch", "torch._dynamo", "numpy", "PIL.Image")  # each optimizer imports _dynamo
+        preloaded = Preloaded(modules, PYTHON)
 
     def run(*arguments: str) -> str:
         done = preloaded.run(arguments, os.environ, timeout=150)

@@ -13,7 +13,6 @@ import httpx
 import psutil
 import pytest
 from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from app import errors, metrics, slots
 from app.formats import FORMATS
@@ -30,32 +29,9 @@ from tests.support.catalogue import all_names, classes_below
 from tests.support.deployment import PLAIN, START_TIMEOUT, Deployment, cluster, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.proxy import TcpProxy
+from tests.support.scraping import PATIENCE, await_total, scrape, summed, total
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0  # seconds
-
-
-def scrape(url: str) -> list[Metric]:
-    answer = httpx.get(f"{url}/metrics", timeout=10, verify=PLAIN)
-    assert answer.status_code == 200
-    return list(text_string_to_metric_families(answer.text))
-
-
-def summed(families: list[Metric], name: str, **labels: str) -> float:
-    """The sum of all samples that have these labels."""
-    samples = [sample for family in families for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
-
-
-def total(url: str, name: str, **labels: str) -> float:
-    return summed(scrape(url), name, **labels)
-
-
-def await_total(url: str, expected: float, name: str, **labels: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (seen := total(url, name, **labels)) != expected:
-        assert time.monotonic() < deadline, f"{name}{labels} is {seen}, not {expected}"
-        time.sleep(0.1)
 
 
 def settled(url: str) -> list[Metric]:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import psutil
 import pytest
 import redis
 from kombu import Connection
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 from uuid_utils.compat import uuid7
 
@@ -27,9 +25,10 @@ from app.database import Database
 from app.models import DueTask, Step, StepStatus
 from app.operations import DEAD_LETTER_QUEUE, Queue
 from tests.conftest import make_photo
-from tests.support.deployment import PLAIN, Deployment, cluster, embedded, free_port
+from tests.support.deployment import Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
 from tests.support.processes import LONG, command, frozen, held, listed, pixel_processes
+from tests.support.scraping import total
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -195,20 +194,18 @@ def test_the_processes_of_a_worker_count_together_whatever_dies(running: Deploym
         for number in (2, 4):
             for job in [api.accepted(photo, tree) for _ in range(2)]:
                 assert api.ended(job["id"])["status"] == "completed"
-            for name, labels in (("steps_total", {"op": "convert_gif"}), ("job_seconds_count", {"op": "grayscale"})):
-                until(partial(counts, url, number, f"pixtools_{name}", labels))
+            until(partial(counts, url, number))
             for child in pool_of(running.processes[WORKER].pid):
                 os.kill(child, signal.SIGKILL)
-    assert counts(running.url, 0, "pixtools_steps_total", {}), "the API counts what it does itself"
+    assert total(running.url, "pixtools_steps_total") == 0, "the API counts what it does itself"
     (folder,) = (running.folder / "data" / "spool").glob("metrics-*")
     assert len(list(folder.glob("slot-*.lock"))) <= 5
 
 
-def counts(url: str, number: int, name: str, labels: dict[str, str]) -> bool:
-    """Whether all samples of a metric that have these labels make up the number."""
-    text = httpx.get(f"{url}/metrics", timeout=10, verify=PLAIN).text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items()) == number
+def counts(url: str, number: int) -> bool:
+    """Whether the worker has counted so many of these jobs and of their steps."""
+    steps = total(url, "pixtools_steps_total", op="convert_gif")
+    return steps == total(url, "pixtools_job_seconds_count", op="grayscale") == number
 
 
 def pool_of(worker: int) -> list[int]:
