@@ -27,7 +27,7 @@ from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by th
 )
 from tests.support.preloaded import forking
 from tests.support.sampling import WHOLE, sampled
-from tests.support.work import database, database_url, engine  # noqa: F401
+from tests.support.work import database, database_url, engines  # noqa: F401
 
 # Tests start hundreds of processes, each of which would compile all of the code again where none may keep the result
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

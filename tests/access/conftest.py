@@ -12,14 +12,14 @@ from app.database import Database
 from tests.support import commands
 from tests.support.commands import Run
 from tests.support.cost import Meter
-from tests.support.tenants import Belongings, Service, furnish
+from tests.support.tenants import Belongings, Service, furnish, use_engines
 
 
 @pytest.fixture
-def service(database: Database, database_url: str, engine: Engine, tmp_path: Path) -> Iterator[Service]:
+def service(database: Database, database_url: str, engines: Database, tmp_path: Path) -> Iterator[Service]:
     """Empty; the fixture `database` takes away what a test leaves."""
     running = Service(database_url, tmp_path)
-    running.resources.database.engine = engine
+    use_engines(running.resources.database, engines)
     yield running
     del running.resources.database.engine  # the next test has it too
     running.resources.database.close()

@@ -177,6 +177,16 @@ def picture() -> bytes:
     return buffer.getvalue()
 
 
+def use_engines(database: Database, owner: Database) -> None:
+    """Let a database use the engines of another one with the same URL.
+
+    `Database.aclose` closes all their connections, so that the next event loop can use them.
+    """
+    database.engine = owner.engine
+    if not owner.is_sqlite:
+        database.async_engine = owner.async_engine
+
+
 class Service:
     """The API within this process, without background services: no worker takes accepted jobs."""
 
@@ -192,6 +202,7 @@ class Service:
 
         async def run() -> T:
             resources = self.app.state.resources = Resources(self.settings)
+            use_engines(resources.database, self.resources.database)
             try:
                 return await work
             finally:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -111,18 +111,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    """The engine of all tests of a file, which connects and compiles each statement once."""
-    with closing(Database(database_url)) as database:
-        yield database.engine
+def engines(database_url: str) -> Iterator[Database]:
+    """The owner of the engines that all tests of a file use, which compile each statement once."""
+    with closing(Database(database_url)) as owner:
+        yield owner
 
 
 @pytest.fixture
-def database(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def database(database_url: str, engines: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database that is emptied after each test; random pauses always have their greatest value."""
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     database = Database(database_url, keyring=lambda: KEYRING)
-    database.engine = engine
+    database.engine = engines.engine
     yield database
     with database.session() as session:
         # PostgreSQL takes all of them in one message
