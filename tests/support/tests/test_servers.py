@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,14 +190,17 @@ def test_life_of_a_server(servers: ClusterServers, kind: str) -> None:
 
 def test_servers_listen_on_the_loopback_address_only(servers: ClusterServers) -> None:
     for server in (servers.rabbitmq, servers.redis, servers.postgresql, servers.object_store):
-        listening = {
-            connection.laddr.ip
-            for process in server.processes()
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        listening = set[str]().union(*map(_listening, server.processes()))
         # Erlang's port mapper also listens on the IPv6 loopback address
         assert listening - {"::1"} == {HOST}, server.name
+
+
+def _listening(process: psutil.Process) -> set[str]:
+    """The addresses that a process listens on; none if it has ended: servers have helpers that come and go."""
+    with suppress(psutil.NoSuchProcess):
+        connections = process.net_connections("inet")
+        return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return set()
 
 
 @pytest.mark.full  # each call of its tool takes a second; all clusters have virtual hosts made by it
