@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 import time
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -182,6 +183,15 @@ def test_every_place_that_the_architecture_names_is_there() -> None:
         assert (ROOT / name).exists() or (ROOT / "app" / name).exists(), name
     table = page.partition("## If you want X, open Y")[2]
     assert len(re.findall(r"^\| (?!If you|---)", table, re.MULTILINE)) >= 25
+
+
+def test_the_architecture_draws_the_layers_that_imports_are_held_to() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    held = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    section = (ROOT / "ARCHITECTURE.md").read_text().partition("## Who may import whom")[2]
+    app, services = section.split("```")[1].split("services:")
+    drawn = [[" ".join(layer.split()) for layer in lines.split("->")] for lines in (app, services)]
+    assert drawn == held
 
 
 def test_the_version_is_the_same_everywhere() -> None:
