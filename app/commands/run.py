@@ -256,19 +256,9 @@ def run_files(
             stop=stop,
             fields={"webhook_url": webhook_url, "priority": priority, **order},
         )
-        outcomes: list[Outcome] = []
-        try:
-            with _shown(run):
-                for outcome in _outcomes(run, inputs, folders if watch else [], parallel):
-                    outcomes.append(outcome)
-                    _print(outcome, display, as_json=as_json, quiet=quiet)
-        except BrokenPipeError:  # no process reads the output
-            quiet = True
-            raise
-        finally:
-            if wait_ and outcomes and not quiet and not as_json:
-                sys.stderr.write(table(outcomes, columns()) + "\n")
-    if any(outcome.failed for outcome in outcomes):
+        outcomes = _outcomes(run, inputs, folders if watch else [], parallel)
+        failed = _print_all(run, outcomes, as_json=as_json, quiet=quiet)
+    if failed:
         raise typer.Exit(FAILED)
 
 
@@ -379,6 +369,23 @@ def _work(run: Run, todo: SimpleQueue[Input], ended: SimpleQueue[Outcome | Excep
         except Exception as error:  # noqa: BLE001 - raised in the thread that waits
             run.stop.set()
             ended.put(error)
+
+
+def _print_all(run: Run, outcomes: Iterator[Outcome], *, as_json: bool, quiet: bool) -> bool:
+    """Print each outcome as it comes, and a table of all at the end, after Ctrl-C too; whether a file failed."""
+    printed: list[Outcome] = []
+    try:
+        with _shown(run):
+            for outcome in outcomes:
+                printed.append(outcome)
+                _print(outcome, run.display, as_json=as_json, quiet=quiet)
+    except BrokenPipeError:  # no process reads the output
+        quiet = True
+        raise
+    finally:
+        if run.waits and printed and not quiet and not as_json:
+            sys.stderr.write(table(printed, columns()) + "\n")
+    return any(outcome.failed for outcome in printed)
 
 
 def _print(outcome: Outcome, display: Display, *, as_json: bool = False, quiet: bool = False) -> None:
