@@ -271,7 +271,7 @@ class Settings(BaseSettings):
         5, ge=1, description="Attempts after which a step that kills its worker is given up."
     )
     pixel_process_memory_bytes: int | None = Field(
-        2_100_000_000, ge=200_000_000, description="Address space of one pixel process."
+        2_100_000_000, ge=300_000_000, description="Address space of one pixel process."
     )
     denoise_weights: Path = Field(WEIGHTS, description="A DnCNN checkpoint in the layout of the authors' release.")
     denoise_fast_weights: Path = Field(FAST_WEIGHTS, description="A residual U-Net, for the profile `fast`.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.parameters import AvifParams, WebpParams
 
-BASE = 250_000_000  # bytes of a process that does nothing, with four threads and NumPy
+BASE = 280_000_000  # bytes of a process that does nothing, with four threads per image and NumPy
 #: bytes for each pixel, in addition to the image itself. Measured by the peak of the address space on photographs of 12
 #: and 49 megapixels: JPEG 13.5, PNG 6.8, GIF 14.0, TIFF 2.0, WebP 7.8, AVIF 25.7 (4:2:0), 41.4 (4:4:4), 44.3 (lossless)
 PER_PIXEL = {"convert_jpeg": 15, "convert_png": 8, "convert_gif": 16, "convert_tiff": 4, "convert_webp": 9}

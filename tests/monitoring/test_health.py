@@ -184,7 +184,7 @@ def test_the_doctor_looks_at_this_machine(tmp_path: Path) -> None:
         _env_file=None,
         data_dir=tmp_path / "data",
         denoise_weights=Path("/nowhere"),
-        pixel_process_memory_bytes=200_000_000,
+        pixel_process_memory_bytes=300_000_000,
         otlp_endpoint="http://127.0.0.1:1",
     )
     said = "\n".join(map(str, examine(settings)))

@@ -230,6 +230,22 @@ def test_ctrl_c_does_not_reach_a_child(lasting: Sandbox, source: Path) -> None:
     assert _pids(lasting) == [pid]
 
 
+def test_a_child_keeps_the_threads_of_libvips(lasting: Sandbox, source: Path) -> None:
+    """A thread that ended when it was idle could take work with it."""
+    lasting.warm()
+    kept = module.worker_threads(lasting._arguments[0])
+    assert _eventually(lambda: len(_libvips_threads(lasting)) == kept), "they start before there is work"
+    first = _libvips_threads(lasting)
+    _quick(lasting, source)
+    assert _libvips_threads(lasting) == first
+
+
+def _libvips_threads(sandbox: Sandbox) -> set[str]:
+    [pid] = _pids(sandbox)
+    names = Path(f"/proc/{pid}/task").glob("*/comm")
+    return {name.parent.name for name in names if name.read_text().startswith("libvips")}
+
+
 def test_a_child_dies_with_its_parent(source: Path) -> None:
     code = f"""
 import threading, time
