@@ -44,6 +44,7 @@ from app.imaging.recipe import INTERMEDIATE, INTERMEDIATE_SUFFIX, Limits, Part, 
 from app.operations import OPERATIONS, Queue
 from app.references import resolve
 from app.services.dag_builder import Plan, PlannedTask, plan
+from app.services.execution.sandbox import library_variables
 from app.services.intake import costs
 from app.services.intake.costs import Density, Estimate, Input, estimate
 from app.services.intake.operation_tree import TreeLimits, parse_tree
@@ -57,8 +58,7 @@ TREES = TreeLimits(nodes=64, depth=8, bytes=65_536)
 ROUNDS = 3  # of each tree
 DECODES = 2  # of the reference, before each task
 WITHIN = 0.3  # relative error up to which a prediction counts as good
-#: variables of the process that does the pixel work (`app.services.execution.sandbox`), read when a process starts
-PIXEL_PROCESS = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
+PIXEL_PROCESS = library_variables(threads=1)
 #: operations of the warm-up on a small image
 WARM = (
     Stage("resize", {"width": 48}),

@@ -159,8 +159,8 @@ def pixel_process(way: Way, folder: Path) -> Iterator[tuple[Run, Callable[[], in
     """Yields a function that runs a job, and one that returns the id of the process that ran the last job, or 0."""
     inherited = sandbox._environment  # noqa: SLF001 - the benchmark's subject
 
-    def environment() -> dict[str, str]:
-        changed = {**inherited(), **dict(way.environment)}
+    def environment(threads: int) -> dict[str, str]:
+        changed = {**inherited(threads), **dict(way.environment)}
         return {name: value for name, value in changed.items() if value is not None}
 
     def run(job: Job) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from app.services.execution.sandbox import worker_threads
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
     azurite,
@@ -32,6 +33,9 @@ from tests.support.work import database, database_url, engines  # noqa: F401
 # Tests start hundreds of processes, each of which would compile all of the code again where none may keep the result
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# As in pixel processes, since these processes are idle between tests too; libvips reads it when it is imported
+os.environ.setdefault("VIPS_MAX_THREADS", str(worker_threads(os.cpu_count() or 1)))
 
 # `make test` tries the same examples every time, `make test-full` new ones, and more of them
 # A busy machine is no reason to fail: whether examples come slowly depends on what else runs

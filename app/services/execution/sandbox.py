@@ -221,12 +221,20 @@ def _threads(processes: int) -> int:
 def _environment(threads: int) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     root = Path(app.__file__).parent.parent
-    # glibc and OpenBLAS reserve address space for each of their threads, which the memory limit would count. A second
-    # arena of glibc grows by 64 MB at a time, whenever a thread happens to ask: no prediction would hold
-    memory = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # Without a fixed number, libvips 8.18 ends a thread that was idle for 15 seconds. Work that it hands to that thread
-    # in the same moment is lost, and the render waits for it without end
-    return {**inherited, "PYTHONPATH": str(root), **memory, "VIPS_MAX_THREADS": str(worker_threads(threads))}
+    return {**inherited, "PYTHONPATH": str(root), **library_variables(threads)}
+
+
+def library_variables(threads: int) -> dict[str, str]:
+    """The environment variables for the libraries of a child with so many threads per image; read when it starts."""
+    return {
+        # glibc and OpenBLAS reserve address space for each of their threads, which the memory limit would count. A
+        # second arena of glibc grows by 64 MB at a time, whenever a thread happens to ask: no prediction would hold
+        "MALLOC_ARENA_MAX": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # without a fixed number, libvips 8.18 ends a thread that was idle for 15 seconds. Work that it hands to that
+        # thread in the same moment is lost, and the render waits for it without end
+        "VIPS_MAX_THREADS": str(worker_threads(threads)),
+    }
 
 
 def worker_threads(threads: int) -> int:
