@@ -71,7 +71,7 @@ test-fast: $(VENV)/dev ## Units, services on SQLite and the API of the single pr
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder -m fast $(ARGS)
 
 .PHONY: test-full
-test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; 36 minutes
+test-full: $(AZURITE)/done ## Every test, and the whole corpora and long runs that `make test` only samples; five to six times as long
 	@TEST_WHOLE=1 $(MAKE) test ARGS="-m 'full or not full' --timeout 1800 $(ARGS)"
 
 .PHONY: azurite

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,14 +76,29 @@ def proxied(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFa
 
 
 def await_health(proxied: Proxied, part: str, status: str) -> dict[str, Any]:
+    """The answer of `/health` in which a part has a status."""
+    return await_answer(proxied, lambda shown: shown["checks"][part]["status"] == status)
+
+
+def await_answer(proxied: Proxied, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first answer of `/health` that is wanted."""
     deadline = time.monotonic() + PATIENCE
     while True:
         shown: dict[str, Any] = proxied.health().json()
         assert "checks" in shown, shown
-        if shown["checks"][part]["status"] == status:
+        if is_wanted(shown):
             return shown
         assert time.monotonic() < deadline, shown
         time.sleep(0.3)
+
+
+def is_well(shown: dict[str, Any]) -> bool:
+    """Whether every check has had an answer; on a busy machine, one may get none in time."""
+    return bool(shown["status"] == "ok")
+
+
+def down(shown: dict[str, Any]) -> set[str]:
+    return {part for part in ADDRESSES if shown["checks"][part]["status"] == "down"}
 
 
 def asked_doctor(settings: Settings) -> str:
@@ -110,15 +125,13 @@ def settings_of(deployment: Deployment) -> Settings:
     ],
 )
 def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, how: str, parts: tuple[str, ...]) -> None:
-    shown = await_health(proxied, parts[0], "ok")
+    shown = await_answer(proxied, is_well)
     assert set(shown["checks"]) == {"database", "storage", "disk", "redis", "broker", "workers", "model"}
     api = proxied.deployment.processes[0]
     for part in parts:
         getattr(proxied.proxies[part], how)()
     try:
-        for part in parts:
-            shown = await_health(proxied, part, "down")
-        assert {part for part in ADDRESSES if shown["checks"][part]["status"] == "down"} == set(parts)
+        shown = await_answer(proxied, lambda shown: down(shown) == set(parts))
         assert shown["status"] == ("down" if ESSENTIAL & set(parts) else "degraded")
         assert all(check["seconds"] < 5 for check in shown["checks"].values())
         expected = 503 if ESSENTIAL & set(parts) else 200
@@ -136,8 +149,7 @@ def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, how: st
     finally:
         for part in parts:
             proxied.proxies[part].heal()
-    for part in parts:
-        await_health(proxied, part, "ok")
+    await_answer(proxied, is_well)
     assert api.poll() is None
 
 
@@ -145,10 +157,10 @@ def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, how: st
 def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(
     proxied: Proxied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing waits for it: KEDA may have ended it.
-    shown = await_health(proxied, "model", "ok")
+    # nothing waits for it: KEDA may have ended it
+    shown = await_answer(proxied, is_well)
     assert shown["queues"]["ml_inference_queue"]["workers"] == 0
-    assert shown["status"] == shown["checks"]["workers"]["status"] == "ok"
+    assert shown["checks"]["model"]["status"] == shown["checks"]["workers"]["status"] == "ok"
     with proxied.deployment.client() as client:
         job = client.accepted(make_photo(64, 48), ["denoise"])
     shown = await_health(proxied, "workers", "degraded")
