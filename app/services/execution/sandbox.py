@@ -49,8 +49,8 @@ class Sandbox:
 
         Args:
             processes: number of renders at the same time; further ones wait.
-            memory_bytes: limit of each child's address space, on Linux. An idle child takes 200 MB; a photograph of
-                50 megapixels took 620 MB, and encoding it as AVIF 1.6 GB.
+            memory_bytes: limit of each child's address space, on Linux. An idle child takes 205 MB with one thread per
+                image, and 255 MB with four; a photograph of 50 megapixels took 620 MB, and encoding it as AVIF 1.6 GB.
             sharing: number of such processes that share the cores of the machine; default: those of this sandbox.
             denoiser: arguments of `app.ml.denoise.configure`, which each child calls when it starts.
             reserve: whether to start the last child as soon as all others are busy, instead of when it is needed.
