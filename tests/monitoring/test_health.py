@@ -93,7 +93,7 @@ def await_answer(proxied: Proxied, is_wanted: Callable[[dict[str, Any]], bool]) 
 
 
 def is_well(shown: dict[str, Any]) -> bool:
-    """Whether every check has had an answer; on a busy machine, one may get none in time."""
+    """Whether nothing is away, and every check had its answer in time, which a busy machine may not give."""
     return bool(shown["status"] == "ok")
 
 

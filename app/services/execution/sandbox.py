@@ -225,7 +225,11 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def library_variables(threads: int) -> dict[str, str]:
-    """The environment variables for the libraries of a child with so many threads per image; read when it starts."""
+    """The environment variables for the libraries of a child, which read them when it starts.
+
+    Args:
+        threads: number of threads per image.
+    """
     return {
         # glibc and OpenBLAS reserve address space for each of their threads, which the memory limit would count. A
         # second arena of glibc grows by 64 MB at a time, whenever a thread happens to ask: no prediction would hold
@@ -238,10 +242,13 @@ def library_variables(threads: int) -> dict[str, str]:
 
 
 def worker_threads(threads: int) -> int:
-    """The number of threads of libvips in a child, with so many threads per image.
+    """The number of threads that libvips has in a child.
 
     Too few would wait for each other: all threads of an image may wait for a second image that one of them decodes, and
     two more write the file. The tests of all operations pass with 4 for one thread per image, and with 8 for four.
+
+    Args:
+        threads: number of threads per image.
     """
     return 2 * threads + 4
 
