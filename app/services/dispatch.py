@@ -113,7 +113,7 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
     def waiting(queue: str) -> int | None:
         try:
             with app.connection_for_read() as connection:
-                depth = _depth(connection, queue)
+                depth = depth_of(connection, queue)
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; it is asked again soon
             log.warning("queue_length_unknown", extra={"queue": queue, "error": type(error).__name__})
             return None
@@ -123,18 +123,14 @@ def waiting_in(app: Celery) -> Callable[[str], int | None]:
     return waiting
 
 
-def depth_of(connection: Connection, queue: str) -> Depth | None:
-    """The state of a queue; None if the queue does not exist."""
+def depth_of(connection: Connection, queue: str) -> Depth:
+    """The state of a queue. A new broker has no queues before the first worker or message: they are empty."""
     try:
         with connection.channel() as channel:  # a separate one: the broker closes it when there is no such queue
             declared = channel.queue_declare(queue, passive=True)
             return Depth(messages=int(declared.message_count), workers=int(declared.consumer_count))
     except connection.channel_errors:
-        return None
-
-
-def _depth(connection: Connection, queue: str) -> Depth:
-    return depth_of(connection, queue) or NOTHING
+        return NOTHING
 
 
 class QueueLook:
@@ -167,7 +163,7 @@ class QueueLook:
     def _all(self) -> Depths:
         if self._connection is None:
             self._connection = self._app.connection_for_read()
-        depths = {lane.queue.value: _depth(self._connection, lane.queue.value) for lane in due.LANES}
+        depths = {lane.queue.value: depth_of(self._connection, lane.queue.value) for lane in due.LANES}
         return {name: replace(depth, workers=1) for name, depth in depths.items()} if self._is_alone else depths
 
     def _close(self) -> None:

@@ -11,7 +11,7 @@ from app.config import Settings, current
 from app.logging_config import configure_logging
 from app.operations import DEAD_LETTER_QUEUE, Queue
 from app.private import keep_new_files_private
-from app.tasks import drain, signals, spare  # noqa: F401 - `signals` connects what every message and task gets
+from app.tasks import declaration, drain, signals, spare  # noqa: F401 - `signals` connects what every message and task gets
 
 EXCHANGE = "pixtools"
 MEMORY_TRANSPORT = "app.tasks.memory_broker:Transport"
@@ -122,6 +122,7 @@ def configuration() -> dict[str, Any]:
 celery_app = Celery("pixtools", include=MODULES)
 celery_app.add_defaults(configuration)
 spare.add_to(celery_app)
+declaration.add_to(celery_app)
 celery_app.loader.override_backends = {
     "cache": "app.tasks.memory_backend:MemoryBackend",
     "redis": "app.tasks.redis_backend:CountingRedisBackend",

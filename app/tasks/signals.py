@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 HEADER = "pixtools"  # message header with the sending time and the context of `tracing.carrier`
 SENT_AT = "sent_at"
-CONNECT_SECONDS = 4
 
 _stop_tracing: list[Callable[[], None]] = []
 _servers: list[Any] = []
@@ -101,17 +100,6 @@ def _check_installation(instance: Any, **_: object) -> None:
             Resources(current()).check_keyring()  # decrypts signing keys and the headers of sources
     except CannotStart as error:
         raise SystemExit(error.message) from None
-
-
-@celeryd_after_setup.connect
-def _declare_queues(instance: Any, **_: object) -> None:
-    """Declare all queues, not only those of the worker, since Celery binds them to its delay exchanges at the start."""
-    try:
-        with instance.app.connection_for_write(connect_timeout=CONNECT_SECONDS) as connection:
-            for queue in instance.app.conf.task_queues:
-                queue(connection.default_channel).declare()
-    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises; the worker itself tries again
-        log.warning("queues_not_declared", extra={"error": type(error).__name__})
 
 
 @worker_process_init.connect

@@ -161,6 +161,31 @@ def test_rabbitmq_gives_up_what_no_worker_can_take(running: Deployment) -> None:
             assert channel.queue_declare(DEAD_LETTER_QUEUE, passive=True).message_count == 0
 
 
+def test_a_broker_that_has_lost_its_data_gets_all_queues_again(
+    running: Deployment, cluster_servers: ClusterServers
+) -> None:
+    """Not only those that a worker consumes: an autoscaler asks for the others."""
+    url = running.environment["PIXTOOLS_BROKER_URL"]
+    with running.client() as api:
+        api.run(make_photo(64, 64), ["convert_png"])  # then the worker has started
+    cluster_servers.rabbitmq.empty_vhost(url)
+    with Connection(url) as connection:
+        until(lambda: missing_queues(connection) == [])
+    with running.client() as api:
+        assert api.run(make_photo(64, 64), ["convert_webp"])["status"] == "completed"
+
+
+def missing_queues(connection: Connection) -> list[str]:
+    missing = []
+    for queue in (*Queue, DEAD_LETTER_QUEUE):
+        try:
+            with connection.channel() as channel:
+                channel.queue_declare(queue, passive=True)
+        except connection.channel_errors:
+            missing.append(str(queue))
+    return missing
+
+
 def test_jobs_end_while_redis_is_away(running: Deployment, cluster_servers: ClusterServers) -> None:
     """Redis only counts chords, and marks keys; without it the database knows as well."""
     cluster_servers.redis.stop()

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import amqp  # type: ignore[import-untyped, unused-ignore]
 import httpx
@@ -82,6 +82,12 @@ class RabbitMQ(Server):
             f"ok = rabbit_auth_backend_internal:set_permissions({user}, Name, {all_}, {user}) end "
             f"|| Name <- [{listed}]].",
         )
+
+    def empty_vhost(self, url: str) -> None:
+        """Delete everything in a virtual host and close its connections."""
+        name = urlsplit(url).path.removeprefix("/")
+        self.ctl("delete_vhost", name)
+        self.create_vhosts(name)
 
     def sync_queues(self) -> None:
         """Write the names of new quorum queues to disk, so that they survive a kill.

@@ -11,9 +11,8 @@ ANSWER_TIMEOUT = 2  # seconds
 
 
 def queue_depths(url: str) -> dict[str, Depth]:
-    """The depths of all existing queues of PixTools; a new broker has none before the first worker or message."""
+    """The depths of all queues of PixTools, also of those that the broker does not have yet."""
     options = {"read_timeout": ANSWER_TIMEOUT, "write_timeout": ANSWER_TIMEOUT}
     with Connection(url, connect_timeout=CONNECT_TIMEOUT, transport_options=options) as connection:
         connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT)
-        depths = {name: depth_of(connection, name) for name in (*(queue.value for queue in Queue), DEAD_LETTER_QUEUE)}
-    return {name: depth for name, depth in depths.items() if depth is not None}
+        return {name: depth_of(connection, name) for name in (*(queue.value for queue in Queue), DEAD_LETTER_QUEUE)}

@@ -73,7 +73,4 @@ def _of_backlog(backlog: Backlog) -> Iterator[Metric]:
 
 def _of_queues(states: Mapping[str, Depth]) -> Iterator[Metric]:
     yield metrics.QUEUE_MESSAGES.family({(name,): state.messages for name, state in states.items()})
-    workers: dict[tuple[str, ...], float] = {
-        (queue.value,): float(states[queue].workers) if queue in states else 0.0 for queue in Queue
-    }
-    yield metrics.QUEUE_WORKERS.family(workers)
+    yield metrics.QUEUE_WORKERS.family({(queue.value,): states[queue].workers for queue in Queue})

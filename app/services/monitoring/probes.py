@@ -87,7 +87,7 @@ class Probes:
 
     async def _ask_workers(self, broker: Question) -> dict[str, int]:
         states = await _states(broker)
-        workers = {queue.value: states[queue].workers if queue in states else 0 for queue in Queue}
+        workers = {queue.value: states[queue].workers for queue in Queue}
         _require({queue: number for queue, number in workers.items() if _waits(states, queue)})
         return workers
 
@@ -119,7 +119,7 @@ async def _states(broker: Question) -> dict[str, Depth]:
 
 def _waits(states: Mapping[str, Depth], queue: str) -> bool:
     """Whether work waits in a queue. Workers of an empty queue are not needed: an autoscaler may have stopped them."""
-    return queue in states and states[queue].messages > 0
+    return states[queue].messages > 0
 
 
 def _require(workers: Mapping[str, int]) -> None:
