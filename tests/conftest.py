@@ -14,7 +14,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from app import config
 from app.services.execution.sandbox import worker_threads
+from tests.support import commands
+from tests.support.commands import Run
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
     azurite,
@@ -201,3 +204,12 @@ def make_photo(
 @pytest.fixture(scope="session")
 def photo() -> bytes:
     return make_photo()
+
+
+@pytest.fixture
+def pixtools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Commands in this process, each with the data of this test."""
+    monkeypatch.setenv("PIXTOOLS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(config.current, "_settings", None)
+    monkeypatch.setattr("app.private.keep_new_files_private", lambda: None)
+    return commands.run

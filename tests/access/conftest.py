@@ -7,10 +7,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from app import config
 from app.database import Database
-from tests.support import commands
-from tests.support.commands import Run
 from tests.support.cost import Meter
 from tests.support.tenants import Belongings, Service, furnish, use_engines
 
@@ -33,15 +30,6 @@ def ann(service: Service) -> Belongings:
 @pytest.fixture
 def bob(service: Service, ann: Belongings) -> Belongings:
     return furnish(service.resources, "bob")
-
-
-@pytest.fixture
-def pixtools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Commands in this process, each with the data of this test."""
-    monkeypatch.setenv("PIXTOOLS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(config.current, "_settings", None)
-    monkeypatch.setattr("app.private.keep_new_files_private", lambda: None)
-    return commands.run
 
 
 @pytest.fixture

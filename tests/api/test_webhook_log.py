@@ -17,7 +17,6 @@ from app.database import Database
 from app.models import Event, EventType
 from app.services.webhooks import events
 from app.tenancy import DEFAULT_TENANT
-from tests.access.conftest import pixtools  # noqa: F401 - pytest finds the fixture by its name here
 from tests.conftest import in_one_mode
 from tests.support import preloaded
 from tests.support.commands import Run, run
@@ -77,9 +76,7 @@ def test_commands_that_lack_an_id_say_so(
 
 
 def test_commands_that_lack_a_database_say_so_in_a_line(
-    pixtools: Run,  # noqa: F811 - the fixture
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    pixtools: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIXTOOLS_DATABASE_URL", f"sqlite:///{tmp_path}/nowhere/pixtools.db")
     said = str(pixtools("webhooks", "secret").exception)

@@ -21,7 +21,6 @@ from app.operations import DEAD_LETTER_QUEUE, Queue
 from app.services.monitoring.broker import queue_depths
 from app.services.monitoring.checks import Health
 from app.services.scheduling.window import Depth
-from tests.access.conftest import pixtools  # noqa: F401 - pytest finds the fixture by its name here
 from tests.conftest import make_photo
 from tests.support.commands import Run, run
 from tests.support.deployment import PLAIN, Deployment, cluster, embedded
@@ -269,7 +268,7 @@ def test_the_doctor_tells_of_a_folder_that_may_not_be_entered(tmp_path: Path) ->
     assert [finding.subject for finding in found if finding.health is Health.DOWN] == ["spool"]
 
 
-def test_explaining_what_is_not_there(pixtools: Run, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_explaining_what_is_not_there(pixtools: Run, tmp_path: Path) -> None:
     assert pixtools("migrate").exit_code == 0
     for job_id in ("x", "01a20cac-c361-7262-b82c-57f5cc454359"):
         ran = pixtools("server", "explain", job_id)
