@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,6 +25,8 @@ from uuid_utils.compat import uuid7
 from app.database import Database
 from app.models import DueTask, Step, StepStatus
 from app.operations import DEAD_LETTER_QUEUE, Queue
+from app.tasks.celery_app import celery_app
+from app.tasks.declaration import Declaration
 from tests.conftest import make_photo
 from tests.support.deployment import Deployment, cluster, embedded, free_port
 from tests.support.fixtures import ClusterServers
@@ -173,6 +176,19 @@ def test_a_broker_that_has_lost_its_data_gets_all_queues_again(
         until(lambda: missing_queues(connection) == [])
     with running.client() as api:
         assert api.run(make_photo(64, 64), ["convert_webp"])["status"] == "completed"
+
+
+def test_a_queue_with_other_arguments_is_left_as_it_is_and_the_others_are_declared(
+    cluster_servers: ClusterServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Connection(cluster_servers.rabbitmq.new_vhost()) as connection:
+        with connection.channel() as channel:
+            channel.queue_declare(Queue.SMALL, auto_delete=True)
+        consumer = SimpleNamespace(app=celery_app, connection=connection)
+        Declaration(consumer).start(consumer)
+        assert missing_queues(connection) == []
+    [told] = [record for record in caplog.records if record.message == "queue_not_declared"]
+    assert vars(told)["queue"] == Queue.SMALL
 
 
 def missing_queues(connection: Connection) -> list[str]:
