@@ -3,11 +3,12 @@
 import json
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.page.chromium import show
 from tests.page.conftest import PATIENCE_MS, SAMPLE, Closed
@@ -178,6 +179,36 @@ def test_mistakes_are_told_at_their_place(page: Page, tmp_path: Path, photograph
     page.get_by_role("button", name="Run again").or_(page.get_by_role("button", name="Run on 2 images")).click()
     expect(page.locator(".row[data-state=failed] .step-error")).to_be_visible()
     expect(page.locator(".card.wrong .card-error")).to_be_visible()
+
+
+def refused_while(page: Page, photograph: Path, meanwhile: Callable[[Locator], None]) -> Locator:
+    """Run a recipe with a width that is too large, and do something before the answer comes; returns the field."""
+    page.locator(".card-head", has_text="Resize").click()
+    width = page.get_by_label("Width", exact=True)
+    width.fill("99999")
+    page.set_input_files("#files", photograph)
+    held: list[Route] = []
+    page.route("**/process", lambda route: held.append(route))  # noqa: PLW0108 - Playwright takes no builtin
+    with page.expect_request("**/process"):
+        page.get_by_role("button", name="Run on 1 image").click()
+    meanwhile(width)
+    held[0].continue_()
+    return width
+
+
+def test_who_edits_a_field_while_the_recipe_is_refused_goes_on(page: Page, photographs: list[Path]) -> None:
+    width = refused_while(page, photographs[1], Locator.select_text)
+    expect(page.locator("#toast")).to_have_text("The recipe was refused; the mistakes are marked.")
+    expect(page.locator("[data-field=width] .field-error")).to_contain_text("16384")
+    page.keyboard.type("100")
+    expect(width).to_have_value("100")
+
+
+def test_a_recipe_that_has_changed_since_is_not_marked(page: Page, photographs: list[Path]) -> None:
+    width = refused_while(page, photographs[1], lambda width: width.fill("100"))
+    expect(page.locator("#toast")).to_contain_text("16384")
+    expect(page.locator("[data-field=width] .field-error")).to_be_hidden()
+    expect(width).not_to_have_attribute("aria-invalid", "true")
 
 
 def test_an_operation_that_is_new_appears_by_itself_and_that_of_exactly_the_name_comes_first(

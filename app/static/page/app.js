@@ -71,8 +71,8 @@ class App {
     this.images.addEventListener("change", ({ detail }) =>
       detail ? this.#imageChanged(detail) : this.#imagesChanged(),
     );
-    this.images.addEventListener("problem", ({ detail: { error, isTree } }) => {
-      if (!isTree || !this.tree.showProblem(error)) this.problem(error);
+    this.images.addEventListener("problem", ({ detail: { error, refused } }) => {
+      if (!refused || !this.tree.showProblem(error, refused)) this.problem(error);
       else toast("The recipe was refused; the mistakes are marked.");
     });
     this.live.addEventListener("reach", () => this.#reach());

@@ -164,7 +164,7 @@ export class Images extends EventTarget {
       for (const other of [item, ...this.list.filter((each) => each.state === "queued")])
         Object.assign(other, { state: "ready", error: null });
     }
-    this.dispatchEvent(new CustomEvent("problem", { detail: { error, isTree } }));
+    this.dispatchEvent(new CustomEvent("problem", { detail: { error, refused: isTree ? item.operations : null } }));
   }
 
   #follow(item) {
@@ -209,7 +209,7 @@ export class Images extends EventTarget {
     try {
       item.job = withAddresses(await post(`jobs/${item.jobId}/${verb}`));
     } catch (error) {
-      this.dispatchEvent(new CustomEvent("problem", { detail: { error, isTree: false } }));
+      this.dispatchEvent(new CustomEvent("problem", { detail: { error, refused: null } }));
       item.job = withAddresses(await get(`jobs/${item.jobId}`));
     }
     if (isOpen(item.job)) this.#follow(item);

@@ -58,8 +58,10 @@ export class Tree extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Say what the server found wrong, at its place. Whether there was a place for all of it. */
-  showProblem(problem) {
+  /** Say what the server found wrong with these operations, at its place, unless the recipe is another one by now.
+   *  Whether there was a place for any of it. */
+  showProblem(problem, operations) {
+    if (JSON.stringify(operations) !== JSON.stringify(this.json)) return false;
     this.errors.clear();
     this.general = "";
     for (const { pointer, detail } of problem.errors) {
@@ -68,14 +70,19 @@ export class Tree extends EventTarget {
       if (!place.node) this.general = detail;
       else this.#addError(place, detail);
     }
-    const known = this.errors.size > 0 || this.general !== "";
-    if (known) {
+    if (!this.errors.size && !this.general) return false;
+    if (this.general || !this.#hasFocus()) {
       this.opened = this.errors.keys().next().value ?? this.opened;
       this.render();
       this.element.querySelector("[aria-invalid=true], .card.wrong .card-head")?.focus();
-      announce(problem.message);
-    }
-    return known;
+    } else this.#update();
+    announce(problem.message);
+    return true;
+  }
+
+  /** Whether somebody types here: a control that is made anew would lose the caret and what is selected. */
+  #hasFocus() {
+    return this.element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
   }
 
   /** Show what each result would be, and what is wrong; without moving the focus, since somebody types. */
