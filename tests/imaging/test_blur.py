@@ -15,7 +15,7 @@ from tests.imaging.conftest import Pixels, as_image
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sigma=st.floats(0.3, 100), height=st.integers(1, 60), width=st.integers(1, 60))
 def test_brightness_stays_and_contrast_falls(sigma: float, height: int, width: int) -> None:
     picture = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)

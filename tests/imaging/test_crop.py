@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import AreaOutsideImage
@@ -57,7 +57,6 @@ def test_the_focal_point_comes_to_the_middle_as_far_as_there_are_pixels(
     assert kept(width=20, height=10, focal_point=point) == (*expected, 20, 10)
 
 
-@settings(deadline=None)
 @given(left=sides, top=sides, width=sides, height=sides)
 def test_a_placed_area_is_cut_out_or_refused(left: int, top: int, width: int, height: int) -> None:
     area = {"left": left, "top": top, "width": width, "height": height}
@@ -69,7 +68,6 @@ def test_a_placed_area_is_cut_out_or_refused(left: int, top: int, width: int, he
         assert refused.value.value > refused.value.limit
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, gravity=st.sampled_from(["center", "north", "southeast", "attention"]))
 def test_by_gravity_it_is_at_most_the_whole(width: int, height: int, gravity: str) -> None:
     assert kept(width=width, height=height, gravity=gravity)[2:] == (min(width, WIDTH), min(height, HEIGHT))

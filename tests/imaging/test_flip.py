@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging.flip import run
@@ -14,7 +14,6 @@ from tests.imaging.conftest import Pixels, as_image
 
 
 @pytest.mark.parametrize(("direction", "axes"), [("horizontal", 1), ("vertical", 0), ("both", (0, 1))])
-@settings(deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
 def test_every_pixel_is_mirrored(direction: str, axes: int | tuple[int, int], height: int, width: int) -> None:
     picture = np.random.default_rng(width).integers(0, 256, (height, width, 4), np.uint8)

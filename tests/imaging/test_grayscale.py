@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageCms
 
@@ -28,7 +28,6 @@ def _luminance(colour: tuple[int, int, int]) -> float:
     return float(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
-@settings(deadline=None)
 @given(st.tuples(CHANNEL, CHANNEL, CHANNEL))
 def test_a_pixel_is_as_bright_as_it_was(colour: tuple[int, int, int]) -> None:
     result = run(as_image(np.full((2, 3, 3), colour, np.uint8)), GrayscaleParams())

@@ -242,7 +242,6 @@ def _changed(draw: st.DrawFn) -> _Changed:
 # other examples each time: of so many changes, one that is refused without need is found in the course of time
 @pytest.mark.slow
 @settings(
-    deadline=None,
     max_examples=sampled(250),
     derandomize=False,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

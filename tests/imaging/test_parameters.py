@@ -77,7 +77,7 @@ def _params(operation: Operation) -> st.SearchStrategy[Schema]:
 @pytest.mark.parametrize(
     "op", [operation.name for operation in OPERATIONS.values() if operation.queue is Queue.DEFAULT]
 )
-@settings(deadline=None, max_examples=25 if WHOLE else 8, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25 if WHOLE else 8, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_all_that_is_allowed_is_done_or_refused(
     samples: dict[str, Path], tmp_path: Path, op: str, data: st.DataObject

@@ -91,7 +91,7 @@ def test_a_large_picture_is_turned(tmp_path: Path) -> None:
     assert abs(pixels(result).astype(int) - np.asarray(picture)).mean() < 2
 
 
-@settings(deadline=None, max_examples=sampled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sampled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     params=st.builds(
@@ -396,7 +396,7 @@ def test_a_cut_file_is_corrupt(samples: dict[str, Path], tmp_path: Path) -> None
             _render(tmp_path / "source")
 
 
-@settings(deadline=None, max_examples=sampled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=sampled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_anywhere_ends_in_a_picture_or_an_error_of_ours(
     samples: dict[str, Path], tmp_path: Path, data: st.DataObject

@@ -372,13 +372,13 @@ def _probe_calmly(content: bytes) -> None:
     assert time.process_time() - start < SLOWEST
 
 
-@settings(max_examples=sampled(400), deadline=None)
+@settings(max_examples=sampled(400))
 @given(prefix=st.sampled_from((b"", *SOUND_PREFIXES)), content=st.binary(max_size=400))
 def test_random_bytes(prefix: bytes, content: bytes) -> None:
     _probe_calmly(prefix + content)
 
 
-@settings(max_examples=sampled(800), deadline=None)
+@settings(max_examples=sampled(800))
 @given(data=st.data())
 def test_damaged_files(samples: dict[str, Path], data: st.DataObject) -> None:
     """Sound files with some bytes overwritten, left out or cut off; mostly near the start, where the structure is."""

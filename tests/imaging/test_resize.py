@@ -49,7 +49,6 @@ def test_sizes_for_a_picture_of_400_by_300(params: dict[str, object], expected: 
     assert _size(400, 300, **params) == expected
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_inside_touches_the_box_and_stays_in_it(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="inside", **box)
@@ -59,7 +58,6 @@ def test_inside_touches_the_box_and_stays_in_it(width: int, height: int, box: di
     assert touches or (result == (width, height) and not box["enlarge"])
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_outside_touches_the_box_and_covers_it(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="outside", **box)
@@ -70,7 +68,6 @@ def test_outside_touches_the_box_and_covers_it(width: int, height: int, box: dic
     assert result[0] == box["width"] or result[1] == box["height"]
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_cover_fills_the_box_as_far_as_there_are_pixels(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="cover", **box)
@@ -80,7 +77,6 @@ def test_cover_fills_the_box_as_far_as_there_are_pixels(width: int, height: int,
     assert result[1] <= box["height"]
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, box=boxes)
 def test_fill_takes_the_box(width: int, height: int, box: dict[str, int]) -> None:
     result = _size(width, height, fit="fill", **box)
@@ -88,14 +84,13 @@ def test_fill_takes_the_box(width: int, height: int, box: dict[str, int]) -> Non
     assert result == (wanted if box["enlarge"] else (min(width, wanted[0]), min(height, wanted[1])))
 
 
-@settings(deadline=None)
 @given(width=sides, height=sides, side=sides, fit=st.sampled_from(["inside", "outside", "cover"]))
 def test_the_aspect_ratio_is_kept(width: int, height: int, side: int, fit: str) -> None:
     result = _size(width, height, width=side, fit=fit, enlarge=True)
     assert abs(result[1] - height * result[0] / width) <= 0.5 or result[1] == 1
 
 
-@settings(deadline=None, max_examples=sampled(150))
+@settings(max_examples=sampled(150))
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),
@@ -195,7 +190,7 @@ def test_golden(tmp_path: Path, photo: Pixels, matches_golden: Callable[[Path], 
     assert matches_golden(result)
 
 
-@settings(deadline=None, max_examples=sampled(100))
+@settings(max_examples=sampled(100))
 @given(width=st.integers(1, 90), height=st.integers(1, 90), box=small_boxes)
 def test_contain_has_the_size_of_the_box(width: int, height: int, box: dict[str, int]) -> None:
     picture = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging.rotate import run
@@ -13,7 +13,6 @@ from app.parameters import RotateParams
 from tests.imaging.conftest import Pixels, as_image
 
 
-@settings(deadline=None)
 @given(turns=st.integers(-4, 4), height=st.integers(1, 40), width=st.integers(1, 40))
 def test_quarter_turns_lose_nothing(turns: int, height: int, width: int) -> None:
     picture = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)

@@ -14,7 +14,7 @@ from app.parameters import BlurParams, SharpenParams
 from tests.imaging.conftest import Pixels, as_image
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sigma=st.floats(0.3, 5), edges=st.floats(0, 20), height=st.integers(1, 60), width=st.integers(1, 60))
 def test_a_flat_image_stays(sigma: float, edges: float, height: int, width: int) -> None:
     picture = np.full((height, width, 3), (90, 120, 150), np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.imaging import trim
@@ -32,7 +32,6 @@ def framed(
     return picture
 
 
-@settings(deadline=None)
 @given(left=borders, top=borders, right=borders, low=borders)
 def test_a_border_of_any_width_goes(left: int, top: int, right: int, low: int) -> None:
     inside = np.full((30, 40, 3), 20, np.uint8)

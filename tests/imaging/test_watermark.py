@@ -66,7 +66,7 @@ def test_opacity_mixes(logo: dict[str, Path]) -> None:
     assert (_marked(_ground(), logo, image="logo.png", opacity=0) == _ground()).all()
 
 
-@settings(deadline=None, max_examples=sampled(80))
+@settings(max_examples=sampled(80))
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),

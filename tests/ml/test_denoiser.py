@@ -33,7 +33,7 @@ def one_tile(checkpoint: Path) -> Denoiser:
     return Denoiser(DenoiserConfig(weights=checkpoint, memory_bytes=400 * 400 * BYTES_PER_PIXEL))
 
 
-@settings(deadline=None, max_examples=30 if WHOLE else 4)
+@settings(max_examples=30 if WHOLE else 4)
 @given(height=SIDES, width=SIDES, seed=st.integers(0, 9))
 @example(height=127, width=90, seed=0)  # tiles with neighbours on both sides
 def test_tiled_equals_untiled(small_tiles: Denoiser, one_tile: Denoiser, height: int, width: int, seed: int) -> None:

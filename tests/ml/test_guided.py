@@ -38,7 +38,7 @@ def one_tile(weights: Path) -> GuidedDenoiser:
     return GuidedDenoiser(DenoiserConfig(weights=weights, memory_bytes=700 * 700 * GUIDED_BYTES_PER_PIXEL))
 
 
-@settings(deadline=None, max_examples=sampled(50))
+@settings(max_examples=sampled(50))
 @given(height=st.integers(1, 600), width=st.integers(1, 600), seed=st.integers(0, 9))
 def test_tiled_equals_untiled(
     small_tiles: GuidedDenoiser, one_tile: GuidedDenoiser, height: int, width: int, seed: int

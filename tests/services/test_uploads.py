@@ -87,7 +87,7 @@ def test_a_form_is_taken_apart(tmp_path: Path) -> None:
     assert found.fields == {"operations": OPERATIONS, "webhook_url": "http://ä.test/"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=300) | st.sampled_from([b"\r\n--", b"\r\n" * 50, b"--", b"\r"]),
     text=st.text(st.characters(codec="utf-8"), max_size=20),
@@ -224,7 +224,7 @@ def test_too_many_parts_are_refused(tmp_path: Path) -> None:
     refused(InvalidRequest, body.replace(b"x--b", b"x\r\n--b"), boundary, tmp_path, limits=limits)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.binary(max_size=200), st.sampled_from([b"", b"--b\r\n", b'--b\r\nContent-Disposition: form-data; name="file'])
 )

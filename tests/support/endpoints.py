@@ -7,6 +7,7 @@ from typing import Any
 
 from .deployment import ApiClient
 from .receiver import Receiver
+from .waiting import until
 
 SOON = 30.0  # seconds
 
@@ -32,3 +33,14 @@ def delivery_in(api: ApiClient, status: str, timeout: float = SOON, **query: str
             return found[0]
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
+
+
+def finished_replay(api: ApiClient, endpoint_id: str) -> dict[str, Any]:
+    """Wait until the only replay of an endpoint has finished, which is a moment after its last delivery."""
+
+    def finished() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = api.http.get(f"/webhooks/{endpoint_id}/replays").json()["data"]
+        return [replay for replay in found if replay["finished_at"]]
+
+    (replay,) = until(finished, SOON)
+    return dict(replay)
