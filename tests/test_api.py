@@ -10,6 +10,7 @@ from tests.conftest import in_one_mode, make_photo
 from tests.support.deployment import ApiClient
 from tests.support.receiver import answer, receiving
 from tests.support.results import TREE, opened
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -211,8 +212,7 @@ def test_every_operations_example_runs(api: ApiClient) -> None:
 
 def test_health(api: ApiClient) -> None:
     assert api.http.get("/health/live").json() == {"status": "ok"}
-    ready = api.http.get("/health/ready")
-    assert ready.status_code == 200
+    ready = until(lambda: (answer := api.http.get("/health/ready")).is_success and answer)
     assert ready.json()["checks"]["database"]["status"] == "ok"
 
 

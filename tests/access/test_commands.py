@@ -109,7 +109,7 @@ def test_a_tenants_work_in_one_process_from_its_key_to_its_end(tmp_path: Path, p
             assert by_key.content == api.download(job["results"][0]).content
             running.environment |= {"PIXTOOLS_URL": running.url, "PIXTOOLS_KEY": key}
             assert job["id"] in running.command("jobs", "list")
-            assert httpx.get(f"http://127.0.0.1:{metrics}/metrics").status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{metrics}/metrics", timeout=30).status_code == 200
             assert open_.http.get("/metrics").status_code == 401
             assert erasure.erase(database, LocalFolder(tmp_path / "data" / "objects"), "acme")["jobs"] == 1
             assert _closes(api.http)

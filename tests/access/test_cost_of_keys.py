@@ -3,8 +3,10 @@
 import json
 
 import httpx
+import pytest
 
 from app.database import Database
+from app.services.access import door
 from app.tenancy import DEFAULT_TENANT
 from tests.support.cost import Meter
 from tests.support.tenants import TREE, Service, new_key, picture
@@ -14,8 +16,9 @@ SUBMISSION = {"data": {"operations": json.dumps(TREE)}, "files": {"file": ("own.
 
 
 def test_a_request_with_a_key_costs_the_database_what_it_did_without(
-    service: Service, database: Database, meter: Meter
+    service: Service, database: Database, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(door, "KEPT_SECONDS", 3600.0)  # a busy machine may take longer than the usual seconds
     job = accept(database, TREE)
 
     async def measure(key: str | None) -> list[tuple[int, int, int]]:

@@ -28,10 +28,10 @@ from app.services.access import limits, storage, tenants
 from app.services.access.limits import TenantLimits
 from tests.support.deployment import ApiClient, embedded, run_bare
 from tests.support.receiver import hang, receiving
-from tests.support.work import ON_POSTGRESQL, accept, change, claimed, fail, in_parallel, run_task
+from tests.support.waiting import until
+from tests.support.work import ON_POSTGRESQL, accept, change, claimed, fail, in_parallel, run_task, today
 
 ONE: list[Any] = ["convert_png"]
-TODAY = datetime.now(UTC).date()
 PIXELS = 640 * 480
 MANY = TenantLimits(
     requests_per_minute=1000,
@@ -182,16 +182,16 @@ def test_bytes_and_pixels_of_a_day_are_counted_once_and_begin_anew(database: Dat
     accept(database, ONE, limits=own, content=b"x" * 5)
     error = refused(database, within(max_pixels_per_day=4 * PIXELS - 1))
     assert (error.code, error.extra) == ("daily_limit_reached", {"limit_name": "max_pixels_per_day"})
-    set_today(database, counted_on=TODAY - timedelta(days=1))
+    set_today(database, counted_on=today() - timedelta(days=1))
     accept(database, ONE, limits=own, content=b"x" * 25)
-    assert (tenant(database).counted_on, tenant(database).bytes_today) == (TODAY, 25)
+    assert (tenant(database).counted_on, tenant(database).bytes_today) == (today(), 25)
 
 
 def test_a_process_whose_clock_is_behind_does_not_begin_the_day_again(database: Database) -> None:
-    set_today(database, counted_on=TODAY + timedelta(days=1), bytes_today=20)
+    set_today(database, counted_on=today() + timedelta(days=1), bytes_today=20)
     refused(database, within(max_bytes_per_day=25), b"x" * 10)
     accept(database, ONE, limits=within(max_bytes_per_day=25), content=b"x" * 5)
-    assert (tenant(database).counted_on, tenant(database).bytes_today) == (TODAY + timedelta(days=1), 25)
+    assert (tenant(database).counted_on, tenant(database).bytes_today) == (today() + timedelta(days=1), 25)
 
 
 def test_storage_is_refused_with_403_until_something_is_deleted(database: Database) -> None:
@@ -310,8 +310,7 @@ def _accepts_until_told(client: ApiClient, photo: bytes, folder: Path) -> None:
         for upload in (photo, b"not even an image: what is too much anyway is not read"):
             full = client.process(upload, ["flip"])
             assert (full.status_code, full.json()["code"], full.json()["limit"]) == (429, "too_many_open_jobs", 1)
-    answers = [client.http.get("/jobs") for _ in range(12)]
-    rate = answers[-1]
+    rate = until(lambda: (answer := client.http.get("/jobs")).is_error and answer)
     assert (rate.status_code, rate.json()["code"]) == (429, "rate_limited")
     assert rate.headers["ratelimit"].startswith('"requests";r=0;t=')
     assert 1 <= int(rate.headers["retry-after"]) <= 5

@@ -17,12 +17,11 @@ from app.services.storage.local import LocalFolder
 from app.services.upkeep.accounts import Accounts
 from app.services.upkeep.retention import remove_expired_jobs
 from app.services.webhooks import events
-from tests.support.work import OUTCOME, accept, change, claimed, crash_after, fail, in_parallel
+from tests.support.work import OUTCOME, accept, change, claimed, crash_after, fail, in_parallel, today
 
 ONE: list[Any] = ["convert_png"]
 TWO: list[Any] = ["convert_png", "convert_webp"]
 USED = Usage(cpu_seconds=0.5, pixels=100, bytes_in=10, bytes_out=3)
-TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture(autouse=True)
@@ -81,15 +80,15 @@ def test_figures_are_those_of_the_steps_by_tenant_key_template_and_day(database:
     assert count(database) == 5
     one = (1, 10, 3, 100, 0.5)
     assert rows(database) == {
-        ("default", TODAY, "", ""): one,
-        ("default", TODAY - timedelta(days=1), "", ""): one,
-        ("default", TODAY, "first", ""): (2, 20, 6, 200, 1.0),
-        ("other", TODAY, "first", "shop@2"): one,
+        ("default", today(), "", ""): one,
+        ("default", today() - timedelta(days=1), "", ""): one,
+        ("default", today(), "first", ""): (2, 20, 6, 200, 1.0),
+        ("other", today(), "first", "shop@2"): one,
     }
     assert count(database) == 0
     ended(database)
     count(database)
-    assert rows(database)["default", TODAY, "", ""] == (2, 20, 6, 200, 1.0)
+    assert rows(database)["default", today(), "", ""] == (2, 20, 6, 200, 1.0)
 
 
 def test_failed_and_cancelled_jobs_count_with_what_they_used(database: Database) -> None:
@@ -202,12 +201,12 @@ def test_pages_follow_each_other_and_are_the_tenants_own(database: Database) -> 
         ended(database, key_id=key)
     count(database)
     with database.session(read_only=True) as session:
-        first, cursor = usage.list_page(session, tenant="default", since=TODAY, until=TODAY, limit=2)
-        rest, last = usage.list_page(session, tenant="default", since=TODAY, until=TODAY, limit=2, cursor=cursor)
+        first, cursor = usage.list_page(session, tenant="default", since=today(), until=today(), limit=2)
+        rest, last = usage.list_page(session, tenant="default", since=today(), until=today(), limit=2, cursor=cursor)
         assert [row.key_id for row in (*first, *rest)] == ["a", "b", "c"]
         assert (cursor is not None, last) == (True, None)
-        tomorrow = TODAY + timedelta(days=1)
+        tomorrow = today() + timedelta(days=1)
         assert usage.list_page(session, tenant="default", since=tomorrow, until=tomorrow, limit=2) == ([], None)
-        assert usage.list_page(session, tenant="other", since=TODAY, until=TODAY, limit=2) == ([], None)
+        assert usage.list_page(session, tenant="other", since=today(), until=today(), limit=2) == ([], None)
         place = session.scalars(select(Counter.value).where(Counter.name == usage.COUNTER)).one()
         assert place > 0

@@ -49,13 +49,16 @@ def test_a_changed_download_link_is_refused(api: ApiClient, photo: bytes) -> Non
     url = httpx.URL(api.run(photo, ["convert_png"])["results"][0]["url"])
     for name in url.params:
         if "ignature" in name or "xpires" in name:
-            assert httpx.get(url.copy_set_param(name, "1" + url.params[name][1:] + "1")).status_code in {400, 403}
+            assert httpx.get(url.copy_set_param(name, "1" + url.params[name][1:] + "1"), timeout=30).status_code in {
+                400,
+                403,
+            }
 
 
 def test_downloads_can_be_resumed(api: ApiClient, photo: bytes) -> None:
     result = api.run(photo, ["convert_png"])["results"][0]
     whole = api.download(result).content
-    part = httpx.get(result["url"], headers={"Range": "bytes=100-"})
+    part = httpx.get(result["url"], headers={"Range": "bytes=100-"}, timeout=30)
     assert part.status_code == 206
     assert part.content == whole[100:]
 
@@ -64,7 +67,7 @@ def test_downloads_can_be_resumed(api: ApiClient, photo: bytes) -> None:
 class TestLocalDownloads:
     def get(self, api: ApiClient, photo: bytes, **headers: str) -> tuple[httpx.Response, bytes]:
         result = api.run(photo, ["convert_png"])["results"][0]
-        return httpx.get(result["url"], headers=headers), api.download(result).content
+        return httpx.get(result["url"], headers=headers, timeout=30), api.download(result).content
 
     @pytest.mark.parametrize("unheeded", ["bytes=9-3", "bytes=", "rows=1-2", "bytes=1-2,5-6", "nonsense"])
     def test_a_range_that_cannot_be_heeded_is_ignored(self, api: ApiClient, photo: bytes, unheeded: str) -> None:
@@ -80,6 +83,6 @@ class TestLocalDownloads:
     def test_what_the_client_has_is_not_sent_again(self, api: ApiClient, photo: bytes) -> None:
         result = api.run(photo, ["convert_png"])["results"][0]
         etag = api.download(result).headers["ETag"]
-        again = httpx.get(result["url"], headers={"If-None-Match": f'"other", W/{etag}'})
+        again = httpx.get(result["url"], headers={"If-None-Match": f'"other", W/{etag}'}, timeout=30)
         assert (again.status_code, again.content) == (304, b"")
-        assert httpx.get(result["url"], headers={"If-None-Match": '"other"'}).status_code == 200
+        assert httpx.get(result["url"], headers={"If-None-Match": '"other"'}, timeout=30).status_code == 200

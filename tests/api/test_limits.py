@@ -141,12 +141,12 @@ def test_a_body_of_json_is_as_large_as_its_limit(server: Deployment) -> None:
                 is_chunked = "chunked" in headers[0]
                 piece = b"10000\r\n" + b" " * 65536 + b"\r\n" if is_chunked else b" " * 65536
                 pour(connection, piece, 4 * FLAT, look)
-    answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_145)
+    answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_145, timeout=30)
     assert answer.status_code == 413
     shown = answer.json()
     assert (shown["code"], shown["limit"], shown["value"]) == ("body_too_large", 262_144, 262_145)
     headers = {"Content-Type": "application/json"}
-    answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_144, headers=headers)
+    answer = httpx.post(f"{server.url}/webhooks", content=b" " * 262_144, headers=headers, timeout=30)
     assert answer.json()["code"] == "invalid_json", "it was read"
 
 
@@ -232,7 +232,7 @@ def test_many_silent_connections_keep_nobody_away(server: Deployment) -> None:
             stack.enter_context(connect(server))
             if number % 100 == 0:
                 look()
-        assert httpx.get(f"{server.url}/jobs").status_code == 200
+        assert httpx.get(f"{server.url}/jobs", timeout=30).status_code == 200
 
 
 def raise_own_descriptors(number: int) -> None:
@@ -307,7 +307,7 @@ def test_a_job_is_waited_for_by_its_address(server: Deployment, photo: bytes) ->
     assert (answer.status_code, answer.headers["vary"]) == (200, "Prefer")
     assert answer.headers["preference-applied"] == "wait=1"
     assert time.monotonic() - began >= 0.9 or answer.json()["status"] not in {"pending", "processing"}
-    httpx.post(f"{server.url}/jobs/{job_id}/cancel")
+    httpx.post(f"{server.url}/jobs/{job_id}/cancel", timeout=30)
     began = time.monotonic()
     answer = httpx.get(f"{server.url}/jobs/{job_id}", headers={"Prefer": "wait=30"}, timeout=60)
     assert answer.json()["status"] in {"cancelled", "completed"}
@@ -331,7 +331,7 @@ def test_few_descriptors_are_shared_out_and_a_stop_during_uploads_leaves_no_trac
         for _ in range(300):
             stack.enter_context(connect(few_descriptors))
         assert lives(few_descriptors) < PATIENCE
-        assert httpx.get(f"{few_descriptors.url}/jobs").status_code == 200
+        assert httpx.get(f"{few_descriptors.url}/jobs", timeout=30).status_code == 200
     expecting = ("Expect: 100-continue", f"Content-Type: {FORM}", "Content-Length: 1000000")
     upload = head("POST /process", *expecting) + b"--b\r\n"
     with ExitStack() as stack:
@@ -357,7 +357,7 @@ def test_busy_connections_leave_room_for_the_probe_of_the_process(tmp_path: Path
             for _ in range(100):
                 stack.enter_context(connect(deployment))
             assert lives(deployment) < PATIENCE
-            answer = httpx.get(f"{deployment.url}/jobs")
+            answer = httpx.get(f"{deployment.url}/jobs", timeout=30)
             assert (answer.status_code, answer.json()["code"]) == (503, "too_many_connections")
             assert answer.headers["retry-after"]
             assert answer.headers["connection"] == "close"
@@ -367,6 +367,6 @@ def test_busy_connections_leave_room_for_the_probe_of_the_process(tmp_path: Path
 
 @ONE_MODE
 def test_a_long_path_is_cut_in_the_log(server: Deployment) -> None:
-    httpx.get(f"{server.url}/{'x' * 5000}")
+    httpx.get(f"{server.url}/{'x' * 5000}", timeout=30)
     until(lambda: "x" * 200 in server.log.read_text())  # the line is written after the answer
     assert "x" * 300 not in server.log.read_text()

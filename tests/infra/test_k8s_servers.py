@@ -113,7 +113,7 @@ def test_pixtools_may_do_everything_but_administrate(broker: Broker) -> None:
         message = channel.basic_get(Queue.DEFAULT)
         assert message.body == "one"
         channel.basic_reject(message.delivery_tag, requeue=True)
-    assert httpx.get(f"{broker.api}/queues", auth=(broker.USER, broker.password)).status_code == 401
+    assert httpx.get(f"{broker.api}/queues", auth=(broker.USER, broker.password), timeout=30).status_code == 401
 
 
 @BROKER

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.deployment import PLAIN, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
 from tests.support.processes import command
 from tests.support.proxy import TcpProxy
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534  # the user without rights
@@ -80,11 +82,6 @@ def proxied(cluster_servers: ClusterServers, tmp_path_factory: pytest.TempPathFa
         yield proxied
 
 
-def await_health(proxied: Proxied, status: str, *parts: str) -> dict[str, Any]:
-    """The answer of `/health` in which all these parts have a status."""
-    return await_answer(proxied, lambda shown: all(shown["checks"][part]["status"] == status for part in parts))
-
-
 def await_answer(proxied: Proxied, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first answer of `/health` that is wanted."""
     deadline = time.monotonic() + PATIENCE
@@ -102,13 +99,24 @@ def is_well(shown: dict[str, Any]) -> bool:
     return bool(shown["status"] == "ok")
 
 
+def degraded(shown: dict[str, Any]) -> dict[str, str]:
+    """Why, by part."""
+    return {part: check["error"] for part, check in shown["checks"].items() if check["status"] == "degraded"}
+
+
 def down(shown: dict[str, Any]) -> set[str]:
     return {part for part in ADDRESSES if shown["checks"][part]["status"] == "down"}
 
 
-def asked_doctor(settings: Settings) -> str:
-    """What the doctor says of the dependencies."""
-    return "\n".join(map(str, takewhile(lambda finding: finding.subject != "schema", examine(settings))))
+def asked_doctor(proxied: Proxied, is_wanted: Callable[[str], bool]) -> str:
+    """The first words of the doctor about the dependencies that are wanted; on a busy machine one may seem away."""
+
+    def said() -> str:
+        findings = examine(settings_of(proxied.deployment))
+        words = "\n".join(map(str, takewhile(lambda finding: finding.subject != "schema", findings)))
+        return words if is_wanted(words) else ""
+
+    return str(until(said))
 
 
 def settings_of(deployment: Deployment) -> Settings:
@@ -140,16 +148,14 @@ def test_health_tells_what_is_away_and_that_it_is_back(proxied: Proxied, how: st
         assert shown["status"] == ("down" if ESSENTIAL & set(parts) else "degraded")
         assert all(check["seconds"] < 5 for check in shown["checks"].values())
         expected = 503 if ESSENTIAL & set(parts) else 200
-        whole, ready, live, metrics = proxied.statuses("/health", "/health/ready", "/health/live", "/metrics")
-        assert (whole, ready) == (expected, expected)
-        assert live == 200, "a blip must not restart the API"
-        assert metrics == 200
+        paths = ("/health", "/health/ready", "/health/live", "/metrics")
+        # a blip must not restart the API
+        until(lambda: proxied.statuses(*paths) == [expected, expected, 200, 200])
         if how == "cut":
-            doctor = asked_doctor(settings_of(proxied.deployment))
+            doctor = asked_doctor(proxied, lambda said: said.count("FAIL") == len(parts))
             for part in parts:
                 (line,) = [line for line in doctor.splitlines() if line.startswith(f"FAIL  {part}")]
                 assert ADDRESSES[part] in line.split(" -> ")[1]
-            assert doctor.count("FAIL") == len(parts)
             assert "@127.0.0.1" not in doctor, "no URL with a password"
     finally:
         for part in parts:
@@ -174,28 +180,26 @@ def test_a_missing_ml_worker_degrades_and_jobs_are_still_accepted(
     assert shown["checks"]["model"]["status"] == shown["checks"]["workers"]["status"] == "ok"
     with proxied.deployment.client() as client:
         job = client.accepted(make_photo(64, 48), ["denoise"])
-    shown = await_health(proxied, "degraded", "workers", "model")
+    missing = {"workers": "no worker for ml_inference_queue", "model": "no worker runs the network"}
+    shown = await_answer(proxied, lambda shown: degraded(shown) == missing)
     assert shown["status"] == "degraded"
-    assert shown["checks"]["workers"]["error"] == "no worker for ml_inference_queue"
     assert shown["queues"]["ml_inference_queue"]["workers"] == 0
     assert shown["queues"]["default_queue"]["workers"] == 1
-    assert proxied.statuses("/health/ready") == [200]
+    until(lambda: proxied.statuses("/health/ready") == [200])
     monkeypatch.setenv("PIXTOOLS_URL", proxied.deployment.url)
     assert "Waiting for a worker of ml_inference_queue: 0 denoise" in run("jobs", "explain", job["id"]).stdout
-    doctor = asked_doctor(settings_of(proxied.deployment))
+    doctor = asked_doctor(proxied, lambda said: "FAIL" not in said)
     assert "note  workers   no worker for ml_inference_queue -> start them" in doctor
-    assert "FAIL" not in doctor
     proxied.deployment.commands.append(proxied.ml_worker)
     proxied.deployment.processes.append(proxied.deployment.restart(-1))
-    await_health(proxied, "ok", "workers")
+    await_answer(proxied, lambda shown: "workers" not in degraded(shown))
     with proxied.deployment.client() as client:
         assert client.ended(job["id"])["status"] == "completed"
 
 
 @pytest.mark.parametrize("deployment", ["embedded"], indirect=True)
 def test_the_single_process_knows_its_own_workers(deployment: Deployment) -> None:
-    shown = httpx.get(f"{deployment.url}/health", timeout=10).json()
-    assert shown["status"] == "ok"
+    shown = until(lambda: is_well(found := httpx.get(f"{deployment.url}/health", timeout=10).json()) and found)
     assert {name: check["status"] for name, check in shown["checks"].items()} == dict.fromkeys(
         ("database", "storage", "disk", "workers", "model"), "ok"
     )
@@ -229,24 +233,27 @@ def test_the_doctor_asks_the_server_that_runs(tmp_path: Path, monkeypatch: pytes
         settings = Settings(_env_file=None, data_dir=folder)
         return "\n".join(map(str, look_at(f"{running.url}{path}", settings)))
 
+    def reached(folder: Path) -> str:
+        said = seen(folder)  # a busy machine may give the server no time to say it at first
+        return said if "ok    server    reaches its database" in said else ""
+
     data = tmp_path / "data"
     running.start()
     try:
-        own, other, wrong = seen(data), seen(elsewhere), seen(elsewhere, "/help")
+        own, other, wrong = until(partial(reached, data)), seen(elsewhere), seen(elsewhere, "/help")
         with running.client() as client:  # over HTTP, so that the server knows of the key at once
             key = client.http.post("/keys", json={"scopes": ["admin"]}).json()["key"]
         without_key = seen(data)
         monkeypatch.setenv("PIXTOOLS_KEY", key)
-        with_key = seen(data)
+        with_key = until(partial(reached, data))
     finally:
         running.stop()
     assert f"ok    server    answers at {running.url}" in own
-    assert "ok    server    reaches its database" in own
     assert "note  server" not in own
     assert f"note  server    does not use the data folder {elsewhere}" in other
     assert "FAIL  server    the program that answers at" in wrong
     assert "note  server    shows the state of its parts only to a key with the scope admin" in without_key
-    assert "ok    server    reaches its database" in with_key
+    assert f"ok    server    answers at {running.url}" in with_key
     away = command(embedded(elsewhere), "doctor", "--server", running.url)
     assert f"note  server    does not answer at {running.url} -> start it" in away.stdout
     assert "will be made at the first start" in away.stdout

@@ -93,7 +93,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three photographs, small enough to be quick; the first one has work for the network."""
     folder = tmp_path_factory.mktemp("photographs")
     with Image.open(SAMPLE) as sample:
-        large, small = sample.resize((480, 320)), sample.resize((192, 128))
+        large, small = sample.resize((960, 640)), sample.resize((192, 128))
     made = []
     for name, image in (("lake", large), ("mirrored", ImageOps.mirror(small)), ("upside-down", ImageOps.flip(small))):
         buffer = io.BytesIO()

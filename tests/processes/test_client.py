@@ -254,7 +254,7 @@ def test_lists_go_on_over_pages(client: Client, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pixtools_client.protocol.MAX_PAGE", 2)
     for limit in (1, 2, 3, 5):
         listed = [job["id"] for job in client.jobs(limit=limit)]
-        page = httpx.get(f"{client.server}/jobs", params={"limit": limit}).json()
+        page = httpx.get(f"{client.server}/jobs", params={"limit": limit}, timeout=30).json()
         assert listed == [job["id"] for job in page["data"]]
 
 
@@ -391,7 +391,7 @@ def test_a_job_is_followed_over_a_restart(server: Deployment) -> None:
         following = threading.Thread(target=lambda: states.extend(each["status"] for each in client.follow(job)))
         following.start()
         site.await_requests(1)
-        until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics").text)
+        until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics", timeout=30).text)
         server.kill()
         server.start()
         following.join(90)

@@ -249,7 +249,7 @@ def test_a_server_that_is_silent_is_named_and_not_waited_for_long(tmp_path: Path
     impatient = """
 from app.commands import common
 from pixtools_client import protocol
-common.SLOW_SECONDS, protocol.FIRST_CONTACT = 0.1, 1
+common.SLOW_SECONDS, protocol.FIRST_CONTACT = 0.1, 3
 """
     environment_ = {name: value for name, value in os.environ.items() if not name.startswith("PIXTOOLS_")}
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers

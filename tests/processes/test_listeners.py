@@ -82,7 +82,7 @@ def _log(url: str) -> list[str]:
     """Every stored event, by the pages of `GET /events`."""
     after, ids = "0", []
     while True:
-        page = httpx.get(f"{url}/events", params={"after": after, "limit": 100}, verify=PLAIN).json()
+        page = httpx.get(f"{url}/events", params={"after": after, "limit": 100}, verify=PLAIN, timeout=30).json()
         ids += [event["id"] for event in page["data"]]
         after = page["next_after"]
         if not page["has_more"]:

@@ -74,14 +74,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, public: str) -> Iterato
 
 
 def await_proxy(public: str, log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert httpx.get(f"{public}/health/ready").status_code == 200
-            break
-        except httpx.TransportError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+    deadline = time.monotonic() + 60
+    while not _is_ready(public):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def _is_ready(public: str) -> bool:
+    try:
+        return httpx.get(f"{public}/health/ready", timeout=30).is_success
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def proxied(deployment: Deployment, public: str) -> Iterator[ApiClient]:
 
 
 def test_a_client_of_the_proxy_is_not_a_local_one(deployment: Deployment, public: str) -> None:
-    refused = httpx.get(f"{public}/jobs")
+    refused = httpx.get(f"{public}/jobs", timeout=30)
     assert (refused.status_code, refused.json()["code"]) == (401, "missing_key")
 
 

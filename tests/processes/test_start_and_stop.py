@@ -32,8 +32,8 @@ def _overwrite(path: Path, start: int, length: int) -> None:
 
 
 def lines(deployment: Deployment) -> list[dict[str, Any]]:
-    found = [line for line in deployment.log.read_text().splitlines() if line.startswith("{")]
-    return [json.loads(line) for line in found]
+    whole, _, _ = deployment.log.read_text().rpartition("\n")  # the last line may not be written to its end
+    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_full_server_answers_before_it_reads_the_upload(single: Deployment) ->
 
     def refused() -> httpx.Response | None:
         """Once the server has counted its jobs again; until then it reads the upload, which is none."""
-        answer = httpx.post(f"{single.url}/process", headers=headers, content=b"--x\r\n".ljust(2_000_000))
+        answer = httpx.post(f"{single.url}/process", headers=headers, content=b"--x\r\n".ljust(2_000_000), timeout=30)
         return answer if answer.status_code == 503 else None
 
     with single.client() as api:

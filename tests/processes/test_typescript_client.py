@@ -115,7 +115,7 @@ def test_a_job_is_followed_over_a_restart(server: Deployment, folder: Path) -> N
             ["node", "follow.mjs"], cwd=folder, env=own, stdout=subprocess.PIPE, text=True
         ) as following:
             site.await_requests(1)
-            until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics").text)
+            until(lambda: 'pixtools_listeners{kind="job"} 1.0' in httpx.get(f"{server.url}/metrics", timeout=30).text)
             server.kill()
             server.start()
             said, _ = following.communicate(timeout=120)

@@ -294,7 +294,7 @@ def processed(store: ObjectStore, folder: Path) -> str:
 
 @ON_SIGNING_CLOUDS
 def test_a_presigned_link_serves_the_object_with_type_and_file_name(store: CloudPeer, tmp_path: Path) -> None:
-    answer = httpx.get(store.presign(processed(store, tmp_path), 60))
+    answer = httpx.get(store.presign(processed(store, tmp_path), 60), timeout=30)
     assert (answer.status_code, answer.content) == (200, b"pixels")
     assert answer.headers["content-type"] == "image/webp"
     assert answer.headers["content-disposition"] == content_disposition("Räder-hero.webp")
@@ -317,9 +317,9 @@ def test_a_presigned_link_that_was_changed_is_refused(store: CloudPeer, tmp_path
         url.copy_set_param(SIGNATURES[name], later),
         url.copy_set_param(name, flipped),
     ]
-    assert {httpx.get(one).status_code for one in changed} <= {403, 404}
+    assert {httpx.get(one, timeout=30).status_code for one in changed} <= {403, 404}
     assert httpx.delete(url).status_code == 403
-    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, timeout=30).status_code == 200
 
 
 @SERVER

@@ -130,6 +130,11 @@ def resume(processes: Collection[int]) -> None:
     _send(processes, signal.SIGCONT)
 
 
+def kill_all(processes: Collection[int]) -> None:
+    """Send SIGKILL to processes, some of which may have ended already."""
+    _send(processes, signal.SIGKILL)
+
+
 def _send(processes: Collection[int], number: signal.Signals) -> None:
     for pid in processes:
         with suppress(ProcessLookupError):  # it has ended, or was killed

@@ -67,7 +67,10 @@ class HeldPorts:
         self._sockets.close()
 
     def _hold_one(self) -> int:
-        for port in iter(lambda: secrets.choice(PORTS), None):
+        # Another process of `pytest -n` never takes a port of this one, also while its server is stopped
+        number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+        ports = PORTS[int(number.removeprefix("gw")) :: int(count)]
+        for port in iter(lambda: secrets.choice(ports), None):
             if port not in _ports_given and self._hold(port) and self._hold(port + GRPC_OFFSET):
                 _ports_given.add(port)
                 return port

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -251,3 +252,8 @@ def in_parallel(calls: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(start, calls))
+
+
+def today() -> date:
+    """The day of the limits and of usage; asked for anew each time, since a run may last past midnight."""
+    return datetime.now(UTC).date()

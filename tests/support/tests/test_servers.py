@@ -245,7 +245,7 @@ def test_object_store_checks_signatures(servers: ClusterServers) -> None:
     )
     with pytest.raises(PermissionDeniedError):
         obstore.put(stranger, "key", b"value")
-    assert httpx.get(f"{server.endpoint}/{server.bucket}/key").status_code == httpx.codes.FORBIDDEN
+    assert httpx.get(f"{server.endpoint}/{server.bucket}/key", timeout=30).status_code == httpx.codes.FORBIDDEN
     server.create_bucket("another")
     obstore.put(server.store("another"), "key", b"value")
     assert bytes(obstore.get(server.store("another"), "key").bytes()) == b"value"
