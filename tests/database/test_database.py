@@ -123,7 +123,10 @@ def test_a_request_that_is_cancelled_leaves_no_transaction_of_sqlite_behind(tmp_
 
 
 @pytest.mark.integration
-def test_closing_cancels_a_transaction_of_another_task_and_leaves_no_connection(postgresql: PostgreSQL) -> None:
+def test_closing_cancels_a_transaction_of_another_task_and_leaves_no_connection(
+    postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.CLOSE_SECONDS", 30.0)
     database = Database(postgresql.create_database("closing"))
 
     async def run() -> None:

@@ -2,10 +2,10 @@
 
 import hashlib
 import shutil
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,20 +78,23 @@ def test_without_a_quantized_file_it_is_the_float_one(tmp_path: Path, mode: arit
 
 
 class Runs:
-    """A loaded network that takes its time, and is wrong by a share of what it says."""
+    """A loaded network that takes its time by a clock of its own, and is wrong by a share of what it says."""
+
+    now = 0.0
 
     def __init__(self, seconds: float, wrong_by: float = 0.0) -> None:
         self._seconds, self._wrong_by = seconds, wrong_by
 
     def run(self, _: list[str], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        time.sleep(self._seconds)
+        Runs.now += self._seconds
         return [np.full_like(given["noisy"], 0.1 * (1 + self._wrong_by))]
 
 
 @pytest.mark.parametrize(
     ("quantized", "pays"), [(Runs(0.002), True), (Runs(0.02), False), (Runs(0.002, wrong_by=0.5), False)]
 )
-def test_bytes_have_to_be_faster_and_right(quantized: Runs, pays: bool) -> None:
+def test_bytes_have_to_be_faster_and_right(quantized: Runs, pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arithmetic, "time", SimpleNamespace(perf_counter=lambda: Runs.now))
     assert arithmetic._is_better(Runs(0.02), quantized) is pays
 
 

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
@@ -58,9 +59,16 @@ def test_a_link_that_is_over_is_refused() -> None:
         old.check(*parts(old))
 
 
-def test_a_link_holds_until_its_last_second() -> None:
+def test_a_link_holds_until_its_last_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_800_000_000.5]
+    monkeypatch.setattr("app.services.storage.links.time", SimpleNamespace(time=lambda: now[0]))
     links = ApiLinks(b"secret", 2)
-    links.check(*parts(links))
+    link = parts(links)
+    now[0] = 1_800_000_002.0
+    links.check(*link)
+    now[0] += 0.1
+    with pytest.raises(InvalidDownloadLink):
+        links.check(*link)
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 64, "ä", "\ufffd", "x" * 10_000])

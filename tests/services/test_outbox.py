@@ -349,7 +349,8 @@ def running(relay: Relay, database: Database) -> Iterator[None]:
 def await_relay(database: Database) -> None:
     """Wait until a running relay has looked once, and listens."""
     listening = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN %'"
     )
 
     def is_listening() -> bool:

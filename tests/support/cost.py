@@ -25,7 +25,7 @@ from app.services.access import door
 
 NEVER = 100_000  # seconds
 PATIENCE = 60.0  # seconds
-QUIET_SECONDS = 1.0  # without a statement, after which nothing more is expected
+QUIET_SECONDS = 2.0  # without a statement, after which nothing more is expected
 LOOK_SECONDS = 0.1
 RENEWAL = "renewal"
 
@@ -116,6 +116,7 @@ def main(database_url: str, folder: str, *webhook_urls: str) -> None:
         relay_poll_seconds=NEVER,
         reconcile_seconds=NEVER,
         retention_seconds=NEVER,
+        usage_seconds=NEVER,
         max_open_jobs=NEVER,
         log_level="ERROR",
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from .receiver import HttpServer
 from .server import HOST
 from .servers import ObjectStoreServer
 
@@ -39,7 +40,7 @@ def google_before(server: ObjectStoreServer, folder: Path) -> Iterator[Google]:
     """Run the proxy within the block."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     handler = type("Handler", (_Handler,), {"key": key.public_key(), "port": server.port})
-    with ThreadingHTTPServer((HOST, 0), handler) as proxy:
+    with HttpServer((HOST, 0), handler) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

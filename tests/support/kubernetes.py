@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 from jsonschema import Draft202012Validator
+
+from .receiver import HttpServer
 
 CLUSTER_WIDE = {"Namespace", "PriorityClass"}  # the built-in kinds without a namespace
 KIND = "x-kubernetes-group-version-kind"
@@ -205,7 +207,7 @@ def _resources(known: list[Kind]) -> Json:
 def api_server(known: list[Kind]) -> Iterator[str]:
     """Run a server with these kinds; yields its URL."""
     handler = type("KnownHandler", (Handler,), {"known": known})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = HttpServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from .deployment import ApiClient, Deployment
 from .preloaded import Process, preloaded, run
@@ -151,17 +154,34 @@ def frozen(processes: Collection[int]) -> Iterator[None]:
         resume(processes)
 
 
+def _at_work(processes: Collection[int]) -> set[int]:
+    """Those that take CPU time."""
+
+    def spent() -> dict[int, float]:
+        found = {}
+        for pid in processes:
+            with suppress(psutil.NoSuchProcess):
+                found[pid] = sum(psutil.Process(pid).cpu_times()[:2])
+        return found
+
+    before = spent()
+    time.sleep(0.1)
+    return {pid for pid, seconds in spent().items() if seconds > before.get(pid, seconds)}
+
+
 @contextmanager
 def held(deployment: Deployment, api: ApiClient, job_id: str) -> Iterator[None]:
     """Hold a job in the middle of its pixel work, where it takes no CPU time, until the end of the block.
 
     Every step must have started by itself, each in a process of its own, and must take seconds.
     """
+    steps = len(api.job(job_id)["steps"])
 
     def running() -> bool:
         return {step["status"] for step in api.job(job_id)["steps"]} == {"running"}
 
-    until(lambda: running() and pixel_processes(deployment))
+    # others may be idle, and that of a step may start a moment after the step
+    until(lambda: running() and len(_at_work(pixel_processes(deployment))) >= steps)
     with frozen(pixel_processes(deployment)):
         assert running(), "the work has ended before its processes were suspended"
         yield

@@ -16,6 +16,12 @@ from typing import Any
 PATIENCE = 30.0  # seconds to wait for something that should happen at once
 
 
+class HttpServer(ThreadingHTTPServer):
+    """For tests: many clients may connect while this process has no turn."""
+
+    request_queue_size = 128
+
+
 @dataclass(frozen=True)
 class Received:
     """A request."""
@@ -183,7 +189,7 @@ class Receiver:
 def receiving(*behaviours: Behaviour, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """A receiver that listens within the block."""
     receiver = Receiver(list(behaviours) or [answer(204)], host=host, scheme="https" if tls else "http")
-    server = ThreadingHTTPServer((host, 0), type("_Handler", (Handler,), {"receiver": receiver}))
+    server = HttpServer((host, 0), type("_Handler", (Handler,), {"receiver": receiver}))
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that disconnects is not an error here
     if tls:

@@ -178,6 +178,8 @@ class Server(ABC):
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()
             stopped |= fresh
+        while any(_runs(process) for process in stopped):  # each stops when it has its turn
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """Send SIGCONT to all its processes."""
@@ -289,6 +291,13 @@ class Server(ABC):
             text = log.read().decode(errors="replace")
         kind = PortTaken if PORT_TAKEN.search(text) else ServerFailed
         return kind(f"{self.name} {what}; the end of {self.log}:\n{text[-LOG_TAIL:]}")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _watch_this_process() -> None:

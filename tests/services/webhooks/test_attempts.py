@@ -102,9 +102,9 @@ FAILING: list[tuple[str, Behaviour, int | None, str]] = [
     ("500", answer(500, b"oh no"), 500, "answered 500"),
     ("404", answer(404), 404, "answered 404"),
     ("redirect", answer(307, location="http://127.0.0.1:1/"), 307, "answered 307; redirects are not followed"),
-    ("hang", hang, None, "no complete answer within 1 s"),
-    ("drip", drip, None, "no complete answer within 1 s"),
-    ("drip_body", drip_body, None, "no complete answer within 1 s"),
+    ("hang", hang, None, "no complete answer within 2 s"),
+    ("drip", drip, None, "no complete answer within 2 s"),
+    ("drip_body", drip_body, None, "no complete answer within 2 s"),
     ("reset", reset, None, "the connection broke"),
     ("garble", garble, None, "the answer is not HTTP, or ends early"),
 ]
@@ -114,7 +114,7 @@ def on(kind: str, case: tuple[str, Behaviour, int | None, str]) -> Any:
     """A case on a kind of database; the wait for a time-out needs no database, and is on one kind enough."""
     name, *given = case
     marks = [pytest.mark.integration] if kind == "postgresql" else []
-    if kind == "postgresql" and "within 1 s" in case[-1]:
+    if kind == "postgresql" and "within 2 s" in case[-1]:
         marks.append(pytest.mark.full)
     return pytest.param(kind, *given, id=f"{kind}-{name}", marks=marks)
 
@@ -129,7 +129,7 @@ def test_a_failure_is_written_down_and_tried_again_with_the_same_id(
 ) -> None:
     with receiving(behaviour, answer(204)) as receiver:
         delivery_id = delivery_to(database, receiver.url)
-        impatient = {"timeout_seconds": 1} if "within 1 s" in error else {}
+        impatient = {"timeout_seconds": 2} if "within 2 s" in error else {}
         sender(database, **impatient).attempt(delivery_id, "worker")
         delivery = fetched(database, delivery_id)
         assert (delivery.status, delivery.attempts) == (DeliveryStatus.PENDING, 1)

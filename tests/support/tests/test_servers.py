@@ -90,7 +90,7 @@ def amqp_connection(server: RabbitMQ, vhost: str = "/", port: int | None = None)
 
 
 def redis_client(server: Redis) -> Client:
-    client = redis.Redis.from_url(server.url, socket_timeout=1, retry=ONCE)
+    client = redis.Redis.from_url(server.url, socket_timeout=3, retry=ONCE)
     return Client(lambda: client.set("key", b"value"), lambda: client.get("key"), (redis.RedisError,))
 
 
@@ -320,7 +320,7 @@ def proxy(servers: ClusterServers) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def behind_proxy(proxy: TcpProxy) -> Iterator[redis.Redis]:
-    with redis.Redis(host=HOST, port=proxy.port, socket_timeout=2, retry=ONCE) as client:
+    with redis.Redis(host=HOST, port=proxy.port, socket_timeout=10, retry=ONCE) as client:
         yield client
 
 
