@@ -180,6 +180,7 @@ def test_a_broker_that_has_lost_its_data_gets_all_queues_again(
         until(lambda: missing_queues(connection) == [])
     with running.client() as api:
         assert api.run(make_photo(64, 64), ["convert_webp"])["status"] == "completed"
+    assert "Failed to bind queue" not in running.log.read_text(), "Celery's delays need the queues"
 
 
 def test_a_queue_with_other_arguments_is_left_as_it_is_and_the_others_are_declared(
