@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +31,17 @@ from app.services import dead_letters, jobs
 from app.services.dag_builder import Plan
 from app.services.webhooks import endpoints, replays
 from app.tenancy import DEFAULT_TENANT, Owned
-from tests.support.tenants import ALL_OF_A_TENANT, TREE, Belongings, Service, everything, new_key, picture, poison
+from tests.support.tenants import (
+    ALL_OF_A_TENANT,
+    TREE,
+    Belongings,
+    Service,
+    everything,
+    new_key,
+    picture,
+    poison,
+    shown,
+)
 
 OPERATORS = {"/health", "/metrics", "/tenants"}
 #: names that do not resolve; loopback is no place for events once there are keys
@@ -125,11 +134,6 @@ def see_nothing(service: Service, viewer: str, whose: Belongings) -> None:
 
     service.ask(walk())
     assert everything(service.resources, whose) == before
-
-
-def shown(marks: set[str], text: str) -> list[str]:
-    """The marks that a text holds, as words: a tenant's name is part of others."""
-    return [mark for mark in marks if re.search(rf"\b{re.escape(mark)}\b", text)]
 
 
 def _check(request: Request, answer: httpx.Response, whose: Belongings) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import re
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -159,16 +160,23 @@ def _furnish_by_name(resources: Resources, tenant: str, name: str) -> None:
     path.write_bytes(content)
 
 
+def shown(marks: Iterable[str], text: str) -> list[str]:
+    """The marks that a text holds, as words: the name of a tenant may be a part of others, and of random ids."""
+    return [mark for mark in marks if re.search(rf"\b{re.escape(mark)}\b", text)]
+
+
 def everything(resources: Resources, whose: Belongings) -> set[tuple[str, ...]]:
     """All current rows and objects of a tenant."""
+    marks = {form for mark in whose.marks for form in (mark, mark.replace("-", ""))}
     with resources.database.session(read_only=True) as session:
         found = {
             (table.name, *map(str, row))
             for table in Base.metadata.sorted_tables
             for row in session.connection().execute(table.select())
-            if any(mark in str(row) or mark.replace("-", "") in str(row) for mark in whose.marks)
+            if shown(marks, str(row))
         }
-    return found | {("object", key, str(size)) for key, size in resources.storage.entries("") if whose.tenant in key}
+    objects = resources.storage.entries("")
+    return found | {("object", key, str(size)) for key, size in objects if shown([whose.tenant], key)}
 
 
 def picture() -> bytes:
