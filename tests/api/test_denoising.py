@@ -129,7 +129,7 @@ def test_progress_is_told_images_pass_and_cancel_works_in_mid_image(api: ApiClie
     assert api.http.post(f"/jobs/{large['id']}/cancel").status_code == 200
     began = time.monotonic()
     assert api.run(make_photo(64, 64), ["denoise"])["status"] == "completed"
-    assert time.monotonic() - began < max(30, 0.8 * rest), "the rest of the cancelled image was not worked on"
+    assert time.monotonic() - began < max(20, rest / 2), "the rest of the cancelled image was not worked on"
     cancelled = api.job(large["id"])
     assert (cancelled["status"], cancelled["steps"][0]["status"]) == ("cancelled", "cancelled")
     assert cancelled["results"] == []

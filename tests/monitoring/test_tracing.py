@@ -14,6 +14,7 @@ from tests.conftest import make_photo
 from tests.support.collector import CollectedSpan, Collector
 from tests.support.deployment import ApiClient, Deployment, cluster, embedded
 from tests.support.fixtures import ClusterServers
+from tests.support.processes import logged
 from tests.support.receiver import Receiver, receiving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -40,13 +41,7 @@ class Watched(Deployment):
 
     def lines(self) -> dict[str, list[dict[str, Any]]]:
         """What each process has logged."""
-        return {name: read(self.folder / f"log-{number}") for number, name in enumerate(PROCESSES)}
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The whole JSON lines of a log that is being written; Celery prints a banner before it logs."""
-    whole, _, _ = path.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return {name: logged(self.folder / f"log-{number}") for number, name in enumerate(PROCESSES)}
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +102,14 @@ def test_one_trace_and_one_request_id_go_through_five_processes(watched: Watched
         is_whole = {span.parent_id for span in came} <= {PARENT, *map(ID, came)}
         return is_whole and names <= {span.name for span in came} and len({span.instance for span in came}) >= 5
 
-    wait_for(complete)  # with API, relay, a child of each worker, and the sender
+    wait_for(complete)
     mine = traced(collector)
     by_id = {span.span_id: span for span in mine}
 
     (root,) = [span for span in mine if span.parent_id == PARENT]
     assert root.name == "POST /process", "one tree, nothing besides it"
     assert not any(span.failed for span in mine)
+    assert len({span.instance for span in mine}) >= 5, "API, relay, a child of each worker, the sender"
     assert {span.service for span in mine} == {"pixtools-api", "pixtools-relay", "pixtools-worker"}
 
     def path(span: CollectedSpan) -> list[str]:

@@ -74,7 +74,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, public: str) -> Iterato
 
 
 def await_proxy(public: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 20
     while not _is_ready(public):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

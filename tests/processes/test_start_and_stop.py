@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import in_one_mode
 from tests.support.deployment import Deployment, embedded, run_bare
+from tests.support.processes import logged
 from tests.support.schema import migrated_file
 from tests.support.waiting import until
 
@@ -32,8 +33,7 @@ def _overwrite(path: Path, start: int, length: int) -> None:
 
 
 def lines(deployment: Deployment) -> list[dict[str, Any]]:
-    whole, _, _ = deployment.log.read_text().rpartition("\n")  # the last line may not be written to its end
-    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+    return logged(deployment.log)
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ def test_idle_listeners_share_one_reader(
         finally:
             await other.aclose()
 
-    for _ in range(10):  # a pause of the machine at the wrong moment makes one count useless
+    for _ in range(3):  # a pause of the machine at the wrong moment makes one count useless
         few, many = run(database, both())
         if few > 0 and many <= 2 * few:
             break

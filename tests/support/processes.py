@@ -1,5 +1,6 @@
 """The processes of a deployment, and `pixtools` commands for it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -107,6 +109,12 @@ def _read(ours: int, shown: bytearray) -> None:
 def listed(deployment: Deployment) -> list[str]:
     """The lines of `pixtools server dlq list`."""
     return command(deployment, "server", "dlq", "list").stdout.splitlines()
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a log, without one that is still being written; Celery prints a banner before it logs."""
+    whole, _, _ = log.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def pixel_processes(deployment: Deployment) -> set[int]:

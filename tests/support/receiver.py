@@ -17,7 +17,7 @@ PATIENCE = 30.0  # seconds to wait for something that should happen at once
 
 
 class HttpServer(ThreadingHTTPServer):
-    """For tests: many clients may connect while this process has no turn."""
+    """Many clients may connect while this process, busy with a test, accepts none."""
 
     request_queue_size = 128
 

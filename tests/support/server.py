@@ -67,7 +67,7 @@ class HeldPorts:
         self._sockets.close()
 
     def _hold_one(self) -> int:
-        # Another process of `pytest -n` never takes a port of this one, also while its server is stopped
+        # Another process of `pytest -n` never takes a port of this one, not even while its server is stopped
         number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
         ports = PORTS[int(number.removeprefix("gw")) :: int(count)]
         for port in iter(lambda: secrets.choice(ports), None):

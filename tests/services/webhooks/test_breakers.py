@@ -174,7 +174,7 @@ def test_without_redis_each_process_decides_for_itself(redis_server: Redis, monk
             return True
         return False
 
-    until(is_closed)  # Redis answers again, in which the host has not failed
+    until(is_closed, RESET / 3)  # Redis answers again, in which the host has not failed
 
 
 @pytest.mark.integration
